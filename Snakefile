@@ -1,0 +1,50 @@
+"""nsbench: config.yaml -> dataset -> train -> evaluate -> collect -> analyse -> figures, report."""
+
+from snakemake.utils import min_version
+
+min_version("9.0")
+
+
+configfile: "config.yaml"
+
+
+include: "workflow/rules/common.smk"
+
+
+wildcard_constraints:
+    task="[a-z_]+",
+    variant="[A-Za-z0-9][A-Za-z0-9_.-]*",
+    arm="[A-Za-z0-9][A-Za-z0-9_.-]*",
+    pack="seeds-[0-9a-f-]+",
+    figure="|".join(FIGURES),
+
+
+localrules:
+    all,
+
+
+rule all:
+    input:
+        "results/report.html",
+        "results/tracked.json",
+    default_target: True
+
+
+include: "workflow/rules/dataset.smk"
+include: "workflow/rules/train.smk"
+include: "workflow/rules/evaluate.smk"
+include: "workflow/rules/analyse.smk"
+include: "workflow/rules/report.smk"
+include: "workflow/rules/track.smk"
+
+
+onstart:
+    progress.start(PLAN)
+
+
+onsuccess:
+    progress.finish(PLAN, TRACKING_URI)
+
+
+onerror:
+    progress.fail(PLAN)

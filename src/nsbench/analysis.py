@@ -1,0 +1,117 @@
+"""The stages `collect` and `analyse`: from packs to one set of records, and on to tables.
+
+`collect` is where the files found meet the grid asked for: what is missing, doubled or foreign
+stops it with the run's name, so that no table is ever made from whatever happened to exist.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+
+from nsbench.provenance import stamp
+from nsbench.records import (
+    EVALUATION,
+    HISTORY,
+    RUNS,
+    TIME_TO_TARGET,
+    read_arrow,
+    read_table,
+    write_table,
+    write_text,
+)
+from nsbench.statistics import (
+    CELL_SUMMARY,
+    PAIRED_EFFECT,
+    RUN_KEYS,
+    grid_runs,
+    paired_effects,
+    run_name,
+    summarise_cells,
+    time_to_target,
+)
+
+COLLECTED = {"history": HISTORY, "runs": RUNS, "evaluation": EVALUATION}
+TABLES = {"time_to_target": TIME_TO_TARGET, "cells": CELL_SUMMARY, "paired_effect": PAIRED_EFFECT}
+BOOTSTRAP_SEED = 0
+
+
+def collect(
+    cells: list[dict[str, Any]], pack_folders: list[Path], out_folder: Path | str, spec: str, digest: str
+) -> None:
+    """Join `history`, `runs` and `evaluation` of all packs, in grid order, into `out_folder`.
+
+    Every run of the grid must be there once and complete, and no other. A diverged run needs no
+    evaluation. Raises ValueError naming the first run that breaks this; nothing is written then.
+    """
+    order = {key: place for place, key in enumerate(grid_runs(cells))}
+    budget = {key: cell["budget_steps"] for cell in cells for key in grid_runs([cell])}
+    tables = {
+        name: pa.concat_tables([read_arrow(Path(folder) / f"{name}.parquet", schema) for folder in pack_folders])
+        for name, schema in COLLECTED.items()
+    }
+    keys = {name: _keys(table) for name, table in tables.items()}
+    diverged = set()
+    seen = set()
+    for key, status, steps in zip(
+        keys["runs"], tables["runs"]["status"].to_pylist(), tables["runs"]["steps"].to_pylist(), strict=True
+    ):
+        if key in seen:
+            raise ValueError(f"{run_name(*key)}: this run is in two packs; delete one of them")
+        if key in order and status != "diverged" and steps != budget[key]:
+            raise ValueError(f"{run_name(*key)}: completed at step {steps:,}, but its budget is {budget[key]:,} steps")
+        seen.add(key)
+        if status == "diverged":
+            diverged.add(key)
+    for name, found in keys.items():
+        foreign = next((key for key in found if key not in order), None)
+        if foreign:
+            raise ValueError(f"{run_name(*foreign)}: this run, found in {name}, is not in the grid")
+        present = set(found) | (diverged if name == "evaluation" else set())
+        missing = next((key for key in order if key not in present), None)
+        if missing:
+            raise ValueError(f"{run_name(*missing)}: this run of the grid is missing in {name} of the packs")
+    provenance = stamp(spec, digest)
+    for name, schema in COLLECTED.items():
+        # Through rows, not pandas, which would turn NaN into null where the schema forbids null.
+        places = np.argsort([order[key] for key in keys[name]], kind="stable")
+        rows = tables[name].take(pa.array(places)).to_pylist()
+        write_table(Path(out_folder) / f"{name}.parquet", rows, schema, provenance)
+
+
+def _keys(table: pa.Table) -> list[tuple[str, str, str, int]]:
+    return list(zip(*(table[name].to_pylist() for name in RUN_KEYS), strict=True))
+
+
+def analyse(
+    collected_folder: Path | str,
+    cells: list[dict[str, Any]],
+    confidence: float,
+    n_resamples: int,
+    out_folder: Path | str,
+    spec: str,
+    digest: str,
+) -> None:
+    """Write `time_to_target`, `cells` and `paired_effect`, each as Parquet and as CSV.
+
+    One row per run (`records.TIME_TO_TARGET`), per cell (`statistics.CELL_SUMMARY`) and per arm
+    against its baseline (`statistics.PAIRED_EFFECT`). The bootstrap's seed is fixed, so the same
+    records give the same tables. Raises ValueError naming a run of the grid that is missing.
+    """
+    folder = Path(collected_folder)
+    history, runs = read_table(folder / "history.parquet", HISTORY), read_table(folder / "runs.parquet", RUNS)
+    times = time_to_target(history, runs, cells)
+    generator = np.random.default_rng(BOOTSTRAP_SEED)
+    made: dict[str, pd.DataFrame] = {
+        "time_to_target": times,
+        "cells": summarise_cells(times, confidence),
+        "paired_effect": paired_effects(times, runs, confidence, n_resamples, generator),
+    }
+    provenance = stamp(spec, digest)
+    for name, table in made.items():
+        write_table(Path(out_folder) / f"{name}.parquet", table, TABLES[name], provenance)
+        write_text(Path(out_folder) / f"{name}.csv", table.to_csv(index=False, lineterminator="\n"))

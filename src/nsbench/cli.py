@@ -1,0 +1,210 @@
+"""The command line: `nsbench <stage> ...`, one stage of the workflow each. Argument parsing only."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import sys
+from pathlib import Path
+from typing import Any
+
+from nsbench.config import Config, ConfigError, load, parse
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run a stage; problems that a user can mend end with one sentence and exit status 2."""
+    options = _parser().parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
+    try:
+        options.run(options)
+    except Exception as error:
+        if not _for_users(error):
+            raise
+        print(f"nsbench {options.stage}: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _for_users(error: Exception) -> bool:
+    from nsbench.device import DeviceError
+    from nsbench.records import RecordError
+    from nsbench.tracking import TrackingError
+
+    return isinstance(error, ConfigError | RecordError | DeviceError | TrackingError)
+
+
+def _dataset(options: argparse.Namespace) -> None:
+    from nsbench.datasets import make_datasets
+    from nsbench.provenance import stamp
+
+    spec = json.loads(options.spec)
+    made_by = stamp(options.spec, options.digest)
+    make_datasets(spec["task"], spec["data"], spec["seeds"], options.out, made_by)
+
+
+def _train(options: argparse.Namespace) -> None:
+    from nsbench.device import use_device
+
+    with use_device(options.device, options.processes_per_gpu) as device:
+        from nsbench.training import TrainSpec, train_pack
+
+        spec = parse(TrainSpec, json.loads(options.spec), "spec")
+        train_pack(
+            spec,
+            options.digest,
+            options.dataset,
+            options.run_store,
+            options.history,
+            options.runs,
+            device,
+            float(options.progress_every.removesuffix("s")),
+        )
+
+
+def _evaluate(options: argparse.Namespace) -> None:
+    from nsbench.device import use_device
+
+    with use_device(options.device, options.processes_per_gpu) as device:
+        from nsbench.evaluation import EvaluateSpec, evaluate_pack
+
+        spec = parse(EvaluateSpec, json.loads(options.spec), "spec")
+        evaluate_pack(spec, options.digest, options.runs, options.dataset, options.run_store, options.out, device)
+
+
+def _collect(options: argparse.Namespace) -> None:
+    from nsbench.analysis import collect
+
+    folders = [path.parent for path in options.packs]
+    collect(_grid(options)[1], folders, _folder(options.out), options.spec, options.digest)
+
+
+def _analyse(options: argparse.Namespace) -> None:
+    from nsbench.analysis import analyse
+
+    config, cells = _grid(options)
+    analyse(
+        _folder(options.collected),
+        cells,
+        config.analysis.confidence,
+        config.analysis.n_resamples,
+        _folder(options.out),
+        options.spec,
+        options.digest,
+    )
+
+
+def _figure(options: argparse.Namespace) -> None:
+    from nsbench.figures import render
+
+    config, cells = _grid(options)
+    collected, tables = _folder(options.collected), _folder(options.tables)
+    render(options.name, collected, tables, cells, config.scale, options.png, options.pdf)
+
+
+def _report(options: argparse.Namespace) -> None:
+    from nsbench.report import write_report
+
+    config, cells = _grid(options)
+    write_report(
+        options.out,
+        options.figures,
+        _folder(options.tables),
+        _folder(options.collected),
+        cells,
+        config.scale,
+        options.spec,
+        options.digest,
+    )
+
+
+def _track(options: argparse.Namespace) -> None:
+    from nsbench.records import write_text
+    from nsbench.tracking import track
+
+    config, cells = _grid(options)
+    uri = config.tracking.uri or f"sqlite:///{options.out.parent}/mlflow.db"
+    summary = track(
+        _folder(options.collected), _folder(options.tables), cells, uri, options.spec, options.digest
+    )
+    write_text(options.out, json.dumps(vars(summary)))
+
+
+def _grid(options: argparse.Namespace) -> tuple[Config, list[dict[str, Any]]]:
+    from nsbench.plan import grid_cells
+
+    config = load(json.loads(options.spec))
+    return config, grid_cells(config)
+
+
+def _folder(paths: list[Path]) -> Path:
+    """The one folder that the given files lie in."""
+    folders = {path.parent for path in paths}
+    if len(folders) != 1:
+        raise ConfigError(f"files: {', '.join(map(str, paths))} lie in different folders; one folder is allowed")
+    return folders.pop()
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="nsbench", description="Stages of the nsbench workflow; snakemake runs them.")
+    stages = parser.add_subparsers(dest="stage", required=True, metavar="STAGE")
+
+    def stage(name: str, run: Any, text: str) -> argparse.ArgumentParser:
+        sub = stages.add_parser(name, help=text, description=text)
+        sub.set_defaults(run=run)
+        sub.add_argument("--spec", required=True, help="the stage's settings, as canonical JSON")
+        sub.add_argument("--digest", required=True, help="digest of the code that the stage runs")
+        return sub
+
+    def add_device(sub: argparse.ArgumentParser) -> None:
+        sub.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
+        sub.add_argument("--processes-per-gpu", type=int, default=1)
+
+    dataset = stage("dataset", _dataset, "make the data sets of a pack's seeds")
+    dataset.add_argument("--out", type=Path, required=True)
+
+    train = stage("train", _train, "train the runs of a pack that are not finished")
+    train.add_argument("--dataset", type=Path, required=True)
+    train.add_argument("--run-store", type=Path, required=True, help="folder of run folders")
+    train.add_argument("--history", type=Path, required=True)
+    train.add_argument("--runs", type=Path, required=True)
+    train.add_argument("--progress-every", default="60s", help="seconds between progress files")
+    add_device(train)
+
+    evaluate = stage("evaluate", _evaluate, "measure the checkpoints of a pack")
+    evaluate.add_argument("--runs", type=Path, required=True)
+    evaluate.add_argument("--dataset", type=Path, required=True)
+    evaluate.add_argument("--run-store", type=Path, required=True, help="folder of run folders")
+    evaluate.add_argument("--out", type=Path, required=True)
+    add_device(evaluate)
+
+    collect = stage("collect", _collect, "join the records of all packs of the grid")
+    collect.add_argument("--packs", type=Path, nargs="+", required=True, help="the runs.parquet of every pack")
+    collect.add_argument("--out", type=Path, nargs="+", required=True)
+
+    analyse = stage("analyse", _analyse, "time to target, per run and cell, and paired effects")
+    analyse.add_argument("--collected", type=Path, nargs="+", required=True)
+    analyse.add_argument("--out", type=Path, nargs="+", required=True)
+
+    figure = stage("figure", _figure, "draw a figure")
+    figure.add_argument("name")
+    figure.add_argument("--collected", type=Path, nargs="+", required=True)
+    figure.add_argument("--tables", type=Path, nargs="+", required=True)
+    figure.add_argument("--png", type=Path, required=True)
+    figure.add_argument("--pdf", type=Path, required=True)
+
+    report = stage("report", _report, "write the report")
+    report.add_argument("--figures", type=Path, nargs="+", required=True)
+    report.add_argument("--collected", type=Path, nargs="+", required=True)
+    report.add_argument("--tables", type=Path, nargs="+", required=True)
+    report.add_argument("--out", type=Path, required=True)
+
+    track = stage("track", _track, "import the runs into MLflow")
+    track.add_argument("--collected", type=Path, nargs="+", required=True)
+    track.add_argument("--tables", type=Path, nargs="+", required=True)
+    track.add_argument("--out", type=Path, required=True)
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,115 @@
+"""The data sets of a pack: one file, one set per seed, made by its task and read by training.
+
+A data set is a dict of tensors: `train_tokens`, `val_tokens`, `test_tokens` (N, T) and
+`train_labels`, ... (N), all int64, `symbols` (U), the ids that noise redraws from, and whatever the
+task adds (sparse parity: `secret`). The file's metadata holds vocabulary size, number of classes
+and provenance.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from nsbench.config import ModularAdditionData, Noise, SparseParityData, parse
+from nsbench.records import RecordError, whole
+
+DATA_SETTINGS = {"modular_addition": ModularAdditionData, "sparse_parity": SparseParityData}
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """One run's data: tensors by name (see the module's page), vocabulary size, classes, digest."""
+
+    tensors: dict[str, Tensor]
+    vocabulary: int
+    n_classes: int
+    sha256: str
+
+    def __getitem__(self, name: str) -> Tensor:
+        return self.tensors[name]
+
+    def noise_symbols(self, noise: Noise) -> Tensor:
+        """The ids that noise redraws from: the task's symbols or the whole vocabulary."""
+        return self["symbols"] if noise.symbols == "task" else torch.arange(self.vocabulary)
+
+    def fixed_ids(self, noise: Noise) -> Tensor | None:
+        """The ids that noise leaves alone: none, or all that are no symbols of the task."""
+        if noise.positions == "all":
+            return None
+        everything = torch.arange(self.vocabulary)
+        return everything[~torch.isin(everything, self["symbols"])]
+
+    @property
+    def secret(self) -> list[int] | None:
+        secret = self.tensors.get("secret")
+        return None if secret is None else secret.tolist()
+
+
+def make_datasets(task: str, settings: dict[str, Any], seeds: list[int], out: Path, stamp: dict[str, str]) -> None:
+    """The dataset stage: make a data set for each seed and write them as one safetensors file."""
+    module = importlib.import_module(f"nsbench.tasks.{task}")
+    data = parse(DATA_SETTINGS[task], settings)
+    tensors = {}
+    for seed in seeds:
+        made, vocabulary, n_classes = module.make(data, seed)
+        tensors |= {f"seed-{seed}/{name}": value.contiguous() for name, value in made.items()}
+    metadata = {**stamp, "task": task, "vocabulary": str(vocabulary), "n_classes": str(n_classes)}
+    with whole(out) as temporary:
+        save_file(tensors, temporary, metadata)
+
+
+def read_dataset(path: Path, seed: int) -> Dataset:
+    """The data set of one seed.
+
+    Raises RecordError naming the file where it is missing, broken or without that seed.
+    """
+    prefix = f"seed-{seed}/"
+    try:
+        with safe_open(path, "pt") as file:
+            metadata = file.metadata()
+            names = sorted(name for name in file.keys() if name.startswith(prefix))  # noqa: SIM118
+            tensors = {name.removeprefix(prefix): file.get_tensor(name) for name in names}
+    except (OSError, SafetensorError) as error:
+        raise RecordError(f"{path}: not a whole data set ({error}); delete it and run its stage again") from None
+    if not tensors:
+        raise RecordError(f"{path}: has no data for seed {seed}; delete it and run its stage again")
+    vocabulary, n_classes = int(metadata["vocabulary"]), int(metadata["n_classes"])
+    digest = hashlib.sha256(json.dumps([vocabulary, n_classes]).encode())
+    for name, value in tensors.items():
+        digest.update(f"{name}{tuple(value.shape)}".encode() + value.numpy().tobytes())
+    return Dataset(tensors, vocabulary, n_classes, digest.hexdigest())
+
+
+def split(name_sizes: dict[str, int], tokens: Tensor, labels: Tensor) -> dict[str, Tensor]:
+    """Cut examples, in order, into `train`, `val` and `test` of the given sizes."""
+    made, start = {}, 0
+    for name, size in name_sizes.items():
+        made[f"{name}_tokens"] = tokens[start : start + size]
+        made[f"{name}_labels"] = labels[start : start + size]
+        start += size
+    return made
+
+
+def batch_indices(n_examples: int, batch_size: int, step: int, order: Any) -> Tensor:
+    """Indices of the batch of a step: `batch_size` from the endless row of shuffled epochs.
+
+    order(epoch) is the permutation of that epoch. A batch may span two epochs, so that every batch
+    is full and every epoch sees each example once.
+    """
+    position = torch.arange(step * batch_size, (step + 1) * batch_size)
+    epochs = position // n_examples
+    indices = torch.empty_like(position)
+    for epoch in epochs.unique().tolist():
+        here = epochs == epoch
+        indices[here] = order(epoch)[position[here] % n_examples]
+    return indices

@@ -1,0 +1,105 @@
+"""Which device a process uses; on GPUs, at most so many processes each, by file locks.
+
+Snakemake counts GPUs but names none, so each process takes a free slot of a device itself. A slot is
+a locked file: it is free again when its holder ends, however it ends.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import getpass
+import itertools
+import logging
+import os
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+logger = logging.getLogger(__name__)
+
+POLL_SECONDS = 0.5
+
+
+class DeviceError(RuntimeError):
+    """A device that config asks for and this machine has not."""
+
+
+def visible_gpus() -> list[str]:
+    """Names of the GPUs that this process may use: those of CUDA_VISIBLE_DEVICES where it is set
+    (a scheduler's choice wins), else all that nvidia-smi lists; no CUDA is initialised."""
+    chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if chosen is not None:
+        names = list(itertools.takewhile(lambda name: name != "-1", (part.strip() for part in chosen.split(","))))
+        return [name for name in names if name]
+    if shutil.which("nvidia-smi") is None:
+        return []
+    listed = subprocess.run(["nvidia-smi", "--query-gpu=index", "--format=csv,noheader"], capture_output=True, text=True)
+    return listed.stdout.split() if listed.returncode == 0 else []
+
+
+def wants_gpu(device: str) -> bool:
+    """Whether a job with this device setting needs a GPU here.
+
+    Raises DeviceError for `cuda` where there is none.
+    """
+    if device == "cuda" and not visible_gpus():
+        raise DeviceError("device: 'cuda' is asked for, but no GPU is visible here; allowed: auto, cpu")
+    return device != "cpu" and bool(visible_gpus())
+
+
+@contextlib.contextmanager
+def gpu_slot(gpus: list[str], processes_per_gpu: int, folder: Path | None = None) -> Iterator[str]:
+    """Hold a slot of one of `gpus` and give its name; waits while all are taken.
+
+    Slots fill evenly: a GPU's second process comes after every GPU has a first. folder: where the
+    lock files lie, by default one per user in the machine's temporary folder.
+    """
+    folder = folder or Path(tempfile.gettempdir()) / f"nsbench-gpu-slots-{getpass.getuser()}"
+    folder.mkdir(parents=True, exist_ok=True)
+    told = False
+    while True:
+        for slot, gpu in itertools.product(range(processes_per_gpu), gpus):
+            lock = FileLock(folder / f"{gpu.replace('/', '_')}.{slot}.lock")
+            try:
+                lock.acquire(timeout=0)
+            except Timeout:
+                continue
+            with lock:
+                yield gpu
+                return
+        if not told:
+            logger.info("all %d GPU slots are taken; waiting for one", processes_per_gpu * len(gpus))
+            told = True
+        time.sleep(POLL_SECONDS)
+
+
+@contextlib.contextmanager
+def use_device(device: str, processes_per_gpu: int = 1) -> Iterator[object]:
+    """The torch.device for this process: a slot of a GPU, or the CPU on one thread.
+
+    One thread per process keeps a run's numbers independent of the number of cores, and two such
+    processes do more than one with two threads. Call this before torch touches CUDA.
+    """
+    if not wants_gpu(device):
+        import torch
+
+        torch.set_num_threads(1)
+        yield torch.device("cpu")
+        return
+    with gpu_slot(visible_gpus(), processes_per_gpu) as gpu:
+        os.environ["CUDA_VISIBLE_DEVICES"] = gpu
+        import torch
+
+        torch.set_num_threads(1)
+        if torch.cuda.is_available():
+            yield torch.device("cuda")
+        elif device == "auto":
+            logger.warning("GPU %s is there, but this torch (%s) cannot use it: going on on the CPU", gpu, torch.__version__)
+            yield torch.device("cpu")
+        else:
+            raise DeviceError(f"device: 'cuda' is asked for, but torch {torch.__version__} cannot use GPU {gpu}")

@@ -1,0 +1,175 @@
+"""The evaluate stage: measures on the checkpoint trails of a pack. A new measure costs no training."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import logging
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from torch import Tensor
+
+from nsbench.config import Closed, Evaluation, Model, Noise, canonical_json, parse
+from nsbench.datasets import DATA_SETTINGS, Dataset, read_dataset
+from nsbench.measures.estimate import Estimate
+from nsbench.measures.sensitivity import average_sensitivity
+from nsbench.measures.stability import noise_stability
+from nsbench.model import TransformerStack
+from nsbench.noise import effective_correlation
+from nsbench.provenance import stamp
+from nsbench.records import EVALUATION, RUNS, RecordError, read_stamp, read_table, write_table
+from nsbench.runstore import RunFolder, read_checkpoint
+from nsbench.seeding import torch_stream
+
+logger = logging.getLogger(__name__)
+
+INPUTS_AT_ONCE = 500
+
+
+class EvaluateSpec(Closed):
+    """All that the evaluate stage reads from config."""
+
+    task: str
+    variant: str
+    arm: str
+    data: dict[str, Any]
+    noise: Noise
+    evaluation: Evaluation
+    keep_checkpoints: bool
+    seeds: list[int]
+
+
+def evaluate_pack(
+    spec: EvaluateSpec,
+    digest: str,
+    runs_file: Path,
+    dataset: Path,
+    runs_root: Path,
+    out: Path,
+    device: torch.device,
+) -> None:
+    """Evaluate the runs of a pack that are not evaluated yet, and write all rows to `out`.
+
+    Raises RecordError where a run's trail is gone.
+    """
+    keys = read_table(runs_file, RUNS).set_index("seed")["run_key"]
+    settings = {k: v for k, v in spec.model_dump(mode="json").items() if k not in ("seeds", "keep_checkpoints")}
+    made_by = stamp(canonical_json(spec), digest, str(device))
+    tables = []
+    for seed in spec.seeds:
+        folder = RunFolder(runs_root, spec.task, spec.variant, spec.arm, seed, keys[seed])
+        identity = canonical_json({"settings": settings, "run": folder.key, "code": digest})
+        key = hashlib.sha256(identity.encode()).hexdigest()
+        path = folder.path / "evaluation.parquet"
+        if _is_done(path, key):
+            logger.info("%s: evaluated before, kept", folder.name)
+        else:
+            rows = list(_evaluate_run(spec, folder, read_dataset(dataset, seed), device))
+            write_table(path, rows, EVALUATION, {**made_by, "evaluation_key": key})
+            logger.info("%s: %d measurements", folder.name, len(rows))
+        tables.append(read_table(path, EVALUATION))
+        if not spec.keep_checkpoints:
+            folder.drop_trail()
+    write_table(out, pd.concat(tables, ignore_index=True), EVALUATION, made_by)
+
+
+def _is_done(path: Path, key: str) -> bool:
+    try:
+        return read_stamp(path).get("evaluation_key") == key
+    except (OSError, ValueError):
+        return False
+
+
+def _evaluate_run(
+    spec: EvaluateSpec, folder: RunFolder, data: Dataset, device: torch.device
+) -> Iterator[dict[str, Any]]:
+    trail = folder.trail()
+    if not trail:
+        raise RecordError(
+            f"{folder.path}/trail: no checkpoints of {folder.name}; they are kept where config says "
+            "checkpoints.keep: true, and training the run again makes them (delete its folder first)"
+        )
+    seed = int(folder.path.name.removeprefix("seed-"))
+    tokens_NT = data["test_tokens"][: spec.evaluation.n_inputs]
+    symbols, fixed = data.noise_symbols(spec.noise), data.fixed_ids(spec.noise)
+    for path in trail:
+        weights, metadata = read_checkpoint(path, folder.key)
+        model = _Checkpoint(weights, metadata, device)
+        # One stream for all checkpoints: differences along the trail are the model's, not the noise's.
+        generator = torch_stream(seed, "evaluation_noise")
+        estimates = [
+            *noise_stability(
+                model,
+                tokens_NT,
+                spec.evaluation.rho,
+                symbols,
+                generator,
+                n_draws=spec.evaluation.n_draws,
+                same_symbol=spec.noise.same_symbol,
+                fixed_ids=fixed,
+            ),
+            *average_sensitivity(model, tokens_NT, data["symbols"], generator, fixed_ids=_specials(data)),
+        ]
+        for found in estimates:
+            yield {
+                "task": spec.task,
+                "variant": spec.variant,
+                "arm": spec.arm,
+                "seed": seed,
+                "step": int(metadata["step"]),
+                "measure": found.measure,
+                "reduction": found.reduction,
+                "rho": found.rho,
+                "value": found.value,
+                "standard_error": found.standard_error,
+                "n_inputs": len(tokens_NT),
+                "n_draws": spec.evaluation.n_draws if found.measure == "noise_stability" else 1,
+                **_target(spec, data, found),
+            }
+
+
+def _specials(data: Dataset) -> Tensor:
+    """The ids that are no symbols of the task."""
+    return data.fixed_ids(Noise(positions="task"))
+
+
+def _target(spec: EvaluateSpec, data: Dataset, found: Estimate) -> dict[str, float]:
+    """The noise's correlation, and the measure of the target function itself where it is known.
+
+    Noise that puts something else than a task symbol on a task position, or touches a token that is
+    none, leaves the target's domain: then there is no such value.
+    """
+    if found.measure == "average_sensitivity":
+        correlation = math.nan
+    else:
+        symbols = data.noise_symbols(spec.noise)
+        stays = len(symbols) == len(data["symbols"])
+        touches_only_symbols = spec.noise.positions == "task" or torch.isin(data["test_tokens"], data["symbols"]).all()
+        if not (stays and touches_only_symbols):
+            return {"correlation": math.nan, "target_value": math.nan}
+        correlation = effective_correlation(found.rho, len(symbols), spec.noise.same_symbol)
+    task = importlib.import_module(f"nsbench.tasks.{spec.task}")
+    settings = parse(DATA_SETTINGS[spec.task], spec.data)
+    value = task.target_value(settings, found.measure, found.reduction, correlation)
+    return {"correlation": correlation, "target_value": value}
+
+
+class _Checkpoint:
+    """A checkpoint as a function: tokens (N, T) on the CPU to logits (N, C) on the CPU."""
+
+    def __init__(self, weights: dict[str, Tensor], metadata: dict[str, str], device: torch.device) -> None:
+        settings = Model.model_validate_json(metadata["model"])
+        self.device = device
+        self.stack = TransformerStack(settings, int(metadata["vocabulary"]), int(metadata["n_classes"]), seeds=[0])
+        self.stack.load_run(0, weights)
+        self.stack.to(device)
+
+    @torch.no_grad()
+    def __call__(self, tokens_NT: Tensor) -> Tensor:
+        chunks = [self.stack(chunk[None].to(self.device))[0].cpu() for chunk in tokens_NT.split(INPUTS_AT_ONCE)]
+        return torch.cat(chunks)

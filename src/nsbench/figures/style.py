@@ -1,0 +1,168 @@
+"""What all figures share: colours, type, footers, medians over seeds, and saving.
+
+One fixed colour per kind of arm, told apart in every common form of colour blindness; arms of one
+kind differ by dashes. Nothing here touches matplotlib's global state.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import textwrap
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator, StrMethodFormatter
+
+from nsbench.records import whole
+
+ARM_COLOURS = {
+    ("baseline", None): "#3B3B3B",
+    ("noise_stability", 1): "#D55E00",
+    ("noise_stability", 0): "#8E4FA8",
+}
+OTHER_ARM_COLOUR = "#7F6A00"
+LOSS_COLOUR = "#0072B2"
+STABILITY_COLOUR = "#00845F"
+MUTED = "#6B6B6B"
+DASHES = ["-", (0, (4, 1.5)), (0, (1, 1)), (0, (4, 1, 1, 1))]
+METRIC_LABELS = {"val_accuracy": "validation accuracy", "val_loss": "validation loss (nats)"}
+DPI = 150
+
+_RC = {
+    "font.family": "DejaVu Sans",
+    "font.size": 8.5,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": MUTED,
+    "axes.labelcolor": "#222222",
+    "axes.titlesize": 9,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": "#E6E6E6",
+    "grid.linewidth": 0.6,
+    "xtick.color": "#444444",
+    "ytick.color": "#444444",
+    "xtick.labelsize": 8,
+    "ytick.labelsize": 8,
+    "legend.frameon": False,
+    "legend.fontsize": 8,
+    "pdf.fonttype": 42,
+    "svg.hashsalt": "nsbench",
+}
+
+
+def applied() -> contextlib.AbstractContextManager[None]:
+    """The context in which figures are made and saved."""
+    return matplotlib.rc_context(_RC)
+
+
+def arm_colour(arm_settings: dict[str, Any]) -> str:
+    """The fixed colour of an arm's kind (and orientation S)."""
+    return ARM_COLOURS.get((arm_settings["kind"], arm_settings.get("orientation")), OTHER_ARM_COLOUR)
+
+
+def arm_dashes(cells: list[dict[str, Any]]) -> list[Any]:
+    """A line style for each cell of one variant: arms of one colour get different dashes."""
+    colours = [arm_colour(cell["arm_settings"]) for cell in cells]
+    return [DASHES[colours[:place].count(colour) % len(DASHES)] for place, colour in enumerate(colours)]
+
+
+def arm_text(cell: dict[str, Any]) -> str:
+    """An arm's name with its settings, as `gentle (ρ = 0.25, γ = 0.75, S = 1)`."""
+    arm = cell["arm_settings"]
+    signs = {"rho": "ρ", "gamma": "γ", "orientation": "S"}
+    settings = ", ".join(f"{sign} = {arm[name]:g}" for name, sign in signs.items() if arm.get(name) is not None)
+    return f"{cell['arm']} ({settings})" if settings else cell["arm"]
+
+
+def scale_text(cells: list[dict[str, Any]], scale: str) -> str:
+    """What was run and, where the scale is not the paper's, that it is not."""
+    seeds = _span([len(cell["seeds"]) for cell in cells])
+    budgets = _span([cell["budget_steps"] for cell in cells])
+    data: dict[str, list[int]] = {}
+    for cell in cells:
+        for name, value in cell.get("data", {}).items():
+            if isinstance(value, (int, float)):
+                data.setdefault(name, []).append(value)
+    settings = [f"{'K' if name == 'modulus' else name} = {_span(values)}" for name, values in data.items()]
+    text = ", ".join([*settings, f"{seeds} seeds per arm" if cells else "nothing run", f"budget {budgets} steps"])
+    return f"Paper's grid: {text}." if scale == "paper" else f"{scale.upper()} SCALE, not the paper's setting: {text}."
+
+
+def _span(values: list[float]) -> str:
+    ends = sorted({min(values), max(values)}) if values else [0]
+    return " to ".join(f"{value:,}" for value in ends)
+
+
+def variants(cells: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
+    """Cells by variant, both in grid order."""
+    found: dict[str, list[dict[str, Any]]] = {}
+    for cell in cells:
+        found.setdefault(cell["variant"], []).append(cell)
+    return found
+
+
+def of_cell(table: pd.DataFrame, cell: dict[str, Any]) -> pd.DataFrame:
+    """The rows of a cell's grid seeds, ordered by seed and, where there are steps, by step."""
+    rows = table[(table["task"] == cell["task"]) & (table["variant"] == cell["variant"]) & (table["arm"] == cell["arm"])]
+    return rows[rows["seed"].isin(cell["seeds"])].sort_values(["seed", "step"])
+
+
+def by_seed(rows: pd.DataFrame, column: str, seeds: list[int]) -> pd.DataFrame:
+    """(steps, seeds): one column per seed; NaN where a seed has no value at a step."""
+    return rows.pivot(index="step", columns="seed", values=column).reindex(columns=seeds)
+
+
+def pointwise_median(curves: pd.DataFrame, worst: float) -> pd.Series:
+    """Median over all seeds at each step; a seed without a value (diverged) counts as `worst`."""
+    median = curves.fillna(worst).median(axis=1)
+    return median.where(np.isfinite(median))
+
+
+def step_axis(axes: Axes, budget: int) -> None:
+    """Steps from 0 to the budget, with thousands separators."""
+    axes.set_xlim(-0.02 * budget, 1.04 * budget)
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=4, integer=True))
+    axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+
+
+def log_axis(axes: Axes) -> None:
+    """Plain numbers at 1, 2, 5 of each decade, or at decades only where there are many."""
+    low, high = axes.get_ylim()
+    few = high / low < 200
+    axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if few else (1.0,), numticks=9))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.yaxis.set_minor_formatter(NullFormatter())
+    axes.yaxis.set_minor_locator(NullLocator())
+
+
+def footer(figure: Figure, lines: list[str]) -> None:
+    """Small left-aligned text below everything, wrapped to the figure's width."""
+    width = int(figure.get_figwidth() * 17.5)
+    text = "\n".join(textwrap.fill(line, width) for line in lines)
+    figure.supxlabel(text, x=0.008, ha="left", fontsize=7.5, color=MUTED, linespacing=1.35)
+
+
+def empty(message: str, scale: str) -> Figure:
+    """A figure that says why there is nothing in it."""
+    with applied():
+        figure = Figure(figsize=(6, 2.2), layout="constrained")
+        axes = figure.add_subplot()
+        axes.set_axis_off()
+        axes.text(0.5, 0.5, message, ha="center", va="center", color=MUTED, transform=axes.transAxes)
+        footer(figure, [scale_text([], scale)])
+    return figure
+
+
+def save(figure: Figure, out_png: Path | str, out_pdf: Path | str) -> None:
+    """Write PNG and PDF, each whole or not at all, the same bytes for the same figure."""
+    no_traces = {"png": {"Software": None}, "pdf": {"Creator": None, "Producer": None, "CreationDate": None}}
+    with applied():
+        for path, kind in ((out_png, "png"), (out_pdf, "pdf")):
+            with whole(path) as temporary:
+                figure.savefig(temporary, format=kind, dpi=DPI, metadata=no_traces[kind], facecolor="white")

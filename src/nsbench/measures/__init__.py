@@ -1,0 +1,1 @@
+"""Measures of a model: functions of any callable from tokens to logits, and of inputs."""

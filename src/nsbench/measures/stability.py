@@ -1,0 +1,58 @@
+"""Noise stability of a model under the token noise of Definition 6.1."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+
+import torch
+from torch import Tensor
+
+from nsbench.measures.estimate import Estimate, estimate
+from nsbench.noise import resample_tokens
+
+
+def agreements(clean_logits_NC: Tensor, noisy_logits_NC: Tensor) -> dict[str, Tensor]:
+    """How much two outputs agree, for each input: reduction -> (N).
+
+    probability_dot: <p, q> of the softmax probabilities, Equation 6 without its sign.
+    probability_cosine: <p, q> / (|p| |q|).
+    decision: for two classes, the product of the +-1 decisions.
+    """
+    clean_NC, noisy_NC = clean_logits_NC.double().softmax(-1), noisy_logits_NC.double().softmax(-1)
+    found = {
+        "probability_dot": (clean_NC * noisy_NC).sum(-1),
+        "probability_cosine": torch.cosine_similarity(clean_NC, noisy_NC, dim=-1),
+    }
+    if clean_NC.shape[-1] == 2:
+        same_N = clean_NC.argmax(-1) == noisy_NC.argmax(-1)
+        found["decision"] = 2.0 * same_N - 1.0
+    return found
+
+
+def noise_stability(
+    model: Callable[[Tensor], Tensor],
+    tokens_NT: Tensor,
+    rhos: Iterable[float],
+    symbols: int | Tensor,
+    generator: torch.Generator,
+    *,
+    n_draws: int = 1,
+    same_symbol: bool = True,
+    fixed_ids: Tensor | None = None,
+) -> Iterator[Estimate]:
+    """E <M(X), M(Y)> over inputs and noise, for each rho and each reduction of `agreements`.
+
+    model: tokens (N, T) to logits (N, C). n_draws: noisy copies of each input, averaged first.
+    generator, symbols, same_symbol and fixed_ids as in `nsbench.noise.resample_tokens`.
+    """
+    clean_NC = model(tokens_NT)
+    for rho in rhos:
+        sums: dict[str, Tensor] = {}
+        for _ in range(n_draws):
+            noisy_NT = resample_tokens(
+                tokens_NT, rho, symbols, generator, same_symbol=same_symbol, fixed_ids=fixed_ids
+            )
+            for reduction, value_N in agreements(clean_NC, model(noisy_NT)).items():
+                sums[reduction] = sums.get(reduction, 0.0) + value_N / n_draws
+        for reduction, value_N in sums.items():
+            yield estimate("noise_stability", reduction, rho, value_N)

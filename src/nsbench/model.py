@@ -1,0 +1,192 @@
+"""A stack of small transformers (section J.1) that differ in their weights alone.
+
+Every weight has a leading run axis, so that the models of a pack are trained side by side by one
+batched kernel each. Shape suffixes: R run, B batch (example), T position, D d_model, F feed-forward
+width, H head, K width of a head, V vocabulary, C class; X stands for B x T.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from nsbench.config import Model
+from nsbench.seeding import torch_stream
+
+LINEAR_STD = 0.02
+
+
+class DropoutMasks:
+    """The dropout masks of one forward pass, cut in turn from a buffer of random bits.
+
+    bits_RN: int16, uniform, at least `dropout_size` per run. A unit is dropped where its 16 bits
+    fall below rate x 2^16, so the rate is exact to 2^-16; what stays is scaled to keep the mean.
+    Drawing 16 bits instead of a float, and all of a pass at once, keeps dropout cheap on a CPU.
+    """
+
+    def __init__(self, bits_RN: Tensor, rate: float, dtype: torch.dtype = torch.float32) -> None:
+        dropped = round(rate * 2**16)
+        scale = 2**16 / (2**16 - dropped)
+        self._masks_RN = (bits_RN >= dropped - 2**15).to(dtype).mul_(scale)
+        self._used = 0
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """`x` (leading axis R) with the next mask applied."""
+        size = x[0].numel()
+        mask = self._masks_RN[:, self._used : self._used + size]
+        self._used += size
+        return x * mask.view(x.shape)
+
+
+def dropout_size(settings: Model, batch: int, length: int) -> int:
+    """Random numbers that one forward pass of one model needs for its dropout."""
+    if settings.dropout == 0:
+        return 0
+    per_position = settings.n_heads * length + settings.d_model + ffn_width(settings)
+    return settings.n_layers * batch * length * per_position
+
+
+def ffn_width(settings: Model) -> int:
+    """Hidden width of the feed-forward network."""
+    return 4 * settings.d_model if settings.ffn_width is None else settings.ffn_width
+
+
+def sinusoidal_positions(length: int, d_model: int) -> Tensor:
+    """Fixed positional encodings (length, d_model): sines and cosines of geometric wavelengths."""
+    position_T1 = torch.arange(length, dtype=torch.float32)[:, None]
+    pairs = torch.arange(0, d_model, 2, dtype=torch.float32)
+    angles = position_T1 * torch.exp(-math.log(10_000.0) / d_model * pairs)
+    encodings_TD = torch.zeros(length, d_model)
+    encodings_TD[:, 0::2] = angles.sin()
+    encodings_TD[:, 1::2] = angles.cos()[:, : d_model // 2]
+    return encodings_TD
+
+
+class TransformerStack(nn.Module):
+    """R transformers of one shape: tokens (R, B, T) to logits (R, B, C).
+
+    seeds: one per run; each run's initial weights come from its seed's stream "init" alone:
+    linear weights N(0, 0.02^2), biases 0, norms 1 and 0, all else (embeddings, and query, key and
+    value weights if `qkv_init` is "xavier") Xavier uniform.
+    """
+
+    def __init__(self, settings: Model, vocabulary: int, n_classes: int, seeds: list[int]) -> None:
+        super().__init__()
+        self.settings = settings
+        d, width = settings.d_model, ffn_width(settings)
+        shapes: dict[str, tuple[int, ...]] = {"embedding": (vocabulary, d)}
+        for layer in range(settings.n_layers):
+            for part in ("attention_norm", "ffn_norm"):
+                shapes |= {f"{layer}.{part}.weight": (d,), f"{layer}.{part}.bias": (d,)}
+            for part, n_in, n_out in (
+                ("qkv", d, 3 * d),
+                ("attention_out", d, d),
+                ("ffn_in", d, width),
+                ("ffn_out", width, d),
+            ):
+                shapes |= {f"{layer}.{part}.weight": (n_in, n_out), f"{layer}.{part}.bias": (n_out,)}
+        if settings.norm == "pre":
+            shapes |= {"final_norm.weight": (d,), "final_norm.bias": (d,)}
+        shapes |= {"head.weight": (d, n_classes), "head.bias": (n_classes,)}
+        runs = [_initial(shapes, settings, torch_stream(seed, "init")) for seed in seeds]
+        # Parameter names may hold no dots.
+        self.weights = nn.ParameterDict(
+            {name.replace(".", "_"): nn.Parameter(torch.stack([run[name] for run in runs])) for name in shapes}
+        )
+        self._names = {name.replace(".", "_"): name for name in shapes}
+        self.register_buffer("positions_TD", sinusoidal_positions(settings.max_length, d), persistent=False)
+        self.register_buffer("run_offset_R11", torch.arange(len(seeds))[:, None, None] * vocabulary, persistent=False)
+
+    @property
+    def n_runs(self) -> int:
+        return len(self.run_offset_R11)
+
+    def n_parameters(self) -> int:
+        """Trainable parameters of one model of the stack."""
+        return sum(weight[0].numel() for weight in self.parameters())
+
+    def run_weights(self, run: int) -> dict[str, Tensor]:
+        """The weights of one model by name, as views that share the stack's storage."""
+        return {name: self.weights[key].detach()[run] for key, name in self._names.items()}
+
+    def load_run(self, run: int, weights: dict[str, Tensor]) -> None:
+        """Set the weights of one model, in place."""
+        for name, view in self.run_weights(run).items():
+            view.copy_(weights[name])
+
+    def forward(self, tokens_RBT: Tensor, dropout: DropoutMasks | None = None) -> Tensor:
+        """Logits (R, B, C). Without `dropout` nothing is dropped, as in evaluation."""
+        drop = dropout if dropout is not None else _keep
+        settings = self.settings
+        n_runs, batch, length = tokens_RBT.shape
+        embedding_RVD = self.weights["embedding"]
+        x_RBTD = F.embedding(tokens_RBT + self.run_offset_R11, embedding_RVD.flatten(0, 1))
+        if settings.embedding_scale == "sqrt_d":
+            x_RBTD = x_RBTD * math.sqrt(settings.d_model)
+        x_RXD = (x_RBTD + self.positions_TD[:length]).flatten(1, 2)
+        for layer in range(settings.n_layers):
+            sublayers = (
+                ("attention_norm", lambda x, i=layer: self._attention(i, x, batch, length, drop)),
+                ("ffn_norm", lambda x, i=layer: self._feed_forward(i, x, drop)),
+            )
+            for norm, sublayer in sublayers:
+                if settings.norm == "pre":
+                    x_RXD = x_RXD + sublayer(self._norm(f"{layer}_{norm}", x_RXD))
+                else:
+                    x_RXD = self._norm(f"{layer}_{norm}", x_RXD + sublayer(x_RXD))
+        if settings.norm == "pre":
+            x_RXD = self._norm("final_norm", x_RXD)
+        x_RBTD = x_RXD.view(n_runs, batch, length, -1)
+        pooled_RBD = x_RBTD.mean(2) if settings.pooling == "mean" else x_RBTD[:, :, -1]
+        return self._linear("head", pooled_RBD)
+
+    def _linear(self, name: str, x_RXI: Tensor) -> Tensor:
+        bias_R1O = self.weights[f"{name}_bias"][:, None]
+        return torch.baddbmm(bias_R1O, x_RXI, self.weights[f"{name}_weight"])
+
+    def _norm(self, name: str, x_RXD: Tensor) -> Tensor:
+        weight_R1D, bias_R1D = self.weights[f"{name}_weight"][:, None], self.weights[f"{name}_bias"][:, None]
+        if self.n_runs == 1:
+            return F.layer_norm(x_RXD, x_RXD.shape[-1:], weight_R1D[0, 0], bias_R1D[0, 0])
+        return torch.addcmul(bias_R1D, F.layer_norm(x_RXD, x_RXD.shape[-1:]), weight_R1D)
+
+    def _attention(self, layer: int, x_RXD: Tensor, batch: int, length: int, drop: DropoutMasks) -> Tensor:
+        heads = self.settings.n_heads
+        qkv = self._linear(f"{layer}_qkv", x_RXD).view(self.n_runs, batch, length, 3, heads, -1)
+        q_RBHTK, k_RBHTK, v_RBHTK = qkv.permute(3, 0, 1, 4, 2, 5)
+        scores_RBHTT = (q_RBHTK / math.sqrt(q_RBHTK.shape[-1])) @ k_RBHTK.transpose(-1, -2)
+        if self.settings.mask == "causal":
+            future_TT = torch.ones(length, length, dtype=torch.bool, device=x_RXD.device).triu(1)
+            scores_RBHTT = scores_RBHTT.masked_fill(future_TT, -torch.inf)
+        out_RBHTK = drop(scores_RBHTT.softmax(-1)) @ v_RBHTK
+        out_RXD = out_RBHTK.transpose(2, 3).reshape(x_RXD.shape)
+        return drop(self._linear(f"{layer}_attention_out", out_RXD))
+
+    def _feed_forward(self, layer: int, x_RXD: Tensor, drop: DropoutMasks) -> Tensor:
+        hidden_RXF = drop(self._linear(f"{layer}_ffn_in", x_RXD).relu())
+        return self._linear(f"{layer}_ffn_out", hidden_RXF)
+
+
+def _keep(x: Tensor) -> Tensor:
+    return x
+
+
+def _initial(shapes: dict[str, tuple[int, ...]], settings: Model, generator: torch.Generator) -> dict[str, Tensor]:
+    """Initial weights of one model, drawn in the order of `shapes`."""
+    weights = {}
+    for name, shape in shapes.items():
+        weight = torch.zeros(shape)
+        if name == "embedding":
+            nn.init.xavier_uniform_(weight, generator=generator)
+        elif name.endswith("qkv.weight") and settings.qkv_init == "xavier":
+            for third in weight.chunk(3, dim=1):
+                nn.init.xavier_uniform_(third, generator=generator)
+        elif name.endswith("norm.weight"):
+            weight.fill_(1.0)
+        elif name.endswith(".weight"):
+            weight.normal_(0.0, LINEAR_STD, generator=generator)
+        weights[name] = weight
+    return weights

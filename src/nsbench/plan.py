@@ -1,0 +1,127 @@
+"""The grid as jobs: which packs there are, and for each stage its spec and its source digest.
+
+A spec is the canonical JSON of exactly the settings that a stage reads; a digest covers exactly the
+code that it runs. Snakemake gets both as params, so that an edit reruns what depends on it and
+nothing else. Device, paths and the rhythm of progress files change no number and are in no spec.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+from nsbench.config import Cell, Config, canonical_json, expand, packs
+from nsbench.provenance import source_digest
+
+
+def pack_name(seeds: list[int]) -> str:
+    """A pack's name: `seeds-0-4` for consecutive seeds, else with a digest of the list."""
+    name = f"seeds-{seeds[0]}-{seeds[-1]}"
+    if seeds == list(range(seeds[0], seeds[-1] + 1)):
+        return name
+    return f"{name}-{hashlib.sha256(canonical_json(seeds).encode()).hexdigest()[:8]}"
+
+
+class Plan:
+    """All jobs of a configuration."""
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self.cells = {(cell.task, cell.variant, cell.arm): cell for cell in expand(config)}
+        self.seeds: dict[str, list[int]] = {}
+        self.packs: list[tuple[str, str, str, str]] = []
+        for key, cell in self.cells.items():
+            for seeds in packs(cell.seeds, config.runs_per_pack):
+                name = pack_name(seeds)
+                self.seeds[name] = seeds
+                self.packs.append((*key, name))
+
+    def dataset(self, task: str, variant: str, pack: str) -> str:
+        """Spec of the dataset stage."""
+        cell = next(cell for cell in self.cells.values() if (cell.task, cell.variant) == (task, variant))
+        return canonical_json({"task": task, "variant": variant, "data": cell.settings.data, "seeds": self.seeds[pack]})
+
+    def train(self, task: str, variant: str, arm: str, pack: str) -> str:
+        """Spec of the train stage."""
+        cell = self.cells[task, variant, arm]
+        settings = cell.settings
+        return canonical_json(
+            {
+                **_identity(cell),
+                "arm_settings": cell.arm_settings,
+                "model": settings.model,
+                "optimizer": settings.optimizer,
+                "training": settings.training,
+                "noise": settings.noise,
+                "checkpoint_count": self.config.checkpoints.count,
+                "checkpoint_dtype": self.config.checkpoints.dtype,
+                "seeds": self.seeds[pack],
+            }
+        )
+
+    def evaluate(self, task: str, variant: str, arm: str, pack: str) -> str:
+        """Spec of the evaluate stage."""
+        cell = self.cells[task, variant, arm]
+        return canonical_json(
+            {
+                **_identity(cell),
+                "data": cell.settings.data,
+                "noise": cell.settings.noise,
+                "evaluation": self.config.evaluation,
+                "keep_checkpoints": self.config.checkpoints.keep,
+                "seeds": self.seeds[pack],
+            }
+        )
+
+    def grid(self, *sections: str) -> str:
+        """Spec of the stages that look at the whole grid: the grid with the variants and arms that
+        it uses, its scale, and the named further sections of the configuration."""
+        tasks: dict[str, Any] = {}
+        for entry in self.config.grid:
+            task = getattr(self.config.tasks, entry.task)
+            used = tasks.setdefault(entry.task, {"arms": {}, "variants": {}})
+            used["arms"] |= {name: task.arms[name] for name in entry.arms}
+            used["variants"] |= {name: task.variants[name] for name in entry.variants}
+        return canonical_json(
+            {
+                "seeds": self.config.seeds,
+                "scale": self.config.scale,
+                "grid": self.config.grid,
+                "tasks": tasks,
+                **{name: getattr(self.config, name) for name in sections},
+            }
+        )
+
+
+def digest(stage: str, name: str = "") -> str:
+    """Source digest of a stage; `name` is the task (dataset, evaluate) or the figure's module."""
+    roots = {
+        "dataset": ["nsbench.datasets", f"nsbench.tasks.{name}"],
+        "train": ["nsbench.training"],
+        "evaluate": ["nsbench.evaluation", f"nsbench.tasks.{name}"],
+        "collect": ["nsbench.analysis"],
+        "analyse": ["nsbench.analysis"],
+        "figure": ["nsbench.figures", f"nsbench.figures.{name}"],
+        "report": ["nsbench.report"],
+        "track": ["nsbench.tracking"],
+    }
+    return source_digest(*roots[stage])
+
+
+def grid_cells(config: Config) -> list[dict[str, Any]]:
+    """The cells of a grid as plain values, for the stages that look at the whole grid."""
+    return [
+        {
+            **_identity(cell),
+            "arm_settings": cell.arm_settings.model_dump(mode="json"),
+            "settings": cell.settings.model_dump(mode="json"),
+            "seeds": cell.seeds,
+            "target": cell.settings.target.model_dump(mode="json"),
+            "budget_steps": cell.settings.training.steps,
+        }
+        for cell in expand(config)
+    ]
+
+
+def _identity(cell: Cell) -> dict[str, str]:
+    return {"task": cell.task, "variant": cell.variant, "arm": cell.arm}

@@ -1,0 +1,123 @@
+"""What a user sees while the workflow runs: how much is done, the time left, and where results are."""
+
+from __future__ import annotations
+
+import json
+import sys
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from nsbench.config import Cell, Model, sequence_length
+from nsbench.plan import Plan, digest
+from nsbench.runstore import RunFolder, order_key
+
+RESULTS = Path("results")
+EVERY_SECONDS = 10.0
+EVALUATION_SHARE = 0.1
+"""The part of a run's cost that its evaluation is guessed to take."""
+
+
+@dataclass
+class _Expected:
+    """A run of the grid: its folder, what was ordered, and its guessed cost (no unit)."""
+
+    folder: RunFolder
+    order: str
+    cost: float
+
+
+def start(plan: Plan) -> None:
+    """Say what will run, and begin to report on it in the background."""
+    expected = _expected(plan)
+    _say(f"{len(plan.cells)} cells, {len(expected)} runs in {len(plan.packs)} packs ({plan.config.scale} scale)")
+    threading.Thread(target=_watch, args=(expected,), daemon=True).start()
+
+
+def finish(plan: Plan, tracking_uri: str) -> None:
+    """Name what was made."""
+    figures = sorted((RESULTS / "figures").glob("*.png"))
+    lines = [
+        "done. What was made:",
+        *(f"  figure   {path}  (and .pdf)" for path in figures),
+        *(f"  table    {path}  (and .parquet)" for path in sorted((RESULTS / "tables").glob("*.csv"))),
+        f"  report   {RESULTS / 'report.html'}",
+        f"  MLflow   make ui  (the store is {tracking_uri})",
+    ]
+    if plan.config.scale != "paper":
+        lines.append(f"These are {plan.config.scale}-scale results: they show the workflow, not the paper's setting.")
+    for line in lines:
+        _say(line)
+
+
+def fail(plan: Plan) -> None:
+    """Say that finished work is kept."""
+    _say("stopped before the end: see the messages above and results/logs/.")
+    _say("Finished runs are kept and interrupted ones resume: give the same command again.")
+
+
+def line(done: float, total: float, begun: float, elapsed: float) -> str:
+    """The progress line: share done, and the time left at the pace since the start.
+
+    done, total, begun: cost done now, in all, and at the start; elapsed: seconds since the start.
+    """
+    text = f"{100 * done / total:3.0f}% of training and evaluation, {_duration(elapsed)} so far"
+    if done >= total:
+        return text + ", drawing and tracking"
+    if done > begun:
+        text += f", about {_duration((total - done) * elapsed / (done - begun))} left"
+    return text
+
+
+def _expected(plan: Plan) -> list[_Expected]:
+    code = digest("train")
+    found = []
+    for task, variant, arm, pack in plan.packs:
+        spec = json.loads(plan.train(task, variant, arm, pack))
+        cost = _cost(plan.cells[task, variant, arm])
+        for seed in plan.seeds[pack]:
+            folder = RunFolder(RESULTS / "runs", task, variant, arm, seed)
+            found.append(_Expected(folder, order_key(spec, seed, code), cost))
+    return found
+
+
+def _cost(cell: Cell) -> float:
+    """Roughly the multiplications of a run's training."""
+    model: Model = cell.settings.model
+    width = model.ffn_width or 4 * model.d_model
+    length = sequence_length(cell.settings)
+    per_token = model.n_layers * (4 * model.d_model**2 + 2 * model.d_model * width + 2 * model.d_model * length)
+    passes = 1 if cell.arm_settings.kind == "baseline" else 1 + cell.settings.noise.n_draws
+    return float(cell.settings.training.steps * cell.settings.training.batch_size * length * per_token * passes)
+
+
+def _done(run: _Expected) -> float:
+    share = run.folder.status(run.order)
+    evaluated = share == 1 and (run.folder.path / "evaluation.parquet").exists()
+    return run.cost * (share * (1 - EVALUATION_SHARE) + EVALUATION_SHARE * evaluated)
+
+
+def _watch(expected: list[_Expected]) -> None:
+    began = time.monotonic()
+    total = sum(run.cost for run in expected)
+    begun = done = sum(map(_done, expected))
+    while done < total:
+        looked = time.monotonic()
+        time.sleep(EVERY_SECONDS)
+        done = sum(map(_done, expected))
+        _say(line(done, total, begun, time.monotonic() - began))
+        # With thousands of runs a look takes a while: then look less often.
+        time.sleep(20 * max(0.0, time.monotonic() - looked - EVERY_SECONDS))
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes:02d} min"
+    return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
+
+
+def _say(text: str) -> None:
+    print(f"nsbench | {text}", file=sys.stderr, flush=True)

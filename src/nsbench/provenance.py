@@ -1,0 +1,129 @@
+"""What a file was made by: versions, commit, device, and a digest of the source code used.
+
+The digest of a stage covers the nsbench modules that it imports, transitively, with comments,
+docstrings and layout left out, so that a comment invalidates nothing and a changed line of code
+invalidates exactly the stages that run it. `config` and `provenance` are left out: all of
+config that reaches a stage is in its spec, and provenance is about results, not part of them.
+"""
+
+from __future__ import annotations
+
+import ast
+import functools
+import hashlib
+import importlib.metadata
+import platform
+import subprocess
+from pathlib import Path
+
+PACKAGE = "nsbench"
+SOURCE_FOLDER = Path(__file__).parent
+LEFT_OUT = {"nsbench.config", "nsbench.provenance"}
+RECORDED_PACKAGES = ("torch", "numpy", "scipy", "pandas", "pyarrow")
+
+
+def module_path(module: str) -> Path | None:
+    """The file of an nsbench module, or None where there is none of that name."""
+    base = SOURCE_FOLDER.joinpath(*module.split(".")[1:])
+    for path in (base / "__init__.py", base.with_suffix(".py")):
+        if path.is_file():
+            return path
+    return None
+
+
+@functools.cache
+def _tree(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+@functools.cache
+def imports(module: str) -> frozenset[str]:
+    """The modules that `module` imports itself, ours and others', found in its source text."""
+    path = module_path(module)
+    if path is None:
+        raise ValueError(f"no module {module!r} in {PACKAGE}")
+    package = module if path.name == "__init__.py" else module.rpartition(".")[0]
+    found = set()
+    for node in ast.walk(_tree(path)):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            parent = package.rsplit(".", node.level - 1)[0] if node.level else ""
+            base = ".".join(part for part in (parent, node.module) if part)
+            found.add(base)
+            found |= {f"{base}.{alias.name}" for alias in node.names if module_path_or_none(f"{base}.{alias.name}")}
+    return frozenset(found)
+
+
+def module_path_or_none(module: str) -> Path | None:
+    """`module_path` for any dotted name; None outside this package."""
+    return module_path(module) if module == PACKAGE or module.startswith(PACKAGE + ".") else None
+
+
+@functools.cache
+def closure(*roots: str) -> tuple[str, ...]:
+    """`roots` and every nsbench module that they import, directly or not, sorted."""
+    seen: set[str] = set()
+    waiting = list(roots)
+    while waiting:
+        module = waiting.pop()
+        if module in seen or module in LEFT_OUT:
+            continue
+        seen.add(module)
+        waiting += [name for name in imports(module) if module_path_or_none(name) and name != PACKAGE]
+    return tuple(sorted(seen))
+
+
+@functools.cache
+def source_digest(*roots: str) -> str:
+    """A digest (16 hex digits) of the code of `closure(*roots)`, comments and docstrings left out.
+
+    A module's data files, those beside it that share its name, count as its code.
+    """
+    digest = hashlib.sha256()
+    for module in closure(*roots):
+        path = module_path(module)
+        digest.update(f"{module}\n{_bare(path)}\n".encode())
+        for companion in sorted(path.parent.glob(f"{path.stem}.*")):
+            if companion.suffix != ".py":
+                digest.update(companion.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def _bare(path: Path) -> str:
+    """A module's syntax tree as text, docstrings removed (comments never enter the tree)."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    for node in ast.walk(tree):
+        body = getattr(node, "body", None)
+        if isinstance(body, list):
+            node.body = [entry for entry in body if not _is_text(entry)]
+    return ast.dump(tree)
+
+
+def _is_text(node: ast.AST) -> bool:
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+
+
+@functools.cache
+def commit() -> str:
+    """The checkout's commit, with '+changes' where files differ from it; 'unknown' outside git."""
+    try:
+        git = ["git", "-C", str(SOURCE_FOLDER)]
+        head = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
+        changed = subprocess.run([*git, "status", "--porcelain"], capture_output=True, text=True, check=True).stdout
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return head + ("+changes" if changed.strip() else "")
+
+
+def stamp(spec: str, digest: str, device: str = "cpu") -> dict[str, str]:
+    """The provenance that a result file carries in its metadata."""
+    versions = {name: importlib.metadata.version(name) for name in RECORDED_PACKAGES}
+    return {
+        "spec": spec,
+        "source_digest": digest,
+        "commit": commit(),
+        "device": device,
+        "python": platform.python_version(),
+        **{f"version_{name}": version for name, version in versions.items()},
+    }

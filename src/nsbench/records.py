@@ -1,0 +1,184 @@
+"""The Parquet files that stages hand to each other: schemas, whole-or-nothing writes, readers.
+
+Every column's unit and meaning stands in its field's metadata; every file carries its provenance
+(`nsbench.provenance.stamp`) in the schema's metadata.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+
+class RecordError(ValueError):
+    """A result file that cannot be read as what it should be; the message names it and what to do."""
+
+
+def _field(name: str, kind: pa.DataType, unit: str, meaning: str, nullable: bool = False) -> pa.Field:
+    return pa.field(name, kind, nullable=nullable, metadata={"unit": unit, "meaning": meaning})
+
+
+CELL = [
+    _field("task", pa.string(), "name", "task"),
+    _field("variant", pa.string(), "name", "setting of the task's open choices"),
+    _field("arm", pa.string(), "name", "what regularises the run"),
+]
+RUN = [*CELL, _field("seed", pa.int64(), "1", "replicate; arms share it")]
+
+HISTORY = pa.schema(
+    [
+        *RUN,
+        _field("step", pa.int64(), "optimiser steps", "steps done when evaluated"),
+        _field("epoch", pa.float64(), "passes over the training set", "step x batch size / training examples"),
+        _field("train_loss", pa.float64(), "nats", "mean cross entropy of the batches since the last row, in training mode; NaN at step 0"),
+        _field("train_accuracy", pa.float64(), "1", "share right in the batches since the last row; NaN at step 0"),
+        _field("val_loss", pa.float64(), "nats", "mean cross entropy on validation data"),
+        _field("val_accuracy", pa.float64(), "1", "share right on validation data"),
+        _field("stability", pa.float64(), "1", "mean over validation data of <M(X), M(Y)> of Definition 6.1 at rho = 1/2"),
+        _field("learning_rate", pa.float64(), "1", "learning rate of the next step"),
+        _field("seconds", pa.float64(), "s", "time in training steps so far, per run of the stack"),
+        _field("flops", pa.float64(), "FLOP", "matrix-product operations in training steps so far"),
+    ]
+)
+
+RUNS = pa.schema(
+    [
+        *RUN,
+        _field("status", pa.string(), "name", "completed or diverged"),
+        _field("steps", pa.int64(), "optimiser steps", "steps done"),
+        _field("n_parameters", pa.int64(), "1", "trainable parameters of one model"),
+        _field("seconds", pa.float64(), "s", "time in training steps, per run of the stack"),
+        _field("flops", pa.float64(), "FLOP", "matrix-product operations in training steps"),
+        _field("device", pa.string(), "name", "device that trained the run"),
+        _field("run_key", pa.string(), "sha256", "identity: settings, seed, data and training code"),
+        _field("history_sha256", pa.string(), "sha256", "digest of the run's history without its seconds"),
+        _field("data_sha256", pa.string(), "sha256", "digest of the run's data set"),
+        _field("secret", pa.list_(pa.int64()), "positions", "sparse parity: the secret set", nullable=True),
+    ]
+)
+
+EVALUATION = pa.schema(
+    [
+        *RUN,
+        _field("step", pa.int64(), "optimiser steps", "checkpoint"),
+        _field("measure", pa.string(), "name", "noise_stability or average_sensitivity"),
+        _field("reduction", pa.string(), "name", "probability_dot, probability_cosine or decision"),
+        _field("rho", pa.float64(), "1", "Definition 6.1's rho; NaN for average_sensitivity", nullable=True),
+        _field("correlation", pa.float64(), "1", "correlation of the kept symbol that rho really gives; NaN where it has no meaning", nullable=True),
+        _field("value", pa.float64(), "1", "estimate"),
+        _field("standard_error", pa.float64(), "1", "standard error over inputs"),
+        _field("target_value", pa.float64(), "1", "closed form for the task's target function; NaN where none is known", nullable=True),
+        _field("n_inputs", pa.int64(), "1", "test inputs used"),
+        _field("n_draws", pa.int64(), "1", "noisy copies per input"),
+    ]
+)
+
+TIME_TO_TARGET = pa.schema(
+    [
+        *RUN,
+        _field("arm_kind", pa.string(), "name", "kind of the arm"),
+        _field("rho", pa.float64(), "1", "the arm's rho; NaN for the baseline", nullable=True),
+        _field("gamma", pa.float64(), "1", "the arm's gamma; NaN for the baseline", nullable=True),
+        _field("orientation", pa.float64(), "1", "the arm's S; NaN for the baseline", nullable=True),
+        _field("metric", pa.string(), "name", "metric of the target"),
+        _field("threshold", pa.float64(), "of the metric", "target value"),
+        _field("hold_evaluations", pa.int64(), "evaluations", "evaluations in a row that must reach it"),
+        _field("budget_steps", pa.int64(), "optimiser steps", "steps after which a run is censored"),
+        _field("status", pa.string(), "name", "completed or diverged"),
+        _field("reached", pa.bool_(), "1", "whether the target was reached and held"),
+        _field("step", pa.float64(), "optimiser steps", "time to target; NaN where censored", nullable=True),
+        _field("flops", pa.float64(), "FLOP", "cost to target; NaN where censored", nullable=True),
+        _field("seconds", pa.float64(), "s", "seconds to target; NaN where censored", nullable=True),
+    ]
+)
+
+
+@contextlib.contextmanager
+def whole(path: Path | str) -> Iterator[Path]:
+    """A temporary path beside `path` that becomes it, synced to disk, when the block ends well.
+
+    Where the block fails nothing is left behind and an older file at `path` stays.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=path.suffix)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        temporary.chmod(0o666 & ~_umask())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _umask() -> int:
+    current = os.umask(0)
+    os.umask(current)
+    return current
+
+
+def write_text(path: Path | str, text: str) -> None:
+    """Write a text file whole or not at all."""
+    with whole(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_table(path: Path | str, rows: pd.DataFrame | list[dict[str, Any]], schema: pa.Schema, stamp: dict[str, str]) -> None:
+    """Write rows as Parquet under `schema`, with `stamp` in the metadata, whole or not at all.
+
+    Raises pyarrow.ArrowInvalid or KeyError where the rows do not fit the schema.
+    """
+    if isinstance(rows, pd.DataFrame):
+        table = pa.Table.from_arrays([_column(rows[field.name], field.type) for field in schema], schema=schema)
+    else:
+        table = pa.Table.from_pylist(rows, schema=schema)
+    table = table.replace_schema_metadata({f"nsbench.{key}": value for key, value in stamp.items()})
+    with whole(path) as temporary:
+        pq.write_table(table, temporary, compression="zstd")
+
+
+def _column(values: pd.Series, kind: pa.DataType) -> pa.Array:
+    """A column as it is: NaN stays NaN, and only None becomes null."""
+    if pa.types.is_floating(kind):
+        return pa.array(values.to_numpy("float64"), kind, from_pandas=False)
+    return pa.array(values.tolist(), kind)
+
+
+def read_arrow(path: Path | str, schema: pa.Schema) -> pa.Table:
+    """Read a Parquet file that must have the columns of `schema`.
+
+    Raises RecordError naming the file where it is missing, broken or of another kind.
+    """
+    try:
+        table = pq.read_table(path)
+    except FileNotFoundError:
+        raise RecordError(f"{path}: no such file; run the stage that makes it") from None
+    except (pa.ArrowInvalid, OSError) as error:
+        reason = str(error).splitlines()[0]
+        raise RecordError(f"{path}: not a whole Parquet file ({reason}); delete it and run its stage again") from None
+    missing = [name for name in schema.names if name not in table.column_names]
+    if missing:
+        raise RecordError(f"{path}: lacks the columns {', '.join(missing)}; delete it and run its stage again")
+    return table.select(schema.names)
+
+
+def read_table(path: Path | str, schema: pa.Schema) -> pd.DataFrame:
+    """`read_arrow` as a DataFrame."""
+    return read_arrow(path, schema).to_pandas()
+
+
+def read_stamp(path: Path | str) -> dict[str, str]:
+    """The provenance in a Parquet file's metadata."""
+    metadata = pq.read_schema(path).metadata or {}
+    return {key.decode().removeprefix("nsbench."): value.decode() for key, value in metadata.items() if key.startswith(b"nsbench.")}

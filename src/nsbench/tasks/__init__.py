@@ -1,0 +1,7 @@
+"""The tasks, one module each, found by name: `nsbench.tasks.<task>`.
+
+A task's module has `make(data, seed) -> (tensors, vocabulary, n_classes)`: the data set of one
+seed, as `nsbench.datasets` describes it; and `target_value(data, measure, reduction, correlation)
+-> float`: what the measures give for the task's target function itself, in closed form, NaN where
+none is known.
+"""

@@ -1,0 +1,394 @@
+"""Import of finished runs into MLflow: a view of the Parquet files, which stay the source.
+
+One MLflow run stands for each (task, variant, arm, seed), in the experiment `nsbench/<task>`. A tag
+with a digest of all that was imported is written last: a run that carries the right digest is left
+alone; any other run of the same key, stale or cut short, is deleted and imported anew. So an import
+may be repeated, interrupted or started twice at once, and still ends in one run per key.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import logging
+import math
+import os
+import re
+import sqlite3
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import pandas as pd
+from filelock import FileLock, Timeout
+
+from nsbench.records import EVALUATION, HISTORY, RUNS, TIME_TO_TARGET, read_stamp, read_table
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Run
+
+KEY = ["task", "variant", "arm", "seed"]
+CURVES = [name for name in HISTORY.names if name not in (*KEY, "step", "epoch")]
+FINAL = ["train_loss", "train_accuracy", "val_loss", "val_accuracy", "stability"]
+NAME_TAG, CONTENT_TAG = "nsbench.run", "nsbench.content"
+METRICS_PER_BATCH, PARAMETERS_PER_BATCH, PARAMETER_LENGTH = 1000, 100, 6000  # MLflow's limits
+PATIENCE_SECONDS, LOCKED_ATTEMPTS = 5.0, 15
+STORE_LIBRARIES = {"mlflow", "sqlalchemy", "sqlite3", "alembic", "requests"}
+
+# MLflow must contact nobody but its store, and an unreachable server must show within a minute.
+ENVIRONMENT = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "DO_NOT_TRACK": "true",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
+}
+EXPERIMENT_TAGS = {
+    "mlflow.experimentKind": "custom_model_development",
+    "mlflow.note.content": "Imported by `nsbench track`, one run per variant, arm and seed. "
+    "Time is training time; the source is the Parquet files of the results folder.",
+}
+
+
+class TrackingError(RuntimeError):
+    """MLflow's store cannot be used; the message names its URI and what to do."""
+
+
+@dataclass(frozen=True)
+class TrackSummary:
+    """What one import did, counted in runs."""
+
+    uri: str
+    added: int
+    replaced: int
+    """Runs that stood with other content, or cut short."""
+    unchanged: int
+    missing: tuple[str, ...]
+    """Runs of the grid, as task/variant/arm/seed-3, that are not among the collected ones."""
+    seconds: float
+    spec: str
+    digest: str
+
+
+class _Point(NamedTuple):
+    metric: str
+    value: float
+    step: int
+    seconds: float
+    """Training time so far."""
+
+
+@dataclass(frozen=True)
+class _Content:
+    """All that MLflow is told of one run."""
+
+    key: str
+    name: str
+    completed: bool
+    seconds: float
+    parameters: dict[str, str]
+    points: list[_Point]
+    tags: dict[str, str]
+    origin: dict[str, str]
+    """Provenance of the collected file: no part of the digest, as collecting again changes no run."""
+
+    @property
+    def digest(self) -> str:
+        content = [self.key, self.completed, self.parameters, self.points, self.tags]
+        return hashlib.sha256(json.dumps(content, sort_keys=True, allow_nan=False).encode()).hexdigest()
+
+
+def track(
+    collected_folder: Path,
+    tables_folder: Path,
+    cells: list[dict[str, Any]],
+    uri: str,
+    spec: str,
+    digest: str,
+    project: str = "nsbench",
+) -> TrackSummary:
+    """Bring the MLflow store at `uri` in line with the collected runs of `cells`.
+
+    Reads history, runs and evaluation.parquet of `collected_folder` and time_to_target.parquet of
+    `tables_folder`. Runs in the store that belong to none of `cells` are left alone. One import
+    works at a time: others wait for it, with a message. `spec` and `digest` go into the summary.
+
+    Raises RecordError where a Parquet file is missing or broken, TrackingError where the store
+    cannot be reached, read or written.
+    """
+    clock, outcomes = time.monotonic(), {}
+    contents, missing = _read(Path(collected_folder), Path(tables_folder), cells)
+    collected_at = (Path(collected_folder) / "runs.parquet").stat().st_mtime
+    start = collected_at - max((content.seconds for content in contents), default=0.0)
+    database = _sqlite_path(uri)
+    lock = Path(collected_folder) / "mlflow.lock" if database is None else Path(f"{database}.lock")
+    with _one_sentence(uri), _alone(lock):
+        for attempt in range(1, LOCKED_ATTEMPTS + 1):
+            try:
+                _check_sqlite(database)
+                with _client(uri) as client:
+                    _import(client, contents, project, start, database is not None, outcomes)
+                break
+            except Exception as error:
+                if "database is locked" not in str(error) or attempt == LOCKED_ATTEMPTS:
+                    raise
+                _say(f"{uri} is locked by another program; trying again ({attempt} of {LOCKED_ATTEMPTS - 1})")
+                time.sleep(PATIENCE_SECONDS)
+    n = Counter(outcomes.values())
+    counts = {name: n[name] for name in ("added", "replaced", "unchanged")}
+    return TrackSummary(uri, **counts, missing=missing, seconds=time.monotonic() - clock, spec=spec, digest=digest)
+
+
+# --- from Parquet files to what MLflow is told -----------------------------------------------------
+
+
+def _read(collected: Path, tables: Path, cells: list[dict[str, Any]]) -> tuple[list[_Content], tuple[str, ...]]:
+    """The content of every collected run of `cells`, and the names of those not collected."""
+    evaluation = read_table(collected / "evaluation.parquet", EVALUATION)
+    evaluation["metric"] = _evaluation_metrics(evaluation)
+    tables_by_run = [
+        dict(iter(table.groupby(KEY, sort=False)))
+        for table in (
+            read_table(collected / "history.parquet", HISTORY).sort_values("step", kind="stable"),
+            evaluation.sort_values(["metric", "step"], kind="stable"),
+            read_table(tables / "time_to_target.parquet", TIME_TO_TARGET),
+        )
+    ]
+    runs = {
+        tuple(run[name] for name in KEY): run for run in read_table(collected / "runs.parquet", RUNS).to_dict("records")
+    }
+    origin = {k: v for k, v in read_stamp(collected / "runs.parquet").items() if k not in ("spec", "device")}
+    wanted = [(cell, (cell["task"], cell["variant"], cell["arm"], seed)) for cell in cells for seed in cell["seeds"]]
+    contents = [
+        _content(cell, runs[key], *(table.get(key) for table in tables_by_run), origin)
+        for cell, key in wanted
+        if key in runs
+    ]
+    return contents, tuple(_name(*key) for _, key in wanted if key not in runs)
+
+
+def _name(task: str, variant: str, arm: str, seed: int) -> str:
+    return f"{task}/{variant}/{arm}/seed-{seed}"
+
+
+def _evaluation_metrics(evaluation: pd.DataFrame) -> pd.Series:
+    """Metric names like `noise_stability/decision/rho_0.5`; MLflow groups its charts by the part before the last slash."""
+    rho = evaluation["rho"].map(lambda rho: "" if math.isnan(rho) else f"/rho_{rho:g}")
+    return evaluation["measure"] + "/" + evaluation["reduction"] + rho
+
+
+def _content(
+    cell: dict[str, Any],
+    run: dict[str, Any],
+    history: pd.DataFrame | None,
+    evaluation: pd.DataFrame | None,
+    target: pd.DataFrame | None,
+    origin: dict[str, str],
+) -> _Content:
+    last, values, seconds_at = run["steps"], [], {}
+    if history is not None:
+        steps = history["step"].tolist()
+        seconds_at = dict(zip(steps, history["seconds"].tolist(), strict=True))
+        for name in CURVES:
+            values += zip([name] * len(steps), history[name].tolist(), steps, strict=True)
+        # No batch precedes step 0: its training columns are empty, not diverged.
+        values = [v for v in values if v[2] or not (v[0].startswith("train_") and math.isnan(v[1]))]
+    if evaluation is not None:
+        values += zip(*(evaluation[name].tolist() for name in ("metric", "value", "step")), strict=True)
+    first_nonfinite: dict[str, str] = {}
+    for name, value, step in values:
+        if not math.isfinite(value):
+            first_nonfinite.setdefault(name, f"{name} is {value} at step {step}")
+    if history is not None:
+        values += [(f"final/{name}", history[name].iloc[-1], last) for name in FINAL]
+    values += [(f"final/{name}", run[name], last) for name in ("steps", "seconds", "flops")]
+    if target is not None:
+        values += [
+            (f"time_to_target/{name}", target[name].iloc[0], last) for name in ("reached", "step", "flops", "seconds")
+        ]
+    facts = {name: run[name] for name in (*KEY, "n_parameters")}
+    if run["secret"] is not None:
+        facts["secret"] = [int(position) for position in run["secret"]]
+    settings = {
+        "arm": cell["arm_settings"],
+        **cell["settings"],
+        "target": cell["target"],
+        "budget_steps": cell["budget_steps"],
+    }
+    tags = {name: run[name] for name in ("status", "device", "run_key", "history_sha256", "data_sha256")}
+    if first_nonfinite:
+        tags["nonfinite"] = "; ".join(first_nonfinite.values())
+    key = _name(*(run[name] for name in KEY))
+    return _Content(
+        key=key,
+        name=key.removeprefix(f"{run['task']}/"),
+        completed=run["status"] == "completed",
+        seconds=run["seconds"],
+        parameters=dict(_flat(facts)) | dict(_flat(settings)),
+        points=[_Point(n, float(v), s, seconds_at.get(s, run["seconds"])) for n, v, s in values if math.isfinite(v)],
+        tags=tags,
+        origin=origin,
+    )
+
+
+def _flat(settings: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Nested settings as dotted names and texts; what is no text is written as JSON."""
+    for name, value in settings.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            text = value if isinstance(value, str) else json.dumps(value)
+            yield prefix + name, text if len(text) <= PARAMETER_LENGTH else text[: PARAMETER_LENGTH - 3] + "..."
+
+
+# --- from there into the store ---------------------------------------------------------------------
+
+
+def _import(
+    client: MlflowClient, contents: list[_Content], project: str, start: float, local: bool, outcomes: dict[str, str]
+) -> None:
+    """Make one complete run stand for each content; `outcomes` tells what that took, by key."""
+    experiments: dict[str, tuple[str, dict[str, list[Run]]]] = {}
+    for index, content in enumerate(contents):
+        task, _, _ = content.key.partition("/")
+        if task not in experiments:
+            experiment = _experiment(client, f"{project}/{task}", local)
+            experiments[task] = experiment, _standing(client, experiment)
+        experiment, standing = experiments[task]
+        old, digest = standing.get(content.key, []), content.digest
+        if len(old) == 1 and old[0].data.tags.get(CONTENT_TAG) == digest:
+            outcomes.setdefault(content.key, "unchanged")
+            continue
+        for run in old:
+            _delete(client, run.info.run_id)
+        # Newest first is MLflow's order: a millisecond between runs makes it the order of the grid.
+        _write(client, experiment, content, digest, round(start * 1000) - index)
+        outcomes[content.key] = "replaced" if old else "added"
+
+
+def _experiment(client: MlflowClient, name: str, local: bool) -> str:
+    experiment = client.get_experiment_by_name(name)
+    if experiment is None:
+        # Nothing is stored there; a path would be made absolute and break when the results move.
+        location = f"mlflow-artifacts:/{name}" if local else None
+        return client.create_experiment(name, artifact_location=location, tags=EXPERIMENT_TAGS)
+    if experiment.lifecycle_stage == "deleted":
+        client.restore_experiment(experiment.experiment_id)
+    return experiment.experiment_id
+
+
+def _standing(client: MlflowClient, experiment: str) -> dict[str, list[Run]]:
+    """The active runs of an experiment that an import has made, by key."""
+    found: dict[str, list[Run]] = {}
+    token = None
+    while True:
+        page = client.search_runs([experiment], max_results=500, page_token=token)
+        for run in page:
+            if NAME_TAG in run.data.tags:
+                found.setdefault(run.data.tags[NAME_TAG], []).append(run)
+        token = page.token
+        if not token:
+            return found
+
+
+def _delete(client: MlflowClient, run_id: str) -> None:
+    """Delete for good where the store can (a database opened directly), else into MLflow's bin."""
+    getattr(client._tracking_client.store, "_hard_delete_run", client.delete_run)(run_id)
+
+
+def _write(client: MlflowClient, experiment: str, content: _Content, digest: str, start_ms: int) -> None:
+    """Create a run whose clock is its training time."""
+    from mlflow.entities import Metric, Param, RunTag
+
+    source = {"name": "nsbench", "type": "LOCAL", "git.commit": content.origin.get("commit", "unknown")}
+    tags = {NAME_TAG: content.key, **content.tags, **content.origin} | {
+        f"mlflow.source.{k}": v for k, v in source.items()
+    }
+    run_id = client.create_run(experiment, start_time=start_ms, tags=tags, run_name=content.name).info.run_id
+    parameters = [Param(name, value) for name, value in content.parameters.items()]
+    for chunk in _chunks(parameters, PARAMETERS_PER_BATCH):
+        client.log_batch(run_id, params=chunk)
+    metrics = [Metric(p.metric, p.value, start_ms + round(p.seconds * 1000), p.step) for p in content.points]
+    for chunk in _chunks(metrics, METRICS_PER_BATCH):
+        client.log_batch(run_id, metrics=chunk)
+    status, end_ms = "FINISHED" if content.completed else "FAILED", start_ms + round(content.seconds * 1000)
+    client.set_terminated(run_id, status=status, end_time=end_ms)
+    client.log_batch(run_id, tags=[RunTag(CONTENT_TAG, digest)])
+
+
+def _chunks(items: list[Any], size: int) -> Iterator[list[Any]]:
+    return (items[start : start + size] for start in range(0, len(items), size))
+
+
+# --- reaching the store ----------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def _client(uri: str) -> Iterator[MlflowClient]:
+    """A quiet client of the store at `uri`; a database without MLflow's tables gets them."""
+    for name, value in ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    from mlflow import MlflowClient
+
+    for name in ("mlflow", "alembic"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)  # failures reach the user as TrackingError
+    client = MlflowClient(tracking_uri=uri)
+    try:
+        yield client
+    finally:
+        if engine := getattr(client._tracking_client.store, "engine", None):
+            engine.dispose()
+
+
+def _sqlite_path(uri: str) -> Path | None:
+    match = re.match(r"sqlite(?:\+\w+)?:///([^?]+)", uri)
+    return Path(match[1]) if match else None
+
+
+def _check_sqlite(path: Path | None) -> None:
+    """Touch a SQLite file before MLflow does, which would retry for an hour to open a broken one."""
+    if path is not None and path.exists():
+        with contextlib.closing(sqlite3.connect(path)) as database:
+            database.execute("BEGIN IMMEDIATE")
+            database.execute("PRAGMA schema_version").fetchone()
+
+
+@contextlib.contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """Hold the writers' lock; the system frees it when its holder dies, so waiting has no limit."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(path)
+    try:
+        lock.acquire(timeout=PATIENCE_SECONDS)
+    except Timeout:
+        _say(f"another import holds {path}; waiting for it")
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+@contextlib.contextmanager
+def _one_sentence(uri: str) -> Iterator[None]:
+    """Tell any failure of the store as a TrackingError; the libraries are known by name, so as not to import them."""
+    try:
+        yield
+    except Exception as error:
+        libraries = {base.__module__.partition(".")[0] for base in type(error).__mro__}
+        if not isinstance(error, OSError) and not libraries & STORE_LIBRARIES:
+            raise
+        reason = next(iter(str(error).strip().splitlines()), type(error).__name__).rstrip(". ")
+        raise TrackingError(
+            f"{uri}: MLflow's store cannot be used ({reason}); the results are safe in their Parquet files: "
+            "repair the store, move its file away or set another tracking.uri, then run `nsbench track` again"
+        ) from error
+
+
+def _say(message: str) -> None:
+    print(f"nsbench track: {message}", file=sys.stderr, flush=True)

@@ -1,0 +1,417 @@
+"""Training of a pack: the runs of one cell, stacked, evaluated, recorded, resumable.
+
+A run's numbers depend on its task, variant, arm and seed alone. On a GPU all runs of a pack are
+trained as one stack. On a CPU a stack gains no speed (docs/performance.md), and kernels may round
+differently for stacks of different sizes, so there the pack's runs are trained one after the other,
+each as a stack of one by the same code: that makes a run equal to the bit whatever its pack.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import logging
+import math
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from nsbench.config import (
+    Arm,
+    Closed,
+    Model,
+    Noise,
+    Optimizer,
+    Training,
+    canonical_json,
+)
+from nsbench.datasets import Dataset, batch_indices, read_dataset
+from nsbench.model import TransformerStack
+from nsbench.provenance import stamp
+from nsbench.records import HISTORY, RUNS, write_table
+from nsbench.regularizers import agreement, resample_tokens
+from nsbench.runstore import Progress, RunFolder, order_key, run_key
+from nsbench.seeding import stream, torch_stream
+from nsbench.step import TrainingStep
+
+logger = logging.getLogger(__name__)
+
+STABILITY_RHO = 0.5
+"""The rho at which training records the quantity of Definition 6.1 (section J.2)."""
+
+
+class TrainSpec(Closed):
+    """All that the train stage reads from config."""
+
+    task: str
+    variant: str
+    arm: str
+    arm_settings: Arm
+    model: Model
+    optimizer: Optimizer
+    training: Training
+    noise: Noise
+    checkpoint_count: int
+    checkpoint_dtype: str
+    seeds: list[int]
+
+
+@dataclass
+class Run:
+    """One run in training: identity, data, and what it has recorded so far."""
+
+    seed: int
+    data: Dataset
+    folder: RunFolder
+    order: str
+    resumed: Progress | None
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    seconds: float = 0.0
+    diverged: bool = False
+
+    @property
+    def start(self) -> int:
+        return self.resumed.step if self.resumed else 0
+
+
+def train_pack(
+    spec: TrainSpec,
+    digest: str,
+    dataset: Path,
+    runs_root: Path,
+    history_file: Path,
+    runs_file: Path,
+    device: torch.device,
+    progress_every_seconds: float,
+) -> None:
+    """Train what is not finished of a pack, then write the histories and the rows of all its runs."""
+    settings = json.loads(canonical_json(spec))
+    made_by = stamp(canonical_json(spec), digest, str(device))
+    waiting, folders = [], []
+    for seed in spec.seeds:
+        data = read_dataset(dataset, seed)
+        key = run_key(settings, seed, data.sha256, digest)
+        folder = RunFolder(runs_root, spec.task, spec.variant, spec.arm, seed, key)
+        folders.append(folder)
+        if folder.finished():
+            logger.info("%s: finished before, kept", folder.name)
+            continue
+        resumed = folder.progress()
+        if resumed:
+            logger.info("%s: goes on from step %d", folder.name, resumed.step)
+        else:
+            folder.clear()
+        waiting.append(Run(seed, data, folder, order_key(settings, seed, digest), resumed))
+    # A stack moves in step, so runs that were interrupted at different steps train apart.
+    for _, together in itertools.groupby(sorted(waiting, key=lambda run: run.start), key=lambda run: run.start):
+        runs = list(together)
+        for stack in [[run] for run in runs] if device.type == "cpu" else [runs]:
+            StackTraining(spec, stack, device, made_by).train(progress_every_seconds)
+    history = pd.concat([folder.history() for folder in folders], ignore_index=True)
+    write_table(history_file, history, HISTORY, made_by)
+    write_table(runs_file, [folder.finished() for folder in folders], RUNS, made_by)
+
+
+class StackTraining:
+    """The training of runs that start at the same step, as one stack."""
+
+    def __init__(self, spec: TrainSpec, runs: list[Run], device: torch.device, made_by: dict[str, str]) -> None:
+        self.spec, self.runs, self.device, self.made_by = spec, runs, device, made_by
+        first = runs[0].data
+        seeds = [run.seed for run in runs]
+        self.train_tokens = [run.data["train_tokens"] for run in runs]
+        self.train_labels = [run.data["train_labels"] for run in runs]
+        self.n_train = len(self.train_labels[0])
+        self.batch_size = spec.training.batch_size
+        self.epoch_steps = math.ceil(self.n_train / self.batch_size)
+        self.orders = [_EpochOrder(seed, self.n_train) for seed in seeds]
+        self.stack = TransformerStack(spec.model, first.vocabulary, first.n_classes, seeds).to(device)
+        self.step = TrainingStep(
+            self.stack,
+            seeds,
+            spec.arm_settings,
+            spec.model,
+            spec.optimizer,
+            spec.noise,
+            first,
+            self.batch_size,
+        )
+        self.validation = Validation(spec, runs, device)
+        self.schedulers = [_plateau(optimizer, spec.optimizer) for optimizer in self.step.optimizers]
+        # Sums of loss and accuracy at the last evaluation and the last epoch, to take means since.
+        self.done = runs[0].start
+        self.marks = {"evaluation": self._sums(), "epoch": self._sums()}
+        self.evaluated_at = set(evaluation_steps(spec.training))
+        self.checkpoint_at = set(checkpoint_steps(spec.training, spec.checkpoint_count))
+        for index, run in enumerate(runs):
+            if run.resumed:
+                self._resume(index, run)
+
+    def train(self, progress_every_seconds: float) -> None:
+        """Train to the budget, or until every run has diverged."""
+        budget = self.spec.training.steps
+        saved = started = time.perf_counter()
+        if self.done == 0:
+            self._evaluate(0.0)
+        while self.done < budget and not all(run.diverged for run in self.runs):
+            tokens_RBT, labels_RB = self._batch(self.done)
+            self.step(tokens_RBT, labels_RB, self.done)
+            self.done += 1
+            if self.spec.optimizer.scheduler_unit == "epoch" and self.done % self.epoch_steps == 0:
+                self._schedule()
+            if self.done not in self.evaluated_at:
+                continue
+            if self.device.type == "cuda":
+                torch.cuda.synchronize()
+            self._evaluate(time.perf_counter() - started)
+            started = time.perf_counter()
+            if started - saved > progress_every_seconds and self.done < budget:
+                self._save_progress()
+                saved = started = time.perf_counter()
+        for run in self.runs:
+            self._finish(run)
+
+    def _batch(self, step: int) -> tuple[Tensor, Tensor]:
+        tokens, labels = [], []
+        for index, order in enumerate(self.orders):
+            chosen = batch_indices(self.n_train, self.batch_size, step, order)
+            tokens.append(self.train_tokens[index][chosen])
+            labels.append(self.train_labels[index][chosen])
+        return torch.stack(tokens), torch.stack(labels)
+
+    def _sums(self) -> tuple[int, list[float], list[float]]:
+        return self.done, self.step.loss_sum_R.tolist(), self.step.correct_sum_R.tolist()
+
+    def _means_since(self, mark: str) -> tuple[list[float], list[float]]:
+        """Mean training loss (nats) and accuracy of each run since a mark, which is moved here."""
+        before, after = self.marks[mark], self._sums()
+        self.marks[mark] = after
+        steps = after[0] - before[0]
+        return tuple(
+            [(now - then) / steps if steps else math.nan for now, then in zip(after[i], before[i], strict=True)]
+            for i in (1, 2)
+        )
+
+    def _evaluate(self, seconds: float) -> None:
+        """Add a row to each run's history; mark the runs that are no longer finite."""
+        losses, accuracies = self._means_since("evaluation")
+        val_loss, val_accuracy, stability = self.validation(self.stack)
+        finite = self._finite()
+        for index, run in enumerate(self.runs):
+            if run.diverged:
+                continue
+            run.seconds += seconds / len(self.runs)
+            run.rows.append(
+                {
+                    "task": self.spec.task,
+                    "variant": self.spec.variant,
+                    "arm": self.spec.arm,
+                    "seed": run.seed,
+                    "step": self.done,
+                    "epoch": self.done * self.batch_size / self.n_train,
+                    "train_loss": losses[index],
+                    "train_accuracy": accuracies[index],
+                    "val_loss": val_loss[index],
+                    "val_accuracy": val_accuracy[index],
+                    "stability": stability[index],
+                    "learning_rate": self.step.learning_rate(index),
+                    "seconds": run.seconds,
+                    "flops": self.step.flops * self.done,
+                }
+            )
+            seen_loss = losses[index] if self.done else 0.0
+            run.diverged = not (finite[index] and math.isfinite(val_loss[index]) and math.isfinite(seen_loss))
+            if run.diverged:
+                logger.warning("%s: diverged by step %d", run.folder.name, self.done)
+            elif self.done in self.checkpoint_at:
+                self._save_checkpoint(index, run)
+            run.folder.report_status(run.order, self.done / self.spec.training.steps)
+        if self.spec.optimizer.scheduler_unit == "evaluation" and self.done:
+            for index, scheduler in enumerate(self.schedulers):
+                if scheduler is not None:
+                    by_metric = {"val_loss": val_loss, "train_loss": losses}
+                    scheduler.step(by_metric[self.spec.optimizer.scheduler_metric][index])
+
+    def _finite(self) -> list[bool]:
+        """Whether each run's weights and last gradient are finite."""
+        finite_R = torch.ones(len(self.runs), dtype=torch.bool, device=self.device)
+        for weight in self.stack.parameters():
+            finite_R &= weight.detach().flatten(1).isfinite().all(1) & weight.grad.flatten(1).isfinite().all(1)
+        return finite_R.tolist()
+
+    def _schedule(self) -> None:
+        """End of an epoch: let each run's scheduler see its metric."""
+        if self.spec.optimizer.scheduler == "none":
+            return
+        if self.spec.optimizer.scheduler_metric == "val_loss":
+            losses = self.validation.losses(self.stack)[0]
+        else:
+            losses = self._means_since("epoch")[0]
+        for scheduler, loss in zip(self.schedulers, losses, strict=True):
+            scheduler.step(loss)
+
+    def _save_checkpoint(self, index: int, run: Run) -> None:
+        dtype = getattr(torch, self.spec.checkpoint_dtype)
+        weights = {name: value.cpu().to(dtype) for name, value in self.stack.run_weights(index).items()}
+        metadata = {
+            "model": canonical_json(self.spec.model),
+            "vocabulary": str(run.data.vocabulary),
+            "n_classes": str(run.data.n_classes),
+        }
+        run.folder.save_checkpoint(self.done, weights, metadata)
+
+    def _save_progress(self) -> None:
+        for index, run in enumerate(self.runs):
+            if run.diverged:
+                continue
+            weights = {f"weights.{name}": value.cpu() for name, value in self.stack.run_weights(index).items()}
+            state = {f"state.{name}": value for name, value in self.step.state(index).items()}
+            scheduler = self.schedulers[index]
+            notes = {
+                "rows": run.rows,
+                "seconds": run.seconds,
+                "flops": self.step.flops,
+                "scheduler": None if scheduler is None else scheduler.state_dict(),
+                "marks": {name: [at, loss[index], right[index]] for name, (at, loss, right) in self.marks.items()},
+            }
+            run.folder.save_progress(Progress(self.done, {**weights, **state}, notes))
+
+    def _resume(self, index: int, run: Run) -> None:
+        saved = run.resumed
+        parts: dict[str, dict[str, Tensor]] = {"weights": {}, "state": {}}
+        for name, value in saved.tensors.items():
+            part, _, rest = name.partition(".")
+            parts[part][rest] = value
+        self.stack.load_run(index, parts["weights"])
+        self.step.load_state(index, parts["state"])
+        self.step.flops = saved.notes["flops"]
+        run.rows, run.seconds = saved.notes["rows"], saved.notes["seconds"]
+        if self.schedulers[index] is not None:
+            self.schedulers[index].load_state_dict(saved.notes["scheduler"])
+        for name, (at, loss, right) in saved.notes["marks"].items():
+            _, losses, rights = self.marks[name]
+            losses[index], rights[index] = loss, right
+            self.marks[name] = (at, losses, rights)
+
+    def _finish(self, run: Run) -> None:
+        rows = pd.DataFrame(run.rows)
+        last = run.rows[-1]
+        summary = {
+            **{name: last[name] for name in ("task", "variant", "arm", "seed")},
+            "status": "diverged" if run.diverged else "completed",
+            "steps": last["step"],
+            "n_parameters": self.stack.n_parameters(),
+            "seconds": last["seconds"],
+            "flops": last["flops"],
+            "device": torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else "cpu",
+            "run_key": run.folder.key,
+            "history_sha256": history_digest(rows),
+            "data_sha256": run.data.sha256,
+            "secret": run.data.secret,
+        }
+        run.folder.finish(rows, summary, self.made_by)
+        run.folder.report_status(run.order, 1.0)
+        logger.info(
+            "%s: %s at step %d, validation accuracy %.3f, %.0f s",
+            run.folder.name,
+            summary["status"],
+            last["step"],
+            last["val_accuracy"],
+            run.seconds,
+        )
+
+
+class Validation:
+    """Validation loss, accuracy and Definition 6.1's quantity at rho = 1/2, without dropout.
+
+    The noisy copies are drawn once per run, so that the recorded stability moves with the model
+    and not with the noise.
+    """
+
+    def __init__(self, spec: TrainSpec, runs: list[Run], device: torch.device) -> None:
+        self.chunk = spec.training.batch_size
+        self.output = spec.noise.output
+        self.tokens_RNT = torch.stack([run.data["val_tokens"] for run in runs]).to(device)
+        self.labels_RN = torch.stack([run.data["val_labels"] for run in runs]).to(device)
+        noisy = [
+            resample_tokens(
+                run.data["val_tokens"],
+                STABILITY_RHO,
+                run.data.noise_symbols(spec.noise),
+                torch_stream(run.seed, "validation_noise"),
+                same_symbol=spec.noise.same_symbol,
+                fixed_ids=run.data.fixed_ids(spec.noise),
+            )
+            for run in runs
+        ]
+        self.noisy_RNT = torch.stack(noisy).to(device)
+
+    def __call__(self, stack: TransformerStack) -> tuple[list[float], list[float], list[float]]:
+        """Loss (nats), accuracy and stability of each run."""
+        loss, accuracy, clean_RNC = self.losses(stack)
+        stability_R = agreement(clean_RNC, self._logits(stack, self.noisy_RNT), self.output).double().mean(1)
+        return loss, accuracy, stability_R.tolist()
+
+    def losses(self, stack: TransformerStack) -> tuple[list[float], list[float], Tensor]:
+        """Loss (nats) and accuracy of each run, and the logits (R, N, C)."""
+        logits_RNC = self._logits(stack, self.tokens_RNT)
+        loss_RN = F.cross_entropy(logits_RNC.flatten(0, 1), self.labels_RN.flatten(), reduction="none")
+        loss_R = loss_RN.view(self.labels_RN.shape).double().mean(1)
+        accuracy_R = (logits_RNC.argmax(-1) == self.labels_RN).double().mean(1)
+        return loss_R.tolist(), accuracy_R.tolist(), logits_RNC
+
+    @torch.no_grad()
+    def _logits(self, stack: TransformerStack, tokens_RNT: Tensor) -> Tensor:
+        return torch.cat([stack(chunk) for chunk in tokens_RNT.split(self.chunk, dim=1)], dim=1)
+
+
+class _EpochOrder:
+    """The shuffled order of each epoch of a run; the last two are remembered."""
+
+    def __init__(self, seed: int, n_examples: int) -> None:
+        self.seed, self.n_examples = seed, n_examples
+        self.known: dict[int, Tensor] = {}
+
+    def __call__(self, epoch: int) -> Tensor:
+        if epoch not in self.known:
+            self.known = {old: order for old, order in self.known.items() if old == epoch - 1}
+            permutation = stream(self.seed, "batches", epoch).permutation(self.n_examples)
+            self.known[epoch] = torch.from_numpy(permutation)
+        return self.known[epoch]
+
+
+def _plateau(optimizer: torch.optim.Optimizer, settings: Optimizer) -> Any:
+    if settings.scheduler == "none":
+        return None
+    return torch.optim.lr_scheduler.ReduceLROnPlateau(
+        optimizer, factor=settings.scheduler_factor, patience=settings.scheduler_patience
+    )
+
+
+def evaluation_steps(training: Training) -> list[int]:
+    """Steps at which a run is evaluated: 0, every `eval_every_steps`, and the last."""
+    steps = list(range(0, training.steps + 1, training.eval_every_steps))
+    return steps if steps[-1] == training.steps else [*steps, training.steps]
+
+
+def checkpoint_steps(training: Training, count: int) -> list[int]:
+    """At most `count` of the evaluated steps, evenly spread, first and last included."""
+    steps = evaluation_steps(training)
+    return [steps[round(place)] for place in np.linspace(0, len(steps) - 1, min(count, len(steps)))]
+
+
+def history_digest(rows: pd.DataFrame) -> str:
+    """A digest of a history's numbers, exact to the bit, without its seconds."""
+    digest = hashlib.sha256()
+    for name in HISTORY.names:
+        if name not in ("seconds", "task", "variant", "arm"):
+            digest.update(rows[name].to_numpy(dtype="float64").tobytes())
+    return digest.hexdigest()

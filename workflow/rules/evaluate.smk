@@ -1,0 +1,26 @@
+rule evaluate_pack:
+    input:
+        runs=f"results/packs/{PACK}/runs.parquet",
+        dataset="results/datasets/{task}/{variant}/{pack}.safetensors",
+    output:
+        f"results/packs/{PACK}/evaluation.parquet",
+    log:
+        f"results/logs/evaluate/{PACK}.log",
+    benchmark:
+        f"results/benchmarks/evaluate/{PACK}.tsv"
+    params:
+        spec=lambda w: PLAN.evaluate(w.task, w.variant, w.arm, w.pack),
+        digest=lambda w: digest("evaluate", w.task),
+    conda:
+        "../envs/nsbench.yaml"
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime=minutes(60),
+        gpu=GPUS_PER_JOB,
+        device=PLAN.config.device,
+        per_gpu=PLAN.config.processes_per_gpu,
+    shell:
+        "nsbench evaluate --spec {params.spec:q} --digest {params.digest} --runs {input.runs}"
+        " --dataset {input.dataset} --run-store results/runs --out {output} --device {resources.device}"
+        " --processes-per-gpu {resources.per_gpu} > {log} 2>&1"

@@ -1,0 +1,42 @@
+rule draw_figure:
+    input:
+        collected=[f"results/collected/{name}.parquet" for name in ("history", "runs", "evaluation")],
+        tables="results/tables/time_to_target.parquet",
+    output:
+        png="results/figures/{figure}.png",
+        pdf="results/figures/{figure}.pdf",
+    log:
+        "results/logs/figures/{figure}.log",
+    params:
+        spec=PLAN.grid(),
+        digest=lambda w: digest("figure", figure_module(w)),
+    conda:
+        "../envs/nsbench.yaml"
+    resources:
+        mem_mb=4000,
+        runtime=30,
+    shell:
+        "nsbench figure {wildcards.figure} --spec {params.spec:q} --digest {params.digest}"
+        " --collected {input.collected} --tables {input.tables} --png {output.png} --pdf {output.pdf} > {log} 2>&1"
+
+
+rule write_report:
+    input:
+        figures=expand("results/figures/{figure}.png", figure=FIGURES),
+        collected=[f"results/collected/{name}.parquet" for name in ("history", "runs", "evaluation")],
+        tables=[f"results/tables/{name}.parquet" for name in ("time_to_target", "cells", "paired_effect")],
+    output:
+        "results/report.html",
+    log:
+        "results/logs/report.log",
+    params:
+        spec=PLAN.grid(),
+        digest=digest("report"),
+    conda:
+        "../envs/nsbench.yaml"
+    resources:
+        mem_mb=4000,
+        runtime=30,
+    shell:
+        "nsbench report --spec {params.spec:q} --digest {params.digest} --figures {input.figures}"
+        " --collected {input.collected} --tables {input.tables} --out {output} > {log} 2>&1"

@@ -1,0 +1,19 @@
+rule track_runs:
+    input:
+        collected=[f"results/collected/{name}.parquet" for name in ("history", "runs", "evaluation")],
+        tables="results/tables/time_to_target.parquet",
+    output:
+        "results/tracked.json",
+    log:
+        "results/logs/track.log",
+    params:
+        spec=PLAN.grid("tracking"),
+        digest=digest("track"),
+    conda:
+        "../envs/nsbench.yaml"
+    resources:
+        mem_mb=4000,
+        runtime=minutes(60),
+    shell:
+        "nsbench track --spec {params.spec:q} --digest {params.digest} --collected {input.collected}"
+        " --tables {input.tables} --out {output} > {log} 2>&1"

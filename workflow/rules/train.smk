@@ -1,0 +1,27 @@
+rule train_pack:
+    input:
+        "results/datasets/{task}/{variant}/{pack}.safetensors",
+    output:
+        history=f"results/packs/{PACK}/history.parquet",
+        runs=f"results/packs/{PACK}/runs.parquet",
+    log:
+        f"results/logs/train/{PACK}.log",
+    benchmark:
+        f"results/benchmarks/train/{PACK}.tsv"
+    params:
+        spec=lambda w: PLAN.train(w.task, w.variant, w.arm, w.pack),
+        digest=lambda w: digest("train"),
+    conda:
+        "../envs/nsbench.yaml"
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime=minutes(240),
+        gpu=GPUS_PER_JOB,
+        device=PLAN.config.device,
+        per_gpu=PLAN.config.processes_per_gpu,
+        progress_every=f"{PLAN.config.progress_every_seconds:g}s",
+    shell:
+        "nsbench train --spec {params.spec:q} --digest {params.digest} --dataset {input} --run-store results/runs"
+        " --history {output.history} --runs {output.runs} --device {resources.device}"
+        " --processes-per-gpu {resources.per_gpu} --progress-every {resources.progress_every} > {log} 2>&1"
