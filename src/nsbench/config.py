@@ -8,7 +8,6 @@ numbers depend on that string alone, so this module is left out of the source di
 
 from __future__ import annotations
 
-import difflib
 import itertools
 import json
 import re
@@ -24,6 +23,8 @@ from pydantic import (
     ValidationError,
     model_validator,
 )
+
+from nsbench.sentences import NAME_FORMAT, NAME_RULE, nearest, sentence
 
 NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
@@ -41,12 +42,12 @@ def _number(value: Any) -> Any:
 
 def _name(value: Any) -> Any:
     if isinstance(value, str) and not NAME_PATTERN.fullmatch(value):
-        raise ValueError("a name of letters, digits, '_', '-' and '.', starting with a letter or digit")
+        raise ValueError(NAME_RULE)
     return value
 
 
 Real = Annotated[float, BeforeValidator(_number), Field(allow_inf_nan=False)]
-Name = Annotated[str, BeforeValidator(_name)]
+Name = Annotated[str, BeforeValidator(_name), Field(json_schema_extra={"format": NAME_FORMAT})]
 
 
 class Closed(BaseModel):
@@ -147,7 +148,9 @@ class Optimizer(Closed):
     @model_validator(mode="after")
     def _fits(self) -> Optimizer:
         if self.weight_decay_convention == "per_step" and self.weight_decay >= 1.0:
-            raise ValueError(f"weight_decay = {self.weight_decay:g} per step would erase the weights; below 1 is allowed")
+            raise ValueError(
+                f"weight_decay = {self.weight_decay:g} per step would erase the weights; below 1 is allowed"
+            )
         return self
 
 
@@ -252,7 +255,7 @@ class NoiseStabilityArm(Closed):
     kind: Literal["noise_stability"]
     rho: Annotated[Real, Field(ge=-1.0, le=1.0)]
     gamma: Annotated[Real, Field(ge=0.0)]
-    orientation: Literal[0, 1] = 1
+    orientation: Annotated[int, Field(ge=0, le=1)] = 1
     """S: 1 rewards stability, 0 punishes it."""
 
 
@@ -378,7 +381,7 @@ def parse(model: type[BaseModel], values: Any, where: str = "") -> Any:
     try:
         return model.model_validate(values)
     except ValidationError as error:
-        raise ConfigError(_sentence(error, model, where)) from None
+        raise ConfigError(sentence(error, model, values, where)) from None
 
 
 def load(values: dict[str, Any]) -> Config:
@@ -411,7 +414,9 @@ def expand(config: Config) -> list[Cell]:
         for arm in entry.arms:
             _known(arm, task.arms, f"{where}.arms", "arm")
         if not any(task.arms[arm].kind == "baseline" for arm in entry.arms):
-            raise ConfigError(f"{where}.arms: {entry.arms} has no arm of kind baseline; effects are paired against it, so add one")
+            raise ConfigError(
+                f"{where}.arms: {entry.arms} has no arm of kind baseline; effects are paired against it, so add one"
+            )
         for variant, settings in _variants(entry, task, where):
             for arm in entry.arms:
                 key = (entry.task, variant, arm)
@@ -498,79 +503,4 @@ def _no_duplicates(values: list[Any], where: str) -> None:
 
 def _known(name: str, known: Any, where: str, what: str) -> None:
     if name not in known:
-        raise ConfigError(f"{where}: unknown {what} {name!r}{_nearest(name, known)}; allowed: {', '.join(known)}")
-
-
-def _nearest(name: str, known: Any) -> str:
-    close = difflib.get_close_matches(str(name), [str(k) for k in known], n=1, cutoff=0.5)
-    return f", did you mean {close[0]!r}?" if close else ""
-
-
-# --- errors as sentences -----------------------------------------------------------------------------
-
-
-def _sentence(error: ValidationError, model: type[BaseModel], where: str) -> str:
-    """The first problem of a failed validation, told in one sentence."""
-    problem = error.errors(include_url=False)[0]
-    path = [part for part in problem["loc"] if part not in ("baseline", "noise_stability") or part in _arm_names(problem)]
-    key = where
-    for part in path:
-        key += f"[{part}]" if isinstance(part, int) else f".{part}" if key else str(part)
-    key = key or "config"
-    value = problem["input"]
-    if problem["type"] == "extra_forbidden":
-        known = _keys_at(model, problem["loc"][:-1])
-        return f"{key}: unknown key{_nearest(path[-1], known)}; allowed: {', '.join(known) or 'none'}"
-    if problem["type"] == "missing":
-        return f"{key}: this key is missing; it has no default"
-    message = problem["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
-    message = message.removeprefix("Input tag ")
-    if problem["type"] == "value_error" and isinstance(value, dict):
-        return f"{key}: {message}"
-    return f"{key}: {_short(value)} is not allowed; allowed: {message}"
-
-
-def _arm_names(problem: Any) -> set[str]:
-    """Path parts that are an arm's own name, not the tag pydantic adds for its kind."""
-    loc = problem["loc"]
-    return {loc[i + 1] for i, part in enumerate(loc[:-1]) if part == "arms" and isinstance(loc[i + 1], str)}
-
-
-def _keys_at(model: Any, loc: tuple[Any, ...]) -> list[str]:
-    """The keys that a model allows at a place, found by walking its JSON schema."""
-    schema = model.model_json_schema()
-    definitions = schema.get("$defs", {})
-
-    def resolve(node: Any, part: Any) -> list[Any]:
-        if "$ref" in node:
-            return resolve(definitions[node["$ref"].rsplit("/", 1)[-1]], part)
-        found = []
-        for option in node.get("anyOf", []) + node.get("oneOf", []):
-            found += resolve(option, part)
-        if "discriminator" in node and part in node["discriminator"]["mapping"]:
-            return [{"$ref": node["discriminator"]["mapping"][part]}]
-        if part in node.get("properties", {}):
-            found.append(node["properties"][part])
-        elif isinstance(node.get("additionalProperties"), dict):
-            found.append(node["additionalProperties"])
-        elif "items" in node:
-            found.append(node["items"])
-        return found
-
-    def keys(node: Any) -> list[str]:
-        if "$ref" in node:
-            return keys(definitions[node["$ref"].rsplit("/", 1)[-1]])
-        found = list(node.get("properties", {}))
-        for option in node.get("anyOf", []) + node.get("oneOf", []):
-            found += [key for key in keys(option) if key not in found]
-        return found
-
-    nodes = [schema]
-    for part in loc:
-        nodes = [hit for node in nodes for hit in resolve(node, part)]
-    return sorted({key for node in nodes for key in keys(node)})
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 80 else text[:77] + "..."
+        raise ConfigError(f"{where}: unknown {what} {name!r}{nearest(name, known)}; allowed: {', '.join(known)}")

@@ -8,6 +8,8 @@ model would otherwise cost more than its arithmetic.
 
 from __future__ import annotations
 
+import logging
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -18,6 +20,8 @@ from nsbench.datasets import Dataset
 from nsbench.model import DropoutMasks, TransformerStack, dropout_size
 from nsbench.regularizers import NoiseStabilityRegularizer
 from nsbench.seeding import fill_bits, torch_stream
+
+logger = logging.getLogger(__name__)
 
 WARM_UP_STEPS = 3
 
@@ -213,9 +217,14 @@ class TrainingStep:
                 self._run()
         torch.cuda.current_stream().wait_stream(side)
         self._reset(weights_before)
-        self._graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self._graph):
-            self._run()
+        graph = torch.cuda.CUDAGraph()
+        try:
+            with torch.cuda.graph(graph):
+                self._run()
+        except RuntimeError as error:
+            logger.warning("the step could not be captured (%s): falling back to launching it eagerly", error)
+        else:
+            self._graph = graph
         self._reset(weights_before)
 
     @torch.no_grad()

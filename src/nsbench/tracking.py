@@ -17,6 +17,7 @@ import os
 import re
 import sqlite3
 import sys
+import textwrap
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -41,10 +42,11 @@ METRICS_PER_BATCH, PARAMETERS_PER_BATCH, PARAMETER_LENGTH = 1000, 100, 6000  # M
 PATIENCE_SECONDS, LOCKED_ATTEMPTS = 5.0, 15
 STORE_LIBRARIES = {"mlflow", "sqlalchemy", "sqlite3", "alembic", "requests"}
 
-# MLflow must contact nobody but its store, and an unreachable server must show within a minute.
+# MLflow must contact nobody but its store and be silent; an unreachable server must show within a minute.
 ENVIRONMENT = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "DO_NOT_TRACK": "true",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
 }
@@ -177,7 +179,7 @@ def _name(task: str, variant: str, arm: str, seed: int) -> str:
 
 
 def _evaluation_metrics(evaluation: pd.DataFrame) -> pd.Series:
-    """Metric names like `noise_stability/decision/rho_0.5`; MLflow groups its charts by the part before the last slash."""
+    """Metric names like `noise_stability/decision/rho_0.5`: MLflow groups charts by what precedes the last slash."""
     rho = evaluation["rho"].map(lambda rho: "" if math.isnan(rho) else f"/rho_{rho:g}")
     return evaluation["measure"] + "/" + evaluation["reduction"] + rho
 
@@ -353,7 +355,7 @@ def _sqlite_path(uri: str) -> Path | None:
 def _check_sqlite(path: Path | None) -> None:
     """Touch a SQLite file before MLflow does, which would retry for an hour to open a broken one."""
     if path is not None and path.exists():
-        with contextlib.closing(sqlite3.connect(path)) as database:
+        with contextlib.closing(sqlite3.connect(path, timeout=PATIENCE_SECONDS)) as database:
             database.execute("BEGIN IMMEDIATE")
             database.execute("PRAGMA schema_version").fetchone()
 
@@ -383,7 +385,8 @@ def _one_sentence(uri: str) -> Iterator[None]:
         libraries = {base.__module__.partition(".")[0] for base in type(error).__mro__}
         if not isinstance(error, OSError) and not libraries & STORE_LIBRARIES:
             raise
-        reason = next(iter(str(error).strip().splitlines()), type(error).__name__).rstrip(". ")
+        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        reason = textwrap.shorten(reason, 250, placeholder="...").rstrip(". ")
         raise TrackingError(
             f"{uri}: MLflow's store cannot be used ({reason}); the results are safe in their Parquet files: "
             "repair the store, move its file away or set another tracking.uri, then run `nsbench track` again"

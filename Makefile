@@ -1,0 +1,51 @@
+# Everything sets itself up: each target makes .venv first where it is missing or out of date.
+
+PYTHON ?= python3
+VENV := .venv
+READY := $(VENV)/.ready
+GPUS := $(shell n=$$(nvidia-smi -L 2>/dev/null | grep -c ^GPU); [ "$$n" -gt 0 ] && echo $$n || echo 1)
+SNAKEMAKE := snakemake --cores all --resources gpu=$(GPUS) --quiet rules host reason
+export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
+
+.PHONY: install demo reproduce test ui lint format lock
+
+install: $(READY)
+
+$(READY): pyproject.toml requirements.lock
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "nsbench needs Python 3.11 or newer; $(PYTHON) is $$($(PYTHON) --version 2>&1). Try: make PYTHON=python3.12"; exit 1; }
+	@echo "nsbench | installing into $(VENV) (about 2 minutes; without a GPU build of torch about 1.5 GB)"
+	@$(PYTHON) -m venv $(VENV)
+	@$(VENV)/bin/pip install --quiet --disable-pip-version-check -c requirements.lock -e '.[dev]'
+	@touch $(READY)
+
+demo: $(READY)
+	$(SNAKEMAKE) --configfile workflow/config/demo.yaml
+
+reproduce: $(READY)
+	$(SNAKEMAKE)
+
+test: $(READY)
+	pytest -n auto
+
+ui: $(READY)
+	@test -f results/mlflow.db || { echo "nsbench | results/mlflow.db is not there yet: run make demo or make reproduce first"; exit 1; }
+	@echo "nsbench | MLflow on http://127.0.0.1:5000 (Ctrl-C ends it)"
+	@MLFLOW_DISABLE_TELEMETRY=true mlflow server --backend-store-uri sqlite:///results/mlflow.db --host 127.0.0.1 --port 5000 --workers 1
+
+lint: $(READY)
+	ruff check .
+	ruff format --check .
+	snakefmt --check Snakefile workflow
+	snakemake --lint
+
+format: $(READY)
+	ruff check --fix .
+	ruff format .
+	snakefmt Snakefile workflow
+
+lock: $(READY)
+	@pip install --quiet uv
+	@{ sed -n '/^#/p' requirements.lock; \
+	   uv pip compile --quiet --universal --python-version 3.11 --extra dev --no-annotate --no-header pyproject.toml \
+	   | grep -vE '^(nvidia-|cuda-|triton)'; } > requirements.lock.new && mv requirements.lock.new requirements.lock

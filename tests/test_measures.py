@@ -1,0 +1,140 @@
+"""Measures against closed forms: known parities and sums, enumeration, and hand-made models."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from nsbench.config import ModularAdditionData, SparseParityData
+from nsbench.measures.sensitivity import average_sensitivity
+from nsbench.measures.stability import agreements, noise_stability
+from nsbench.noise import effective_correlation
+from nsbench.tasks import modular_addition, sparse_parity
+
+SURE = 50.0
+"""Logit of a certain answer: its probability is 1 in float64."""
+
+
+def parity(secret: list[int]) -> object:
+    return lambda tokens: SURE * F.one_hot(tokens[:, secret].sum(1) % 2, 2).double()
+
+
+def modular_sum(modulus: int) -> object:
+    return lambda tokens: SURE * F.one_hot(tokens.sum(1) % modulus, modulus).double()
+
+
+def all_inputs(symbols: int, length: int) -> Tensor:
+    return torch.tensor(list(itertools.product(range(symbols), repeat=length)))
+
+
+@pytest.mark.parametrize("same_symbol", [True, False])
+@pytest.mark.parametrize("k", [1, 2, 3])
+def test_stability_of_a_known_parity_is_its_closed_form(k: int, same_symbol: bool) -> None:
+    data = SparseParityData(n=6, k=k)
+    tokens = all_inputs(2, 6)
+    rhos = [-1.0, -0.5, 0.0, 0.5, 0.9, 1.0]
+    found = noise_stability(
+        parity(list(range(k))),
+        tokens,
+        rhos,
+        2,
+        torch.Generator().manual_seed(1),
+        n_draws=400,
+        same_symbol=same_symbol,
+    )
+    seen = 0
+    for estimate in found:
+        kappa = effective_correlation(estimate.rho, 2, same_symbol)
+        exact = sparse_parity.target_value(data, "noise_stability", estimate.reduction, kappa)
+        # The bound on a mean of 64 x 400 numbers in [-1, 1], whatever the estimated error says.
+        assert estimate.value == pytest.approx(exact, abs=4 / math.sqrt(len(tokens) * 400) + 1e-12)
+        seen += 1
+    assert seen == 3 * len(rhos)
+
+
+def test_the_papers_rho_is_not_the_correlation() -> None:
+    """Definition 6.1 at rho = 1/2 gives a parity of k = 2 the stability (3/4)^2, not (1/2)^2."""
+    estimates = noise_stability(
+        parity([0, 1]), all_inputs(2, 4), [0.5], 2, torch.Generator().manual_seed(1), n_draws=2000
+    )
+    value = {e.reduction: e.value for e in estimates}["decision"]
+    assert value == pytest.approx(0.75**2, abs=0.02)
+    assert abs(value - 0.5**2) > 0.2
+
+
+@pytest.mark.parametrize("same_symbol", [True, False])
+def test_stability_of_a_known_sum_is_its_closed_form(same_symbol: bool) -> None:
+    data = ModularAdditionData(modulus=5, n_train=1, n_val=1, n_test=1)
+    for estimate in noise_stability(
+        modular_sum(5),
+        all_inputs(5, 2),
+        [-1.0, 0.0, 0.6],
+        5,
+        torch.Generator().manual_seed(2),
+        n_draws=1000,
+        same_symbol=same_symbol,
+    ):
+        kappa = effective_correlation(estimate.rho, 5, same_symbol)
+        exact = modular_addition.target_value(data, "noise_stability", estimate.reduction, kappa)
+        assert estimate.value == pytest.approx(exact, abs=4 * 0.5 / math.sqrt(25_000))
+
+
+def test_standard_error_is_that_of_inputs() -> None:
+    """Half the inputs agree always, half never: the error is that of a fair coin per input."""
+    n = 400
+
+    def model(tokens: Tensor) -> Tensor:
+        settled = tokens[:, 0] == 2
+        answer = torch.where(settled, 0, tokens[:, 1] % 2)
+        return SURE * F.one_hot(answer, 2).double()
+
+    tokens = torch.tensor([[2, 0]] * (n // 2) + [[3, 0]] * (n // 2))
+    estimate = next(
+        e
+        for e in noise_stability(
+            model, tokens, [-1.0], torch.tensor([1]), torch.Generator(), fixed_ids=torch.tensor([2, 3])
+        )
+        if e.reduction == "decision"
+    )
+    assert estimate.value == 0.0
+    assert estimate.standard_error == pytest.approx(1 / math.sqrt(n - 1))
+
+
+def test_reductions_are_dot_cosine_and_decision() -> None:
+    clean, noisy = torch.tensor([[2.0, 0.0]]), torch.tensor([[0.0, 1.0]])
+    p, q = clean.double().softmax(-1), noisy.double().softmax(-1)
+    found = agreements(clean, noisy)
+    assert found["probability_dot"].item() == pytest.approx((p * q).sum().item())
+    assert found["probability_cosine"].item() == pytest.approx((p * q).sum().item() / (p.norm() * q.norm()).item())
+    assert found["decision"].item() == -1.0
+    assert "decision" not in agreements(torch.randn(2, 3), torch.randn(2, 3))
+
+
+@pytest.mark.parametrize("k", [1, 3])
+def test_average_sensitivity_of_a_parity_is_k(k: int) -> None:
+    estimates = list(average_sensitivity(parity(list(range(k))), all_inputs(2, 5), 2, torch.Generator()))
+    assert {e.reduction: e.value for e in estimates} == {"decision": k, "probability_distance": pytest.approx(k)}
+    assert all(e.standard_error == pytest.approx(0, abs=1e-12) for e in estimates)
+
+
+def test_average_sensitivity_of_a_constant_is_zero_and_of_a_sum_two() -> None:
+    generator = torch.Generator()
+    constant = average_sensitivity(lambda tokens: torch.zeros(len(tokens), 2), all_inputs(2, 3), 2, generator)
+    assert {e.value for e in constant} == {0.0}
+    total = average_sensitivity(modular_sum(5), all_inputs(5, 2), 5, generator)
+    assert [e.value for e in total] == pytest.approx([2.0, 2.0])
+
+
+def test_average_sensitivity_of_and_by_enumeration() -> None:
+    """AND of two bits: each bit decides where the other is 1, so each has influence 1/2."""
+
+    def both(tokens: Tensor) -> Tensor:
+        return SURE * F.one_hot(tokens[:, 0] & tokens[:, 1], 2).double()
+
+    decision = next(iter(average_sensitivity(both, all_inputs(2, 2), 2, torch.Generator())))
+    assert decision.value == pytest.approx(1.0)
