@@ -1,0 +1,234 @@
+"""The workflow's contract: an edit reruns exactly what depends on it. Real Snakemake on a tiny grid."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+PROJECT = Path(__file__).parents[1]
+DOWNSTREAM = {"collect_packs": 1, "analyse_grid": 1, "draw_figure": 3, "write_report": 1, "track_runs": 1}
+
+
+class Clone:
+    """A copy of the project in a folder of its own, with its own results."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        for name in ("Snakefile", "config.yaml", "workflow", "profiles", "src", "tests/config"):
+            source, place = PROJECT / name, root / name
+            place.parent.mkdir(parents=True, exist_ok=True)
+            if source.is_dir():
+                shutil.copytree(source, place, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
+            else:
+                shutil.copy(source, place)
+
+    def snakemake(self, *arguments: str, path: str = "") -> subprocess.CompletedProcess[str]:
+        environment = {**os.environ, "PYTHONPATH": str(self.root / "src")}
+        environment["PATH"] = os.pathsep.join(part for part in (path, str(Path(sys.executable).parent), os.environ["PATH"]) if part)
+        command = [sys.executable, "-m", "snakemake", "--cores", "2", "--resources", "gpu=4", *arguments]
+        command += ["--configfile", "tests/config/tiny.yaml"]
+        return subprocess.run(
+            command, cwd=self.root, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
+
+    def planned(self) -> dict[str, int]:
+        """The jobs that a call would run now, by rule."""
+        result = self.snakemake("--dry-run")
+        assert result.returncode == 0, result.stdout
+        if "Nothing to be done" in result.stdout:
+            return {}
+        table = result.stdout.rsplit("Job stats:", 1)[1]
+        return {rule: int(count) for rule, count in re.findall(r"^(\w+_\w+)\s+(\d+)$", table, flags=re.MULTILINE)}
+
+    def edit(self, name: str, *replacements: tuple[str, str]) -> None:
+        path = self.root / name
+        text = path.read_text()
+        for old, new in replacements:
+            assert old in text, f"{name} has no {old!r}"
+            text = text.replace(old, new, 1)
+        path.write_text(text)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Clone:
+    """A clone in which the tiny grid has run."""
+    clone = Clone(tmp_path_factory.mktemp("clone"))
+    result = clone.snakemake()
+    assert result.returncode == 0, result.stdout
+    (clone.root / "first_call.txt").write_text(result.stdout)
+    return clone
+
+
+@pytest.fixture
+def clone(finished: Clone) -> Iterator[Clone]:
+    """The finished clone, its sources put back after the test."""
+    names = ["src", "tests/config"]
+    kept = finished.root / "kept"
+    for name in names:
+        shutil.copytree(finished.root / name, kept / name)
+    yield finished
+    for name in names:
+        shutil.rmtree(finished.root / name)
+        shutil.copytree(kept / name, finished.root / name)
+    shutil.rmtree(kept)
+
+
+def test_first_call_makes_everything_and_says_so(finished: Clone) -> None:
+    results = finished.root / "results"
+    said = (finished.root / "first_call.txt").read_text()
+    for made in (
+        "figures/figure_05_modular_addition.png",
+        "figures/figure_05_sparse_parity.png",
+        "figures/figure_11.png",
+        "tables/time_to_target.csv",
+        "tables/paired_effect.csv",
+        "report.html",
+    ):
+        assert (results / made).stat().st_size > 0
+        assert f"results/{made}" in said
+    assert (results / "figures/figure_11.pdf").exists()
+    assert "make ui" in said
+    assert "% of training and evaluation" in said or "8 runs in 4 packs" in said
+    assert (results / "mlflow.db").exists()
+    times = pd.read_parquet(results / "tables/time_to_target.parquet")
+    assert len(times) == 8
+
+
+def test_second_call_does_nothing(clone: Clone) -> None:
+    assert clone.planned() == {}
+
+
+def test_a_comment_reruns_nothing(clone: Clone) -> None:
+    for module in ("training", "evaluation", "model", "figures/style", "measures/stability", "tasks/sparse_parity"):
+        path = clone.root / f"src/nsbench/{module}.py"
+        path.write_text(path.read_text() + "\n\n# A comment.\n")
+    clone.edit("src/nsbench/training.py", ('"""Training of a pack', '"""Teaching of a pack'))
+    assert clone.planned() == {}
+
+
+def test_touched_sources_rerun_nothing(clone: Clone) -> None:
+    for path in (clone.root / "src").rglob("*.py"):
+        path.touch()
+    assert clone.planned() == {}
+
+
+def test_device_and_rhythm_rerun_nothing(clone: Clone) -> None:
+    clone.edit("tests/config/tiny.yaml", ("scale: demo", "scale: demo\ndevice: cpu\nprogress_every_seconds: 5"))
+    assert clone.planned() == {}
+
+
+def test_figure_code_reruns_that_figure(clone: Clone) -> None:
+    path = clone.root / "src/nsbench/figures/figure_11.py"
+    path.write_text(path.read_text() + "\nEDITED = True\n")
+    assert clone.planned() == {"draw_figure": 1, "write_report": 1}
+
+
+def test_report_template_reruns_the_report(clone: Clone) -> None:
+    path = clone.root / "src/nsbench/report.html.j2"
+    path.write_text(path.read_text() + "\n")
+    assert clone.planned() == {"write_report": 1}
+
+
+def test_measure_code_never_retrains(clone: Clone) -> None:
+    path = clone.root / "src/nsbench/measures/stability.py"
+    path.write_text(path.read_text() + "\nEDITED = True\n")
+    assert clone.planned() == {"evaluate_pack": 4, **DOWNSTREAM}
+
+
+def test_measure_settings_never_retrain(clone: Clone) -> None:
+    clone.edit("tests/config/tiny.yaml", ("n_draws: 1", "n_draws: 2"))
+    assert clone.planned() == {"evaluate_pack": 4, **DOWNSTREAM}
+
+
+def test_training_code_retrains(clone: Clone) -> None:
+    path = clone.root / "src/nsbench/step.py"
+    path.write_text(path.read_text() + "\nEDITED = True\n")
+    assert clone.planned() == {"train_pack": 4, "evaluate_pack": 4, **DOWNSTREAM}
+
+
+def test_task_code_reruns_that_task(clone: Clone) -> None:
+    path = clone.root / "src/nsbench/tasks/sparse_parity.py"
+    path.write_text(path.read_text() + "\nEDITED = True\n")
+    assert clone.planned() == {"make_dataset": 1, "train_pack": 2, "evaluate_pack": 2, **DOWNSTREAM}
+
+
+def test_a_training_setting_reruns_its_variant(clone: Clone) -> None:
+    clone.edit("tests/config/tiny.yaml", ("model: {d_model: 8}", "model: {d_model: 10}"))
+    assert clone.planned() == {"train_pack": 2, "evaluate_pack": 2, **DOWNSTREAM}
+
+
+def test_two_values_swapped_are_seen(clone: Clone) -> None:
+    clone.edit("tests/config/tiny.yaml", ("n_val: 10, n_test: 12", "n_val: 12, n_test: 10"))
+    assert clone.planned() == {"make_dataset": 1, "train_pack": 2, "evaluate_pack": 2, **DOWNSTREAM}
+
+
+def test_a_target_reruns_the_analysis_alone(clone: Clone) -> None:
+    clone.edit("tests/config/tiny.yaml", ("model: {d_model: 8}", "target: {threshold: 0.5}\n        model: {d_model: 8}"))
+    assert clone.planned() == DOWNSTREAM
+
+
+def test_another_seed_runs_that_seed(clone: Clone) -> None:
+    clone.edit("tests/config/tiny.yaml", ("seeds: [0, 1]", "seeds: [0, 1, 2]"))
+    assert clone.planned() == {"make_dataset": 2, "train_pack": 4, "evaluate_pack": 4, **DOWNSTREAM}
+    result = clone.snakemake("--dry-run")
+    assert "seeds-2-2" in result.stdout
+    assert not re.search(r"rule (make_dataset|train_pack|evaluate_pack):\n.*\n.*output: .*seeds-0-1", result.stdout)
+
+
+def test_another_arm_runs_that_arm(clone: Clone) -> None:
+    arms = "arms: [baseline, noise_stability]"
+    clone.edit("tests/config/tiny.yaml", (arms, "arms: [baseline, noise_stability, noise_stability_s0]"))
+    assert clone.planned() == {"train_pack": 1, "evaluate_pack": 1, **DOWNSTREAM}
+
+
+def test_a_lost_pack_is_made_again_from_finished_runs(clone: Clone) -> None:
+    """Outputs come back to the bit (seconds included) and nothing is trained: the runs are still there."""
+    pack = clone.root / "results/packs/sparse_parity/tiny/baseline/seeds-0-1"
+    before = pd.read_parquet(pack / "history.parquet")
+    (pack / "history.parquet").unlink()
+    assert clone.planned()["train_pack"] == 1
+    result = clone.snakemake()
+    assert result.returncode == 0, result.stdout
+    pd.testing.assert_frame_equal(pd.read_parquet(pack / "history.parquet"), before, check_exact=True)
+    log = (clone.root / "results/logs/train/sparse_parity/tiny/baseline/seeds-0-1.log").read_text()
+    assert log.count("finished before, kept") == 2
+    assert clone.planned() == {}
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("seeds: [0, 1]", "seedz: [0, 1]", ["seedz", "'seeds'"]),
+        ("seeds: [0, 1]", "seeds: [0, 0]", ["seeds", "0", "once"]),
+        ("k: 2", "k: 6", ["k = 6", "n = 5"]),
+        ("seeds: [0, 1]", "seeds: [0, 1]\nseeds: [2]", ["seeds", "twice", "line"]),
+        ("scale: demo", "scale: demo\ndevice: cuda", ["cuda", "auto, cpu"]),
+    ],
+)
+def test_a_wrong_config_stops_before_any_job(clone: Clone, old: str, new: str, words: list[str]) -> None:
+    clone.edit("tests/config/tiny.yaml", (old, new))
+    result = clone.snakemake()
+    assert result.returncode != 0
+    assert "Traceback" not in result.stdout
+    assert "Select jobs to execute" not in result.stdout
+    line = next(line for line in result.stdout.splitlines() if "configuration cannot be used" in line)
+    for word in words:
+        assert word in line
+
+
+def test_with_a_gpu_jobs_ask_for_it(clone: Clone, tmp_path: Path) -> None:
+    """A machine with one GPU, by a stand-in for nvidia-smi; without one, jobs declare none."""
+    fake = tmp_path / "nvidia-smi"
+    fake.write_text("#!/bin/sh\necho 0\n")
+    fake.chmod(0o755)
+    shown = ["--dry-run", "--forcerun", "train_pack"]
+    assert re.search(r"resources:.*\bgpu=1\b", clone.snakemake(*shown, path=str(tmp_path)).stdout)
+    assert re.search(r"resources:.*\bgpu=0\b", clone.snakemake(*shown).stdout)
