@@ -2,6 +2,7 @@
 
 PYTHON ?= python3
 VENV := .venv
+PORT ?= 5000
 READY := $(VENV)/.ready
 GPUS := $(shell n=$$(nvidia-smi -L 2>/dev/null | grep -c ^GPU); [ "$$n" -gt 0 ] && echo $$n || echo 1)
 SNAKEMAKE := snakemake --cores all --resources gpu=$(GPUS) --quiet rules host reason
@@ -30,8 +31,10 @@ test: $(READY)
 
 ui: $(READY)
 	@test -f results/mlflow.db || { echo "nsbench | results/mlflow.db is not there yet: run make demo or make reproduce first"; exit 1; }
-	@echo "nsbench | MLflow on http://127.0.0.1:5000 (Ctrl-C ends it)"
-	@MLFLOW_DISABLE_TELEMETRY=true mlflow server --backend-store-uri sqlite:///results/mlflow.db --host 127.0.0.1 --port 5000 --workers 1
+	@echo "nsbench | MLflow on http://127.0.0.1:$(PORT)/#/experiments?workflowType=machine_learning (Ctrl-C ends it)"
+	@MLFLOW_DISABLE_TELEMETRY=true DO_NOT_TRACK=true MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false PYTHONWARNINGS=ignore \
+	mlflow server --backend-store-uri sqlite:///results/mlflow.db --artifacts-destination results/artifacts \
+	--host 127.0.0.1 --port $(PORT) --workers 1 --uvicorn-opts "--log-level warning"
 
 lint: $(READY)
 	ruff check .

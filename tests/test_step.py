@@ -23,9 +23,7 @@ BATCH = 10
 def build(spec: TrainSpec, root: Path, device: torch.device) -> tuple[TransformerStack, TrainingStep]:
     data = read_dataset(make_dataset(root, spec.task), 3)
     stack = TransformerStack(spec.model, data.vocabulary, data.n_classes, spec.seeds).to(device)
-    step = TrainingStep(
-        stack, spec.seeds, spec.arm_settings, spec.model, spec.optimizer, spec.noise, data, BATCH
-    )
+    step = TrainingStep(stack, spec.seeds, spec.arm_settings, spec.model, spec.optimizer, spec.noise, data, BATCH)
     return stack, step
 
 

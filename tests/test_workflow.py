@@ -32,7 +32,9 @@ class Clone:
 
     def snakemake(self, *arguments: str, path: str = "") -> subprocess.CompletedProcess[str]:
         environment = {**os.environ, "PYTHONPATH": str(self.root / "src")}
-        environment["PATH"] = os.pathsep.join(part for part in (path, str(Path(sys.executable).parent), os.environ["PATH"]) if part)
+        environment["PATH"] = os.pathsep.join(
+            part for part in (path, str(Path(sys.executable).parent), os.environ["PATH"]) if part
+        )
         command = [sys.executable, "-m", "snakemake", "--cores", "2", "--resources", "gpu=4", *arguments]
         command += ["--configfile", "tests/config/tiny.yaml"]
         return subprocess.run(
@@ -171,7 +173,9 @@ def test_two_values_swapped_are_seen(clone: Clone) -> None:
 
 
 def test_a_target_reruns_the_analysis_alone(clone: Clone) -> None:
-    clone.edit("tests/config/tiny.yaml", ("model: {d_model: 8}", "target: {threshold: 0.5}\n        model: {d_model: 8}"))
+    clone.edit(
+        "tests/config/tiny.yaml", ("model: {d_model: 8}", "target: {threshold: 0.5}\n        model: {d_model: 8}")
+    )
     assert clone.planned() == DOWNSTREAM
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 _PUBLIC = {"NoiseStabilityRegularizer": "nsbench.regularizers", "resample_tokens": "nsbench.noise"}
 
-__all__ = ["NoiseStabilityRegularizer", "resample_tokens"]  # noqa: F822
+__all__ = ["NoiseStabilityRegularizer", "resample_tokens"]
 
 
 def __getattr__(name: str) -> Any:

@@ -124,9 +124,7 @@ def _track(options: argparse.Namespace) -> None:
 
     config, cells = _grid(options)
     uri = config.tracking.uri or f"sqlite:///{options.out.parent}/mlflow.db"
-    summary = track(
-        _folder(options.collected), _folder(options.tables), cells, uri, options.spec, options.digest
-    )
+    summary = track(_folder(options.collected), _folder(options.tables), cells, uri, options.spec, options.digest)
     write_text(options.out, json.dumps(vars(summary)))
 
 

@@ -46,6 +46,14 @@ def _name(value: Any) -> Any:
     return value
 
 
+def _no_duplicates(values: list[Any], where: str) -> None:
+    seen: list[Any] = []
+    for value in values:
+        if value in seen:
+            raise ConfigError(f"{where}: {value!r} is listed twice; each value is allowed once")
+        seen.append(value)
+
+
 Real = Annotated[float, BeforeValidator(_number), Field(allow_inf_nan=False)]
 Name = Annotated[str, BeforeValidator(_name), Field(json_schema_extra={"format": NAME_FORMAT})]
 
@@ -74,7 +82,10 @@ class ModularAdditionData(Closed):
     def _fits(self) -> ModularAdditionData:
         wanted, have = self.n_train + self.n_val + self.n_test, self.modulus**2
         if wanted > have:
-            raise ValueError(f"n_train + n_val + n_test = {wanted}, but modulus {self.modulus} has only {have} pairs")
+            raise ValueError(
+                f"n_train + n_val + n_test = {wanted} is more than the {have} pairs of modulus {self.modulus}; "
+                f"at most {have} is allowed"
+            )
         return self
 
 
@@ -124,7 +135,9 @@ class Model(Closed):
     @model_validator(mode="after")
     def _fits(self) -> Model:
         if self.d_model % self.n_heads:
-            raise ValueError(f"d_model = {self.d_model} is not divisible by n_heads = {self.n_heads}")
+            raise ValueError(
+                f"d_model = {self.d_model} is not divisible by n_heads = {self.n_heads}; a multiple of it is allowed"
+            )
         return self
 
 
@@ -183,7 +196,9 @@ class Training(Closed):
     @model_validator(mode="after")
     def _fits(self) -> Training:
         if self.eval_every_steps > self.steps:
-            raise ValueError(f"eval_every_steps = {self.eval_every_steps} is more than steps = {self.steps}")
+            raise ValueError(
+                f"eval_every_steps = {self.eval_every_steps} is more than steps = {self.steps}; at most that is allowed"
+            )
         return self
 
 
@@ -237,7 +252,10 @@ def sequence_length(variant: ModularAdditionVariant | SparseParityVariant) -> in
 def _check_length(variant: ModularAdditionVariant | SparseParityVariant) -> None:
     length, longest = sequence_length(variant), variant.model.max_length
     if length > longest:
-        raise ValueError(f"the task's sequences have {length} tokens, more than model.max_length = {longest}")
+        raise ValueError(
+            f"the task's sequences have {length} tokens, more than model.max_length = {longest}; "
+            f"at least {length} is allowed for it"
+        )
 
 
 # --- arms, tasks, grid -----------------------------------------------------------------------------
@@ -314,6 +332,11 @@ class Evaluation(Closed):
     """Test inputs used, at most as many as there are."""
     n_draws: Annotated[int, Field(ge=1)] = 8
     """Noisy copies per input."""
+
+    @model_validator(mode="after")
+    def _fits(self) -> Evaluation:
+        _no_duplicates(self.rho, "rho")
+        return self
 
 
 class Analysis(Closed):
@@ -491,14 +514,6 @@ def refuse_duplicate_keys(path: Path) -> None:
 def packs(seeds: list[int], runs_per_pack: int) -> list[list[int]]:
     """Seeds in packs of at most `runs_per_pack`, in order."""
     return [seeds[start : start + runs_per_pack] for start in range(0, len(seeds), runs_per_pack)]
-
-
-def _no_duplicates(values: list[Any], where: str) -> None:
-    seen: list[Any] = []
-    for value in values:
-        if value in seen:
-            raise ConfigError(f"{where}: {value!r} is listed twice; each value is allowed once")
-        seen.append(value)
 
 
 def _known(name: str, known: Any, where: str, what: str) -> None:

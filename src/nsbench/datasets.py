@@ -22,6 +22,7 @@ from torch import Tensor
 
 from nsbench.config import ModularAdditionData, Noise, SparseParityData, parse
 from nsbench.records import RecordError, whole
+from nsbench.seeding import stream
 
 DATA_SETTINGS = {"modular_addition": ModularAdditionData, "sparse_parity": SparseParityData}
 
@@ -113,3 +114,18 @@ def batch_indices(n_examples: int, batch_size: int, step: int, order: Any) -> Te
         here = epochs == epoch
         indices[here] = order(epoch)[position[here] % n_examples]
     return indices
+
+
+class EpochOrder:
+    """The shuffled order of each epoch of a run; the last two are remembered."""
+
+    def __init__(self, seed: int, n_examples: int) -> None:
+        self.seed, self.n_examples = seed, n_examples
+        self.known: dict[int, Tensor] = {}
+
+    def __call__(self, epoch: int) -> Tensor:
+        if epoch not in self.known:
+            self.known = {old: order for old, order in self.known.items() if old == epoch - 1}
+            permutation = stream(self.seed, "batches", epoch).permutation(self.n_examples)
+            self.known[epoch] = torch.from_numpy(permutation)
+        return self.known[epoch]

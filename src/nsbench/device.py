@@ -38,7 +38,9 @@ def visible_gpus() -> list[str]:
         return [name for name in names if name]
     if shutil.which("nvidia-smi") is None:
         return []
-    listed = subprocess.run(["nvidia-smi", "--query-gpu=index", "--format=csv,noheader"], capture_output=True, text=True)
+    listed = subprocess.run(
+        ["nvidia-smi", "--query-gpu=index", "--format=csv,noheader"], capture_output=True, text=True
+    )
     return listed.stdout.split() if listed.returncode == 0 else []
 
 
@@ -99,7 +101,9 @@ def use_device(device: str, processes_per_gpu: int = 1) -> Iterator[object]:
         if torch.cuda.is_available():
             yield torch.device("cuda")
         elif device == "auto":
-            logger.warning("GPU %s is there, but this torch (%s) cannot use it: going on on the CPU", gpu, torch.__version__)
+            logger.warning(
+                "GPU %s is there, but this torch (%s) cannot use it: going on on the CPU", gpu, torch.__version__
+            )
             yield torch.device("cpu")
         else:
             raise DeviceError(f"device: 'cuda' is asked for, but torch {torch.__version__} cannot use GPU {gpu}")

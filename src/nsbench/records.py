@@ -38,11 +38,18 @@ HISTORY = pa.schema(
         *RUN,
         _field("step", pa.int64(), "optimiser steps", "steps done when evaluated"),
         _field("epoch", pa.float64(), "passes over the training set", "step x batch size / training examples"),
-        _field("train_loss", pa.float64(), "nats", "mean cross entropy of the batches since the last row, in training mode; NaN at step 0"),
+        _field(
+            "train_loss",
+            pa.float64(),
+            "nats",
+            "mean cross entropy of the batches since the last row, in training mode; NaN at step 0",
+        ),
         _field("train_accuracy", pa.float64(), "1", "share right in the batches since the last row; NaN at step 0"),
         _field("val_loss", pa.float64(), "nats", "mean cross entropy on validation data"),
         _field("val_accuracy", pa.float64(), "1", "share right on validation data"),
-        _field("stability", pa.float64(), "1", "mean over validation data of <M(X), M(Y)> of Definition 6.1 at rho = 1/2"),
+        _field(
+            "stability", pa.float64(), "1", "mean over validation data of <M(X), M(Y)> of Definition 6.1 at rho = 1/2"
+        ),
         _field("learning_rate", pa.float64(), "1", "learning rate of the next step"),
         _field("seconds", pa.float64(), "s", "time in training steps so far, per run of the stack"),
         _field("flops", pa.float64(), "FLOP", "matrix-product operations in training steps so far"),
@@ -72,10 +79,22 @@ EVALUATION = pa.schema(
         _field("measure", pa.string(), "name", "noise_stability or average_sensitivity"),
         _field("reduction", pa.string(), "name", "probability_dot, probability_cosine or decision"),
         _field("rho", pa.float64(), "1", "Definition 6.1's rho; NaN for average_sensitivity", nullable=True),
-        _field("correlation", pa.float64(), "1", "correlation of the kept symbol that rho really gives; NaN where it has no meaning", nullable=True),
+        _field(
+            "correlation",
+            pa.float64(),
+            "1",
+            "correlation of the kept symbol that rho really gives; NaN where it has no meaning",
+            nullable=True,
+        ),
         _field("value", pa.float64(), "1", "estimate"),
         _field("standard_error", pa.float64(), "1", "standard error over inputs"),
-        _field("target_value", pa.float64(), "1", "closed form for the task's target function; NaN where none is known", nullable=True),
+        _field(
+            "target_value",
+            pa.float64(),
+            "1",
+            "closed form for the task's target function; NaN where none is known",
+            nullable=True,
+        ),
         _field("n_inputs", pa.int64(), "1", "test inputs used"),
         _field("n_draws", pa.int64(), "1", "noisy copies per input"),
     ]
@@ -134,7 +153,9 @@ def write_text(path: Path | str, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
-def write_table(path: Path | str, rows: pd.DataFrame | list[dict[str, Any]], schema: pa.Schema, stamp: dict[str, str]) -> None:
+def write_table(
+    path: Path | str, rows: pd.DataFrame | list[dict[str, Any]], schema: pa.Schema, stamp: dict[str, str]
+) -> None:
     """Write rows as Parquet under `schema`, with `stamp` in the metadata, whole or not at all.
 
     Raises pyarrow.ArrowInvalid or KeyError where the rows do not fit the schema.
@@ -181,4 +202,8 @@ def read_table(path: Path | str, schema: pa.Schema) -> pd.DataFrame:
 def read_stamp(path: Path | str) -> dict[str, str]:
     """The provenance in a Parquet file's metadata."""
     metadata = pq.read_schema(path).metadata or {}
-    return {key.decode().removeprefix("nsbench."): value.decode() for key, value in metadata.items() if key.startswith(b"nsbench.")}
+    return {
+        key.decode().removeprefix("nsbench."): value.decode()
+        for key, value in metadata.items()
+        if key.startswith(b"nsbench.")
+    }

@@ -43,6 +43,15 @@ def run_key(spec: dict[str, Any], seed: int, data_sha256: str, digest: str) -> s
     return hashlib.sha256(f"{order_key(spec, seed, digest)} {data_sha256}".encode()).hexdigest()
 
 
+def history_digest(rows: pd.DataFrame) -> str:
+    """A digest of a history's numbers, exact to the bit, without its seconds."""
+    digest = hashlib.sha256()
+    for name in HISTORY.names:
+        if name not in ("seconds", "task", "variant", "arm"):
+            digest.update(rows[name].to_numpy(dtype="float64").tobytes())
+    return digest.hexdigest()
+
+
 @dataclass
 class Progress:
     """A run in the middle of training: `steps` done, tensors of weights and step state, the rest."""

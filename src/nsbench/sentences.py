@@ -69,12 +69,13 @@ def _key(where: str, loc: tuple[Any, ...], values: Any) -> str:
     chooses its model. They are the parts that the values do not have; a missing key comes last."""
     key, here = where, values
     for index, part in enumerate(loc):
+        in_list = isinstance(here, list)
         try:
             here = here[part]
         except (KeyError, IndexError, TypeError):
             if index < len(loc) - 1:
                 continue
-        key += f"[{part}]" if isinstance(part, int) else f".{part}" if key else str(part)
+        key += f"[{part}]" if in_list else f".{part}" if key else str(part)
     return key
 
 
@@ -130,9 +131,9 @@ class _Schema:
             return rule.replace("a name", "names").replace("starting", "each starting") if many else rule
         if kind == "array":
             items = " or ".join(self._words(option, many=True) for option in self._options(node["items"]))
-            return f"a list{' that is not empty' if node.get('minItems') else ''} of {items}"
+            return f"a {'non-empty ' if node.get('minItems') else ''}list of {items}"
         if kind == "object" and node.get("properties"):
-            return f"a section with the keys {', '.join(node['properties'])}"
+            return f"{'sections' if many else 'a section'} (keys: {', '.join(node['properties'])})"
         if kind == "object":
             return "a section of names, each with its settings"
         return {"boolean": "true or false", "null": "null"}.get(kind, "values" if many else "a value")

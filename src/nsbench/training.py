@@ -8,7 +8,6 @@ each as a stack of one by the same code: that makes a run equal to the bit whate
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import json
 import logging
@@ -18,10 +17,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from nsbench.config import (
@@ -33,19 +30,15 @@ from nsbench.config import (
     Training,
     canonical_json,
 )
-from nsbench.datasets import Dataset, batch_indices, read_dataset
+from nsbench.datasets import Dataset, EpochOrder, batch_indices, read_dataset
 from nsbench.model import TransformerStack
 from nsbench.provenance import stamp
 from nsbench.records import HISTORY, RUNS, write_table
-from nsbench.regularizers import agreement, resample_tokens
-from nsbench.runstore import Progress, RunFolder, order_key, run_key
-from nsbench.seeding import stream, torch_stream
+from nsbench.runstore import Progress, RunFolder, history_digest, order_key, run_key
 from nsbench.step import TrainingStep
+from nsbench.validation import Validation, checkpoint_steps, evaluation_steps
 
 logger = logging.getLogger(__name__)
-
-STABILITY_RHO = 0.5
-"""The rho at which training records the quantity of Definition 6.1 (section J.2)."""
 
 
 class TrainSpec(Closed):
@@ -132,7 +125,7 @@ class StackTraining:
         self.n_train = len(self.train_labels[0])
         self.batch_size = spec.training.batch_size
         self.epoch_steps = math.ceil(self.n_train / self.batch_size)
-        self.orders = [_EpochOrder(seed, self.n_train) for seed in seeds]
+        self.orders = [EpochOrder(seed, self.n_train) for seed in seeds]
         self.stack = TransformerStack(spec.model, first.vocabulary, first.n_classes, seeds).to(device)
         self.step = TrainingStep(
             self.stack,
@@ -144,7 +137,7 @@ class StackTraining:
             first,
             self.batch_size,
         )
-        self.validation = Validation(spec, runs, device)
+        self.validation = Validation([run.data for run in runs], seeds, spec.noise, self.batch_size, device)
         self.schedulers = [_plateau(optimizer, spec.optimizer) for optimizer in self.step.optimizers]
         # Sums of loss and accuracy at the last evaluation and the last epoch, to take means since.
         self.done = runs[0].start
@@ -329,89 +322,9 @@ class StackTraining:
         )
 
 
-class Validation:
-    """Validation loss, accuracy and Definition 6.1's quantity at rho = 1/2, without dropout.
-
-    The noisy copies are drawn once per run, so that the recorded stability moves with the model
-    and not with the noise.
-    """
-
-    def __init__(self, spec: TrainSpec, runs: list[Run], device: torch.device) -> None:
-        self.chunk = spec.training.batch_size
-        self.output = spec.noise.output
-        self.tokens_RNT = torch.stack([run.data["val_tokens"] for run in runs]).to(device)
-        self.labels_RN = torch.stack([run.data["val_labels"] for run in runs]).to(device)
-        noisy = [
-            resample_tokens(
-                run.data["val_tokens"],
-                STABILITY_RHO,
-                run.data.noise_symbols(spec.noise),
-                torch_stream(run.seed, "validation_noise"),
-                same_symbol=spec.noise.same_symbol,
-                fixed_ids=run.data.fixed_ids(spec.noise),
-            )
-            for run in runs
-        ]
-        self.noisy_RNT = torch.stack(noisy).to(device)
-
-    def __call__(self, stack: TransformerStack) -> tuple[list[float], list[float], list[float]]:
-        """Loss (nats), accuracy and stability of each run."""
-        loss, accuracy, clean_RNC = self.losses(stack)
-        stability_R = agreement(clean_RNC, self._logits(stack, self.noisy_RNT), self.output).double().mean(1)
-        return loss, accuracy, stability_R.tolist()
-
-    def losses(self, stack: TransformerStack) -> tuple[list[float], list[float], Tensor]:
-        """Loss (nats) and accuracy of each run, and the logits (R, N, C)."""
-        logits_RNC = self._logits(stack, self.tokens_RNT)
-        loss_RN = F.cross_entropy(logits_RNC.flatten(0, 1), self.labels_RN.flatten(), reduction="none")
-        loss_R = loss_RN.view(self.labels_RN.shape).double().mean(1)
-        accuracy_R = (logits_RNC.argmax(-1) == self.labels_RN).double().mean(1)
-        return loss_R.tolist(), accuracy_R.tolist(), logits_RNC
-
-    @torch.no_grad()
-    def _logits(self, stack: TransformerStack, tokens_RNT: Tensor) -> Tensor:
-        return torch.cat([stack(chunk) for chunk in tokens_RNT.split(self.chunk, dim=1)], dim=1)
-
-
-class _EpochOrder:
-    """The shuffled order of each epoch of a run; the last two are remembered."""
-
-    def __init__(self, seed: int, n_examples: int) -> None:
-        self.seed, self.n_examples = seed, n_examples
-        self.known: dict[int, Tensor] = {}
-
-    def __call__(self, epoch: int) -> Tensor:
-        if epoch not in self.known:
-            self.known = {old: order for old, order in self.known.items() if old == epoch - 1}
-            permutation = stream(self.seed, "batches", epoch).permutation(self.n_examples)
-            self.known[epoch] = torch.from_numpy(permutation)
-        return self.known[epoch]
-
-
 def _plateau(optimizer: torch.optim.Optimizer, settings: Optimizer) -> Any:
     if settings.scheduler == "none":
         return None
     return torch.optim.lr_scheduler.ReduceLROnPlateau(
         optimizer, factor=settings.scheduler_factor, patience=settings.scheduler_patience
     )
-
-
-def evaluation_steps(training: Training) -> list[int]:
-    """Steps at which a run is evaluated: 0, every `eval_every_steps`, and the last."""
-    steps = list(range(0, training.steps + 1, training.eval_every_steps))
-    return steps if steps[-1] == training.steps else [*steps, training.steps]
-
-
-def checkpoint_steps(training: Training, count: int) -> list[int]:
-    """At most `count` of the evaluated steps, evenly spread, first and last included."""
-    steps = evaluation_steps(training)
-    return [steps[round(place)] for place in np.linspace(0, len(steps) - 1, min(count, len(steps)))]
-
-
-def history_digest(rows: pd.DataFrame) -> str:
-    """A digest of a history's numbers, exact to the bit, without its seconds."""
-    digest = hashlib.sha256()
-    for name in HISTORY.names:
-        if name not in ("seconds", "task", "variant", "arm"):
-            digest.update(rows[name].to_numpy(dtype="float64").tobytes())
-    return digest.hexdigest()

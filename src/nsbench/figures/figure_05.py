@@ -46,7 +46,7 @@ def draw(history: pd.DataFrame, times: pd.DataFrame, cells: list[dict[str, Any]]
             panels = [grid[row, column]] if wrapped else list(grid[:, column])
             for axes, panel_metric in zip(panels, shown, strict=True):
                 _panel(axes, panel_metric, group, history, times)
-                if column == 0 or panel_metric != shown[0] == metric and wrapped:
+                if column == 0 or (panel_metric != shown[0] == metric and wrapped):
                     axes.set_ylabel(style.METRIC_LABELS[panel_metric])
             _legend(panels[0], variant, group, times)
             panels[-1].set_xlabel("optimiser step")

@@ -66,7 +66,9 @@ def _panel(
 ) -> None:
     axes.set_axis_on()
     rows = style.of_cell(evaluation, cell)
-    _curves(axes, style.by_seed(style.of_cell(history, cell), "val_loss", cell["seeds"]), style.LOSS_COLOUR, "-", "loss")
+    _curves(
+        axes, style.by_seed(style.of_cell(history, cell), "val_loss", cell["seeds"]), style.LOSS_COLOUR, "-", "loss"
+    )
     axes.set_ylim(bottom=0)
     axes.tick_params(axis="y", labelcolor=style.LOSS_COLOUR)
     style.step_axis(axes, cell["budget_steps"])
@@ -96,7 +98,9 @@ def _panel(
             (cell["variant"], {"weight": "bold", "fontsize": 9}),
         ]
     ):
-        axes.annotate(text, (0, 1), (0, 4 + 11 * place), xycoords="axes fraction", textcoords="offset points", **options)
+        axes.annotate(
+            text, (0, 1), (0, 4 + 11 * place), xycoords="axes fraction", textcoords="offset points", **options
+        )
     if first:
         axes.set_ylabel("validation loss (nats)", color=style.LOSS_COLOUR)
     if last:
@@ -125,7 +129,10 @@ def _key() -> list[Line2D]:
     green, grey = {"color": style.STABILITY_COLOUR}, {"color": style.MUTED}
     return [
         Line2D([], [], color=style.LOSS_COLOUR, lw=2, label="validation loss"),
-        *(Line2D([], [], lw=2, ls=dashes, label=f"stability: {NAMES[name]}", **green) for name, dashes in REDUCTIONS.items()),
+        *(
+            Line2D([], [], lw=2, ls=dashes, label=f"stability: {NAMES[name]}", **green)
+            for name, dashes in REDUCTIONS.items()
+        ),
         Line2D([], [], lw=1.1, ls=":", label="the parity itself (closed form)", **green),
         Line2D([], [], lw=0.6, alpha=0.6, label="one seed", **grey),
         Line2D([], [], lw=2, label="median over seeds", **grey),

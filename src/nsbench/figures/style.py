@@ -109,7 +109,9 @@ def variants(cells: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
 
 def of_cell(table: pd.DataFrame, cell: dict[str, Any]) -> pd.DataFrame:
     """The rows of a cell's grid seeds, ordered by seed and, where there are steps, by step."""
-    rows = table[(table["task"] == cell["task"]) & (table["variant"] == cell["variant"]) & (table["arm"] == cell["arm"])]
+    rows = table[
+        (table["task"] == cell["task"]) & (table["variant"] == cell["variant"]) & (table["arm"] == cell["arm"])
+    ]
     return rows[rows["seed"].isin(cell["seeds"])].sort_values(["seed", "step"])
 
 

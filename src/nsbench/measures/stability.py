@@ -49,9 +49,7 @@ def noise_stability(
     for rho in rhos:
         sums: dict[str, Tensor] = {}
         for _ in range(n_draws):
-            noisy_NT = resample_tokens(
-                tokens_NT, rho, symbols, generator, same_symbol=same_symbol, fixed_ids=fixed_ids
-            )
+            noisy_NT = resample_tokens(tokens_NT, rho, symbols, generator, same_symbol=same_symbol, fixed_ids=fixed_ids)
             for reduction, value_N in agreements(clean_NC, model(noisy_NT)).items():
                 sums[reduction] = sums.get(reduction, 0.0) + value_N / n_draws
         for reduction, value_N in sums.items():

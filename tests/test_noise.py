@@ -1,0 +1,192 @@
+"""The noisy copy of Equation 7 and the correlation that it really has."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import pytest
+import torch
+
+from nsbench.noise import effective_correlation, resample_tokens
+
+RHOS = [-1.0, -0.5, 0.0, 0.25, 0.5, 0.9, 1.0]
+
+
+def generator(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def near(share: float, probability: float, n: int) -> bool:
+    """Within four standard errors, exactly where there is no chance."""
+    return abs(share - probability) <= 4 * math.sqrt(probability * (1 - probability) / n)
+
+
+@pytest.mark.parametrize("rho", RHOS)
+@pytest.mark.parametrize("n_symbols", [2, 3, 7])
+def test_a_token_stays_with_the_probability_of_definition_6_1(rho: float, n_symbols: int) -> None:
+    """(1 + rho) / 2 for not being redrawn, and 1 / U of the redraws return the same symbol."""
+    n = 200_000
+    tokens = torch.randint(0, n_symbols, (n,), generator=generator(1))
+    keep = (1 + rho) / 2
+    drawn = resample_tokens(tokens, rho, n_symbols, generator(2))
+    assert near((drawn == tokens).double().mean().item(), keep + (1 - keep) / n_symbols, n)
+    other = resample_tokens(tokens, rho, n_symbols, generator(3), same_symbol=False)
+    assert near((other == tokens).double().mean().item(), keep, n)
+
+
+@pytest.mark.parametrize("n_symbols", [2, 3, 7])
+@pytest.mark.parametrize("same_symbol", [True, False])
+def test_redraws_are_uniform_over_the_symbols_allowed(n_symbols: int, same_symbol: bool) -> None:
+    n = 100_000
+    for symbol in range(n_symbols):
+        tokens = torch.full((n,), symbol)
+        drawn = resample_tokens(tokens, -1.0, n_symbols, generator(symbol), same_symbol=same_symbol)
+        allowed = [other for other in range(n_symbols) if same_symbol or other != symbol]
+        assert drawn.unique().tolist() == allowed
+        for other in allowed:
+            assert near((drawn == other).double().mean().item(), 1 / len(allowed), n)
+
+
+def test_without_the_same_symbol_two_symbols_are_swapped_for_sure_at_rho_minus_one() -> None:
+    bits = torch.randint(0, 2, (50, 20), generator=generator(1))
+    assert torch.equal(resample_tokens(bits, -1.0, 2, generator(2), same_symbol=False), 1 - bits)
+
+
+@pytest.mark.parametrize("same_symbol", [True, False])
+def test_rho_one_changes_nothing_and_the_input_is_never_written_to(same_symbol: bool) -> None:
+    tokens = torch.randint(0, 5, (40, 6), generator=generator(1))
+    kept = tokens.clone()
+    assert torch.equal(resample_tokens(tokens, 1.0, 5, generator(2), same_symbol=same_symbol), tokens)
+    resample_tokens(tokens, -1.0, 5, generator(2), same_symbol=same_symbol)
+    assert torch.equal(tokens, kept)
+
+
+def test_positions_are_redrawn_independently() -> None:
+    n = 100_000
+    tokens = torch.zeros((n, 2), dtype=torch.int64)
+    changed = (resample_tokens(tokens, 0.0, 2, generator(1)) == 1).double()
+    assert near(changed.prod(dim=1).mean().item(), 0.25**2, n)
+
+
+@pytest.mark.parametrize("same_symbol", [True, False])
+def test_symbols_may_be_a_tensor_of_ids_in_any_order(same_symbol: bool) -> None:
+    ids = torch.tensor([9, 2, 5, 2])
+    tokens = torch.tensor([2, 5, 9]).repeat(2000)
+    drawn = resample_tokens(tokens, -1.0, ids, generator(1), same_symbol=same_symbol)
+    assert drawn.unique().tolist() == [2, 5, 9]
+    assert same_symbol or not (drawn == tokens).any()
+    # An id that stands twice in the list is not drawn twice as often.
+    assert near((drawn == 2).double().mean().item(), 1 / 3, 6000)
+
+
+@pytest.mark.parametrize("token", [0, 3, 7, 12])
+def test_a_token_that_is_no_symbol_may_become_any_symbol(token: int) -> None:
+    tokens = torch.full((40_000,), token)
+    drawn = resample_tokens(tokens, -1.0, torch.tensor([2, 5, 9]), generator(1), same_symbol=False)
+    for symbol in (2, 5, 9):
+        assert near((drawn == symbol).double().mean().item(), 1 / 3, 40_000)
+
+
+def test_fixed_ids_are_never_redrawn_and_change_nothing_for_the_others() -> None:
+    tokens = torch.randint(0, 6, (300, 8), generator=generator(1))
+    fixed = torch.tensor([4, 5])
+    free = resample_tokens(tokens, -1.0, 4, generator(2))
+    held = resample_tokens(tokens, -1.0, 4, generator(2), fixed_ids=fixed)
+    special = torch.isin(tokens, fixed)
+    assert torch.equal(held[special], tokens[special])
+    assert torch.equal(held[~special], free[~special])
+    assert not torch.isin(free, fixed).any()
+
+
+@pytest.mark.parametrize("rho", [1.0001, -1.0001, 2, -7.0, math.nan, math.inf])
+def test_rho_outside_its_range_is_refused(rho: float) -> None:
+    with pytest.raises(ValueError, match=rf"rho = {rho} is outside \[-1, 1\]"):
+        resample_tokens(torch.zeros(3, dtype=torch.int64), rho, 2)
+
+
+@pytest.mark.parametrize(
+    ("symbols", "same_symbol", "needed"),
+    [(0, True, 1), (0, False, 2), (1, False, 2), (torch.tensor([], dtype=torch.int64), True, 1)],
+)
+def test_too_few_symbols_are_refused(symbols: int | torch.Tensor, same_symbol: bool, needed: int) -> None:
+    with pytest.raises(ValueError, match=rf"symbols has \d ids; a redraw needs at least {needed}"):
+        resample_tokens(torch.zeros(3, dtype=torch.int64), 0.0, symbols, same_symbol=same_symbol)
+
+
+def test_symbols_that_are_one_id_twice_are_one_symbol() -> None:
+    with pytest.raises(ValueError, match="symbols has 1 ids; a redraw needs at least 2"):
+        resample_tokens(torch.zeros(3, dtype=torch.int64), 0.0, torch.tensor([3, 3]), same_symbol=False)
+
+
+def test_the_generator_alone_decides() -> None:
+    tokens = torch.randint(0, 7, (100, 5), generator=generator(1))
+    first = resample_tokens(tokens, 0.0, 7, generator(5))
+    torch.manual_seed(99)
+    assert torch.equal(resample_tokens(tokens, 0.0, 7, generator(5)), first)
+    assert not torch.equal(resample_tokens(tokens, 0.0, 7, generator(6)), first)
+    state = torch.random.get_rng_state()
+    resample_tokens(tokens, 0.0, 7, generator(5))
+    assert torch.equal(torch.random.get_rng_state(), state)
+
+
+def test_equal_draws_redraw_more_where_rho_is_smaller() -> None:
+    """The same stream at two strengths: what the weaker noise changes, the stronger changes too."""
+    tokens = torch.randint(0, 7, (2000,), generator=generator(1))
+    weak, strong = (resample_tokens(tokens, rho, 7, generator(2)) for rho in (0.8, -0.2))
+    moved = weak != tokens
+    assert moved.any()
+    assert torch.equal(strong[moved], weak[moved])
+
+
+@pytest.mark.parametrize("dtype", [torch.int64, torch.int32])
+def test_shape_and_type_are_kept(dtype: torch.dtype) -> None:
+    tokens = torch.zeros((2, 3, 4), dtype=dtype)
+    drawn = resample_tokens(tokens, 0.0, 3, generator(), same_symbol=False)
+    assert (drawn.shape, drawn.dtype) == (tokens.shape, dtype)
+
+
+def test_tokens_that_are_not_contiguous_are_served() -> None:
+    tokens = torch.randint(0, 5, (30, 40), generator=generator(1))
+    drawn = resample_tokens(tokens.T, -1.0, 5, generator(2), same_symbol=False)
+    assert not (drawn == tokens.T).any()
+
+
+@pytest.mark.parametrize("n_symbols", [2, 3, 7])
+@pytest.mark.parametrize("same_symbol", [True, False])
+@pytest.mark.parametrize("rho", RHOS)
+def test_the_effective_correlation_is_that_of_every_mean_zero_function(
+    n_symbols: int, same_symbol: bool, rho: float
+) -> None:
+    """By enumeration of (X, Y): E[f(X) g(Y)] = kappa E[f g] for all functions of mean zero."""
+    keep = (1 + rho) / 2
+    others = n_symbols if same_symbol else n_symbols - 1
+    joint = torch.zeros(n_symbols, n_symbols, dtype=torch.float64)
+    for x, y in itertools.product(range(n_symbols), repeat=2):
+        redrawn = (1 - keep) / others if same_symbol or x != y else 0.0
+        joint[x, y] = (keep * (x == y) + redrawn) / n_symbols
+    assert joint.sum().item() == pytest.approx(1)
+    basis = torch.eye(n_symbols, dtype=torch.float64) - 1 / n_symbols
+    kappa = effective_correlation(rho, n_symbols, same_symbol)
+    assert torch.allclose(basis @ joint @ basis.T, kappa * basis @ basis.T / n_symbols, atol=1e-12)
+
+
+def test_known_values_of_the_effective_correlation() -> None:
+    assert effective_correlation(0.5, 113) == 0.75  # not 0.5: the paper's rho is no correlation
+    assert effective_correlation(-1, 5) == 0
+    assert effective_correlation(1, 5, same_symbol=False) == 1
+    assert effective_correlation(0.3, 2, same_symbol=False) == pytest.approx(0.3)  # for bits it is
+    assert effective_correlation(-1, 3, same_symbol=False) == -0.5
+
+
+@pytest.mark.parametrize("same_symbol", [True, False])
+@pytest.mark.parametrize(("rho", "n_symbols"), [(0.25, 2), (-0.5, 3), (0.6, 7)])
+def test_resampling_has_the_effective_correlation(rho: float, n_symbols: int, same_symbol: bool) -> None:
+    n = 200_000
+    x = torch.randint(0, n_symbols, (n,), generator=generator(1))
+    y = resample_tokens(x, rho, n_symbols, generator(2), same_symbol=same_symbol)
+    values = torch.linspace(-1, 1, n_symbols, dtype=torch.float64) ** 3
+    values -= values.mean()
+    products = values[x] * values[y]
+    expected = effective_correlation(rho, n_symbols, same_symbol) * values.square().mean().item()
+    assert abs(products.mean().item() - expected) < 4 * products.std().item() / math.sqrt(n)

@@ -1,0 +1,134 @@
+"""Named streams: a function of seed and name alone, different for different names, uniform."""
+
+from __future__ import annotations
+
+import itertools
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from nsbench.seeding import fill_bits, stream, stream_key, torch_stream
+
+PINNED = [
+    ((0, "init"), 10356376711116929272),
+    ((0, "batches", 3), 5263076678541305409),
+    ((7, "data"), 6794152029310103204),
+]
+"""Keys as they have been since the first results: a change of them changes every number."""
+
+
+@pytest.mark.parametrize(("name", "key"), PINNED)
+def test_keys_are_what_they_always_were(name: tuple[int | str, ...], key: int) -> None:
+    assert stream_key(*name) == key
+
+
+def test_numbers_are_what_they_always_were() -> None:
+    assert stream(0, "data").integers(0, 1000, 5).tolist() == [539, 463, 673, 921, 948]
+    assert torch.randint(0, 1000, (5,), generator=torch_stream(0, "noise", 2)).tolist() == [218, 361, 16, 984, 185]
+    out = torch.empty(6, dtype=torch.int16)
+    fill_bits(out, 0, "dropout", 1)
+    assert out.tolist() == [-27452, -8849, -10735, -18380, -6670, -13863]
+
+
+def test_a_stream_does_not_depend_on_what_was_drawn_before() -> None:
+    first = stream(3, "data").random(8)
+    stream(3, "batches", 0).random(100)
+    np.random.default_rng(0).random(3)
+    torch.rand(5)
+    assert np.array_equal(stream(3, "data").random(8), first)
+    a = torch.rand(8, generator=torch_stream(3, "noise", 1))
+    torch.rand(8, generator=torch_stream(3, "noise", 2))
+    assert torch.equal(torch.rand(8, generator=torch_stream(3, "noise", 1)), a)
+
+
+def test_a_stream_leaves_the_global_generators_alone() -> None:
+    before = torch.random.get_rng_state(), np.random.get_state()[1].copy()  # noqa: NPY002
+    torch.rand(4, generator=torch_stream(1, "x"))
+    stream(1, "x").random(4)
+    fill_bits(torch.empty(100, dtype=torch.int16), 1, "x")
+    assert torch.equal(torch.random.get_rng_state(), before[0])
+    assert np.array_equal(np.random.get_state()[1], before[1])  # noqa: NPY002
+
+
+def test_streams_are_the_same_in_another_process() -> None:
+    code = "from nsbench.seeding import stream_key; print(stream_key(5, 'batches', 12))"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert int(found) == stream_key(5, "batches", 12)
+
+
+NAMES = [
+    *((seed, "init") for seed in range(20)),
+    *((seed, "batches", epoch) for seed in range(20) for epoch in range(20)),
+    (1, "batches", "2"),
+    (1, "batches2"),
+    (12, "batches"),
+    (1, "2", "batches"),
+    (1,),
+    (1, ""),
+    (1, "", ""),
+    (1, 'a","b'),
+    (1, "a", "b"),
+]
+
+
+def test_distinct_names_have_distinct_streams() -> None:
+    assert len({stream_key(*name) for name in NAMES}) == len(NAMES)
+    assert len({stream(*name).random() for name in NAMES}) == len(NAMES)
+    assert len({torch_stream(*name).initial_seed() for name in NAMES}) == len(NAMES)
+
+
+def test_streams_of_neighbouring_names_are_uncorrelated() -> None:
+    drawn = np.stack([stream(seed, "batches", epoch).normal(size=10_000) for seed in range(3) for epoch in range(3)])
+    for a, b in itertools.combinations(drawn, 2):
+        assert abs(np.mean(a * b)) < 5 / np.sqrt(10_000)
+
+
+@pytest.mark.parametrize("shape", [(1,), (3,), (4,), (5, 7), (2, 3, 5), (0,)])
+def test_bits_are_equal_for_equal_names_and_a_longer_tensor_goes_on(shape: tuple[int, ...]) -> None:
+    first, second = (torch.empty(shape, dtype=torch.int16) for _ in range(2))
+    fill_bits(first, 2, "dropout", 9)
+    fill_bits(second, 2, "dropout", 9)
+    assert torch.equal(first, second)
+    longer = torch.empty(first.numel() + 10, dtype=torch.int16)
+    fill_bits(longer, 2, "dropout", 9)
+    assert torch.equal(longer[: first.numel()], first.flatten())
+
+
+def test_bits_differ_between_steps_and_seeds() -> None:
+    filled = []
+    for name in [(2, "dropout", 9), (2, "dropout", 10), (3, "dropout", 9)]:
+        out = torch.empty(1000, dtype=torch.int16)
+        fill_bits(out, *name)
+        filled.append(out)
+    for a, b in itertools.combinations(filled, 2):
+        assert (a == b).float().mean() < 0.02
+
+
+def test_bits_are_uniform_over_all_of_int16() -> None:
+    """Each of the 16 bits is set half of the time, and the values fill 256 equal bins evenly."""
+    n = 1 << 20
+    out = torch.empty(n, dtype=torch.int16)
+    fill_bits(out, 4, "dropout", 1)
+    values = out.numpy().view(np.uint16)
+    for bit in range(16):
+        share = np.mean(values >> bit & 1)
+        assert abs(share - 0.5) < 4 * 0.5 / np.sqrt(n), bit
+    counts = np.bincount(values >> 8, minlength=256)
+    chi_square = np.sum((counts - n / 256) ** 2 / (n / 256))
+    assert abs(chi_square - 255) < 5 * np.sqrt(2 * 255)
+    assert out.min() == -(2**15)
+    assert out.max() == 2**15 - 1
+
+
+@pytest.mark.parametrize("rate", [0.1, 0.5, 0.01])
+def test_a_threshold_on_bits_has_its_rate(rate: float) -> None:
+    n = 1 << 20
+    out = torch.empty(n, dtype=torch.int16)
+    fill_bits(out, 5, "dropout", 1)
+    level = round(rate * 2**16)
+    share = (out < level - 2**15).double().mean().item()
+    exact = level / 2**16
+    assert abs(share - exact) < 4 * np.sqrt(exact * (1 - exact) / n)
