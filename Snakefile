@@ -24,10 +24,10 @@ localrules:
 
 
 rule all:
+    default_target: True
     input:
         "results/report.html",
         "results/tracked.json",
-    default_target: True
 
 
 include: "workflow/rules/dataset.smk"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import math
 import sys
 from pathlib import Path
 from typing import Any
@@ -35,12 +36,12 @@ def _for_users(error: Exception) -> bool:
 
 
 def _dataset(options: argparse.Namespace) -> None:
-    from nsbench.datasets import make_datasets
+    from nsbench.datasets import DatasetSpec, make_datasets
     from nsbench.provenance import stamp
 
-    spec = json.loads(options.spec)
+    spec = parse(DatasetSpec, _read_spec(options), "spec")
     made_by = stamp(options.spec, options.digest)
-    make_datasets(spec["task"], spec["data"], spec["seeds"], options.out, made_by)
+    make_datasets(spec.task, spec.data, spec.seeds, options.out, made_by)
 
 
 def _train(options: argparse.Namespace) -> None:
@@ -49,7 +50,7 @@ def _train(options: argparse.Namespace) -> None:
     with use_device(options.device, options.processes_per_gpu) as device:
         from nsbench.training import TrainSpec, train_pack
 
-        spec = parse(TrainSpec, json.loads(options.spec), "spec")
+        spec = parse(TrainSpec, _read_spec(options), "spec")
         train_pack(
             spec,
             options.digest,
@@ -58,7 +59,7 @@ def _train(options: argparse.Namespace) -> None:
             options.history,
             options.runs,
             device,
-            float(options.progress_every.removesuffix("s")),
+            options.progress_every,
         )
 
 
@@ -68,7 +69,7 @@ def _evaluate(options: argparse.Namespace) -> None:
     with use_device(options.device, options.processes_per_gpu) as device:
         from nsbench.evaluation import EvaluateSpec, evaluate_pack
 
-        spec = parse(EvaluateSpec, json.loads(options.spec), "spec")
+        spec = parse(EvaluateSpec, _read_spec(options), "spec")
         evaluate_pack(spec, options.digest, options.runs, options.dataset, options.run_store, options.out, device)
 
 
@@ -95,8 +96,10 @@ def _analyse(options: argparse.Namespace) -> None:
 
 
 def _figure(options: argparse.Namespace) -> None:
-    from nsbench.figures import render
+    from nsbench.figures import FIGURES, render
 
+    if options.name not in FIGURES:
+        raise ConfigError(f"name: no figure is called {options.name!r}; allowed: {', '.join(FIGURES)}")
     config, cells = _grid(options)
     collected, tables = _folder(options.collected), _folder(options.tables)
     render(options.name, collected, tables, cells, config.scale, options.png, options.pdf)
@@ -128,10 +131,34 @@ def _track(options: argparse.Namespace) -> None:
     write_text(options.out, json.dumps(vars(summary)))
 
 
+def _read_spec(options: argparse.Namespace) -> Any:
+    try:
+        return json.loads(options.spec)
+    except ValueError as error:
+        raise ConfigError(f"--spec: not JSON ({error}); the stage's settings as one JSON object are allowed") from None
+
+
+def _seconds(text: str) -> float:
+    """Seconds, with or without their unit."""
+    try:
+        seconds = float(text.removesuffix("s"))
+    except ValueError:
+        seconds = math.nan
+    if not 0 < seconds < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r} is not allowed; allowed: seconds above 0, as 60s")
+    return seconds
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not allowed; allowed: a whole number at least 1")
+    return int(text)
+
+
 def _grid(options: argparse.Namespace) -> tuple[Config, list[dict[str, Any]]]:
     from nsbench.plan import grid_cells
 
-    config = load(json.loads(options.spec))
+    config = load(_read_spec(options))
     return config, grid_cells(config)
 
 
@@ -156,7 +183,7 @@ def _parser() -> argparse.ArgumentParser:
 
     def add_device(sub: argparse.ArgumentParser) -> None:
         sub.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
-        sub.add_argument("--processes-per-gpu", type=int, default=1)
+        sub.add_argument("--processes-per-gpu", type=_count, default=1)
 
     dataset = stage("dataset", _dataset, "make the data sets of a pack's seeds")
     dataset.add_argument("--out", type=Path, required=True)
@@ -166,7 +193,7 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--run-store", type=Path, required=True, help="folder of run folders")
     train.add_argument("--history", type=Path, required=True)
     train.add_argument("--runs", type=Path, required=True)
-    train.add_argument("--progress-every", default="60s", help="seconds between progress files")
+    train.add_argument("--progress-every", type=_seconds, default=60.0, help="seconds between progress files, as 60s")
     add_device(train)
 
     evaluate = stage("evaluate", _evaluate, "measure the checkpoints of a pack")

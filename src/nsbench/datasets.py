@@ -13,18 +13,27 @@ import importlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from nsbench.config import ModularAdditionData, Noise, SparseParityData, parse
+from nsbench.config import Closed, ModularAdditionData, Noise, SparseParityData, parse
 from nsbench.records import RecordError, whole
 from nsbench.seeding import stream
 
 DATA_SETTINGS = {"modular_addition": ModularAdditionData, "sparse_parity": SparseParityData}
+
+
+class DatasetSpec(Closed):
+    """All that the dataset stage reads from config."""
+
+    task: Literal["modular_addition", "sparse_parity"]
+    variant: str
+    data: dict[str, Any]
+    seeds: list[int]
 
 
 @dataclass(frozen=True)

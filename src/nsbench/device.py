@@ -71,9 +71,11 @@ def gpu_slot(gpus: list[str], processes_per_gpu: int, folder: Path | None = None
                 lock.acquire(timeout=0)
             except Timeout:
                 continue
-            with lock:
+            try:
                 yield gpu
-                return
+            finally:
+                lock.release()
+            return
         if not told:
             logger.info("all %d GPU slots are taken; waiting for one", processes_per_gpu * len(gpus))
             told = True

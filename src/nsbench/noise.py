@@ -46,7 +46,7 @@ def resample_tokens(
     else:
         # A token steps 1 ... U-1 places round the circle of symbols; one that is not among them
         # may become any.
-        index = torch.searchsorted(ids, tokens).clamp_(max=len(ids) - 1)
+        index = torch.searchsorted(ids, tokens.contiguous()).clamp_(max=len(ids) - 1)
         known = ids[index] == tokens
         steps = (choice * torch.where(known, len(ids) - 1, len(ids))).long()
         drawn = torch.where(known, (index + 1 + steps) % len(ids), steps)

@@ -70,7 +70,9 @@ def closure(*roots: str) -> tuple[str, ...]:
         if module in seen or module in LEFT_OUT:
             continue
         seen.add(module)
-        waiting += [name for name in imports(module) if module_path_or_none(name) and name != PACKAGE]
+        # The packages that a module lies in run too when it is imported.
+        names = {*imports(module), module.rpartition(".")[0]}
+        waiting += [name for name in names if module_path_or_none(name) and name != PACKAGE]
     return tuple(sorted(seen))
 
 

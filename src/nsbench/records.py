@@ -163,6 +163,8 @@ def write_table(
     if isinstance(rows, pd.DataFrame):
         table = pa.Table.from_arrays([_column(rows[field.name], field.type) for field in schema], schema=schema)
     else:
+        for field in schema:
+            _refuse_fractions([row.get(field.name) for row in rows], field.type)
         table = pa.Table.from_pylist(rows, schema=schema)
     table = table.replace_schema_metadata({f"nsbench.{key}": value for key, value in stamp.items()})
     with whole(path) as temporary:
@@ -173,7 +175,16 @@ def _column(values: pd.Series, kind: pa.DataType) -> pa.Array:
     """A column as it is: NaN stays NaN, and only None becomes null."""
     if pa.types.is_floating(kind):
         return pa.array(values.to_numpy("float64"), kind, from_pandas=False)
+    _refuse_fractions(values.tolist(), kind)
     return pa.array(values.tolist(), kind)
+
+
+def _refuse_fractions(values: list[Any], kind: pa.DataType) -> None:
+    """Raise pyarrow.ArrowInvalid for a fraction in a column of whole numbers; pyarrow would cut it off."""
+    if pa.types.is_integer(kind):
+        for value in values:
+            if isinstance(value, float) and not value.is_integer():
+                raise pa.ArrowInvalid(f"{value} is no whole number")
 
 
 def read_arrow(path: Path | str, schema: pa.Schema) -> pa.Table:

@@ -9,14 +9,14 @@ rule collect_packs:
         evaluation="results/collected/evaluation.parquet",
     log:
         "results/logs/collect.log",
-    params:
-        spec=PLAN.grid(),
-        digest=digest("collect"),
     conda:
         "../envs/nsbench.yaml"
     resources:
         mem_mb=4000,
         runtime=30,
+    params:
+        spec=PLAN.grid(),
+        digest=digest("collect"),
     shell:
         "nsbench collect --spec {params.spec:q} --digest {params.digest} --packs {input.runs}"
         " --out {output} > {log} 2>&1"
@@ -35,14 +35,14 @@ rule analyse_grid:
         "results/tables/paired_effect.csv",
     log:
         "results/logs/analyse.log",
-    params:
-        spec=PLAN.grid("analysis"),
-        digest=digest("analyse"),
     conda:
         "../envs/nsbench.yaml"
     resources:
         mem_mb=4000,
         runtime=30,
+    params:
+        spec=PLAN.grid("analysis"),
+        digest=digest("analyse"),
     shell:
         "nsbench analyse --spec {params.spec:q} --digest {params.digest} --collected {input}"
         " --out {output} > {log} 2>&1"

@@ -8,9 +8,6 @@ rule evaluate_pack:
         f"results/logs/evaluate/{PACK}.log",
     benchmark:
         f"results/benchmarks/evaluate/{PACK}.tsv"
-    params:
-        spec=lambda w: PLAN.evaluate(w.task, w.variant, w.arm, w.pack),
-        digest=lambda w: digest("evaluate", w.task),
     conda:
         "../envs/nsbench.yaml"
     threads: 1
@@ -20,6 +17,9 @@ rule evaluate_pack:
         gpu=GPUS_PER_JOB,
         device=PLAN.config.device,
         per_gpu=PLAN.config.processes_per_gpu,
+    params:
+        spec=lambda w: PLAN.evaluate(w.task, w.variant, w.arm, w.pack),
+        digest=lambda w: digest("evaluate", w.task),
     shell:
         "nsbench evaluate --spec {params.spec:q} --digest {params.digest} --runs {input.runs}"
         " --dataset {input.dataset} --run-store results/runs --out {output} --device {resources.device}"

@@ -7,14 +7,14 @@ rule draw_figure:
         pdf="results/figures/{figure}.pdf",
     log:
         "results/logs/figures/{figure}.log",
-    params:
-        spec=PLAN.grid(),
-        digest=lambda w: digest("figure", figure_module(w)),
     conda:
         "../envs/nsbench.yaml"
     resources:
         mem_mb=4000,
         runtime=30,
+    params:
+        spec=PLAN.grid(),
+        digest=lambda w: digest("figure", figure_module(w)),
     shell:
         "nsbench figure {wildcards.figure} --spec {params.spec:q} --digest {params.digest}"
         " --collected {input.collected} --tables {input.tables} --png {output.png} --pdf {output.pdf} > {log} 2>&1"
@@ -29,14 +29,14 @@ rule write_report:
         "results/report.html",
     log:
         "results/logs/report.log",
-    params:
-        spec=PLAN.grid(),
-        digest=digest("report"),
     conda:
         "../envs/nsbench.yaml"
     resources:
         mem_mb=4000,
         runtime=30,
+    params:
+        spec=PLAN.grid(),
+        digest=digest("report"),
     shell:
         "nsbench report --spec {params.spec:q} --digest {params.digest} --figures {input.figures}"
         " --collected {input.collected} --tables {input.tables} --out {output} > {log} 2>&1"

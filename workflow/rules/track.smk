@@ -6,14 +6,14 @@ rule track_runs:
         "results/tracked.json",
     log:
         "results/logs/track.log",
-    params:
-        spec=PLAN.grid("tracking"),
-        digest=digest("track"),
     conda:
         "../envs/nsbench.yaml"
     resources:
         mem_mb=4000,
         runtime=minutes(60),
+    params:
+        spec=PLAN.grid("tracking"),
+        digest=digest("track"),
     shell:
         "nsbench track --spec {params.spec:q} --digest {params.digest} --collected {input.collected}"
         " --tables {input.tables} --out {output} > {log} 2>&1"

@@ -8,9 +8,6 @@ rule train_pack:
         f"results/logs/train/{PACK}.log",
     benchmark:
         f"results/benchmarks/train/{PACK}.tsv"
-    params:
-        spec=lambda w: PLAN.train(w.task, w.variant, w.arm, w.pack),
-        digest=lambda w: digest("train"),
     conda:
         "../envs/nsbench.yaml"
     threads: 1
@@ -21,6 +18,9 @@ rule train_pack:
         device=PLAN.config.device,
         per_gpu=PLAN.config.processes_per_gpu,
         progress_every=f"{PLAN.config.progress_every_seconds:g}s",
+    params:
+        spec=lambda w: PLAN.train(w.task, w.variant, w.arm, w.pack),
+        digest=lambda w: digest("train"),
     shell:
         "nsbench train --spec {params.spec:q} --digest {params.digest} --dataset {input} --run-store results/runs"
         " --history {output.history} --runs {output.runs} --device {resources.device}"

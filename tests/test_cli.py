@@ -1,0 +1,167 @@
+"""The command line misused: one sentence, no traceback, and an exit status that is not zero."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from nsbench import cli
+from nsbench.config import load
+from nsbench.datasets import make_datasets
+from nsbench.plan import Plan
+from tests.test_config import TINY, overlaid
+
+PLAN = Plan(load(overlaid(TINY)))
+JOB = ("modular_addition", "tiny", "baseline", "seeds-0-1")
+TRAIN, EVALUATE, GRID = PLAN.train(*JOB), PLAN.evaluate(*JOB), PLAN.grid("analysis")
+DATASET = PLAN.dataset("modular_addition", "tiny", "seeds-0-1")
+
+
+def nsbench(*arguments: str, folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "nsbench.cli", *arguments],
+        capture_output=True,
+        text=True,
+        cwd=folder,
+        env={**os.environ, "CUDA_VISIBLE_DEVICES": "", **environment},
+    )
+
+
+def edited(spec: str, **changes: object) -> str:
+    return json.dumps({**json.loads(spec), **changes})
+
+
+def train(spec: str = TRAIN, dataset: str = "data", device: str = "cpu", *more: str) -> list[str]:
+    files = ["--dataset", dataset, "--run-store", "runs", "--history", "h.parquet", "--runs", "r.parquet"]
+    return ["train", "--spec", spec, "--digest", "d", *files, "--device", device, *more]
+
+
+def make_dataset(spec: str) -> list[str]:
+    return ["dataset", "--spec", spec, "--digest", "d", "--out", "new"]
+
+
+def evaluate(runs: str = "gone.parquet") -> list[str]:
+    files = ["--runs", runs, "--dataset", "data", "--run-store", "runs", "--out", "e.parquet"]
+    return ["evaluate", "--spec", EVALUATE, "--digest", "d", *files]
+
+
+def figure(name: str) -> list[str]:
+    files = ["--collected", "a/history.parquet", "--tables", "t/times.parquet", "--png", "f.png", "--pdf", "f.pdf"]
+    return ["figure", name, "--spec", GRID, "--digest", "d", *files]
+
+
+def analyse(spec: str = GRID, *collected: str) -> list[str]:
+    files = ["--collected", *(collected or ("gone/history.parquet",)), "--out", "tables/t.parquet"]
+    return ["analyse", "--spec", spec, "--digest", "d", *files]
+
+
+MISUSE = {
+    "unknown stage": (["trian"], ["invalid choice: 'trian'", "dataset", "evaluate"]),
+    "no stage": ([], ["arguments are required: STAGE"]),
+    "missing option": (["dataset", "--digest", "d"], ["arguments are required: --spec, --out"]),
+    "unknown device": (train(device="gpu"), ["--device: invalid choice: 'gpu'"]),
+    "device that is not there": (train(device="cuda"), ["nsbench train: device: 'cuda'", "allowed: auto, cpu"]),
+    "no processes": (train(TRAIN, "data", "cpu", "--processes-per-gpu", "0"), ["'0' is not allowed", "at least 1"]),
+    "text for processes": (train(TRAIN, "data", "cpu", "--processes-per-gpu", "two"), ["'two' is not allowed"]),
+    "text for seconds": (train(TRAIN, "data", "cpu", "--progress-every", "soon"), ["'soon' is not allowed", "60s"]),
+    "no seconds": (train(TRAIN, "data", "cpu", "--progress-every", "0s"), ["'0s' is not allowed", "above 0"]),
+    "spec that is no JSON": (train("{broken"), ["nsbench train: --spec: not JSON (Expecting property name"]),
+    "dataset spec that is no JSON": (make_dataset(""), ["nsbench dataset: --spec: not JSON"]),
+    "grid spec that is no JSON": (analyse("]"), ["nsbench analyse: --spec: not JSON"]),
+    "spec that is a list": (train("[]"), ["nsbench train: spec: [] is not allowed", "a section (keys: task, "]),
+    "empty spec": (make_dataset("{}"), ["nsbench dataset: spec.task: this key is missing", "'modular_addition'"]),
+    "unknown task": (make_dataset(edited(DATASET, task="addition")), ["spec.task: 'addition'", "'sparse_parity'"]),
+    "unknown key": (train(edited(TRAIN, tarining={})), ["spec.tarining: unknown key, did you mean 'training'?"]),
+    "bad value": (
+        train(edited(TRAIN, arm_settings={"kind": "noise_stability", "rho": 2, "gamma": 1})),
+        ["nsbench train: spec.arm_settings.rho: 2 is not allowed; allowed: a number in -1 ... 1"],
+    ),
+    "bad data": (make_dataset(edited(DATASET, data={"modulus": 1})), ["modulus: 1 is not allowed", "2 ... 4096"]),
+    "bad grid": (analyse(edited(GRID, seeds=[0, 0])), ["nsbench analyse: seeds: 0 is listed twice"]),
+    "missing dataset": (train(dataset="gone"), ["nsbench train: gone: not a whole data set", "run its stage again"]),
+    "dataset that is none": (train(dataset="text"), ["nsbench train: text: not a whole data set"]),
+    "foreign dataset": (train(dataset="foreign"), ["nsbench train: foreign: has no data for seed 0"]),
+    "dataset of other seeds": (train(dataset="other"), ["nsbench train: other: has no data for seed 0"]),
+    "missing records": (evaluate(), ["nsbench evaluate: gone.parquet: no such file; run the stage that makes it"]),
+    "records that are none": (evaluate("text"), ["nsbench evaluate: text: not a whole Parquet file"]),
+    "foreign records": (evaluate("foreign.parquet"), ["foreign.parquet: lacks the columns task, variant, arm, seed"]),
+    "missing history": (analyse(), ["nsbench analyse: gone/", ".parquet: no such file"]),
+    "files of two folders": (analyse(GRID, "a/x", "b/y"), ["a/x, b/y lie in different folders"]),
+    "unknown figure": (figure("figure_99"), ["no figure is called 'figure_99'", "figure_11"]),
+}
+IN_PROCESS = {name for name in MISUSE if name not in ("unknown stage", "bad value", "missing dataset")}
+"""Run in this process, to save the seconds that a start of torch takes; the rest as users do."""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    place = tmp_path_factory.mktemp("cli")
+    (place / "text").write_text("no data\n" * 50)
+    save_file({"weights": torch.zeros(3)}, place / "foreign")
+    pd.DataFrame({"x": [1.0]}).to_parquet(place / "foreign.parquet")
+    make_datasets("modular_addition", json.loads(DATASET)["data"], [5], place / "other", {})
+    make_datasets("modular_addition", json.loads(DATASET)["data"], [0, 1], place / "data", {})
+    return place
+
+
+def check(status: int, err: str, out: str, told: list[str]) -> None:
+    assert status == 2
+    assert out == ""
+    last = err.rstrip("\n").splitlines()[-1]
+    for part in told:
+        assert part in last
+    assert "Traceback" not in err
+    assert last.startswith("nsbench")
+
+
+@pytest.mark.parametrize("name", sorted(set(MISUSE) - IN_PROCESS))
+def test_misuse_in_a_process_of_its_own_ends_with_one_sentence(name: str, folder: Path) -> None:
+    arguments, told = MISUSE[name]
+    done = nsbench(*arguments, folder=folder)
+    check(done.returncode, done.stderr, done.stdout, told)
+
+
+@pytest.mark.parametrize("name", sorted(IN_PROCESS))
+def test_misuse_ends_with_one_sentence(
+    name: str, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments, told = MISUSE[name]
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    try:
+        status = cli.main(arguments)
+    except SystemExit as ended:
+        status = ended.code
+    check(status, *reversed(capsys.readouterr()), told)
+    assert not (folder / "new").exists()
+    assert not (folder / "runs").exists()
+
+
+def test_a_mistake_of_the_program_shows_its_traceback(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr("nsbench.datasets.make_datasets", lambda *_: {}["bug"])
+    with pytest.raises(KeyError, match="bug"):
+        cli.main(make_dataset(DATASET))
+
+
+def test_a_stage_that_goes_well_ends_with_zero(monkeypatch: pytest.MonkeyPatch, folder: Path, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(make_dataset(DATASET)) == 0
+    assert (tmp_path / "new").stat().st_size > 0
+
+
+def test_help_lists_every_stage(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["--help"])
+    assert ended.value.code == 0
+    text = capsys.readouterr().out
+    for stage in ("dataset", "train", "evaluate", "collect", "analyse", "figure", "report", "track"):
+        assert f"\n  {'  '}{stage} " in text

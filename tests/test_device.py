@@ -1,0 +1,237 @@
+"""Which device a process gets: a slot is held by one process, and free when its holder is gone."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+import torch
+
+from nsbench import device
+from nsbench.device import DeviceError, gpu_slot, use_device, visible_gpus, wants_gpu
+
+HOLD = """
+import os, sys, time
+from pathlib import Path
+from nsbench import device
+
+folder, gpus, per_gpu, rounds, seconds = sys.argv[1:]
+device.POLL_SECONDS = 0.01
+for turn in range(int(rounds)):
+    with device.gpu_slot(gpus.split(","), int(per_gpu), Path(folder) / "locks") as gpu:
+        mine = Path(folder) / f"{gpu}.{os.getpid()}.{turn}"
+        mine.touch()
+        print(gpu, len(list(Path(folder).glob(f"{gpu}.*"))), flush=True)
+        time.sleep(float(seconds))
+        mine.unlink()
+"""
+
+
+def holder(folder: Path, gpus: str, per_gpu: int, rounds: int, seconds: float) -> subprocess.Popen[str]:
+    command = [sys.executable, "-c", HOLD, str(folder), gpus, str(per_gpu), str(rounds), str(seconds)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+
+
+@pytest.mark.parametrize(("gpus", "per_gpu"), [("0,1,2", 1), ("a,b", 2)])
+def test_processes_never_share_more_than_a_gpu_s_slots(tmp_path: Path, gpus: str, per_gpu: int) -> None:
+    """Eight processes, four turns each, on three or four slots: each holder counts the holders."""
+    processes = [holder(tmp_path, gpus, per_gpu, rounds=4, seconds=0.03) for _ in range(8)]
+    seen = Counter()
+    for process in processes:
+        out, _ = process.communicate(timeout=60)
+        assert process.returncode == 0
+        for line in out.splitlines():
+            gpu, holders = line.split()
+            assert 1 <= int(holders) <= per_gpu
+            seen[gpu] += 1
+    assert sum(seen.values()) == 8 * 4
+    assert set(seen) == set(gpus.split(","))  # and all are used
+
+
+def test_a_killed_holder_frees_its_slot(tmp_path: Path) -> None:
+    process = holder(tmp_path, "0", 1, rounds=1, seconds=600)
+    try:
+        assert process.stdout.readline().split()[0] == "0"
+        command = [sys.executable, "-c", HOLD, str(tmp_path), "0", "1", "1", "0"]
+        with pytest.raises(subprocess.TimeoutExpired):
+            subprocess.run(command, timeout=1, capture_output=True)
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        process.stdout.close()
+    begun = time.monotonic()
+    with gpu_slot(["0"], 1, tmp_path / "locks") as gpu:
+        assert gpu == "0"
+    assert time.monotonic() - begun < device.POLL_SECONDS
+
+
+def test_slots_fill_evenly(tmp_path: Path) -> None:
+    with contextlib.ExitStack() as stack:
+        taken = [stack.enter_context(gpu_slot(["0", "1", "2"], 2, tmp_path)) for _ in range(6)]
+    assert taken == ["0", "1", "2", "0", "1", "2"]
+
+
+def test_the_gpus_are_taken_in_the_order_given_and_a_free_one_is_taken_again(tmp_path: Path) -> None:
+    with gpu_slot(["5", "3"], 1, tmp_path) as first:
+        assert first == "5"
+        for _ in range(2):
+            with gpu_slot(["5", "3"], 1, tmp_path) as second:
+                assert second == "3"
+
+
+def test_a_slot_is_free_at_once_after_a_failure_that_is_still_looked_at(tmp_path: Path) -> None:
+    """A traceback keeps the frames of the failed block alive; the lock must not hang on them."""
+    slot = gpu_slot(["0"], 1, tmp_path)
+    with pytest.raises(KeyError) as caught, slot:
+        raise KeyError("x")
+    assert caught.value.__traceback__ is not None
+    with gpu_slot(["0"], 1, tmp_path) as gpu:
+        assert gpu == "0"
+
+
+def test_waiting_is_told_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    naps = []
+
+    def nap(seconds: float) -> None:
+        naps.append(seconds)
+        if len(naps) == 3:
+            first.__exit__(None, None, None)
+
+    monkeypatch.setattr(device.time, "sleep", nap)
+    caplog.set_level("INFO")
+    first = gpu_slot(["0"], 1, tmp_path)
+    first.__enter__()
+    with gpu_slot(["0"], 1, tmp_path):
+        pass
+    assert naps == [device.POLL_SECONDS] * 3
+    assert [record.message for record in caplog.records] == ["all 1 GPU slots are taken; waiting for one"]
+
+
+def test_names_with_slashes_make_lock_files_too(tmp_path: Path) -> None:
+    with gpu_slot(["MIG-GPU-0/1/0"], 1, tmp_path) as gpu:
+        assert gpu == "MIG-GPU-0/1/0"
+        assert [path.name for path in tmp_path.iterdir()] == ["MIG-GPU-0_1_0.0.lock"]
+
+
+# --- what is visible -----------------------------------------------------------------------------------
+
+
+def nvidia_smi(folder: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> None:
+    tool = folder / "nvidia-smi"
+    tool.write_text(f"#!/bin/sh\n{script}\n")
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}:/bin:/usr/bin")
+
+
+@pytest.mark.parametrize(
+    ("setting", "gpus"),
+    [
+        ("0", ["0"]),
+        ("2, 0 ", ["2", "0"]),
+        ("", []),
+        ("-1", []),
+        ("1,-1,0", ["1"]),  # CUDA stops at the first -1
+        ("GPU-8a2,MIG-1/2/0", ["GPU-8a2", "MIG-1/2/0"]),
+        (",", []),
+    ],
+)
+def test_a_setting_of_the_scheduler_wins(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, setting: str, gpus: list[str]
+) -> None:
+    nvidia_smi(tmp_path, monkeypatch, "echo 7")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", setting)
+    assert visible_gpus() == gpus
+
+
+@pytest.mark.parametrize(
+    ("script", "gpus"), [("echo 0; echo 1", ["0", "1"]), ("echo 'no driver'; exit 9", []), ("exit 0", [])]
+)
+def test_without_a_setting_nvidia_smi_lists_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str, gpus: list[str]
+) -> None:
+    nvidia_smi(tmp_path, monkeypatch, script)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    assert visible_gpus() == gpus
+
+
+def test_a_machine_without_nvidia_smi_has_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert visible_gpus() == []
+
+
+@pytest.mark.parametrize(
+    ("setting", "visible", "wanted"),
+    [("auto", "", False), ("auto", "0", True), ("cpu", "0", False), ("cpu", "", False), ("cuda", "1", True)],
+)
+def test_who_wants_a_gpu(monkeypatch: pytest.MonkeyPatch, setting: str, visible: str, wanted: bool) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert wants_gpu(setting) is wanted
+
+
+@pytest.mark.parametrize("ask", [wants_gpu, lambda setting: use_device(setting).__enter__()])
+def test_cuda_without_a_gpu_is_an_error_that_says_what_is_allowed(monkeypatch: pytest.MonkeyPatch, ask) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")
+    with pytest.raises(DeviceError, match=r"^device: 'cuda' is asked for, but no GPU is visible.*allowed: auto, cpu$"):
+        ask("cuda")
+
+
+# --- the device itself ---------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def one_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A machine that shows GPUs 3 and 4, its locks in a folder of the test's own."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,4")
+    return tmp_path
+
+
+@pytest.mark.parametrize("setting", ["auto", "cpu"])
+def test_without_a_gpu_the_cpu_is_used_on_one_thread(monkeypatch: pytest.MonkeyPatch, setting: str) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    torch.set_num_threads(2)
+    with use_device(setting) as found:
+        assert found == torch.device("cpu")
+        assert torch.get_num_threads() == 1
+
+
+@pytest.mark.usefixtures("one_gpu")
+def test_the_process_sees_only_the_gpu_of_its_slot(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    with use_device("auto") as first:
+        assert first == torch.device("cuda")
+        assert os.environ["CUDA_VISIBLE_DEVICES"] == "3"
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,4")
+        with use_device("cuda"):
+            assert os.environ["CUDA_VISIBLE_DEVICES"] == "4"
+
+
+def test_lock_files_lie_in_a_folder_per_user(one_gpu: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(device.getpass, "getuser", lambda: "ada")
+    with use_device("auto"):
+        assert [path.name for path in one_gpu.iterdir()] == ["nsbench-gpu-slots-ada"]
+
+
+@pytest.mark.usefixtures("one_gpu")
+def test_a_torch_that_cannot_use_the_gpu_goes_on_on_the_cpu_only_where_that_is_allowed(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with use_device("auto") as found:
+        assert found == torch.device("cpu")
+    assert "this torch" in caplog.text
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,4")
+    with pytest.raises(DeviceError, match="cannot use GPU 3"), use_device("cuda"):
+        pass

@@ -1,0 +1,255 @@
+"""Parquet files: whole or not at all, NaN kept apart from null, every column explained."""
+
+from __future__ import annotations
+
+import math
+import os
+import stat
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from nsbench import provenance, records
+from nsbench.records import (
+    EVALUATION,
+    HISTORY,
+    RUNS,
+    TIME_TO_TARGET,
+    RecordError,
+    read_arrow,
+    read_stamp,
+    read_table,
+    whole,
+    write_table,
+    write_text,
+)
+
+SCHEMAS = {"HISTORY": HISTORY, "RUNS": RUNS, "EVALUATION": EVALUATION, "TIME_TO_TARGET": TIME_TO_TARGET}
+SMALL = pa.schema(
+    [
+        records._field("name", pa.string(), "name", "a name"),
+        records._field("count", pa.int64(), "1", "a count"),
+        records._field("loss", pa.float64(), "nats", "a loss", nullable=True),
+        records._field("secret", pa.list_(pa.int64()), "positions", "a list", nullable=True),
+    ]
+)
+ROWS: list[dict[str, Any]] = [
+    {"name": "a", "count": 1, "loss": 0.5, "secret": [1, 2]},
+    {"name": "b", "count": 2, "loss": math.nan, "secret": None},
+    {"name": "c", "count": 3, "loss": math.inf, "secret": []},
+]
+AS = {"rows": lambda rows: rows, "frame": pd.DataFrame}
+
+
+# --- whole or not at all -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("old", [None, "old"])
+@pytest.mark.parametrize("failure", [RuntimeError, KeyboardInterrupt, SystemExit])
+def test_a_failed_write_leaves_nothing_and_keeps_the_old_file(
+    tmp_path: Path, old: str | None, failure: type[BaseException]
+) -> None:
+    path = tmp_path / "result.txt"
+    if old is not None:
+        path.write_text(old)
+
+    def fail_half_way() -> None:
+        with whole(path) as temporary:
+            temporary.write_text("half")
+            raise failure
+
+    with pytest.raises(failure):
+        fail_half_way()
+    assert [entry.name for entry in tmp_path.iterdir()] == ([] if old is None else ["result.txt"])
+    assert old is None or path.read_text() == old
+
+
+def test_nothing_is_to_be_seen_before_the_end(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "folder" / "result.txt"
+    with whole(path) as temporary:
+        temporary.write_text("new")
+        assert not path.exists()
+        assert temporary.parent == path.parent  # a rename within one file system is atomic
+        assert temporary.name.startswith(".")
+    assert path.read_text() == "new"
+    assert [entry.name for entry in path.parent.iterdir()] == ["result.txt"]
+
+
+def test_the_new_file_is_synced_before_it_takes_the_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, synced = tmp_path / "result.txt", []
+    real = os.fsync
+
+    def fsync(handle: int) -> None:
+        synced.append((os.fstat(handle).st_size, path.exists()))
+        real(handle)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    write_text(path, "12345")
+    assert synced == [(5, False)]
+
+
+def test_a_write_without_a_file_at_the_end_fails(tmp_path: Path) -> None:
+    path = tmp_path / "result.txt"
+    with pytest.raises(FileNotFoundError), whole(path) as temporary:
+        temporary.unlink()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_files_have_the_usual_permissions(tmp_path: Path) -> None:
+    write_text(tmp_path / "ours", "x")
+    (tmp_path / "usual").write_text("x")
+    assert stat.S_IMODE((tmp_path / "ours").stat().st_mode) == stat.S_IMODE((tmp_path / "usual").stat().st_mode)
+
+
+def test_two_writers_of_one_file_do_not_meet(tmp_path: Path) -> None:
+    path = tmp_path / "result.txt"
+    with whole(path) as first, whole(path) as second:
+        assert first != second
+        first.write_text("first")
+        second.write_text("second")
+    assert path.read_text() == "first"  # the outer block ends last
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_text_is_utf_8(tmp_path: Path) -> None:
+    write_text(tmp_path / "x", "ρ = ½")
+    assert (tmp_path / "x").read_bytes().decode("utf-8") == "ρ = ½"
+
+
+# --- tables --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("form", AS)
+def test_nan_stays_nan_and_is_not_null(tmp_path: Path, form: str) -> None:
+    path = tmp_path / "t.parquet"
+    write_table(path, AS[form](ROWS), SMALL, {})
+    table = read_arrow(path, SMALL)
+    assert table["loss"].null_count == 0
+    assert [repr(value) for value in table["loss"].to_pylist()] == ["0.5", "nan", "inf"]
+    assert table["secret"].to_pylist() == [[1, 2], None, []]
+    frame = read_table(path, SMALL)
+    assert frame["count"].tolist() == [1, 2, 3]
+    assert math.isnan(frame["loss"][1])
+
+
+def test_none_is_null_in_rows(tmp_path: Path) -> None:
+    path = tmp_path / "t.parquet"
+    write_table(path, [ROWS[0] | {"loss": None}], SMALL, {})
+    assert read_arrow(path, SMALL)["loss"].null_count == 1
+
+
+@pytest.mark.parametrize("form", AS)
+def test_columns_come_in_the_order_of_the_schema_whatever_order_they_are_given_in(tmp_path: Path, form: str) -> None:
+    path = tmp_path / "t.parquet"
+    write_table(path, AS[form]([dict(reversed(row.items())) for row in ROWS]), SMALL, {})
+    assert pq.read_schema(path).names == SMALL.names == read_table(path, SMALL).columns.tolist()
+
+
+def test_no_rows_are_a_table_too(tmp_path: Path) -> None:
+    path = tmp_path / "t.parquet"
+    write_table(path, [], HISTORY, {})
+    assert read_table(path, HISTORY).shape == (0, len(HISTORY))
+
+
+BAD_ROWS = {
+    "text for a number": ROWS[0] | {"count": "many"},
+    "a fraction for a count": ROWS[0] | {"count": 1.5},
+    "null where a value must be": ROWS[0] | {"name": None},
+    "a column too few": {key: value for key, value in ROWS[0].items() if key != "count"},
+}
+
+
+@pytest.mark.parametrize("form", AS)
+@pytest.mark.parametrize("row", BAD_ROWS.values(), ids=BAD_ROWS)
+def test_rows_that_do_not_fit_are_refused_and_the_old_file_stays(
+    tmp_path: Path, form: str, row: dict[str, Any]
+) -> None:
+    path = tmp_path / "t.parquet"
+    write_table(path, ROWS, SMALL, {})
+    before = path.read_bytes()
+    with pytest.raises((pa.ArrowInvalid, pa.ArrowTypeError, KeyError)):
+        write_table(path, AS[form]([row]), SMALL, {})
+    assert path.read_bytes() == before
+    assert [entry.name for entry in tmp_path.iterdir()] == ["t.parquet"]
+
+
+# --- bad files -----------------------------------------------------------------------------------------
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(RecordError, match=r"gone\.parquet: no such file; run the stage that makes it$"):
+        read_table(tmp_path / "gone.parquet", HISTORY)
+
+
+@pytest.mark.parametrize("cut", [0, 4, 100, -1])
+def test_a_broken_file_is_named_in_one_line(tmp_path: Path, cut: int) -> None:
+    path = tmp_path / "t.parquet"
+    write_table(path, ROWS, SMALL, {})
+    path.write_bytes(path.read_bytes()[:cut])
+    with pytest.raises(RecordError, match=r"t\.parquet: not a whole Parquet file \(.*\); delete it and") as caught:
+        read_table(path, SMALL)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_file_that_is_no_parquet_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "t.parquet"
+    path.write_text("step,loss\n" * 100)
+    with pytest.raises(RecordError, match=r"t\.parquet: not a whole Parquet file"):
+        read_table(path, SMALL)
+
+
+def test_a_file_of_another_kind_is_named_with_what_it_lacks(tmp_path: Path) -> None:
+    path = tmp_path / "t.parquet"
+    write_table(path, ROWS, SMALL, {})
+    with pytest.raises(RecordError, match=r"t\.parquet: lacks the columns task, variant, arm, seed, step, ") as caught:
+        read_table(path, HISTORY)
+    assert "name" not in str(caught.value).split("columns")[1].split(";")[0].split(", ")
+
+
+def test_a_file_with_more_columns_gives_those_of_the_schema(tmp_path: Path) -> None:
+    path = tmp_path / "t.parquet"
+    write_table(path, ROWS, SMALL, {})
+    part = pa.schema([SMALL.field("loss"), SMALL.field("name")])
+    assert read_arrow(path, part).column_names == ["loss", "name"]
+
+
+# --- what files say of themselves ----------------------------------------------------------------------
+
+
+def test_the_stamp_comes_back_as_it_was(tmp_path: Path) -> None:
+    path = tmp_path / "t.parquet"
+    stamp = provenance.stamp('{"ρ":0.5}', "0123456789abcdef", "cuda") | {"run_key": "k" * 64}
+    write_table(path, ROWS, SMALL, stamp)
+    assert read_stamp(path) == stamp
+    assert {"spec", "source_digest", "commit", "device", "python", "version_torch", "version_numpy"} <= set(stamp)
+
+
+def test_a_file_without_a_stamp_has_an_empty_one(tmp_path: Path) -> None:
+    path = tmp_path / "t.parquet"
+    pq.write_table(pa.table({"x": [1]}), path)
+    assert read_stamp(path) == {}
+
+
+@pytest.mark.parametrize("name", SCHEMAS)
+def test_every_column_has_a_unit_and_a_meaning(name: str) -> None:
+    for field in SCHEMAS[name]:
+        assert set(field.metadata) == {b"unit", b"meaning"}, field.name
+        assert all(value.strip() for value in field.metadata.values()), field.name
+
+
+@pytest.mark.parametrize("name", SCHEMAS)
+def test_units_and_meanings_are_in_the_file(tmp_path: Path, name: str) -> None:
+    write_table(tmp_path / "t.parquet", [], SCHEMAS[name], {"spec": "{}"})
+    for field in pq.read_schema(tmp_path / "t.parquet"):
+        wanted = SCHEMAS[name].field(field.name).metadata
+        assert {key: field.metadata[key] for key in wanted} == wanted
+
+
+@pytest.mark.parametrize("name", SCHEMAS)
+def test_every_file_says_which_run_a_row_is_of(name: str) -> None:
+    assert SCHEMAS[name].names[:4] == ["task", "variant", "arm", "seed"]
+    assert not any(SCHEMAS[name].field(column).nullable for column in ("task", "variant", "arm", "seed"))
