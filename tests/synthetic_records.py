@@ -17,6 +17,10 @@ ARMS: dict[str, dict[str, Any]] = {
 }
 FLOPS_PER_STEP = {"baseline": 1e9, "noise_stability": 2e9}
 N_CLASSES = {"modular_addition": 23, "sparse_parity": 2}
+DATA = {
+    "modular_addition": {"modulus": 23, "layout": "a_b", "n_train": 300},
+    "sparse_parity": {"n": 10, "k": 2, "label_noise": 0.1, "n_train": 500},
+}
 STAMP = {"spec": "{}", "source_digest": "0" * 16}
 
 
@@ -37,6 +41,7 @@ def make_cells(
             "variant": variant,
             "arm": arm,
             "arm_settings": ARMS[arm],
+            "settings": {"data": DATA[task]},
             "seeds": list(seeds),
             "target": {"metric": metric, "threshold": threshold, "hold_evaluations": hold},
             "budget_steps": budget,

@@ -206,7 +206,7 @@ def test_seed_zero_and_the_largest_seed_are_seeds_and_rho_may_be_its_ends() -> N
 
 # --- bad configurations ------------------------------------------------------------------------------
 
-NOTHING = object()
+NOTHING: Any = ...
 """Stands for taking a key away."""
 VARIANT, PARITY = "tasks.modular_addition.variants.tiny", "tasks.sparse_parity.variants.tiny"
 ARM, BASE = "tasks.modular_addition.arms.noise_stability", "tasks.modular_addition.arms.baseline"

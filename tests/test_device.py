@@ -12,6 +12,7 @@ import time
 from collections import Counter
 from pathlib import Path
 
+import filelock
 import pytest
 import torch
 
@@ -87,14 +88,22 @@ def test_the_gpus_are_taken_in_the_order_given_and_a_free_one_is_taken_again(tmp
                 assert second == "3"
 
 
-def test_a_slot_is_free_at_once_after_a_failure_that_is_still_looked_at(tmp_path: Path) -> None:
-    """A traceback keeps the frames of the failed block alive; the lock must not hang on them."""
-    slot = gpu_slot(["0"], 1, tmp_path)
-    with pytest.raises(KeyError) as caught, slot:
-        raise KeyError("x")
-    assert caught.value.__traceback__ is not None
-    with gpu_slot(["0"], 1, tmp_path) as gpu:
-        assert gpu == "0"
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_slot_is_free_when_its_block_ends_and_not_when_its_lock_is_collected(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails: bool
+) -> None:
+    kept = []
+
+    def lock(path: Path) -> filelock.FileLock:
+        kept.append(filelock.FileLock(path))
+        return kept[-1]
+
+    monkeypatch.setattr(device, "FileLock", lock)
+    with contextlib.suppress(KeyError), gpu_slot(["0"], 1, tmp_path):
+        assert kept[0].is_locked
+        if fails:
+            raise KeyError("x")
+    assert not kept[0].is_locked
 
 
 def test_waiting_is_told_once(

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import ast
-import functools
 import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -214,7 +214,8 @@ def copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     folder = tmp_path / PACKAGE
     shutil.copytree(provenance.SOURCE_FOLDER, folder, ignore=shutil.ignore_patterns("__pycache__"))
     monkeypatch.setattr(provenance, "SOURCE_FOLDER", folder)
-    monkeypatch.setattr(provenance, "_bare", functools.cache(provenance._bare))  # only to save time
+    monkeypatch.setattr(provenance, "_tree", TREE)
+    monkeypatch.setattr(provenance, "_bare", BARE)
     forget()
     yield folder
     monkeypatch.undo()
@@ -222,9 +223,24 @@ def copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 def forget() -> None:
-    for function in (provenance._tree, imports, closure, source_digest, provenance.commit, provenance._bare):
-        if hasattr(function, "cache_clear"):
-            function.cache_clear()
+    for function in (imports, closure, source_digest, provenance.commit):
+        function.cache_clear()
+
+
+def by_content(function: Callable[[Path], Any]) -> Callable[[Path], Any]:
+    """The function of a file, remembered for each content: only to save time."""
+    known: dict[str, Any] = {}
+
+    def remembered(path: Path) -> Any:
+        text = path.read_text(encoding="utf-8")
+        if text not in known:
+            known[text] = function(path)
+        return known[text]
+
+    return remembered
+
+
+TREE, BARE = by_content(provenance._tree.__wrapped__), by_content(provenance._bare)
 
 
 @pytest.mark.parametrize(

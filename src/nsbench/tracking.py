@@ -9,10 +9,7 @@ may be repeated, interrupted or started twice at once, and still ends in one run
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import json
 import logging
-import math
 import os
 import re
 import sqlite3
@@ -23,22 +20,18 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
-import pandas as pd
 from filelock import FileLock, Timeout
 
-from nsbench.records import EVALUATION, HISTORY, RUNS, TIME_TO_TARGET, read_stamp, read_table
+from nsbench.tracking_content import Content, read_contents
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
 
-KEY = ["task", "variant", "arm", "seed"]
-CURVES = [name for name in HISTORY.names if name not in (*KEY, "step", "epoch")]
-FINAL = ["train_loss", "train_accuracy", "val_loss", "val_accuracy", "stability"]
 NAME_TAG, CONTENT_TAG = "nsbench.run", "nsbench.content"
-METRICS_PER_BATCH, PARAMETERS_PER_BATCH, PARAMETER_LENGTH = 1000, 100, 6000  # MLflow's limits
+METRICS_PER_BATCH, PARAMETERS_PER_BATCH = 1000, 100  # MLflow's limits
 PATIENCE_SECONDS, LOCKED_ATTEMPTS = 5.0, 15
 STORE_LIBRARIES = {"mlflow", "sqlalchemy", "sqlite3", "alembic", "requests"}
 
@@ -77,34 +70,6 @@ class TrackSummary:
     digest: str
 
 
-class _Point(NamedTuple):
-    metric: str
-    value: float
-    step: int
-    seconds: float
-    """Training time so far."""
-
-
-@dataclass(frozen=True)
-class _Content:
-    """All that MLflow is told of one run."""
-
-    key: str
-    name: str
-    completed: bool
-    seconds: float
-    parameters: dict[str, str]
-    points: list[_Point]
-    tags: dict[str, str]
-    origin: dict[str, str]
-    """Provenance of the collected file: no part of the digest, as collecting again changes no run."""
-
-    @property
-    def digest(self) -> str:
-        content = [self.key, self.completed, self.parameters, self.points, self.tags]
-        return hashlib.sha256(json.dumps(content, sort_keys=True, allow_nan=False).encode()).hexdigest()
-
-
 def track(
     collected_folder: Path,
     tables_folder: Path,
@@ -124,7 +89,7 @@ def track(
     cannot be reached, read or written.
     """
     clock, outcomes = time.monotonic(), {}
-    contents, missing = _read(Path(collected_folder), Path(tables_folder), cells)
+    contents, missing = read_contents(Path(collected_folder), Path(tables_folder), cells)
     collected_at = (Path(collected_folder) / "runs.parquet").stat().st_mtime
     start = collected_at - max((content.seconds for content in contents), default=0.0)
     database = _sqlite_path(uri)
@@ -146,113 +111,8 @@ def track(
     return TrackSummary(uri, **counts, missing=missing, seconds=time.monotonic() - clock, spec=spec, digest=digest)
 
 
-# --- from Parquet files to what MLflow is told -----------------------------------------------------
-
-
-def _read(collected: Path, tables: Path, cells: list[dict[str, Any]]) -> tuple[list[_Content], tuple[str, ...]]:
-    """The content of every collected run of `cells`, and the names of those not collected."""
-    evaluation = read_table(collected / "evaluation.parquet", EVALUATION)
-    evaluation["metric"] = _evaluation_metrics(evaluation)
-    tables_by_run = [
-        dict(iter(table.groupby(KEY, sort=False)))
-        for table in (
-            read_table(collected / "history.parquet", HISTORY).sort_values("step", kind="stable"),
-            evaluation.sort_values(["metric", "step"], kind="stable"),
-            read_table(tables / "time_to_target.parquet", TIME_TO_TARGET),
-        )
-    ]
-    runs = {
-        tuple(run[name] for name in KEY): run for run in read_table(collected / "runs.parquet", RUNS).to_dict("records")
-    }
-    origin = {k: v for k, v in read_stamp(collected / "runs.parquet").items() if k not in ("spec", "device")}
-    wanted = [(cell, (cell["task"], cell["variant"], cell["arm"], seed)) for cell in cells for seed in cell["seeds"]]
-    contents = [
-        _content(cell, runs[key], *(table.get(key) for table in tables_by_run), origin)
-        for cell, key in wanted
-        if key in runs
-    ]
-    return contents, tuple(_name(*key) for _, key in wanted if key not in runs)
-
-
-def _name(task: str, variant: str, arm: str, seed: int) -> str:
-    return f"{task}/{variant}/{arm}/seed-{seed}"
-
-
-def _evaluation_metrics(evaluation: pd.DataFrame) -> pd.Series:
-    """Metric names like `noise_stability/decision/rho_0.5`: MLflow groups charts by what precedes the last slash."""
-    rho = evaluation["rho"].map(lambda rho: "" if math.isnan(rho) else f"/rho_{rho:g}")
-    return evaluation["measure"] + "/" + evaluation["reduction"] + rho
-
-
-def _content(
-    cell: dict[str, Any],
-    run: dict[str, Any],
-    history: pd.DataFrame | None,
-    evaluation: pd.DataFrame | None,
-    target: pd.DataFrame | None,
-    origin: dict[str, str],
-) -> _Content:
-    last, values, seconds_at = run["steps"], [], {}
-    if history is not None:
-        steps = history["step"].tolist()
-        seconds_at = dict(zip(steps, history["seconds"].tolist(), strict=True))
-        for name in CURVES:
-            values += zip([name] * len(steps), history[name].tolist(), steps, strict=True)
-        # No batch precedes step 0: its training columns are empty, not diverged.
-        values = [v for v in values if v[2] or not (v[0].startswith("train_") and math.isnan(v[1]))]
-    if evaluation is not None:
-        values += zip(*(evaluation[name].tolist() for name in ("metric", "value", "step")), strict=True)
-    first_nonfinite: dict[str, str] = {}
-    for name, value, step in values:
-        if not math.isfinite(value):
-            first_nonfinite.setdefault(name, f"{name} is {value} at step {step}")
-    if history is not None:
-        values += [(f"final/{name}", history[name].iloc[-1], last) for name in FINAL]
-    values += [(f"final/{name}", run[name], last) for name in ("steps", "seconds", "flops")]
-    if target is not None:
-        values += [
-            (f"time_to_target/{name}", target[name].iloc[0], last) for name in ("reached", "step", "flops", "seconds")
-        ]
-    facts = {name: run[name] for name in (*KEY, "n_parameters")}
-    if run["secret"] is not None:
-        facts["secret"] = [int(position) for position in run["secret"]]
-    settings = {
-        "arm": cell["arm_settings"],
-        **cell["settings"],
-        "target": cell["target"],
-        "budget_steps": cell["budget_steps"],
-    }
-    tags = {name: run[name] for name in ("status", "device", "run_key", "history_sha256", "data_sha256")}
-    if first_nonfinite:
-        tags["nonfinite"] = "; ".join(first_nonfinite.values())
-    key = _name(*(run[name] for name in KEY))
-    return _Content(
-        key=key,
-        name=key.removeprefix(f"{run['task']}/"),
-        completed=run["status"] == "completed",
-        seconds=run["seconds"],
-        parameters=dict(_flat(facts)) | dict(_flat(settings)),
-        points=[_Point(n, float(v), s, seconds_at.get(s, run["seconds"])) for n, v, s in values if math.isfinite(v)],
-        tags=tags,
-        origin=origin,
-    )
-
-
-def _flat(settings: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
-    """Nested settings as dotted names and texts; what is no text is written as JSON."""
-    for name, value in settings.items():
-        if isinstance(value, dict):
-            yield from _flat(value, f"{prefix}{name}.")
-        else:
-            text = value if isinstance(value, str) else json.dumps(value)
-            yield prefix + name, text if len(text) <= PARAMETER_LENGTH else text[: PARAMETER_LENGTH - 3] + "..."
-
-
-# --- from there into the store ---------------------------------------------------------------------
-
-
 def _import(
-    client: MlflowClient, contents: list[_Content], project: str, start: float, local: bool, outcomes: dict[str, str]
+    client: MlflowClient, contents: list[Content], project: str, start: float, local: bool, outcomes: dict[str, str]
 ) -> None:
     """Make one complete run stand for each content; `outcomes` tells what that took, by key."""
     experiments: dict[str, tuple[str, dict[str, list[Run]]]] = {}
@@ -303,7 +163,7 @@ def _delete(client: MlflowClient, run_id: str) -> None:
     getattr(client._tracking_client.store, "_hard_delete_run", client.delete_run)(run_id)
 
 
-def _write(client: MlflowClient, experiment: str, content: _Content, digest: str, start_ms: int) -> None:
+def _write(client: MlflowClient, experiment: str, content: Content, digest: str, start_ms: int) -> None:
     """Create a run whose clock is its training time."""
     from mlflow.entities import Metric, Param, RunTag
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 _FIGURE_05 = (
     "Thin lines are single seeds, bold lines the pointwise median over all seeds of the grid (a diverged run "
-    "counts as the worst value from where it ends). The dashed line is the target, fixed before anything ran. The strip "
-    "on top of its panel marks when each run first reached the target and held it, a diamond their median, an arrow "
-    "runs that did not hold it within the budget. Arms share data, initial weights and batch order seed by seed."
+    "counts as the worst value from where it ends). The dashed line is the target, fixed before anything ran. "
+    "The strip on top of its panel marks when each run first reached the target and held it, a diamond their "
+    "median, an arrow runs that did not hold it within the budget. Arms share data, initial weights and batch "
+    "order seed by seed."
 )
 
 CAPTIONS: dict[str, tuple[str, str]] = {
@@ -23,10 +24,10 @@ CAPTIONS: dict[str, tuple[str, str]] = {
         "Figure 11, noisy sparse parity: noise stability and validation loss over training",
         "Noise stability at ρ = 1/2 under Definition 6.1 (green, right) beside the validation loss (blue, left). "
         "A symbol is kept with probability (1 + ρ)/2 and otherwise redrawn, which gives it the correlation "
-        "κ = (1 + ρ)/2 = 0.75, not ρ. A parity of k bits has stability κ^k as ±1 decision and (1 + κ^k)/2 as dot product "
-        "of probabilities (dotted); an untrained model that answers 1/2 everywhere has dot product 1/2. So the dot product "
-        "rises while the parity is learned, and only the decision can fall towards the parity's value, the "
-        "fall that the paper describes with ρ^k as its end.",
+        "κ = (1 + ρ)/2 = 0.75, not ρ. A parity of k bits has stability κᵏ as ±1 decision and (1 + κᵏ)/2 as dot "
+        "product of probabilities (dotted); an untrained model that answers 1/2 everywhere has dot product 1/2. "
+        "So the dot product rises while the parity is learned, and only the decision can fall towards the "
+        "parity's value, the fall that the paper describes with ρᵏ as its end.",
     ),
 }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from nsbench.statistics import quantile
 
 WORST = {"val_accuracy": -np.inf, "val_loss": np.inf}
 MANY_VARIANTS = 4
+LEGEND_WIDTH = 48
 STRIP = 0.075
 """Height of an arm's row in the strip of times, as a share of the panel."""
 
@@ -52,9 +54,9 @@ def draw(history: pd.DataFrame, times: pd.DataFrame, cells: list[dict[str, Any]]
             panels[-1].set_xlabel("optimiser step")
         for axes in grid.flat[len(groups) :] if wrapped else []:
             axes.set_axis_off()
-        figure.legend(handles=_key(), loc="outside lower left", ncols=3 if n_columns < 3 else 7, handlelength=1.8)
         arms = list(dict.fromkeys(style.arm_text(cell) for cell in cells))
-        style.footer(figure, [f"Arms: {'; '.join(arms)}.", style.scale_text(cells, scale)])
+        lines = [f"Arms: {'; '.join(arms)}.", style.scale_text(cells, scale)]
+        style.footer(figure, lines, _key(), n_columns=3 if n_columns < 3 else 7)
     return figure
 
 
@@ -86,8 +88,9 @@ def _panel(axes: Axes, metric: str, group: list[dict[str, Any]], history: pd.Dat
         highest.append(target["threshold"])
     curves_top = 1 - (STRIP * len(group) + 0.03) * is_target
     if metric == "val_accuracy":
-        axes.set_ylim(-0.03, -0.03 + 1.05 / curves_top)
-        axes.set_yticks([0, 0.25, 0.5, 0.75, 1])
+        floor = 0.4 if np.nanmin([*lowest, 1]) > 0.42 else -0.03
+        axes.set_ylim(floor, floor + (1.02 - floor) / curves_top)
+        axes.set_yticks([0.5, 0.75, 1] if floor > 0 else [0, 0.25, 0.5, 0.75, 1])
     else:
         low, high = np.nanmin([*lowest, 1e300]) / 1.15, np.nanmax([*highest, 1e-300]) * 1.15
         axes.set_yscale("log")
@@ -124,6 +127,7 @@ def _legend(axes: Axes, variant: str, group: list[dict[str, Any]], times: pd.Dat
         text = f"{cell['arm']}: reached {int(rows['reached'].sum())}/{len(cell['seeds'])}"
         text += f", median {median:,.0f}" if np.isfinite(median) else ", median not reached"
         text += f", {n_diverged} diverged" if n_diverged else ""
+        text = textwrap.fill(text, LEGEND_WIDTH)
         handles.append(Line2D([], [], color=style.arm_colour(cell["arm_settings"]), lw=2, ls=dashes, label=text))
     axes.legend(
         handles=handles,

@@ -50,8 +50,8 @@ def draw(history: pd.DataFrame, evaluation: pd.DataFrame, cells: list[dict[str, 
             for row, cell in enumerate(sorted(group, key=lambda cell: cell["arm_settings"]["kind"] != "baseline")):
                 axes = grid[block * n_arms + row, column]
                 _panel(axes, cell, history, evaluation, floor, first=column == 0, last=last)
-        figure.legend(handles=_key(), loc="outside lower left", ncols=2 if n_columns < 3 else 6, handlelength=2.2)
-        style.footer(figure, [_which(evaluation), style.scale_text(cells, scale)])
+        lines = [_which(evaluation), style.scale_text(cells, scale)]
+        style.footer(figure, lines, _key(), n_columns=2 if n_columns < 3 else 6)
     return figure
 
 
@@ -120,8 +120,8 @@ def _which(evaluation: pd.DataFrame) -> str:
     known = sorted(evaluation["correlation"].dropna().astype(float).round(6).unique())
     given = f", here {', '.join(f'{value:g}' for value in known)}" if known else ""
     return (
-        f"Noise as in Definition 6.1 with ρ = 1/2: a kept symbol has correlation κ = (1 + ρ)/2{given}, not ρ. A parity of "
-        "k bits then has κ^k as ±1 decision and (1 + κ^k)/2 as dot product of probabilities; the paper's text has ρ^k."
+        f"Noise as in Definition 6.1 with ρ = 1/2: a kept symbol has correlation κ = (1 + ρ)/2{given}, not ρ. A parity "
+        "of k bits then has κᵏ as ±1 decision and (1 + κᵏ)/2 as dot product of probabilities; the paper's text has ρᵏ."
     )
 
 

@@ -7,6 +7,7 @@ kind differ by dashes. Nothing here touches matplotlib's global state.
 from __future__ import annotations
 
 import contextlib
+import math
 import textwrap
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator, StrMethodFormatter
 
 from nsbench.records import whole
@@ -31,6 +33,13 @@ STABILITY_COLOUR = "#00845F"
 MUTED = "#6B6B6B"
 DASHES = ["-", (0, (4, 1.5)), (0, (1, 1)), (0, (4, 1, 1, 1))]
 METRIC_LABELS = {"val_accuracy": "validation accuracy", "val_loss": "validation loss (nats)"}
+DATA_SIGNS = {
+    "modulus": "K = {}",
+    "n": "n = {}",
+    "k": "k = {}",
+    "label_noise": "label noise {}",
+    "n_train": "{} training examples",
+}
 DPI = 150
 
 _RC = {
@@ -82,21 +91,24 @@ def arm_text(cell: dict[str, Any]) -> str:
 
 def scale_text(cells: list[dict[str, Any]], scale: str) -> str:
     """What was run and, where the scale is not the paper's, that it is not."""
-    seeds = _span([len(cell["seeds"]) for cell in cells])
-    budgets = _span([cell["budget_steps"] for cell in cells])
-    data: dict[str, list[int]] = {}
+    found: dict[str, list[float]] = {}
     for cell in cells:
-        for name, value in cell.get("data", {}).items():
-            if isinstance(value, (int, float)):
-                data.setdefault(name, []).append(value)
-    settings = [f"{'K' if name == 'modulus' else name} = {_span(values)}" for name, values in data.items()]
-    text = ", ".join([*settings, f"{seeds} seeds per arm" if cells else "nothing run", f"budget {budgets} steps"])
-    return f"Paper's grid: {text}." if scale == "paper" else f"{scale.upper()} SCALE, not the paper's setting: {text}."
+        data = cell.get("settings", {}).get("data", {})
+        for name, sign in DATA_SIGNS.items():
+            if name in data:
+                found.setdefault(sign, []).append(data[name])
+    parts = [sign.format(_span(values)) for sign, values in found.items()]
+    if cells:
+        parts.append(f"{_span([len(cell['seeds']) for cell in cells])} seeds per arm")
+        parts.append(f"budget {_span([cell['budget_steps'] for cell in cells])} steps")
+    text = ", ".join(parts)
+    if scale == "paper":
+        return f"{text}." if text else ""
+    return f"{scale.upper()} SCALE, not the paper's setting{': ' if text else ''}{text}."
 
 
 def _span(values: list[float]) -> str:
-    ends = sorted({min(values), max(values)}) if values else [0]
-    return " to ".join(f"{value:,}" for value in ends)
+    return " to ".join(f"{value:,}" for value in sorted({min(values), max(values)}))
 
 
 def variants(cells: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
@@ -143,11 +155,18 @@ def log_axis(axes: Axes) -> None:
     axes.yaxis.set_minor_locator(NullLocator())
 
 
-def footer(figure: Figure, lines: list[str]) -> None:
-    """Small left-aligned text below everything, wrapped to the figure's width."""
-    width = int(figure.get_figwidth() * 17.5)
-    text = "\n".join(textwrap.fill(line, width) for line in lines)
-    figure.supxlabel(text, x=0.008, ha="left", fontsize=7.5, color=MUTED, linespacing=1.35)
+def footer(figure: Figure, lines: list[str], key: list[Line2D] | None = None, n_columns: int = 1) -> None:
+    """A key to the signs in `n_columns` and small text, along the bottom edge; room is kept free for them."""
+    width, height = figure.get_figwidth(), figure.get_figheight()
+    wrapped = [part for line in lines for part in textwrap.wrap(line, int(width * 17))]
+    top = (0.155 * len(wrapped) + 0.1) / height
+    figure.text(0.08 / width, top, "\n".join(wrapped), va="top", fontsize=7.5, color=MUTED)
+    if key:
+        figure.legend(
+            handles=key, loc="lower left", bbox_to_anchor=(0, top), ncols=n_columns, handlelength=2.2, borderaxespad=0.3
+        ).set_in_layout(False)
+        top += (0.19 * math.ceil(len(key) / n_columns) + 0.12) / height
+    figure.get_layout_engine().set(rect=(0, top, 1, 1 - top))
 
 
 def empty(message: str, scale: str) -> Figure:
