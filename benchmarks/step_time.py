@@ -33,7 +33,12 @@ class Plain(nn.Module):
         super().__init__()
         self.embedding = nn.Embedding(VOCABULARY, settings.d_model)
         layer = nn.TransformerEncoderLayer(
-            settings.d_model, settings.n_heads, 4 * settings.d_model, settings.dropout, batch_first=True, norm_first=True
+            settings.d_model,
+            settings.n_heads,
+            4 * settings.d_model,
+            settings.dropout,
+            batch_first=True,
+            norm_first=True,
         )
         self.encoder = nn.TransformerEncoder(layer, settings.n_layers, enable_nested_tensor=False)
         self.norm = nn.LayerNorm(settings.d_model)
@@ -67,7 +72,9 @@ def ours(
     labels = torch.randint(CLASSES, (n_runs, BATCH))
     data = Dataset({"train_tokens": tokens[0], "symbols": torch.arange(CLASSES)}, VOCABULARY, CLASSES, "")
     seeds = list(range(n_runs))
-    arm = NoiseStabilityArm(kind="noise_stability", rho=0.25, gamma=0.75) if regularised else BaselineArm(kind="baseline")
+    arm = (
+        NoiseStabilityArm(kind="noise_stability", rho=0.25, gamma=0.75) if regularised else BaselineArm(kind="baseline")
+    )
     stack = TransformerStack(settings, VOCABULARY, CLASSES, seeds).to(device)
     step = TrainingStep(stack, seeds, arm, settings, Optimizer(), Noise(), data, BATCH)
     return lambda number: step(tokens, labels, number)

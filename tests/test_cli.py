@@ -165,3 +165,8 @@ def test_help_lists_every_stage(capsys: pytest.CaptureFixture[str]) -> None:
     text = capsys.readouterr().out
     for stage in ("dataset", "train", "evaluate", "collect", "analyse", "figure", "report", "track"):
         assert f"\n  {'  '}{stage} " in text
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("60s", 60.0), ("0.5", 0.5), ("1e-05s", 1e-5)])
+def test_seconds_come_with_or_without_their_unit(text: str, seconds: float) -> None:
+    assert cli._parser().parse_args(train(TRAIN, "data", "cpu", "--progress-every", text)).progress_every == seconds

@@ -345,3 +345,10 @@ def test_the_sensitivity_of_sparse_parity(n: int, secret: tuple[int, ...]) -> No
     for reduction in ("decision", "probability_distance"):
         data = SparseParityData(n=n, k=len(secret))
         assert sparse_parity.target_value(data, "average_sensitivity", reduction, math.nan) == exact
+
+
+def test_another_tasks_data_set_is_refused(tmp_path: Path) -> None:
+    make_datasets("sparse_parity", {"n": 5, "k": 2}, [0], tmp_path / "data", {})
+    assert read_dataset(tmp_path / "data", 0, "sparse_parity").n_classes == 2
+    with pytest.raises(RecordError, match="data set of sparse_parity, not of modular_addition"):
+        read_dataset(tmp_path / "data", 0, "modular_addition")

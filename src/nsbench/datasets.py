@@ -78,10 +78,11 @@ def make_datasets(task: str, settings: dict[str, Any], seeds: list[int], out: Pa
         save_file(tensors, temporary, metadata)
 
 
-def read_dataset(path: Path, seed: int) -> Dataset:
+def read_dataset(path: Path, seed: int, task: str | None = None) -> Dataset:
     """The data set of one seed.
 
-    Raises RecordError naming the file where it is missing, broken or without that seed.
+    Raises RecordError naming the file where it is missing, broken, without that seed or, where a
+    task is given, another task's.
     """
     prefix = f"seed-{seed}/"
     try:
@@ -93,6 +94,8 @@ def read_dataset(path: Path, seed: int) -> Dataset:
         raise RecordError(f"{path}: not a whole data set ({error}); delete it and run its stage again") from None
     if not tensors:
         raise RecordError(f"{path}: has no data for seed {seed}; delete it and run its stage again")
+    if task is not None and metadata["task"] != task:
+        raise RecordError(f"{path}: is a data set of {metadata['task']}, not of {task}; give the right file")
     vocabulary, n_classes = int(metadata["vocabulary"]), int(metadata["n_classes"])
     digest = hashlib.sha256(json.dumps([vocabulary, n_classes]).encode())
     for name, value in tensors.items():

@@ -62,6 +62,8 @@ def evaluate_pack(
     made_by = stamp(canonical_json(spec), digest, str(device))
     tables = []
     for seed in spec.seeds:
+        if seed not in keys.index:
+            raise RecordError(f"{runs_file}: has no run of seed {seed}; run its pack's train job again")
         folder = RunFolder(runs_root, spec.task, spec.variant, spec.arm, seed, keys[seed])
         identity = canonical_json({"settings": settings, "run": folder.key, "code": digest})
         key = hashlib.sha256(identity.encode()).hexdigest()
@@ -69,7 +71,7 @@ def evaluate_pack(
         if _is_done(path, key):
             logger.info("%s: evaluated before, kept", folder.name)
         else:
-            rows = list(_evaluate_run(spec, folder, read_dataset(dataset, seed), device))
+            rows = list(_evaluate_run(spec, folder, read_dataset(dataset, seed, spec.task), device))
             write_table(path, rows, EVALUATION, {**made_by, "evaluation_key": key})
             logger.info("%s: %d measurements", folder.name, len(rows))
         tables.append(read_table(path, EVALUATION))

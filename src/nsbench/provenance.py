@@ -19,6 +19,7 @@ from pathlib import Path
 PACKAGE = "nsbench"
 SOURCE_FOLDER = Path(__file__).parent
 LEFT_OUT = {"nsbench.config", "nsbench.provenance"}
+DATA_SUFFIXES = {".j2", ".json", ".yaml"}
 RECORDED_PACKAGES = ("torch", "numpy", "scipy", "pandas", "pyarrow")
 
 
@@ -87,7 +88,7 @@ def source_digest(*roots: str) -> str:
         path = module_path(module)
         digest.update(f"{module}\n{_bare(path)}\n".encode())
         for companion in sorted(path.parent.glob(f"{path.stem}.*")):
-            if companion.suffix != ".py":
+            if companion.suffix in DATA_SUFFIXES:
                 digest.update(companion.read_bytes())
     return digest.hexdigest()[:16]
 

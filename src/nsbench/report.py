@@ -81,7 +81,6 @@ def _effect(row: dict[str, Any]) -> dict[str, Any]:
         **{name: row[name] for name in ("task", "variant", "arm", "baseline", "note", "n_pairs")},
         "reached": f"{row['n_baseline_reached']} → {row['n_arm_reached']}",
         "sooner": f"{row['n_arm_sooner']} : {row['n_baseline_sooner']}",
-        "ratio": _with_interval(row, "steps_ratio", "{:.2f}"),
         "fewer": _with_interval(row, "fewer_steps_percent", "{:+.1f} %"),
         "faster": _with_interval(row, "faster_by_percent", "{:+.1f} %"),
         "flops": _with_interval(row, "flops_ratio", "{:.2f}"),

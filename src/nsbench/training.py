@@ -90,7 +90,7 @@ def train_pack(
     made_by = stamp(canonical_json(spec), digest, str(device))
     waiting, folders = [], []
     for seed in spec.seeds:
-        data = read_dataset(dataset, seed)
+        data = read_dataset(dataset, seed, spec.task)
         key = run_key(settings, seed, data.sha256, digest)
         folder = RunFolder(runs_root, spec.task, spec.variant, spec.arm, seed, key)
         folders.append(folder)
