@@ -48,7 +48,7 @@ def test_make_has_the_target(target: str) -> None:
 def test_readme_names_only_files_that_are_there() -> None:
     text = (PROJECT / "README.md").read_text()
     linked = re.findall(r"\]\((?!http)([^)#]+)\)", text)
-    named = [name for name in re.findall(r"`((?:src|docs|workflow|benchmarks|tests)/[\w./-]+)`", text)]
+    named = re.findall(r"`((?:src|docs|workflow|benchmarks|tests)/[\w./-]+)`", text)
     assert linked
     for name in [*linked, *named]:
         assert (PROJECT / name).exists(), name

@@ -32,6 +32,7 @@ LAYERS = {
         "claims",
         "report",
         "tracking",
+        "tracking_content",
     },
     "core": {
         "tasks",

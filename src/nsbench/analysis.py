@@ -6,6 +6,7 @@ stops it with the run's name, so that no table is ever made from whatever happen
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,9 @@ COLLECTED = {"history": HISTORY, "runs": RUNS, "evaluation": EVALUATION}
 TABLES = {"time_to_target": TIME_TO_TARGET, "cells": CELL_SUMMARY, "paired_effect": PAIRED_EFFECT}
 BOOTSTRAP_SEED = 0
 
+RunKey = tuple[str, str, str, int]
+"""(task, variant, arm, seed)."""
+
 
 def collect(
     cells: list[dict[str, Any]], pack_folders: list[Path], out_folder: Path | str, spec: str, digest: str
@@ -48,42 +52,47 @@ def collect(
     Every run of the grid must be there once and complete, and no other. A diverged run needs no
     evaluation. Raises ValueError naming the first run that breaks this; nothing is written then.
     """
-    order = {key: place for place, key in enumerate(grid_runs(cells))}
-    budget = {key: cell["budget_steps"] for cell in cells for key in grid_runs([cell])}
     tables = {
-        name: pa.concat_tables([read_arrow(Path(folder) / f"{name}.parquet", schema) for folder in pack_folders])
+        name: pa.concat_tables(
+            [schema.empty_table(), *(read_arrow(Path(folder) / f"{name}.parquet", schema) for folder in pack_folders)]
+        )
         for name, schema in COLLECTED.items()
     }
     keys = {name: _keys(table) for name, table in tables.items()}
-    diverged = set()
-    seen = set()
-    for key, status, steps in zip(
-        keys["runs"], tables["runs"]["status"].to_pylist(), tables["runs"]["steps"].to_pylist(), strict=True
-    ):
-        if key in seen:
-            raise ValueError(f"{run_name(*key)}: this run is in two packs; delete one of them")
-        if key in order and status != "diverged" and steps != budget[key]:
-            raise ValueError(f"{run_name(*key)}: completed at step {steps:,}, but its budget is {budget[key]:,} steps")
-        seen.add(key)
-        if status == "diverged":
-            diverged.add(key)
-    for name, found in keys.items():
-        foreign = next((key for key in found if key not in order), None)
-        if foreign:
-            raise ValueError(f"{run_name(*foreign)}: this run, found in {name}, is not in the grid")
-        present = set(found) | (diverged if name == "evaluation" else set())
-        missing = next((key for key in order if key not in present), None)
-        if missing:
-            raise ValueError(f"{run_name(*missing)}: this run of the grid is missing in {name} of the packs")
+    _check(cells, tables["runs"], keys)
+    order = {key: place for place, key in enumerate(grid_runs(cells))}
     provenance = stamp(spec, digest)
     for name, schema in COLLECTED.items():
-        # Through rows, not pandas, which would turn NaN into null where the schema forbids null.
         places = np.argsort([order[key] for key in keys[name]], kind="stable")
+        # Through rows, not pandas: so null and NaN stay apart.
         rows = tables[name].take(pa.array(places)).to_pylist()
         write_table(Path(out_folder) / f"{name}.parquet", rows, schema, provenance)
 
 
-def _keys(table: pa.Table) -> list[tuple[str, str, str, int]]:
+def _check(cells: list[dict[str, Any]], runs: pa.Table, keys: dict[str, list[RunKey]]) -> None:
+    """Raise ValueError naming the first run that is missing, doubled, foreign or incomplete."""
+    budget = {key: cell["budget_steps"] for cell in cells for key in grid_runs([cell])}
+    doubled = next((key for key, count in Counter(keys["runs"]).items() if count > 1), None)
+    if doubled:
+        raise ValueError(f"{run_name(*doubled)}: this run is in two packs; delete one of them")
+    for name, found in keys.items():
+        foreign = next((key for key in found if key not in budget), None)
+        if foreign:
+            raise ValueError(f"{run_name(*foreign)}: this run, found in {name}, is not in the grid")
+    diverged = set()
+    for key, status, steps in zip(keys["runs"], *(runs[name].to_pylist() for name in ("status", "steps")), strict=True):
+        if status == "diverged":
+            diverged.add(key)
+        elif steps != budget[key]:
+            raise ValueError(f"{run_name(*key)}: completed at step {steps:,}, but its budget is {budget[key]:,} steps")
+    for name, found in keys.items():
+        present = set(found) | (diverged if name == "evaluation" else set())
+        missing = next((key for key in budget if key not in present), None)
+        if missing:
+            raise ValueError(f"{run_name(*missing)}: this run of the grid is missing in {name} of the packs")
+
+
+def _keys(table: pa.Table) -> list[RunKey]:
     return list(zip(*(table[name].to_pylist() for name in RUN_KEYS), strict=True))
 
 

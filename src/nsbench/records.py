@@ -22,100 +22,101 @@ class RecordError(ValueError):
     """A result file that cannot be read as what it should be; the message names it and what to do."""
 
 
-def _field(name: str, kind: pa.DataType, unit: str, meaning: str, nullable: bool = False) -> pa.Field:
+def field(name: str, kind: pa.DataType, unit: str, meaning: str, nullable: bool = False) -> pa.Field:
+    """A column of a schema, its unit and meaning in the metadata."""
     return pa.field(name, kind, nullable=nullable, metadata={"unit": unit, "meaning": meaning})
 
 
 CELL = [
-    _field("task", pa.string(), "name", "task"),
-    _field("variant", pa.string(), "name", "setting of the task's open choices"),
-    _field("arm", pa.string(), "name", "what regularises the run"),
+    field("task", pa.string(), "name", "task"),
+    field("variant", pa.string(), "name", "setting of the task's open choices"),
+    field("arm", pa.string(), "name", "what regularises the run"),
 ]
-RUN = [*CELL, _field("seed", pa.int64(), "1", "replicate; arms share it")]
+RUN = [*CELL, field("seed", pa.int64(), "1", "replicate; arms share it")]
 
 HISTORY = pa.schema(
     [
         *RUN,
-        _field("step", pa.int64(), "optimiser steps", "steps done when evaluated"),
-        _field("epoch", pa.float64(), "passes over the training set", "step x batch size / training examples"),
-        _field(
+        field("step", pa.int64(), "optimiser steps", "steps done when evaluated"),
+        field("epoch", pa.float64(), "passes over the training set", "step x batch size / training examples"),
+        field(
             "train_loss",
             pa.float64(),
             "nats",
             "mean cross entropy of the batches since the last row, in training mode; NaN at step 0",
         ),
-        _field("train_accuracy", pa.float64(), "1", "share right in the batches since the last row; NaN at step 0"),
-        _field("val_loss", pa.float64(), "nats", "mean cross entropy on validation data"),
-        _field("val_accuracy", pa.float64(), "1", "share right on validation data"),
-        _field(
+        field("train_accuracy", pa.float64(), "1", "share right in the batches since the last row; NaN at step 0"),
+        field("val_loss", pa.float64(), "nats", "mean cross entropy on validation data"),
+        field("val_accuracy", pa.float64(), "1", "share right on validation data"),
+        field(
             "stability", pa.float64(), "1", "mean over validation data of <M(X), M(Y)> of Definition 6.1 at rho = 1/2"
         ),
-        _field("learning_rate", pa.float64(), "1", "learning rate of the next step"),
-        _field("seconds", pa.float64(), "s", "time in training steps so far, per run of the stack"),
-        _field("flops", pa.float64(), "FLOP", "matrix-product operations in training steps so far"),
+        field("learning_rate", pa.float64(), "1", "learning rate of the next step"),
+        field("seconds", pa.float64(), "s", "time in training steps so far, per run of the stack"),
+        field("flops", pa.float64(), "FLOP", "matrix-product operations in training steps so far"),
     ]
 )
 
 RUNS = pa.schema(
     [
         *RUN,
-        _field("status", pa.string(), "name", "completed or diverged"),
-        _field("steps", pa.int64(), "optimiser steps", "steps done"),
-        _field("n_parameters", pa.int64(), "1", "trainable parameters of one model"),
-        _field("seconds", pa.float64(), "s", "time in training steps, per run of the stack"),
-        _field("flops", pa.float64(), "FLOP", "matrix-product operations in training steps"),
-        _field("device", pa.string(), "name", "device that trained the run"),
-        _field("run_key", pa.string(), "sha256", "identity: settings, seed, data and training code"),
-        _field("history_sha256", pa.string(), "sha256", "digest of the run's history without its seconds"),
-        _field("data_sha256", pa.string(), "sha256", "digest of the run's data set"),
-        _field("secret", pa.list_(pa.int64()), "positions", "sparse parity: the secret set", nullable=True),
+        field("status", pa.string(), "name", "completed or diverged"),
+        field("steps", pa.int64(), "optimiser steps", "steps done"),
+        field("n_parameters", pa.int64(), "1", "trainable parameters of one model"),
+        field("seconds", pa.float64(), "s", "time in training steps, per run of the stack"),
+        field("flops", pa.float64(), "FLOP", "matrix-product operations in training steps"),
+        field("device", pa.string(), "name", "device that trained the run"),
+        field("run_key", pa.string(), "sha256", "identity: settings, seed, data and training code"),
+        field("history_sha256", pa.string(), "sha256", "digest of the run's history without its seconds"),
+        field("data_sha256", pa.string(), "sha256", "digest of the run's data set"),
+        field("secret", pa.list_(pa.int64()), "positions", "sparse parity: the secret set", nullable=True),
     ]
 )
 
 EVALUATION = pa.schema(
     [
         *RUN,
-        _field("step", pa.int64(), "optimiser steps", "checkpoint"),
-        _field("measure", pa.string(), "name", "noise_stability or average_sensitivity"),
-        _field("reduction", pa.string(), "name", "probability_dot, probability_cosine or decision"),
-        _field("rho", pa.float64(), "1", "Definition 6.1's rho; NaN for average_sensitivity", nullable=True),
-        _field(
+        field("step", pa.int64(), "optimiser steps", "checkpoint"),
+        field("measure", pa.string(), "name", "noise_stability or average_sensitivity"),
+        field("reduction", pa.string(), "name", "probability_dot, probability_cosine or decision"),
+        field("rho", pa.float64(), "1", "Definition 6.1's rho; NaN for average_sensitivity", nullable=True),
+        field(
             "correlation",
             pa.float64(),
             "1",
             "correlation of the kept symbol that rho really gives; NaN where it has no meaning",
             nullable=True,
         ),
-        _field("value", pa.float64(), "1", "estimate"),
-        _field("standard_error", pa.float64(), "1", "standard error over inputs"),
-        _field(
+        field("value", pa.float64(), "1", "estimate"),
+        field("standard_error", pa.float64(), "1", "standard error over inputs"),
+        field(
             "target_value",
             pa.float64(),
             "1",
             "closed form for the task's target function; NaN where none is known",
             nullable=True,
         ),
-        _field("n_inputs", pa.int64(), "1", "test inputs used"),
-        _field("n_draws", pa.int64(), "1", "noisy copies per input"),
+        field("n_inputs", pa.int64(), "1", "test inputs used"),
+        field("n_draws", pa.int64(), "1", "noisy copies per input"),
     ]
 )
 
 TIME_TO_TARGET = pa.schema(
     [
         *RUN,
-        _field("arm_kind", pa.string(), "name", "kind of the arm"),
-        _field("rho", pa.float64(), "1", "the arm's rho; NaN for the baseline", nullable=True),
-        _field("gamma", pa.float64(), "1", "the arm's gamma; NaN for the baseline", nullable=True),
-        _field("orientation", pa.float64(), "1", "the arm's S; NaN for the baseline", nullable=True),
-        _field("metric", pa.string(), "name", "metric of the target"),
-        _field("threshold", pa.float64(), "of the metric", "target value"),
-        _field("hold_evaluations", pa.int64(), "evaluations", "evaluations in a row that must reach it"),
-        _field("budget_steps", pa.int64(), "optimiser steps", "steps after which a run is censored"),
-        _field("status", pa.string(), "name", "completed or diverged"),
-        _field("reached", pa.bool_(), "1", "whether the target was reached and held"),
-        _field("step", pa.float64(), "optimiser steps", "time to target; NaN where censored", nullable=True),
-        _field("flops", pa.float64(), "FLOP", "cost to target; NaN where censored", nullable=True),
-        _field("seconds", pa.float64(), "s", "seconds to target; NaN where censored", nullable=True),
+        field("arm_kind", pa.string(), "name", "kind of the arm"),
+        field("rho", pa.float64(), "1", "the arm's rho; NaN for the baseline", nullable=True),
+        field("gamma", pa.float64(), "1", "the arm's gamma; NaN for the baseline", nullable=True),
+        field("orientation", pa.float64(), "1", "the arm's S; NaN for the baseline", nullable=True),
+        field("metric", pa.string(), "name", "metric of the target"),
+        field("threshold", pa.float64(), "of the metric", "target value"),
+        field("hold_evaluations", pa.int64(), "evaluations", "evaluations in a row that must reach it"),
+        field("budget_steps", pa.int64(), "optimiser steps", "steps after which a run is censored"),
+        field("status", pa.string(), "name", "completed or diverged"),
+        field("reached", pa.bool_(), "1", "whether the target was reached and held"),
+        field("step", pa.float64(), "optimiser steps", "time to target; NaN where censored", nullable=True),
+        field("flops", pa.float64(), "FLOP", "cost to target; NaN where censored", nullable=True),
+        field("seconds", pa.float64(), "s", "seconds to target; NaN where censored", nullable=True),
     ]
 )
 

@@ -16,7 +16,7 @@ import pandas as pd
 from nsbench import provenance
 from nsbench.figures.captions import caption
 from nsbench.records import HISTORY, RUNS, read_stamp, read_table, write_text
-from nsbench.statistics import CELL_SUMMARY, PAIRED_EFFECT
+from nsbench.statistics import CELL_SUMMARY, PAIRED_EFFECT, coverage_of_range
 
 TEMPLATE = Path(__file__).with_name("report.html.j2")
 NONE = "–"
@@ -64,7 +64,7 @@ def _overview(cells: list[dict[str, Any]], runs: pd.DataFrame, history: pd.DataF
     diverged = int((runs["status"] == "diverged").sum())
     hours = runs["seconds"].sum() / 3600
     return [
-        (f"{len({cell['task'] for cell in cells})}", "tasks"),
+        (f"{len({(cell['task'], cell['variant']) for cell in cells})}", "variants of tasks"),
         (f"{len(cells)}", "cells (task × variant × arm)"),
         (f"{sum(len(cell['seeds']) for cell in cells)}", "runs in the grid"),
         (f"{diverged}", "of them diverged"),
@@ -74,15 +74,15 @@ def _overview(cells: list[dict[str, Any]], runs: pd.DataFrame, history: pd.DataF
 
 
 def _effect(row: dict[str, Any]) -> dict[str, Any]:
-    """A row of the effects table as texts; `verdict` colours it by the interval alone."""
+    """A row of the effects table as texts; `verdict` is open unless the interval settles it."""
     low, high = row["steps_ratio_low"], row["steps_ratio_high"]
-    known = math.isfinite(low) and math.isfinite(high)
+    known = math.isfinite(low) and math.isfinite(high) and coverage_of_range(row["n_pairs"]) >= row["confidence"]
     return {
         **{name: row[name] for name in ("task", "variant", "arm", "baseline", "note", "n_pairs")},
         "reached": f"{row['n_baseline_reached']} → {row['n_arm_reached']}",
         "sooner": f"{row['n_arm_sooner']} : {row['n_baseline_sooner']}",
-        "fewer": _with_interval(row, "fewer_steps_percent", "{:+.1f} %"),
-        "faster": _with_interval(row, "faster_by_percent", "{:+.1f} %"),
+        "fewer": _with_interval(row, "fewer_steps_percent", "{:+.1f}%"),
+        "faster": _with_interval(row, "faster_by_percent", "{:+.1f}%"),
         "flops": _with_interval(row, "flops_ratio", "{:.2f}"),
         "seconds": _with_interval(row, "seconds_ratio", "{:.2f}"),
         "verdict": "fewer" if known and high < 1 else "more" if known and low > 1 else "open",
@@ -98,27 +98,24 @@ def _with_interval(row: dict[str, Any], name: str, form: str) -> tuple[str, str]
 
 def _number(value: float, form: str = "{:,.0f}") -> str:
     """A number as text; a dash for NaN."""
-    return NONE if math.isnan(value) else form.format(value).replace("-", "−").replace(" %", "\u202f%")
+    return NONE if math.isnan(value) else form.format(value).replace("-", "−")
 
 
 def _percent(share: float) -> str:
-    return f"{100 * share:g}\u202f%"
+    return f"{100 * share:g}%"
 
 
 def _summary(row: dict[str, Any]) -> dict[str, str]:
     """A row of the table of cells as texts."""
     censored = "not reached" if row["n_reached"] else "none reached"
-    quartiles = [row["q25_step"], row["q75_step"]]
-    median = row["median_step"]
+    median, q25, q75 = row["median_step"], row["q25_step"], row["q75_step"]
     return {
         **{name: row[name] for name in ("task", "variant", "arm")},
         "reached": f"{row['n_reached']} / {row['n_seeds']}",
-        "share": f"{100 * row['reached_share_low']:.0f} to {100 * row['reached_share_high']:.0f}\u202f%",
+        "share": f"{100 * row['reached_share_low']:.0f} to {100 * row['reached_share_high']:.0f}%",
         "diverged": str(row["n_diverged"]),
         "median": censored if math.isnan(median) else _number(median),
-        "quartiles": " to ".join("late" if math.isnan(q) else _number(q) for q in quartiles)
-        if row["n_reached"]
-        else "",
+        "quartiles": "" if math.isnan(q25) else f"{_number(q25)} to {'late' if math.isnan(q75) else _number(q75)}",
         "range": " to ".join(_number(row[name]) for name in ("min_step", "max_step")) if row["n_reached"] else NONE,
         "restricted": _number(row["restricted_mean_steps"]),
         "flops": _number(row["median_flops"], "{:.2e}"),

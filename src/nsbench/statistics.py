@@ -8,7 +8,6 @@ at the budget: medians count it as later than every reached time, means count it
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 from typing import Any
 
@@ -17,7 +16,7 @@ import pandas as pd
 import pyarrow as pa
 from scipy import stats
 
-from nsbench.records import CELL, TIME_TO_TARGET, _field
+from nsbench.records import CELL, TIME_TO_TARGET, field
 
 CELL_KEYS = ["task", "variant", "arm"]
 RUN_KEYS = [*CELL_KEYS, "seed"]
@@ -30,20 +29,20 @@ CELL_SUMMARY = pa.schema(
     [
         *CELL,
         *(TIME_TO_TARGET.field(name) for name in _COPIED),
-        _field("n_seeds", pa.int64(), "runs", "runs of the cell in the grid"),
-        _field("n_reached", pa.int64(), "runs", "runs that reached and held the target"),
-        _field("n_diverged", pa.int64(), "runs", "runs that diverged; they count as not reached"),
-        _field("reached_share_low", pa.float64(), "1", "lower end of Wilson's interval for the share that reaches"),
-        _field("reached_share_high", pa.float64(), "1", "upper end of Wilson's interval for the share that reaches"),
-        _field("confidence", pa.float64(), "1", "confidence of that interval"),
-        _field("median_step", pa.float64(), "optimiser steps", "median time to target; NaN if censored", True),
-        _field("q25_step", pa.float64(), "optimiser steps", "lower quartile; NaN if censored", True),
-        _field("q75_step", pa.float64(), "optimiser steps", "upper quartile; NaN if censored", True),
-        _field("restricted_mean_steps", pa.float64(), "optimiser steps", "mean of min(time to target, budget)"),
-        _field("min_step", pa.float64(), "optimiser steps", "earliest time reached; NaN if none", True),
-        _field("max_step", pa.float64(), "optimiser steps", "latest time reached; NaN if none", True),
-        _field("median_flops", pa.float64(), "FLOP", "median cost to target; NaN if censored", True),
-        _field("median_seconds", pa.float64(), "s", "median seconds to target; NaN if censored", True),
+        field("n_seeds", pa.int64(), "runs", "runs of the cell in the grid"),
+        field("n_reached", pa.int64(), "runs", "runs that reached and held the target"),
+        field("n_diverged", pa.int64(), "runs", "runs that diverged; they count as not reached"),
+        field("reached_share_low", pa.float64(), "1", "lower end of Wilson's interval for the share that reaches"),
+        field("reached_share_high", pa.float64(), "1", "upper end of Wilson's interval for the share that reaches"),
+        field("confidence", pa.float64(), "1", "confidence of that interval"),
+        field("median_step", pa.float64(), "optimiser steps", "median time to target; NaN if censored", True),
+        field("q25_step", pa.float64(), "optimiser steps", "lower quartile; NaN if censored", True),
+        field("q75_step", pa.float64(), "optimiser steps", "upper quartile; NaN if censored", True),
+        field("restricted_mean_steps", pa.float64(), "optimiser steps", "mean of min(time to target, budget)"),
+        field("min_step", pa.float64(), "optimiser steps", "earliest time reached; NaN if none", True),
+        field("max_step", pa.float64(), "optimiser steps", "latest time reached; NaN if none", True),
+        field("median_flops", pa.float64(), "FLOP", "median cost to target; NaN if censored", True),
+        field("median_seconds", pa.float64(), "s", "median seconds to target; NaN if censored", True),
     ]
 )
 
@@ -51,30 +50,30 @@ CELL_SUMMARY = pa.schema(
 def _interval(name: str, unit: str, meaning: str) -> list[pa.Field]:
     """Three fields: an estimate and the two ends of its interval."""
     return [
-        _field(name, pa.float64(), unit, f"{meaning}; NaN if no run reached", True),
-        _field(f"{name}_low", pa.float64(), unit, "lower end of the interval; NaN if there is none", True),
-        _field(f"{name}_high", pa.float64(), unit, "upper end of the interval; NaN if there is none", True),
+        field(name, pa.float64(), unit, f"{meaning}; NaN if no run reached", True),
+        field(f"{name}_low", pa.float64(), unit, "lower end of the interval; NaN if there is none", True),
+        field(f"{name}_high", pa.float64(), unit, "upper end of the interval; NaN if there is none", True),
     ]
 
 
 PAIRED_EFFECT = pa.schema(
     [
         *CELL,
-        _field("baseline", pa.string(), "name", "the arm compared with"),
+        field("baseline", pa.string(), "name", "the arm compared with"),
         *(TIME_TO_TARGET.field(name) for name in _COPIED),
-        _field("n_pairs", pa.int64(), "pairs", "seeds that both arms have"),
-        _field("n_both_reached", pa.int64(), "pairs", "pairs in which both runs reached the target"),
-        _field("n_baseline_reached", pa.int64(), "pairs", "pairs in which the baseline reached it"),
-        _field("n_arm_reached", pa.int64(), "pairs", "pairs in which the arm reached it"),
-        _field("n_baseline_sooner", pa.int64(), "pairs", "pairs in which the baseline reached it in fewer steps"),
-        _field("n_arm_sooner", pa.int64(), "pairs", "pairs in which the arm reached it in fewer steps"),
+        field("n_pairs", pa.int64(), "pairs", "seeds that both arms have"),
+        field("n_both_reached", pa.int64(), "pairs", "pairs in which both runs reached the target"),
+        field("n_baseline_reached", pa.int64(), "pairs", "pairs in which the baseline reached it"),
+        field("n_arm_reached", pa.int64(), "pairs", "pairs in which the arm reached it"),
+        field("n_baseline_sooner", pa.int64(), "pairs", "pairs in which the baseline reached it in fewer steps"),
+        field("n_arm_sooner", pa.int64(), "pairs", "pairs in which the arm reached it in fewer steps"),
         *_interval("steps_ratio", "1", "restricted mean steps, arm / baseline"),
         *_interval("fewer_steps_percent", "%", "100 (1 - steps_ratio)"),
         *_interval("faster_by_percent", "%", "100 (1 / steps_ratio - 1)"),
         *_interval("flops_ratio", "1", "restricted mean FLOPs, arm / baseline"),
         *_interval("seconds_ratio", "1", "restricted mean seconds, arm / baseline"),
-        _field("confidence", pa.float64(), "1", "confidence of the intervals"),
-        _field("note", pa.string(), "text", "what to know before reading the ratios"),
+        field("confidence", pa.float64(), "1", "confidence of the intervals"),
+        field("note", pa.string(), "text", "what to know before reading the ratios"),
     ]
 )
 
@@ -189,6 +188,15 @@ def summarise_cells(times: pd.DataFrame, confidence: float) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=CELL_SUMMARY.names)
 
 
+def coverage_of_range(n_pairs: int) -> float:
+    """Probability that the range of `n_pairs` independent values covers their median: 1 - 2^(1 - n).
+
+    No interval from resampling pairs is wider than their range, so below a confidence asked for,
+    here with fewer than six pairs for 95%, that confidence cannot be had.
+    """
+    return 1 - 2.0 ** (1 - n_pairs)
+
+
 def paired_effects(
     times: pd.DataFrame, runs: pd.DataFrame, confidence: float, n_resamples: int, generator: np.random.Generator
 ) -> pd.DataFrame:
@@ -198,8 +206,8 @@ def paired_effects(
     `runs` (`records.RUNS`) gives a censored run's FLOPs and seconds, scaled linearly from the steps
     it did to the budget. Intervals are percentile intervals of a bootstrap of the pairs: unlike
     BCa it is defined with ties and censoring, and it carries over exactly to both conventions.
-    Every comparison has its own stream keyed by its name, so more cells change no interval; the
-    three costs share their resamples.
+    Every comparison and cost starts from the same state of the generator, so that more cells in
+    the grid change no interval.
 
     Raises ValueError for a variant without an arm of kind baseline.
     """
@@ -212,8 +220,7 @@ def paired_effects(
         baseline = group.loc[is_baseline, "arm"].iloc[0]
         reference = group[group["arm"] == baseline].set_index("seed")
         for arm, treated in group[~is_baseline].groupby("arm", sort=False):
-            key = int.from_bytes(hashlib.sha256(f"{task}/{variant}/{arm}".encode()).digest()[:8], "big")
-            effect = _effect(reference, treated.set_index("seed"), confidence, n_resamples, [entropy, key])
+            effect = _effect(reference, treated.set_index("seed"), confidence, n_resamples, entropy)
             names = {"task": task, "variant": variant, "arm": arm, "baseline": baseline}
             rows.append({**names, **treated.iloc[0][_COPIED].to_dict(), **effect, "confidence": confidence})
     return pd.DataFrame(rows, columns=PAIRED_EFFECT.names)
@@ -232,7 +239,7 @@ def _restricted(times: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def _effect(
-    baseline: pd.DataFrame, arm: pd.DataFrame, confidence: float, n_resamples: int, key: list[int]
+    baseline: pd.DataFrame, arm: pd.DataFrame, confidence: float, n_resamples: int, entropy: int
 ) -> dict[str, Any]:
     """The comparison of two arms, both indexed by seed."""
     seeds = baseline.index.intersection(arm.index)
@@ -258,13 +265,12 @@ def _effect(
     for cost in COSTS:
         column = f"restricted_{cost}"
         ratio, low, high, problem = _ratio(
-            baseline[column].to_numpy(), arm[column].to_numpy(), confidence, n_resamples, np.random.default_rng(key)
+            baseline[column].to_numpy(), arm[column].to_numpy(), confidence, n_resamples, np.random.default_rng(entropy)
         )
         found |= {f"{cost}_ratio": ratio, f"{cost}_ratio_low": low, f"{cost}_ratio_high": high}
         if problem and cost == "steps":
             notes.append(problem)
-    # Even the range of all pairs covers the median pair only with this probability.
-    widest = 1 - 2.0 ** (1 - n)
+    widest = coverage_of_range(n)
     if np.isfinite(found["steps_ratio_low"]) and widest < confidence:
         notes.append(f"only {n} pairs: even their full range has {widest:.0%} coverage, not {confidence:.0%}")
     for end, from_end in (("", ""), ("_low", "_high"), ("_high", "_low")):

@@ -13,12 +13,12 @@ _FIGURE_05 = (
 CAPTIONS: dict[str, tuple[str, str]] = {
     "figure_05_modular_addition": (
         "Figure 5, modular addition: training with and without the regulariser",
-        _FIGURE_05 + " The paper reports about 4,500 steps without and 3,300 with it, which is 26.7 % fewer steps, "
-        "or 36.4 % faster.",
+        _FIGURE_05 + " The paper reports about 4,500 steps without and 3,300 with it, which is 26.7% fewer steps, "
+        "or 36.4% faster.",
     ),
     "figure_05_sparse_parity": (
         "Figure 5, noisy sparse parity: training with and without the regulariser",
-        _FIGURE_05 + " The paper reports a speed-up of about 35 %.",
+        _FIGURE_05 + " The paper reports a speed-up of about 35%.",
     ),
     "figure_11": (
         "Figure 11, noisy sparse parity: noise stability and validation loss over training",

@@ -158,7 +158,9 @@ def log_axis(axes: Axes) -> None:
 def footer(figure: Figure, lines: list[str], key: list[Line2D] | None = None, n_columns: int = 1) -> None:
     """A key to the signs in `n_columns` and small text, along the bottom edge; room is kept free for them."""
     width, height = figure.get_figwidth(), figure.get_figheight()
-    wrapped = [part for line in lines for part in textwrap.wrap(line, int(width * 17))]
+    # An equation is kept on one line: textwrap does not break at no-break spaces.
+    unbroken = [line.replace(" = ", "\u00a0=\u00a0") for line in lines]
+    wrapped = [part.replace("\u00a0", " ") for line in unbroken for part in textwrap.wrap(line, int(width * 17))]
     top = (0.155 * len(wrapped) + 0.1) / height
     figure.text(0.08 / width, top, "\n".join(wrapped), va="top", fontsize=7.5, color=MUTED)
     if key:

@@ -1,0 +1,141 @@
+"""Collecting packs and writing the tables: what is missing, doubled or foreign must not pass."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from nsbench import records
+from nsbench.analysis import TABLES, analyse, collect
+from nsbench.records import EVALUATION, HISTORY, RUNS, read_stamp, read_table
+from tests.synthetic_records import make_cells, make_records, write_records
+
+Records = dict[str, pd.DataFrame]
+SCHEMAS = {"history": HISTORY, "runs": RUNS, "evaluation": EVALUATION}
+CELLS = make_cells("sparse_parity", seeds=(3, 1, 2), budget=1500)
+
+
+def without(made: Records, arm: str, seed: int, *tables: str) -> Records:
+    """The records less one run, in the named tables or in all."""
+    return {
+        name: table[~((table["arm"] == arm) & (table["seed"] == seed))] if name in tables or not tables else table
+        for name, table in made.items()
+    }
+
+
+def packs(folder: Path, made: Records) -> list[Path]:
+    """One pack per seed, so that the files' order is not the grid's."""
+    folders = []
+    for seed in (1, 2, 3):
+        folders.append(folder / f"pack-{seed}")
+        write_records(folders[-1], {name: table[table["seed"] == seed] for name, table in made.items()})
+    return folders
+
+
+def collected(folder: Path, made: Records, cells: list[dict[str, Any]] = CELLS) -> Path:
+    collect(cells, packs(folder, made), folder / "collected", '{"grid":1}', "digest")
+    return folder / "collected"
+
+
+def test_collect_joins_packs_in_grid_order_and_changes_no_value(tmp_path: Path) -> None:
+    made = make_records(CELLS)
+    folder = collected(tmp_path, made)
+    for name, schema in SCHEMAS.items():
+        found = read_table(folder / f"{name}.parquet", schema)
+        order = list(dict.fromkeys(zip(found["arm"], found["seed"], strict=True)))
+        assert order == [(arm, seed) for arm in ("baseline", "gentle") for seed in (3, 1, 2)]
+        expected = made[name][schema.names].astype({"secret": object} if name == "runs" else {})
+        for column in set(schema.names) - {"secret"}:
+            assert found[column].isna().tolist() == expected[column].isna().tolist()
+            assert found[column].dropna().tolist() == expected[column].dropna().tolist()
+    assert read_stamp(folder / "runs.parquet")["spec"] == '{"grid":1}'
+    assert read_stamp(folder / "history.parquet")["source_digest"] == "digest"
+    assert list(read_table(folder / "runs.parquet", RUNS)["secret"][0]) == [1, 4]
+
+
+@pytest.mark.parametrize("table", ["history", "runs", "evaluation"])
+def test_a_run_missing_in_any_file_stops_with_its_name(tmp_path: Path, table: str) -> None:
+    made = without(make_records(CELLS), "gentle", 2, table)
+    with pytest.raises(ValueError, match=rf"sparse_parity / calibrated / gentle / seed 2: .*missing in {table}"):
+        collected(tmp_path, made)
+    assert not (tmp_path / "collected").exists()
+
+
+def test_a_diverged_run_needs_no_evaluation_but_is_kept(tmp_path: Path) -> None:
+    made = without(make_records(CELLS, diverged=(("gentle", 2),)), "gentle", 2, "evaluation")
+    runs = read_table(collected(tmp_path, made) / "runs.parquet", RUNS)
+    assert runs.loc[runs["status"] == "diverged", "seed"].tolist() == [2]
+    assert len(runs) == 6
+
+
+def test_a_diverged_run_needs_a_history(tmp_path: Path) -> None:
+    made = without(make_records(CELLS, diverged=(("gentle", 2),)), "gentle", 2, "history")
+    with pytest.raises(ValueError, match=r"/ gentle / seed 2: .*missing in history"):
+        collected(tmp_path, made)
+
+
+def test_a_foreign_run_stops_with_its_name(tmp_path: Path) -> None:
+    made = make_records(
+        make_cells("sparse_parity", seeds=(1, 2, 3), arms=("baseline", "gentle", "reversed"), budget=1500)
+    )
+    with pytest.raises(ValueError, match=r"/ reversed / seed 1: .* not in the grid"):
+        collected(tmp_path, made)
+
+
+def test_a_run_in_two_packs_stops_with_its_name(tmp_path: Path) -> None:
+    folders = packs(tmp_path, make_records(CELLS))
+    with pytest.raises(ValueError, match=r"/ baseline / seed 2: this run is in two packs"):
+        collect(CELLS, [*folders, folders[1]], tmp_path / "collected", "{}", "digest")
+
+
+def test_a_run_of_another_budget_stops_with_its_name(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"/ seed 1: completed at step 1,500, but its budget is 3,000 steps"):
+        collected(tmp_path, make_records(CELLS), [{**cell, "budget_steps": 3000} for cell in CELLS])
+
+
+def test_nothing_to_collect_names_the_first_run(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"/ baseline / seed 3: .* missing in history"):
+        collect(CELLS, [], tmp_path / "collected", "{}", "digest")
+
+
+def test_analyse_writes_each_table_twice_and_the_same_each_time(tmp_path: Path) -> None:
+    folder = collected(tmp_path, make_records(CELLS, {("baseline", 1): 1e9}, diverged=(("gentle", 2),)))
+    outs = [tmp_path / "first", tmp_path / "second"]
+    for out in outs:
+        analyse(folder, CELLS, 0.9, 199, out, "{}", "digest")
+    for name, schema in TABLES.items():
+        table = read_table(outs[0] / f"{name}.parquet", schema)
+        text = (outs[0] / f"{name}.csv").read_text()
+        assert text == (outs[1] / f"{name}.csv").read_text()
+        assert text.splitlines()[0].split(",") == schema.names
+        assert len(pd.read_csv(outs[0] / f"{name}.csv")) == len(table) == {"time_to_target": 6, "cells": 2}.get(name, 1)
+        assert all(field.metadata[b"unit"] and field.metadata[b"meaning"] for field in schema)
+    cells = read_table(outs[0] / "cells.parquet", TABLES["cells"])
+    assert cells["n_reached"].tolist() == [2, 2]
+    assert cells["n_diverged"].tolist() == [0, 1]
+    assert cells["confidence"].tolist() == [0.9, 0.9]
+
+
+def test_a_grid_of_baselines_alone_has_an_empty_table_of_effects(tmp_path: Path) -> None:
+    cells = make_cells(arms=("baseline",), seeds=(1, 2, 3))
+    analyse(collected(tmp_path, make_records(cells), cells), cells, 0.95, 199, tmp_path / "tables", "{}", "digest")
+    assert read_table(tmp_path / "tables/paired_effect.parquet", TABLES["paired_effect"]).empty
+
+
+def test_a_failed_write_leaves_the_older_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = collected(tmp_path, make_records(CELLS))
+    out = tmp_path / "tables"
+    out.mkdir()
+    (out / "time_to_target.csv").write_text("older")
+
+    def fail(*_: Any) -> None:
+        raise OSError("disk full")
+
+    monkeypatch.setattr(records.os, "fsync", fail)
+    with pytest.raises(OSError, match="disk full"):
+        analyse(folder, CELLS, 0.95, 199, out, "{}", "digest")
+    assert [path.name for path in out.iterdir()] == ["time_to_target.csv"]
+    assert (out / "time_to_target.csv").read_text() == "older"

@@ -1,0 +1,247 @@
+"""What the figures show, read back from the artists that they draw."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.artist import Artist
+from matplotlib.figure import Figure
+
+from nsbench import figures, records, statistics
+from nsbench.figures import FIGURES, captions, figure_05, figure_11, style
+from nsbench.records import write_table
+from tests.synthetic_records import ARMS, STAMP, make_cells, make_records, write_records
+
+SEEDS = (0, 1, 2, 3)
+BASELINE, GENTLE = style.arm_colour(ARMS["baseline"]), style.arm_colour(ARMS["gentle"])
+
+
+def five(cells: list[dict[str, Any]], scale: str = "demo", **options: Any) -> tuple[Figure, pd.DataFrame]:
+    """Figure 5 of a grid of modular addition, and its times."""
+    made = make_records(cells, **options)
+    times = statistics.time_to_target(made["history"], made["runs"], cells)
+    return figure_05.draw(made["history"], times, cells, "modular_addition", scale), times
+
+
+def eleven(cells: list[dict[str, Any]], **options: Any) -> Figure:
+    made = make_records(cells, **options)
+    return figure_11.draw(made["history"], made["evaluation"], cells, "demo")
+
+
+def with_gid(place: Any, gid: str) -> list[Any]:
+    return place.findobj(lambda artist: artist.get_gid() == gid)
+
+
+def texts(figure: Figure) -> str:
+    return "\n".join(text.get_text() for text in figure.findobj(matplotlib.text.Text))
+
+
+def shown(figure: Figure) -> list[Any]:
+    return [axes for axes in figure.axes if axes.axison]
+
+
+def overlaps(first: Artist, second: Artist) -> bool:
+    return first.get_window_extent().overlaps(second.get_window_extent())
+
+
+# --- figure 5 --------------------------------------------------------------------------------------
+
+
+def test_figure_5_draws_every_seed_and_a_median_of_each_arm_in_its_colour() -> None:
+    figure, times = five(make_cells(variants=("a", "b"), seeds=SEEDS))
+    assert len(shown(figure)) == 4  # accuracy above loss, a column per variant
+    for axes in shown(figure):
+        assert len(with_gid(axes, "seed")) == 2 * len(SEEDS)
+        assert [line.get_color() for line in with_gid(axes, "median")] == [BASELINE, GENTLE]
+        assert sorted(line.get_color() for line in with_gid(axes, "seed")) == sorted([BASELINE, GENTLE] * len(SEEDS))
+    top = shown(figure)[0]
+    assert [line.get_ydata()[0] for line in with_gid(top, "target")] == [0.9]
+    chosen = times[(times["variant"] == "a") & (times["arm"] == "gentle")]
+    ticks, median = with_gid(top, "time")[1], with_gid(top, "median_time")[1]
+    assert sorted(ticks.get_xdata()) == sorted(chosen["step"])
+    assert median.get_xdata()[0] == np.median(chosen["step"])
+    assert not with_gid(shown(figure)[2], "target")  # the target is of accuracy, not of loss
+
+
+def test_figure_5_s_median_is_pointwise_over_all_seeds() -> None:
+    cells = make_cells(seeds=(0, 1, 2), arms=("baseline",))
+    made = make_records(cells)
+    times = statistics.time_to_target(made["history"], made["runs"], cells)
+    figure = figure_05.draw(made["history"], times, cells, "modular_addition", "demo")
+    (median,) = with_gid(shown(figure)[0], "median")
+    expected = made["history"].pivot(index="step", columns="seed", values="val_accuracy").median(axis=1)
+    np.testing.assert_allclose(median.get_ydata(), expected)
+
+
+def test_figure_5_tells_who_reached_and_who_was_censored() -> None:
+    figure, times = five(make_cells(seeds=SEEDS), rises={("baseline", 0): 1e9, ("gentle", 1): 1e9, ("gentle", 2): 1e9})
+    median = times.loc[times["arm"] == "baseline", "step"].fillna(math.inf).median()
+    assert f"baseline: reached 3/4, median {median:,.0f}" in texts(figure)
+    assert "gentle: reached 2/4, median not reached" in texts(figure)
+    (top, _) = shown(figure)
+    assert [mark.get_color() for mark in with_gid(top, "censored")] == [BASELINE, GENTLE]
+    assert [mark.get_color() for mark in with_gid(top, "median_time")] == [BASELINE]
+
+
+def test_figure_5_shows_diverged_runs_and_counts_them_as_worst() -> None:
+    figure, _ = five(make_cells(seeds=SEEDS), diverged=(("gentle", 0), ("gentle", 1), ("gentle", 2)))
+    (top, bottom) = shown(figure)
+    assert ", 3 diverged" in texts(figure).replace("\n", " ")
+    assert len(with_gid(top, "diverged")) == len(with_gid(bottom, "diverged")) == 3
+    for axes in (top, bottom):  # three of four are gone after half the budget, so there is no median
+        line = with_gid(axes, "median")[1]
+        assert np.isnan(line.get_ydata()[line.get_xdata() > 1500]).all()
+        assert np.isfinite(line.get_ydata()[line.get_xdata() < 1500]).all()
+
+
+def test_figure_5_with_many_variants_shows_the_target_s_metric_only() -> None:
+    names = tuple(f"v{place}" for place in range(6))
+    for metric, threshold in (("val_accuracy", 0.9), ("val_loss", 0.3)):
+        figure, _ = five(make_cells(variants=names, seeds=(0, 1), metric=metric, threshold=threshold), "paper")
+        assert len(shown(figure)) == 6
+        assert len(figure.axes) == 8
+        assert all(len(with_gid(axes, "target")) == 1 for axes in shown(figure))
+        assert {axes.get_yscale() for axes in shown(figure)} == {"linear" if metric == "val_accuracy" else "log"}
+
+
+def test_each_kind_of_arm_has_one_fixed_colour() -> None:
+    colours = {name: style.arm_colour(arm) for name, arm in ARMS.items()}
+    assert colours == {"baseline": "#3B3B3B", "gentle": "#D55E00", "reversed": "#8E4FA8"}
+    assert style.arm_colour({"kind": "another"}) == style.OTHER_ARM_COLOUR
+
+
+def test_arms_of_one_colour_differ_by_dashes() -> None:
+    cells = make_cells(arms=("baseline", "gentle"), seeds=(0, 1))
+    stronger = {**cells[1], "arm": "stronger", "arm_settings": {**ARMS["gentle"], "gamma": 2.0}}
+    dashes = style.arm_dashes([*cells, stronger])
+    assert dashes[0] == dashes[1] != dashes[2]
+    assert len(set(style.ARM_COLOURS.values())) == 3
+    assert style.arm_text(stronger) == "stronger (ρ = 0.25, γ = 2, S = 1)"
+
+
+def test_figure_5_s_texts_do_not_overlap() -> None:
+    cells = make_cells(variants=("as_published", "calibrated"), arms=("baseline", "gentle", "reversed"), seeds=SEEDS)
+    for chosen in (cells, cells[:3]):
+        figure, _ = five(chosen, diverged=(("gentle", 0),), rises={("baseline", 0): 1e9})
+        figure.draw_without_rendering()
+        blocks = [*figure.texts, *figure.legends, *shown(figure), *(axes.xaxis.label for axes in shown(figure))]
+        blocks += [axes.get_legend() for axes in shown(figure) if axes.get_legend()]
+        for place, block in enumerate(blocks):
+            assert not any(overlaps(block, other) for other in blocks[place + 1 :]), block
+            assert block.get_window_extent().y0 >= 0
+
+
+def test_the_scale_is_told_unless_it_is_the_paper_s() -> None:
+    cells = make_cells(seeds=(0, 1))
+    assert "DEMO SCALE, not the paper's setting: K = 23" in texts(five(cells, "demo")[0])
+    assert "SCALE" not in texts(five(cells, "paper")[0])
+
+
+# --- figure 11 -------------------------------------------------------------------------------------
+
+
+def test_figure_11_puts_stability_beside_the_loss_with_the_closed_forms() -> None:
+    cells = make_cells("sparse_parity", seeds=SEEDS, budget=1500)
+    figure = eleven(cells)
+    left = [axes for axes in figure.axes if with_gid(axes, "median loss")]
+    right = [axes for axes in figure.axes if with_gid(axes, "median decision")]
+    assert len(left) == len(right) == 2  # baseline and regularised
+    for axes in left:
+        assert len(with_gid(axes, "seed loss")) == len(SEEDS)
+        assert with_gid(axes, "median loss")[0].get_color() == style.LOSS_COLOUR
+    for axes in right:
+        assert len(with_gid(axes, "seed decision")) == len(with_gid(axes, "seed probability_dot")) == len(SEEDS)
+        assert with_gid(axes, "median decision")[0].get_color() == style.STABILITY_COLOUR
+        lines = sorted(line.get_ydata()[0] for line in with_gid(axes, "closed_form"))
+        assert lines == pytest.approx([0.75**2, (1 + 0.75**2) / 2])
+    assert "here 0.75, not ρ" in " ".join(texts(figure).split())
+
+
+def test_figure_11_reads_only_rho_one_half() -> None:
+    cells = make_cells("sparse_parity", seeds=(0, 1), arms=("baseline",), budget=1500)
+    made = make_records(cells)
+    half = made["evaluation"][made["evaluation"]["rho"] == 0.5]
+    figure = figure_11.draw(made["history"], made["evaluation"], cells, "demo")
+    (median,) = with_gid(figure, "median decision")
+    expected = half[half["reduction"] == "decision"].pivot(index="step", columns="seed", values="value").median(axis=1)
+    np.testing.assert_allclose(median.get_ydata(), expected)
+    others = made["evaluation"][made["evaluation"]["rho"] != 0.5]
+    assert "not evaluated at ρ = 1/2" in texts(figure_11.draw(made["history"], others, cells, "demo"))
+
+
+def test_figure_11_has_the_baseline_first_whatever_the_grid_s_order() -> None:
+    cells = make_cells("sparse_parity", arms=("gentle", "baseline"), seeds=(0, 1), budget=1500)
+    figure = eleven(cells)
+    arms = [text for text in texts(figure).splitlines() if text == "baseline" or text.startswith("gentle (")]
+    assert arms[0] == "baseline"
+
+
+def test_figure_11_survives_a_diverged_run_without_evaluation() -> None:
+    cells = make_cells("sparse_parity", seeds=(0, 1), budget=1500)
+    made = make_records(cells, diverged=(("gentle", 1),))
+    rows = made["evaluation"]
+    rows = rows[~((rows["arm"] == "gentle") & (rows["seed"] == 1))]
+    figure = figure_11.draw(made["history"], rows, cells, "demo")
+    assert len(with_gid(figure, "median decision")) == 2
+
+
+# --- all figures -----------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[dict[str, Any]]]:
+    folder = tmp_path_factory.mktemp("results")
+    cells = make_cells(seeds=(0, 1), budget=1000)
+    made = make_records(cells)
+    write_records(folder, made)
+    times = statistics.time_to_target(made["history"], made["runs"], cells)
+    write_table(folder / "time_to_target.parquet", times, records.TIME_TO_TARGET, STAMP)
+    return folder, cells
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_every_figure_renders_and_is_the_same_file_each_time(
+    results: tuple[Path, list[dict[str, Any]]], tmp_path: Path, name: str
+) -> None:
+    """Two of the three are of a task that this grid lacks, so they say so."""
+    folder, cells = results
+    for copy in ("one", "two"):
+        figures.render(name, folder, folder, cells, "demo", tmp_path / f"{copy}.png", tmp_path / f"{copy}.pdf")
+    for kind, magic in (("png", b"\x89PNG"), ("pdf", b"%PDF")):
+        content = (tmp_path / f"one.{kind}").read_bytes()
+        assert content.startswith(magic)
+        assert content == (tmp_path / f"two.{kind}").read_bytes()
+        assert b"CreationDate" not in content
+
+
+def test_a_task_outside_the_grid_gives_a_panel_that_says_so() -> None:
+    cells = make_cells(seeds=(0, 1))
+    made = make_records(cells)
+    times = statistics.time_to_target(made["history"], made["runs"], cells)
+    parity = figure_05.draw(made["history"], times, cells, "sparse_parity", "demo")
+    assert "the grid has no cells of sparse_parity" in texts(parity)
+    assert "the grid has no cells of sparse_parity" in texts(
+        figure_11.draw(made["history"], made["evaluation"], cells, "demo")
+    )
+
+
+def test_every_figure_has_a_caption() -> None:
+    assert captions.CAPTIONS.keys() == FIGURES.keys()
+    assert captions.caption("figure_99") == ("Figure 99", "")
+
+
+def test_drawing_leaves_matplotlib_as_it_was() -> None:
+    before = dict(matplotlib.rcParams)
+    five(make_cells(seeds=(0, 1)))
+    assert dict(matplotlib.rcParams) == before
+
+
+def test_an_unheard_of_figure_is_a_key_error(tmp_path: Path) -> None:
+    with pytest.raises(KeyError, match="figure_99"):
+        figures.render("figure_99", tmp_path, tmp_path, [], "demo", tmp_path / "a.png", tmp_path / "a.pdf")
