@@ -31,10 +31,10 @@ from nsbench.records import (
 SCHEMAS = {"HISTORY": HISTORY, "RUNS": RUNS, "EVALUATION": EVALUATION, "TIME_TO_TARGET": TIME_TO_TARGET}
 SMALL = pa.schema(
     [
-        records._field("name", pa.string(), "name", "a name"),
-        records._field("count", pa.int64(), "1", "a count"),
-        records._field("loss", pa.float64(), "nats", "a loss", nullable=True),
-        records._field("secret", pa.list_(pa.int64()), "positions", "a list", nullable=True),
+        records.field("name", pa.string(), "name", "a name"),
+        records.field("count", pa.int64(), "1", "a count"),
+        records.field("loss", pa.float64(), "nats", "a loss", nullable=True),
+        records.field("secret", pa.list_(pa.int64()), "positions", "a list", nullable=True),
     ]
 )
 ROWS: list[dict[str, Any]] = [

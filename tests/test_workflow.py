@@ -35,7 +35,7 @@ class Clone:
         environment["PATH"] = os.pathsep.join(
             part for part in (path, str(Path(sys.executable).parent), os.environ["PATH"]) if part
         )
-        command = [sys.executable, "-m", "snakemake", "--cores", "2", "--resources", "gpu=4", *arguments]
+        command = [sys.executable, "-m", "snakemake", *arguments, "--cores", "2", "--resources", "gpu=4"]
         command += ["--configfile", "tests/config/tiny.yaml"]
         return subprocess.run(
             command, cwd=self.root, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
@@ -210,7 +210,7 @@ def test_a_lost_pack_is_made_again_from_finished_runs(clone: Clone) -> None:
     [
         ("seeds: [0, 1]", "seedz: [0, 1]", ["seedz", "'seeds'"]),
         ("seeds: [0, 1]", "seeds: [0, 0]", ["seeds", "0", "once"]),
-        ("k: 2", "k: 6", ["k = 6", "n = 5"]),
+        ("n: 5, k: 2", "n: 5, k: 6", ["k = 6", "n = 5"]),
         ("seeds: [0, 1]", "seeds: [0, 1]\nseeds: [2]", ["seeds", "twice", "line"]),
         ("scale: demo", "scale: demo\ndevice: cuda", ["cuda", "auto, cpu"]),
     ],
