@@ -14,8 +14,8 @@ import torch
 from safetensors.torch import save_file
 
 from nsbench import cli
-from nsbench.config import load
 from nsbench.datasets import make_datasets
+from nsbench.grid import load
 from nsbench.plan import Plan
 from tests.test_config import TINY, overlaid
 

@@ -13,7 +13,8 @@ import yaml
 from snakemake.utils import update_config
 
 from nsbench import config
-from nsbench.config import ConfigError, canonical_json, expand, load, packs, refuse_duplicate_keys, sequence_length
+from nsbench.config import ConfigError, canonical_json, sequence_length
+from nsbench.grid import expand, load, packs, refuse_duplicate_keys
 
 ROOT = Path(__file__).parent.parent
 
@@ -478,3 +479,9 @@ def test_a_file_that_is_no_yaml_is_named_on_one_line(tmp_path: Path, content: by
 @pytest.mark.parametrize("name", ["config.yaml", DEMO, TINY])
 def test_the_shipped_files_have_no_key_twice(name: str) -> None:
     refuse_duplicate_keys(ROOT / name)
+
+
+def test_a_yaml_alias_to_itself_is_no_endless_walk(tmp_path: Path) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_text("a: &a\n  b: *a\n")
+    refuse_duplicate_keys(path)

@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 
-from nsbench.config import canonical_json, expand, load, parse
+from nsbench.config import canonical_json, parse
 from nsbench.datasets import DatasetSpec
 from nsbench.evaluation import EvaluateSpec
+from nsbench.grid import expand, load
 from nsbench.plan import Plan, grid_cells, pack_name
 from nsbench.training import TrainSpec
 from tests.test_config import DEMO, TINY, overlaid, place

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from nsbench import progress
-from nsbench.config import load, parse
+from nsbench.config import parse
+from nsbench.grid import load
 from nsbench.plan import Plan, digest
 from nsbench.progress import EVALUATION_SHARE, line
 from nsbench.runstore import RunFolder, order_key

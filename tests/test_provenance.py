@@ -47,6 +47,7 @@ LAYERS = {
     },
     "ground": {
         "config",
+        "grid",
         "sentences",
         "seeding",
         "records",

@@ -10,7 +10,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from nsbench.config import Config, ConfigError, load, parse
+from nsbench.config import Config, ConfigError, parse
+from nsbench.grid import load
 
 
 def main(arguments: list[str] | None = None) -> int:

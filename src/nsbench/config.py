@@ -8,13 +8,10 @@ numbers depend on that string alone, so this module is left out of the source di
 
 from __future__ import annotations
 
-import itertools
 import json
 import re
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import (
     BaseModel,
     BeforeValidator,
@@ -24,7 +21,7 @@ from pydantic import (
     model_validator,
 )
 
-from nsbench.sentences import NAME_FORMAT, NAME_RULE, nearest, sentence
+from nsbench.sentences import NAME_FORMAT, NAME_RULE, sentence
 
 NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
@@ -46,7 +43,7 @@ def _name(value: Any) -> Any:
     return value
 
 
-def _no_duplicates(values: list[Any], where: str) -> None:
+def no_duplicates(values: list[Any], where: str) -> None:
     seen: list[Any] = []
     for value in values:
         if value in seen:
@@ -335,7 +332,7 @@ class Evaluation(Closed):
 
     @model_validator(mode="after")
     def _fits(self) -> Evaluation:
-        _no_duplicates(self.rho, "rho")
+        no_duplicates(self.rho, "rho")
         return self
 
 
@@ -369,18 +366,7 @@ class Config(Closed):
     tasks: Tasks
 
 
-class Cell(Closed):
-    """Task x variant x arm with its settings and seeds: the unit that the grid expands to."""
-
-    task: str
-    variant: str
-    arm: str
-    arm_settings: Arm
-    settings: ModularAdditionVariant | SparseParityVariant
-    seeds: list[int]
-
-
-# --- reading and expanding ---------------------------------------------------------------------------
+# --- reading and writing -----------------------------------------------------------------------------
 
 
 def canonical_json(value: Any) -> str:
@@ -405,117 +391,3 @@ def parse(model: type[BaseModel], values: Any, where: str = "") -> Any:
         return model.model_validate(values)
     except ValidationError as error:
         raise ConfigError(sentence(error, model, values, where)) from None
-
-
-def load(values: dict[str, Any]) -> Config:
-    """Validate a whole configuration, the cross-references of its grid included.
-
-    Raises ConfigError.
-    """
-    config = parse(Config, values)
-    expand(config)
-    return config
-
-
-def expand(config: Config) -> list[Cell]:
-    """The cells of the grid, in the order of `config.grid`.
-
-    Raises ConfigError for an unknown variant, arm or swept field, for duplicates, and for a block
-    without a baseline (effects are paired against it).
-    """
-    cells: dict[tuple[str, str, str], Cell] = {}
-    for index, entry in enumerate(config.grid):
-        where = f"grid[{index}]"
-        task = getattr(config.tasks, entry.task)
-        if task is None:
-            raise ConfigError(f"{where}.task: '{entry.task}' has no entry under tasks; define tasks.{entry.task}")
-        seeds = config.seeds if entry.seeds is None else entry.seeds
-        _no_duplicates(seeds, "seeds" if entry.seeds is None else f"{where}.seeds")
-        if not seeds:
-            raise ConfigError(f"{where}.seeds: [] is empty; at least one seed is needed")
-        _no_duplicates(entry.arms, f"{where}.arms")
-        for arm in entry.arms:
-            _known(arm, task.arms, f"{where}.arms", "arm")
-        if not any(task.arms[arm].kind == "baseline" for arm in entry.arms):
-            raise ConfigError(
-                f"{where}.arms: {entry.arms} has no arm of kind baseline; effects are paired against it, so add one"
-            )
-        for variant, settings in _variants(entry, task, where):
-            for arm in entry.arms:
-                key = (entry.task, variant, arm)
-                if key in cells:
-                    raise ConfigError(f"{where}: the cell {' / '.join(key)} is in the grid twice; once is allowed")
-                cells[key] = Cell(
-                    task=entry.task,
-                    variant=variant,
-                    arm=arm,
-                    arm_settings=task.arms[arm],
-                    settings=settings,
-                    seeds=list(seeds),
-                )
-    return list(cells.values())
-
-
-def _variants(entry: GridEntry, task: Any, where: str) -> list[tuple[str, Any]]:
-    """Names and settings of an entry's variants, its sweep multiplied out."""
-    _no_duplicates(entry.variants, f"{where}.variants")
-    for path, values in entry.sweep.items():
-        _no_duplicates(values, f"{where}.sweep.{path}")
-    found = []
-    for variant in entry.variants:
-        _known(variant, task.variants, f"{where}.variants", "variant")
-        for values in itertools.product(*entry.sweep.values()):
-            settings = task.variants[variant].model_dump()
-            name = variant
-            for path, value in zip(entry.sweep, values, strict=True):
-                *parents, field = path.split(".")
-                place = settings
-                for parent in parents:
-                    _known(parent, place, f"{where}.sweep.{path}", "key")
-                    place = place[parent]
-                    if not isinstance(place, dict):
-                        raise ConfigError(f"{where}.sweep.{path}: '{parent}' is no section of a variant")
-                _known(field, place, f"{where}.sweep.{path}", "key")
-                place[field] = value
-                name += f"-{field}{value}"
-            if not NAME_PATTERN.fullmatch(name):
-                raise ConfigError(f"{where}.sweep: the name '{name}' is no file name; sweep numbers or words")
-            settings = parse(type(task.variants[variant]), settings, f"{where}.sweep ({name})")
-            found.append((name, settings))
-    return found
-
-
-def refuse_duplicate_keys(path: Path) -> None:
-    """Check that no mapping of a YAML file has a key twice (YAML parsers keep the last, silently).
-
-    Raises ConfigError naming the key and its line; also for a file that is no YAML.
-    """
-
-    def check(node: yaml.Node) -> None:
-        if isinstance(node, yaml.MappingNode):
-            keys = [key.value for key, _ in node.value]
-            for index, (key, _) in enumerate(node.value):
-                if key.value in keys[:index]:
-                    line = key.start_mark.line + 1
-                    raise ConfigError(f"{path}, line {line}: key {key.value!r} stands twice; once is allowed")
-        children = node.value if isinstance(node, yaml.CollectionNode) else []
-        for child in children:
-            for part in child if isinstance(child, tuple) else (child,):
-                check(part)
-
-    try:
-        root = yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ConfigError(f"{path}: cannot be read as YAML: {' '.join(str(error).split())}") from None
-    if root is not None:
-        check(root)
-
-
-def packs(seeds: list[int], runs_per_pack: int) -> list[list[int]]:
-    """Seeds in packs of at most `runs_per_pack`, in order."""
-    return [seeds[start : start + runs_per_pack] for start in range(0, len(seeds), runs_per_pack)]
-
-
-def _known(name: str, known: Any, where: str, what: str) -> None:
-    if name not in known:
-        raise ConfigError(f"{where}: unknown {what} {name!r}{nearest(name, known)}; allowed: {', '.join(known)}")

@@ -10,7 +10,8 @@ from __future__ import annotations
 import hashlib
 from typing import Any
 
-from nsbench.config import Cell, Config, canonical_json, expand, packs
+from nsbench.config import Config, canonical_json
+from nsbench.grid import Cell, expand, packs
 from nsbench.provenance import source_digest
 
 

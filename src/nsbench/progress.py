@@ -9,7 +9,8 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from nsbench.config import Cell, Model, sequence_length
+from nsbench.config import Model, sequence_length
+from nsbench.grid import Cell
 from nsbench.plan import Plan, digest
 from nsbench.runstore import RunFolder, order_key
 

@@ -3,8 +3,9 @@
 from pathlib import Path
 
 from nsbench import device, progress
-from nsbench.config import ConfigError, load, refuse_duplicate_keys
+from nsbench.config import ConfigError
 from nsbench.figures import FIGURES
+from nsbench.grid import load, refuse_duplicate_keys
 from nsbench.plan import Plan, digest
 
 from snakemake.exceptions import WorkflowError
