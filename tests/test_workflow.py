@@ -30,13 +30,15 @@ class Clone:
             else:
                 shutil.copy(source, place)
 
-    def snakemake(self, *arguments: str, path: str = "") -> subprocess.CompletedProcess[str]:
+    def snakemake(
+        self, *arguments: str, path: str = "", overlay: str = "tests/config/tiny.yaml"
+    ) -> subprocess.CompletedProcess[str]:
         environment = {**os.environ, "PYTHONPATH": str(self.root / "src")}
         environment["PATH"] = os.pathsep.join(
             part for part in (path, str(Path(sys.executable).parent), os.environ["PATH"]) if part
         )
         command = [sys.executable, "-m", "snakemake", *arguments, "--cores", "2", "--resources", "gpu=4"]
-        command += ["--configfile", "tests/config/tiny.yaml"]
+        command += ["--configfile", overlay] if overlay else []
         return subprocess.run(
             command, cwd=self.root, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
         )
@@ -102,6 +104,16 @@ def test_first_call_makes_everything_and_says_so(finished: Clone) -> None:
     assert (results / "mlflow.db").exists()
     times = pd.read_parquet(results / "tables/time_to_target.parquet")
     assert len(times) == 8
+
+
+def test_the_papers_grid_and_the_demo_can_be_planned(finished: Clone) -> None:
+    """18 variants x 3 arms x 10 seeds in packs of five; the demo's 2 x 3 x 3 in one pack a cell."""
+    for overlay, packs, datasets in (("", 108, 36), ("workflow/config/demo.yaml", 6, 2)):
+        result = finished.snakemake("--dry-run", overlay=overlay)
+        assert result.returncode == 0, result.stdout
+        table = result.stdout.rsplit("Job stats:", 1)[1]
+        assert re.search(rf"^train_pack +{packs}$", table, flags=re.MULTILINE)
+        assert re.search(rf"^make_dataset +{datasets}$", table, flags=re.MULTILINE)
 
 
 def test_second_call_does_nothing(clone: Clone) -> None:
