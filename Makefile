@@ -15,7 +15,7 @@ install: $(READY)
 $(READY): pyproject.toml requirements.lock
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "nsbench needs Python 3.11 or newer; $(PYTHON) is $$($(PYTHON) --version 2>&1). Try: make PYTHON=python3.12"; exit 1; }
-	@echo "nsbench | installing into $(VENV) (about 2 minutes; without a GPU build of torch about 1.5 GB)"
+	@echo "nsbench | installing into $(VENV): about 2 minutes and 2 GB, more where pip finds a GPU build of torch"
 	@$(PYTHON) -m venv $(VENV)
 	@$(VENV)/bin/pip install --quiet --disable-pip-version-check -c requirements.lock -e '.[dev]'
 	@touch $(READY)
