@@ -20,6 +20,7 @@ from nsbench.records import (
     HISTORY,
     RUNS,
     TIME_TO_TARGET,
+    RecordError,
     read_arrow,
     read_table,
     write_table,
@@ -50,7 +51,7 @@ def collect(
     """Join `history`, `runs` and `evaluation` of all packs, in grid order, into `out_folder`.
 
     Every run of the grid must be there once and complete, and no other. A diverged run needs no
-    evaluation. Raises ValueError naming the first run that breaks this; nothing is written then.
+    evaluation. Raises RecordError naming the first run that breaks this; nothing is written then.
     """
     tables = {
         name: pa.concat_tables(
@@ -74,22 +75,22 @@ def _check(cells: list[dict[str, Any]], runs: pa.Table, keys: dict[str, list[Run
     budget = {key: cell["budget_steps"] for cell in cells for key in grid_runs([cell])}
     doubled = next((key for key, count in Counter(keys["runs"]).items() if count > 1), None)
     if doubled:
-        raise ValueError(f"{run_name(*doubled)}: this run is in two packs; delete one of them")
+        raise RecordError(f"{run_name(*doubled)}: this run is in two packs; delete one of them")
     for name, found in keys.items():
         foreign = next((key for key in found if key not in budget), None)
         if foreign:
-            raise ValueError(f"{run_name(*foreign)}: this run, found in {name}, is not in the grid")
+            raise RecordError(f"{run_name(*foreign)}: this run, found in {name}, is not in the grid")
     diverged = set()
     for key, status, steps in zip(keys["runs"], *(runs[name].to_pylist() for name in ("status", "steps")), strict=True):
         if status == "diverged":
             diverged.add(key)
         elif steps != budget[key]:
-            raise ValueError(f"{run_name(*key)}: completed at step {steps:,}, but its budget is {budget[key]:,} steps")
+            raise RecordError(f"{run_name(*key)}: completed at step {steps:,}, but its budget is {budget[key]:,} steps")
     for name, found in keys.items():
         present = set(found) | (diverged if name == "evaluation" else set())
         missing = next((key for key in budget if key not in present), None)
         if missing:
-            raise ValueError(f"{run_name(*missing)}: this run of the grid is missing in {name} of the packs")
+            raise RecordError(f"{run_name(*missing)}: this run of the grid is missing in {name} of the packs")
 
 
 def _keys(table: pa.Table) -> list[RunKey]:
@@ -109,7 +110,7 @@ def analyse(
 
     One row per run (`records.TIME_TO_TARGET`), per cell (`statistics.CELL_SUMMARY`) and per arm
     against its baseline (`statistics.PAIRED_EFFECT`). The bootstrap's seed is fixed, so the same
-    records give the same tables. Raises ValueError naming a run of the grid that is missing.
+    records give the same tables. Raises RecordError naming a run of the grid that is missing.
     """
     folder = Path(collected_folder)
     history, runs = read_table(folder / "history.parquet", HISTORY), read_table(folder / "runs.parquet", RUNS)

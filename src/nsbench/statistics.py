@@ -16,7 +16,7 @@ import pandas as pd
 import pyarrow as pa
 from scipy import stats
 
-from nsbench.records import CELL, TIME_TO_TARGET, field
+from nsbench.records import CELL, TIME_TO_TARGET, RecordError, field
 
 CELL_KEYS = ["task", "variant", "arm"]
 RUN_KEYS = [*CELL_KEYS, "seed"]
@@ -110,7 +110,7 @@ def time_to_target(history: pd.DataFrame, runs: pd.DataFrame, cells: list[dict[s
 
     Takes `records.HISTORY` and `records.RUNS` and returns the columns of `records.TIME_TO_TARGET`
     in grid order; rows of runs outside the grid, and evaluations past the budget, are ignored.
-    Raises ValueError naming a run of the grid that has no history or no single row in `runs`.
+    Raises RecordError naming a run of the grid that has no history or no single row in `runs`.
     """
     histories = dict(iter(history.groupby(RUN_KEYS, sort=False)))
     status = runs.groupby(RUN_KEYS, sort=False)["status"].agg(list).to_dict()
@@ -120,7 +120,7 @@ def time_to_target(history: pd.DataFrame, runs: pd.DataFrame, cells: list[dict[s
         for key in grid_runs([cell]):
             if key not in histories or len(status.get(key, [])) != 1:
                 what = "history" if key not in histories else f"single row in runs ({len(status.get(key, []))} found)"
-                raise ValueError(f"{run_name(*key)}: this run of the grid has no {what}; train and collect it again")
+                raise RecordError(f"{run_name(*key)}: this run of the grid has no {what}; train and collect it again")
             trail = histories[key].sort_values("step")
             trail = trail[trail["step"] <= cell["budget_steps"]]
             (state,) = status[key]
@@ -209,14 +209,14 @@ def paired_effects(
     Every comparison and cost starts from the same state of the generator, so that more cells in
     the grid change no interval.
 
-    Raises ValueError for a variant without an arm of kind baseline.
+    Raises RecordError for a variant without an arm of kind baseline.
     """
     entropy = int(generator.integers(2**63))
     rows = []
     for (task, variant), group in _restricted(times, runs).groupby(["task", "variant"], sort=False):
         is_baseline = group["arm_kind"] == "baseline"
         if not is_baseline.any():
-            raise ValueError(f"{task} / {variant}: no arm of kind baseline to pair with; add one to the grid")
+            raise RecordError(f"{task} / {variant}: no arm of kind baseline to pair with; add one to the grid")
         baseline = group.loc[is_baseline, "arm"].iloc[0]
         reference = group[group["arm"] == baseline].set_index("seed")
         for arm, treated in group[~is_baseline].groupby("arm", sort=False):
