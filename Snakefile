@@ -47,4 +47,4 @@ onsuccess:
 
 
 onerror:
-    progress.fail(PLAN)
+    progress.fail()

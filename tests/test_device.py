@@ -244,3 +244,12 @@ def test_a_torch_that_cannot_use_the_gpu_goes_on_on_the_cpu_only_where_that_is_a
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,4")
     with pytest.raises(DeviceError, match="cannot use GPU 3"), use_device("cuda"):
         pass
+
+
+def test_slurm_jobs_that_call_their_gpu_alike_do_not_wait_for_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SLURM_JOB_ID", raising=False)
+    folders = [device.slots_folder()]
+    for job in ("17", "18"):
+        monkeypatch.setenv("SLURM_JOB_ID", job)
+        folders.append(device.slots_folder())
+    assert len(set(folders)) == 3

@@ -100,7 +100,7 @@ def test_first_call_makes_everything_and_says_so(finished: Clone) -> None:
         assert f"results/{made}" in said
     assert (results / "figures/figure_11.pdf").exists()
     assert "make ui" in said
-    assert "% of training and evaluation" in said or "8 runs in 4 packs" in said
+    assert "8 runs in 4 packs" in said
     assert (results / "mlflow.db").exists()
     times = pd.read_parquet(results / "tables/time_to_target.parquet")
     assert len(times) == 8
@@ -194,9 +194,9 @@ def test_a_target_reruns_the_analysis_alone(clone: Clone) -> None:
 def test_another_seed_runs_that_seed(clone: Clone) -> None:
     clone.edit("tests/config/tiny.yaml", ("seeds: [0, 1]", "seeds: [0, 1, 2]"))
     assert clone.planned() == {"make_dataset": 2, "train_pack": 4, "evaluate_pack": 4, **DOWNSTREAM}
-    result = clone.snakemake("--dry-run")
-    assert "seeds-2-2" in result.stdout
-    assert not re.search(r"rule (make_dataset|train_pack|evaluate_pack):\n.*\n.*output: .*seeds-0-1", result.stdout)
+    outputs = re.findall(r"^ +output: (.*)$", clone.snakemake("--dry-run").stdout, flags=re.MULTILINE)
+    assert sum("seeds-2-2" in made for made in outputs) == 2 + 4 + 4
+    assert not any("seeds-0-1" in made for made in outputs)
 
 
 def test_another_arm_runs_that_arm(clone: Clone) -> None:

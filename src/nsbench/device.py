@@ -54,14 +54,23 @@ def wants_gpu(device: str) -> bool:
     return device != "cpu" and bool(visible_gpus())
 
 
+def slots_folder() -> Path:
+    """Where the lock files lie: one folder per user and, under Slurm, per job.
+
+    Two Slurm jobs on a node may both call their own, different GPU "0".
+    """
+    owner = "-".join(filter(None, (getpass.getuser(), os.environ.get("SLURM_JOB_ID"))))
+    return Path(tempfile.gettempdir()) / f"nsbench-gpu-slots-{owner}"
+
+
 @contextlib.contextmanager
 def gpu_slot(gpus: list[str], processes_per_gpu: int, folder: Path | None = None) -> Iterator[str]:
     """Hold a slot of one of `gpus` and give its name; waits while all are taken.
 
     Slots fill evenly: a GPU's second process comes after every GPU has a first. folder: where the
-    lock files lie, by default one per user in the machine's temporary folder.
+    lock files lie, by default `slots_folder()`.
     """
-    folder = folder or Path(tempfile.gettempdir()) / f"nsbench-gpu-slots-{getpass.getuser()}"
+    folder = folder or slots_folder()
     folder.mkdir(parents=True, exist_ok=True)
     told = False
     while True:

@@ -52,7 +52,7 @@ def finish(plan: Plan, tracking_uri: str) -> None:
         _say(line)
 
 
-def fail(plan: Plan) -> None:
+def fail() -> None:
     """Say that finished work is kept."""
     _say("stopped before the end: see the messages above and results/logs/.")
     _say("Finished runs are kept and interrupted ones resume: give the same command again.")
