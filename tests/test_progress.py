@@ -235,5 +235,5 @@ def test_the_end_names_what_was_made_and_its_scale(results: Path, capsys: pytest
 
 
 def test_a_failure_says_that_finished_work_is_kept(capsys: pytest.CaptureFixture[str]) -> None:
-    progress.fail(plan_of())
+    progress.fail()
     assert "Finished runs are kept" in capsys.readouterr().err
