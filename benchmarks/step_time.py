@@ -18,9 +18,10 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from nsbench.config import BaselineArm, Model, Noise, NoiseStabilityArm, Optimizer
+from nsbench.config import BaselineArm, NoiseStabilityArm
 from nsbench.datasets import Dataset
 from nsbench.model import TransformerStack, sinusoidal_positions
+from nsbench.settings import Model, Noise, Optimizer
 from nsbench.step import TrainingStep
 
 VOCABULARY, CLASSES, BATCH, STEPS = 118, 113, 256, 20

@@ -5,11 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
-from nsbench.config import Noise, parse
-from nsbench.datasets import make_datasets
+from nsbench.closed import parse
+from nsbench.generation import DatasetSpec, make_datasets
+from nsbench.settings import OF_TEXT, Noise
+from nsbench.texts import Text, write_text_file
 from nsbench.training import TrainSpec, train_pack
 
 
@@ -30,7 +33,26 @@ BASELINE = {"kind": "baseline"}
 DATA = {
     "modular_addition": {"modulus": 7, "layout": "a_b", "n_train": 25, "n_val": 12, "n_test": 12},
     "sparse_parity": {"n": 6, "k": 2, "n_train": 64, "n_val": 32, "n_test": 32},
+    "next_token": {
+        "n_symbols": 8,
+        "length": 6,
+        "examples": "rows",
+        "targets": "every",
+        "n_train": 40,
+        "n_val": 30,
+        "n_test": 32,
+    },
 }
+"""Tiny data of each task."""
+MODEL = {"next_token": {"mask": "causal", "pooling": "none"}}
+"""What a task's model must have."""
+
+
+def small_text() -> Text:
+    """Lines of nought to nine words out of twelve, the first words the commonest."""
+    random = np.random.default_rng(0)
+    lines = [" ".join(f"w{word}" for word in random.geometric(0.25, random.integers(0, 10)) % 12) for _ in range(150)]
+    return Text("made-up text, not WikiText-2", tuple(lines[:60]), tuple(lines[60:100]), tuple(lines[100:]))
 
 
 def arm(rho: float = 0.25, gamma: float = 0.75, orientation: int = 1) -> dict[str, Any]:
@@ -45,7 +67,7 @@ def train_spec(task: str = "modular_addition", arm_settings: Any = BASELINE, **s
         "variant": "tiny",
         "arm": "arm",
         "arm_settings": arm_settings,
-        "model": {"d_model": 8, "n_heads": 2, "n_layers": 2, **sections.get("model", {})},
+        "model": {"d_model": 8, "n_heads": 2, "n_layers": 2, **MODEL.get(task, {}), **sections.get("model", {})},
         "optimizer": {"learning_rate": 0.003, **sections.get("optimizer", {})},
         "training": {"steps": 24, "batch_size": 10, "eval_every_steps": 4, **sections.get("training", {})},
         "noise": {**Noise().model_dump(), **sections.get("noise", {})},
@@ -56,10 +78,21 @@ def train_spec(task: str = "modular_addition", arm_settings: Any = BASELINE, **s
     return parse(TrainSpec, values)
 
 
+def write_datasets(
+    task: str, data: dict[str, Any], seeds: list[int], path: Path, stamp: dict[str, str] | None = None, text: Any = None
+) -> None:
+    """Run the dataset stage: data sets at `path`, floors beside it."""
+    spec = parse(DatasetSpec, {"task": task, "variant": "tiny", "data": data, "seeds": seeds})
+    make_datasets(spec, path, path.with_name(path.name + ".floors.parquet"), stamp or {}, text)
+
+
 def make_dataset(root: Path, task: str = "modular_addition", seeds: tuple[int, ...] = (3, 4, 5)) -> Path:
     """The tiny data sets of a task."""
-    path = root / f"{task}.safetensors"
-    make_datasets(task, DATA[task], list(seeds), path, {})
+    path, text = root / f"{task}.safetensors", None
+    if task in OF_TEXT:
+        text = root / "text.parquet"
+        write_text_file(text, small_text(), {})
+    write_datasets(task, DATA[task], list(seeds), path, text=text)
     return path
 
 

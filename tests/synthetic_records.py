@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from scipy.special import expit
 
-from nsbench.records import EVALUATION, HISTORY, RUNS, write_table
+from nsbench.records import EVALUATION, FLOORS, HISTORY, RUNS, write_table
 
 ARMS: dict[str, dict[str, Any]] = {
     "baseline": {"kind": "baseline"},
@@ -16,11 +16,25 @@ ARMS: dict[str, dict[str, Any]] = {
     "reversed": {"kind": "noise_stability", "rho": 0.25, "gamma": 0.75, "orientation": 0},
 }
 FLOPS_PER_STEP = {"baseline": 1e9, "noise_stability": 2e9}
-N_CLASSES = {"modular_addition": 23, "sparse_parity": 2}
+N_CLASSES = {"modular_addition": 23, "sparse_parity": 2, "next_token": 500}
 DATA = {
     "modular_addition": {"modulus": 23, "layout": "a_b", "n_train": 300},
     "sparse_parity": {"n": 10, "k": 2, "label_noise": 0.1, "n_train": 500},
+    "next_token": {
+        "n_symbols": 500,
+        "length": 20,
+        "examples": "windows",
+        "split": "by_text",
+        "targets": "last",
+        "n_train": 1000,
+    },
 }
+CEILINGS = {False: 0.32, True: 0.97}
+"""Accuracy that is reached on text, without and with a leak."""
+COUNTED = {"": 1.0, "_unpadded": 0.85, "_known": 0.7}
+"""Share of the accuracy over all targets, by the ending of a column of HISTORY, for rows of text."""
+FLOOR_VALUES = {"commonest": (0.12, 4.9), "bigram": (0.2, 4.2)}
+"""Accuracy and loss of a predictor over all targets."""
 STAMP = {"spec": "{}", "source_digest": "0" * 16}
 
 
@@ -33,22 +47,52 @@ def make_cells(
     metric: str = "val_accuracy",
     threshold: float = 0.9,
     hold: int = 3,
+    leaks: dict[str, list[str]] | None = None,
+    rows: tuple[str, ...] = (),
 ) -> list[dict[str, Any]]:
-    """The grid of one task, every variant with every arm."""
+    """The grid of one task, every variant with every arm.
+
+    Arms are names of ARMS or of `swept`. `leaks` are those of variants, `rows` the variants whose
+    examples are the lines of the text, which gives them padding.
+    """
     return [
         {
             "task": task,
             "variant": variant,
             "arm": arm,
-            "arm_settings": ARMS[arm],
-            "settings": {"data": DATA[task]},
+            "arm_settings": ARMS.get(arm) or _settings(arm),
+            "settings": {
+                "data": {**DATA[task], **({"examples": "rows"} if variant in rows else {})},
+                "training": {"steps": budget, "batch_size": 50, "eval_every_steps": 100},
+            },
             "seeds": list(seeds),
             "target": {"metric": metric, "threshold": threshold, "hold_evaluations": hold},
             "budget_steps": budget,
+            "leaks": (leaks or {}).get(variant, []),
         }
         for variant in variants
         for arm in arms
     ]
+
+
+def swept(rhos: tuple[float, ...] = (0.05, 0.25, 0.5, 0.75), gammas: tuple[float, ...] = (0.05, 0.25, 0.75)) -> Any:
+    """Names of the arms of a sweep, as the grid makes them."""
+    return tuple(f"noise_stability-rho{rho}-gamma{gamma}" for rho in rhos for gamma in gammas)
+
+
+def _settings(arm: str) -> dict[str, Any]:
+    """Settings of an arm of `swept`."""
+    _, rho, gamma = arm.split("-")
+    pair = {"rho": float(rho.removeprefix("rho")), "gamma": float(gamma.removeprefix("gamma"))}
+    return {"kind": "noise_stability", **pair, "orientation": 1}
+
+
+def _speed(cell: dict[str, Any]) -> float:
+    """Steps that an arm needs, as a share of the baseline's."""
+    arm = cell["arm_settings"]
+    if arm["kind"] == "baseline":
+        return 1.0
+    return 0.75 if cell["arm"] in ARMS else 0.5 + 0.3 * arm["rho"] + 0.6 * (arm["gamma"] - 0.3) ** 2
 
 
 def make_records(
@@ -57,11 +101,12 @@ def make_records(
     diverged: tuple[tuple[str, int], ...] = (),
     every: int = 100,
     parity_k: int = 2,
+    text: str = "",
 ) -> dict[str, pd.DataFrame]:
     """`history`, `runs` and `evaluation` of the grid, as DataFrames.
 
     `rises` gives the step at which a run of (arm, seed) is half way up (default: drawn), `diverged`
-    the runs that end at half their budget.
+    the runs that end at half their budget, `text` what the text of next-token prediction was.
     """
     generator = np.random.default_rng(7)
     history, runs, evaluation = [], [], []
@@ -70,7 +115,7 @@ def make_records(
         kind, budget = cell["arm_settings"]["kind"], cell["budget_steps"]
         for seed in cell["seeds"]:
             name = {key: cell[key] for key in ("task", "variant", "arm")} | {"seed": seed}
-            drawn = budget * generator.uniform(0.35, 0.8) * (0.75 if kind != "baseline" else 1.0)
+            drawn = budget * generator.uniform(0.35, 0.8) * _speed(cell)
             rise = (rises or {}).get((cell["arm"], seed), drawn)
             lost = (cell["arm"], seed) in diverged
             steps = np.arange(0, (budget // 2 if lost else budget) + 1, every)
@@ -78,6 +123,15 @@ def make_records(
             wobble = generator.normal(0, 0.01, len(steps)) * (1 - learned)
             accuracy = np.clip(chance + (1 - chance) * learned + wobble, 0, 1)
             loss = -np.log(chance) * (1 - learned) * (1 + 0.4 * steps / budget) + 2e-3 + np.abs(wobble)
+            stability = chance + (1 - chance) * learned
+            shares = dict.fromkeys(COUNTED, 1.0)
+            if cell["task"] == "next_token":
+                ceiling, weak = CEILINGS[bool(cell["leaks"])], float(kind == "baseline")
+                accuracy = np.clip(chance + (ceiling - chance) * learned + wobble, 0, 1)
+                loss = -np.log(chance) * (1 - 0.4 * learned) + weak * steps / budget + np.abs(wobble)
+                stability = 0.6 - (0.1 + 0.35 * weak) * learned + wobble
+                if cell["settings"]["data"]["examples"] == "rows":
+                    shares = COUNTED
             history.append(
                 pd.DataFrame(
                     {
@@ -86,9 +140,9 @@ def make_records(
                         "epoch": steps / 8,
                         "train_loss": np.where(steps == 0, np.nan, loss / 3),
                         "train_accuracy": np.where(steps == 0, np.nan, np.sqrt(accuracy)),
-                        "val_loss": loss,
-                        "val_accuracy": accuracy,
-                        "stability": chance + (1 - chance) * learned,
+                        **{f"val_loss{ending}": loss / share for ending, share in shares.items()},
+                        **{f"val_accuracy{ending}": accuracy * share for ending, share in shares.items()},
+                        "stability": stability,
                         "learning_rate": 1e-3,
                         "seconds": steps * 0.03 * (1 + (kind != "baseline")),
                         "flops": steps * FLOPS_PER_STEP[kind],
@@ -109,9 +163,11 @@ def make_records(
                     "history_sha256": "0" * 64,
                     "data_sha256": "0" * 64,
                     "secret": [1, 4] if cell["task"] == "sparse_parity" else None,
+                    "text": text if cell["task"] == "next_token" else "",
                 }
             )
             for at in range(0, len(steps), 5):
+                evaluation += _test_scores({**name, "step": int(steps[at])}, accuracy[at], loss[at], shares)
                 for rho in (0.0, 0.5):
                     kappa = (1 + rho) / 2
                     forms = {"decision": kappa**parity_k, "probability_dot": (1 + kappa**parity_k) / 2}
@@ -141,8 +197,34 @@ def make_records(
     }
 
 
+def _test_scores(name: dict[str, Any], accuracy: float, loss: float, shares: dict[str, float]) -> list[dict[str, Any]]:
+    """A checkpoint's rows of test scores: accuracy a little below, loss a little above validation's."""
+    unused = {"rho": None, "correlation": None, "standard_error": 0.01, "target_value": None, "n_draws": 1}
+    return [
+        {**name, "measure": measure, "reduction": ending.strip("_") or "all", "value": value, "n_inputs": 500, **unused}
+        for ending, share in shares.items()
+        for measure, value in (("test_accuracy", accuracy * share * 0.98), ("test_loss", loss / share + 0.05))
+    ]
+
+
+def make_floors(cells: list[dict[str, Any]]) -> pd.DataFrame:
+    """`floors` of the variants of next-token prediction: a seed's are a little higher than the last one's."""
+    rows = []
+    for cell in {(cell["task"], cell["variant"]): cell for cell in cells if cell["task"] == "next_token"}.values():
+        padded = cell["settings"]["data"]["examples"] == "rows"
+        for seed in cell["seeds"]:
+            for predictor, (accuracy, loss) in FLOOR_VALUES.items():
+                for ending, share in COUNTED.items():
+                    used = share if padded else 1.0
+                    row = {"task": cell["task"], "variant": cell["variant"], "seed": seed, "predictor": predictor}
+                    row |= {"targets": ending.strip("_") or "all", "n_targets": round(500 * used)}
+                    row |= {"accuracy": accuracy * used + 0.001 * seed, "loss": loss / used}
+                    rows += [{**row, "split": split} for split in ("val", "test")]
+    return pd.DataFrame(rows, columns=FLOORS.names)
+
+
 def write_records(folder: Any, records: dict[str, pd.DataFrame]) -> None:
     """Write records as a pack folder has them (or as `collect` writes them)."""
-    schemas = {"history": HISTORY, "runs": RUNS, "evaluation": EVALUATION}
+    schemas = {"history": HISTORY, "runs": RUNS, "evaluation": EVALUATION, "floors": FLOORS}
     for name, table in records.items():
         write_table(folder / f"{name}.parquet", table.to_dict("records"), schemas[name], STAMP)

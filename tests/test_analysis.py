@@ -9,7 +9,8 @@ import pandas as pd
 import pytest
 
 from nsbench import records
-from nsbench.analysis import TABLES, analyse, collect
+from nsbench.analysis import TABLES, analyse
+from nsbench.collection import collect
 from nsbench.records import EVALUATION, HISTORY, RUNS, read_stamp, read_table
 from tests.synthetic_records import make_cells, make_records, write_records
 

@@ -14,9 +14,9 @@ import torch
 from safetensors.torch import save_file
 
 from nsbench import cli
-from nsbench.datasets import make_datasets
 from nsbench.grid import load
 from nsbench.plan import Plan
+from tests.conftest import write_datasets
 from tests.test_config import TINY, overlaid
 
 PLAN = Plan(load(overlaid(TINY)))
@@ -45,7 +45,7 @@ def train(spec: str = TRAIN, dataset: str = "data", device: str = "cpu", *more: 
 
 
 def make_dataset(spec: str) -> list[str]:
-    return ["dataset", "--spec", spec, "--digest", "d", "--out", "new"]
+    return ["dataset", "--spec", spec, "--digest", "d", "--out", "new", "--floors", "new.floors.parquet"]
 
 
 def evaluate(runs: str = "gone.parquet") -> list[str]:
@@ -107,8 +107,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (place / "text").write_text("no data\n" * 50)
     save_file({"weights": torch.zeros(3)}, place / "foreign")
     pd.DataFrame({"x": [1.0]}).to_parquet(place / "foreign.parquet")
-    make_datasets("modular_addition", json.loads(DATASET)["data"], [5], place / "other", {})
-    make_datasets("modular_addition", json.loads(DATASET)["data"], [0, 1], place / "data", {})
+    write_datasets("modular_addition", json.loads(DATASET)["data"], [5], place / "other")
+    write_datasets("modular_addition", json.loads(DATASET)["data"], [0, 1], place / "data")
     return place
 
 
@@ -147,7 +147,7 @@ def test_misuse_ends_with_one_sentence(
 
 def test_a_mistake_of_the_program_shows_its_traceback(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
     monkeypatch.chdir(folder)
-    monkeypatch.setattr("nsbench.datasets.make_datasets", lambda *_: {}["bug"])
+    monkeypatch.setattr("nsbench.generation.make_datasets", lambda *_: {}["bug"])
     with pytest.raises(KeyError, match="bug"):
         cli.main(make_dataset(DATASET))
 
@@ -163,7 +163,7 @@ def test_help_lists_every_stage(capsys: pytest.CaptureFixture[str]) -> None:
         cli.main(["--help"])
     assert ended.value.code == 0
     text = capsys.readouterr().out
-    for stage in ("dataset", "train", "evaluate", "collect", "analyse", "figure", "report", "track"):
+    for stage in ("text", "dataset", "train", "evaluate", "collect", "analyse", "figure", "report", "track"):
         assert f"\n  {'  '}{stage} " in text
 
 

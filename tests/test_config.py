@@ -12,9 +12,10 @@ import pytest
 import yaml
 from snakemake.utils import update_config
 
-from nsbench import config
-from nsbench.config import ConfigError, canonical_json, sequence_length
+from nsbench import closed, config, settings
+from nsbench.closed import ConfigError, canonical_json, parse
 from nsbench.grid import expand, load, packs, refuse_duplicate_keys
+from nsbench.settings import sequence_length
 
 ROOT = Path(__file__).parent.parent
 
@@ -39,9 +40,51 @@ DEMO, TINY = "workflow/config/demo.yaml", "tests/config/tiny.yaml"
 
 def test_the_paper_grid_has_every_cell_and_ten_seeds() -> None:
     cells = expand(load(overlaid()))
-    assert Counter(cell.task for cell in cells) == {"modular_addition": 2 * 3, "sparse_parity": 2 * 8 * 3}
+    assert Counter(cell.task for cell in cells) == {
+        "modular_addition": 2 * 3,
+        "sparse_parity": 2 * 8 * 3,
+        "next_token": 4 * (2 + 4 * 3),
+    }
     assert all(cell.seeds == list(range(10)) for cell in cells)
-    assert {cell.arm for cell in cells} == {"baseline", "noise_stability", "noise_stability_s0"}
+    named = {cell.arm for cell in cells if cell.task != "next_token"}
+    assert named == {"baseline", "noise_stability", "noise_stability_s0"}
+
+
+def test_the_arm_sweep_names_every_rho_and_gamma_and_sets_them() -> None:
+    cells = [cell for cell in expand(load(overlaid())) if cell.variant == "windows_pooled"]
+    swept = {cell.arm: cell.arm_settings for cell in cells if cell.arm.startswith("noise_stability-")}
+    assert {name: (arm.rho, arm.gamma, arm.orientation) for name, arm in swept.items()} == {
+        f"noise_stability-rho{rho}-gamma{gamma}": (rho, gamma, 1)
+        for rho in (0.05, 0.25, 0.5, 0.75)
+        for gamma in (0.05, 0.25, 0.75)
+    }
+    assert [cell.arm for cell in cells[:2]] == ["baseline", "noise_stability_s0"]
+
+
+def test_one_line_asks_for_the_same_sweep_of_another_task() -> None:
+    values = overlaid()
+    values["grid"] = [{"task": "modular_addition", "variants": ["calibrated"], "arms": ["baseline"]}]
+    values["grid"][0]["arm_sweep"] = {"arm": "noise_stability_s0", "rho": [0, -0.5], "gamma": ["1e-1"]}
+    cells = expand(load(values))
+    assert [cell.arm for cell in cells] == [
+        "baseline",
+        "noise_stability_s0-rho0-gamma0.1",
+        "noise_stability_s0-rho-0.5-gamma0.1",
+    ]
+    assert [cell.arm_settings.orientation for cell in cells[1:]] == [0, 0]
+
+
+def test_protocols_say_how_they_leak() -> None:
+    cells = {cell.variant: cell.settings for cell in expand(load(overlaid())) if cell.task == "next_token"}
+    assert {variant: settings.leaks(found) for variant, found in cells.items()} == {
+        "windows_pooled": [],
+        "windows_causal": [],
+        "rows_padded": [],
+        "windows_overlapping": ["training and validation windows overlap"],
+    }
+    causal = cells["windows_causal"]
+    unmasked = causal.model_copy(update={"model": causal.model.model_copy(update={"mask": "none"})})
+    assert settings.leaks(unmasked) == ["every position sees its own target"]
 
 
 def test_the_sweep_names_every_combination_of_n_and_k_and_sets_it() -> None:
@@ -60,7 +103,7 @@ def test_the_overlays_load_and_run_their_own_grid_alone(name: str, n_seeds: int)
     loaded = load(overlaid(name))
     cells = expand(loaded)
     assert {cell.variant for cell in cells} == {Path(name).stem}
-    assert {cell.task for cell in cells} == {"modular_addition", "sparse_parity"}
+    assert {cell.task for cell in cells} == {"modular_addition", "sparse_parity", "next_token"}
     assert all(len(cell.seeds) == n_seeds for cell in cells)
     assert loaded.scale == "demo"
     assert "as_published" in loaded.tasks.modular_addition.variants  # laid over, not replaced
@@ -82,7 +125,7 @@ TABLE_2 = {
 
 def test_as_published_is_table_2_and_so_are_the_defaults() -> None:
     variant = load(overlaid()).tasks.modular_addition.variants["as_published"].model_dump()
-    default = config.ModularAdditionVariant().model_dump()
+    default = settings.ModularAdditionVariant().model_dump()
     for section, values in TABLE_2.items():
         for key, value in values.items():
             assert variant[section][key] == value, (section, key)
@@ -102,16 +145,16 @@ def test_arms_of_a_variant_share_all_its_settings() -> None:
     by_variant: dict[tuple[str, str], set[str]] = {}
     for cell in expand(load(overlaid())):
         by_variant.setdefault((cell.task, cell.variant), set()).add(canonical_json(cell.settings))
-    assert {len(settings) for settings in by_variant.values()} == {1}
+    assert {len(found) for found in by_variant.values()} == {1}
 
 
 @pytest.mark.parametrize(
     ("variant", "length"),
     [
-        (config.ModularAdditionVariant(), 4),
-        (config.ModularAdditionVariant(data=config.ModularAdditionData(layout="a_b")), 2),
-        (config.SparseParityVariant(), 20),
-        (config.SparseParityVariant(data=config.SparseParityData(n=7, layout="bits_cls")), 8),
+        (settings.ModularAdditionVariant(), 4),
+        (settings.ModularAdditionVariant(data=settings.ModularAdditionData(layout="a_b")), 2),
+        (settings.SparseParityVariant(), 20),
+        (settings.SparseParityVariant(data=settings.SparseParityData(n=7, layout="bits_cls")), 8),
     ],
 )
 def test_sequence_length(variant: Any, length: int) -> None:
@@ -132,13 +175,13 @@ def test_canonical_json_tells_swapped_values_apart() -> None:
 
 
 def test_canonical_json_spells_defaults_out_also_inside_containers() -> None:
-    explicit = config.Training(steps=10_000, batch_size=256, eval_every_steps=100)
-    assert canonical_json({"x": [config.Training()]}) == canonical_json({"x": [explicit]})
-    assert '"steps":10000' in canonical_json(config.Training())
+    explicit = settings.Training(steps=10_000, batch_size=256, eval_every_steps=100)
+    assert canonical_json({"x": [settings.Training()]}) == canonical_json({"x": [explicit]})
+    assert '"steps":10000' in canonical_json(settings.Training())
 
 
 def test_canonical_json_has_one_text_for_a_number_however_it_is_written() -> None:
-    texts = {canonical_json(config.parse(config.Optimizer, {"weight_decay": value})) for value in (0, 0.0, "0e0")}
+    texts = {canonical_json(parse(settings.Optimizer, {"weight_decay": value})) for value in (0, 0.0, "0e0")}
     assert len(texts) == 1
 
 
@@ -161,18 +204,16 @@ def test_canonical_json_refuses_unknown_objects() -> None:
 )
 def test_yaml_s_exponent_without_a_dot_counts_as_the_number(text: str, value: float) -> None:
     assert yaml.safe_load("1e-3") == "1e-3"  # the reason for all this
-    assert config.parse(config.Optimizer, {"learning_rate": text}).learning_rate == value
+    assert parse(settings.Optimizer, {"learning_rate": text}).learning_rate == value
 
 
 def test_every_model_is_closed_and_frozen() -> None:
-    models = [
-        value for value in vars(config).values() if isinstance(value, type) and issubclass(value, config.BaseModel)
-    ]
-    assert len(models) > 15
+    values = [*vars(config).values(), *vars(settings).values()]
+    models = {value for value in values if isinstance(value, type) and issubclass(value, closed.BaseModel)}
+    assert len(models) > 20
     for model in models:
-        if model is not config.BaseModel:
-            settings = model.model_config
-            assert (settings["extra"], settings["frozen"], settings["strict"]) == ("forbid", True, True), model
+        rules = model.model_config
+        assert (rules["extra"], rules["frozen"], rules["strict"]) == ("forbid", True, True), model
 
 
 @pytest.mark.parametrize(
@@ -194,6 +235,7 @@ def test_a_block_s_own_seeds_replace_those_of_the_grid() -> None:
     assert {cell.task: cell.seeds for cell in expand(load(values))} == {
         "modular_addition": [0, 1],
         "sparse_parity": [11, 5],
+        "next_token": [0, 1],
     }
 
 
@@ -213,6 +255,7 @@ VARIANT, PARITY = "tasks.modular_addition.variants.tiny", "tasks.sparse_parity.v
 ARM, BASE = "tasks.modular_addition.arms.noise_stability", "tasks.modular_addition.arms.baseline"
 SEED = "a whole number in 0 ... 2147483647"
 NAME = "a name of letters, digits"
+NEXT, SWEEP = "tasks.next_token.variants.tiny", "grid.2.arm_sweep"
 
 BAD: list[tuple[str, Any, list[str]]] = [
     # Unknown keys at every level, with the nearest known one.
@@ -283,11 +326,11 @@ BAD: list[tuple[str, Any, list[str]]] = [
     ("grid.0.seeds", [], ["grid[0].seeds: [] is empty", "at least one seed is needed"]),
     ("grid", [], ["grid: [] is not allowed", "a non-empty list of sections (keys: task, variants, arms"]),
     ("grid", {}, ["grid: {} is not allowed", "a non-empty list of sections"]),
-    ("grid.0", "all", ["grid[0]: 'all' is not allowed", "a section (keys: task, variants, arms, seeds, sweep)"]),
+    ("grid.0", "all", ["grid[0]: 'all' is not allowed", "a section (keys: task, variants, arms, arm_sweep, seeds, sweep)"]),
     ("grid.0.variants", [], ["grid[0].variants: []", "a non-empty list of names of letters"]),
     ("grid.0.arms", "baseline", ["grid[0].arms: 'baseline'", "a non-empty list of names of letters"]),
     ("grid.0.arms", [3], ["grid[0].arms[0]: 3", NAME]),
-    ("tasks", None, ["tasks: null is not allowed", "a section (keys: modular_addition, sparse_parity)"]),
+    ("tasks", None, ["tasks: null is not allowed", "a section (keys: modular_addition, sparse_parity, next_token)"]),
     (BASE, 3, [f"{BASE}: 3 is not allowed", "a section (keys: kind)"]),
     (f"{VARIANT}.data", [1], [f"{VARIANT}.data: [1]", "a section (keys: modulus, layout"]),
     # Missing keys.
@@ -345,6 +388,24 @@ BAD: list[tuple[str, Any, list[str]]] = [
     ("grid.0.sweep", {"data.modulus": [7, 1]}, ["tiny-modulus1", "data.modulus: 1", "in 2 ... 4096"]),
     ("grid.0.sweep", {"data.modulus": [7, 5]}, ["tiny-modulus5", "n_train + n_val + n_test", "at most 25"]),
     ("grid.0.sweep", {"model": [{"d_model": 8}]}, ["grid[0].sweep: the name", "sweep numbers or words"]),
+    (SWEEP, {"arm": "noise_stability", "rho": [0.5]}, [".arm_sweep.gamma: this key is missing", "list of finite numbers"]),
+    (f"{SWEEP}.roh", [1], ["grid[2].arm_sweep.roh: unknown key, did you mean 'rho'?", "allowed: arm, gamma, rho"]),
+    (f"{SWEEP}.arm", "noise", ["grid[2].arm_sweep.arm: unknown arm 'noise', did you mean 'noise_stability'?"]),
+    (f"{SWEEP}.arm", "baseline", [".arm_sweep.arm: 'baseline' is of kind baseline, which has no rho and gamma"]),
+    (f"{SWEEP}.rho", [0.5, 0.5], ["grid[2].arm_sweep: rho: 0.5 is listed twice"]),
+    (f"{SWEEP}.rho", [1.5], ["grid[2].arm_sweep.rho: 1.5 is not allowed", "a number in -1 ... 1"]),
+    (f"{SWEEP}.gamma", [-1], ["grid[2].arm_sweep.gamma: -1.0 is not allowed", "a number at least 0"]),
+    (f"{SWEEP}.gamma", [], ["grid[2].arm_sweep.gamma: [] is not allowed", "a non-empty list of finite numbers"]),
+    # Next-token prediction.
+    (f"{NEXT}.data.tokenizer", "chars", [f"{NEXT}.data.tokenizer: 'chars'", "'words' or 'bpe'"]),
+    (f"{NEXT}.data.targets", "last", [f"{NEXT}: model.pooling = 'none' does not fit", "'mean' or 'last'"]),
+    (f"{NEXT}.model.pooling", "mean", [f"{NEXT}: model.pooling = 'mean' does not fit", "'none' is allowed"]),
+    (f"{NEXT}.data.examples", "lines", [f"{NEXT}.data.examples: 'lines'", "'windows' or 'rows'"]),
+    (f"{NEXT}.data", {"examples": "rows", "split": "random"}, [f"{NEXT}.data: split = 'random'", "only 'by_text'"]),
+    (f"{NEXT}.data", {"examples": "rows"}, [f"{NEXT}.data: examples = 'rows'", "targets = 'every' is allowed"]),
+    (f"{NEXT}.data", {"tokenizer": "bpe", "n_symbols": 200}, ["n_symbols = 200 is too small", "at least 257"]),
+    ("text.source", "web", ["text.source: 'web'", "'auto' or 'hub' or 'local' or 'embedded'"]),
+    ("text.file", "x", ["text.file: unknown key", "allowed: path, source"]),
 ]
 
 

@@ -5,12 +5,16 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
-from nsbench.config import Evaluation, Noise, parse
+from nsbench.closed import parse
+from nsbench.config import Evaluation
+from nsbench.datasets import TARGETS, read_dataset
 from nsbench.evaluation import EvaluateSpec, evaluate_pack
 from nsbench.records import EVALUATION, RecordError, read_table
+from nsbench.settings import Noise
 from tests.conftest import DATA, train, train_spec
 
 
@@ -42,7 +46,10 @@ def test_every_checkpoint_rho_and_reduction_has_a_row(tmp_path: Path) -> None:
     assert set(stability["reduction"]) == {"probability_dot", "probability_cosine", "decision"}
     assert set(stability["rho"]) == {0.0, 0.5}
     assert set(rows["step"]) == {0, 12, 24}
-    assert (rows["n_inputs"] == 20).all()
+    tested = rows["measure"].isin(["test_accuracy", "test_loss"])
+    assert (rows["n_inputs"] == np.where(tested, 32, 20)).all()
+    assert set(rows[tested]["reduction"]) == {"all", "unpadded", "known"}
+    assert len(rows[tested]) == 2 * 3 * 2 * 3
     sensitivity = rows[rows["measure"] == "average_sensitivity"]
     assert len(sensitivity) == 2 * 3 * 2
     assert (sensitivity["target_value"] == 2).all()
@@ -57,9 +64,28 @@ def test_every_checkpoint_rho_and_reduction_has_a_row(tmp_path: Path) -> None:
 def test_noise_off_the_tasks_domain_has_no_target_value(tmp_path: Path) -> None:
     train(tmp_path, train_spec("modular_addition"))
     on_task = read_table(evaluate(tmp_path, "modular_addition"), EVALUATION)
-    assert on_task["target_value"].notna().all()
+    tested = on_task["measure"].isin(["test_accuracy", "test_loss"])
+    assert (on_task["target_value"].notna() == ~tested).all()
     off_task = read_table(evaluate(tmp_path, "modular_addition", symbols="vocabulary"), EVALUATION)
     assert off_task[off_task["measure"] == "noise_stability"]["target_value"].isna().all()
+
+
+def test_next_token_is_measured_at_every_position(tmp_path: Path) -> None:
+    train(tmp_path, train_spec("next_token"))
+    rows = read_table(evaluate(tmp_path, "next_token", positions="task"), EVALUATION)
+    assert rows["target_value"].isna().all()
+    assert rows["value"].notna().all()
+    at_end = rows[(rows["step"] == 24) & (rows["measure"] == "test_accuracy") & (rows["seed"] == 3)]
+    scores = at_end.set_index("reduction")["value"]
+    data = read_dataset(tmp_path / "next_token.safetensors", 3)
+    labels = data["test_labels"]
+    counted = {kind: int(data.counted(kind, "test").sum()) for kind in TARGETS}
+    assert counted["known"] < counted["unpadded"] < counted["all"] == labels.numel()
+    # What is right is a whole number of targets.
+    for kind, count in counted.items():
+        assert scores[kind] * count == pytest.approx(round(scores[kind] * count), abs=1e-6)
+    sensitivity = rows[(rows["measure"] == "average_sensitivity") & (rows["step"] == 24)]
+    assert (sensitivity["value"] <= 6).all()
 
 
 def test_evaluated_runs_are_kept_until_the_code_changes(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

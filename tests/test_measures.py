@@ -10,10 +10,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from nsbench.config import ModularAdditionData, SparseParityData
+from nsbench.measures.scores import scores
 from nsbench.measures.sensitivity import average_sensitivity
 from nsbench.measures.stability import agreements, noise_stability
 from nsbench.noise import effective_correlation
+from nsbench.settings import ModularAdditionData, SparseParityData
 from nsbench.tasks import modular_addition, sparse_parity
 
 SURE = 50.0
@@ -138,3 +139,57 @@ def test_average_sensitivity_of_and_by_enumeration() -> None:
 
     decision = next(iter(average_sensitivity(both, all_inputs(2, 2), 2, torch.Generator())))
     assert decision.value == pytest.approx(1.0)
+
+
+# --- outputs at every position, and scores -----------------------------------------------------------------
+
+
+def each_position(tokens_NT: Tensor) -> Tensor:
+    """Sure, at each position, of the token that stands there."""
+    return SURE * F.one_hot(tokens_NT, 2).double()
+
+
+def test_stability_of_outputs_at_every_position_is_the_mean_over_positions() -> None:
+    """Each position agrees where its token stays: with probability (1 + kappa) / 2 = 0.875 at rho = 1/2."""
+    tokens = all_inputs(2, 4).repeat(200, 1)
+    found = {e.reduction: e for e in noise_stability(each_position, tokens, [0.5], 2, torch.Generator().manual_seed(0))}
+    assert found["probability_dot"].value == pytest.approx(0.875, abs=0.01)
+    assert found["decision"].value == pytest.approx(0.75, abs=0.02)
+    # Four independent positions an input: its mean has a quarter of the variance of one.
+    assert found["probability_dot"].standard_error == pytest.approx(
+        math.sqrt(0.875 * 0.125 / 4 / len(tokens)), rel=0.05
+    )
+
+
+def test_sensitivity_of_outputs_at_every_position_is_the_mean_over_positions() -> None:
+    """A token decides its own position of four and no other: 4 positions x 1/4."""
+    estimates = average_sensitivity(each_position, all_inputs(2, 4), 2, torch.Generator())
+    assert [e.value for e in estimates] == pytest.approx([1.0, 1.0])
+
+
+def test_scores_by_hand() -> None:
+    """Three examples of two targets, answered by a model that is always 80% sure of class 1 of two."""
+    logits = torch.tensor([math.log(0.2), math.log(0.8)])
+    labels = torch.tensor([[1, 1], [1, 0], [0, 0]])
+    counted = {"all": torch.ones(3, 2, dtype=torch.bool), "known": torch.tensor([[1, 1], [1, 0], [0, 0]]).bool()}
+    counted["unpadded"] = torch.zeros(3, 2, dtype=torch.bool)
+    found = {
+        (e.measure, e.reduction): e
+        for e in scores(lambda tokens: logits.expand(*tokens.shape, 2), torch.zeros(3, 2).long(), labels, counted)
+    }
+    assert found["test_accuracy", "all"].value == pytest.approx(0.5)
+    assert found["test_accuracy", "known"].value == 1.0
+    assert found["test_loss", "all"].value == pytest.approx(-(math.log(0.2) + math.log(0.8)) / 2)
+    assert found["test_loss", "known"].value == pytest.approx(-math.log(0.8))
+    assert math.isnan(found["test_accuracy", "unpadded"].value)
+    # Examples score 1, 1/2 and 0: the standard error of their mean.
+    assert found["test_accuracy", "all"].standard_error == pytest.approx(0.5 / math.sqrt(3))
+    assert found["test_accuracy", "known"].standard_error == 0.0
+
+
+def test_scores_of_one_target_an_example_have_the_binomial_error() -> None:
+    labels = torch.tensor([0] * 30 + [1] * 70)
+    answer = torch.tensor([0.0, SURE]).double()
+    every = {"all": torch.ones(100, dtype=torch.bool)}
+    found = next(iter(scores(lambda tokens: answer.expand(len(tokens), 2), torch.zeros(100, 3).long(), labels, every)))
+    assert (found.value, found.standard_error) == pytest.approx((0.7, math.sqrt(0.7 * 0.3 / 99)))

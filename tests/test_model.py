@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import nn
 
-from nsbench.config import Model
 from nsbench.model import DropoutMasks, TransformerStack, dropout_size, sinusoidal_positions
+from nsbench.settings import Model
 
 VOCABULARY, CLASSES, LENGTH = 11, 5, 6
 

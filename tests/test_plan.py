@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from nsbench.config import canonical_json, parse
-from nsbench.datasets import DatasetSpec
+from nsbench.closed import canonical_json, parse
 from nsbench.evaluation import EvaluateSpec
+from nsbench.generation import DatasetSpec
 from nsbench.grid import expand, load
 from nsbench.plan import Plan, grid_cells, pack_name
 from nsbench.training import TrainSpec
@@ -234,7 +234,7 @@ def test_another_size_of_packs_leaves_a_run_s_settings_as_they_are() -> None:
 
 def test_arms_share_the_data_set_of_their_seeds() -> None:
     plan = plan_of()
-    assert len(DATASETS) == 2
+    assert len(DATASETS) == 3
     assert {(task, variant, pack) for task, variant, _, pack in plan.packs} == {key[1:] for key in DATASETS}
 
 

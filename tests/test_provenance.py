@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from nsbench import plan, provenance
-from nsbench.figures import FIGURES
+from nsbench.figures import FIGURES, module_of
 from nsbench.provenance import PACKAGE, closure, imports, module_path, source_digest
 
 Graph = dict[str, set[str]]
@@ -23,6 +23,8 @@ Graph = dict[str, set[str]]
 LAYERS = {
     "cli": {"cli"},
     "stage": {
+        "collection",
+        "generation",
         "training",
         "validation",
         "evaluation",
@@ -37,6 +39,8 @@ LAYERS = {
     "core": {
         "tasks",
         "datasets",
+        "floors",
+        "text_sources",
         "model",
         "step",
         "regularizers",
@@ -46,6 +50,8 @@ LAYERS = {
         "progress",
     },
     "ground": {
+        "closed",
+        "settings",
         "config",
         "grid",
         "sentences",
@@ -57,10 +63,22 @@ LAYERS = {
         "measures",
         "theory",
         "statistics",
+        "onsets",
+        "selection",
+        "scores",
+        "texts",
+        "vocabulary",
     },
 }
 """From top to bottom: a room may import from its own layer and from those below."""
-ONLY = {"mlflow": "tracking", "transformers": "pretrained", "snakemake": None}
+ONLY = {
+    "mlflow": "tracking",
+    "transformers": "pretrained",
+    "huggingface_hub": "text_sources",
+    "gensim": "text_sources",
+    "tokenizers": "vocabulary",
+    "snakemake": None,
+}
 """Libraries and the one room that may import them."""
 APART = [("training", "measures"), ("step", "measures"), ("validation", "measures"), ("theory", "torch")]
 """Rooms that may not reach what stands beside them, not even through others of ours."""
@@ -201,7 +219,7 @@ def test_modules_imported_by_name_are_named_by_the_plan() -> None:
     }
     assert found == {
         ("nsbench", "_PUBLIC[name]"),
-        ("nsbench.datasets", 'f"nsbench.tasks.{task}"'),
+        ("nsbench.generation", 'f"nsbench.tasks.{spec.task}"'),
         ("nsbench.evaluation", 'f"nsbench.tasks.{spec.task}"'),
         ("nsbench.figures", 'f"nsbench.figures.{module}"'),
     }
@@ -285,14 +303,15 @@ def test_the_closure_follows_imports_and_packages_and_stops_at_what_is_left_out(
 
 # --- digests -------------------------------------------------------------------------------------------
 
-TASKS = ("modular_addition", "sparse_parity")
+TASKS = ("modular_addition", "sparse_parity", "next_token")
 STAGES = [
+    ("text", ""),
     *(("dataset", task) for task in TASKS),
     ("train", ""),
     *(("evaluate", task) for task in TASKS),
     ("collect", ""),
     ("analyse", ""),
-    *(("figure", module) for module in sorted({module for module, _ in FIGURES.values()})),
+    *(("figure", module) for module in sorted({module_of(name) for name in FIGURES})),
     ("report", ""),
     ("track", ""),
 ]
@@ -339,8 +358,9 @@ def test_comments_docstrings_and_layout_change_no_digest(before: dict[str, str],
     assert changed(before) == set()
 
 
-DATASETS = {"dataset modular_addition", "dataset sparse_parity"}
-EVALUATES = {"evaluate modular_addition", "evaluate sparse_parity"}
+DATASETS = {f"dataset {task}" for task in TASKS}
+EVALUATES = {f"evaluate {task}" for task in TASKS}
+OF_TEXT = {"dataset next_token", "evaluate next_token"}
 FIGURE_5, FIGURE_11 = "figure figure_05", "figure figure_11"
 EVERYTHING = {f"{stage} {name}".strip() for stage, name in STAGES}
 
@@ -360,15 +380,25 @@ EVERYTHING = {f"{stage} {name}".strip() for stage, name in STAGES}
         ("model", {"train"} | EVALUATES),
         ("runstore", {"train"} | EVALUATES),
         ("seeding", {"train"} | EVALUATES | DATASETS),
-        ("datasets", {"train"} | EVALUATES | DATASETS),
+        ("datasets", {"train", "dataset modular_addition", "dataset sparse_parity"} | EVALUATES),
         ("tasks/sparse_parity", {"dataset sparse_parity", "evaluate sparse_parity"}),
         ("tasks/modular_addition", {"dataset modular_addition", "evaluate modular_addition"}),
+        ("tasks/next_token", OF_TEXT),
+        ("vocabulary", OF_TEXT),
+        ("texts", {"text", "evaluate next_token"} | DATASETS),
+        ("text_sources", {"text"}),
+        ("floors", DATASETS),
+        ("generation", DATASETS),
+        ("measures/scores", EVALUATES),
+        ("collection", {"collect"}),
         ("tasks/__init__", DATASETS | EVALUATES),
         ("figures/figure_05", {FIGURE_5}),
         ("figures/figure_11", {FIGURE_11}),
         ("tracking", {"track"}),
         ("report", {"report"}),
         ("records", EVERYTHING),
+        ("closed", set()),
+        ("settings", set()),
         ("config", set()),
         ("sentences", set()),
         ("provenance", set()),
@@ -386,7 +416,7 @@ def test_an_edit_changes_the_stages_that_run_it_and_no_other(
     assert changed(before) == stages
 
 
-@pytest.mark.parametrize("module", ["figures/style", "statistics", "analysis"])
+@pytest.mark.parametrize("module", ["figures/style", "statistics", "analysis", "onsets", "scores", "selection"])
 def test_an_edit_of_what_results_are_shown_by_never_retrains_or_evaluates(
     before: dict[str, str], copy: Path, module: str
 ) -> None:

@@ -12,12 +12,13 @@ import pytest
 import torch
 
 from nsbench import datasets
-from nsbench.config import ModularAdditionData, Noise, SparseParityData
-from nsbench.datasets import batch_indices, make_datasets, read_dataset
+from nsbench.datasets import batch_indices, read_dataset
 from nsbench.noise import effective_correlation
 from nsbench.records import RecordError
 from nsbench.seeding import stream
+from nsbench.settings import ModularAdditionData, Noise, SparseParityData
 from nsbench.tasks import modular_addition, sparse_parity
+from tests.conftest import write_datasets
 
 SPLITS = ("train", "val", "test")
 MODULAR = [
@@ -174,7 +175,7 @@ TINY = {"n": 5, "k": 2, "n_train": 30, "n_val": 10, "n_test": 10}
 
 def test_the_file_gives_back_what_was_made_for_each_seed(tmp_path: Path) -> None:
     path = tmp_path / "d.safetensors"
-    make_datasets("sparse_parity", TINY, [3, 13, 1], path, {"spec": "{}"})
+    write_datasets("sparse_parity", TINY, [3, 13, 1], path, {"spec": "{}"})
     digests = set()
     for seed in (1, 3, 13):
         made, vocabulary, n_classes = sparse_parity.make(SparseParityData(**TINY), seed)
@@ -186,8 +187,8 @@ def test_the_file_gives_back_what_was_made_for_each_seed(tmp_path: Path) -> None
 
 
 def test_the_digest_of_a_run_s_data_does_not_depend_on_the_pack(tmp_path: Path) -> None:
-    make_datasets("modular_addition", {"modulus": 7, "n_train": 9, "n_val": 9, "n_test": 9}, [3, 4], tmp_path / "a", {})
-    make_datasets("modular_addition", {"modulus": 7, "n_train": 9, "n_val": 9, "n_test": 9}, [4], tmp_path / "b", {})
+    write_datasets("modular_addition", {"modulus": 7, "n_train": 9, "n_val": 9, "n_test": 9}, [3, 4], tmp_path / "a")
+    write_datasets("modular_addition", {"modulus": 7, "n_train": 9, "n_val": 9, "n_test": 9}, [4], tmp_path / "b")
     assert read_dataset(tmp_path / "a", 4).sha256 == read_dataset(tmp_path / "b", 4).sha256
     assert read_dataset(tmp_path / "a", 4).secret is None
 
@@ -196,7 +197,7 @@ def test_bad_data_files_are_named(tmp_path: Path) -> None:
     path = tmp_path / "d.safetensors"
     with pytest.raises(RecordError, match=r"d\.safetensors: not a whole data set"):
         read_dataset(path, 0)
-    make_datasets("sparse_parity", TINY, [3], path, {})
+    write_datasets("sparse_parity", TINY, [3], path)
     with pytest.raises(RecordError, match=r"d\.safetensors: has no data for seed 0; delete it and"):
         read_dataset(path, 0)
     path.write_bytes(path.read_bytes()[:-9])
@@ -216,7 +217,7 @@ def test_bad_data_files_are_named(tmp_path: Path) -> None:
 def test_noise_reads_its_symbols_and_fixed_ids_from_the_data(
     tmp_path: Path, noise: Noise, layout: str, symbols: list[int], fixed: list[int] | None
 ) -> None:
-    make_datasets("sparse_parity", {**TINY, "layout": layout}, [0], tmp_path / "d", {})
+    write_datasets("sparse_parity", {**TINY, "layout": layout}, [0], tmp_path / "d")
     data = read_dataset(tmp_path / "d", 0)
     assert data.noise_symbols(noise).tolist() == symbols
     found = data.fixed_ids(noise)
@@ -348,7 +349,7 @@ def test_the_sensitivity_of_sparse_parity(n: int, secret: tuple[int, ...]) -> No
 
 
 def test_another_tasks_data_set_is_refused(tmp_path: Path) -> None:
-    make_datasets("sparse_parity", {"n": 5, "k": 2}, [0], tmp_path / "data", {})
+    write_datasets("sparse_parity", {"n": 5, "k": 2}, [0], tmp_path / "data")
     assert read_dataset(tmp_path / "data", 0, "sparse_parity").n_classes == 2
     with pytest.raises(RecordError, match="data set of sparse_parity, not of modular_addition"):
         read_dataset(tmp_path / "data", 0, "modular_addition")

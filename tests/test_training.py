@@ -12,11 +12,11 @@ import pytest
 import torch
 
 from nsbench import training
-from nsbench.config import Training
 from nsbench.datasets import read_dataset
 from nsbench.device import use_device
 from nsbench.records import HISTORY, RUNS, read_table
 from nsbench.runstore import RunFolder, read_checkpoint
+from nsbench.settings import Training
 from nsbench.training import Run, StackTraining, checkpoint_steps, evaluation_steps
 from tests.conftest import arm, make_dataset, train, train_spec
 
@@ -34,7 +34,7 @@ def same(one: np.ndarray, other: np.ndarray) -> bool:
     return one.shape == other.shape and one.tobytes() == other.tobytes()
 
 
-@pytest.mark.parametrize("task", ["modular_addition", "sparse_parity"])
+@pytest.mark.parametrize("task", ["modular_addition", "sparse_parity", "next_token"])
 def test_gamma_zero_equals_baseline_to_the_bit(tmp_path: Path, task: str) -> None:
     baseline, _ = train(tmp_path / "baseline", train_spec(task))
     zero, _ = train(tmp_path / "zero", train_spec(task, arm(gamma=0.0)))
@@ -46,10 +46,11 @@ def test_gamma_zero_equals_baseline_to_the_bit(tmp_path: Path, task: str) -> Non
     assert numbers(zero)[-1, costs] == 2 * numbers(baseline)[-1, costs]
 
 
-def test_a_run_alone_equals_itself_in_a_pack_in_any_order(tmp_path: Path) -> None:
-    together, _ = train(tmp_path / "a", train_spec(arm_settings=arm(), seeds=[3, 4, 5]))
-    turned, _ = train(tmp_path / "b", train_spec(arm_settings=arm(), seeds=[5, 3]))
-    alone, _ = train(tmp_path / "c", train_spec(arm_settings=arm(), seeds=[5]))
+@pytest.mark.parametrize("task", ["modular_addition", "next_token"])
+def test_a_run_alone_equals_itself_in_a_pack_in_any_order(tmp_path: Path, task: str) -> None:
+    together, _ = train(tmp_path / "a", train_spec(task, arm(), seeds=[3, 4, 5]))
+    turned, _ = train(tmp_path / "b", train_spec(task, arm(), seeds=[5, 3]))
+    alone, _ = train(tmp_path / "c", train_spec(task, arm(), seeds=[5]))
     assert same(numbers(together, 5), numbers(alone, 5))
     assert same(numbers(turned, 5), numbers(alone, 5))
     assert not same(numbers(together, 5)[:, 1:], numbers(together, 4)[:, 1:])

@@ -1,125 +1,84 @@
-"""The stages `collect` and `analyse`: from packs to one set of records, and on to tables.
-
-`collect` is where the files found meet the grid asked for: what is missing, doubled or foreign
-stops it with the run's name, so that no table is ever made from whatever happened to exist.
-"""
+"""The stage `analyse`: from one set of records to tables."""
 
 from __future__ import annotations
 
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
 
+from nsbench.config import Analysis
+from nsbench.onsets import EARLY_RANK, LEAD_LAG, ONSET, early_rank, lead_lag, onsets
 from nsbench.provenance import stamp
 from nsbench.records import (
     EVALUATION,
+    FLOORS,
     HISTORY,
     RUNS,
     TIME_TO_TARGET,
-    RecordError,
-    read_arrow,
     read_table,
     write_table,
     write_text,
 )
+from nsbench.scores import SCORE, SCORE_EFFECT, run_scores, score_effects, scores
+from nsbench.selection import SELECTION, selections
 from nsbench.statistics import (
     CELL_SUMMARY,
     PAIRED_EFFECT,
-    RUN_KEYS,
-    grid_runs,
     paired_effects,
-    run_name,
     summarise_cells,
     time_to_target,
 )
 
-COLLECTED = {"history": HISTORY, "runs": RUNS, "evaluation": EVALUATION}
-TABLES = {"time_to_target": TIME_TO_TARGET, "cells": CELL_SUMMARY, "paired_effect": PAIRED_EFFECT}
+TABLES = {
+    "time_to_target": TIME_TO_TARGET,
+    "cells": CELL_SUMMARY,
+    "paired_effect": PAIRED_EFFECT,
+    "score": SCORE,
+    "score_effect": SCORE_EFFECT,
+    "selection": SELECTION,
+    "onset": ONSET,
+    "lead_lag": LEAD_LAG,
+    "early_rank": EARLY_RANK,
+}
+"""Table -> its schema: the tables that `analyse` makes, in the order in which one reads them."""
 BOOTSTRAP_SEED = 0
-
-RunKey = tuple[str, str, str, int]
-"""(task, variant, arm, seed)."""
-
-
-def collect(
-    cells: list[dict[str, Any]], pack_folders: list[Path], out_folder: Path | str, spec: str, digest: str
-) -> None:
-    """Join `history`, `runs` and `evaluation` of all packs, in grid order, into `out_folder`.
-
-    Every run of the grid must be there once and complete, and no other. A diverged run needs no
-    evaluation. Raises RecordError naming the first run that breaks this; nothing is written then.
-    """
-    tables = {
-        name: pa.concat_tables(
-            [schema.empty_table(), *(read_arrow(Path(folder) / f"{name}.parquet", schema) for folder in pack_folders)]
-        )
-        for name, schema in COLLECTED.items()
-    }
-    keys = {name: _keys(table) for name, table in tables.items()}
-    _check(cells, tables["runs"], keys)
-    order = {key: place for place, key in enumerate(grid_runs(cells))}
-    provenance = stamp(spec, digest)
-    for name, schema in COLLECTED.items():
-        places = np.argsort([order[key] for key in keys[name]], kind="stable")
-        # Through rows, not pandas: so null and NaN stay apart.
-        rows = tables[name].take(pa.array(places)).to_pylist()
-        write_table(Path(out_folder) / f"{name}.parquet", rows, schema, provenance)
-
-
-def _check(cells: list[dict[str, Any]], runs: pa.Table, keys: dict[str, list[RunKey]]) -> None:
-    """Raise ValueError naming the first run that is missing, doubled, foreign or incomplete."""
-    budget = {key: cell["budget_steps"] for cell in cells for key in grid_runs([cell])}
-    doubled = next((key for key, count in Counter(keys["runs"]).items() if count > 1), None)
-    if doubled:
-        raise RecordError(f"{run_name(*doubled)}: this run is in two packs; delete one of them")
-    for name, found in keys.items():
-        foreign = next((key for key in found if key not in budget), None)
-        if foreign:
-            raise RecordError(f"{run_name(*foreign)}: this run, found in {name}, is not in the grid")
-    diverged = set()
-    for key, status, steps in zip(keys["runs"], *(runs[name].to_pylist() for name in ("status", "steps")), strict=True):
-        if status == "diverged":
-            diverged.add(key)
-        elif steps != budget[key]:
-            raise RecordError(f"{run_name(*key)}: completed at step {steps:,}, but its budget is {budget[key]:,} steps")
-    for name, found in keys.items():
-        present = set(found) | (diverged if name == "evaluation" else set())
-        missing = next((key for key in budget if key not in present), None)
-        if missing:
-            raise RecordError(f"{run_name(*missing)}: this run of the grid is missing in {name} of the packs")
-
-
-def _keys(table: pa.Table) -> list[RunKey]:
-    return list(zip(*(table[name].to_pylist() for name in RUN_KEYS), strict=True))
 
 
 def analyse(
     collected_folder: Path | str,
     cells: list[dict[str, Any]],
-    confidence: float,
-    n_resamples: int,
+    settings: Analysis,
     out_folder: Path | str,
     spec: str,
     digest: str,
 ) -> None:
-    """Write `time_to_target`, `cells` and `paired_effect`, each as Parquet and as CSV.
+    """Write the tables of TABLES, each as Parquet and as CSV.
 
-    One row per run (`records.TIME_TO_TARGET`), per cell (`statistics.CELL_SUMMARY`) and per arm
-    against its baseline (`statistics.PAIRED_EFFECT`). The bootstrap's seed is fixed, so the same
-    records give the same tables. Raises RecordError naming a run of the grid that is missing.
+    The bootstrap's seed is fixed and every table starts from it, so the same records give the same
+    tables. Raises RecordError naming a run of the grid that is missing.
     """
     folder = Path(collected_folder)
     history, runs = read_table(folder / "history.parquet", HISTORY), read_table(folder / "runs.parquet", RUNS)
+    evaluation = read_table(folder / "evaluation.parquet", EVALUATION)
+    floors = read_table(folder / "floors.parquet", FLOORS)
     times = time_to_target(history, runs, cells)
-    generator = np.random.default_rng(BOOTSTRAP_SEED)
+    onset = onsets(history, runs, cells, settings.onset_share)
+
+    def bootstrap() -> tuple[float, int, np.random.Generator]:
+        return settings.confidence, settings.n_resamples, np.random.default_rng(BOOTSTRAP_SEED)
+
     made: dict[str, pd.DataFrame] = {
         "time_to_target": times,
-        "cells": summarise_cells(times, confidence),
-        "paired_effect": paired_effects(times, runs, confidence, n_resamples, generator),
+        "cells": summarise_cells(times, settings.confidence),
+        "paired_effect": paired_effects(times, runs, *bootstrap()),
+        "score": scores(history, runs, evaluation, floors, cells),
+        "score_effect": score_effects(run_scores(history, runs, evaluation, cells), runs, cells, *bootstrap()),
+        "selection": selections(times, history, runs, evaluation, cells, *bootstrap()),
+        "onset": onset,
+        "lead_lag": lead_lag(onset, runs, cells, *bootstrap()),
+        "early_rank": early_rank(history, runs, cells, settings.early_share, *bootstrap()),
     }
     provenance = stamp(spec, digest)
     for name, table in made.items():

@@ -10,7 +10,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from nsbench.config import Config, ConfigError, parse
+from nsbench.closed import ConfigError, parse
+from nsbench.config import Config
 from nsbench.grid import load
 
 
@@ -31,18 +32,27 @@ def main(arguments: list[str] | None = None) -> int:
 def _for_users(error: Exception) -> bool:
     from nsbench.device import DeviceError
     from nsbench.records import RecordError
+    from nsbench.text_sources import TextError
     from nsbench.tracking import TrackingError
 
-    return isinstance(error, ConfigError | RecordError | DeviceError | TrackingError)
+    return isinstance(error, ConfigError | RecordError | DeviceError | TextError | TrackingError)
+
+
+def _text(options: argparse.Namespace) -> None:
+    from nsbench.provenance import stamp
+    from nsbench.text_sources import TextSpec, make_text
+
+    spec = parse(TextSpec, _read_spec(options), "spec")
+    make_text(spec, options.out, stamp(options.spec, options.digest))
 
 
 def _dataset(options: argparse.Namespace) -> None:
-    from nsbench.datasets import DatasetSpec, make_datasets
+    from nsbench.generation import DatasetSpec, make_datasets
     from nsbench.provenance import stamp
 
     spec = parse(DatasetSpec, _read_spec(options), "spec")
     made_by = stamp(options.spec, options.digest)
-    make_datasets(spec.task, spec.data, spec.seeds, options.out, made_by)
+    make_datasets(spec, options.out, options.floors, made_by, options.text)
 
 
 def _train(options: argparse.Namespace) -> None:
@@ -75,10 +85,14 @@ def _evaluate(options: argparse.Namespace) -> None:
 
 
 def _collect(options: argparse.Namespace) -> None:
-    from nsbench.analysis import collect
+    from nsbench.collection import collect
+    from nsbench.plan import Plan
 
-    folders = [path.parent for path in options.packs]
-    collect(_grid(options)[1], folders, _folder(options.out), options.spec, options.digest)
+    config, cells = _grid(options)
+    plan = Plan(config)
+    packs = [options.packs.joinpath(*pack) for pack in plan.packs]
+    floors = [options.datasets / task / variant / f"{pack}.floors.parquet" for task, variant, pack in plan.datasets()]
+    collect(cells, packs, floors, _folder(options.out), options.spec, options.digest)
 
 
 def _analyse(options: argparse.Namespace) -> None:
@@ -88,8 +102,7 @@ def _analyse(options: argparse.Namespace) -> None:
     analyse(
         _folder(options.collected),
         cells,
-        config.analysis.confidence,
-        config.analysis.n_resamples,
+        config.analysis,
         _folder(options.out),
         options.spec,
         options.digest,
@@ -186,8 +199,13 @@ def _parser() -> argparse.ArgumentParser:
         sub.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
         sub.add_argument("--processes-per-gpu", type=_count, default=1)
 
-    dataset = stage("dataset", _dataset, "make the data sets of a pack's seeds")
+    text = stage("text", _text, "fetch and check the text of next-token prediction")
+    text.add_argument("--out", type=Path, required=True)
+
+    dataset = stage("dataset", _dataset, "make the data sets of a pack's seeds, and their floors")
+    dataset.add_argument("--text", type=Path, help="the text stage's file, for tasks that need one")
     dataset.add_argument("--out", type=Path, required=True)
+    dataset.add_argument("--floors", type=Path, required=True)
 
     train = stage("train", _train, "train the runs of a pack that are not finished")
     train.add_argument("--dataset", type=Path, required=True)
@@ -205,7 +223,8 @@ def _parser() -> argparse.ArgumentParser:
     add_device(evaluate)
 
     collect = stage("collect", _collect, "join the records of all packs of the grid")
-    collect.add_argument("--packs", type=Path, nargs="+", required=True, help="the runs.parquet of every pack")
+    collect.add_argument("--packs", type=Path, required=True, help="folder of the packs")
+    collect.add_argument("--datasets", type=Path, required=True, help="folder of the data sets")
     collect.add_argument("--out", type=Path, nargs="+", required=True)
 
     analyse = stage("analyse", _analyse, "time to target, per run and cell, and paired effects")

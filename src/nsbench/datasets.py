@@ -1,39 +1,30 @@
 """The data sets of a pack: one file, one set per seed, made by its task and read by training.
 
 A data set is a dict of tensors: `train_tokens`, `val_tokens`, `test_tokens` (N, T) and
-`train_labels`, ... (N), all int64, `symbols` (U), the ids that noise redraws from, and whatever the
-task adds (sparse parity: `secret`). The file's metadata holds vocabulary size, number of classes
-and provenance.
+`train_labels`, ... (N), or (N, T) with a target at each position, all int64; `symbols` (U), the ids
+that noise redraws from; where there are any, `padding` and `unknown`, the ids that mean no token and
+an unknown word; and whatever the task adds (sparse parity: `secret`). The file's metadata holds
+vocabulary size, number of classes, the text that the data were cut from, and provenance.
 """
 
 from __future__ import annotations
 
 import hashlib
-import importlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
-from nsbench.config import Closed, ModularAdditionData, Noise, SparseParityData, parse
-from nsbench.records import RecordError, whole
+from nsbench.records import RecordError
 from nsbench.seeding import stream
+from nsbench.settings import Noise
 
-DATA_SETTINGS = {"modular_addition": ModularAdditionData, "sparse_parity": SparseParityData}
-
-
-class DatasetSpec(Closed):
-    """All that the dataset stage reads from config."""
-
-    task: Literal["modular_addition", "sparse_parity"]
-    variant: str
-    data: dict[str, Any]
-    seeds: list[int]
+TARGETS = {"all": "", "unpadded": "_unpadded", "known": "_known"}
+"""Kinds of targets that scores count, and the suffix of each one's columns in `records.HISTORY`."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +35,8 @@ class Dataset:
     vocabulary: int
     n_classes: int
     sha256: str
+    text: str = ""
+    """The text that the data were cut from; empty for tasks without one."""
 
     def __getitem__(self, name: str) -> Tensor:
         return self.tensors[name]
@@ -59,23 +52,20 @@ class Dataset:
         everything = torch.arange(self.vocabulary)
         return everything[~torch.isin(everything, self["symbols"])]
 
+    def counted(self, targets: str, split: str) -> Tensor:
+        """Which labels of a split a kind of TARGETS counts: bool, of the labels' shape."""
+        labels = self[f"{split}_labels"]
+        left_out = {"all": (), "unpadded": ("padding",), "known": ("padding", "unknown")}[targets]
+        counted = torch.ones_like(labels, dtype=torch.bool)
+        for name in left_out:
+            if name in self.tensors:
+                counted &= ~torch.isin(labels, self[name])
+        return counted
+
     @property
     def secret(self) -> list[int] | None:
         secret = self.tensors.get("secret")
         return None if secret is None else secret.tolist()
-
-
-def make_datasets(task: str, settings: dict[str, Any], seeds: list[int], out: Path, stamp: dict[str, str]) -> None:
-    """The dataset stage: make a data set for each seed and write them as one safetensors file."""
-    module = importlib.import_module(f"nsbench.tasks.{task}")
-    data = parse(DATA_SETTINGS[task], settings)
-    tensors = {}
-    for seed in seeds:
-        made, vocabulary, n_classes = module.make(data, seed)
-        tensors |= {f"seed-{seed}/{name}": value.contiguous() for name, value in made.items()}
-    metadata = {**stamp, "task": task, "vocabulary": str(vocabulary), "n_classes": str(n_classes)}
-    with whole(out) as temporary:
-        save_file(tensors, temporary, metadata)
 
 
 def read_dataset(path: Path, seed: int, task: str | None = None) -> Dataset:
@@ -100,7 +90,7 @@ def read_dataset(path: Path, seed: int, task: str | None = None) -> Dataset:
     digest = hashlib.sha256(json.dumps([vocabulary, n_classes]).encode())
     for name, value in tensors.items():
         digest.update(f"{name}{tuple(value.shape)}".encode() + value.numpy().tobytes())
-    return Dataset(tensors, vocabulary, n_classes, digest.hexdigest())
+    return Dataset(tensors, vocabulary, n_classes, digest.hexdigest(), metadata["text"])
 
 
 def split(name_sizes: dict[str, int], tokens: Tensor, labels: Tensor) -> dict[str, Tensor]:

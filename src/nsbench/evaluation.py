@@ -14,9 +14,11 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from nsbench.config import Closed, Evaluation, Model, Noise, canonical_json, parse
-from nsbench.datasets import DATA_SETTINGS, Dataset, read_dataset
+from nsbench.closed import Closed, canonical_json, parse
+from nsbench.config import Evaluation
+from nsbench.datasets import TARGETS, Dataset, read_dataset
 from nsbench.measures.estimate import Estimate
+from nsbench.measures.scores import scores
 from nsbench.measures.sensitivity import average_sensitivity
 from nsbench.measures.stability import noise_stability
 from nsbench.model import TransformerStack
@@ -25,10 +27,12 @@ from nsbench.provenance import stamp
 from nsbench.records import EVALUATION, RUNS, RecordError, read_stamp, read_table, write_table
 from nsbench.runstore import RunFolder, read_checkpoint
 from nsbench.seeding import torch_stream
+from nsbench.settings import DATA_SETTINGS, Model, Noise
 
 logger = logging.getLogger(__name__)
 
 INPUTS_AT_ONCE = 500
+SCORES = ("test_accuracy", "test_loss")
 
 
 class EvaluateSpec(Closed):
@@ -99,6 +103,7 @@ def _evaluate_run(
     seed = int(folder.path.name.removeprefix("seed-"))
     tokens_NT = data["test_tokens"][: spec.evaluation.n_inputs]
     symbols, fixed = data.noise_symbols(spec.noise), data.fixed_ids(spec.noise)
+    counted = {targets: data.counted(targets, "test") for targets in TARGETS}
     for path in trail:
         weights, metadata = read_checkpoint(path, folder.key)
         model = _Checkpoint(weights, metadata, device)
@@ -116,6 +121,7 @@ def _evaluate_run(
                 fixed_ids=fixed,
             ),
             *average_sensitivity(model, tokens_NT, data["symbols"], generator, fixed_ids=_specials(data)),
+            *scores(model, data["test_tokens"], data["test_labels"], counted),
         ]
         for found in estimates:
             yield {
@@ -129,7 +135,7 @@ def _evaluate_run(
                 "rho": found.rho,
                 "value": found.value,
                 "standard_error": found.standard_error,
-                "n_inputs": len(tokens_NT),
+                "n_inputs": len(data["test_tokens"] if found.measure in SCORES else tokens_NT),
                 "n_draws": spec.evaluation.n_draws if found.measure == "noise_stability" else 1,
                 **_target(spec, data, found),
             }
@@ -146,6 +152,8 @@ def _target(spec: EvaluateSpec, data: Dataset, found: Estimate) -> dict[str, flo
     Noise that puts something else than a task symbol on a task position, or touches a token that is
     none, leaves the target's domain: then there is no such value.
     """
+    if found.measure in SCORES:
+        return {"correlation": math.nan, "target_value": math.nan}
     if found.measure == "average_sensitivity":
         correlation = math.nan
     else:
@@ -162,7 +170,7 @@ def _target(spec: EvaluateSpec, data: Dataset, found: Estimate) -> dict[str, flo
 
 
 class _Checkpoint:
-    """A checkpoint as a function: tokens (N, T) on the CPU to logits (N, C) on the CPU."""
+    """A checkpoint as a function: tokens (N, T) on the CPU to logits (N, C) or (N, T, C) on the CPU."""
 
     def __init__(self, weights: dict[str, Tensor], metadata: dict[str, str], device: torch.device) -> None:
         settings = Model.model_validate_json(metadata["model"])

@@ -8,19 +8,10 @@ from typing import Any
 
 import yaml
 
-from nsbench.config import (
-    NAME_PATTERN,
-    Arm,
-    Closed,
-    Config,
-    ConfigError,
-    GridEntry,
-    ModularAdditionVariant,
-    SparseParityVariant,
-    no_duplicates,
-    parse,
-)
+from nsbench.closed import NAME_PATTERN, Closed, ConfigError, no_duplicates, parse
+from nsbench.config import Arm, Config, GridEntry
 from nsbench.sentences import nearest
+from nsbench.settings import Variant
 
 
 class Cell(Closed):
@@ -30,7 +21,7 @@ class Cell(Closed):
     variant: str
     arm: str
     arm_settings: Arm
-    settings: ModularAdditionVariant | SparseParityVariant
+    settings: Variant
     seeds: list[int]
 
 
@@ -60,15 +51,13 @@ def expand(config: Config) -> list[Cell]:
         no_duplicates(seeds, "seeds" if entry.seeds is None else f"{where}.seeds")
         if not seeds:
             raise ConfigError(f"{where}.seeds: [] is empty; at least one seed is needed")
-        no_duplicates(entry.arms, f"{where}.arms")
-        for arm in entry.arms:
-            _known(arm, task.arms, f"{where}.arms", "arm")
-        if not any(task.arms[arm].kind == "baseline" for arm in entry.arms):
+        arms = arms_of(entry, task, where)
+        if not any(arm.kind == "baseline" for arm in arms.values()):
             raise ConfigError(
                 f"{where}.arms: {entry.arms} has no arm of kind baseline; effects are paired against it, so add one"
             )
         for variant, settings in _variants(entry, task, where):
-            for arm in entry.arms:
+            for arm, arm_settings in arms.items():
                 key = (entry.task, variant, arm)
                 if key in cells:
                     raise ConfigError(f"{where}: the cell {' / '.join(key)} is in the grid twice; once is allowed")
@@ -76,11 +65,39 @@ def expand(config: Config) -> list[Cell]:
                     task=entry.task,
                     variant=variant,
                     arm=arm,
-                    arm_settings=task.arms[arm],
+                    arm_settings=arm_settings,
                     settings=settings,
                     seeds=list(seeds),
                 )
     return list(cells.values())
+
+
+def arms_of(entry: GridEntry, task: Any, where: str = "grid") -> dict[str, Arm]:
+    """The arms of an entry by name, those of its sweep included.
+
+    Raises ConfigError for an unknown arm, one that has no rho and gamma to sweep, or one named twice.
+    """
+    no_duplicates(entry.arms, f"{where}.arms")
+    for arm in entry.arms:
+        _known(arm, task.arms, f"{where}.arms", "arm")
+    arms = {arm: task.arms[arm] for arm in entry.arms}
+    sweep = entry.arm_sweep
+    if sweep is None:
+        return arms
+    _known(sweep.arm, task.arms, f"{where}.arm_sweep.arm", "arm")
+    settings = task.arms[sweep.arm]
+    if settings.kind != "noise_stability":
+        raise ConfigError(
+            f"{where}.arm_sweep.arm: '{sweep.arm}' is of kind {settings.kind}, which has no rho and gamma; "
+            "an arm of kind noise_stability is allowed"
+        )
+    for rho, gamma in itertools.product(sweep.rho, sweep.gamma):
+        values = {**settings.model_dump(), "rho": float(rho), "gamma": float(gamma)}
+        name = f"{sweep.arm}-rho{rho:g}-gamma{gamma:g}"
+        if name in arms:
+            raise ConfigError(f"{where}.arm_sweep: the arm '{name}' is in the block twice; once is allowed")
+        arms[name] = parse(type(settings), values, f"{where}.arm_sweep")
+    return arms
 
 
 def _variants(entry: GridEntry, task: Any, where: str) -> list[tuple[str, Any]]:

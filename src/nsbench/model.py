@@ -13,8 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nsbench.config import Model
 from nsbench.seeding import torch_stream
+from nsbench.settings import Model
 
 LINEAR_STD = 0.02
 
@@ -66,7 +66,7 @@ def sinusoidal_positions(length: int, d_model: int) -> Tensor:
 
 
 class TransformerStack(nn.Module):
-    """R transformers of one shape: tokens (R, B, T) to logits (R, B, C).
+    """R transformers of one shape: tokens (R, B, T) to logits (R, B, C), or (R, B, T, C) without pooling.
 
     seeds: one per run; each run's initial weights come from its seed's stream "init" alone:
     linear weights N(0, 0.02^2), biases 0, norms 1 and 0, all else (embeddings, and query, key and
@@ -118,7 +118,7 @@ class TransformerStack(nn.Module):
             view.copy_(weights[name])
 
     def forward(self, tokens_RBT: Tensor, dropout: DropoutMasks | None = None) -> Tensor:
-        """Logits (R, B, C). Without `dropout` nothing is dropped, as in evaluation."""
+        """Logits (R, B, C), or (R, B, T, C) if `pooling` is "none". Without `dropout` nothing is dropped."""
         drop = dropout if dropout is not None else _keep
         settings = self.settings
         n_runs, batch, length = tokens_RBT.shape
@@ -139,6 +139,8 @@ class TransformerStack(nn.Module):
                     x_RXD = self._norm(f"{layer}_{norm}", x_RXD + sublayer(x_RXD))
         if settings.norm == "pre":
             x_RXD = self._norm("final_norm", x_RXD)
+        if settings.pooling == "none":
+            return self._linear("head", x_RXD).view(n_runs, batch, length, -1)
         x_RBTD = x_RXD.view(n_runs, batch, length, -1)
         pooled_RBD = x_RBTD.mean(2) if settings.pooling == "mean" else x_RBTD[:, :, -1]
         return self._linear("head", pooled_RBD)

@@ -10,9 +10,11 @@ from __future__ import annotations
 import hashlib
 from typing import Any
 
-from nsbench.config import Config, canonical_json
+from nsbench.closed import canonical_json
+from nsbench.config import Config
 from nsbench.grid import Cell, expand, packs
 from nsbench.provenance import source_digest
+from nsbench.settings import OF_TEXT, leaks
 
 
 def pack_name(seeds: list[int]) -> str:
@@ -36,6 +38,14 @@ class Plan:
                 name = pack_name(seeds)
                 self.seeds[name] = seeds
                 self.packs.append((*key, name))
+
+    def datasets(self) -> list[tuple[str, str, str]]:
+        """(task, variant, pack) of every data set: the arms of a variant share them."""
+        return list(dict.fromkeys((task, variant, pack) for task, variant, _, pack in self.packs))
+
+    def needs_text(self) -> bool:
+        """Whether a task of the grid has its data from a text."""
+        return any(task in OF_TEXT for task, _, _ in self.cells)
 
     def dataset(self, task: str, variant: str, pack: str) -> str:
         """Spec of the dataset stage."""
@@ -81,7 +91,8 @@ class Plan:
         for entry in self.config.grid:
             task = getattr(self.config.tasks, entry.task)
             used = tasks.setdefault(entry.task, {"arms": {}, "variants": {}})
-            used["arms"] |= {name: task.arms[name] for name in entry.arms}
+            named = [*entry.arms, *([entry.arm_sweep.arm] if entry.arm_sweep else [])]
+            used["arms"] |= {name: task.arms[name] for name in named}
             used["variants"] |= {name: task.variants[name] for name in entry.variants}
         return canonical_json(
             {
@@ -97,10 +108,11 @@ class Plan:
 def digest(stage: str, name: str = "") -> str:
     """Source digest of a stage; `name` is the task (dataset, evaluate) or the figure's module."""
     roots = {
-        "dataset": ["nsbench.datasets", f"nsbench.tasks.{name}"],
+        "text": ["nsbench.text_sources"],
+        "dataset": ["nsbench.generation", f"nsbench.tasks.{name}"],
         "train": ["nsbench.training"],
         "evaluate": ["nsbench.evaluation", f"nsbench.tasks.{name}"],
-        "collect": ["nsbench.analysis"],
+        "collect": ["nsbench.collection"],
         "analyse": ["nsbench.analysis"],
         "figure": ["nsbench.figures", f"nsbench.figures.{name}"],
         "report": ["nsbench.report"],
@@ -119,6 +131,7 @@ def grid_cells(config: Config) -> list[dict[str, Any]]:
             "seeds": cell.seeds,
             "target": cell.settings.target.model_dump(mode="json"),
             "budget_steps": cell.settings.training.steps,
+            "leaks": leaks(cell.settings),
         }
         for cell in expand(config)
     ]

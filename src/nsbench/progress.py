@@ -9,10 +9,10 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from nsbench.config import Model, sequence_length
 from nsbench.grid import Cell
 from nsbench.plan import Plan, digest
 from nsbench.runstore import RunFolder, order_key
+from nsbench.settings import Model, sequence_length
 
 RESULTS = Path("results")
 EVERY_SECONDS = 10.0
@@ -90,7 +90,9 @@ def _cost(cell: Cell) -> float:
     length = sequence_length(cell.settings)
     per_token = model.n_layers * (4 * model.d_model**2 + 2 * model.d_model * width + 2 * model.d_model * length)
     passes = 1 if cell.arm_settings.kind == "baseline" else 1 + cell.settings.noise.n_draws
-    return float(cell.settings.training.steps * cell.settings.training.batch_size * length * per_token * passes)
+    head = model.d_model * (getattr(cell.settings.data, "n_symbols", 0) if model.pooling == "none" else 0)
+    per_step = cell.settings.training.batch_size * length * (per_token + head) * passes
+    return float(cell.settings.training.steps * per_step)
 
 
 def _done(run: _Expected) -> float:

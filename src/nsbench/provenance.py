@@ -18,7 +18,7 @@ from pathlib import Path
 
 PACKAGE = "nsbench"
 SOURCE_FOLDER = Path(__file__).parent
-LEFT_OUT = {"nsbench.config", "nsbench.provenance"}
+LEFT_OUT = {"nsbench.closed", "nsbench.settings", "nsbench.config", "nsbench.provenance"}
 DATA_SUFFIXES = {".j2", ".json", ".yaml"}
 RECORDED_PACKAGES = ("torch", "numpy", "scipy", "pandas", "pyarrow")
 

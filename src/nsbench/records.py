@@ -48,6 +48,10 @@ HISTORY = pa.schema(
         field("train_accuracy", pa.float64(), "1", "share right in the batches since the last row; NaN at step 0"),
         field("val_loss", pa.float64(), "nats", "mean cross entropy on validation data"),
         field("val_accuracy", pa.float64(), "1", "share right on validation data"),
+        field("val_loss_unpadded", pa.float64(), "nats", "val_loss without targets that are padding"),
+        field("val_accuracy_unpadded", pa.float64(), "1", "val_accuracy without targets that are padding"),
+        field("val_loss_known", pa.float64(), "nats", "val_loss without padding and unknown words as targets"),
+        field("val_accuracy_known", pa.float64(), "1", "val_accuracy without padding and unknown words as targets"),
         field(
             "stability", pa.float64(), "1", "mean over validation data of <M(X), M(Y)> of Definition 6.1 at rho = 1/2"
         ),
@@ -70,6 +74,28 @@ RUNS = pa.schema(
         field("history_sha256", pa.string(), "sha256", "digest of the run's history without its seconds"),
         field("data_sha256", pa.string(), "sha256", "digest of the run's data set"),
         field("secret", pa.list_(pa.int64()), "positions", "sparse parity: the secret set", nullable=True),
+        field("text", pa.string(), "name", "the text that the data were cut from; empty for tasks without one"),
+    ]
+)
+
+FLOORS = pa.schema(
+    [
+        field("task", pa.string(), "name", "task"),
+        field("variant", pa.string(), "name", "setting of the task's open choices"),
+        field("seed", pa.int64(), "1", "replicate; arms share its data"),
+        field("predictor", pa.string(), "name", "commonest (always that target) or bigram (a table of the last token)"),
+        field("split", pa.string(), "name", "val or test"),
+        field("targets", pa.string(), "name", "all, unpadded (no padding) or known (no padding, no unknown word)"),
+        field("n_targets", pa.int64(), "1", "targets counted"),
+        field("accuracy", pa.float64(), "1", "share right; NaN without targets", nullable=True),
+        field("loss", pa.float64(), "nats", "mean cross entropy; NaN without targets", nullable=True),
+    ]
+)
+
+TEXT = pa.schema(
+    [
+        field("split", pa.string(), "name", "train, val or test"),
+        field("line", pa.string(), "text", "a line of the text: words apart by spaces; blank lines are kept"),
     ]
 )
 
@@ -77,9 +103,14 @@ EVALUATION = pa.schema(
     [
         *RUN,
         field("step", pa.int64(), "optimiser steps", "checkpoint"),
-        field("measure", pa.string(), "name", "noise_stability or average_sensitivity"),
-        field("reduction", pa.string(), "name", "probability_dot, probability_cosine or decision"),
-        field("rho", pa.float64(), "1", "Definition 6.1's rho; NaN for average_sensitivity", nullable=True),
+        field("measure", pa.string(), "name", "noise_stability, average_sensitivity, test_accuracy or test_loss"),
+        field(
+            "reduction",
+            pa.string(),
+            "name",
+            "probability_dot, probability_cosine or decision; of test scores the targets: all, unpadded or known",
+        ),
+        field("rho", pa.float64(), "1", "Definition 6.1's rho; NaN for the other measures", nullable=True),
         field(
             "correlation",
             pa.float64(),
@@ -117,6 +148,7 @@ TIME_TO_TARGET = pa.schema(
         field("step", pa.float64(), "optimiser steps", "time to target; NaN where censored", nullable=True),
         field("flops", pa.float64(), "FLOP", "cost to target; NaN where censored", nullable=True),
         field("seconds", pa.float64(), "s", "seconds to target; NaN where censored", nullable=True),
+        field("text", pa.string(), "name", "the text that the data were cut from; empty for tasks without one"),
     ]
 )
 

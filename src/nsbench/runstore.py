@@ -25,7 +25,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from nsbench.config import canonical_json
+from nsbench.closed import canonical_json
 from nsbench.records import HISTORY, RecordError, read_stamp, read_table, whole, write_table, write_text
 
 

@@ -12,7 +12,7 @@ import hashlib
 import numpy as np
 import torch
 
-from nsbench.config import canonical_json
+from nsbench.closed import canonical_json
 
 
 def stream_key(seed: int, *name: str | int) -> int:

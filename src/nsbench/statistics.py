@@ -22,8 +22,7 @@ CELL_KEYS = ["task", "variant", "arm"]
 RUN_KEYS = [*CELL_KEYS, "seed"]
 COSTS = ("steps", "flops", "seconds")
 
-_BELOW_TARGET = {"val_accuracy": False, "val_loss": True}
-_COPIED = ["arm_kind", "rho", "gamma", "orientation", "metric", "threshold", "hold_evaluations", "budget_steps"]
+_COPIED = ["arm_kind", "rho", "gamma", "orientation", "metric", "threshold", "hold_evaluations", "budget_steps", "text"]
 
 CELL_SUMMARY = pa.schema(
     [
@@ -98,7 +97,7 @@ def first_held(values: np.ndarray, target: dict[str, Any]) -> int | None:
     a stretch that the end of the run cuts short is not held.
     """
     threshold, hold = target["threshold"], target["hold_evaluations"]
-    reaches = values <= threshold if _BELOW_TARGET[target["metric"]] else values >= threshold
+    reaches = values <= threshold if target["metric"].startswith("val_loss") else values >= threshold
     if len(reaches) < hold:
         return None
     held = np.lib.stride_tricks.sliding_window_view(reaches, hold).all(axis=1)
@@ -114,6 +113,7 @@ def time_to_target(history: pd.DataFrame, runs: pd.DataFrame, cells: list[dict[s
     """
     histories = dict(iter(history.groupby(RUN_KEYS, sort=False)))
     status = runs.groupby(RUN_KEYS, sort=False)["status"].agg(list).to_dict()
+    texts = dict(zip(runs[RUN_KEYS].itertuples(index=False, name=None), runs["text"], strict=True))
     rows = []
     for cell in cells:
         target, arm = cell["target"], cell["arm_settings"]
@@ -139,6 +139,7 @@ def time_to_target(history: pd.DataFrame, runs: pd.DataFrame, cells: list[dict[s
                     "status": state,
                     "reached": found is not None,
                     **cost,
+                    "text": texts[key],
                 }
             )
     return pd.DataFrame(rows, columns=TIME_TO_TARGET.names)

@@ -15,11 +15,12 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from nsbench.config import Arm, Model, Noise, Optimizer
+from nsbench.config import Arm
 from nsbench.datasets import Dataset
 from nsbench.model import DropoutMasks, TransformerStack, dropout_size
 from nsbench.regularizers import NoiseStabilityRegularizer
 from nsbench.seeding import fill_bits, torch_stream
+from nsbench.settings import Model, Noise, Optimizer
 
 logger = logging.getLogger(__name__)
 
@@ -85,9 +86,11 @@ class TrainingStep:
         self.flops = 0.0
 
         length = data["train_tokens"].shape[1]
+        labels_shape = data["train_labels"].shape[1:]
         n_runs, n_draws = len(seeds), noise.n_draws if self.regularizer else 0
         self.tokens_RBT = torch.zeros(n_runs, batch_size, length, dtype=torch.int64, device=self.device)
-        self.labels_RB = torch.zeros(n_runs, batch_size, dtype=torch.int64, device=self.device)
+        # Labels are (R, B), or (R, B, T) where there is a target at each position.
+        self.labels_RB = torch.zeros(n_runs, batch_size, *labels_shape, dtype=torch.int64, device=self.device)
         self.noisy_NRBT = torch.zeros(n_draws, *self.tokens_RBT.shape, dtype=torch.int64, device=self.device)
         n_bits = dropout_size(model, batch_size, length)
         self.bits_RN = torch.zeros(n_runs, n_bits, dtype=torch.int16, device=self.device)
@@ -175,18 +178,22 @@ class TrainingStep:
             group["lr"] = value
 
     def _losses(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Cross entropy, share right and regulariser of the buffered batch, each (R)."""
+        """Cross entropy, share right and regulariser of the buffered batch, each (R).
+
+        With a target at each position all three are means over examples and positions.
+        """
         dropout = self.dropout_rate > 0
         logits_RBC = self.stack(self.tokens_RBT, DropoutMasks(self.bits_RN, self.dropout_rate) if dropout else None)
-        loss_R = F.cross_entropy(logits_RBC.flatten(0, 1), self.labels_RB.flatten(), reduction="none")
-        loss_R = loss_R.view(self.labels_RB.shape).mean(1)
-        correct_R = (logits_RBC.detach().argmax(-1) == self.labels_RB).double().mean(1)
+        loss_RX = F.cross_entropy(logits_RBC.flatten(0, -2), self.labels_RB.flatten(), reduction="none")
+        loss_R = loss_RX.view(len(self.seeds), -1).mean(1)
+        correct_R = (logits_RBC.detach().argmax(-1) == self.labels_RB).double().flatten(1).mean(1)
         penalty_R = torch.zeros_like(loss_R)
         for draw, noisy_RBT in enumerate(self.noisy_NRBT):
             bits_RN = self.noisy_bits_NRN[draw] if len(self.noisy_bits_NRN) else self.bits_RN
             with torch.set_grad_enabled(self.noise.gradient != "clean"):
                 noisy_RBC = self.stack(noisy_RBT, DropoutMasks(bits_RN, self.dropout_rate) if dropout else None)
-            penalty_R = penalty_R + self.regularizer.penalty(logits_RBC, noisy_RBC).mean(1) / self.noise.n_draws
+            penalty_RX = self.regularizer.penalty(logits_RBC, noisy_RBC).flatten(1)
+            penalty_R = penalty_R + penalty_RX.mean(1) / self.noise.n_draws
         return loss_R, correct_R, penalty_R
 
     def _run(self) -> None:

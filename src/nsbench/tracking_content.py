@@ -95,7 +95,7 @@ def _content(
     if history is not None:
         steps = history["step"].tolist()
         seconds_at = dict(zip(steps, history["seconds"].tolist(), strict=True))
-        for name in CURVES:
+        for name in _curves(history):
             values += zip([name] * len(steps), history[name].tolist(), steps, strict=True)
         # No batch precedes step 0: its training columns are empty, not diverged.
         values = [v for v in values if v[2] or not (v[0].startswith("train_") and math.isnan(v[1]))]
@@ -122,6 +122,10 @@ def _content(
         "budget_steps": cell["budget_steps"],
     }
     tags = {name: run[name] for name in ("status", "device", "run_key", "history_sha256", "data_sha256")}
+    if run["text"]:
+        tags["text"] = run["text"]
+    if cell["leaks"]:
+        tags["leak"] = "; ".join(cell["leaks"])
     if first_nonfinite:
         tags["nonfinite"] = "; ".join(first_nonfinite.values())
     key = _name(*(run[name] for name in KEY))
@@ -135,6 +139,16 @@ def _content(
         tags=tags,
         origin=origin,
     )
+
+
+def _curves(history: pd.DataFrame) -> list[str]:
+    """The curves worth showing: scores without padding or unknown words where they differ from all."""
+
+    def told_before(name: str) -> bool:
+        plain = name.removesuffix("_known").removesuffix("_unpadded")
+        return name != plain and history[name].equals(history[plain])
+
+    return [name for name in CURVES if not told_before(name)]
 
 
 def _flat(settings: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:

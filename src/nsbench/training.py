@@ -21,20 +21,14 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from nsbench.config import (
-    Arm,
-    Closed,
-    Model,
-    Noise,
-    Optimizer,
-    Training,
-    canonical_json,
-)
+from nsbench.closed import Closed, canonical_json
+from nsbench.config import Arm
 from nsbench.datasets import Dataset, EpochOrder, batch_indices, read_dataset
 from nsbench.model import TransformerStack
 from nsbench.provenance import stamp
 from nsbench.records import HISTORY, RUNS, write_table
 from nsbench.runstore import Progress, RunFolder, history_digest, order_key, run_key
+from nsbench.settings import Model, Noise, Optimizer, Training
 from nsbench.step import TrainingStep
 from nsbench.validation import Validation, checkpoint_steps, evaluation_steps
 
@@ -196,7 +190,7 @@ class StackTraining:
     def _evaluate(self, seconds: float) -> None:
         """Add a row to each run's history; mark the runs that are no longer finite."""
         losses, accuracies = self._means_since("evaluation")
-        val_loss, val_accuracy, stability = self.validation(self.stack)
+        scores = self.validation(self.stack)
         finite = self._finite()
         for index, run in enumerate(self.runs):
             if run.diverged:
@@ -212,16 +206,14 @@ class StackTraining:
                     "epoch": self.done * self.batch_size / self.n_train,
                     "train_loss": losses[index],
                     "train_accuracy": accuracies[index],
-                    "val_loss": val_loss[index],
-                    "val_accuracy": val_accuracy[index],
-                    "stability": stability[index],
+                    **scores[index],
                     "learning_rate": self.step.learning_rate(index),
                     "seconds": run.seconds,
                     "flops": self.step.flops * self.done,
                 }
             )
             seen_loss = losses[index] if self.done else 0.0
-            run.diverged = not (finite[index] and math.isfinite(val_loss[index]) and math.isfinite(seen_loss))
+            run.diverged = not (finite[index] and math.isfinite(scores[index]["val_loss"]) and math.isfinite(seen_loss))
             if run.diverged:
                 logger.warning("%s: diverged by step %d", run.folder.name, self.done)
             elif self.done in self.checkpoint_at:
@@ -230,8 +222,8 @@ class StackTraining:
         if self.spec.optimizer.scheduler_unit == "evaluation" and self.done:
             for index, scheduler in enumerate(self.schedulers):
                 if scheduler is not None:
-                    by_metric = {"val_loss": val_loss, "train_loss": losses}
-                    scheduler.step(by_metric[self.spec.optimizer.scheduler_metric][index])
+                    of_training = self.spec.optimizer.scheduler_metric == "train_loss"
+                    scheduler.step(losses[index] if of_training else scores[index]["val_loss"])
 
     def _finite(self) -> list[bool]:
         """Whether each run's weights and last gradient are finite."""
@@ -245,7 +237,7 @@ class StackTraining:
         if self.spec.optimizer.scheduler == "none":
             return
         if self.spec.optimizer.scheduler_metric == "val_loss":
-            losses = self.validation.losses(self.stack)[0]
+            losses = self.validation.losses(self.stack)
         else:
             losses = self._means_since("epoch")[0]
         for scheduler, loss in zip(self.schedulers, losses, strict=True):
@@ -309,6 +301,7 @@ class StackTraining:
             "history_sha256": history_digest(rows),
             "data_sha256": run.data.sha256,
             "secret": run.data.secret,
+            "text": run.data.text,
         }
         run.folder.finish(rows, summary, self.made_by)
         run.folder.report_status(run.order, 1.0)

@@ -2,27 +2,29 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from nsbench.config import Noise, Training
-from nsbench.datasets import Dataset
+from nsbench.datasets import TARGETS, Dataset
 from nsbench.model import TransformerStack
 from nsbench.noise import resample_tokens
 from nsbench.regularizers import agreement
 from nsbench.seeding import torch_stream
+from nsbench.settings import Noise, Training
 
 STABILITY_RHO = 0.5
 """The rho at which training records the quantity of Definition 6.1 (section J.2)."""
 
 
 class Validation:
-    """Validation loss, accuracy and Definition 6.1's quantity at rho = 1/2, without dropout.
+    """Validation losses, accuracies and Definition 6.1's quantity at rho = 1/2, without dropout.
 
     The noisy copies are drawn once per run, so that the recorded stability moves with the model
-    and not with the noise.
+    and not with the noise. With a target at each position all are means over examples and positions.
     """
 
     def __init__(
@@ -30,7 +32,10 @@ class Validation:
     ) -> None:
         self.chunk, self.output = chunk, noise.output
         self.tokens_RNT = torch.stack([data["val_tokens"] for data in datasets]).to(device)
+        # Labels are (R, N), or (R, N, T) where there is a target at each position.
         self.labels_RN = torch.stack([data["val_labels"] for data in datasets]).to(device)
+        counted = [torch.stack([data.counted(kind, "val") for data in datasets]) for kind in TARGETS]
+        self.counted_KRN = torch.stack(counted).to(device)
         noisy_NT = [
             resample_tokens(
                 data["val_tokens"],
@@ -44,23 +49,42 @@ class Validation:
         ]
         self.noisy_RNT = torch.stack(noisy_NT).to(device)
 
-    def __call__(self, stack: TransformerStack) -> tuple[list[float], list[float], list[float]]:
-        """Loss (nats), accuracy and stability of each run."""
-        loss, accuracy, clean_RNC = self.losses(stack)
-        stability_R = agreement(clean_RNC, self._logits(stack, self.noisy_RNT), self.output).double().mean(1)
-        return loss, accuracy, stability_R.tolist()
-
-    def losses(self, stack: TransformerStack) -> tuple[list[float], list[float], Tensor]:
-        """Loss (nats) and accuracy of each run, and the logits (R, N, C)."""
-        logits_RNC = self._logits(stack, self.tokens_RNT)
-        loss_RN = F.cross_entropy(logits_RNC.flatten(0, 1), self.labels_RN.flatten(), reduction="none")
-        loss_R = loss_RN.view(self.labels_RN.shape).double().mean(1)
-        accuracy_R = (logits_RNC.argmax(-1) == self.labels_RN).double().mean(1)
-        return loss_R.tolist(), accuracy_R.tolist(), logits_RNC
+    @torch.no_grad()
+    def __call__(self, stack: TransformerStack) -> list[dict[str, float]]:
+        """The scores of each run: `records.HISTORY`'s columns from `val_loss` to `stability`."""
+        n_runs = len(self.labels_RN)
+        losses, rights, agreements = [], [], []
+        for start in range(0, self.tokens_RNT.shape[1], self.chunk):
+            here = slice(start, start + self.chunk)
+            logits_RNC = stack(self.tokens_RNT[:, here])
+            loss_RX, right_RX = _scores(logits_RNC, self.labels_RN[:, here])
+            losses.append(loss_RX)
+            rights.append(right_RX)
+            noisy_RNC = stack(self.noisy_RNT[:, here])
+            agreements.append(agreement(logits_RNC, noisy_RNC, self.output).double().view(n_runs, -1))
+        loss_RX, right_RX = torch.cat(losses, 1), torch.cat(rights, 1)
+        found = [{"stability": value} for value in torch.cat(agreements, 1).mean(1).tolist()]
+        for suffix, counted_RN in zip(TARGETS.values(), self.counted_KRN, strict=True):
+            counted_RX = counted_RN.flatten(1)
+            for name, values_RX in (("val_loss", loss_RX), ("val_accuracy", right_RX)):
+                # Not 0 x value: a diverged run's losses may be infinite.
+                sums_R = torch.where(counted_RX, values_RX, 0.0).sum(1)
+                for run, (total, count) in enumerate(zip(sums_R.tolist(), counted_RX.sum(1).tolist(), strict=True)):
+                    found[run][name + suffix] = total / count if count else math.nan
+        return found
 
     @torch.no_grad()
-    def _logits(self, stack: TransformerStack, tokens_RNT: Tensor) -> Tensor:
-        return torch.cat([stack(chunk) for chunk in tokens_RNT.split(self.chunk, dim=1)], dim=1)
+    def losses(self, stack: TransformerStack) -> list[float]:
+        """`val_loss` of each run, in nats."""
+        chunks = zip(self.tokens_RNT.split(self.chunk, 1), self.labels_RN.split(self.chunk, 1), strict=True)
+        return torch.cat([_scores(stack(tokens), labels)[0] for tokens, labels in chunks], 1).mean(1).tolist()
+
+
+def _scores(logits_RNC: Tensor, labels_RN: Tensor) -> tuple[Tensor, Tensor]:
+    """Cross entropy (nats) and correctness (0 or 1) of every target, (R, targets), float64."""
+    loss_X = F.cross_entropy(logits_RNC.flatten(0, -2), labels_RN.flatten(), reduction="none")
+    right_RN = logits_RNC.argmax(-1) == labels_RN
+    return loss_X.view(len(labels_RN), -1).double(), right_RN.flatten(1).double()
 
 
 def evaluation_steps(training: Training) -> list[int]:

@@ -3,10 +3,12 @@ rule collect_packs:
         history=pack_files("history.parquet"),
         runs=pack_files("runs.parquet"),
         evaluation=pack_files("evaluation.parquet"),
+        floors=floor_files(),
     output:
         history="results/collected/history.parquet",
         runs="results/collected/runs.parquet",
         evaluation="results/collected/evaluation.parquet",
+        floors="results/collected/floors.parquet",
     log:
         "results/logs/collect.log",
     conda:
@@ -15,24 +17,18 @@ rule collect_packs:
         mem_mb=4000,
         runtime=30,
     params:
-        spec=PLAN.grid(),
+        spec=PLAN.grid("runs_per_pack"),
         digest=digest("collect"),
     shell:
-        "nsbench collect --spec {params.spec:q} --digest {params.digest} --packs {input.runs}"
-        " --out {output} > {log} 2>&1"
+        "nsbench collect --spec {params.spec:q} --digest {params.digest} --packs results/packs"
+        " --datasets results/datasets --out {output} > {log} 2>&1"
 
 
 rule analyse_grid:
     input:
-        history="results/collected/history.parquet",
-        runs="results/collected/runs.parquet",
+        COLLECTED_FILES,
     output:
-        "results/tables/time_to_target.parquet",
-        "results/tables/time_to_target.csv",
-        "results/tables/cells.parquet",
-        "results/tables/cells.csv",
-        "results/tables/paired_effect.parquet",
-        "results/tables/paired_effect.csv",
+        expand("results/tables/{table}.{format}", table=TABLES, format=["parquet", "csv"]),
     log:
         "results/logs/analyse.log",
     conda:

@@ -1,12 +1,16 @@
 # Validates the configuration, expands the grid, and gives each stage its spec and source digest.
 # The only rules file with functions.
+import os
 from pathlib import Path
 
 from nsbench import device, progress
-from nsbench.config import ConfigError
-from nsbench.figures import FIGURES
+from nsbench.analysis import TABLES
+from nsbench.closed import ConfigError, canonical_json
+from nsbench.figures import FIGURES, figures_for, module_of
 from nsbench.grid import load, refuse_duplicate_keys
-from nsbench.plan import Plan, digest
+from nsbench.plan import Plan, digest, grid_cells
+from nsbench.settings import OF_TEXT
+from nsbench.text_sources import resolve
 
 from snakemake.exceptions import WorkflowError
 
@@ -14,10 +18,12 @@ try:
     for configfile in workflow.configfiles:
         refuse_duplicate_keys(Path(configfile))
     PLAN = Plan(load(config))
+    TEXT_SPEC = canonical_json(resolve(PLAN.config.text, os.environ)) if PLAN.needs_text() else ""
     GPUS_PER_JOB = int(device.wants_gpu(PLAN.config.device))
 except (ConfigError, device.DeviceError) as error:
     raise WorkflowError(f"the configuration cannot be used. {error}") from None
 
+COLLECTED_FILES = [f"results/collected/{name}.parquet" for name in ("history", "runs", "evaluation", "floors")]
 PACK = "{task}/{variant}/{arm}/{pack}"
 TRACKING_URI = PLAN.config.tracking.uri or "sqlite:///results/mlflow.db"
 
@@ -27,9 +33,14 @@ def pack_files(name):
     return [f"results/packs/{'/'.join(pack)}/{name}" for pack in PLAN.packs]
 
 
+def floor_files():
+    """The floors of every data set of the grid."""
+    return [f"results/datasets/{task}/{variant}/{pack}.floors.parquet" for task, variant, pack in PLAN.datasets()]
+
+
 def figure_module(wildcards):
     """The module that draws a figure."""
-    return FIGURES[wildcards.figure][0]
+    return module_of(wildcards.figure)
 
 
 def minutes(base):

@@ -1,15 +1,37 @@
-rule make_dataset:
+rule fetch_text:
     output:
-        "results/datasets/{task}/{variant}/{pack}.safetensors",
+        "results/text.parquet",
+    log:
+        "results/logs/text.log",
+    conda:
+        "../envs/nsbench.yaml"
+    resources:
+        mem_mb=2000,
+        runtime=30,
+    params:
+        spec=TEXT_SPEC,
+        digest=digest("text"),
+    shell:
+        "nsbench text --spec {params.spec:q} --digest {params.digest} --out {output} > {log} 2>&1"
+
+
+rule make_dataset:
+    input:
+        text=lambda w: ["results/text.parquet"] if w.task in OF_TEXT else [],
+    output:
+        data="results/datasets/{task}/{variant}/{pack}.safetensors",
+        floors="results/datasets/{task}/{variant}/{pack}.floors.parquet",
     log:
         "results/logs/dataset/{task}/{variant}/{pack}.log",
     conda:
         "../envs/nsbench.yaml"
     resources:
-        mem_mb=1000,
+        mem_mb=2000,
         runtime=10,
     params:
         spec=lambda w: PLAN.dataset(w.task, w.variant, w.pack),
         digest=lambda w: digest("dataset", w.task),
+        text=lambda w, input: f"--text {input.text}" if input.text else "",
     shell:
-        "nsbench dataset --spec {params.spec:q} --digest {params.digest} --out {output} > {log} 2>&1"
+        "nsbench dataset --spec {params.spec:q} --digest {params.digest} {params.text} --out {output.data}"
+        " --floors {output.floors} > {log} 2>&1"

@@ -1,7 +1,7 @@
 rule draw_figure:
     input:
-        collected=[f"results/collected/{name}.parquet" for name in ("history", "runs", "evaluation")],
-        tables="results/tables/time_to_target.parquet",
+        collected=COLLECTED_FILES,
+        tables=expand("results/tables/{table}.parquet", table=TABLES),
     output:
         png="results/figures/{figure}.png",
         pdf="results/figures/{figure}.pdf",
@@ -22,9 +22,9 @@ rule draw_figure:
 
 rule write_report:
     input:
-        figures=expand("results/figures/{figure}.png", figure=FIGURES),
-        collected=[f"results/collected/{name}.parquet" for name in ("history", "runs", "evaluation")],
-        tables=[f"results/tables/{name}.parquet" for name in ("time_to_target", "cells", "paired_effect")],
+        figures=expand("results/figures/{figure}.png", figure=figures_for(grid_cells(PLAN.config))),
+        collected=COLLECTED_FILES,
+        tables=expand("results/tables/{table}.parquet", table=TABLES),
     output:
         "results/report.html",
     log:

@@ -1,6 +1,6 @@
 rule track_runs:
     input:
-        collected=[f"results/collected/{name}.parquet" for name in ("history", "runs", "evaluation")],
+        collected=COLLECTED_FILES,
         tables="results/tables/time_to_target.parquet",
     output:
         "results/tracked.json",

@@ -27,7 +27,8 @@ def average_sensitivity(
     decision; and `probability_distance`, half the squared distance of the probabilities, which
     agrees with it where the model is certain.
 
-    model: tokens (N, T) to logits (N, C). One replacement is drawn for each input and position.
+    model: tokens (N, T) to logits (N, C), or (N, T, C): then an input's value is the mean over the
+    positions of the output. One replacement is drawn for each input and position.
     """
     clean_NC = model(tokens_NT).double().softmax(-1)
     changed_NT = resample_tokens(tokens_NT, -1.0, symbols, generator, same_symbol=False, fixed_ids=fixed_ids)
@@ -37,7 +38,9 @@ def average_sensitivity(
         one_NT = tokens_NT.clone()
         one_NT[:, position] = changed_NT[:, position]
         other_NC = model(one_NT).double().softmax(-1)
-        decision_N += (other_NC.argmax(-1) != clean_NC.argmax(-1)).double()
-        distance_N += (other_NC - clean_NC).square().sum(-1) / 2
+        changed_N = (other_NC.argmax(-1) != clean_NC.argmax(-1)).double()
+        decision_N += changed_N.reshape(len(tokens_NT), -1).mean(1)
+        apart_N = (other_NC - clean_NC).square().sum(-1) / 2
+        distance_N += apart_N.reshape(len(tokens_NT), -1).mean(1)
     yield estimate("average_sensitivity", "decision", math.nan, decision_N)
     yield estimate("average_sensitivity", "probability_distance", math.nan, distance_N)

@@ -12,7 +12,7 @@ from nsbench.noise import resample_tokens
 
 
 def agreements(clean_logits_NC: Tensor, noisy_logits_NC: Tensor) -> dict[str, Tensor]:
-    """How much two outputs agree, for each input: reduction -> (N).
+    """How much two outputs agree, for each input: reduction -> (N), or (N, T) for outputs (N, T, C).
 
     probability_dot: <p, q> of the softmax probabilities, Equation 6 without its sign.
     probability_cosine: <p, q> / (|p| |q|).
@@ -42,7 +42,8 @@ def noise_stability(
 ) -> Iterator[Estimate]:
     """E <M(X), M(Y)> over inputs and noise, for each rho and each reduction of `agreements`.
 
-    model: tokens (N, T) to logits (N, C). n_draws: noisy copies of each input, averaged first.
+    model: tokens (N, T) to logits (N, C), or (N, T, C): then Definition 6.1 is applied at each
+    position and an input's value is the mean over them. n_draws: noisy copies of each input, averaged first.
     generator, symbols, same_symbol and fixed_ids as in `nsbench.noise.resample_tokens`.
     """
     clean_NC = model(tokens_NT)
@@ -51,6 +52,7 @@ def noise_stability(
         for _ in range(n_draws):
             noisy_NT = resample_tokens(tokens_NT, rho, symbols, generator, same_symbol=same_symbol, fixed_ids=fixed_ids)
             for reduction, value_N in agreements(clean_NC, model(noisy_NT)).items():
-                sums[reduction] = sums.get(reduction, 0.0) + value_N / n_draws
+                per_input_N = value_N.reshape(len(tokens_NT), -1).mean(1)
+                sums[reduction] = sums.get(reduction, 0.0) + per_input_N / n_draws
         for reduction, value_N in sums.items():
             yield estimate("noise_stability", reduction, rho, value_N)

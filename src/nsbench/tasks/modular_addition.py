@@ -9,9 +9,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from nsbench.config import ModularAdditionData
 from nsbench.datasets import split
 from nsbench.seeding import stream
+from nsbench.settings import ModularAdditionData
 
 PAD, BOS, EOS, PLUS, EQUALS = range(5)
 

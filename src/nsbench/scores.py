@@ -1,0 +1,381 @@
+"""What runs score on validation and test data, and what an arm changes in it: pure functions of DataFrames.
+
+The grid is handed in as `cells` (see `nsbench.statistics`), with `leaks` and `settings` beside; rows
+come out in its order. A run that diverged scores worse than any other: accuracy -inf, loss +inf in
+medians, which are NaN where they would not be finite; differences leave its pair out and say so.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+from scipy import stats
+
+from nsbench.records import CELL, RUNS, TIME_TO_TARGET, RecordError, field
+from nsbench.statistics import CELL_KEYS, RUN_KEYS, coverage_of_range, grid_runs, run_name
+
+RunKey = tuple[str, str, str, int]
+"""(task, variant, arm, seed)."""
+
+KINDS = {"all": "", "unpadded": "_unpadded", "known": "_known"}
+"""Which targets are counted, and how the columns of `records.HISTORY` over them end."""
+FINAL_EVALUATIONS = 3
+"""A run's final score is its mean over this many last evaluations."""
+
+_WORST = {"accuracy": -np.inf, "loss": np.inf}
+_RUN_VALUES = ["final_val_accuracy", "final_val_loss", "best_val_loss", "test_accuracy", "test_loss"]
+_ARM = [TIME_TO_TARGET.field(name) for name in ("rho", "gamma", "orientation")]
+
+
+def estimate_fields(name: str, unit: str, meaning: str) -> list[pa.Field]:
+    """Three fields of a schema: an estimate and the two ends of its interval, NaN where undefined."""
+    return [
+        field(name, pa.float64(), unit, f"{meaning}; NaN if undefined", True),
+        field(f"{name}_low", pa.float64(), unit, "lower end of the interval; NaN if there is none", True),
+        field(f"{name}_high", pa.float64(), unit, "upper end of the interval; NaN if there is none", True),
+    ]
+
+
+def _median(name: str, unit: str, meaning: str) -> pa.Field:
+    return field(name, pa.float64(), unit, f"{meaning}, median over seeds; NaN if undefined", True)
+
+
+SCORE = pa.schema(
+    [
+        *CELL,
+        *_ARM,
+        RUNS.field("text"),
+        field("leaks", pa.string(), "text", "ways in which validation answers can be seen; empty is the rule"),
+        field("targets", pa.string(), "name", "all, unpadded (no padding) or known (no padding, no unknown word)"),
+        field("n_seeds", pa.int64(), "runs", "runs of the cell in the grid"),
+        field("n_diverged", pa.int64(), "runs", "runs that diverged; medians count them as worst"),
+        _median("final_val_accuracy", "1", "mean validation accuracy of the last three evaluations"),
+        field("final_val_accuracy_min", pa.float64(), "1", "lowest of the runs that did not diverge", True),
+        field("final_val_accuracy_max", pa.float64(), "1", "highest of the runs that did not diverge", True),
+        _median("final_val_loss", "nats", "mean validation loss of the last three evaluations"),
+        _median("best_val_loss", "nats", "lowest validation loss of all evaluations"),
+        field(
+            "best_val_loss_step",
+            pa.float64(),
+            "optimiser steps",
+            "step of the lowest validation loss, median over the runs that did not diverge; NaN if none",
+            True,
+        ),
+        _median("test_accuracy", "1", "test accuracy at the checkpoint of lowest validation loss"),
+        _median("test_loss", "nats", "test loss at the checkpoint of lowest validation loss"),
+        _median("commonest_accuracy", "1", "validation accuracy of always the commonest target"),
+        _median("commonest_loss", "nats", "validation loss of the training targets' frequencies"),
+        _median("bigram_accuracy", "1", "validation accuracy of a table of the last token"),
+        _median("bigram_loss", "nats", "validation loss of a table of the last token"),
+        _median("n_targets", "1", "validation targets counted"),
+    ]
+)
+
+SCORE_EFFECT = pa.schema(
+    [
+        *CELL,
+        field("baseline", pa.string(), "name", "the arm compared with"),
+        *_ARM,
+        RUNS.field("text"),
+        field("n_pairs", pa.int64(), "pairs", "seeds that both arms have in the grid"),
+        *estimate_fields("final_val_accuracy_difference", "1", "final validation accuracy, arm minus baseline"),
+        *estimate_fields("best_val_loss_difference", "nats", "lowest validation loss, arm minus baseline"),
+        field("confidence", pa.float64(), "1", "confidence of the intervals"),
+        field("note", pa.string(), "text", "what to know before reading the differences"),
+    ]
+)
+
+
+class Trail(NamedTuple):
+    """A run of the grid: `completed` or `diverged`, and its rows of `records.HISTORY` up to the budget."""
+
+    status: str
+    rows: pd.DataFrame
+
+
+class Interval(NamedTuple):
+    """An estimate, the ends of its interval (NaN if there is none), and what to know about them."""
+
+    value: float
+    low: float
+    high: float
+    notes: list[str]
+
+    def columns(self, name: str) -> dict[str, float]:
+        """The columns that `estimate_fields(name, ...)` describes."""
+        return {name: self.value, f"{name}_low": self.low, f"{name}_high": self.high}
+
+
+def by_variant(cells: list[dict[str, Any]]) -> dict[tuple[str, str], list[dict[str, Any]]]:
+    """The cells of every (task, variant), in grid order."""
+    groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for cell in cells:
+        groups.setdefault((cell["task"], cell["variant"]), []).append(cell)
+    return groups
+
+
+def baseline_of(group: list[dict[str, Any]]) -> dict[str, Any]:
+    """The first cell of kind baseline among those of a variant. Raises RecordError where there is none."""
+    for cell in group:
+        if cell["arm_settings"]["kind"] == "baseline":
+            return cell
+    raise RecordError(
+        f"{group[0]['task']} / {group[0]['variant']}: no arm of kind baseline to pair with; add one to the grid"
+    )
+
+
+def text_labels(runs: pd.DataFrame, cells: list[dict[str, Any]]) -> dict[tuple[str, str], str]:
+    """The text (`records.RUNS`) of every (task, variant); several are joined by "; ".
+
+    Raises RecordError naming a run of the grid that has no single row in `runs`.
+    """
+    of_run = _single(runs, "text", cells)
+    return {
+        name: "; ".join(sorted({of_run[key] for key in grid_runs(group)})) for name, group in by_variant(cells).items()
+    }
+
+
+def trails(history: pd.DataFrame, runs: pd.DataFrame, cells: list[dict[str, Any]]) -> dict[RunKey, Trail]:
+    """Every run of the grid, in grid order; evaluations past the budget are left out.
+
+    Raises RecordError naming a run of the grid that has no history or no single row in `runs`.
+    """
+    histories = dict(iter(history.groupby(RUN_KEYS, sort=False)))
+    status = _single(runs, "status", cells)
+    found = {}
+    for cell in cells:
+        for key in grid_runs([cell]):
+            if key not in histories:
+                raise RecordError(f"{run_name(*key)}: this run of the grid has no history; train and collect it again")
+            rows = histories[key].sort_values("step")
+            found[key] = Trail(status[key], rows[rows["step"] <= cell["budget_steps"]])
+    return found
+
+
+def _single(runs: pd.DataFrame, column: str, cells: list[dict[str, Any]]) -> dict[RunKey, str]:
+    """A column of `runs` by run, which every run of the grid must have once."""
+    values = runs.groupby(RUN_KEYS, sort=False)[column].agg(list).to_dict()
+    for key in grid_runs(cells):
+        count = len(values.get(key, []))
+        if count != 1:
+            raise RecordError(
+                f"{run_name(*key)}: this run of the grid has no single row in runs ({count} found); "
+                "train and collect it again"
+            )
+    return {key: found[0] for key, found in values.items()}
+
+
+def final_score(trail: Trail, column: str) -> float:
+    """Mean of a column of `records.HISTORY` over the run's last evaluations; of a diverged run the worst."""
+    if trail.status == "diverged":
+        return _WORST["accuracy" if "accuracy" in column else "loss"]
+    return float(trail.rows[column].tail(FINAL_EVALUATIONS).mean(skipna=False))
+
+
+def curves_on_test(evaluation: pd.DataFrame) -> dict[tuple[str, str, str, int, str, str], pd.Series]:
+    """Test scores by step, for every (task, variant, arm, seed, targets, measure) of `records.EVALUATION`."""
+    rows = evaluation[evaluation["measure"].isin(["test_accuracy", "test_loss"])].sort_values("step")
+    return dict(iter(rows.set_index("step").groupby([*RUN_KEYS, "reduction", "measure"], sort=False)["value"]))
+
+
+def run_scores(
+    history: pd.DataFrame, runs: pd.DataFrame, evaluation: pd.DataFrame, cells: list[dict[str, Any]]
+) -> pd.DataFrame:
+    """A row per run of the grid and kind of targets (KINDS): what the run scored.
+
+    Columns: task, variant, arm, seed, targets, status, final_val_accuracy, final_val_loss,
+    best_val_loss, best_val_loss_step, test_accuracy, test_loss (losses in nats). Test scores are
+    those at the checkpoint whose validation loss over the same targets is lowest, the first of
+    several; NaN where there are no such targets. A diverged run has the worst of everything
+    (accuracy -inf, loss +inf, step NaN).
+
+    Raises RecordError naming a run of the grid that is missing, or that completed without test scores.
+    """
+    on_test = curves_on_test(evaluation)
+    rows = []
+    for key, trail in trails(history, runs, cells).items():
+        for kind, suffix in KINDS.items():
+            row = {**dict(zip(RUN_KEYS, key, strict=True)), "targets": kind, "status": trail.status}
+            row |= {f"final_{name}": final_score(trail, name + suffix) for name in ("val_accuracy", "val_loss")}
+            losses = trail.rows.set_index("step")["val_loss" + suffix].dropna()
+            rows.append(row | _best(key, kind, trail.status, losses, on_test))
+    names = [*RUN_KEYS, "targets", "status", *_RUN_VALUES, "best_val_loss_step"]
+    return pd.DataFrame(rows, columns=names)
+
+
+def _best(
+    key: RunKey, kind: str, status: str, losses: pd.Series, on_test: dict[tuple[Any, ...], pd.Series]
+) -> dict[str, float]:
+    """The lowest of a run's validation losses, and the test scores that it would be selected by."""
+    measures = {"test_accuracy": _WORST["accuracy"], "test_loss": _WORST["loss"]}
+    if status == "diverged":
+        return {"best_val_loss": _WORST["loss"], "best_val_loss_step": np.nan, **measures}
+    curves = {name: on_test.get((*key, kind, name), pd.Series(dtype=float)) for name in measures}
+    tested = losses[[all(step in curve.index for curve in curves.values()) for step in losses.index]]
+    if kind == "all" and tested.empty:
+        raise RecordError(f"{run_name(*key)}: this run has no test scores at checkpoints; evaluate it again")
+    return {
+        "best_val_loss": float(losses.min()),
+        "best_val_loss_step": float(losses.idxmin()) if len(losses) else np.nan,
+        **{name: float(curve[tested.idxmin()]) if len(tested) else np.nan for name, curve in curves.items()},
+    }
+
+
+def scores(
+    history: pd.DataFrame,
+    runs: pd.DataFrame,
+    evaluation: pd.DataFrame,
+    floors: pd.DataFrame,
+    cells: list[dict[str, Any]],
+) -> pd.DataFrame:
+    """A row per cell and kind of targets, in grid order: columns of SCORE.
+
+    Takes `records.HISTORY`, RUNS, EVALUATION and FLOORS; a variant without rows in `floors` has NaN
+    for them. Raises RecordError as `run_scores` does, and for a seed that its variant's floors lack.
+    """
+    text = text_labels(runs, cells)
+    scored = run_scores(history, runs, evaluation, cells)
+    groups = dict(iter(scored.groupby([*CELL_KEYS, "targets"], sort=False)))
+    floor_rows = dict(iter(floors[floors["split"] == "val"].groupby(["task", "variant"], sort=False)))
+    rows = []
+    for cell in cells:
+        key = tuple(cell[name] for name in CELL_KEYS)
+        for kind in KINDS:
+            group = groups[(*key, kind)]
+            completed = group[group["status"] != "diverged"]
+            rows.append(
+                {
+                    **dict(zip(CELL_KEYS, key, strict=True)),
+                    **arm_columns(cell),
+                    "text": text[key[:2]],
+                    "leaks": "; ".join(cell["leaks"]),
+                    "targets": kind,
+                    "n_seeds": len(group),
+                    "n_diverged": len(group) - len(completed),
+                    **{name: _finite_median(group[name]) for name in _RUN_VALUES},
+                    "final_val_accuracy_min": completed["final_val_accuracy"].min(),
+                    "final_val_accuracy_max": completed["final_val_accuracy"].max(),
+                    "best_val_loss_step": completed["best_val_loss_step"].median(),
+                    **_floors(floor_rows.get(key[:2]), cell, kind),
+                }
+            )
+    return pd.DataFrame(rows, columns=SCORE.names)
+
+
+def arm_columns(cell: dict[str, Any]) -> dict[str, float]:
+    """rho, gamma and orientation of a cell's arm; NaN for the baseline."""
+    return {name: float(cell["arm_settings"].get(name, np.nan)) for name in ("rho", "gamma", "orientation")}
+
+
+def _finite_median(values: pd.Series) -> float:
+    median = np.median(values.to_numpy(float))
+    return float(median) if np.isfinite(median) else np.nan
+
+
+def _floors(found: pd.DataFrame | None, cell: dict[str, Any], kind: str) -> dict[str, float]:
+    """Medians over the cell's seeds of what predictors without a model reach; NaN where none were made."""
+    columns = {f"{name}_{what}": (name, what) for name in ("commonest", "bigram") for what in ("accuracy", "loss")}
+    columns["n_targets"] = ("commonest", "n_targets")
+    if found is None:
+        return dict.fromkeys(columns, np.nan)
+    medians = {}
+    for column, (predictor, what) in columns.items():
+        values = found[(found["predictor"] == predictor) & (found["targets"] == kind)].set_index("seed")[what]
+        missing = next((seed for seed in cell["seeds"] if seed not in values.index), None)
+        if missing is not None:
+            raise RecordError(
+                f"{cell['task']} / {cell['variant']} / seed {missing}: no floor {predictor!r} over {kind} "
+                "validation targets; make and collect the floors again"
+            )
+        medians[column] = _finite_median(values.loc[cell["seeds"]])
+    return medians
+
+
+def score_effects(
+    scored: pd.DataFrame,
+    runs: pd.DataFrame,
+    cells: list[dict[str, Any]],
+    confidence: float,
+    n_resamples: int,
+    generator: np.random.Generator,
+) -> pd.DataFrame:
+    """Each regularised cell against its variant's baseline, paired by seed: columns of SCORE_EFFECT.
+
+    Takes what `run_scores` returns (its rows over all targets). An effect is the mean over pairs of
+    arm minus baseline, with the percentile interval of a bootstrap of the pairs; pairs with a
+    diverged run are left out of it and counted in the note. Every comparison starts from the same
+    state of the generator. Raises RecordError for a variant without an arm of kind baseline.
+    """
+    entropy = int(generator.integers(2**63))
+    text = text_labels(runs, cells)
+    by_run = scored[scored["targets"] == "all"].set_index(RUN_KEYS)
+    rows = []
+    for name, group in by_variant(cells).items():
+        regularised = [cell for cell in group if cell["arm_settings"]["kind"] != "baseline"]
+        for cell in regularised:
+            baseline = baseline_of(group)
+            seeds = [seed for seed in baseline["seeds"] if seed in cell["seeds"]]
+            row = {**{key: cell[key] for key in CELL_KEYS}, "baseline": baseline["arm"], **arm_columns(cell)}
+            row |= {"text": text[name], "n_pairs": len(seeds), "confidence": confidence}
+            found = {}
+            for column in ("final_val_accuracy", "best_val_loss"):
+                pair = [by_run.loc[[(*name, arm["arm"], seed) for seed in seeds], column] for arm in (baseline, cell)]
+                found[column] = mean_difference(*pair, confidence, n_resamples, entropy)
+                row |= found[column].columns(f"{column}_difference")
+            rows.append({**row, "note": "; ".join(shared_notes(found))})
+    return pd.DataFrame(rows, columns=SCORE_EFFECT.names)
+
+
+def shared_notes(found: dict[str, Interval]) -> list[str]:
+    """The notes of several estimates, each once; one that not all have names those that have it."""
+    notes: dict[str, list[str]] = {}
+    for name, interval in found.items():
+        for note in interval.notes:
+            notes.setdefault(note, []).append(name)
+    return [note if len(names) == len(found) else f"{', '.join(names)}: {note}" for note, names in notes.items()]
+
+
+def mean_difference(baseline: pd.Series, arm: pd.Series, confidence: float, n_resamples: int, entropy: int) -> Interval:
+    """Mean of arm minus baseline over pairs, given in the same order; infinite scores leave their pair out."""
+    before, after = baseline.to_numpy(float), arm.to_numpy(float)
+    defined = np.isfinite(before) & np.isfinite(after)
+    left_out = len(defined) - int(defined.sum())
+    interval = mean_interval(after[defined] - before[defined], "pairs", confidence, n_resamples, entropy)
+    notes = [f"{left_out} of {len(defined)} pairs left out: a run diverged"] if left_out else []
+    return interval._replace(notes=notes + interval.notes)
+
+
+def mean_interval(values: np.ndarray, what: str, confidence: float, n_resamples: int, entropy: int) -> Interval:
+    """Mean of finite `values` (n,) and the percentile interval of a bootstrap; `what` they are, for notes.
+
+    `entropy` seeds the generator, so that equal values always have equal intervals.
+    """
+    nan, n = float("nan"), len(values)
+    if n == 0:
+        return Interval(nan, nan, nan, [f"no {what} to compare"])
+    mean = float(values.mean())
+    if n == 1:
+        return Interval(mean, nan, nan, [f"one {what.removesuffix('s')}: no interval"])
+    low, high = stats.bootstrap(
+        (values,),
+        np.mean,
+        vectorized=True,
+        method="percentile",
+        confidence_level=confidence,
+        n_resamples=n_resamples,
+        rng=np.random.default_rng(entropy),
+    ).confidence_interval
+    if high - low <= 1e-12 * np.abs(values).max():
+        return Interval(mean, nan, nan, ["all resamples agree: no interval"])
+    return Interval(mean, float(low), float(high), few(n, what, confidence))
+
+
+def few(n: int, what: str, confidence: float) -> list[str]:
+    """A note where `n` values are too few for an interval of this confidence, else nothing."""
+    widest = coverage_of_range(n)
+    if widest >= confidence:
+        return []
+    return [f"only {n} {what}: even their full range has {widest:.0%} coverage, not {confidence:.0%}"]

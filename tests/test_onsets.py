@@ -1,0 +1,392 @@
+"""Onsets, leads and early ranks, against curves whose onsets are known by eye and scipy's Spearman."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+
+from nsbench.onsets import EARLY_RANK, LEAD_LAG, ONSET, early_rank, lead_lag, onset, onsets, spearman
+from nsbench.records import read_table, write_table
+
+NAN = math.nan
+SPACING = 10
+RUN = {"task": "sparse_parity", "variant": "calibrated"}
+KINDS = {"baseline": {"kind": "baseline"}, "gentle": {"kind": "noise_stability", "rho": 0.5, "gamma": 1.0}}
+
+
+def grid(
+    n_seeds: int, arms: tuple[str, ...] = ("baseline",), steps: int = 40, metric: str = "val_accuracy"
+) -> list[dict[str, Any]]:
+    return [
+        {
+            **RUN,
+            "arm": arm,
+            "arm_settings": KINDS[arm],
+            "settings": {"training": {"eval_every_steps": SPACING, "steps": steps}},
+            "seeds": list(range(n_seeds)),
+            "target": {"metric": metric, "threshold": 0.9, "hold_evaluations": 3},
+            "budget_steps": steps,
+            "leaks": [],
+        }
+        for arm in arms
+    ]
+
+
+def table_of_runs(cells: list[dict[str, Any]], diverged: tuple[tuple[str, int], ...] = ()) -> pd.DataFrame:
+    return pd.DataFrame(
+        {**RUN, "arm": cell["arm"], "seed": seed, "status": status, "text": "WikiText-2"}
+        for cell in cells
+        for seed in cell["seeds"]
+        for status in ["diverged" if (cell["arm"], seed) in diverged else "completed"]
+    )
+
+
+def curves(arm: str, seed: int, stability: Any, loss: Any, accuracy: Any = 0.0) -> pd.DataFrame:
+    """The history of a run that is evaluated every SPACING steps."""
+    steps = SPACING * np.arange(len(stability))
+    row = {**RUN, "arm": arm, "seed": seed, "step": steps, "stability": stability, "val_loss": loss}
+    return pd.DataFrame(row | {"val_accuracy": accuracy})
+
+
+def written(tmp_path: Path, rows: pd.DataFrame, schema: Any) -> pd.DataFrame:
+    """Rows as a reader of the Parquet file sees them."""
+    assert list(rows) == schema.names
+    write_table(tmp_path / "rows.parquet", rows, schema, {})
+    return read_table(tmp_path / "rows.parquet", schema)
+
+
+# --- an onset --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("values", "share", "direction", "index"),
+    [
+        ([1.0, 1.0, 0.95, 0.5, 0.0], 0.1, "either", 3),  # 0.05 of the way is not 0.1 of it
+        ([1.0, 1.0, 0.875, 0.5, 0.0], 0.125, "either", 2),  # exactly the share counts
+        ([1.0, 1.5, 0.5, 0.0, -1.0], 0.2, "either", 2),  # up first, but the change is downwards
+        ([0.0, -0.25, 0.5, 1.0, 0.5], 0.2, "either", 2),  # the change is upwards
+        ([2.0, 3.0, 4.0, 1.0, 0.0], 0.5, "down", 3),  # a loss that rises first, as before grokking
+        ([2.0, 1.0, 4.0, 9.0, 9.0], 0.5, "down", 1),  # a rise larger than the fall is no fall
+        ([2.0, 2.0, 3.0], 0.1, "down", None),  # never below its start
+        ([1.0, 1.0, 1.0], 0.1, "either", None),
+        ([1.0], 0.1, "either", None),
+        ([], 0.1, "down", None),
+        ([1.0, NAN, 0.0], 0.1, "either", None),
+        ([1.0, math.inf, 0.0], 0.1, "down", None),
+    ],
+)
+def test_an_onset_known_by_eye(values: list[float], share: float, direction: str, index: int | None) -> None:
+    found = onset(SPACING * np.arange(len(values)), np.array(values), share, direction)
+    assert found == pytest.approx(NAN if index is None else SPACING * index, nan_ok=True)
+
+
+@given(
+    st.lists(st.integers(-40, 40), min_size=1, max_size=20),
+    st.sampled_from([0.0625, 0.25, 0.5]),
+    st.integers(-100, 100),
+    st.sampled_from([0.5, 2.0, 16.0]),
+)
+def test_an_onset_does_not_depend_on_the_curve_s_offset_and_scale(
+    values: list[int], share: float, offset: int, scale: float
+) -> None:
+    steps, curve = SPACING * np.arange(len(values)), np.array(values, dtype=float)
+    for direction in ("either", "down"):
+        moved = onset(steps + 70, scale * curve + offset, share, direction)
+        assert moved - 70 == pytest.approx(onset(steps, curve, share, direction), nan_ok=True)
+    # Which way a curve moves does not matter to `either`.
+    assert onset(steps, -curve, share, "either") == pytest.approx(onset(steps, curve, share, "either"), nan_ok=True)
+
+
+@given(st.lists(st.integers(-40, 40), min_size=2, max_size=20), st.sampled_from([0.0625, 0.25, 0.5]))
+def test_a_fall_s_onset_equals_the_definition_spelled_out(values: list[int], share: float) -> None:
+    fall = values[0] - min(values)
+    at = next(i for i, value in enumerate(values) if value <= values[0] - share * fall)
+    expected = NAN if fall == 0 else at
+    assert onset(np.arange(len(values)), np.array(values, float), share, "down") == pytest.approx(expected, nan_ok=True)
+
+
+# --- onsets of the grid ----------------------------------------------------------------------------
+
+
+def test_onsets_of_all_runs_in_grid_order(tmp_path: Path) -> None:
+    cells = grid(5)
+    history = pd.concat(
+        [
+            curves("baseline", 0, [1, 0.5, 0.5, 0.5, 0.5], [2, 2, 2, 1, 0]),
+            curves("baseline", 1, [1, 1, 1, 1, 1], [2, 2, 2, 2.5, 3]),
+            curves("baseline", 2, [1, 0.5, NAN], [2, 1, NAN]),
+            curves("baseline", 3, [1, 1, 1, 0, 0], [2, 0, 0, 0, 0]),
+            curves("baseline", 4, [1, 1, 1, 1, 0], [2, 2, math.inf, 0, 0]),
+            curves("elsewhere", 0, [1, 1], [1, 1]),
+        ]
+    )
+    shuffled = history.sample(frac=1, random_state=0)
+    found = written(tmp_path, onsets(shuffled, table_of_runs(cells, (("baseline", 2),)), cells, 0.25), ONSET)
+    assert found["seed"].tolist() == [0, 1, 2, 3, 4]
+    assert found["stability_onset_step"].fillna(-1).tolist() == [10, -1, -1, 30, 40]
+    assert found["loss_onset_step"].fillna(-1).tolist() == [30, -1, -1, 10, -1]
+    assert found["lead_steps"].fillna(-1).tolist() == [20, -1, -1, -20, -1]
+    assert found["note"].tolist() == [
+        "",
+        "stability flat; loss never below its start",
+        "diverged",
+        "",
+        "values not finite",
+    ]
+
+
+def test_evaluations_past_the_budget_do_not_count() -> None:
+    cells = grid(1, steps=20)
+    history = curves("baseline", 0, [1, 0.9, 0.9, 0.0], [2, 1.9, 1.9, 0])
+    (row,) = onsets(history, table_of_runs(cells), cells, 0.5).to_dict("records")
+    assert (row["stability_onset_step"], row["loss_onset_step"]) == (10, 10)
+
+
+@pytest.mark.parametrize("missing", ["history", "runs"])
+def test_a_missing_run_is_named(missing: str) -> None:
+    cells = grid(2)
+    table = {"history": pd.concat([curves("baseline", seed, [1, 0], [2, 1]) for seed in (0, 1)])}
+    table["runs"] = table_of_runs(cells)
+    table[missing] = table[missing][table[missing]["seed"] != 1]
+    with pytest.raises(ValueError, match="sparse_parity / calibrated / baseline / seed 1"):
+        onsets(table["history"], table["runs"], cells, 0.1)
+
+
+# --- leads -----------------------------------------------------------------------------------------
+
+
+def leads_of(pairs: list[tuple[float, float]], notes: list[str] | None = None, confidence: float = 0.95) -> Any:
+    """The one row of `lead_lag` for given onsets (stability, loss), one pair per seed."""
+    cells = grid(len(pairs))
+    found = pd.DataFrame(
+        {**RUN, "arm": "baseline", "seed": seed, "share": 0.1, "stability_onset_step": first, "loss_onset_step": second}
+        for seed, (first, second) in enumerate(pairs)
+    ).assign(note=notes or "")
+    found["lead_steps"] = found["loss_onset_step"] - found["stability_onset_step"]
+    rows = lead_lag(found, table_of_runs(cells), cells, confidence, 999, np.random.default_rng(1))
+    assert list(rows) == LEAD_LAG.names
+    (row,) = rows.to_dict("records")
+    return row
+
+
+def test_leads_are_counted_and_averaged() -> None:
+    row = leads_of([(10, 30), (20, 80), (30, 30), (40, 20), (10, 40), (10, 60)])
+    assert [row[f"n_{name}"] for name in ("runs", "defined", "stability_first", "together", "loss_first")] == [
+        6,
+        6,
+        4,
+        1,
+        1,
+    ]
+    assert row["mean_lead_steps"] == pytest.approx((20 + 60 + 0 - 20 + 30 + 50) / 6)
+    assert row["mean_lead_steps_low"] < row["mean_lead_steps"] < row["mean_lead_steps_high"]
+    assert (row["median_stability_onset_step"], row["median_loss_onset_step"]) == (15, 35)
+    assert (row["resolution_steps"], row["text"], row["share"], row["note"]) == (SPACING, "WikiText-2", 0.1, "")
+
+
+def test_undefined_runs_are_told_and_later_than_any() -> None:
+    notes = ["", "diverged", "stability flat", "diverged"]
+    row = leads_of([(10, 30), (NAN, NAN), (NAN, 50), (NAN, NAN)], notes)
+    assert (row["n_runs"], row["n_defined"], row["n_stability_first"], row["mean_lead_steps"]) == (4, 1, 1, 20)
+    assert math.isnan(row["median_loss_onset_step"])
+    assert row["note"] == "3 of 4 runs undefined (2 diverged, 1 stability flat); one run: no interval"
+    nothing = leads_of([(NAN, NAN)], ["diverged"])
+    assert math.isnan(nothing["mean_lead_steps"])
+    assert nothing["note"] == "1 of 1 runs undefined (1 diverged); no runs to compare"
+
+
+def test_few_runs_and_a_lead_below_the_resolution_are_told() -> None:
+    assert leads_of([(10, 30), (20, 80), (30, 60)])["note"].startswith("only 3 runs: even their full range has 75%")
+    assert leads_of([(10, 20), (10, 0), (10, 20), (10, 20), (10, 20), (10, 10)])["note"] == (
+        "the mean lead is below the 10 steps between evaluations"
+    )
+    assert leads_of([(10, 20)] * 6)["note"] == "all resamples agree: no interval"
+
+
+def test_the_interval_covers_a_known_lead_about_as_often_as_it_says() -> None:
+    generator = np.random.default_rng(5)
+    covered = 0
+    for _ in range(100):
+        first = generator.integers(10, 60, 12)
+        row = leads_of(
+            [(step, step + 40 + noise) for step, noise in zip(first, generator.normal(0, 15, 12), strict=True)]
+        )
+        covered += row["mean_lead_steps_low"] <= 40 <= row["mean_lead_steps_high"]
+    assert 0.82 <= covered / 100 <= 0.99
+
+
+def test_a_cell_s_lead_depends_on_no_other_cell(tmp_path: Path) -> None:
+    cells = grid(6, ("baseline", "gentle"))
+    generator = np.random.default_rng(2)
+    history = pd.concat(
+        curves(cell["arm"], seed, generator.uniform(0, 1, 5), generator.uniform(0, 2, 5))
+        for cell in cells
+        for seed in cell["seeds"]
+    )
+    runs = table_of_runs(cells)
+    # Nobody's first loss is the lowest.
+    history.loc[history["step"] == 0, "val_loss"] = 3.0
+
+    def leads(chosen: list[dict[str, Any]], seed: int = 3) -> pd.DataFrame:
+        found = onsets(history, runs, chosen, 0.1)
+        rows = lead_lag(found, runs, chosen, 0.9, 199, np.random.default_rng(seed))
+        return written(tmp_path, rows, LEAD_LAG)
+
+    both = leads(cells)
+    assert both["arm"].tolist() == ["baseline", "gentle"]
+    pd.testing.assert_frame_equal(both[1:].reset_index(drop=True), leads(cells[1:]))
+    assert not both.equals(leads(cells, seed=4))
+
+
+def test_a_run_without_onsets_is_named() -> None:
+    cells = grid(2)
+    found = onsets(curves("baseline", 0, [1, 0], [2, 1]), table_of_runs(cells), grid(1), 0.1)
+    with pytest.raises(ValueError, match="baseline / seed 1: this run of the grid has no onsets"):
+        lead_lag(found, table_of_runs(cells), cells, 0.95, 99, np.random.default_rng(0))
+
+
+# --- Spearman --------------------------------------------------------------------------------------
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4), st.integers(0, 3)), min_size=2, max_size=12),
+)
+def test_spearman_of_a_resample_is_scipy_s_of_the_values_written_out(rows: list[tuple[int, int, int]]) -> None:
+    x, y, counts = np.array(rows).T
+    (found,) = spearman(x.astype(float), y.astype(float), counts[None])
+    long_x, long_y = np.repeat(x, counts), np.repeat(y, counts)
+    if len(np.unique(long_x)) < 2 or len(np.unique(long_y)) < 2:
+        assert math.isnan(found)
+    else:
+        assert found == pytest.approx(stats.spearmanr(long_x, long_y).statistic)
+
+
+def test_spearman_of_many_resamples_is_each_one_s_own() -> None:
+    generator = np.random.default_rng(0)
+    x, y = generator.normal(size=(2, 9))
+    counts = generator.multinomial(9, np.full(9, 1 / 9), 50)
+    each = [stats.spearmanr(np.repeat(x, row), np.repeat(y, row)).statistic for row in counts]
+    np.testing.assert_allclose(spearman(x, y, counts), each)
+
+
+# --- early ranks -----------------------------------------------------------------------------------
+
+
+def ranked(
+    early: dict[tuple[str, int], tuple[float, float, float]],
+    diverged: tuple[tuple[str, int], ...] = (),
+    too_early: tuple[tuple[str, int], ...] = (),
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Both rows of `early_rank` by group, for runs with (stability, loss) at step 20 and a final accuracy.
+
+    Runs `too_early` end at step 10.
+    """
+    n_seeds = 1 + max(number for _, number in early)
+    cells = grid(n_seeds, tuple(dict.fromkeys(arm for arm, _ in early)), steps=100)
+    history = []
+    for (arm, number), (stability, loss, final) in early.items():
+        n = 2 if (arm, number) in too_early else 11
+        accuracy = np.where(np.arange(n) < 8, 0.0, final)
+        accuracy[8:] += [-0.05, 0.0, 0.05][: n - 8] if n > 8 else []
+        here = curves(arm, number, np.full(n, 0.5), np.full(n, 3.0), accuracy)
+        here.loc[here["step"] == 20, ["stability", "val_loss"]] = stability, loss
+        history.append(here)
+    runs = table_of_runs(cells, (*diverged, *too_early))
+    rows = early_rank(pd.concat(history), runs, cells, 0.15, 0.9, 499, np.random.default_rng(seed))
+    assert list(rows) == EARLY_RANK.names
+    assert rows["group"].tolist() == ["baseline", "all arms"]
+    assert rows["early_step"].tolist() == [20, 20]  # 15 of 100 steps is between two evaluations
+    return {row["group"]: row for row in rows.to_dict("records")}
+
+
+def test_early_stability_and_loss_rank_the_ends() -> None:
+    generator = np.random.default_rng(4)
+    x, noise, final = generator.normal(size=(3, 8))
+    found = ranked({("baseline", s): (x[s], noise[s] - final[s], final[s]) for s in range(8)})
+    row = found["baseline"]
+    assert row["rank_by_stability"] == pytest.approx(stats.spearmanr(x, final).statistic)
+    assert row["rank_by_val_loss"] == pytest.approx(stats.spearmanr(noise - final, final).statistic)
+    for name in ("rank_by_stability", "rank_by_val_loss"):
+        assert row[f"{name}_low"] < row[name] < row[f"{name}_high"]
+    assert (row["n_runs"], row["n_seeds"], row["text"], row["note"]) == (8, 8, "WikiText-2", "")
+    # With one arm the two groups are the same runs.
+    assert {**found["all arms"], "group": "baseline"} == row
+
+
+def test_the_groups_are_the_baseline_and_everything() -> None:
+    early = {("baseline", s): (s, -s, 0.1 * s) for s in range(6)} | {
+        ("gentle", s): (s, s, 0.9 - 0.1 * s) for s in range(6)
+    }
+    found = ranked(early)
+    assert found["baseline"]["rank_by_stability"] == pytest.approx(1)
+    assert found["baseline"]["rank_by_val_loss"] == pytest.approx(-1)
+    assert found["baseline"]["note"] == ("all resamples agree: no interval")
+    everything = np.array(list(early.values()))
+    row = found["all arms"]
+    assert row["rank_by_stability"] == pytest.approx(stats.spearmanr(everything[:, 0], everything[:, 2]).statistic)
+    assert (row["n_runs"], row["n_seeds"]) == (12, 6)
+
+
+def test_seeds_are_resampled_with_all_their_arms() -> None:
+    """Arms that repeat a seed's run to the bit add no information: the same interval as the baseline alone."""
+    generator = np.random.default_rng(4)
+    values = generator.normal(size=(7, 3))
+    found = ranked({(arm, s): tuple(values[s]) for arm in ("baseline", "gentle") for s in range(7)})
+    for name in ("rank_by_stability", "rank_by_stability_low", "rank_by_stability_high", "rank_by_val_loss_low"):
+        assert found["all arms"][name] == pytest.approx(found["baseline"][name])
+
+
+def test_diverged_runs_rank_last_or_are_left_out() -> None:
+    early = {("baseline", s): (s, -s, 0.1 * s) for s in range(7)}
+    last = ranked(early, diverged=(("baseline", 6),))["baseline"]  # ends best by its curve, last by its status
+    expected = stats.spearmanr(range(7), [1, 2, 3, 4, 5, 6, 0]).statistic
+    assert last["rank_by_stability"] == pytest.approx(expected)
+    left_out = ranked(early, too_early=(("baseline", 6),))["baseline"]
+    assert left_out["rank_by_stability"] == pytest.approx(1)
+    assert left_out["n_runs"] == 7
+    assert left_out["note"].startswith("1 of 7 runs left out: no finite values at step 20; ")
+
+
+def test_what_cannot_be_ranked_is_told() -> None:
+    flat = ranked({("baseline", s): (0.5, -s, 0.1 * s) for s in range(6)})["baseline"]
+    assert math.isnan(flat["rank_by_stability"])
+    assert flat["rank_by_val_loss"] == pytest.approx(-1)
+    assert flat["note"] == ("stability: alike in all runs, no ranks; val_loss: all resamples agree: no interval")
+    alike = ranked({("baseline", s): (s, s, 0.5) for s in range(6)})["baseline"]
+    assert math.isnan(alike["rank_by_val_loss"])
+    assert alike["note"] == "final accuracy alike in all runs: no ranks"
+    assert ranked({("baseline", s): (s, s, s) for s in range(2)})["baseline"]["note"] == (
+        "fewer than three runs: no ranks"
+    )
+    no_baseline = ranked({("gentle", s): (s, s, s) for s in range(6)})
+    assert (no_baseline["baseline"]["n_runs"], no_baseline["all arms"]["n_runs"]) == (0, 6)
+    few = ranked({("baseline", s): (s, (2 * s) % 5, (3 * s) % 5) for s in range(4)})["baseline"]
+    assert "of the resamples have no ranks and are left out" in few["note"]
+    assert few["note"].endswith("only 4 seeds: even their full range has 88% coverage, not 90%")
+
+
+def test_the_targets_that_the_metric_names_are_ranked(tmp_path: Path) -> None:
+    cells = grid(6, metric="val_loss_known")
+    history = pd.concat(curves("baseline", s, np.arange(5) + s, [3.0] * 5, 0.5) for s in range(6))
+    history["val_accuracy_known"] = 0.1 * history["seed"]
+    history["val_loss_known"] = -1.0 * history["seed"]
+    rows = early_rank(history, table_of_runs(cells), cells, 0.25, 0.95, 199, np.random.default_rng(0))
+    row = written(tmp_path, rows, EARLY_RANK).iloc[0]
+    assert (row["early_step"], row["rank_by_stability"], row["rank_by_val_loss"]) == pytest.approx((10, 1, -1))
+
+
+def test_a_share_of_the_budget_with_a_rounding_error_is_not_an_evaluation_later() -> None:
+    cells = grid(3, steps=300)
+    history = pd.concat(curves("baseline", s, np.arange(31) * s, [3.0] * 31, 0.1 * s) for s in range(3))
+    share = 0.1 + 0.2  # 0.30000000000000004
+    rows = early_rank(history, table_of_runs(cells), cells, share, 0.95, 99, np.random.default_rng(0))
+    assert rows["early_step"].tolist() == [90, 90]

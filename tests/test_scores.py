@@ -1,0 +1,381 @@
+"""Scores of cells and what arms change in them, against hand-made curves."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nsbench.records import read_table, write_table
+from nsbench.scores import (
+    KINDS,
+    SCORE,
+    SCORE_EFFECT,
+    Interval,
+    curves_on_test,
+    mean_interval,
+    run_scores,
+    score_effects,
+    scores,
+    shared_notes,
+    text_labels,
+)
+
+NAN, INF = math.nan, math.inf
+VARIANT = {"task": "next_token", "variant": "windows"}
+ARMS = {
+    "baseline": {"kind": "baseline"},
+    "gentle": {"kind": "noise_stability", "rho": 0.25, "gamma": 0.75, "orientation": 1},
+    "reversed": {"kind": "noise_stability", "rho": 0.25, "gamma": 0.75, "orientation": 0},
+}
+CHECKPOINTS = (0, 2, 4)
+"""Of evaluations 0 ... 5, those that have test scores."""
+SHIFT = {"all": 0.0, "unpadded": 0.01, "known": 0.02}
+"""Added to losses of the other kinds of targets."""
+
+Curve = list[float]
+
+
+def grid(seeds: tuple[int, ...] = (0, 1, 2), arms: tuple[str, ...] = ("baseline",)) -> list[dict[str, Any]]:
+    return [
+        {
+            **VARIANT,
+            "arm": arm,
+            "arm_settings": ARMS[arm],
+            "seeds": list(seeds),
+            "budget_steps": 50,
+            "leaks": ["windows overlap", "no mask"] if arm == "reversed" else [],
+        }
+        for arm in arms
+    ]
+
+
+def records(
+    losses: dict[tuple[str, int], Curve], diverged: tuple[tuple[str, int], ...] = (), text: str = "WikiText-2"
+) -> dict[str, pd.DataFrame]:
+    """History, runs and evaluation of runs (arm, seed) with these validation losses every ten steps.
+
+    Accuracy is 1 - loss / 4; test scores at CHECKPOINTS are the validation's, loss + 1 and accuracy - 0.1.
+    """
+    history, runs, evaluation = [], [], []
+    for (arm, seed), loss in losses.items():
+        row = {**VARIANT, "arm": arm, "seed": seed}
+        history.append(pd.DataFrame({**row, "step": 10 * np.arange(len(loss))}))
+        runs.append({**row, "status": "diverged" if (arm, seed) in diverged else "completed", "text": text})
+        for kind, suffix in KINDS.items():
+            here = np.array(loss) + SHIFT[kind]
+            history[-1]["val_loss" + suffix], history[-1]["val_accuracy" + suffix] = here, 1 - here / 4
+            for at in (at for at in CHECKPOINTS if at < len(loss)):
+                for name, value in (("test_loss", here[at] + 1), ("test_accuracy", 0.9 - here[at] / 4)):
+                    evaluation.append(
+                        {**row, "step": 10 * at, "measure": name, "reduction": kind, "rho": NAN, "value": value}
+                    )
+    return {"history": pd.concat(history), "runs": pd.DataFrame(runs), "evaluation": pd.DataFrame(evaluation)}
+
+
+def no_floors() -> pd.DataFrame:
+    names = ["task", "variant", "seed", "predictor", "split", "targets", "n_targets", "accuracy", "loss"]
+    return pd.DataFrame(columns=names)
+
+
+def scored(made: dict[str, pd.DataFrame], cells: list[dict[str, Any]], floors: pd.DataFrame | None = None) -> Any:
+    rows = scores(**made, floors=no_floors() if floors is None else floors, cells=cells)
+    assert list(rows) == SCORE.names
+    return rows
+
+
+def written(tmp_path: Path, rows: pd.DataFrame, schema: Any) -> pd.DataFrame:
+    write_table(tmp_path / "rows.parquet", rows, schema, {})
+    return read_table(tmp_path / "rows.parquet", schema)
+
+
+U_CURVE = [3.0, 2.0, 1.6, 1.0, 1.2, 1.4]
+"""Lowest at step 30, which is no checkpoint; the lowest of the checkpoints is at step 40."""
+
+
+# --- scores ----------------------------------------------------------------------------------------
+
+
+def test_a_run_s_scores_by_hand() -> None:
+    found = run_scores(**records({("baseline", 0): U_CURVE}), cells=grid((0,)))
+    assert found["targets"].tolist() == ["all", "unpadded", "known"]
+    for kind, row in zip(KINDS, found.to_dict("records"), strict=True):
+        shift = SHIFT[kind]
+        assert row["final_val_loss"] == pytest.approx((1.0 + 1.2 + 1.4) / 3 + shift)
+        assert row["final_val_accuracy"] == pytest.approx(1 - (1.2 + shift) / 4)
+        assert (row["best_val_loss"], row["best_val_loss_step"]) == (pytest.approx(1.0 + shift), 30)
+        assert row["test_loss"] == pytest.approx(2.2 + shift)
+        assert row["test_accuracy"] == pytest.approx(0.9 - (1.2 + shift) / 4)
+
+
+def test_the_checkpoint_is_chosen_on_validation_never_on_test() -> None:
+    made = records({("baseline", 0): U_CURVE})
+    table = made["evaluation"]
+    table.loc[(table["measure"] == "test_loss") & (table["step"] == 0), "value"] = 0.0
+    table.loc[(table["measure"] == "test_accuracy") & (table["step"] == 0), "value"] = 1.0
+    assert run_scores(**made, cells=grid((0,)))["test_loss"].iloc[0] == pytest.approx(2.2)
+
+
+def test_every_kind_has_a_checkpoint_of_its_own() -> None:
+    made = records({("baseline", 0): U_CURVE})
+    made["history"].loc[made["history"]["step"] == 0, "val_loss_known"] = 0.5
+    found = run_scores(**made, cells=grid((0,))).set_index("targets")
+    assert found.loc["known", "test_loss"] == pytest.approx(3.0 + SHIFT["known"] + 1)
+    assert found.loc["all", "test_loss"] == pytest.approx(2.2)
+
+
+def test_the_first_of_equal_losses_and_no_evaluation_past_the_budget() -> None:
+    made = records({("baseline", 0): [1.0, 2.0, 1.0, 2.0, 2.0, 2.0, 0.0]})
+    row = run_scores(**made, cells=grid((0,))).iloc[0]
+    assert (row["best_val_loss"], row["best_val_loss_step"], row["final_val_loss"]) == (1.0, 0, 2.0)
+    assert row["test_loss"] == 2.0
+
+
+def test_cells_have_medians_over_seeds_in_grid_order(tmp_path: Path) -> None:
+    cells = grid(arms=("reversed", "baseline"))
+    losses = {
+        (arm, s): [3.0, level + s] + [level + s] * 4
+        for arm, level in (("baseline", 1), ("reversed", 0))
+        for s in range(3)
+    }
+    found = written(tmp_path, scored(records(losses), cells), SCORE)
+    assert list(zip(found["arm"], found["targets"], strict=True)) == [
+        (arm, kind) for arm in ("reversed", "baseline") for kind in ("all", "unpadded", "known")
+    ]
+    row = found[(found["arm"] == "baseline") & (found["targets"] == "unpadded")].iloc[0]
+    assert row["final_val_loss"] == pytest.approx(2.01)
+    assert (row["final_val_accuracy_min"], row["final_val_accuracy_max"]) == pytest.approx((1 - 3.01 / 4, 1 - 1.01 / 4))
+    assert (row["best_val_loss_step"], row["n_seeds"], row["n_diverged"]) == (10, 3, 0)
+    assert row["test_loss"] == pytest.approx(3.01)
+    assert found["leaks"].tolist() == ["windows overlap; no mask"] * 3 + [""] * 3
+    assert found["rho"].fillna(-1).tolist() == [0.25] * 3 + [-1] * 3
+    assert found["orientation"].fillna(-1).tolist() == [0] * 3 + [-1] * 3
+    assert set(found["text"]) == {"WikiText-2"}
+    assert found[["commonest_loss", "bigram_accuracy", "n_targets"]].isna().all(axis=None)
+
+
+@pytest.mark.parametrize(("n_diverged", "median"), [(1, 3.0), (2, NAN), (3, NAN)])
+def test_diverged_runs_are_the_worst_of_their_cell(n_diverged: int, median: float) -> None:
+    """Three runs of loss 1, 2, 3, of which the best diverge: the median moves up, then is lost."""
+    losses = {("baseline", s): [1.0 + s] * (2 if s < n_diverged else 6) for s in range(3)}
+    made = records(losses, diverged=tuple(("baseline", s) for s in range(n_diverged)))
+    # A diverged run has no evaluation rows, or some from before.
+    made["evaluation"] = made["evaluation"][made["evaluation"]["seed"] != 0]
+    row = scored(made, grid()).iloc[0]
+    assert row["n_diverged"] == n_diverged
+    for name, expected in (
+        ("final_val_loss", median),
+        ("best_val_loss", median),
+        ("test_loss", median + 1),
+        ("final_val_accuracy", 1 - median / 4),
+        ("test_accuracy", 0.9 - median / 4),
+    ):
+        assert row[name] == pytest.approx(expected, nan_ok=True), name
+    lowest = 1 - 3.0 / 4 if n_diverged < 3 else NAN
+    assert row["final_val_accuracy_min"] == pytest.approx(lowest, nan_ok=True)
+    assert row["best_val_loss_step"] == pytest.approx(0 if n_diverged < 3 else NAN, nan_ok=True)
+
+
+def test_targets_that_do_not_occur_have_no_scores() -> None:
+    made = records({("baseline", s): U_CURVE for s in range(3)})
+    made["history"][["val_loss_known", "val_accuracy_known"]] = NAN
+    made["evaluation"] = made["evaluation"][made["evaluation"]["reduction"] != "unpadded"]
+    found = scored(made, grid()).set_index("targets")
+    assert found.loc["known", ["best_val_loss", "best_val_loss_step", "final_val_accuracy", "test_loss"]].isna().all()
+    assert math.isnan(found.loc["unpadded", "test_loss"])
+    assert found.loc["unpadded", "best_val_loss"] == pytest.approx(1.01)
+
+
+@pytest.mark.parametrize("missing", ["history", "runs", "evaluation"])
+def test_a_missing_run_is_named(missing: str) -> None:
+    made = records({("baseline", s): U_CURVE for s in range(3)})
+    made[missing] = made[missing][made[missing]["seed"] != 1]
+    with pytest.raises(ValueError, match="next_token / windows / baseline / seed 1: this run"):
+        run_scores(**made, cells=grid())
+    if missing == "runs":
+        with pytest.raises(ValueError, match=r"baseline / seed 1.*no single row in runs \(0 found\)"):
+            text_labels(made["runs"], grid())
+
+
+def test_runs_outside_the_grid_do_not_count() -> None:
+    made = records({(arm, s): [1.0 + s] * 6 for arm in ("baseline", "gentle") for s in range(5)})
+    found = scored(made, grid())
+    assert found["n_seeds"].tolist() == [3, 3, 3]
+    assert found["best_val_loss"].iloc[0] == 2.0
+
+
+def test_several_texts_are_all_told() -> None:
+    made = records({("baseline", s): U_CURVE for s in range(3)})
+    made["runs"].loc[1, "text"] = "an excerpt"
+    assert text_labels(made["runs"], grid()) == {("next_token", "windows"): "WikiText-2; an excerpt"}
+
+
+def test_test_curves_are_in_the_order_of_steps() -> None:
+    made = records({("baseline", 0): U_CURVE})["evaluation"]
+    other = made.iloc[:1].assign(measure="noise_stability", reduction="decision")
+    curves = curves_on_test(pd.concat([other, made.sample(frac=1, random_state=3)]))
+    assert len(curves) == 6
+    curve = curves["next_token", "windows", "baseline", 0, "all", "test_loss"]
+    assert curve.index.tolist() == [0, 20, 40]
+    assert curve.tolist() == pytest.approx([4.0, 2.6, 2.2])
+
+
+# --- floors ----------------------------------------------------------------------------------------
+
+
+def floor_rows(seeds: tuple[int, ...] = (0, 1, 2)) -> pd.DataFrame:
+    rows = [
+        {**VARIANT, "seed": seed, "predictor": predictor, "split": split, "targets": kind}
+        | {"n_targets": 100 + seed, "accuracy": level + 0.01 * seed + SHIFT[kind], "loss": 5 - level}
+        for seed in seeds
+        for predictor, level in (("commonest", 0.1), ("bigram", 0.3))
+        for split in ("val", "test")
+        for kind in KINDS
+    ]
+    table = pd.DataFrame(rows)
+    table.loc[table["split"] == "test", ["accuracy", "loss"]] = 0.99
+    return table
+
+
+def test_floors_are_medians_over_the_cell_s_seeds_on_validation_data() -> None:
+    made = records({("baseline", s): U_CURVE for s in range(3)})
+    found = scored(made, grid(), floor_rows((2, 0, 1, 7))).set_index("targets")
+    assert found.loc["known", "commonest_accuracy"] == pytest.approx(0.1 + 0.01 + 0.02)
+    assert found.loc["all", "bigram_accuracy"] == pytest.approx(0.3 + 0.01)
+    assert found.loc["all", ["commonest_loss", "bigram_loss"]].tolist() == pytest.approx([4.9, 4.7])
+    assert found.loc["all", "n_targets"] == 101
+
+
+def test_a_seed_without_floors_is_named() -> None:
+    made = records({("baseline", s): U_CURVE for s in range(3)})
+    with pytest.raises(ValueError, match="next_token / windows / seed 2: no floor 'commonest'"):
+        scored(made, grid(), floor_rows((0, 1)))
+
+
+# --- effects ---------------------------------------------------------------------------------------
+
+
+def effects(
+    made: dict[str, pd.DataFrame], cells: list[dict[str, Any]], seed: int = 0, confidence: float = 0.95
+) -> pd.DataFrame:
+    rows = score_effects(
+        run_scores(**made, cells=cells), made["runs"], cells, confidence, 999, np.random.default_rng(seed)
+    )
+    assert list(rows) == SCORE_EFFECT.names
+    return rows
+
+
+def levels(baseline: list[float], **arms: list[float]) -> dict[tuple[str, int], Curve]:
+    """Runs whose loss is 3 at first, then at these levels."""
+    return {
+        (arm, s): [3.0] + [level] * 5
+        for arm, values in {"baseline": baseline, **arms}.items()
+        for s, level in enumerate(values)
+    }
+
+
+def test_an_effect_is_the_mean_difference_of_pairs(tmp_path: Path) -> None:
+    cells = grid((0, 1, 2, 3, 4, 5), ("baseline", "gentle"))
+    before, after = [1.0, 1.5, 2.0, 1.2, 1.4, 1.1], [0.9, 1.2, 2.1, 1.0, 1.0, 1.05]
+    found = written(tmp_path, effects(records(levels(before, gentle=after)), cells), SCORE_EFFECT)
+    (row,) = found.to_dict("records")
+    mean = np.mean(np.subtract(after, before))
+    assert row["best_val_loss_difference"] == pytest.approx(mean)
+    assert row["final_val_accuracy_difference"] == pytest.approx(-mean / 4)
+    assert row["best_val_loss_difference_low"] < mean < row["best_val_loss_difference_high"]
+    # Accuracy is a linear function of loss here, and both start from the same state of the generator.
+    assert row["final_val_accuracy_difference_low"] == pytest.approx(-row["best_val_loss_difference_high"] / 4)
+    assert (row["arm"], row["baseline"], row["n_pairs"], row["note"]) == ("gentle", "baseline", 6, "")
+    assert (row["rho"], row["gamma"], row["orientation"], row["text"]) == (0.25, 0.75, 1, "WikiText-2")
+
+
+def test_pairs_with_a_diverged_run_are_left_out_and_told() -> None:
+    cells = grid((0, 1, 2, 3), ("baseline", "gentle"))
+    made = records(
+        levels([1.0, 1.0, 1.0, 1.0], gentle=[0.5, 0.4, 0.3, 0.2]), (("gentle", 0), ("baseline", 1), ("gentle", 1))
+    )
+    (row,) = effects(made, cells).to_dict("records")
+    assert row["best_val_loss_difference"] == pytest.approx((-0.7 - 0.8) / 2)
+    assert row["n_pairs"] == 4
+    assert row["note"] == (
+        "2 of 4 pairs left out: a run diverged; only 2 pairs: even their full range has 50% coverage, not 95%"
+    )
+
+
+def test_pairs_are_the_seeds_in_common() -> None:
+    cells = [*grid((5, 1, 2)), *grid((2, 5, 9), ("gentle",))]
+    losses = {("baseline", s): [1.0 * s] * 6 for s in (5, 1, 2)} | {("gentle", s): [1.5 * s] * 6 for s in (2, 5, 9)}
+    (row,) = effects(records(losses), cells).to_dict("records")
+    assert (row["n_pairs"], row["best_val_loss_difference"]) == (2, pytest.approx((2.5 + 1.0) / 2))
+    apart = [*grid((5, 1)), *grid((2, 9), ("gentle",))]
+    (row,) = effects(records(losses), apart).to_dict("records")
+    assert (row["n_pairs"], row["note"]) == (0, "no pairs to compare")
+
+
+def test_effects_depend_on_the_generator_and_on_no_other_cell() -> None:
+    generator = np.random.default_rng(8)
+    names = ("baseline", "gentle", "reversed")
+    made = records(levels(**{name: list(generator.uniform(0.5, 2, 7)) for name in names}))
+    seeds = tuple(range(7))
+    everything = effects(made, grid(seeds, names), 1)
+    assert everything["arm"].tolist() == ["gentle", "reversed"]
+    alone = effects(made, grid(seeds, ("baseline", "reversed")), 1)
+    pd.testing.assert_frame_equal(everything[1:].reset_index(drop=True), alone)
+    assert not everything.equals(effects(made, grid(seeds, names), 2))
+
+
+def test_a_variant_without_a_baseline_is_named() -> None:
+    made = records({("gentle", s): U_CURVE for s in range(3)})
+    with pytest.raises(ValueError, match="next_token / windows: no arm of kind baseline"):
+        effects(made, grid(arms=("gentle",)))
+
+
+# --- means and their intervals ---------------------------------------------------------------------
+
+
+def test_the_interval_covers_a_known_mean_about_as_often_as_it_says() -> None:
+    generator = np.random.default_rng(3)
+    covered = 0
+    for _ in range(150):
+        found = mean_interval(generator.normal(2.0, 1.0, 15), "pairs", 0.9, 399, 1)
+        covered += found.low <= 2.0 <= found.high
+    assert 0.8 <= covered / 150 <= 0.96
+
+
+@given(st.lists(st.integers(-50, 50), min_size=2, max_size=12), st.integers(-20, 20))
+def test_a_mean_and_its_interval_move_with_the_values(values: list[int], offset: int) -> None:
+    here = mean_interval(np.array(values, float), "pairs", 0.9, 99, 4)
+    there = mean_interval(np.array(values, float) + offset, "pairs", 0.9, 99, 4)
+    for a, b in zip(here[:3], there[:3], strict=True):
+        assert b == pytest.approx(a + offset, nan_ok=True, abs=1e-9)
+    if math.isfinite(here.low):
+        assert min(values) <= here.low <= here.value + 1e-9
+        assert here.value - 1e-9 <= here.high <= max(values)
+
+
+@pytest.mark.parametrize(
+    ("values", "mean", "note"),
+    [
+        ([], NAN, "no pairs to compare"),
+        ([2.5], 2.5, "one pair: no interval"),
+        ([0.3 - 0.2, 0.4 - 0.3, 0.5 - 0.4], 0.1, "all resamples agree: no interval"),  # equal but for rounding
+        ([0.0, 0.0], 0.0, "all resamples agree: no interval"),
+    ],
+)
+def test_degenerate_values_have_no_interval_and_say_so(values: list[float], mean: float, note: str) -> None:
+    found = mean_interval(np.array(values), "pairs", 0.95, 99, 0)
+    assert found.value == pytest.approx(mean, nan_ok=True)
+    assert math.isnan(found.low)
+    assert math.isnan(found.high)
+    assert found.notes == [note]
+
+
+def test_notes_that_not_all_share_name_whose_they_are() -> None:
+    found = {"loss": Interval(0, 0, 0, ["both", "one"]), "accuracy": Interval(0, 0, 0, ["both"])}
+    assert shared_notes(found) == ["both", "loss: one"]

@@ -1,0 +1,332 @@
+"""Choosing an arm on validation records and reporting it on test records, on made-up sweeps."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from nsbench.records import read_table, write_table
+from nsbench.scores import KINDS
+from nsbench.selection import CRITERION, SELECTION, candidates, selected_arm, selections, times_on_test
+from nsbench.statistics import time_to_target
+
+NAN = math.nan
+BUDGET = 100
+VARIANT = {"task": "modular_addition", "variant": "calibrated"}
+NEVER = 1000
+ARMS = {
+    "baseline": {"kind": "baseline"},
+    "mild": {"kind": "noise_stability", "rho": 0.25, "gamma": 0.05, "orientation": 1},
+    "strong": {"kind": "noise_stability", "rho": 0.25, "gamma": 0.75, "orientation": 1},
+    "reversed": {"kind": "noise_stability", "rho": 0.25, "gamma": 0.75, "orientation": 0},
+}
+
+Sweep = dict[str, list[tuple[int, int, float]]]
+"""By arm, for seeds 0, 1, ...: the step that reaches the target on validation data, that on test data, and
+the validation loss in the end."""
+
+
+def grid(sweep: Sweep, metric: str = "val_accuracy", threshold: float = 0.9) -> list[dict[str, Any]]:
+    return [
+        {
+            **VARIANT,
+            "arm": arm,
+            "arm_settings": ARMS[arm],
+            "seeds": list(range(len(of_seeds))),
+            "target": {"metric": metric, "threshold": threshold, "hold_evaluations": 1},
+            "budget_steps": BUDGET,
+            "leaks": [],
+        }
+        for arm, of_seeds in sweep.items()
+    ]
+
+
+def records(sweep: Sweep, diverged: tuple[tuple[str, int], ...] = ()) -> dict[str, pd.DataFrame]:
+    """Evaluations every 10 steps, checkpoints every 20; accuracies are 0.1, then 0.95.
+
+    The validation loss is lowest at step 80; there the test loss is one above it, and the test
+    accuracy what the sweep says.
+    """
+    history, runs, evaluation = [], [], []
+    for arm, of_seeds in sweep.items():
+        for seed, (on_val, on_test, loss) in enumerate(of_seeds):
+            row = {**VARIANT, "arm": arm, "seed": seed}
+            steps = np.arange(0, BUDGET + 1, 10)
+            history.append(pd.DataFrame({**row, "step": steps, "flops": 1.0 * steps, "seconds": 0.0}))
+            for suffix in KINDS.values():
+                history[-1]["val_accuracy" + suffix] = np.where(steps >= on_val, 0.95, 0.1)
+                history[-1]["val_loss" + suffix] = np.where(steps == 80, loss, loss + 1)
+            status = "diverged" if (arm, seed) in diverged else "completed"
+            runs.append({**row, "status": status, "text": "", "steps": BUDGET, "flops": 1.0, "seconds": 1.0})
+            for kind in KINDS:
+                for step in steps[::2]:
+                    for name, value in (
+                        ("test_accuracy", 0.95 if step >= on_test else 0.1),
+                        ("test_loss", loss + 1),
+                    ):
+                        evaluation.append({**row, "step": step, "measure": name, "reduction": kind, "value": value})
+    return {"history": pd.concat(history), "runs": pd.DataFrame(runs), "evaluation": pd.DataFrame(evaluation)}
+
+
+def chosen(
+    sweep: Sweep, diverged: tuple[tuple[str, int], ...] = (), confidence: float = 0.95, seed: int = 0
+) -> dict[str, dict[str, Any]]:
+    """The rows of `selections` by procedure."""
+    found = selected(records(sweep, diverged), grid(sweep), confidence, seed)
+    assert found["procedure"].tolist() == ["all_seeds", "leave_one_out"]
+    return {row["procedure"]: row for row in found.to_dict("records")}
+
+
+def selected(
+    made: dict[str, pd.DataFrame], cells: list[dict[str, Any]], confidence: float = 0.95, seed: int = 0
+) -> pd.DataFrame:
+    times = time_to_target(made["history"], made["runs"], cells)
+    found = selections(
+        times, **made, cells=cells, confidence=confidence, n_resamples=999, generator=np.random.default_rng(seed)
+    )
+    assert list(found) == SELECTION.names
+    return found
+
+
+# --- who may be chosen -----------------------------------------------------------------------------
+
+
+def test_candidates_reward_stability() -> None:
+    cells = grid({arm: [(0, 0, 1.0)] for arm in ("strong", "baseline", "reversed", "mild")})
+    assert candidates(cells) == ["strong", "mild"]
+
+
+def test_one_arm_is_no_choice(tmp_path: Path) -> None:
+    sweep: Sweep = {arm: [(10, 20, 1.0)] * 3 for arm in ("baseline", "mild", "reversed")}
+    found = selected(records(sweep), grid(sweep))
+    assert found.empty
+    write_table(tmp_path / "rows.parquet", found, SELECTION, {})
+    assert selected_arm(found, *VARIANT.values()) is None
+
+
+# --- test times ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("accuracies", "step"),
+    [
+        ([0.1, 0.95, 0.95, 0.95, 0.95, 0.95], 20),
+        ([0.1, 0.95, 0.1, 0.9, 0.95, 0.1], 60),  # two in a row, the threshold itself counts
+        ([0.1, 0.1, 0.1, 0.1, 0.95, 0.95], 80),
+        ([0.1, 0.1, 0.1, 0.1, 0.1, 0.95], NAN),  # the last checkpoint alone is not enough
+        ([0.95, 0.1, 0.95, 0.1, 0.95, 0.1], NAN),
+    ],
+)
+def test_a_test_time_needs_two_checkpoints_in_a_row(accuracies: list[float], step: float) -> None:
+    sweep: Sweep = {"baseline": [(10, NEVER, 1.0)]}
+    made = records(sweep)
+    rows = (made["evaluation"]["measure"] == "test_accuracy") & (made["evaluation"]["reduction"] == "all")
+    made["evaluation"].loc[rows, "value"] = accuracies
+    times = time_to_target(made["history"], made["runs"], grid(sweep))
+    (row,) = times_on_test(times, made["evaluation"].sample(frac=1, random_state=1)).to_dict("records")
+    assert row["step"] == pytest.approx(step, nan_ok=True)
+    assert row["reached"] == math.isfinite(step)
+    assert row["resolution_steps"] == 20
+
+
+def test_a_test_time_is_of_the_target_s_own_metric() -> None:
+    sweep: Sweep = {"baseline": [(10, NEVER, 1.0)]}
+    made = records(sweep)
+    table = made["evaluation"]
+    table.loc[(table["measure"] == "test_loss") & (table["reduction"] == "known") & (table["step"] >= 40), "value"] = (
+        0.4
+    )
+    times = time_to_target(made["history"], made["runs"], grid(sweep)).assign(metric="val_loss_known", threshold=0.5)
+    assert times_on_test(times, table)["step"].tolist() == [40]
+    for metric in ("val_loss", "val_loss_unpadded", "val_accuracy_known"):
+        assert not times_on_test(
+            times.assign(metric=metric), table.assign(value=table["value"].clip(upper=0.45 if "acc" in metric else 9))
+        )["reached"].any()
+
+
+def test_diverged_runs_never_reach_and_others_need_test_scores() -> None:
+    sweep: Sweep = {"baseline": [(10, 20, 1.0)] * 2}
+    made = records(sweep, diverged=(("baseline", 1),))
+    times = time_to_target(made["history"], made["runs"], grid(sweep))
+    found = times_on_test(times, made["evaluation"][made["evaluation"]["seed"] == 0])
+    assert found["reached"].tolist() == [True, False]
+    with pytest.raises(
+        ValueError, match="calibrated / baseline / seed 0: this run has no test scores over all targets"
+    ):
+        times_on_test(times, made["evaluation"][made["evaluation"]["seed"] == 1])
+
+
+# --- one choice for all ----------------------------------------------------------------------------
+
+
+def test_the_arm_is_chosen_on_validation_and_reported_on_test(tmp_path: Path) -> None:
+    """On test data `mild` would be the better one; validation says `strong`."""
+    sweep: Sweep = {
+        "baseline": [(80, 80, 1.0), (60, 60, 1.1), (70, 80, 1.2), (80, 60, 1.0), (60, 80, 1.0), (70, 80, 0.9)],
+        "mild": [(40, 20, 0.8)] * 6,
+        "strong": [(30, 40, 0.7), (30, 60, 0.8), (30, 40, 0.6), (30, 40, 0.9), (30, 60, 0.9), (30, 40, 0.7)],
+        "reversed": [(0, 0, 0.0)] * 6,
+    }
+    made = records(sweep)
+    write_table(tmp_path / "rows.parquet", selected(made, grid(sweep)), SELECTION, {})
+    found = read_table(tmp_path / "rows.parquet", SELECTION)
+    assert selected_arm(found, *VARIANT.values()) == "strong"
+    row = found.iloc[0]
+    assert (row["selected"], row["n_arms"], row["n_pairs"], row["criterion"]) == ("strong", 2, 6, CRITERION)
+    assert row["val_steps_ratio"] == pytest.approx(6 * 30 / (80 + 60 + 70 + 80 + 60 + 70))
+    assert row["test_steps_ratio"] == pytest.approx((40 + 60 + 40 + 40 + 60 + 40) / (80 + 60 + 80 + 60 + 80 + 80))
+    assert row["test_loss_difference"] == pytest.approx((4.6 - 6.2) / 6)
+    assert row["test_accuracy_difference"] == 0
+    for name in ("test_steps_ratio", "test_loss_difference"):
+        assert row[f"{name}_low"] < row[name] < row[f"{name}_high"]
+    assert row["note"] == (
+        "test_accuracy: all resamples agree: no interval; test times are known to 20 steps, the spacing of checkpoints"
+    )
+    # Every seed's others choose the same arm: the same comparison.
+    other = found.iloc[1]
+    assert other["selected"] == "strong x 6"
+    same = [name for name in found if name not in ("procedure", "selected")]
+    pd.testing.assert_series_equal(other[same], row[same], check_names=False)
+
+
+def test_where_nobody_reaches_the_target_the_validation_loss_decides() -> None:
+    sweep: Sweep = {
+        "baseline": [(NEVER, NEVER, 1.0)] * 3,
+        "mild": [(NEVER, NEVER, 0.5), (NEVER, NEVER, 0.9), (NEVER, NEVER, 0.9)],
+        "strong": [(NEVER, NEVER, 0.6)] * 3,
+    }
+    row = chosen(sweep)["all_seeds"]
+    assert row["selected"] == "strong"
+    assert math.isnan(row["val_steps_ratio"])
+    assert math.isnan(row["test_steps_ratio"])
+    assert row["test_loss_difference"] == pytest.approx(-0.4)
+    assert row["note"].startswith(
+        "no run reached the target on validation data; test_steps: no run reached the target;"
+    )
+
+
+def test_of_equals_the_grid_s_first() -> None:
+    sweep: Sweep = {"baseline": [(50, 60, 1.0)] * 2, "strong": [(30, 40, 0.5)] * 2, "mild": [(30, 40, 0.5)] * 2}
+    assert chosen(sweep)["all_seeds"]["selected"] == "strong"
+
+
+def test_a_diverged_run_counts_at_the_budget() -> None:
+    sweep: Sweep = {
+        "baseline": [(50, 60, 1.0)] * 3,
+        "mild": [(40, 40, 0.5)] * 3,
+        "strong": [(30, 20, 0.1)] * 3,
+    }
+    lost = chosen(sweep, diverged=(("strong", 0),))["all_seeds"]  # 30, 30, 100: later than 40, 40, 40
+    assert lost["selected"] == "mild"
+    kept = chosen(sweep, diverged=(("mild", 0), ("strong", 0)))["all_seeds"]
+    assert kept["selected"] == "strong"
+    assert kept["test_steps_ratio"] == pytest.approx((100 + 20 + 20) / 180)
+    assert kept["test_loss_difference"] == pytest.approx(-0.9)
+    assert "test_accuracy, test_loss: 1 of 3 pairs left out: a run diverged" in kept["note"]
+    assert "test_steps: 1 of 6 runs censored (baseline 0, arm 1): ratio of restricted means" in kept["note"]
+
+
+# --- no seed chooses its own arm -------------------------------------------------------------------
+
+
+def test_a_lucky_seed_carries_an_arm_over_all_seeds_but_not_in_its_own_absence() -> None:
+    """`strong` wins by seed 0 alone, where it is also lucky on test data; elsewhere `mild` is better."""
+    sweep: Sweep = {
+        "baseline": [(80, 80, 1.0)] * 4,
+        "mild": [(50, 60, 0.9)] * 4,
+        "strong": [(0, 0, 0.2), (60, 80, 1.0), (60, 80, 1.0), (60, 80, 1.0)],
+    }
+    found = chosen(sweep)
+    row = found["all_seeds"]
+    assert row["selected"] == "strong"
+    assert row["val_steps_ratio"] == pytest.approx(180 / 320)
+    assert row["test_steps_ratio"] == pytest.approx(240 / 320)
+    assert row["test_loss_difference"] == pytest.approx(-0.8 / 4)
+    # Without seed 0 the others choose `mild` for it; with it they choose `strong` for themselves.
+    row = found["leave_one_out"]
+    assert row["selected"] == "strong x 3, mild x 1"
+    assert row["val_steps_ratio"] == pytest.approx((50 + 3 * 60) / 320)
+    assert row["test_steps_ratio"] == pytest.approx((60 + 3 * 80) / 320)
+    assert row["test_loss_difference"] == pytest.approx(-0.1 / 4)
+
+
+@pytest.mark.parametrize("level", [0, NEVER])
+@pytest.mark.parametrize("own", [0, 3, 5])
+@pytest.mark.parametrize("arm", ["mild", "strong"])
+def test_a_seed_s_own_records_never_choose_its_arm(level: int, own: int, arm: str) -> None:
+    """Whatever a seed's validation records say, they leave its own comparison's arm as it was."""
+    steps = {"mild": [50, 40, 60, 30, 50, 70], "strong": [40, 50, 30, 60, 60, 50]}
+    base: Sweep = {"baseline": [(80, 80, 1.0)] * 6}
+    sweep = base | {name: [(step, 0, 1.0) for step in values] for name, values in steps.items()}
+    # On test data only `strong` of seed `own` is never there: the ratio tells whether it was chosen.
+    sweep["strong"][own] = (steps["strong"][own], NEVER, 1.0)
+    means = {name: sum(values) - values[own] for name, values in steps.items()}
+    expected = min(means, key=lambda name: means[name])
+    sweep[arm][own] = (level, *sweep[arm][own][1:])
+    row = chosen(sweep)["leave_one_out"]
+    assert row["test_steps_ratio"] == pytest.approx((BUDGET if expected == "strong" else 0) / 480)
+
+
+def test_one_seed_leaves_nobody_to_choose() -> None:
+    sweep: Sweep = {"baseline": [(50, 60, 1.0)], "mild": [(40, 40, 0.5)], "strong": [(30, 20, 0.1)]}
+    found = chosen(sweep)
+    assert found["all_seeds"]["selected"] == "strong"
+    assert found["all_seeds"]["note"].startswith("one pair: no interval; ")
+    row = found["leave_one_out"]
+    assert (row["selected"], row["n_pairs"], row["note"]) == ("", 1, "one seed: no other seeds to choose on")
+    assert all(math.isnan(row[name]) for name in row if "ratio" in name or "difference" in name)
+
+
+# --- the grid decides ------------------------------------------------------------------------------
+
+
+def test_only_seeds_that_all_arms_have_are_compared() -> None:
+    sweep: Sweep = {"baseline": [(50, 60, 1.0)] * 4, "mild": [(40, 40, 0.5)] * 4, "strong": [(30, 20, 0.1)] * 4}
+    cells = grid(sweep)
+    cells[0]["seeds"], cells[1]["seeds"], cells[2]["seeds"] = [3, 0, 1], [0, 1, 2, 3], [1, 3]
+    found = selected(records(sweep), cells)
+    assert found["n_pairs"].tolist() == [2, 2]
+    cells[2]["seeds"] = [2]
+    found = selected(records(sweep), cells)
+    assert found["note"].tolist() == ["no seed in common"] * 2
+    assert selected_arm(found, *VARIANT.values()) is None
+
+
+def test_a_variant_without_a_baseline_is_named() -> None:
+    sweep: Sweep = {"mild": [(40, 40, 0.5)] * 2, "strong": [(30, 20, 0.1)] * 2}
+    with pytest.raises(ValueError, match="modular_addition / calibrated: no arm of kind baseline"):
+        selected(records(sweep), grid(sweep))
+
+
+def test_a_missing_run_is_named() -> None:
+    sweep: Sweep = {"baseline": [(50, 60, 1.0)] * 2, "mild": [(40, 40, 0.5)] * 2, "strong": [(30, 20, 0.1)] * 2}
+    made, cells = records(sweep), grid(sweep)
+    times = time_to_target(made["history"], made["runs"], cells)
+    generator = np.random.default_rng(0)
+    with pytest.raises(ValueError, match="calibrated / strong / seed 1: this run of the grid has no time to target"):
+        selections(times.iloc[:-1], **made, cells=cells, confidence=0.9, n_resamples=99, generator=generator)
+    made["evaluation"] = made["evaluation"][made["evaluation"]["arm"] != "mild"]
+    with pytest.raises(ValueError, match="calibrated / mild / seed 0: this run has no test scores"):
+        selections(times, **made, cells=cells, confidence=0.9, n_resamples=99, generator=generator)
+
+
+def test_a_selection_depends_on_the_generator_and_on_no_other_variant() -> None:
+    generator = np.random.default_rng(9)
+    sweep: Sweep = {
+        arm: [
+            (int(a), int(b), float(c))
+            for a, b, c in zip(*generator.integers(1, 90, (2, 7)), generator.uniform(0, 1, 7), strict=True)
+        ]
+        for arm in ("baseline", "mild", "strong")
+    }
+    made, cells = records(sweep), grid(sweep)
+    twice = {name: pd.concat([table.assign(variant="a"), table]) for name, table in made.items()}
+    both = selected(twice, [{**cell, "variant": "a"} for cell in cells] + cells)
+    assert both["variant"].tolist() == ["a", "a", "calibrated", "calibrated"]
+    pd.testing.assert_frame_equal(both[2:].reset_index(drop=True), selected(made, cells))
+    assert not selected(made, cells).equals(selected(made, cells, seed=1))
