@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 
 PROJECT = Path(__file__).parents[1]
-DOWNSTREAM = {"collect_packs": 1, "analyse_grid": 1, "draw_figure": 3, "write_report": 1, "track_runs": 1}
+DOWNSTREAM = {"collect_packs": 1, "analyse_grid": 1, "draw_figure": 9, "write_report": 1, "track_runs": 1}
 
 
 class Clone:
@@ -91,24 +91,30 @@ def test_first_call_makes_everything_and_says_so(finished: Clone) -> None:
     for made in (
         "figures/figure_05_modular_addition.png",
         "figures/figure_05_sparse_parity.png",
-        "figures/figure_11.png",
-        "tables/time_to_target.csv",
-        "tables/paired_effect.csv",
+        *(f"figures/{name}.png" for name in ("figure_06", "figure_11", "figure_12", "figure_14", "sweep_next_token")),
+        *(f"figures/figure_13_{loss}.png" for loss in ("train", "val")),
+        *(f"tables/{name}.csv" for name in ("time_to_target", "paired_effect", "score", "selection", "lead_lag")),
         "report.html",
     ):
         assert (results / made).stat().st_size > 0
         assert f"results/{made}" in said
     assert (results / "figures/figure_11.pdf").exists()
     assert "make ui" in said
-    assert "8 runs in 4 packs" in said
+    assert "16 runs in 8 packs" in said
     assert (results / "mlflow.db").exists()
     times = pd.read_parquet(results / "tables/time_to_target.parquet")
-    assert len(times) == 8
+    assert len(times) == 16
+    # Nothing but next-token prediction has a text, and its tables say that it is not WikiText-2.
+    texts = times.groupby("task")["text"].unique()
+    assert texts["modular_addition"].tolist() == texts["sparse_parity"].tolist() == [""]
+    (text,) = texts["next_token"]
+    assert text.endswith("not WikiText-2")
+    assert text in (results / "report.html").read_text()
 
 
 def test_the_papers_grid_and_the_demo_can_be_planned(finished: Clone) -> None:
-    """18 variants x 3 arms x 10 seeds in packs of five; the demo's 2 x 3 x 3 in one pack a cell."""
-    for overlay, packs, datasets in (("", 108, 36), ("workflow/config/demo.yaml", 6, 2)):
+    """18 variants x 3 arms and 4 x 14, x 10 seeds in packs of five; the demo's cells in one pack each."""
+    for overlay, packs, datasets in (("", 220, 44), ("workflow/config/demo.yaml", 14, 4)):
         result = finished.snakemake("--dry-run", overlay=overlay)
         assert result.returncode == 0, result.stdout
         table = result.stdout.rsplit("Job stats:", 1)[1]
@@ -154,24 +160,48 @@ def test_report_template_reruns_the_report(clone: Clone) -> None:
 def test_measure_code_never_retrains(clone: Clone) -> None:
     path = clone.root / "src/nsbench/measures/stability.py"
     path.write_text(path.read_text() + "\nEDITED = True\n")
-    assert clone.planned() == {"evaluate_pack": 4, **DOWNSTREAM}
+    assert clone.planned() == {"evaluate_pack": 8, **DOWNSTREAM}
 
 
 def test_measure_settings_never_retrain(clone: Clone) -> None:
     clone.edit("tests/config/tiny.yaml", ("n_draws: 1", "n_draws: 2"))
-    assert clone.planned() == {"evaluate_pack": 4, **DOWNSTREAM}
+    assert clone.planned() == {"evaluate_pack": 8, **DOWNSTREAM}
 
 
 def test_training_code_retrains(clone: Clone) -> None:
     path = clone.root / "src/nsbench/step.py"
     path.write_text(path.read_text() + "\nEDITED = True\n")
-    assert clone.planned() == {"train_pack": 4, "evaluate_pack": 4, **DOWNSTREAM}
+    assert clone.planned() == {"train_pack": 8, "evaluate_pack": 8, **DOWNSTREAM}
 
 
 def test_task_code_reruns_that_task(clone: Clone) -> None:
     path = clone.root / "src/nsbench/tasks/sparse_parity.py"
     path.write_text(path.read_text() + "\nEDITED = True\n")
     assert clone.planned() == {"make_dataset": 1, "train_pack": 2, "evaluate_pack": 2, **DOWNSTREAM}
+
+
+def test_the_text_s_code_and_choice_rerun_its_task(clone: Clone) -> None:
+    of_text = {"fetch_text": 1, "make_dataset": 1, "train_pack": 4, "evaluate_pack": 4, **DOWNSTREAM}
+    path = clone.root / "src/nsbench/text_sources.py"
+    text = path.read_text()
+    path.write_text(text + "\nEDITED = True\n")
+    assert clone.planned() == of_text
+    path.write_text(text)
+    assert clone.planned() == {}
+    clone.edit("tests/config/tiny.yaml", ("source: embedded", "source: local, path: config.yaml"))
+    assert clone.planned() == of_text
+
+
+def test_another_value_of_a_sweep_runs_that_arm(clone: Clone) -> None:
+    clone.edit("tests/config/tiny.yaml", ("rho: [0.25, 0.5, 0.75]", "rho: [0.25, 0.5, 0.75, 0.9]"))
+    assert clone.planned() == {"train_pack": 1, "evaluate_pack": 1, **DOWNSTREAM}
+
+
+def test_a_sweep_of_another_task_is_one_line(clone: Clone) -> None:
+    arms = "variants: [tiny], arms: [baseline, noise_stability]"
+    swept = f"{arms}, arm_sweep: {{arm: noise_stability, rho: [0, 0.1], gamma: [1, 2]}}"
+    clone.edit("tests/config/tiny.yaml", (arms, swept))
+    assert clone.planned() == {"train_pack": 4, "evaluate_pack": 4, **DOWNSTREAM, "draw_figure": 10}
 
 
 def test_a_training_setting_reruns_its_variant(clone: Clone) -> None:
@@ -193,9 +223,9 @@ def test_a_target_reruns_the_analysis_alone(clone: Clone) -> None:
 
 def test_another_seed_runs_that_seed(clone: Clone) -> None:
     clone.edit("tests/config/tiny.yaml", ("seeds: [0, 1]", "seeds: [0, 1, 2]"))
-    assert clone.planned() == {"make_dataset": 2, "train_pack": 4, "evaluate_pack": 4, **DOWNSTREAM}
+    assert clone.planned() == {"make_dataset": 3, "train_pack": 8, "evaluate_pack": 8, **DOWNSTREAM}
     outputs = re.findall(r"^ +output: (.*)$", clone.snakemake("--dry-run").stdout, flags=re.MULTILINE)
-    assert sum("seeds-2-2" in made for made in outputs) == 2 + 4 + 4
+    assert sum("seeds-2-2" in made for made in outputs) == 2 * 3 + 8 + 8
     assert not any("seeds-0-1" in made for made in outputs)
 
 
@@ -225,6 +255,7 @@ def test_a_lost_pack_is_made_again_from_finished_runs(clone: Clone) -> None:
         ("n: 5, k: 2", "n: 5, k: 6", ["k = 6", "n = 5"]),
         ("seeds: [0, 1]", "seeds: [0, 1]\nseeds: [2]", ["seeds", "twice", "line"]),
         ("scale: demo", "scale: demo\ndevice: cuda", ["cuda", "auto, cpu"]),
+        ("source: embedded", "source: local, path: gone", ["text.path = 'gone' does not exist"]),
     ],
 )
 def test_a_wrong_config_stops_before_any_job(clone: Clone, old: str, new: str, words: list[str]) -> None:
