@@ -301,6 +301,7 @@ def test_no_ratio_where_no_run_reached() -> None:
         ([4000.0, 4000.0, 4000.0], [2000.0, 2000.0, 2000.0], 0.5, "all resamples agree: no interval"),
         ([0.0, 0.0], [100.0, 200.0], NAN, "the baseline's mean is 0 or unknown: no ratio"),
         ([0.0, 100.0], [100.0, 200.0], 3.0, "resamples with a baseline mean of 0: no interval"),
+        ([0.0, 100.0, 50.0], [0.0, 200.0, 80.0], 280 / 150, "resamples with a baseline mean of 0: no interval"),
     ],
 )
 def test_degenerate_pairs_have_no_interval_and_say_so(

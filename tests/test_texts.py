@@ -331,7 +331,7 @@ def test_without_train_most_of_valid_takes_its_place(tmp_path: Path) -> None:
     folder = folder_of(tmp_path, "val", "test")
     text = from_local(folder)
     assert text.label == "WikiText-2 without its training split"
-    assert whole(text) == {"train": LINES["val"][:26], "val": LINES["val"][26:], "test": LINES["test"]}  # 33 x 0.8
+    assert whole(text) == {"train": LINES["val"][:23], "val": LINES["val"][23:], "test": LINES["test"]}  # 33 x 0.7
     (folder / "test.txt").write_text("another text " * 50)
     assert from_local(folder).label == "local text (copy), not WikiText-2"
 

@@ -8,6 +8,7 @@ at the budget: medians count it as later than every reached time, means count it
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from typing import Any
 
@@ -295,7 +296,9 @@ def _ratio(
     ratio = float(statistic(baseline, arm))
     if len(baseline) == 1 or not np.isfinite(ratio):
         return ratio, nan, nan, "one pair: no interval"
-    with np.errstate(all="ignore"):  # a resample's baseline mean may be 0; the check below sees it
+    # A resample's baseline mean, or both means, may be 0; the check below sees it.
+    with np.errstate(all="ignore"), warnings.catch_warnings():
+        warnings.simplefilter("ignore", stats.DegenerateDataWarning)
         low, high = stats.bootstrap(
             (baseline, arm),
             statistic,

@@ -213,7 +213,7 @@ def _download(name: str) -> Path:
 def from_local(path: Path) -> Text:
     """A text from a folder of train, valid and test, or from one file cut 80 : 10 : 10 by lines.
 
-    Without train, the first 80% of valid's lines take its place. The label is WikiText-2's only
+    Without train, the first 70% of valid's lines take its place. The label is WikiText-2's only
     where all three parts are. Raises TextError where files are missing, broken or too short.
     """
     name = path.resolve().name
@@ -229,7 +229,7 @@ def from_local(path: Path) -> Text:
         label = "WikiText-2" if same else f"local text ({name}), not WikiText-2"
         return _enough(Text(label, parts["train"].lines, val, test))
     label = "WikiText-2 without its training split" if same else f"local text ({name}), not WikiText-2"
-    cut = len(val) * 8 // 10
+    cut = len(val) * 7 // 10
     return _enough(Text(label, val[:cut], val[cut:], test))
 
 
