@@ -52,7 +52,7 @@ def made(*curves: list[float], every: int = 10, **grid: Any) -> tuple[pd.DataFra
     budget = every * (max(map(len, curves)) - 1)
     cells = make_cells(arms=("baseline",), seeds=tuple(range(len(curves))), budget=budget, **grid)
     runs = history.groupby(["task", "variant", "arm", "seed"], as_index=False)[["step", "flops", "seconds"]].max()
-    return history, runs.rename(columns={"step": "steps"}).assign(status="completed"), cells
+    return history, runs.rename(columns={"step": "steps"}).assign(status="completed", text=""), cells
 
 
 def effects_of(
@@ -79,6 +79,7 @@ def effects_of(
                     "step": step,
                     "flops": step * FLOPS_PER_STEP[kind],
                     "seconds": step * 0.01,
+                    "text": "",
                 }
             )
             runs.append({**name, "steps": budget, "flops": budget * FLOPS_PER_STEP[kind], "seconds": budget * 0.01})
