@@ -43,7 +43,7 @@ def test_the_paper_grid_has_every_cell_and_ten_seeds() -> None:
     assert Counter(cell.task for cell in cells) == {
         "modular_addition": 2 * 3,
         "sparse_parity": 2 * 8 * 3,
-        "next_token": 4 * (2 + 4 * 3),
+        "next_token": 5 * (2 + 4 * 3),
     }
     assert all(cell.seeds == list(range(10)) for cell in cells)
     named = {cell.arm for cell in cells if cell.task != "next_token"}
@@ -81,6 +81,7 @@ def test_protocols_say_how_they_leak() -> None:
         "windows_causal": [],
         "rows_padded": [],
         "windows_overlapping": ["training and validation windows overlap"],
+        "windows_overlapping_pooled": ["training and validation windows overlap"],
     }
     causal = cells["windows_causal"]
     unmasked = causal.model_copy(update={"model": causal.model.model_copy(update={"mask": "none"})})

@@ -63,6 +63,7 @@ LAYERS = {
         "measures",
         "theory",
         "statistics",
+        "intervals",
         "onsets",
         "selection",
         "scores",

@@ -12,20 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from nsbench.intervals import Interval, mean_interval, shared_notes
 from nsbench.records import read_table, write_table
-from nsbench.scores import (
-    KINDS,
-    SCORE,
-    SCORE_EFFECT,
-    Interval,
-    curves_on_test,
-    mean_interval,
-    run_scores,
-    score_effects,
-    scores,
-    shared_notes,
-    text_labels,
-)
+from nsbench.scores import KINDS, SCORE, SCORE_EFFECT, curves_on_test, run_scores, score_effects, scores, text_labels
 
 NAN, INF = math.nan, math.inf
 VARIANT = {"task": "next_token", "variant": "windows"}

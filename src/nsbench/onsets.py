@@ -16,19 +16,9 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
+from nsbench.intervals import Interval, estimate_fields, few, mean_interval, shared_notes
 from nsbench.records import CELL, RUN, RUNS, RecordError, field
-from nsbench.scores import (
-    Interval,
-    Trail,
-    by_variant,
-    estimate_fields,
-    few,
-    final_score,
-    mean_interval,
-    shared_notes,
-    text_labels,
-    trails,
-)
+from nsbench.scores import Trail, by_variant, final_score, text_labels, trails
 from nsbench.statistics import CELL_KEYS, RUN_KEYS, grid_runs, quantile, run_name
 
 GROUPS = ("baseline", "all arms")

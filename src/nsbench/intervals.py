@@ -1,0 +1,87 @@
+"""Means over seeds or pairs with their bootstrap intervals, and the notes that go with them."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+from scipy import stats
+
+from nsbench.records import field
+from nsbench.statistics import coverage_of_range
+
+
+class Interval(NamedTuple):
+    """An estimate, the ends of its interval (NaN if there is none), and what to know about them."""
+
+    value: float
+    low: float
+    high: float
+    notes: list[str]
+
+    def columns(self, name: str) -> dict[str, float]:
+        """The columns that `estimate_fields(name, ...)` describes."""
+        return {name: self.value, f"{name}_low": self.low, f"{name}_high": self.high}
+
+
+def estimate_fields(name: str, unit: str, meaning: str) -> list[pa.Field]:
+    """Three fields of a schema: an estimate and the two ends of its interval, NaN where undefined."""
+    return [
+        field(name, pa.float64(), unit, f"{meaning}; NaN if undefined", True),
+        field(f"{name}_low", pa.float64(), unit, "lower end of the interval; NaN if there is none", True),
+        field(f"{name}_high", pa.float64(), unit, "upper end of the interval; NaN if there is none", True),
+    ]
+
+
+def shared_notes(found: dict[str, Interval]) -> list[str]:
+    """The notes of several estimates, each once; one that not all have names those that have it."""
+    notes: dict[str, list[str]] = {}
+    for name, interval in found.items():
+        for note in interval.notes:
+            notes.setdefault(note, []).append(name)
+    return [note if len(names) == len(found) else f"{', '.join(names)}: {note}" for note, names in notes.items()]
+
+
+def mean_difference(baseline: pd.Series, arm: pd.Series, confidence: float, n_resamples: int, entropy: int) -> Interval:
+    """Mean of arm minus baseline over pairs, given in the same order; infinite scores leave their pair out."""
+    before, after = baseline.to_numpy(float), arm.to_numpy(float)
+    defined = np.isfinite(before) & np.isfinite(after)
+    left_out = len(defined) - int(defined.sum())
+    interval = mean_interval(after[defined] - before[defined], "pairs", confidence, n_resamples, entropy)
+    notes = [f"{left_out} of {len(defined)} pairs left out: a run diverged"] if left_out else []
+    return interval._replace(notes=notes + interval.notes)
+
+
+def mean_interval(values: np.ndarray, what: str, confidence: float, n_resamples: int, entropy: int) -> Interval:
+    """Mean of finite `values` (n,) and the percentile interval of a bootstrap; `what` they are, for notes.
+
+    `entropy` seeds the generator, so that equal values always have equal intervals.
+    """
+    nan, n = float("nan"), len(values)
+    if n == 0:
+        return Interval(nan, nan, nan, [f"no {what} to compare"])
+    mean = float(values.mean())
+    if n == 1:
+        return Interval(mean, nan, nan, [f"one {what.removesuffix('s')}: no interval"])
+    low, high = stats.bootstrap(
+        (values,),
+        np.mean,
+        vectorized=True,
+        method="percentile",
+        confidence_level=confidence,
+        n_resamples=n_resamples,
+        rng=np.random.default_rng(entropy),
+    ).confidence_interval
+    if high - low <= 1e-12 * np.abs(values).max():
+        return Interval(mean, nan, nan, ["all resamples agree: no interval"])
+    return Interval(mean, float(low), float(high), few(n, what, confidence))
+
+
+def few(n: int, what: str, confidence: float) -> list[str]:
+    """A note where `n` values are too few for an interval of this confidence, else nothing."""
+    widest = coverage_of_range(n)
+    if widest >= confidence:
+        return []
+    return [f"only {n} {what}: even their full range has {widest:.0%} coverage, not {confidence:.0%}"]
