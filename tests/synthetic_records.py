@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from scipy.special import expit
 
-from nsbench.records import EVALUATION, FLOORS, HISTORY, RUNS, write_table
+from nsbench.analysis import TABLES, analyse
+from nsbench.collection import collect
+from nsbench.config import Analysis
+from nsbench.records import EVALUATION, FLOORS, HISTORY, RUNS, read_table, write_table
 
 ARMS: dict[str, dict[str, Any]] = {
     "baseline": {"kind": "baseline"},
@@ -228,3 +232,16 @@ def write_records(folder: Any, records: dict[str, pd.DataFrame]) -> None:
     schemas = {"history": HISTORY, "runs": RUNS, "evaluation": EVALUATION, "floors": FLOORS}
     for name, table in records.items():
         write_table(folder / f"{name}.parquet", table.to_dict("records"), schemas[name], STAMP)
+
+
+def write_results(
+    folder: Path, cells: list[dict[str, Any]], records: dict[str, pd.DataFrame]
+) -> dict[str, pd.DataFrame]:
+    """Collect and analyse records into `folder`/collected and /tables; the tables by name, with `floors`."""
+    write_records(folder / "pack", records)
+    floors = folder / "pack" / "floors.parquet"
+    write_table(floors, make_floors(cells).to_dict("records"), FLOORS, STAMP)
+    collect(cells, [folder / "pack"], [floors], folder / "collected", "{}", "0123456789abcdef")
+    analyse(folder / "collected", cells, Analysis(n_resamples=199), folder / "tables", "{}", "0123456789abcdef")
+    tables = {name: read_table(folder / "tables" / f"{name}.parquet", schema) for name, schema in TABLES.items()}
+    return {**tables, "floors": read_table(folder / "collected" / "floors.parquet", FLOORS)}

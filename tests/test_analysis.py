@@ -11,11 +11,14 @@ import pytest
 from nsbench import records
 from nsbench.analysis import TABLES, analyse
 from nsbench.collection import collect
-from nsbench.records import EVALUATION, HISTORY, RUNS, read_stamp, read_table
+from nsbench.config import Analysis
+from nsbench.records import EVALUATION, FLOORS, HISTORY, RUNS, read_stamp, read_table, write_table
 from tests.synthetic_records import make_cells, make_records, write_records
 
 Records = dict[str, pd.DataFrame]
 SCHEMAS = {"history": HISTORY, "runs": RUNS, "evaluation": EVALUATION}
+ROWS = {"time_to_target": 6, "cells": 2, "score": 6, "selection": 0, "onset": 6, "lead_lag": 2, "early_rank": 2}
+"""Rows of each table for two arms of three seeds; one of all others."""
 CELLS = make_cells("sparse_parity", seeds=(3, 1, 2), budget=1500)
 
 
@@ -37,7 +40,8 @@ def packs(folder: Path, made: Records) -> list[Path]:
 
 
 def collected(folder: Path, made: Records, cells: list[dict[str, Any]] = CELLS) -> Path:
-    collect(cells, packs(folder, made), folder / "collected", '{"grid":1}', "digest")
+    write_table(folder / "floors.parquet", [], FLOORS, {})
+    collect(cells, packs(folder, made), [folder / "floors.parquet"], folder / "collected", '{"grid":1}', "digest")
     return folder / "collected"
 
 
@@ -89,7 +93,7 @@ def test_a_foreign_run_stops_with_its_name(tmp_path: Path) -> None:
 def test_a_run_in_two_packs_stops_with_its_name(tmp_path: Path) -> None:
     folders = packs(tmp_path, make_records(CELLS))
     with pytest.raises(ValueError, match=r"/ baseline / seed 2: this run is in two packs"):
-        collect(CELLS, [*folders, folders[1]], tmp_path / "collected", "{}", "digest")
+        collect(CELLS, [*folders, folders[1]], [], tmp_path / "collected", "{}", "digest")
 
 
 def test_a_run_of_another_budget_stops_with_its_name(tmp_path: Path) -> None:
@@ -99,20 +103,20 @@ def test_a_run_of_another_budget_stops_with_its_name(tmp_path: Path) -> None:
 
 def test_nothing_to_collect_names_the_first_run(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"/ baseline / seed 3: .* missing in history"):
-        collect(CELLS, [], tmp_path / "collected", "{}", "digest")
+        collect(CELLS, [], [], tmp_path / "collected", "{}", "digest")
 
 
 def test_analyse_writes_each_table_twice_and_the_same_each_time(tmp_path: Path) -> None:
     folder = collected(tmp_path, make_records(CELLS, {("baseline", 1): 1e9}, diverged=(("gentle", 2),)))
     outs = [tmp_path / "first", tmp_path / "second"]
     for out in outs:
-        analyse(folder, CELLS, 0.9, 199, out, "{}", "digest")
+        analyse(folder, CELLS, Analysis(confidence=0.9, n_resamples=199), out, "{}", "digest")
     for name, schema in TABLES.items():
         table = read_table(outs[0] / f"{name}.parquet", schema)
         text = (outs[0] / f"{name}.csv").read_text()
         assert text == (outs[1] / f"{name}.csv").read_text()
         assert text.splitlines()[0].split(",") == schema.names
-        assert len(pd.read_csv(outs[0] / f"{name}.csv")) == len(table) == {"time_to_target": 6, "cells": 2}.get(name, 1)
+        assert len(pd.read_csv(outs[0] / f"{name}.csv")) == len(table) == ROWS.get(name, 1)
         assert all(field.metadata[b"unit"] and field.metadata[b"meaning"] for field in schema)
     cells = read_table(outs[0] / "cells.parquet", TABLES["cells"])
     assert cells["n_reached"].tolist() == [2, 2]
@@ -122,7 +126,8 @@ def test_analyse_writes_each_table_twice_and_the_same_each_time(tmp_path: Path) 
 
 def test_a_grid_of_baselines_alone_has_an_empty_table_of_effects(tmp_path: Path) -> None:
     cells = make_cells(arms=("baseline",), seeds=(1, 2, 3))
-    analyse(collected(tmp_path, make_records(cells), cells), cells, 0.95, 199, tmp_path / "tables", "{}", "digest")
+    folder = collected(tmp_path, make_records(cells), cells)
+    analyse(folder, cells, Analysis(n_resamples=199), tmp_path / "tables", "{}", "digest")
     assert read_table(tmp_path / "tables/paired_effect.parquet", TABLES["paired_effect"]).empty
 
 
@@ -137,6 +142,6 @@ def test_a_failed_write_leaves_the_older_table(tmp_path: Path, monkeypatch: pyte
 
     monkeypatch.setattr(records.os, "fsync", fail)
     with pytest.raises(OSError, match="disk full"):
-        analyse(folder, CELLS, 0.95, 199, out, "{}", "digest")
+        analyse(folder, CELLS, Analysis(n_resamples=199), out, "{}", "digest")
     assert [path.name for path in out.iterdir()] == ["time_to_target.csv"]
     assert (out / "time_to_target.csv").read_text() == "older"

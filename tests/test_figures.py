@@ -10,13 +10,12 @@ import matplotlib
 import numpy as np
 import pandas as pd
 import pytest
-from matplotlib.artist import Artist
 from matplotlib.figure import Figure
 
-from nsbench import figures, records, statistics
+from nsbench import figures, provenance, statistics
 from nsbench.figures import FIGURES, captions, figure_05, figure_11, style
-from nsbench.records import write_table
-from tests.synthetic_records import ARMS, STAMP, make_cells, make_records, write_records
+from tests.artists import check_layout, shown, texts, with_gid
+from tests.synthetic_records import ARMS, make_cells, make_records, swept, write_results
 
 SEEDS = (0, 1, 2, 3)
 BASELINE, GENTLE = style.arm_colour(ARMS["baseline"]), style.arm_colour(ARMS["gentle"])
@@ -32,22 +31,6 @@ def five(cells: list[dict[str, Any]], scale: str = "demo", **options: Any) -> tu
 def eleven(cells: list[dict[str, Any]], **options: Any) -> Figure:
     made = make_records(cells, **options)
     return figure_11.draw(made["history"], made["evaluation"], cells, "demo")
-
-
-def with_gid(place: Any, gid: str) -> list[Any]:
-    return place.findobj(lambda artist: artist.get_gid() == gid)
-
-
-def texts(figure: Figure) -> str:
-    return "\n".join(text.get_text() for text in figure.findobj(matplotlib.text.Text))
-
-
-def shown(figure: Figure) -> list[Any]:
-    return [axes for axes in figure.axes if axes.axison]
-
-
-def overlaps(first: Artist, second: Artist) -> bool:
-    return first.get_window_extent().overlaps(second.get_window_extent())
 
 
 # --- figure 5 --------------------------------------------------------------------------------------
@@ -129,12 +112,7 @@ def test_figure_5_s_texts_do_not_overlap() -> None:
     cells = make_cells(variants=("as_published", "calibrated"), arms=("baseline", "gentle", "reversed"), seeds=SEEDS)
     for chosen in (cells, cells[:3]):
         figure, _ = five(chosen, diverged=(("gentle", 0),), rises={("baseline", 0): 1e9})
-        figure.draw_without_rendering()
-        blocks = [*figure.texts, *figure.legends, *shown(figure), *(axes.xaxis.label for axes in shown(figure))]
-        blocks += [axes.get_legend() for axes in shown(figure) if axes.get_legend()]
-        for place, block in enumerate(blocks):
-            assert not any(overlaps(block, other) for other in blocks[place + 1 :]), block
-            assert block.get_window_extent().y0 >= 0
+        check_layout(figure, shown(figure))
 
 
 def test_the_scale_is_told_unless_it_is_the_paper_s() -> None:
@@ -196,12 +174,14 @@ def test_figure_11_survives_a_diverged_run_without_evaluation() -> None:
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[dict[str, Any]]]:
+    """Results of a grid that has every figure but those of sparse parity."""
     folder = tmp_path_factory.mktemp("results")
-    cells = make_cells(seeds=(0, 1), budget=1000)
-    made = make_records(cells)
-    write_records(folder, made)
-    times = statistics.time_to_target(made["history"], made["runs"], cells)
-    write_table(folder / "time_to_target.parquet", times, records.TIME_TO_TARGET, STAMP)
+    arms = ("baseline", *swept((0.05,), (0.05, 0.25, 0.75)))
+    cells = [
+        *make_cells(arms=arms, seeds=(0, 1), budget=1000),
+        *make_cells("next_token", arms=arms, seeds=(0, 1), budget=1000, threshold=0.3),
+    ]
+    write_results(folder, cells, make_records(cells))
     return folder, cells
 
 
@@ -209,10 +189,11 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[dict[s
 def test_every_figure_renders_and_is_the_same_file_each_time(
     results: tuple[Path, list[dict[str, Any]]], tmp_path: Path, name: str
 ) -> None:
-    """Two of the three are of a task that this grid lacks, so they say so."""
+    """Those of the task that this grid lacks say so."""
     folder, cells = results
     for copy in ("one", "two"):
-        figures.render(name, folder, folder, cells, "demo", tmp_path / f"{copy}.png", tmp_path / f"{copy}.pdf")
+        outs = (tmp_path / f"{copy}.png", tmp_path / f"{copy}.pdf")
+        figures.render(name, folder / "collected", folder / "tables", cells, "demo", *outs)
     for kind, magic in (("png", b"\x89PNG"), ("pdf", b"%PDF")):
         content = (tmp_path / f"one.{kind}").read_bytes()
         assert content.startswith(magic)
@@ -229,6 +210,66 @@ def test_a_task_outside_the_grid_gives_a_panel_that_says_so() -> None:
     assert "the grid has no cells of sparse_parity" in texts(
         figure_11.draw(made["history"], made["evaluation"], cells, "demo")
     )
+
+
+def test_a_grid_is_drawn_the_figures_that_it_can_fill() -> None:
+    three = swept((0.05,), (0.05, 0.25, 0.75))
+    addition, parity, text = (
+        make_cells(task, arms=("baseline", "gentle")) for task in ("modular_addition", "sparse_parity", "next_token")
+    )
+    assert figures.figures_for([]) == []
+    assert figures.figures_for(addition) == ["figure_05_modular_addition"]
+    assert figures.figures_for(parity) == ["figure_05_sparse_parity", "figure_11"]
+    assert figures.figures_for(text) == ["figure_06", "figure_12", "figure_14"]
+    assert figures.figures_for(make_cells("next_token", arms=("baseline", *three[:2], "reversed"))) == [
+        "figure_06",
+        "figure_12",
+        "figure_14",
+    ]
+    assert figures.figures_for([*make_cells(arms=("baseline", *three)), *text]) == [
+        "figure_05_modular_addition",
+        "figure_06",
+        "figure_12",
+        "figure_14",
+        "sweep_modular_addition",
+    ]
+    every = [
+        cell for task in ("modular_addition", "sparse_parity", "next_token") for cell in make_cells(task, arms=three)
+    ]
+    assert figures.figures_for(every) == list(FIGURES)
+
+
+def test_a_sweep_is_of_one_variant() -> None:
+    """Arms that differ over variants are none."""
+    cells = [
+        cell
+        for variant, arm in zip("abc", swept((0.05,), (0.05, 0.25, 0.75)), strict=True)
+        for cell in make_cells("next_token", (variant,), ("baseline", arm))
+    ]
+    assert "sweep_next_token" not in figures.figures_for(cells)
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_a_figure_s_module_is_there(name: str) -> None:
+    assert provenance.module_path(f"nsbench.figures.{figures.module_of(name)}")
+    assert FIGURES[name][0] == figures.module_of(name)
+
+
+def test_figures_5_and_11_draw_one_arm_of_a_sweep() -> None:
+    cells = make_cells("sparse_parity", arms=("baseline", *swept(), "reversed"), seeds=SEEDS, budget=1500)
+    made = make_records(cells)
+    times = statistics.time_to_target(made["history"], made["runs"], cells)
+    chosen = cells[5]["arm"]
+    row = {"task": "sparse_parity", "variant": "calibrated", "procedure": "all_seeds", "selected": chosen}
+    five_figure = figure_05.draw(made["history"], times, cells, "sparse_parity", "demo", pd.DataFrame([row]))
+    eleven_figure = figure_11.draw(made["history"], made["evaluation"], cells, "demo", pd.DataFrame([row]))
+    for figure in (five_figure, eleven_figure):
+        assert chosen in texts(figure)
+        assert not any(cell["arm"] in texts(figure) for cell in cells[1:-1] if cell["arm"] != chosen)
+        assert "Of 12 regularised arms with S = 1 a panel shows the one that the validation data" in " ".join(
+            texts(figure).split()
+        )
+    assert len(with_gid(shown(five_figure)[0], "median")) == 3
 
 
 def test_every_figure_has_a_caption() -> None:

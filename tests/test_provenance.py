@@ -33,6 +33,7 @@ LAYERS = {
         "pretrained",
         "claims",
         "report",
+        "report_rows",
         "tracking",
         "tracking_content",
     },

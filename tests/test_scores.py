@@ -291,7 +291,7 @@ def test_pairs_with_a_diverged_run_are_left_out_and_told() -> None:
     )
     (row,) = effects(made, cells).to_dict("records")
     assert row["best_val_loss_difference"] == pytest.approx((-0.7 - 0.8) / 2)
-    assert row["n_pairs"] == 4
+    assert (row["n_pairs"], row["n_compared"]) == (4, 2)
     assert row["note"] == (
         "2 of 4 pairs left out: a run diverged; only 2 pairs: even their full range has 50% coverage, not 95%"
     )

@@ -92,7 +92,9 @@ def test_every_position_counts_once_and_chunks_change_nothing() -> None:
     whole, parts = scores(data, stack, chunk=2), scores(data, stack, chunk=1)
     assert whole == pytest.approx(parts)
     logits = stack(data["val_tokens"][None])[0]
-    assert whole["val_loss"] == pytest.approx(F.cross_entropy(logits.flatten(0, 1), data["val_labels"].flatten()).item())
+    assert whole["val_loss"] == pytest.approx(
+        F.cross_entropy(logits.flatten(0, 1), data["val_labels"].flatten()).item()
+    )
     plain = Validation([data], [0], Noise(positions="task"), 2, torch.device("cpu")).losses(stack)[0]
     assert plain == pytest.approx(whole["val_loss"])
 

@@ -14,6 +14,7 @@ from nsbench.records import FLOORS, RecordError, whole, write_table
 from nsbench.settings import DATA_SETTINGS, OF_TEXT
 from nsbench.texts import read_text_file
 
+
 class DatasetSpec(Closed):
     """All that the dataset stage reads from config."""
 

@@ -6,21 +6,39 @@ No script, nothing loaded from elsewhere, no date: the same results give the sam
 from __future__ import annotations
 
 import base64
-import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import jinja2
 import pandas as pd
 
-from nsbench import provenance
+from nsbench import provenance, report_rows
+from nsbench.figures import comparison, style
 from nsbench.figures.captions import caption
+from nsbench.figures.curves import LEAK
+from nsbench.onsets import EARLY_RANK, LEAD_LAG
 from nsbench.records import HISTORY, RUNS, read_stamp, read_table, write_text
-from nsbench.statistics import CELL_SUMMARY, PAIRED_EFFECT, coverage_of_range
+from nsbench.scores import SCORE, SCORE_EFFECT, by_variant
+from nsbench.selection import SELECTION
+from nsbench.statistics import CELL_SUMMARY, PAIRED_EFFECT
 
 TEMPLATE = Path(__file__).with_name("report.html.j2")
-NONE = "–"
-SIGNS = {"val_accuracy": ("validation accuracy", "≥"), "val_loss": ("validation loss", "≤")}
+TABLES = {
+    "cells": CELL_SUMMARY,
+    "paired_effect": PAIRED_EFFECT,
+    "score": SCORE,
+    "score_effect": SCORE_EFFECT,
+    "selection": SELECTION,
+    "lead_lag": LEAD_LAG,
+    "early_rank": EARLY_RANK,
+}
+"""The tables that the page reads, and their schemas."""
+KINDS = {
+    "all": "All targets",
+    "unpadded": "Targets that are no padding",
+    "known": "Targets that are neither padding nor the unknown word",
+}
 
 
 def write_report(
@@ -35,28 +53,62 @@ def write_report(
 ) -> None:
     """Write the page to `out`, whole or not at all, with the PNG `figures` in the order given.
 
-    Reads `cells` and `paired_effect` of the tables, `history` and `runs` of the collected records.
-    Raises records.RecordError for a missing table, FileNotFoundError for a missing figure.
+    Reads TABLES, and `history` and `runs` of the collected records. Raises records.RecordError for
+    a missing table, FileNotFoundError for a missing figure.
     """
-    tables, collected = Path(tables_folder), Path(collected_folder)
-    summary = read_table(tables / "cells.parquet", CELL_SUMMARY)
-    effects = read_table(tables / "paired_effect.parquet", PAIRED_EFFECT)
+    collected = Path(collected_folder)
+    tables = {name: read_table(Path(tables_folder) / f"{name}.parquet", schema) for name, schema in TABLES.items()}
     runs = read_table(collected / "runs.parquet", RUNS)
     history = read_table(collected / "history.parquet", HISTORY)
+    split = _Split(cells, tables["selection"])
+    text_of = runs.groupby(["task", "variant"], sort=False)["text"].first()
+    grid = pd.DataFrame({"cell": cells}).assign(
+        **{name: [cell[name] for cell in cells] for name in ("task", "variant", "arm")},
+        text=[text_of.get((cell["task"], cell["variant"]), "") for cell in cells],
+    )
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
     page = environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
         scale=scale,
         overview=_overview(cells, runs, history),
-        effects=[_effect(row) for row in effects.to_dict("records")],
-        effects_confidence=_percent(effects["confidence"].iloc[0]) if len(effects) else "",
-        summary=[_summary(row) for row in summary.to_dict("records")],
-        grid=[_grid_row(cell) for cell in cells],
+        effects=split(tables["paired_effect"], report_rows.effect),
+        effects_confidence=_confidence(tables["paired_effect"]),
+        summary=split(tables["cells"], report_rows.summary),
+        scores=_scores(tables["score"], split),
+        sweep=_sweep(tables["selection"], tables["score_effect"], split),
+        onsets=_onsets(tables["lead_lag"], tables["early_rank"], split),
+        grid=split(grid, lambda row: report_rows.grid_row(row["cell"])),
         targets=_targets(cells),
         figures=[_figure(Path(path)) for path in figures],
         provenance=_provenance(provenance.stamp(spec, digest), read_stamp(collected / "runs.parquet"), runs),
         spec=spec,
     )
     write_text(out, page)
+
+
+class _Split:
+    """Makes a table's rows texts, and sets apart those of a sweep's arms that nothing selected."""
+
+    def __init__(self, cells: list[dict[str, Any]], selections: pd.DataFrame) -> None:
+        groups = by_variant(cells)
+        self.leaks = {name: [LEAK + leak for leak in group[0]["leaks"]] for name, group in groups.items()}
+        self.shown = {
+            (*name, cell["arm"]) for name, group in groups.items() for cell in comparison.shown(group, selections)
+        }
+
+    def __call__(self, table: pd.DataFrame, texts: Callable[[dict[str, Any]], dict[str, Any]]) -> dict[str, Any]:
+        """`shown` and `folded` rows, in order, and the `labels` of texts that are not the paper's.
+
+        `table` has task, variant and text, and may have arm.
+        """
+        found: dict[str, Any] = {"shown": [], "folded": []}
+        for row in table.to_dict("records"):
+            name = (row["task"], row["variant"])
+            place = "shown" if "arm" not in row or (*name, row["arm"]) in self.shown else "folded"
+            found[place].append({"note": "", "leaks": self.leaks.get(name, []), **texts(row)})
+        strange = table[~table["text"].isin(style.KNOWN_TEXTS)]
+        tasks = strange.groupby("text", sort=False)["task"].unique()
+        found["labels"] = [f"Text: {text} (rows of {', '.join(names)})." for text, names in tasks.items()]
+        return found
 
 
 def _overview(cells: list[dict[str, Any]], runs: pd.DataFrame, history: pd.DataFrame) -> list[tuple[str, str]]:
@@ -73,69 +125,43 @@ def _overview(cells: list[dict[str, Any]], runs: pd.DataFrame, history: pd.DataF
     ]
 
 
-def _effect(row: dict[str, Any]) -> dict[str, Any]:
-    """A row of the effects table as texts; `verdict` is open unless the interval settles it."""
-    low, high = row["steps_ratio_low"], row["steps_ratio_high"]
-    known = math.isfinite(low) and math.isfinite(high) and coverage_of_range(row["n_pairs"]) >= row["confidence"]
+def _confidence(table: pd.DataFrame) -> str:
+    """The confidence of a table's intervals."""
+    return f"{100 * table['confidence'].iloc[0]:g}%" if len(table) else ""
+
+
+def _scores(table: pd.DataFrame, split: _Split) -> list[tuple[str, dict[str, Any]]]:
+    """(title, rows) for each kind of targets, of the tasks that have floors; a kind that counts the same
+    targets as the one before is left out."""
+    with_floors = table[table["task"].isin(table.loc[table["commonest_accuracy"].notna(), "task"])]
+    counts = with_floors.pivot(index=["task", "variant", "arm"], columns="targets", values="n_targets")
+    found, before = [], None
+    for kind, title in KINDS.items():
+        if kind in counts and (before is None or not counts[kind].equals(counts[before])):
+            found.append((title, split(with_floors[with_floors["targets"] == kind], report_rows.score)))
+            before = kind
+    return found
+
+
+def _sweep(selections: pd.DataFrame, effects: pd.DataFrame, split: _Split) -> dict[str, Any]:
+    """The choices of each sweep, and what every arm of it changes in the scores."""
+    swept = pd.MultiIndex.from_frame(selections[["task", "variant"]])
+    here = effects[pd.MultiIndex.from_frame(effects[["task", "variant"]]).isin(swept)]
     return {
-        **{name: row[name] for name in ("task", "variant", "arm", "baseline", "note", "n_pairs")},
-        "reached": f"{row['n_baseline_reached']} → {row['n_arm_reached']}",
-        "sooner": f"{row['n_arm_sooner']} : {row['n_baseline_sooner']}",
-        "fewer": _with_interval(row, "fewer_steps_percent", "{:+.1f}%"),
-        "faster": _with_interval(row, "faster_by_percent", "{:+.1f}%"),
-        "flops": _with_interval(row, "flops_ratio", "{:.2f}"),
-        "seconds": _with_interval(row, "seconds_ratio", "{:.2f}"),
-        "verdict": "fewer" if known and high < 1 else "more" if known and low > 1 else "open",
+        "choices": split(selections, report_rows.choice),
+        "effects": split(here, report_rows.score_effect),
+        "criterion": "; ".join(selections["criterion"].unique()),
+        "confidence": _confidence(selections),
     }
 
 
-def _with_interval(row: dict[str, Any], name: str, form: str) -> tuple[str, str]:
-    """An estimate and, where there is one, its interval."""
-    value, low, high = row[name], row[f"{name}_low"], row[f"{name}_high"]
-    interval = f"{_number(low, form)} to {_number(high, form)}" if math.isfinite(low) else ""
-    return _number(value, form), interval
-
-
-def _number(value: float, form: str = "{:,.0f}") -> str:
-    """A number as text; a dash for NaN."""
-    return NONE if math.isnan(value) else form.format(value).replace("-", "−")
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:g}%"
-
-
-def _summary(row: dict[str, Any]) -> dict[str, str]:
-    """A row of the table of cells as texts."""
-    censored = "not reached" if row["n_reached"] else "none reached"
-    median, q25, q75 = row["median_step"], row["q25_step"], row["q75_step"]
+def _onsets(leads: pd.DataFrame, ranks: pd.DataFrame, split: _Split) -> dict[str, Any]:
+    """Which curve moves first in a run, and which early value tells how runs end."""
     return {
-        **{name: row[name] for name in ("task", "variant", "arm")},
-        "reached": f"{row['n_reached']} / {row['n_seeds']}",
-        "share": f"{100 * row['reached_share_low']:.0f} to {100 * row['reached_share_high']:.0f}%",
-        "diverged": str(row["n_diverged"]),
-        "median": censored if math.isnan(median) else _number(median),
-        "quartiles": "" if math.isnan(q25) else f"{_number(q25)} to {'late' if math.isnan(q75) else _number(q75)}",
-        "range": " to ".join(_number(row[name]) for name in ("min_step", "max_step")) if row["n_reached"] else NONE,
-        "restricted": _number(row["restricted_mean_steps"]),
-        "flops": _number(row["median_flops"], "{:.2e}"),
-        "seconds": _number(row["median_seconds"], "{:,.1f}"),
-    }
-
-
-def _grid_row(cell: dict[str, Any]) -> dict[str, str]:
-    """A cell of the grid as it was asked for."""
-    arm = cell["arm_settings"]
-    names = {"rho": "ρ", "gamma": "γ", "orientation": "S"}
-    metric, sign = SIGNS[cell["target"]["metric"]]
-    data = cell.get("settings", {}).get("data", {})
-    return {
-        **{name: cell[name] for name in ("task", "variant", "arm")},
-        "settings": ", ".join(f"{names[name]} = {arm[name]:g}" for name in names if arm.get(name) is not None) or NONE,
-        "data": ", ".join(f"{name} {value}" for name, value in data.items()) or NONE,
-        "target": f"{metric} {sign} {cell['target']['threshold']:g}",
-        "budget": f"{cell['budget_steps']:,}",
-        "seeds": ", ".join(str(seed) for seed in cell["seeds"]),
+        "leads": split(leads, report_rows.lead),
+        "ranks": split(ranks, report_rows.rank),
+        "share": f"{100 * leads['share'].iloc[0]:g}%" if len(leads) else "",
+        "confidence": _confidence(leads),
     }
 
 
@@ -144,10 +170,9 @@ def _targets(cells: list[dict[str, Any]]) -> list[str]:
     phrases = []
     for cell in cells:
         target = cell["target"]
-        metric, sign = SIGNS[target["metric"]]
         hold = target["hold_evaluations"]
         held = f"held for {hold} evaluations in a row" if hold > 1 else "at one evaluation"
-        phrases.append(f"{cell['task']} / {cell['variant']}: {metric} {sign} {target['threshold']:g}, {held}")
+        phrases.append(f"{cell['task']} / {cell['variant']}: {report_rows.target(target)}, {held}")
     return list(dict.fromkeys(phrases))
 
 
@@ -160,6 +185,7 @@ def _figure(path: Path) -> dict[str, str]:
 def _provenance(made: dict[str, str], collected: dict[str, str], runs: pd.DataFrame) -> list[tuple[str, str]]:
     """(what, value) of everything that identifies code, software and machines."""
     devices = runs["device"].value_counts(sort=False)
+    texts = runs.loc[runs["text"] != "", "text"].value_counts(sort=False)
     rows = [
         ("commit of this page", made["commit"]),
         ("commit of the collected records", collected.get("commit", "unknown")),
@@ -169,5 +195,7 @@ def _provenance(made: dict[str, str], collected: dict[str, str], runs: pd.DataFr
         ("runs", f"{len(runs)} collected, {int((runs['status'] == 'diverged').sum())} diverged"),
         ("python", made["python"]),
     ]
+    if len(texts):
+        rows.insert(-1, ("text", "; ".join(f"{name}: {n} runs" for name, n in texts.items())))
     versions = [(key.removeprefix("version_"), value) for key, value in made.items() if key.startswith("version_")]
     return rows + versions

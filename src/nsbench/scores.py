@@ -72,6 +72,7 @@ SCORE_EFFECT = pa.schema(
         *_ARM,
         RUNS.field("text"),
         field("n_pairs", pa.int64(), "pairs", "seeds that both arms have in the grid"),
+        field("n_compared", pa.int64(), "pairs", "pairs in which neither run diverged"),
         *estimate_fields("final_val_accuracy_difference", "1", "final validation accuracy, arm minus baseline"),
         *estimate_fields("best_val_loss_difference", "nats", "lowest validation loss, arm minus baseline"),
         field("confidence", pa.float64(), "1", "confidence of the intervals"),
@@ -299,9 +300,11 @@ def score_effects(
             row = {**{key: cell[key] for key in CELL_KEYS}, "baseline": baseline["arm"], **arm_columns(cell)}
             row |= {"text": text[name], "n_pairs": len(seeds), "confidence": confidence}
             found = {}
+            compared = np.ones(len(seeds), dtype=bool)
             for column in ("final_val_accuracy", "best_val_loss"):
                 pair = [by_run.loc[[(*name, arm["arm"], seed) for seed in seeds], column] for arm in (baseline, cell)]
                 found[column] = mean_difference(*pair, confidence, n_resamples, entropy)
                 row |= found[column].columns(f"{column}_difference")
-            rows.append({**row, "note": "; ".join(shared_notes(found))})
+                compared &= np.isfinite(np.array(pair, dtype=float)).all(0)
+            rows.append({**row, "n_compared": int(compared.sum()), "note": "; ".join(shared_notes(found))})
     return pd.DataFrame(rows, columns=SCORE_EFFECT.names)

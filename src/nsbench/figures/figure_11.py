@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from nsbench.figures import style
+from nsbench.figures import comparison, style
 
 TASK = "sparse_parity"
 RHO = 0.5
@@ -20,20 +20,28 @@ NAMES = {"decision": "±1 decision", "probability_dot": "dot product of probabil
 MAX_COLUMNS = 4
 
 
-def draw(history: pd.DataFrame, evaluation: pd.DataFrame, cells: list[dict[str, Any]], scale: str) -> Figure:
+def draw(
+    history: pd.DataFrame,
+    evaluation: pd.DataFrame,
+    cells: list[dict[str, Any]],
+    scale: str,
+    selections: pd.DataFrame | None = None,
+) -> Figure:
     """A panel per variant of sparse parity and arm, the baseline above the regularised arms.
 
     Left axis: validation loss (`records.HISTORY`). Right axis: noise stability at rho = 1/2 of the
     +-1 decision and of the dot product of probabilities (`records.EVALUATION`); dotted lines are
     both values for the parity itself. Thin lines are seeds, bold ones medians over seeds. A grid
-    without the task gives an empty panel.
+    without the task gives an empty panel. Of a sweep it shows the arm that the validation data
+    select (`selection.SELECTION`).
     """
     cells = [cell for cell in cells if cell["task"] == TASK]
     if not cells:
         return style.empty(f"Figure 11: the grid has no cells of {TASK}", scale)
     at_half = (evaluation["measure"] == "noise_stability") & np.isclose(evaluation["rho"].astype(float), RHO)
     evaluation = evaluation[at_half]
-    groups = list(style.variants(cells).values())
+    groups = [comparison.shown(group, selections) for group in style.variants(cells).values()]
+    every, cells = cells, [cell for group in groups for cell in group]
     n_columns = min(len(groups), MAX_COLUMNS)
     n_arms = max(len(group) for group in groups)
     n_rows = math.ceil(len(groups) / n_columns) * n_arms
@@ -50,7 +58,7 @@ def draw(history: pd.DataFrame, evaluation: pd.DataFrame, cells: list[dict[str, 
             for row, cell in enumerate(sorted(group, key=lambda cell: cell["arm_settings"]["kind"] != "baseline")):
                 axes = grid[block * n_arms + row, column]
                 _panel(axes, cell, history, evaluation, floor, first=column == 0, last=last)
-        lines = [_which(evaluation), style.scale_text(cells, scale)]
+        lines = [_which(evaluation), *comparison.choice_line(every, cells, selections), style.scale_text(cells, scale)]
         style.footer(figure, lines, _key(), n_columns=2 if n_columns < 3 else 6)
     return figure
 

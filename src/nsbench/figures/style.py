@@ -31,15 +31,20 @@ OTHER_ARM_COLOUR = "#7F6A00"
 LOSS_COLOUR = "#0072B2"
 STABILITY_COLOUR = "#00845F"
 MUTED = "#6B6B6B"
+WARNING = "#B00020"
 DASHES = ["-", (0, (4, 1.5)), (0, (1, 1)), (0, (4, 1, 1, 1))]
-METRIC_LABELS = {"val_accuracy": "validation accuracy", "val_loss": "validation loss (nats)"}
+COUNTED_LABELS = {"all": "all targets", "unpadded": "without padding", "known": "without padding and unknown words"}
 DATA_SIGNS = {
     "modulus": "K = {}",
     "n": "n = {}",
     "k": "k = {}",
     "label_noise": "label noise {}",
+    "n_symbols": "vocabulary of {}",
+    "length": "{} tokens per example",
     "n_train": "{} training examples",
 }
+KNOWN_TEXTS = ("", "WikiText-2")
+"""Labels of the text that need no remark: no text, and the paper's own."""
 DPI = 150
 
 _RC = {
@@ -87,6 +92,43 @@ def arm_text(cell: dict[str, Any]) -> str:
     signs = {"rho": "ρ", "gamma": "γ", "orientation": "S"}
     settings = ", ".join(f"{sign} = {arm[name]:g}" for name, sign in signs.items() if arm.get(name) is not None)
     return f"{cell['arm']} ({settings})" if settings else cell["arm"]
+
+
+def metric_label(metric: str) -> str:
+    """A metric of `records.HISTORY` in words, losses with their unit."""
+    split, quantity, *targets = metric.split("_")
+    name = f"{ {'val': 'validation', 'train': 'training'}[split] } {quantity}" + " (nats)" * (quantity == "loss")
+    return f"{name},\n{COUNTED_LABELS[targets[0]]}" if targets else name
+
+
+def text_lines(table: pd.DataFrame, cells: list[dict[str, Any]]) -> list[str]:
+    """A footer's line on the text that was used, where it is not WikiText-2 under its own splits.
+
+    `table` has a column `text` beside those of `records.CELL`.
+    """
+    keys = {(cell["task"], cell["variant"], cell["arm"]) for cell in cells}
+    labels = [
+        row.text
+        for row in table[["task", "variant", "arm", "text"]].drop_duplicates().itertuples(index=False)
+        if (row.task, row.variant, row.arm) in keys and row.text not in KNOWN_TEXTS
+    ]
+    return [f"Text: {'; '.join(dict.fromkeys(labels))}."] if labels else []
+
+
+def blocks(n_variants: int, n_rows: int, max_columns: int = 3) -> tuple[int, int, list[list[tuple[int, int]]]]:
+    """Where the panels of variants with `n_rows` panels each go: a column each, wrapped to blocks.
+
+    Returns the rows and columns of the whole and, for every variant, its (row, column) from top to
+    bottom. Columns are as many as the fewest blocks need.
+    """
+    n_blocks = math.ceil(n_variants / max_columns)
+    n_columns = math.ceil(n_variants / n_blocks)
+    places = [divmod(place, n_columns) for place in range(n_variants)]
+    return (
+        n_blocks * n_rows,
+        n_columns,
+        [[(block * n_rows + row, column) for row in range(n_rows)] for block, column in places],
+    )
 
 
 def scale_text(cells: list[dict[str, Any]], scale: str) -> str:
@@ -153,6 +195,18 @@ def log_axis(axes: Axes) -> None:
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axes.yaxis.set_minor_formatter(NullFormatter())
     axes.yaxis.set_minor_locator(NullLocator())
+
+
+def loss_axis(axes: Axes, low: float, high: float) -> None:
+    """A vertical axis of losses from `low` to `high`: logarithmic where they span more than a decade."""
+    if not (np.isfinite(low) and np.isfinite(high) and low < high):
+        return
+    if low > 0 and high / low > 10:
+        axes.set_yscale("log")
+        axes.set_ylim(low / 1.15, high * 1.15)
+        log_axis(axes)
+    else:
+        axes.set_ylim(low - 0.05 * (high - low), high + 0.05 * (high - low))
 
 
 def footer(figure: Figure, lines: list[str], key: list[Line2D] | None = None, n_columns: int = 1) -> None:

@@ -1,0 +1,396 @@
+"""What the figures of next-token prediction and of sweeps show, read back from their artists."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.figure import Figure
+
+from nsbench.figures import comparison, curves, figure_06, figure_12, figure_13, figure_14, style, sweep
+from nsbench.scores import KINDS
+from tests.artists import check_layout, shown, texts, with_gid
+from tests.synthetic_records import ARMS, COUNTED, make_cells, make_records, swept, write_results
+
+SEEDS = (0, 1, 2, 3, 4, 5)
+VARIANTS = ("plain", "rows", "leaky")
+OVERLAP = "training and validation windows overlap"
+SWEPT = swept((0.05, 0.5), (0.05, 0.75))
+LOST = "noise_stability-rho0.5-gamma0.75"
+"""An arm that never reaches the target, and loses one run."""
+BASELINE, STABLE, REVERSED = (style.arm_colour(arm) for arm in ARMS.values())
+TEXT = "Some excerpt, not WikiText-2"
+
+Tables = dict[str, pd.DataFrame]
+
+
+def grid(variants: tuple[str, ...] = VARIANTS, arms: tuple[str, ...] = ("baseline", *SWEPT, "reversed")) -> Any:
+    leaks = {"leaky": [OVERLAP]}
+    return make_cells("next_token", variants, arms, SEEDS, 2000, threshold=0.25, leaks=leaks, rows=("rows",))
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[dict[str, Any]], Tables]:
+    """The grid, and its records and tables under the names that `draw` has for them."""
+    cells = grid()
+    rises = {(LOST, seed): 1e9 for seed in SEEDS} | {("noise_stability-rho0.05-gamma0.05", seed): 300 for seed in SEEDS}
+    records = make_records(cells, rises, diverged=((LOST, 0),), text=TEXT)
+    tables = write_results(tmp_path_factory.mktemp("results"), cells, records)
+    named = {"times": "time_to_target", "effects": "paired_effect", "score_effects": "score_effect"}
+    named |= {"selections": "selection", "floors": "floors"}
+    return cells, {**records, **{name: tables[table] for name, table in named.items()}}
+
+
+def draw(module: Any, made: tuple[list[dict[str, Any]], Tables], scale: str = "demo", **options: Any) -> Figure:
+    cells, tables = made
+    wanted = module.draw.__code__.co_varnames[: module.draw.__code__.co_argcount]
+    return module.draw(
+        **({name: table for name, table in tables.items() if name in wanted} | {"cells": cells} | options), scale=scale
+    )
+
+
+def only(made: tuple[list[dict[str, Any]], Tables], **wanted: Any) -> tuple[list[dict[str, Any]], Tables]:
+    """The results of some cells."""
+    return [cell for cell in made[0] if all(cell[key] in values for key, values in wanted.items())], made[1]
+
+
+def colours(lines: list[Any]) -> list[str]:
+    return [line.get_color() for line in lines]
+
+
+DRAWN = {
+    "06": (figure_06, {}),
+    "12": (figure_12, {}),
+    "13": (figure_13, {"metric": "val_loss"}),
+    "14": (figure_14, {}),
+    "sweep": (sweep, {"task": "next_token"}),
+}
+EVERY_FIGURE = pytest.mark.parametrize(("module", "options"), DRAWN.values(), ids=DRAWN)
+
+
+# --- all -----------------------------------------------------------------------------------------------
+
+
+@EVERY_FIGURE
+def test_leaks_are_told_over_their_panel_alone(made: Any, module: Any, options: Any) -> None:
+    figure = draw(module, made, **options)
+    (leak,) = [text for text in with_gid(figure, "leak") if "LEAK" in text.get_text()]
+    assert " ".join(leak.get_text().split()) == f"LEAK ON PURPOSE: {OVERLAP}"
+    assert leak.get_color() == style.WARNING
+    (panel,) = [axes for axes in shown(figure) if axes.get_legend() and "LEAK" in texts(axes.get_legend())]
+    assert panel.get_legend().get_title().get_text() == "leaky"
+    assert not with_gid(draw(module, only(made, variant=("plain", "rows")), **options), "leak")
+
+
+@EVERY_FIGURE
+def test_a_text_that_is_not_the_paper_s_is_named(made: Any, module: Any, options: Any) -> None:
+    cells, tables = made
+    assert f"Text: {TEXT}." in texts(draw(module, made, **options))
+    for label in ("WikiText-2", ""):
+        renamed = {name: table.assign(text=label) if "text" in table else table for name, table in tables.items()}
+        assert "Text:" not in texts(draw(module, (cells, renamed), **options))
+
+
+@EVERY_FIGURE
+def test_the_scale_is_told(made: Any, module: Any, options: Any) -> None:
+    flat = " ".join(texts(draw(module, made, **options)).split())
+    assert "DEMO SCALE, not the paper's setting: vocabulary of 500, 20 tokens per example" in flat
+    assert "SCALE" not in texts(draw(module, made, "paper", **options))
+
+
+@EVERY_FIGURE
+def test_a_grid_without_the_task_gives_a_panel_that_says_so(made: Any, module: Any, options: Any) -> None:
+    figure = draw(module, ([], made[1]), **options)
+    assert "next_token" in texts(figure)
+    assert "the grid has no" in texts(figure)
+
+
+@EVERY_FIGURE
+@pytest.mark.parametrize("n_variants", [1, 3])
+def test_nothing_lies_over_anything_else(made: Any, module: Any, options: Any, n_variants: int) -> None:
+    figure = draw(module, only(made, variant=VARIANTS[-n_variants:]), **options)
+    check_layout(figure, shown(figure))
+
+
+def test_panels_of_many_variants_wrap_to_blocks() -> None:
+    assert style.blocks(1, 2) == (2, 1, [[(0, 0), (1, 0)]])
+    assert style.blocks(4, 1) == (2, 2, [[(0, 0)], [(0, 1)], [(1, 0)], [(1, 1)]])
+    n_rows, n_columns, places = style.blocks(5, 2)
+    assert (n_rows, n_columns) == (4, 3)
+    assert places[:2] == [[(0, 0), (1, 0)], [(0, 1), (1, 1)]]
+    assert places[3:] == [[(2, 0), (3, 0)], [(2, 1), (3, 1)]]
+
+
+@pytest.mark.parametrize(
+    ("metric", "label"),
+    [
+        ("val_accuracy", "validation accuracy"),
+        ("train_loss", "training loss (nats)"),
+        ("val_loss_known", "validation loss (nats),\nwithout padding and unknown words"),
+    ],
+)
+def test_a_metric_s_label(metric: str, label: str) -> None:
+    assert style.metric_label(metric) == label
+    assert curves.is_loss(metric) == ("loss" in metric)
+
+
+# --- arms that are compared ----------------------------------------------------------------------------
+
+
+def test_the_arm_shown_is_the_one_that_validation_selects(made: Any) -> None:
+    cells, tables = made
+    group = [cell for cell in cells if cell["variant"] == "plain"]
+    names = [cell["arm"] for cell in comparison.compared(group, tables["selections"])]
+    assert names == ["baseline", "noise_stability-rho0.05-gamma0.05", "reversed"]
+    chosen = pd.DataFrame([{"task": "next_token", "variant": "plain", "procedure": "all_seeds", "selected": SWEPT[3]}])
+    assert [cell["arm"] for cell in comparison.compared(group, chosen)] == ["baseline", SWEPT[3], "reversed"]
+    unknown = chosen.assign(selected="gone")
+    for nothing in (None, chosen.iloc[:0], unknown):
+        assert [cell["arm"] for cell in comparison.compared(group, nothing)] == ["baseline", SWEPT[0], "reversed"]
+
+
+def test_of_several_reversed_arms_the_one_with_the_same_settings_is_compared() -> None:
+    cells = make_cells("next_token", arms=("baseline", *SWEPT[:2], "reversed"))
+    other = {**cells[-1], "arm": "other", "arm_settings": {**cells[2]["arm_settings"], "orientation": 0}}
+    row = {"task": "next_token", "variant": "calibrated", "procedure": "all_seeds", "selected": SWEPT[1]}
+    names = [cell["arm"] for cell in comparison.compared([*cells, other], pd.DataFrame([row]))]
+    assert names == ["baseline", SWEPT[1], "other"]
+
+
+def test_arms_that_are_missing_are_left_out() -> None:
+    for arms in (("baseline",), ("baseline", "reversed"), ("gentle",)):
+        cells = make_cells("next_token", arms=arms)
+        assert [cell["arm"] for cell in comparison.compared(cells, None)] == list(arms)
+
+
+def test_an_interval_settles_an_effect_only_with_pairs_enough() -> None:
+    assert comparison.settles(0.1, 0.2, 6, 0.95) == 1
+    assert comparison.settles(-0.2, -0.1, 6, 0.95) == -1
+    assert comparison.settles(-0.2, 0.1, 6, 0.95) == 0
+    assert comparison.settles(0.5, 0.9, 6, 0.95, neutral=1.0) == -1
+    assert comparison.settles(0.1, 0.2, 5, 0.95) == 0
+    assert comparison.settles(np.nan, np.nan, 6, 0.95) == 0
+
+
+# --- figure 6 ------------------------------------------------------------------------------------------
+
+
+def test_figure_6_draws_three_arms_and_the_lines_across(made: Any) -> None:
+    figure = draw(figure_06, made)
+    panels = shown(figure)
+    assert [axes.get_legend().get_title().get_text() for axes in panels] == list(VARIANTS)
+    for axes in panels:
+        assert len(with_gid(axes, "seed")) == 3 * len(SEEDS)
+        assert colours(with_gid(axes, "median")) == [BASELINE, STABLE, REVERSED]
+        heights = {gid: with_gid(axes, gid)[0].get_ydata()[0] for gid in ("target", "paper")}
+        assert heights == {"target": 0.25, "paper": 0.7}
+        # The floors' medians over seeds 0 to 5, each 0.001 above the last.
+        assert with_gid(axes, "floor commonest")[0].get_ydata()[0] == pytest.approx(0.1225)
+        assert with_gid(axes, "floor bigram")[0].get_ydata()[0] == pytest.approx(0.2025)
+        assert "bigram table: 0.20" in texts(axes.get_legend())
+        assert len(with_gid(axes, "median_time")) == 3
+    assert "Of 4 regularised arms with S = 1 a panel shows the one that the" in " ".join(texts(figure).split())
+
+
+def test_figure_6_without_a_sweep_has_no_remark_on_a_choice(made: Any) -> None:
+    figure = draw(figure_06, only(made, arm=("baseline", SWEPT[0])))
+    assert "a panel shows" not in texts(figure)
+    assert all(colours(with_gid(axes, "median")) == [BASELINE, STABLE] for axes in shown(figure))
+
+
+def test_figure_6_shows_the_accuracy_that_the_target_counts(made: Any) -> None:
+    cells, tables = made
+    target = {"metric": "val_accuracy_known", "threshold": 0.2, "hold_evaluations": 3}
+    (panel,) = shown(
+        draw(figure_06, ([{**cell, "target": target} for cell in cells if cell["variant"] == "rows"], tables))
+    )
+    assert panel.get_ylabel() == "validation accuracy,\nwithout padding and unknown words"
+    history = tables["history"]
+    chosen = history[(history["variant"] == "rows") & (history["arm"] == "baseline")]
+    expected = chosen.pivot(index="step", columns="seed", values="val_accuracy_known").median(axis=1)
+    np.testing.assert_allclose(with_gid(panel, "median")[0].get_ydata(), expected)
+    assert with_gid(panel, "floor bigram")[0].get_ydata()[0] == pytest.approx(0.2 * COUNTED["_known"] + 0.0025)
+
+
+def test_figure_6_tells_a_target_that_is_a_loss(made: Any) -> None:
+    cells, tables = made
+    target = {"metric": "val_loss", "threshold": 4.0, "hold_evaluations": 3}
+    figure = draw(figure_06, ([{**cell, "target": target} for cell in cells], tables))
+    assert "plain: validation loss (nats) 4" in " ".join(texts(figure).split())
+    assert not with_gid(figure, "target")
+
+
+# --- figure 12 -----------------------------------------------------------------------------------------
+
+
+def test_figure_12_has_the_kinds_of_targets_that_differ(made: Any) -> None:
+    figure = draw(figure_12, made)
+    assert len(with_gid(figure, "same")) == 4  # two kinds that two variants do not have
+    panels = [axes for axes in shown(figure) if with_gid(axes, "median")]
+    assert len(panels) == 5
+    labels = [axes.get_ylabel() for axes in panels]
+    assert sum("without padding and unknown words" in label for label in labels) == 1
+    endings = {style.COUNTED_LABELS[kind]: ending for kind, ending in KINDS.items()}
+    for axes in panels:
+        ending = endings[axes.get_ylabel().splitlines()[1]]
+        floor = with_gid(axes, "floor commonest")[0].get_ydata()[0]
+        assert floor == pytest.approx(0.12 * COUNTED[ending] + 0.0025)
+
+
+def test_figure_12_leaves_out_kinds_that_change_nothing(made: Any) -> None:
+    figure = draw(figure_12, only(made, variant=("plain", "leaky")))
+    assert len(shown(figure)) == 2
+    assert "changes nothing here" in texts(figure)
+    assert "changes nothing here" not in texts(draw(figure_12, made))
+
+
+# --- figure 13 -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("metric", ["train_loss", "val_loss"])
+def test_figure_13_draws_the_median_of_every_arm(made: Any, metric: str) -> None:
+    panels = shown(draw(figure_13, made, metric=metric))
+    assert len(panels) == 3
+    for axes in panels:
+        assert [len(with_gid(axes, f"median {name}")) for name in ("baseline", "swept", "reversed")] == [1, 4, 1]
+        looks = {
+            (line.get_color(), str(line.get_linestyle()), line.get_linewidth())
+            for line in with_gid(axes, "median swept")
+        }
+        assert len(looks) == 4
+        assert len({colour for colour, *_ in looks}) == 2
+        assert len(with_gid(axes, "floor bigram")) == (metric == "val_loss")
+        assert len(with_gid(axes, "minimum")) == 6 * (metric == "val_loss")
+
+
+def test_figure_13_marks_the_minimum_of_the_median(made: Any) -> None:
+    history = made[1]["history"]
+    chosen = history[(history["variant"] == "plain") & (history["arm"] == "baseline")]
+    median = chosen.pivot(index="step", columns="seed", values="val_loss").median(axis=1)
+    mark = with_gid(shown(draw(figure_13, made, metric="val_loss"))[0], "minimum")[0]
+    assert (mark.get_xdata()[0], mark.get_ydata()[0]) == (median.idxmin(), pytest.approx(median.min()))
+
+
+def test_figure_13_says_when_an_arm_leaves_the_panel(made: Any) -> None:
+    cells, tables = made
+    history = tables["history"].copy()
+    history.loc[history["arm"] == LOST, "val_loss"] *= 100
+    figure = draw(figure_13, (cells, {**tables, "history": history}), metric="val_loss")
+    assert f"{LOST} above the panel, up to 6" in " ".join(texts(figure).replace(f"{LOST}\n", f"{LOST} ").split())
+    assert all(axes.get_ylim()[1] < 12 for axes in shown(figure))
+    calm = draw(figure_13, made, metric="val_loss")
+    assert "above the panel" not in texts(calm)
+    for axes in shown(calm):
+        assert all(axes.get_ylim()[1] >= np.nanmax(line.get_ydata()) for line in with_gid(axes, "median swept"))
+
+
+def test_figure_13_ends_an_arm_where_most_of_its_runs_diverged() -> None:
+    cells = grid(("plain",))
+    lost = tuple((LOST, seed) for seed in SEEDS[:4])
+    records = make_records(cells, diverged=lost)
+    floors, times = (
+        pd.DataFrame(columns=["task", "variant", "seed", "predictor", "targets", "split", "loss"]),
+        records["runs"],
+    )
+    figure = figure_13.draw(records["history"], times, floors, cells, "demo", "val_loss")
+    (cross,) = with_gid(figure, "diverged")
+    assert cross.get_xdata()[0] == 1000
+    assert not with_gid(figure, "floor bigram")
+
+
+def test_figure_13_tells_more_values_of_rho_apart_than_it_has_dashes() -> None:
+    cells = make_cells("next_token", arms=swept(tuple(round(0.1 * place, 1) for place in range(10)), (0.05, 0.25)))
+    looks = figure_13._looks(cells)
+    assert len({(look["color"], str(look["ls"]), look["lw"]) for look in looks.values()}) == 20
+
+
+# --- figure 14 -----------------------------------------------------------------------------------------
+
+
+def test_figure_14_has_stability_above_the_loss(made: Any) -> None:
+    figure = draw(figure_14, made)
+    panels = shown(figure)
+    assert len(panels) == 6
+    history = made[1]["history"]
+    for metric, axes in zip(("stability", "val_loss"), (panels[0], panels[3]), strict=True):
+        assert colours(with_gid(axes, "median")) == [BASELINE, STABLE, REVERSED]
+        chosen = history[(history["variant"] == "plain") & (history["arm"] == "baseline")]
+        expected = chosen.pivot(index="step", columns="seed", values=metric).median(axis=1)
+        np.testing.assert_allclose(with_gid(axes, "median")[0].get_ydata(), expected)
+    assert "at the one position with a target" in " ".join(texts(figure).split())
+    every = [{**cell, "settings": {"data": {**cell["settings"]["data"], "targets": "every"}}} for cell in made[0]]
+    assert "at each position, then averaged" in " ".join(texts(draw(figure_14, (every, made[1]))).split())
+
+
+# --- sweep ---------------------------------------------------------------------------------------------
+
+
+def fields(axes: Any) -> list[str]:
+    return [text.get_text() for text in with_gid(axes, "field text")]
+
+
+def test_the_sweep_shows_every_arm_with_its_interval(made: Any) -> None:
+    figure = draw(sweep, made, task="next_token")
+    panels = [axes for axes in shown(figure) if with_gid(axes, "field")]
+    assert len(panels) == 6
+    assert all(len(with_gid(axes, "field")) == 4 for axes in panels)
+    row = made[1]["effects"].set_index(["variant", "arm"]).loc[("plain", SWEPT[0])]
+    value, low, high = (row[f"fewer_steps_percent{end}"] for end in ("", "_low", "_high"))
+    assert comparison.settles(low, high, 6, 0.95) == 1
+    shown_text = fields(panels[0])
+    assert f"{value:+.0f}% •".replace("-", "−") in shown_text
+    assert f"{low:+.0f} to {high:+.0f}".replace("-", "−") in shown_text
+    assert [label.get_text() for label in panels[0].get_xticklabels()] == ["0.05", "0.75"]
+    assert [label.get_text() for label in panels[0].get_yticklabels()] == ["0.05", "0.5"]
+
+
+def test_the_sweep_frames_the_selected_arm(made: Any) -> None:
+    figure = draw(sweep, made, task="next_token")
+    for axes in [axes for axes in shown(figure) if with_gid(axes, "field")]:
+        (frame,) = with_gid(axes, "selected")
+        assert (round(frame.get_x()), round(frame.get_y())) == (0, 0)  # gamma 0.05, rho 0.05
+    cells, tables = made
+    assert not with_gid(
+        draw(sweep, (cells, tables | {"selections": tables["selections"].iloc[:0]}), task="next_token"), "selected"
+    )
+
+
+def test_the_sweep_is_bold_only_where_pairs_are_enough(made: Any) -> None:
+    """The lost arm has a diverged run: its five pairs cannot settle its loss, but they do its steps."""
+    panels = [axes for axes in shown(draw(sweep, made, task="next_token")) if with_gid(axes, "field")]
+    bold = {
+        place: [text.get_weight() for text in with_gid(panels[place], "field text") if "to" not in text.get_text()]
+        for place in (0, 3)
+    }
+    assert bold[0][3] == "bold"
+    assert bold[3] == ["bold", "bold", "bold", "normal"]
+
+
+def test_colours_are_shared_and_centred_on_zero(made: Any) -> None:
+    cells, tables = made
+    table = tables["effects"].copy()
+    norm = sweep._norm(table, sweep.STEPS, cells)
+    assert norm.vmin == -norm.vmax < 0
+    table.loc[table["arm"] == SWEPT[0], sweep.STEPS] = np.nan
+    assert np.isfinite(sweep._norm(table, sweep.STEPS, cells).vmax)
+    table[sweep.STEPS] = np.nan
+    assert (sweep._norm(table, sweep.STEPS, cells).vmin, sweep._norm(table, sweep.STEPS, cells).vmax) == (-1, 1)
+    table[sweep.STEPS] = 1.0
+    table.loc[(table["variant"] == "plain") & (table["arm"] == LOST), sweep.STEPS] = -1000.0
+    assert sweep._norm(table, sweep.STEPS, cells).vmax == 1.0
+
+
+def test_fields_that_no_run_reached_are_hatched_and_arms_that_are_missing_are_blank(tmp_path: Path) -> None:
+    cells = grid(("plain",), ("baseline", *SWEPT[:3]))
+    records = make_records(cells, {(cell["arm"], seed): 1e9 for cell in cells for seed in SEEDS})
+    tables = write_results(tmp_path, cells, records)
+    figure = sweep.draw(
+        tables["paired_effect"], tables["score_effect"], tables["selection"], cells, "next_token", "demo"
+    )
+    steps, losses = [axes for axes in shown(figure) if with_gid(axes, "field text")]
+    assert len(with_gid(steps, "field empty")) == 3
+    assert fields(steps) == ["not reached"] * 3
+    assert len(with_gid(losses, "field")) == 3
