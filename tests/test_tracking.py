@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import sqlite3
@@ -25,6 +26,8 @@ pytestmark = [
     for library in (r"mlflow\.", r"alembic\.", r"sqlalchemy\.", r"google\.")
 ]
 
+SCORES = ("val_loss", "val_accuracy")
+TEXT = {"modular_addition": "", "sparse_parity": "", "next_token": "a made-up text"}
 STAMP = {"spec": "{}", "source_digest": "0f", "commit": "c0ffee", "device": "cpu", "version_torch": "2.13.0"}
 STEPS, DIVERGED = (0, 100, 200), ("modular_addition", "calibrated", "steady", 1)
 
@@ -110,7 +113,14 @@ class Results:
                 cost = {"n_parameters": 42, "seconds": 20.0, "flops": 2e11, "device": "cpu"}
                 digests = {"run_key": f"key{seed}", "history_sha256": "h", "data_sha256": "d"}
                 secret = [1, 4] if cell["task"] == "sparse_parity" else None
-                runs.append(run | status | {"steps": STEPS[-1]} | cost | digests | {"secret": secret})
+                runs.append(
+                    run
+                    | status
+                    | {"steps": STEPS[-1]}
+                    | cost
+                    | digests
+                    | {"secret": secret, "text": TEXT[cell["task"]]}
+                )
                 arm = {
                     "arm_kind": cell["arm_settings"]["kind"],
                     "rho": math.nan,
@@ -123,7 +133,13 @@ class Results:
                     if not diverged
                     else dict.fromkeys(("step", "flops", "seconds"), math.nan)
                 )
-                target.append(run | arm | goal | status | {"reached": not diverged} | reached)
+                target.append(
+                    run | arm | goal | status | {"reached": not diverged} | reached | {"text": TEXT[cell["task"]]}
+                )
+        for row in history:
+            # Padding counts 0.1 less and unknown words too, so that the three curves of text differ.
+            for name, ending in itertools.product(SCORES, ("_unpadded", "_known")):
+                row[name + ending] = row[name] - 0.1 * (row["task"] == "next_token")
         for name, rows, schema in (
             ("history", history, HISTORY),
             ("runs", runs, RUNS),
@@ -149,6 +165,7 @@ def cell(task: str, arm: str, seeds: list[int]) -> dict[str, Any]:
         "seeds": seeds,
         "target": {"metric": "val_accuracy", "threshold": 0.95},
         "budget_steps": 200,
+        "leaks": ["windows overlap", "no mask"] if task == "next_token" else [],
     }
 
 
@@ -217,6 +234,21 @@ def test_one_run_per_key_with_parameters_curves_and_final_metrics(
     parity = results.runs()["nsbench/sparse_parity/calibrated/baseline/seed-0"]
     assert client(results).get_run(parity).data.params["secret"] == "[1, 4]"
     assert [path.name for path in tmp_path.iterdir()] == ["results"], "MLflow left files in the working directory"
+
+
+def test_text_and_leaks_are_told_and_only_curves_of_their_own_are_shown(results: Results) -> None:
+    results.cells = [cell("modular_addition", "baseline", [0]), cell("next_token", "baseline", [0])]
+    results.write()
+    results.track()
+    addition, text = (
+        client(results).get_run(results.runs()[f"nsbench/{task}/calibrated/baseline/seed-0"])
+        for task in ("modular_addition", "next_token")
+    )
+    assert {"text": "a made-up text", "leak": "windows overlap; no mask"}.items() <= text.data.tags.items()
+    assert not {"text", "leak"} & addition.data.tags.keys()
+    assert {"val_loss_known", "val_accuracy_unpadded"} <= text.data.metrics.keys()
+    assert not {name for name in addition.data.metrics if name.endswith(("_known", "_unpadded"))}
+    assert text.data.metrics["val_accuracy_known"] == pytest.approx(0.9)
 
 
 def test_diverged_run_stays_visible(results: Results) -> None:
