@@ -112,7 +112,6 @@ class Results:
                 status = {"status": "diverged" if diverged else "completed"}
                 cost = {"n_parameters": 42, "seconds": 20.0, "flops": 2e11, "device": "cpu"}
                 digests = {"run_key": f"key{seed}", "history_sha256": "h", "data_sha256": "d"}
-                text = {"text": TEXT[cell["task"]]}
                 secret = [1, 4] if cell["task"] == "sparse_parity" else None
                 runs.append(
                     run
