@@ -8,6 +8,7 @@ width, H head, K width of a head, V vocabulary, C class; X stands for B x T.
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -28,17 +29,64 @@ class DropoutMasks:
     """
 
     def __init__(self, bits_RN: Tensor, rate: float, dtype: torch.dtype = torch.float32) -> None:
-        dropped = round(rate * 2**16)
-        scale = 2**16 / (2**16 - dropped)
-        self._masks_RN = (bits_RN >= dropped - 2**15).to(dtype).mul_(scale)
+        self._bits_RN, self._dtype = bits_RN, dtype
+        self._dropped = round(rate * 2**16)
         self._used = 0
 
-    def __call__(self, x: Tensor) -> Tensor:
-        """`x` (leading axis R) with the next mask applied."""
-        size = x[0].numel()
-        mask = self._masks_RN[:, self._used : self._used + size]
+    def next(self, shape: torch.Size) -> Tensor:
+        """The next mask, of a shape with leading axis R.
+
+        It is made when it is needed, so that on a CPU it is still in the cache when it is used.
+        """
+        size = math.prod(shape[1:])
+        bits_RN = self._bits_RN[:, self._used : self._used + size]
         self._used += size
-        return x * mask.view(x.shape)
+        mask_RN = torch.empty(bits_RN.shape, dtype=self._dtype, device=bits_RN.device)
+        # Compared straight into floats: several times faster on a CPU than by way of booleans.
+        torch.ge(bits_RN, self._dropped - 2**15, out=mask_RN)
+        return mask_RN.mul_(2**16 / (2**16 - self._dropped)).view(shape)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """`x` (leading axis R), which is changed, with the next mask applied."""
+        return x.mul_(self.next(x.shape))
+
+
+class _Attention(torch.autograd.Function):
+    """softmax(Q^T K / sqrt(width), masked) with dropout, applied to V; N stands for run x example x head.
+
+    Heads of these models are narrow (five wide), and the matrix kernels of a CPU are slow where
+    a product's last axis is short. So queries, keys, values and their gradients lie as (N, K, T), the
+    long axis last, which autograd's own gradients of a product would not keep.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, qkv_3NKT: Tensor, future_TT: Tensor | None, mask_NTT: Tensor | None) -> Tensor:
+        """(N, K, T). future_TT: added to scores; mask_NTT: dropout, a factor on the attention weights."""
+        q_NKT, k_NKT, v_NKT = qkv_3NKT
+        scores_NTT = (q_NKT / math.sqrt(q_NKT.shape[1])).transpose(1, 2) @ k_NKT
+        if future_TT is not None:
+            scores_NTT += future_TT
+        kept_NTT = weights_NTT = scores_NTT.softmax(-1)
+        if mask_NTT is not None:
+            kept_NTT = weights_NTT * mask_NTT
+        ctx.save_for_backward(qkv_3NKT, weights_NTT, kept_NTT, mask_NTT)
+        return v_NKT @ kept_NTT.transpose(1, 2)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, grad_NKT: Tensor) -> tuple[Tensor, None, None]:
+        qkv_3NKT, weights_NTT, kept_NTT, mask_NTT = ctx.saved_tensors
+        q_NKT, k_NKT, v_NKT = qkv_3NKT
+        grads_3NKT = torch.empty_like(qkv_3NKT)
+        torch.bmm(grad_NKT, kept_NTT, out=grads_3NKT[2])
+        grad_NTT = grad_NKT.transpose(1, 2) @ v_NKT
+        if mask_NTT is not None:
+            grad_NTT *= mask_NTT
+        grad_NTT = torch._softmax_backward_data(grad_NTT, weights_NTT, -1, grad_NTT.dtype)
+        grad_NTT /= math.sqrt(q_NKT.shape[1])
+        torch.bmm(k_NKT, grad_NTT.transpose(1, 2), out=grads_3NKT[0])
+        torch.bmm(q_NKT, grad_NTT, out=grads_3NKT[1])
+        return grads_3NKT, None, None
 
 
 def dropout_size(settings: Model, batch: int, length: int) -> int:
@@ -119,7 +167,6 @@ class TransformerStack(nn.Module):
 
     def forward(self, tokens_RBT: Tensor, dropout: DropoutMasks | None = None) -> Tensor:
         """Logits (R, B, C), or (R, B, T, C) if `pooling` is "none". Without `dropout` nothing is dropped."""
-        drop = dropout if dropout is not None else _keep
         settings = self.settings
         n_runs, batch, length = tokens_RBT.shape
         embedding_RVD = self.weights["embedding"]
@@ -129,8 +176,8 @@ class TransformerStack(nn.Module):
         x_RXD = (x_RBTD + self.positions_TD[:length]).flatten(1, 2)
         for layer in range(settings.n_layers):
             sublayers = (
-                ("attention_norm", lambda x, i=layer: self._attention(i, x, batch, length, drop)),
-                ("ffn_norm", lambda x, i=layer: self._feed_forward(i, x, drop)),
+                ("attention_norm", lambda x, i=layer: self._attention(i, x, batch, length, dropout)),
+                ("ffn_norm", lambda x, i=layer: self._feed_forward(i, x, dropout)),
             )
             for norm, sublayer in sublayers:
                 if settings.norm == "pre":
@@ -155,25 +202,30 @@ class TransformerStack(nn.Module):
             return F.layer_norm(x_RXD, x_RXD.shape[-1:], weight_R1D[0, 0], bias_R1D[0, 0])
         return torch.addcmul(bias_R1D, F.layer_norm(x_RXD, x_RXD.shape[-1:]), weight_R1D)
 
-    def _attention(self, layer: int, x_RXD: Tensor, batch: int, length: int, drop: DropoutMasks) -> Tensor:
-        heads = self.settings.n_heads
-        qkv = self._linear(f"{layer}_qkv", x_RXD).view(self.n_runs, batch, length, 3, heads, -1)
-        q_RBHTK, k_RBHTK, v_RBHTK = qkv.permute(3, 0, 1, 4, 2, 5)
-        scores_RBHTT = (q_RBHTK / math.sqrt(q_RBHTK.shape[-1])) @ k_RBHTK.transpose(-1, -2)
+    def _attention(self, layer: int, x_RXD: Tensor, batch: int, length: int, masks: DropoutMasks | None) -> Tensor:
+        n_runs, heads = self.n_runs, self.settings.n_heads
+        qkv_RBT3HK = self._linear(f"{layer}_qkv", x_RXD).view(n_runs, batch, length, 3, heads, -1)
+        qkv_3RBHKT = qkv_RBT3HK.permute(3, 0, 1, 4, 5, 2)
+        width = qkv_3RBHKT.shape[-2]
+        qkv_3NKT = qkv_3RBHKT.reshape(3, -1, width, length)
+        mask_NTT = None
+        if masks is not None:
+            mask_NTT = masks.next(torch.Size((n_runs, batch, heads, length, length))).flatten(0, 2)
+        future_TT = None
         if self.settings.mask == "causal":
-            future_TT = torch.ones(length, length, dtype=torch.bool, device=x_RXD.device).triu(1)
-            scores_RBHTT = scores_RBHTT.masked_fill(future_TT, -torch.inf)
-        out_RBHTK = drop(scores_RBHTT.softmax(-1)) @ v_RBHTK
-        out_RXD = out_RBHTK.transpose(2, 3).reshape(x_RXD.shape)
-        return drop(self._linear(f"{layer}_attention_out", out_RXD))
+            future_TT = torch.full((length, length), -torch.inf, device=x_RXD.device).triu(1)
+        out_NKT = _Attention.apply(qkv_3NKT, future_TT, mask_NTT)
+        out_RXD = out_NKT.view(n_runs, batch, -1, length).transpose(2, 3).reshape(x_RXD.shape)
+        return _drop(self._linear(f"{layer}_attention_out", out_RXD), masks)
 
-    def _feed_forward(self, layer: int, x_RXD: Tensor, drop: DropoutMasks) -> Tensor:
-        hidden_RXF = drop(self._linear(f"{layer}_ffn_in", x_RXD).relu())
+    def _feed_forward(self, layer: int, x_RXD: Tensor, masks: DropoutMasks | None) -> Tensor:
+        # Dropped first, both in place: one buffer, and no finite number changes with the order.
+        hidden_RXF = _drop(self._linear(f"{layer}_ffn_in", x_RXD), masks).relu_()
         return self._linear(f"{layer}_ffn_out", hidden_RXF)
 
 
-def _keep(x: Tensor) -> Tensor:
-    return x
+def _drop(x: Tensor, masks: DropoutMasks | None) -> Tensor:
+    return x if masks is None else masks(x)
 
 
 def _initial(shapes: dict[str, tuple[int, ...]], settings: Model, generator: torch.Generator) -> dict[str, Tensor]:
