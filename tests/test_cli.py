@@ -23,6 +23,7 @@ PLAN = Plan(load(overlaid(TINY)))
 JOB = ("modular_addition", "tiny", "baseline", "seeds-0-1")
 TRAIN, EVALUATE, GRID = PLAN.train(*JOB), PLAN.evaluate(*JOB), PLAN.grid("analysis")
 DATASET = PLAN.dataset("modular_addition", "tiny", "seeds-0-1")
+NEXT = PLAN.dataset("next_token", "tiny", "seeds-0-1")
 
 
 def nsbench(*arguments: str, folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -46,6 +47,11 @@ def train(spec: str = TRAIN, dataset: str = "data", device: str = "cpu", *more: 
 
 def make_dataset(spec: str) -> list[str]:
     return ["dataset", "--spec", spec, "--digest", "d", "--out", "new", "--floors", "new.floors.parquet"]
+
+
+def text(path: str) -> list[str]:
+    spec = json.dumps({"source": "local", "path": path, "fingerprint": ""})
+    return ["text", "--spec", spec, "--digest", "d", "--out", "new"]
 
 
 def evaluate(runs: str = "gone.parquet") -> list[str]:
@@ -95,6 +101,9 @@ MISUSE = {
     "foreign records": (evaluate("foreign.parquet"), ["foreign.parquet: lacks the columns task, variant, arm, seed"]),
     "missing history": (analyse(), ["nsbench analyse: gone/", ".parquet: no such file"]),
     "files of two folders": (analyse(GRID, "a/x", "b/y"), ["a/x, b/y lie in different folders"]),
+    "text that is not there": (text("gone.txt"), ["nsbench text: gone.txt cannot be read (No such file"]),
+    "text that is too short": (text("text"), ["nsbench text: local text (text), not WikiText-2: its val part has 10"]),
+    "data without their text": (make_dataset(NEXT), ["nsbench dataset: next_token: its data are cut from a text"]),
     "unknown figure": (figure("figure_99"), ["no figure is called 'figure_99'", "figure_11"]),
 }
 IN_PROCESS = {name for name in MISUSE if name not in ("unknown stage", "bad value", "missing dataset")}
