@@ -19,6 +19,7 @@ Records = dict[str, pd.DataFrame]
 SCHEMAS = {"history": HISTORY, "runs": RUNS, "evaluation": EVALUATION}
 ROWS = {"time_to_target": 6, "cells": 2, "score": 6, "selection": 0, "onset": 6, "lead_lag": 2, "early_rank": 2}
 """Rows of each table for two arms of three seeds; one of all others."""
+LEAKS = ["windows overlap", "no mask"]
 CELLS = make_cells("sparse_parity", seeds=(3, 1, 2), budget=1500)
 
 
@@ -122,6 +123,18 @@ def test_analyse_writes_each_table_twice_and_the_same_each_time(tmp_path: Path) 
     assert cells["n_reached"].tolist() == [2, 2]
     assert cells["n_diverged"].tolist() == [0, 1]
     assert cells["confidence"].tolist() == [0.9, 0.9]
+
+
+def test_every_table_says_which_text_it_used_and_how_answers_leak(tmp_path: Path) -> None:
+    cells = make_cells("next_token", variants=("shared",), seeds=(1, 2, 3), budget=1500, leaks={"shared": LEAKS})
+    found = collected(tmp_path, make_records(cells, text="a book, not WikiText-2"), cells)
+    analyse(found, cells, Analysis(n_resamples=199), tmp_path / "tables", "{}", "digest")
+    for name in TABLES:
+        table = pd.read_csv(tmp_path / f"tables/{name}.csv")
+        if name != "selection":  # one arm is no sweep
+            assert set(table["text"]) == {"a book, not WikiText-2"}
+            assert set(table["leaks"]) == {"; ".join(LEAKS)}
+        assert {"text", "leaks"} <= set(table)
 
 
 def test_a_grid_of_baselines_alone_has_an_empty_table_of_effects(tmp_path: Path) -> None:

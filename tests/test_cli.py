@@ -102,7 +102,7 @@ MISUSE = {
     "missing history": (analyse(), ["nsbench analyse: gone/", ".parquet: no such file"]),
     "files of two folders": (analyse(GRID, "a/x", "b/y"), ["a/x, b/y lie in different folders"]),
     "text that is not there": (text("gone.txt"), ["nsbench text: gone.txt cannot be read (No such file"]),
-    "text that is too short": (text("text"), ["nsbench text: local text (text), not WikiText-2: its train part has 80"]),
+    "text that is too short": (text("text"), ["nsbench text: local text (text)", "its train part has 80"]),
     "data without their text": (make_dataset(NEXT), ["nsbench dataset: next_token: its data are cut from a text"]),
     "unknown figure": (figure("figure_99"), ["no figure is called 'figure_99'", "figure_11"]),
 }

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 
 from nsbench.config import Analysis
 from nsbench.onsets import EARLY_RANK, LEAD_LAG, ONSET, early_rank, lead_lag, onsets
@@ -21,7 +22,7 @@ from nsbench.records import (
     write_table,
     write_text,
 )
-from nsbench.scores import SCORE, SCORE_EFFECT, run_scores, score_effects, scores
+from nsbench.scores import SCORE, SCORE_EFFECT, run_scores, score_effects, scores, text_labels
 from nsbench.selection import SELECTION, selections
 from nsbench.statistics import (
     CELL_SUMMARY,
@@ -31,7 +32,16 @@ from nsbench.statistics import (
     time_to_target,
 )
 
-TABLES = {
+LABELS = [SCORE.field("text"), SCORE.field("leaks")]
+"""What every table says of its rows: the text that the data were cut from, and how answers leak."""
+
+
+def _labelled(schema: pa.Schema) -> pa.Schema:
+    """A table's schema with the LABELS that it lacks."""
+    return pa.schema([*schema, *(label for label in LABELS if label.name not in schema.names)])
+
+
+_MADE = {
     "time_to_target": TIME_TO_TARGET,
     "cells": CELL_SUMMARY,
     "paired_effect": PAIRED_EFFECT,
@@ -42,6 +52,7 @@ TABLES = {
     "lead_lag": LEAD_LAG,
     "early_rank": EARLY_RANK,
 }
+TABLES = {name: _labelled(schema) for name, schema in _MADE.items()}
 """Table -> its schema: the tables that `analyse` makes, in the order in which one reads them."""
 BOOTSTRAP_SEED = 0
 
@@ -81,6 +92,13 @@ def analyse(
         "early_rank": early_rank(history, runs, cells, settings.early_share, *bootstrap()),
     }
     provenance = stamp(spec, digest)
+    labels = {
+        "text": text_labels(runs, cells),
+        "leaks": {(cell["task"], cell["variant"]): "; ".join(cell["leaks"]) for cell in cells},
+    }
     for name, table in made.items():
+        variants = list(zip(table["task"], table["variant"], strict=True))
+        for label in [label for label in labels if label not in table]:
+            table[label] = [labels[label][variant] for variant in variants]
         write_table(Path(out_folder) / f"{name}.parquet", table, TABLES[name], provenance)
         write_text(Path(out_folder) / f"{name}.csv", table.to_csv(index=False, lineterminator="\n"))
