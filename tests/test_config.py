@@ -15,6 +15,7 @@ from snakemake.utils import update_config
 from nsbench import closed, config, settings
 from nsbench.closed import ConfigError, canonical_json, parse
 from nsbench.grid import expand, load, packs, refuse_duplicate_keys
+from nsbench.leaks import leaks
 from nsbench.settings import sequence_length
 
 ROOT = Path(__file__).parent.parent
@@ -76,7 +77,7 @@ def test_one_line_asks_for_the_same_sweep_of_another_task() -> None:
 
 def test_protocols_say_how_they_leak() -> None:
     cells = {cell.variant: cell.settings for cell in expand(load(overlaid())) if cell.task == "next_token"}
-    assert {variant: settings.leaks(found) for variant, found in cells.items()} == {
+    assert {variant: leaks(found) for variant, found in cells.items()} == {
         "windows_pooled": [],
         "windows_causal": [],
         "rows_padded": [],
@@ -85,7 +86,7 @@ def test_protocols_say_how_they_leak() -> None:
     }
     causal = cells["windows_causal"]
     unmasked = causal.model_copy(update={"model": causal.model.model_copy(update={"mask": "none"})})
-    assert settings.leaks(unmasked) == ["every position sees its own target"]
+    assert leaks(unmasked) == ["every position sees its own target"]
 
 
 def test_the_sweep_names_every_combination_of_n_and_k_and_sets_it() -> None:
@@ -401,6 +402,8 @@ BAD: list[tuple[str, Any, list[str]]] = [
     (f"{SWEEP}.roh", [1], ["grid[2].arm_sweep.roh: unknown key, did you mean 'rho'?", "allowed: arm, gamma, rho"]),
     (f"{SWEEP}.arm", "noise", ["grid[2].arm_sweep.arm: unknown arm 'noise', did you mean 'noise_stability'?"]),
     (f"{SWEEP}.arm", "baseline", [".arm_sweep.arm: 'baseline' is of kind baseline, which has no rho and gamma"]),
+    (f"{SWEEP}.gamma", [1e6], ["grid[2].arm_sweep: the name", "gamma1e+06", "plainer numbers"]),
+    ("grid.2.arms", ["baseline", "noise_stability"], ["rho = 0.25, gamma = 0.75 is already the arm 'noise_stability'"]),
     (f"{SWEEP}.rho", [0.5, 0.5], ["grid[2].arm_sweep: rho: 0.5 is listed twice"]),
     (f"{SWEEP}.rho", [1.5], ["grid[2].arm_sweep.rho: 1.5 is not allowed", "a number in -1 ... 1"]),
     (f"{SWEEP}.gamma", [-1], ["grid[2].arm_sweep.gamma: -1.0 is not allowed", "a number at least 0"]),

@@ -11,9 +11,9 @@ import torch
 
 from nsbench.closed import parse
 from nsbench.config import Evaluation
-from nsbench.datasets import TARGETS, read_dataset
+from nsbench.datasets import read_dataset
 from nsbench.evaluation import EvaluateSpec, evaluate_pack
-from nsbench.records import EVALUATION, RecordError, read_table
+from nsbench.records import EVALUATION, TARGETS, RecordError, read_table
 from nsbench.settings import Noise
 from tests.conftest import DATA, train, train_spec
 

@@ -11,7 +11,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from nsbench.figures import comparison, curves, figure_06, figure_12, figure_13, figure_14, style, sweep
-from nsbench.scores import KINDS
+from nsbench.records import TARGETS
 from tests.artists import check_layout, shown, texts, with_gid
 from tests.synthetic_records import ARMS, COUNTED, make_cells, make_records, swept, write_results
 
@@ -233,7 +233,7 @@ def test_figure_12_has_the_kinds_of_targets_that_differ(made: Any) -> None:
     assert len(panels) == 5
     labels = [axes.get_ylabel() for axes in panels]
     assert sum("without padding and unknown words" in label for label in labels) == 1
-    endings = {style.COUNTED_LABELS[kind]: ending for kind, ending in KINDS.items()}
+    endings = {style.COUNTED_LABELS[kind]: ending for kind, ending in TARGETS.items()}
     for axes in panels:
         ending = endings[axes.get_ylabel().splitlines()[1]]
         floor = with_gid(axes, "floor commonest")[0].get_ydata()[0]

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from nsbench.model import DropoutMasks, TransformerStack, dropout_size, sinusoidal_positions
+from nsbench.model import DropoutMasks, TransformerStack, _Attention, dropout_size, sinusoidal_positions
 from nsbench.settings import Model
 
 VOCABULARY, CLASSES, LENGTH = 11, 5, 6
@@ -46,7 +46,7 @@ def reference(stack: TransformerStack, run: int, tokens: torch.Tensor) -> torch.
         x = layer(x, src_mask=mask)
     if settings.norm == "pre":
         x = nn.functional.layer_norm(x, (d,), weights["final_norm.weight"], weights["final_norm.bias"])
-    pooled = x.mean(1) if settings.pooling == "mean" else x[:, -1]
+    pooled = {"mean": x.mean(1), "last": x[:, -1], "none": x}[settings.pooling]
     return pooled @ weights["head.weight"] + weights["head.bias"]
 
 
@@ -62,7 +62,7 @@ def stirred(settings: Model, seeds: list[int]) -> TransformerStack:
 
 @pytest.mark.parametrize("norm", ["pre", "post"])
 @pytest.mark.parametrize("mask", ["none", "causal"])
-@pytest.mark.parametrize("pooling", ["mean", "last"])
+@pytest.mark.parametrize("pooling", ["mean", "last", "none"])
 @pytest.mark.parametrize("embedding_scale", ["sqrt_d", "none"])
 def test_agrees_with_torchs_layers(norm: str, mask: str, pooling: str, embedding_scale: str) -> None:
     settings = Model(
@@ -93,6 +93,27 @@ def test_causal_last_position_alone_sees_the_end() -> None:
     weights = stack.run_weights(0)
     assert not torch.equal(stack(tokens), stack(tokens.flip(-1)))
     assert weights["embedding"].data_ptr() == stack.weights["embedding"].data_ptr()
+
+
+def test_a_causal_output_at_each_position_sees_no_later_token() -> None:
+    stack = stirred(Model(d_model=8, mask="causal", pooling="none"), [0])
+    tokens = torch.randint(VOCABULARY, (1, 3, LENGTH))
+    before = stack(tokens)
+    for position in range(1, LENGTH):
+        changed = tokens.clone()
+        changed[..., position:] = (changed[..., position:] + 1) % VOCABULARY
+        same = (stack(changed) == before).all(-1).all(1)[0]
+        assert same.tolist() == [place < position for place in range(LENGTH)]
+
+
+@pytest.mark.parametrize("mask", [False, True])
+@pytest.mark.parametrize("dropout", [False, True])
+def test_attention_s_own_gradient_is_that_of_finite_differences(mask: bool, dropout: bool) -> None:
+    generator = torch.Generator().manual_seed(0)
+    qkv = torch.randn(3, 4, 5, 6, dtype=torch.float64, generator=generator, requires_grad=True)
+    future = torch.full((6, 6), -torch.inf, dtype=torch.float64).triu(1) if mask else None
+    kept = torch.rand(4, 6, 6, dtype=torch.float64, generator=generator).gt(0.3).double() / 0.7 if dropout else None
+    assert torch.autograd.gradcheck(lambda qkv: _Attention.apply(qkv, future, kept), qkv)
 
 
 def test_initial_weights_are_the_papers_and_depend_on_the_seed_alone() -> None:

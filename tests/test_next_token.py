@@ -13,8 +13,9 @@ import torch
 from torch import Tensor
 
 from nsbench.closed import ConfigError
-from nsbench.datasets import TARGETS, Dataset
-from nsbench.floors import LEFT_OUT, floor_rows
+from nsbench.datasets import Dataset
+from nsbench.floors import floor_rows
+from nsbench.records import LEFT_OUT, TARGETS
 from nsbench.settings import NextTokenData
 from nsbench.tasks import next_token
 from nsbench.texts import PARTS, Text
@@ -311,6 +312,29 @@ def test_a_random_split_gives_the_answers_to_a_memory() -> None:
     assert looked_up(made, "test") > 0.99
 
 
+@pytest.mark.usefixtures("_all_words_have_ids")
+def test_of_padded_rows_a_memory_knows_the_padding_and_identical_lines_alone() -> None:
+    """A third of the lines blank, a third of three words: the memory answers with what followed a whole prefix."""
+    text = unique_text()
+    parts = {
+        part: tuple(("", " ".join(line.split()[:3]), line)[at % 3] for at, line in enumerate(getattr(text, part)))
+        for part in PARTS
+    }
+    made, n, _ = next_token.make(leak_data("rows"), 0, Text("gaps", **parts))
+    table = {
+        tuple(row[: end + 1]): label
+        for row, labels in zip(made["train_tokens"].tolist(), made["train_labels"].tolist(), strict=True)
+        for end, label in enumerate(labels)
+    }
+    rows = zip(made["val_tokens"].tolist(), made["val_labels"].tolist(), strict=True)
+    right = torch.tensor([[table.get(tuple(row[: end + 1])) == y for end, y in enumerate(ys)] for row, ys in rows])
+    data = Dataset(made, n, n, "")
+    assert not right[data.counted("unpadded", "val")].any()
+    blank = (made["val_tokens"] == n - 1).all(1)
+    assert torch.equal(right.all(1), blank)
+    assert right.double().mean().item() == blank.double().mean().item() > 0.2
+
+
 @pytest.mark.parametrize(("split", "low", "high"), [("by_text", 0.0, 0.1), ("random", 0.99, 1.0)])
 def test_on_random_text_a_memory_is_at_chance_unless_windows_overlap(split: str, low: float, high: float) -> None:
     """Of 39 words and one unknown, two in a row are seen too rarely to tell more than chance, 1/40."""
@@ -338,7 +362,7 @@ def ids(*values: Any) -> Tensor:
 
 
 def test_floors_of_one_target_by_hand() -> None:
-    """Classes 0 (unknown), 1, 2, 3; targets 0, 0, 2, 1, 2, 0, so 0 is commonest, and among known ones 2."""
+    """Classes 0 (unknown), 1, 2, 3; targets 0, 0, 2, 1, 2, 0, so 0 is commonest, never right on known words."""
     made = {
         "train_tokens": torch.zeros(6, 2, dtype=torch.int64),
         "train_labels": ids(0, 0, 2, 1, 2, 0),
@@ -352,15 +376,15 @@ def test_floors_of_one_target_by_hand() -> None:
     }
     found = floors(made, 4)
     p = [4 / 10, 2 / 10, 3 / 10, 1 / 10]
-    # After 1 comes 0 (twice), among known ones 2 (tied with 3); after 2 comes 0 (tied), or 1; after 3 nothing.
+    # After 1 comes 0 (twice); after 2 comes 0 (tied with 1); after 3 nothing, so 0.
     losses = [-math.log(p[label]) for label in (0, 2, 1, 2)]
     assert found["commonest", "val", "all"] == (4, 0.25, pytest.approx(sum(losses) / 4))
     assert found["commonest", "val", "unpadded"] == found["commonest", "val", "all"]
-    assert found["commonest", "val", "known"] == (3, pytest.approx(2 / 3), pytest.approx(sum(losses[1:]) / 3))
+    assert found["commonest", "val", "known"] == (3, 0.0, pytest.approx(sum(losses[1:]) / 3))
     chances = [(2 + p[0]) / 5, (1 + p[2]) / 5, (1 + p[1]) / 3, p[2] / 1]
     losses = [-math.log(chance) for chance in chances]
     assert found["bigram", "val", "all"] == (4, 0.25, pytest.approx(sum(losses) / 4))
-    assert found["bigram", "val", "known"] == (3, 1.0, pytest.approx(sum(losses[1:]) / 3))
+    assert found["bigram", "val", "known"] == (3, 0.0, pytest.approx(sum(losses[1:]) / 3))
     n_targets, accuracy, loss = found["bigram", "test", "known"]
     assert n_targets == 0
     assert math.isnan(accuracy)
@@ -385,7 +409,7 @@ def test_floors_at_every_position_with_padding_by_hand() -> None:
     losses = [-math.log(chance) for chance in chances]
     assert found["bigram", "val", "all"] == (6, 0.5, pytest.approx(sum(losses) / 6))  # 0 after 1: the smaller id
     assert found["bigram", "val", "unpadded"] == (2, 0.0, pytest.approx(sum(losses[:2]) / 2))
-    assert found["bigram", "val", "known"] == (1, 1.0, pytest.approx(losses[0]))
+    assert found["bigram", "val", "known"] == (1, 0.0, pytest.approx(losses[0]))
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
@@ -400,18 +424,16 @@ def test_floors_agree_with_a_plain_count(protocol: str) -> None:
     pairs = Counter(map(tuple, made["transitions"].tolist()))
     befores = Counter(before for before, _ in pairs.elements())
     p = [(counts[label] + 1) / (counts.total() + n) for label in range(n)]
-    out = {"all": set(), "unpadded": set(made["padding"].tolist()), "known": {0, *made["padding"].tolist()}}
+    common = max(range(n), key=lambda label: (counts[label], -label))
     for split in ("val", "test"):
         labels, tokens = made[f"{split}_labels"], made[f"{split}_tokens"]
         last = tokens[:, -1] if labels.ndim == 1 else tokens
         for kind in TARGETS:
             counted = dataset.counted(kind, split)
-            classes = [label for label in range(n) if label not in out[kind]]
-            common = max(classes, key=lambda label: (counts[label], -label))
             right, loss = Counter(), Counter()
             asked = list(zip(last[counted].tolist(), labels[counted].tolist(), strict=True))
             for a, b in asked:
-                best = max(classes, key=lambda label, a=a: (pairs[a, label], -label))
+                best = max(range(n), key=lambda label, a=a: (pairs[a, label], -label))
                 right["bigram"] += b == (best if pairs[a, best] else common)
                 right["commonest"] += b == common
                 loss["bigram"] -= math.log((pairs[a, b] + p[b]) / (befores[a] + 1))

@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nsbench.intervals import Interval, mean_interval, shared_notes
-from nsbench.records import read_table, write_table
-from nsbench.scores import KINDS, SCORE, SCORE_EFFECT, curves_on_test, run_scores, score_effects, scores, text_labels
+from nsbench.records import TARGETS, read_table, write_table
+from nsbench.scores import SCORE, SCORE_EFFECT, curves_on_test, run_scores, score_effects, scores, text_labels
 
 NAN, INF = math.nan, math.inf
 VARIANT = {"task": "next_token", "variant": "windows"}
@@ -57,7 +57,7 @@ def records(
         row = {**VARIANT, "arm": arm, "seed": seed}
         history.append(pd.DataFrame({**row, "step": 10 * np.arange(len(loss))}))
         runs.append({**row, "status": "diverged" if (arm, seed) in diverged else "completed", "text": text})
-        for kind, suffix in KINDS.items():
+        for kind, suffix in TARGETS.items():
             here = np.array(loss) + SHIFT[kind]
             history[-1]["val_loss" + suffix], history[-1]["val_accuracy" + suffix] = here, 1 - here / 4
             for at in (at for at in CHECKPOINTS if at < len(loss)):
@@ -94,7 +94,7 @@ U_CURVE = [3.0, 2.0, 1.6, 1.0, 1.2, 1.4]
 def test_a_run_s_scores_by_hand() -> None:
     found = run_scores(**records({("baseline", 0): U_CURVE}), cells=grid((0,)))
     assert found["targets"].tolist() == ["all", "unpadded", "known"]
-    for kind, row in zip(KINDS, found.to_dict("records"), strict=True):
+    for kind, row in zip(TARGETS, found.to_dict("records"), strict=True):
         shift = SHIFT[kind]
         assert row["final_val_loss"] == pytest.approx((1.0 + 1.2 + 1.4) / 3 + shift)
         assert row["final_val_accuracy"] == pytest.approx(1 - (1.2 + shift) / 4)
@@ -225,7 +225,7 @@ def floor_rows(seeds: tuple[int, ...] = (0, 1, 2)) -> pd.DataFrame:
         for seed in seeds
         for predictor, level in (("commonest", 0.1), ("bigram", 0.3))
         for split in ("val", "test")
-        for kind in KINDS
+        for kind in TARGETS
     ]
     table = pd.DataFrame(rows)
     table.loc[table["split"] == "test", ["accuracy", "loss"]] = 0.99

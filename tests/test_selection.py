@@ -10,8 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from nsbench.records import read_table, write_table
-from nsbench.scores import KINDS
+from nsbench.records import TARGETS, read_table, write_table
 from nsbench.selection import CRITERION, SELECTION, candidates, selected_arm, selections, times_on_test
 from nsbench.statistics import time_to_target
 
@@ -58,12 +57,12 @@ def records(sweep: Sweep, diverged: tuple[tuple[str, int], ...] = ()) -> dict[st
             row = {**VARIANT, "arm": arm, "seed": seed}
             steps = np.arange(0, BUDGET + 1, 10)
             history.append(pd.DataFrame({**row, "step": steps, "flops": 1.0 * steps, "seconds": 0.0}))
-            for suffix in KINDS.values():
+            for suffix in TARGETS.values():
                 history[-1]["val_accuracy" + suffix] = np.where(steps >= on_val, 0.95, 0.1)
                 history[-1]["val_loss" + suffix] = np.where(steps == 80, loss, loss + 1)
             status = "diverged" if (arm, seed) in diverged else "completed"
             runs.append({**row, "status": status, "text": "", "steps": BUDGET, "flops": 1.0, "seconds": 1.0})
-            for kind in KINDS:
+            for kind in TARGETS:
                 for step in steps[::2]:
                     for name, value in (
                         ("test_accuracy", 0.95 if step >= on_test else 0.1),

@@ -79,6 +79,37 @@ def test_agrees_with_a_plain_torch_loop(
 
 
 @pytest.mark.parametrize("arm_settings", [{"kind": "baseline"}, arm()])
+def test_targets_at_every_position_agree_with_a_loop_over_them(
+    tmp_path: Path, device: torch.device, arm_settings: dict[str, Any]
+) -> None:
+    spec = train_spec("next_token", arm_settings, seeds=[3], model={"dropout": 0.0}, optimizer={"weight_decay": 0.0})
+    stack, step = build(spec, tmp_path, device)
+    data = read_dataset(tmp_path / "next_token.safetensors", 3)
+    plain = TransformerStack(spec.model, data.vocabulary, data.n_classes, [3])
+    optimizer = torch.optim.AdamW(plain.parameters(), lr=spec.optimizer.learning_rate, weight_decay=0.0)
+    seen = 0.0
+    for number in range(4):
+        tokens, labels = (data[f"train_{what}"][number * BATCH :][:BATCH] for what in ("tokens", "labels"))
+        step(tokens[None], labels[None], number)
+        logits, terms, losses = plain(tokens[None])[0], [], []
+        if step.regularizer is not None:
+            noisy = plain(step.regularizer.resample(tokens, torch_stream(3, "noise", number))[None])[0].softmax(-1)
+        for example in range(BATCH):
+            for place in range(tokens.shape[1]):
+                p = logits[example, place].softmax(-1)
+                losses.append(-p[labels[example, place]].log())
+                if step.regularizer is not None:
+                    terms.append(-arm_settings["gamma"] * (p * noisy[example, place]).sum())
+        loss = torch.stack(losses).mean()
+        optimizer.zero_grad()
+        (loss + (torch.stack(terms).mean() if terms else 0.0)).backward()
+        optimizer.step()
+        seen += loss.item()
+    assert gap(stack, 0, plain, 0) < 2e-5
+    assert step.loss_sum_R[0].item() == pytest.approx(seen, rel=1e-5)
+
+
+@pytest.mark.parametrize("arm_settings", [{"kind": "baseline"}, arm()])
 def test_a_stack_agrees_with_its_runs_alone(tmp_path: Path, device: torch.device, arm_settings: dict[str, Any]) -> None:
     together, step = build(train_spec(arm_settings=arm_settings, seeds=[3, 4, 5]), tmp_path, device)
     data = batches(3, 5)

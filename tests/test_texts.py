@@ -509,7 +509,8 @@ def test_markup_is_no_text() -> None:
     assert text_sources._article("\n #REDIRECT Ivory tower\n") == []
 
 
-COPY = os.environ.get("NSBENCH_WIKITEXT2", "")
+BESIDE = Path(__file__).parents[2] / "shared/data/wikitext-2"
+COPY = os.environ.get("NSBENCH_WIKITEXT2") or (str(BESIDE) if BESIDE.is_dir() else "")
 
 
 @pytest.mark.skipif(not COPY, reason="$NSBENCH_WIKITEXT2 names no copy of WikiText-2")

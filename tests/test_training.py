@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,9 @@ from nsbench.device import use_device
 from nsbench.records import HISTORY, RUNS, read_table
 from nsbench.runstore import RunFolder, read_checkpoint
 from nsbench.settings import Training
-from nsbench.training import Run, StackTraining, checkpoint_steps, evaluation_steps
-from tests.conftest import arm, make_dataset, train, train_spec
+from nsbench.texts import write_text_file
+from nsbench.training import Run, StackTraining, checkpoint_steps, evaluation_steps, train_pack
+from tests.conftest import DATA, arm, make_dataset, small_text, train, train_spec, write_datasets
 
 NUMBERS = [name for name in HISTORY.names if name not in ("seconds", "task", "variant", "arm")]
 
@@ -44,6 +46,20 @@ def test_gamma_zero_equals_baseline_to_the_bit(tmp_path: Path, task: str) -> Non
         assert same(np.delete(numbers(baseline), costs, 1), np.delete(numbers(other), costs, 1)) == equal
     # The control pays for its second pass: it differs in cost alone.
     assert numbers(zero)[-1, costs] == 2 * numbers(baseline)[-1, costs]
+
+
+def test_a_finished_run_bears_the_name_that_its_text_has_now(tmp_path: Path) -> None:
+    spec = train_spec("next_token", seeds=[3])
+    _, runs = train(tmp_path, spec)
+    assert read_table(runs, RUNS)["text"].tolist() == [small_text().label]
+    first = read_table(runs, RUNS)["run_key"].tolist()
+    renamed = dataclasses.replace(small_text(), label="the same under another name")
+    write_text_file(tmp_path / "other.parquet", renamed, {})
+    write_datasets("next_token", DATA["next_token"], [3], tmp_path / "renamed", text=tmp_path / "other.parquet")
+    files = (tmp_path / "renamed", tmp_path / "runs", tmp_path / "history.parquet", runs)
+    train_pack(spec, "digest", *files, torch.device("cpu"), 3600.0)
+    found = read_table(runs, RUNS)
+    assert (found["text"].tolist(), found["run_key"].tolist()) == (["the same under another name"], first)
 
 
 @pytest.mark.parametrize("task", ["modular_addition", "next_token"])

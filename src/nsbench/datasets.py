@@ -19,12 +19,9 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from nsbench.records import RecordError
+from nsbench.records import LEFT_OUT, RecordError
 from nsbench.seeding import stream
 from nsbench.settings import Noise
-
-TARGETS = {"all": "", "unpadded": "_unpadded", "known": "_known"}
-"""Kinds of targets that scores count, and the suffix of each one's columns in `records.HISTORY`."""
 
 
 @dataclass(frozen=True)
@@ -53,11 +50,10 @@ class Dataset:
         return everything[~torch.isin(everything, self["symbols"])]
 
     def counted(self, targets: str, split: str) -> Tensor:
-        """Which labels of a split a kind of TARGETS counts: bool, of the labels' shape."""
+        """Which labels of a split a kind of `records.TARGETS` counts: bool, of the labels' shape."""
         labels = self[f"{split}_labels"]
-        left_out = {"all": (), "unpadded": ("padding",), "known": ("padding", "unknown")}[targets]
         counted = torch.ones_like(labels, dtype=torch.bool)
-        for name in left_out:
+        for name in LEFT_OUT[targets]:
             if name in self.tensors:
                 counted &= ~torch.isin(labels, self[name])
         return counted

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from nsbench.closed import Closed, canonical_json, parse
 from nsbench.config import Evaluation
-from nsbench.datasets import TARGETS, Dataset, read_dataset
+from nsbench.datasets import Dataset, read_dataset
 from nsbench.measures.estimate import Estimate
 from nsbench.measures.scores import scores
 from nsbench.measures.sensitivity import average_sensitivity
@@ -24,7 +24,7 @@ from nsbench.measures.stability import noise_stability
 from nsbench.model import TransformerStack
 from nsbench.noise import effective_correlation
 from nsbench.provenance import stamp
-from nsbench.records import EVALUATION, RUNS, RecordError, read_stamp, read_table, write_table
+from nsbench.records import EVALUATION, RUNS, TARGETS, RecordError, read_stamp, read_table, write_table
 from nsbench.runstore import RunFolder, read_checkpoint
 from nsbench.seeding import torch_stream
 from nsbench.settings import DATA_SETTINGS, Model, Noise

@@ -1,9 +1,10 @@
 """What a table scores on next-token prediction: floors that a trained model must beat to mean much.
 
 Both predictors are fitted on a run's training examples alone. `commonest` answers with the
-commonest training target; `bigram` with the token that most often follows the last one. An accuracy
-counts one kind of targets and its predictor answers within that kind; a loss is the mean cross
-entropy of one full distribution over all classes, whatever kind is counted.
+commonest training target; `bigram` with the token that most often follows the last one. They
+answer as freely as a model does, whichever targets are counted: where unknown words are the
+commonest target but not counted, `commonest` is never right. A loss is the mean cross entropy of
+one distribution over all classes.
 """
 
 from __future__ import annotations
@@ -14,8 +15,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-LEFT_OUT = {"all": (), "unpadded": ("padding",), "known": ("padding", "unknown")}
-"""The ids that each kind of targets leaves out, by the names of a data set's tensors."""
+from nsbench.records import LEFT_OUT
 
 
 def floor_rows(tensors: dict[str, Tensor], n_classes: int) -> list[dict[str, Any]]:
@@ -30,20 +30,19 @@ def floor_rows(tensors: dict[str, Tensor], n_classes: int) -> list[dict[str, Any
     arrays = {name: value.numpy() for name, value in tensors.items()}
     target_counts = np.bincount(arrays["train_labels"].ravel(), minlength=n_classes)
     unigram = (target_counts + 1) / (target_counts.sum() + n_classes)
+    commonest = int(target_counts.argmax())
     pairs = _Pairs(arrays["transitions"], n_classes)
     rows = []
     for split in ("val", "test"):
         labels = arrays[f"{split}_labels"]
         tokens = arrays[f"{split}_tokens"]
         last, labels = (tokens if labels.ndim == 2 else tokens[:, -1]).ravel(), labels.ravel()
+        answers = {"commonest": np.full(len(labels), commonest), "bigram": pairs.answers(commonest)[last]}
         losses = {"commonest": -np.log(unigram[labels]), "bigram": -np.log(pairs.smoothed(last, labels, unigram))}
         for targets, names in LEFT_OUT.items():
-            allowed = np.ones(n_classes, dtype=bool)
+            counted = np.ones(len(labels), dtype=bool)
             for name in names:
-                allowed[arrays.get(name, [])] = False
-            commonest = int(np.where(allowed, target_counts, -1).argmax())
-            answers = {"commonest": np.full(len(labels), commonest), "bigram": pairs.answers(allowed, commonest)[last]}
-            counted = allowed[labels]
+                counted &= ~np.isin(labels, arrays.get(name, []))
             for predictor, answer in answers.items():
                 rows.append(
                     {
@@ -73,11 +72,10 @@ class _Pairs:
     def _code(self, before: np.ndarray, after: np.ndarray) -> np.ndarray:
         return before * self.n_classes + after
 
-    def answers(self, allowed: np.ndarray, otherwise: int) -> np.ndarray:
-        """For each token the commonest allowed one after it, `otherwise` where there was none: (n_classes)."""
+    def answers(self, otherwise: int) -> np.ndarray:
+        """For each token the commonest one after it, `otherwise` where there was none: (n_classes)."""
         before, after = np.divmod(self.codes, self.n_classes)
         order = np.lexsort((after, -self.counts, before))
-        order = order[allowed[after[order]]]
         seen, first = np.unique(before[order], return_index=True)
         answers = np.full(self.n_classes, otherwise)
         answers[seen] = after[order][first]

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import importlib
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
+from pydantic import Field
 from safetensors.torch import save_file
 
 from nsbench.closed import Closed, parse
-from nsbench.floors import floor_rows
 from nsbench.records import FLOORS, RecordError, whole, write_table
 from nsbench.settings import DATA_SETTINGS, OF_TEXT
-from nsbench.texts import read_text_file
 
 
 class DatasetSpec(Closed):
@@ -21,7 +20,7 @@ class DatasetSpec(Closed):
     task: Literal["modular_addition", "sparse_parity", "next_token"]
     variant: str
     data: dict[str, Any]
-    seeds: list[int]
+    seeds: Annotated[list[int], Field(min_length=1)]
 
 
 def make_datasets(
@@ -38,12 +37,13 @@ def make_datasets(
     if spec.task in OF_TEXT:
         if text_file is None:
             raise RecordError(f"{spec.task}: its data are cut from a text, and no file of one was given")
-        text = read_text_file(text_file)
+        text = module.read_text_file(text_file)
     for seed in spec.seeds:
         made, vocabulary, n_classes = module.make(data, seed, text) if text else module.make(data, seed)
         tensors |= {f"seed-{seed}/{name}": value.contiguous() for name, value in made.items()}
         identity = {"task": spec.task, "variant": spec.variant, "seed": seed}
-        floors += [{**identity, **row} for row in floor_rows(made, n_classes)]
+        if text:
+            floors += [{**identity, **row} for row in module.floor_rows(made, n_classes)]
     metadata = {**stamp, "task": spec.task, "vocabulary": str(vocabulary), "n_classes": str(n_classes)}
     metadata["text"] = text.label if text else ""
     with whole(out) as temporary:

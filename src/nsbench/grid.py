@@ -94,9 +94,16 @@ def arms_of(entry: GridEntry, task: Any, where: str = "grid") -> dict[str, Arm]:
     for rho, gamma in itertools.product(sweep.rho, sweep.gamma):
         values = {**settings.model_dump(), "rho": float(rho), "gamma": float(gamma)}
         name = f"{sweep.arm}-rho{rho:g}-gamma{gamma:g}"
-        if name in arms:
-            raise ConfigError(f"{where}.arm_sweep: the arm '{name}' is in the block twice; once is allowed")
-        arms[name] = parse(type(settings), values, f"{where}.arm_sweep")
+        arm = parse(type(settings), values, f"{where}.arm_sweep")
+        twin = next((known for known, other in arms.items() if other == arm), None)
+        if twin is not None:
+            raise ConfigError(
+                f"{where}.arm_sweep: rho = {rho:g}, gamma = {gamma:g} is already the arm '{twin}' of this block; "
+                "take one of them out"
+            )
+        if name in arms or not NAME_PATTERN.fullmatch(name):
+            raise ConfigError(f"{where}.arm_sweep: the name '{name}' is taken or no file name; sweep plainer numbers")
+        arms[name] = arm
     return arms
 
 

@@ -13,8 +13,9 @@ from typing import Any
 from nsbench.closed import canonical_json
 from nsbench.config import Config
 from nsbench.grid import Cell, expand, packs
+from nsbench.leaks import leaks
 from nsbench.provenance import source_digest
-from nsbench.settings import OF_TEXT, leaks
+from nsbench.settings import OF_TEXT
 
 
 def pack_name(seeds: list[int]) -> str:
@@ -113,10 +114,10 @@ def digest(stage: str, name: str = "") -> str:
         "train": ["nsbench.training"],
         "evaluate": ["nsbench.evaluation", f"nsbench.tasks.{name}"],
         "collect": ["nsbench.collection"],
-        "analyse": ["nsbench.analysis"],
-        "figure": ["nsbench.figures", f"nsbench.figures.{name}"],
-        "report": ["nsbench.report"],
-        "track": ["nsbench.tracking"],
+        "analyse": ["nsbench.analysis", "nsbench.leaks"],
+        "figure": ["nsbench.figures", f"nsbench.figures.{name}", "nsbench.leaks"],
+        "report": ["nsbench.report", "nsbench.leaks"],
+        "track": ["nsbench.tracking", "nsbench.leaks"],
     }
     return source_digest(*roots[stage])
 

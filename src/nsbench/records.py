@@ -22,6 +22,12 @@ class RecordError(ValueError):
     """A result file that cannot be read as what it should be; the message names it and what to do."""
 
 
+TARGETS = {"all": "", "unpadded": "_unpadded", "known": "_known"}
+"""Kinds of targets that scores count, and how each one's columns of HISTORY end."""
+LEFT_OUT = {"all": (), "unpadded": ("padding",), "known": ("padding", "unknown")}
+"""Kind of targets -> the tensors of a data set whose ids are not counted."""
+
+
 def field(name: str, kind: pa.DataType, unit: str, meaning: str, nullable: bool = False) -> pa.Field:
     """A column of a schema, its unit and meaning in the metadata."""
     return pa.field(name, kind, nullable=nullable, metadata={"unit": unit, "meaning": meaning})

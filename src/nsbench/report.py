@@ -34,7 +34,7 @@ TABLES = {
     "early_rank": EARLY_RANK,
 }
 """The tables that the page reads, and their schemas."""
-KINDS = {
+COUNTED = {
     "all": "All targets",
     "unpadded": "Targets that are no padding",
     "known": "Targets that are neither padding nor the unknown word",
@@ -136,7 +136,7 @@ def _scores(table: pd.DataFrame, split: _Split) -> list[tuple[str, dict[str, Any
     with_floors = table[table["task"].isin(table.loc[table["commonest_accuracy"].notna(), "task"])]
     counts = with_floors.pivot(index=["task", "variant", "arm"], columns="targets", values="n_targets")
     found, before = [], None
-    for kind, title in KINDS.items():
+    for kind, title in COUNTED.items():
         if kind in counts and (before is None or not counts[kind].equals(counts[before])):
             found.append((title, split(with_floors[with_floors["targets"] == kind], report_rows.score)))
             before = kind

@@ -14,14 +14,12 @@ import pandas as pd
 import pyarrow as pa
 
 from nsbench.intervals import estimate_fields, mean_difference, shared_notes
-from nsbench.records import CELL, RUNS, TIME_TO_TARGET, RecordError, field
+from nsbench.records import CELL, RUNS, TARGETS, TIME_TO_TARGET, RecordError, field
 from nsbench.statistics import CELL_KEYS, RUN_KEYS, grid_runs, run_name
 
 RunKey = tuple[str, str, str, int]
 """(task, variant, arm, seed)."""
 
-KINDS = {"all": "", "unpadded": "_unpadded", "known": "_known"}
-"""Which targets are counted, and how the columns of `records.HISTORY` over them end."""
 FINAL_EVALUATIONS = 3
 """A run's final score is its mean over this many last evaluations."""
 
@@ -163,7 +161,7 @@ def curves_on_test(evaluation: pd.DataFrame) -> dict[tuple[str, str, str, int, s
 def run_scores(
     history: pd.DataFrame, runs: pd.DataFrame, evaluation: pd.DataFrame, cells: list[dict[str, Any]]
 ) -> pd.DataFrame:
-    """A row per run of the grid and kind of targets (KINDS): what the run scored.
+    """A row per run of the grid and kind of targets (TARGETS): what the run scored.
 
     Columns: task, variant, arm, seed, targets, status, final_val_accuracy, final_val_loss,
     best_val_loss, best_val_loss_step, test_accuracy, test_loss (losses in nats). Test scores are
@@ -176,7 +174,7 @@ def run_scores(
     on_test = curves_on_test(evaluation)
     rows = []
     for key, trail in trails(history, runs, cells).items():
-        for kind, suffix in KINDS.items():
+        for kind, suffix in TARGETS.items():
             row = {**dict(zip(RUN_KEYS, key, strict=True)), "targets": kind, "status": trail.status}
             row |= {f"final_{name}": final_score(trail, name + suffix) for name in ("val_accuracy", "val_loss")}
             losses = trail.rows.set_index("step")["val_loss" + suffix].dropna()
@@ -222,7 +220,7 @@ def scores(
     rows = []
     for cell in cells:
         key = tuple(cell[name] for name in CELL_KEYS)
-        for kind in KINDS:
+        for kind in TARGETS:
             group = groups[(*key, kind)]
             completed = group[group["status"] != "diverged"]
             rows.append(

@@ -56,7 +56,7 @@ class SparseParityData(Closed):
 class NextTokenData(Closed):
     """Stretches of a text whose next token is asked for (sections 6.1 and J.3).
 
-    A protocol is a choice of `examples`, `split` and `targets`; config.yaml names four of them.
+    A protocol is a choice of `examples`, `split` and `targets`; config.yaml names five of them.
     """
 
     tokenizer: Literal["words", "bpe"] = "words"
@@ -264,19 +264,6 @@ def sequence_length(variant: Variant) -> int:
     if isinstance(data, SparseParityData):
         return data.n + (data.layout == "bits_cls")
     return data.length
-
-
-def leaks(variant: Variant) -> list[str]:
-    """Ways in which the setting lets validation answers be seen, in words; none is the rule."""
-    data = variant.data
-    if not isinstance(data, NextTokenData):
-        return []
-    found = []
-    if data.split == "random":
-        found.append("training and validation windows overlap")
-    if data.targets == "every" and variant.model.mask == "none":
-        found.append("every position sees its own target")
-    return found
 
 
 def _check(variant: Variant) -> None:

@@ -111,7 +111,8 @@ def resolve(settings: TextSource, environment: Mapping[str, str]) -> TextSpec:
     """
     if settings.source in ("hub", "embedded"):
         return TextSpec(source=settings.source, path=None, fingerprint="")
-    path = settings.path or environment.get(VARIABLE) or None
+    given = settings.path or environment.get(VARIABLE)
+    path = str(Path(given).expanduser()) if given else None
     if path is None:
         if settings.source == "local":
             raise ConfigError(
@@ -121,7 +122,7 @@ def resolve(settings: TextSource, environment: Mapping[str, str]) -> TextSpec:
         return TextSpec(source=settings.source, path=None, fingerprint="")
     name = "text.path" if settings.path else f"${VARIABLE}"
     if not Path(path).exists():
-        raise ConfigError(f"{name} = {path!r} does not exist; a text file or a folder of text files is allowed")
+        raise ConfigError(f"{name} = {given!r} does not exist; a text file or a folder of text files is allowed")
     try:
         return TextSpec(source=settings.source, path=path, fingerprint=_fingerprint(Path(path)))
     except OSError as error:
@@ -161,7 +162,11 @@ def _auto(spec: TextSpec) -> Text:
 def _fetch(source: str, path: str | None) -> Text:
     if source == "hub":
         return from_hub()
-    return from_local(Path(path or "")) if source == "local" else from_gensim()
+    if source == "embedded":
+        return from_gensim()
+    if not path:
+        raise TextError(f"source = 'local' has no path; set text.path or ${VARIABLE} to a text")
+    return from_local(Path(path))
 
 
 def from_hub() -> Text:
@@ -254,7 +259,7 @@ def _read(path: Path) -> _Part:
     if b"\0" in data:
         raise TextError(f"{path} has a NUL byte at offset {data.index(0)}; only text is allowed")
     try:
-        lines = data.decode("utf-8").split("\n")
+        lines = data.decode("utf-8-sig").split("\n")
     except UnicodeDecodeError as error:
         raise TextError(f"{path} is not UTF-8 at byte offset {error.start}; only UTF-8 text is allowed") from error
     if not lines[-1]:
@@ -278,8 +283,8 @@ def _enough(text: Text) -> Text:
         n_words = sum(len(line.split()) for line in getattr(text, part))
         if n_words < LEAST_WORDS:
             raise TextError(
-                f"{text.label}: its {part} part has {n_words} words (is it truncated?); at least {LEAST_WORDS} are "
-                "allowed"
+                f"{text.label}: its {part} part has {n_words} words (is it truncated, or without line ends, at which "
+                f"it is cut?); at least {LEAST_WORDS} are allowed"
             )
     return text
 

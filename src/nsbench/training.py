@@ -82,12 +82,13 @@ def train_pack(
     """Train what is not finished of a pack, then write the histories and the rows of all its runs."""
     settings = json.loads(canonical_json(spec))
     made_by = stamp(canonical_json(spec), digest, str(device))
-    waiting, folders = [], []
+    waiting, folders, texts = [], [], []
     for seed in spec.seeds:
         data = read_dataset(dataset, seed, spec.task)
         key = run_key(settings, seed, data.sha256, digest)
         folder = RunFolder(runs_root, spec.task, spec.variant, spec.arm, seed, key)
         folders.append(folder)
+        texts.append(data.text)
         if folder.finished():
             logger.info("%s: finished before, kept", folder.name)
             continue
@@ -104,7 +105,9 @@ def train_pack(
             StackTraining(spec, stack, device, made_by).train(progress_every_seconds)
     history = pd.concat([folder.history() for folder in folders], ignore_index=True)
     write_table(history_file, history, HISTORY, made_by)
-    write_table(runs_file, [folder.finished() for folder in folders], RUNS, made_by)
+    # The text's name is no part of a run's identity (its data are), so it is told as it is now.
+    rows = [{**folder.finished(), "text": text} for folder, text in zip(folders, texts, strict=True)]
+    write_table(runs_file, rows, RUNS, made_by)
 
 
 class StackTraining:

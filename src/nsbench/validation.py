@@ -9,9 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from nsbench.datasets import TARGETS, Dataset
+from nsbench.datasets import Dataset
 from nsbench.model import TransformerStack
 from nsbench.noise import resample_tokens
+from nsbench.records import TARGETS
 from nsbench.regularizers import agreement
 from nsbench.seeding import torch_stream
 from nsbench.settings import Noise, Training

@@ -80,7 +80,8 @@ CAPTIONS: dict[str, tuple[str, str]] = {
         "regularised ones stay stable. The regulariser trains directly on a quantity of this kind, so that stability "
         "is higher with it is what was asked for, and by itself no evidence for better learning; that is what the "
         "loss is for. Probabilities that spread over many tokens have a small product whatever the noise does: an "
-        "untrained model's stability is about one over the vocabulary size." + _PROTOCOL,
+        "untrained model's stability is about one over the vocabulary size. Where lines are padded, "
+        "positions of padding count too: noise hardly moves what is said there, which lifts the mean." + _PROTOCOL,
     ),
     "sweep_modular_addition": ("The sweep of (ρ, γ), modular addition", _SWEEP),
     "sweep_sparse_parity": ("The sweep of (ρ, γ), noisy sparse parity", _SWEEP),

@@ -25,7 +25,6 @@ COLOURS = {STEPS: "RdBu", LOSS: "RdBu_r"}
 FORMS = {STEPS: "{:+.0f}%", LOSS: "{:+.3g}"}
 CROWD = 0.9
 """Share of the fields that the colours tell apart: one enormous effect must not pale all others."""
-HALO = withStroke(linewidth=5, foreground="white")
 SELECTED = {
     "fill": False,
     "ec": "black",

@@ -4,4 +4,7 @@ A task's module has `make(data, seed) -> (tensors, vocabulary, n_classes)`: the 
 seed, as `nsbench.datasets` describes it; and `target_value(data, measure, reduction, correlation)
 -> float`: what the measures give for the task's target function itself, in closed form, NaN where
 none is known.
+
+A task of `settings.OF_TEXT` has `make(data, seed, text)`, with the text that its `read_text_file`
+reads, and `floor_rows(tensors, n_classes)`: what tables score on the same data.
 """

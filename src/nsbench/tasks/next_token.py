@@ -16,10 +16,13 @@ from numpy.lib.stride_tricks import sliding_window_view
 from torch import Tensor
 
 from nsbench.closed import ConfigError
+from nsbench.floors import floor_rows
 from nsbench.seeding import stream
 from nsbench.settings import NextTokenData
-from nsbench.texts import PARTS, Text
+from nsbench.texts import PARTS, Text, read_text_file
 from nsbench.vocabulary import UNKNOWN, build
+
+__all__ = ["floor_rows", "make", "read_text_file", "target_value"]
 
 PART_NAMES = {"train": "training", "val": "validation", "test": "test"}
 
