@@ -371,7 +371,7 @@ GOOD = ("some words " * 40).encode()
         ({"valid.txt": GOOD, "test.txt": "é".encode()[:1]}, "test.txt is not UTF-8 at byte offset 0"),
         ({"valid.txt": GOOD, "test.txt": b"abc\0"}, "test.txt has a NUL byte at offset 3"),
         ({"train.txt": b"few words", "valid.txt": GOOD, "test.txt": GOOD}, "its train part has 2 words"),
-        ({"valid.txt": GOOD, "test.txt": GOOD}, "its train part has 0 words (is it truncated?)"),  # one line
+        ({"valid.txt": GOOD, "test.txt": GOOD}, "its train part has 0 words (is it truncated"),  # one line
         ({"wiki.valid.tokens": GOOD, "test.txt": GOOD}, "wiki.valid.tokens is not WikiText-2's file of that name"),
         ({"valid.txt": GOOD, "wiki.test.tokens": GOOD}, "wiki.test.tokens is not WikiText-2's file of that name"),
         ({"wiki.train.tokens": GOOD, "valid.txt": GOOD, "test.txt": GOOD}, "(1 lines, 80 words)"),
