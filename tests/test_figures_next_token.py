@@ -195,6 +195,15 @@ def test_figure_6_draws_three_arms_and_the_lines_across(made: Any) -> None:
     assert "Of 4 regularised arms with S = 1 a panel shows the one that the" in " ".join(texts(figure).split())
 
 
+def test_figure_6_keeps_its_panels_where_no_run_reached(made: Any) -> None:
+    """Marks of no times must not count in the layout: it would give the panels almost no room."""
+    cells, tables = only(made, variant=("plain", "leaky"), arm=("baseline", SWEPT[0]))
+    lost = tables["times"].assign(reached=tables["times"]["reached"] & (tables["times"]["variant"] != "leaky"))
+    figure = draw(figure_06, (cells, {**tables, "times": lost.assign(step=lost["step"].where(lost["reached"]))}))
+    check_layout(figure, shown(figure))
+    assert sum(axes.get_position().width for axes in shown(figure)) > 0.8
+
+
 def test_figure_6_without_a_sweep_has_no_remark_on_a_choice(made: Any) -> None:
     figure = draw(figure_06, only(made, arm=("baseline", SWEPT[0])))
     assert "a panel shows" not in texts(figure)

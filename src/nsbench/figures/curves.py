@@ -78,7 +78,8 @@ def times_strip(axes: Axes, group: list[dict[str, Any]], times: pd.DataFrame) ->
         height = 1 - STRIP * (place + 0.5)
         reached = rows.loc[rows["reached"], "step"]
         common = {"transform": at, "color": colour, "ls": "", "clip_on": False}
-        axes.plot(reached, [height] * len(reached), marker="|", ms=6, mew=1.1, gid="time", **common)
+        if len(reached):  # an empty line would count in the layout, as a mark in the figure's corner
+            axes.plot(reached, [height] * len(reached), marker="|", ms=6, mew=1.1, gid="time", **common)
         median = quantile(rows["step"], 0.5)
         if np.isfinite(median):
             axes.plot(median, height, marker="D", ms=5.5, mec="white", mew=0.8, gid="median_time", zorder=6, **common)
