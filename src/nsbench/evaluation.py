@@ -31,7 +31,7 @@ from nsbench.settings import DATA_SETTINGS, Model, Noise
 
 logger = logging.getLogger(__name__)
 
-INPUTS_AT_ONCE = 500
+INPUTS_AT_ONCE = 200
 SCORES = ("test_accuracy", "test_loss")
 
 

@@ -18,11 +18,19 @@ def agreements(clean_logits_NC: Tensor, noisy_logits_NC: Tensor) -> dict[str, Te
     probability_cosine: <p, q> / (|p| |q|).
     decision: for two classes, the product of the +-1 decisions.
     """
-    clean_NC, noisy_NC = clean_logits_NC.double().softmax(-1), noisy_logits_NC.double().softmax(-1)
-    found = {
-        "probability_dot": (clean_NC * noisy_NC).sum(-1),
-        "probability_cosine": torch.cosine_similarity(clean_NC, noisy_NC, dim=-1),
-    }
+    return _agreements(probabilities(clean_logits_NC), probabilities(noisy_logits_NC))
+
+
+def probabilities(logits_NC: Tensor) -> Tensor:
+    """Softmax over the classes, in float64."""
+    return logits_NC.softmax(-1, dtype=torch.float64)
+
+
+def _agreements(clean_NC: Tensor, noisy_NC: Tensor) -> dict[str, Tensor]:
+    """`agreements` of probabilities, whose passes over all classes are what costs time."""
+    dot_N = torch.linalg.vecdot(clean_NC, noisy_NC)
+    lengths_N = torch.linalg.vecdot(clean_NC, clean_NC) * torch.linalg.vecdot(noisy_NC, noisy_NC)
+    found = {"probability_dot": dot_N, "probability_cosine": dot_N / lengths_N.sqrt()}
     if clean_NC.shape[-1] == 2:
         same_N = clean_NC.argmax(-1) == noisy_NC.argmax(-1)
         found["decision"] = 2.0 * same_N - 1.0
@@ -46,12 +54,12 @@ def noise_stability(
     position and an input's value is the mean over them. n_draws: noisy copies of each input, averaged first.
     generator, symbols, same_symbol and fixed_ids as in `nsbench.noise.resample_tokens`.
     """
-    clean_NC = model(tokens_NT)
+    clean_NC = probabilities(model(tokens_NT))
     for rho in rhos:
         sums: dict[str, Tensor] = {}
         for _ in range(n_draws):
             noisy_NT = resample_tokens(tokens_NT, rho, symbols, generator, same_symbol=same_symbol, fixed_ids=fixed_ids)
-            for reduction, value_N in agreements(clean_NC, model(noisy_NT)).items():
+            for reduction, value_N in _agreements(clean_NC, probabilities(model(noisy_NT))).items():
                 per_input_N = value_N.reshape(len(tokens_NT), -1).mean(1)
                 sums[reduction] = sums.get(reduction, 0.0) + per_input_N / n_draws
         for reduction, value_N in sums.items():
