@@ -145,7 +145,7 @@ def scale_text(cells: list[dict[str, Any]], scale: str) -> str:
         parts.append(f"budget {_span([cell['budget_steps'] for cell in cells])} steps")
     text = ", ".join(parts)
     if scale == "paper":
-        return f"{text}." if text else ""
+        return f"{text[:1].upper()}{text[1:]}." if text else ""
     return f"{scale.upper()} SCALE, not the paper's setting{': ' if text else ''}{text}."
 
 
