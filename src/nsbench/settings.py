@@ -210,16 +210,16 @@ class _Variant(Closed):
     noise: Noise = Noise()
     target: Target = Target()
 
+    @model_validator(mode="after")
+    def _fits(self) -> _Variant:
+        _check(self)
+        return self
+
 
 class ModularAdditionVariant(_Variant):
     """A named setting of modular addition's open choices; defaults are Table 2."""
 
     data: ModularAdditionData = ModularAdditionData()
-
-    @model_validator(mode="after")
-    def _fits(self) -> ModularAdditionVariant:
-        _check(self)
-        return self
 
 
 class SparseParityVariant(_Variant):
@@ -227,21 +227,11 @@ class SparseParityVariant(_Variant):
 
     data: SparseParityData = SparseParityData()
 
-    @model_validator(mode="after")
-    def _fits(self) -> SparseParityVariant:
-        _check(self)
-        return self
-
 
 class NextTokenVariant(_Variant):
     """A protocol of next-token prediction with its open choices."""
 
     data: NextTokenData = NextTokenData()
-
-    @model_validator(mode="after")
-    def _fits(self) -> NextTokenVariant:
-        _check(self)
-        return self
 
 
 Variant = ModularAdditionVariant | SparseParityVariant | NextTokenVariant
