@@ -1,0 +1,164 @@
+"""s(rho) of Theorem 5.3 against closed forms, an independent quadrature and simulation."""
+
+from __future__ import annotations
+
+import math
+import time
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.polynomial.legendre import leggauss
+from numpy.typing import NDArray
+from scipy.integrate import cubature
+from scipy.special import ndtr
+
+from nsbench.theory.attention import attention_pattern_stability
+
+Array = NDArray[np.float64]
+
+RHOS = np.linspace(-1.0, 1.0, 41)
+NEAR_ENDS = np.array([1e-300, 1e-9, 1e-4, 0.01, 0.999, 1 - 1e-6, 1 - 1e-9, 1 - 1e-12, 1 - 2.0**-53])
+
+
+def both_below(x_N: Array, y_N: Array, c: float) -> Array:
+    """Phi_c(x, y) by integrating its derivative in c, the bivariate density, from c = 0 or from c = 1."""
+    nodes, weights = leggauss(40)
+    x, y = x_N[:, None], y_N[:, None]
+    if c < 0.9:
+        angle = math.asin(c) * (nodes + 1) / 2
+        exponent = (x * x - 2 * x * y * np.sin(angle) + y * y) / (2 * np.cos(angle) ** 2)
+        return ndtr(x_N) * ndtr(y_N) + math.asin(c) / 2 * (np.exp(-exponent) @ weights) / (2 * math.pi)
+    top = 2 * math.asin(math.sqrt((1 - c) / 2))
+    angle = top * (nodes + 1) / 2
+    exponent = ((x - y) ** 2 / 2 + x * y * (1 - np.cos(angle))) / np.sin(angle) ** 2
+    return ndtr(np.minimum(x_N, y_N)) - top / 2 * (np.exp(-exponent) @ weights) / (2 * math.pi)
+
+
+def by_cubature(rho: float, n: int) -> float:
+    """n E[Phi_c(x, y)^(n - 1)] by an adaptive rule over x and the innovation of y."""
+    c, spread = rho**2, math.sqrt((1 - rho) * (1 + rho) * (1 + rho**2))
+
+    def integrand(points_N2: Array) -> Array:
+        x_N, w_N = points_N2.T
+        below_N = np.clip(both_below(x_N, c * x_N + spread * w_N, c), 0.0, 1.0)
+        return n * below_N ** (n - 1) * np.exp(-(x_N**2 + w_N**2) / 2) / (2 * math.pi)
+
+    found = cubature(integrand, [-9.0, -9.0], [9.0, 9.0], rule="gk15", rtol=0, atol=1e-9, points=[[0.01, 0.02]])
+    assert found.status == "converged"
+    return float(found.estimate)
+
+
+@pytest.mark.parametrize("n", [2, 5, 32, 256, 1024])
+@pytest.mark.parametrize("rho", [1e-3, 0.1, 0.5, 0.9, 0.999999])
+def test_it_equals_an_independent_quadrature(rho: float, n: int) -> None:
+    assert attention_pattern_stability(rho, n) == pytest.approx(by_cubature(rho, n), abs=3e-9, rel=0)
+
+
+def test_two_tokens_have_a_closed_form() -> None:
+    rhos = np.concatenate([RHOS, NEAR_ENDS])
+    exact = 1 / 2 + np.arcsin(rhos**2) / math.pi
+    np.testing.assert_allclose(attention_pattern_stability(rhos, 2), exact, rtol=0, atol=1e-12)
+
+
+def test_three_tokens_have_a_closed_form() -> None:
+    rhos = np.concatenate([RHOS, NEAR_ENDS])
+    whole, half = np.arcsin(rhos**2), np.arcsin(rhos**2 / 2)
+    quadrant = (math.pi / 6 + whole + half) / (4 * math.pi) + (math.pi**2 / 36 + whole**2 - half**2) / (4 * math.pi**2)
+    exact = 3 * (1 / 16 + quadrant)
+    np.testing.assert_allclose(attention_pattern_stability(rhos, 3), exact, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("n", [2, 64, 1024])
+def test_more_nodes_change_nothing(n: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    rhos = np.concatenate([RHOS[20:], NEAR_ENDS])
+    usual = attention_pattern_stability(rhos, n)
+    monkeypatch.setattr("nsbench.theory.attention._STEP", 0.05)
+    monkeypatch.setattr("nsbench.theory.attention._REACH", 10.0)
+    finer = attention_pattern_stability(rhos, n)
+    assert not np.array_equal(finer, usual)
+    np.testing.assert_allclose(finer, usual, rtol=0, atol=1e-11)
+
+
+@pytest.mark.parametrize("rho", [0.3, 0.8, 0.95])
+def test_it_is_how_often_two_argmaxes_agree(rho: float) -> None:
+    n, n_pairs = 8, 200_000
+    generator = np.random.default_rng(5)
+    a_PN = generator.standard_normal((n_pairs, n))
+    b_PN = rho**2 * a_PN + math.sqrt(1 - rho**4) * generator.standard_normal((n_pairs, n))
+    agree_P = a_PN.argmax(1) == b_PN.argmax(1)
+    error = agree_P.std() / math.sqrt(n_pairs)
+    assert agree_P.mean() == pytest.approx(float(attention_pattern_stability(rho, n)), abs=5 * error)
+
+
+def test_it_is_how_often_unstructured_attention_keeps_its_pattern() -> None:
+    """The first row of X W X^T and of Y W Y^T, at a width where the limit is near."""
+    n, d, rho, n_pairs = 6, 64, 0.8, 8000
+    generator = np.random.default_rng(6)
+    agree, products = [], []
+    for _ in range(n_pairs // 100):
+        x_PND = generator.standard_normal((100, n, d))
+        y_PND = rho * x_PND + math.sqrt(1 - rho**2) * generator.standard_normal((100, n, d))
+        weights_DD = generator.standard_normal((d, d))
+        logits_x, logits_y = (((z[:, 0] @ weights_DD)[:, None] * z).sum(-1) for z in (x_PND, y_PND))
+        agree.append(logits_x.argmax(1) == logits_y.argmax(1))
+        products.append((logits_x * logits_y)[:, 1:].mean(1))
+    agree_P, products_P = np.concatenate(agree), np.concatenate(products)
+    # A finite width's row attends to its own token a little more often.
+    assert agree_P.mean() == pytest.approx(float(attention_pattern_stability(rho, n)), abs=0.03)
+    # Covariance of the logits: d^2 rho^2, where Appendix G has d rho^2.
+    error = products_P.reshape(-1, 100).mean(1).std() / math.sqrt(n_pairs / 100)
+    assert products_P.mean() == pytest.approx(d**2 * rho**2, abs=5 * error)
+    assert 5 * error < 0.2 * d**2 * rho**2
+
+
+def test_its_ends_are_exact() -> None:
+    for n in (1, 2, 7, 1024):
+        assert attention_pattern_stability(0.0, n) == 1 / n
+        assert attention_pattern_stability(1.0, n) == 1
+        assert attention_pattern_stability(-1.0, n) == 1
+
+
+def test_one_token_is_always_kept() -> None:
+    np.testing.assert_array_equal(attention_pattern_stability(RHOS, 1), np.ones(41))
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.floats(-1, 1), st.floats(-1, 1), st.integers(1, 1024))
+def test_it_is_even_and_rises_with_the_size_of_rho(first: float, second: float, n: int) -> None:
+    low, high = sorted([abs(first), abs(second)])
+    at_low, at_high = attention_pattern_stability([low, high], n)
+    assert 1 / n <= at_low <= at_high + 1e-12
+    assert at_high <= 1
+    assert attention_pattern_stability(-low, n) == at_low
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.floats(-0.999, 0.999), st.integers(1, 1023))
+def test_it_falls_with_the_number_of_tokens(rho: float, n: int) -> None:
+    assert attention_pattern_stability(rho, n + 1) < attention_pattern_stability(rho, n)
+
+
+def test_shapes_are_kept_and_scalars_stay_scalars() -> None:
+    assert attention_pattern_stability(np.full((2, 3), 0.5), 4).shape == (2, 3)
+    assert isinstance(attention_pattern_stability(0.5, 4), np.float64)
+    assert attention_pattern_stability([], 4).shape == (0,)
+
+
+@pytest.mark.parametrize("rho", [1.0001, -2.0, math.nan])
+def test_rho_outside_its_domain_is_named(rho: float) -> None:
+    with pytest.raises(ValueError, match="rho = "):
+        attention_pattern_stability([0.5, rho], 4)
+
+
+@pytest.mark.parametrize("n", [0, -1, 2.5])
+def test_a_number_of_tokens_outside_its_domain_is_named(n: int) -> None:
+    with pytest.raises(ValueError, match="n = "):
+        attention_pattern_stability(0.5, n)
+
+
+def test_a_curve_at_256_tokens_takes_less_than_a_second() -> None:
+    start = time.process_time()
+    attention_pattern_stability(np.linspace(-1, 1, 21), 256)
+    assert time.process_time() - start < 1.0

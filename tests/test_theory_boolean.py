@@ -1,0 +1,303 @@
+"""Boolean analysis against explicit matrices, enumeration of flips and pairs, closed forms and simulation."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import time
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from numpy.typing import NDArray
+from scipy.linalg import hadamard
+
+from nsbench.theory import boolean
+
+Array = NDArray[np.float64]
+
+RHOS = np.linspace(-1.0, 1.0, 21)
+TABLES = st.integers(0, 6).flatmap(lambda n: arrays(np.float64, 2**n, elements=st.floats(-100, 100, width=32)))
+
+
+def points(n: int) -> NDArray[np.int64]:
+    """All x (2^n, n) in the order of truth tables, spelled out bit by bit."""
+    return np.array([[-1 if (m // 2**i) % 2 else 1 for i in range(n)] for m in range(2**n)]).reshape(2**n, n)
+
+
+def random_table(n: int, seed: int = 0) -> Array:
+    return np.random.default_rng([n, seed]).standard_normal(2**n)
+
+
+def n_variables(table: Array) -> int:
+    return round(math.log2(len(table)))
+
+
+@pytest.mark.parametrize("n", range(9))
+def test_the_transform_is_the_explicit_matrix(n: int) -> None:
+    table = random_table(n)
+    np.testing.assert_allclose(boolean.fourier_transform(table), hadamard(2**n) @ table / 2**n, rtol=0, atol=1e-14)
+
+
+@pytest.mark.parametrize("n", [1, 3, 5])
+def test_a_coefficient_is_the_mean_of_f_times_the_product_of_the_set(n: int) -> None:
+    table, xs = random_table(n), points(n)
+    coefficients = boolean.fourier_transform(table)
+    for m in range(2**n):
+        members = [i for i in range(n) if (m >> i) & 1]
+        assert coefficients[m] == pytest.approx(np.mean(table * xs[:, members].prod(1)), abs=1e-14)
+
+
+def test_the_transform_leaves_its_argument_alone() -> None:
+    table = random_table(4)
+    before = table.copy()
+    boolean.fourier_transform(table)
+    np.testing.assert_array_equal(table, before)
+
+
+@given(TABLES)
+@settings(deadline=None)
+def test_the_coefficients_build_the_function_again(table: Array) -> None:
+    again = len(table) * boolean.fourier_transform(boolean.fourier_transform(table))
+    np.testing.assert_allclose(again, table, rtol=0, atol=1e-11)
+
+
+@given(TABLES)
+@settings(deadline=None)
+def test_weights_add_up_to_the_mean_square(table: Array) -> None:
+    weights = boolean.weights_by_level(table)
+    assert weights.shape == (n_variables(table) + 1,)
+    assert (weights >= 0).all()
+    assert weights.sum() == pytest.approx(np.mean(table**2), rel=1e-12, abs=1e-15)
+    assert weights[0] == pytest.approx(table.mean() ** 2, rel=1e-9, abs=1e-11)
+
+
+@pytest.mark.parametrize("n", [1, 2, 5])
+def test_influences_are_brute_force_flips(n: int) -> None:
+    table, xs = random_table(n), points(n)
+    index = {tuple(x): m for m, x in enumerate(xs.tolist())}
+    for i in range(n):
+        flipped = xs.copy()
+        flipped[:, i] *= -1
+        at_flipped = table[[index[tuple(x)] for x in flipped.tolist()]]
+        assert boolean.influences(table)[i] == pytest.approx(np.mean(((table - at_flipped) / 2) ** 2), rel=1e-13)
+    assert boolean.influences(table).shape == (n,)
+
+
+@given(TABLES)
+@settings(deadline=None)
+def test_influences_are_the_weights_of_the_sets_with_the_coordinate(table: Array) -> None:
+    n, squares = n_variables(table), boolean.fourier_transform(table) ** 2
+    by_spectrum = [sum(squares[m] for m in range(2**n) if (m >> i) & 1) for i in range(n)]
+    np.testing.assert_allclose(boolean.influences(table), by_spectrum, rtol=1e-9, atol=1e-9)
+    total = boolean.total_influence(table)
+    assert total == pytest.approx(np.arange(n + 1) @ boolean.weights_by_level(table), rel=1e-9, abs=1e-9)
+
+
+@given(TABLES)
+@settings(deadline=None)
+def test_the_variance_is_at_most_the_total_influence(table: Array) -> None:
+    assert np.var(table) <= boolean.total_influence(table) * (1 + 1e-12) + 1e-9
+
+
+@pytest.mark.parametrize("n", [1, 2, 4, 6])
+def test_stability_is_an_enumeration_of_all_pairs(n: int) -> None:
+    table, xs = random_table(n), points(n)
+    differing = (n - xs @ xs.T) // 2
+    for rho in (-1.0, -0.3, 0.0, 0.5, 0.9, 1.0):
+        flip = (1 - rho) / 2
+        probabilities = flip**differing * (1 - flip) ** (n - differing) / 2**n
+        assert boolean.noise_stability(table, rho) == pytest.approx(table @ probabilities @ table, rel=1e-12)
+
+
+def test_stability_is_what_simulated_flips_give() -> None:
+    table, n, n_pairs, rho = boolean.majority(7), 7, 400_000, 0.6
+    generator = np.random.default_rng(3)
+    x = generator.integers(0, 2**n, n_pairs)
+    flips = (generator.random((n_pairs, n)) < (1 - rho) / 2) @ (1 << np.arange(n))
+    products = table[x] * table[x ^ flips]
+    error = products.std() / math.sqrt(n_pairs)
+    assert products.mean() == pytest.approx(float(boolean.noise_stability(table, rho)), abs=5 * error)
+
+
+@given(TABLES, st.floats(0, 1), st.floats(0, 1))
+@settings(deadline=None)
+def test_stability_rises_from_the_squared_mean_to_the_mean_square(table: Array, first: float, second: float) -> None:
+    low, high = sorted([first, second])
+    values = boolean.noise_stability(table, [0.0, low, high, 1.0])
+    slack = 1e-9 * (1 + np.mean(table**2))
+    assert (np.diff(values) >= -slack).all()
+    assert values[0] == pytest.approx(table.mean() ** 2, abs=slack)
+    assert values[-1] == pytest.approx(np.mean(table**2), abs=slack)
+    assert abs(boolean.noise_stability(table, -high)) <= values[2] + slack
+
+
+@pytest.mark.parametrize("n", [1, 3, 5, 11])
+def test_majority_has_its_closed_forms(n: int) -> None:
+    table = boolean.majority(n)
+    np.testing.assert_array_equal(table, np.sign(points(n).sum(1)))
+    exact = math.comb(n - 1, (n - 1) // 2) / 2 ** (n - 1)
+    np.testing.assert_allclose(boolean.influences(table), np.full(n, exact), rtol=1e-13)
+    assert boolean.weights_by_level(table)[0::2] == pytest.approx(0)
+
+
+def test_stability_of_a_majority_of_three_is_its_polynomial() -> None:
+    np.testing.assert_allclose(
+        boolean.noise_stability(boolean.majority(3), RHOS), 0.75 * RHOS + 0.25 * RHOS**3, atol=1e-14
+    )
+
+
+def test_stability_of_a_large_majority_is_near_the_arcsine() -> None:
+    """Sheppard's formula is the limit of many voters, from above for rho > 0, at a rate of 1 / n."""
+    rhos = np.linspace(0.1, 0.9, 9)
+    excess = boolean.noise_stability(boolean.majority(19), rhos) - 2 / math.pi * np.arcsin(rhos)
+    assert (excess > 0).all()
+    assert (excess < 0.5 / (19 * np.sqrt(1 - rhos**2))).all()
+
+
+@pytest.mark.parametrize("subset", [[], [0], [4], [1, 3], [0, 1, 2, 3, 4]])
+def test_stability_of_a_parity_is_a_power_of_rho(subset: list[int]) -> None:
+    table = boolean.parity(5, subset)
+    np.testing.assert_array_equal(table, points(5)[:, subset].prod(1))
+    np.testing.assert_allclose(boolean.noise_stability(table, RHOS), RHOS ** len(subset), atol=1e-15)
+    expected = np.zeros(32)
+    expected[sum(2**i for i in subset)] = 1
+    np.testing.assert_allclose(boolean.fourier_transform(table), expected, atol=1e-15)
+    assert boolean.total_influence(table) == len(subset)
+
+
+def test_a_parity_is_of_all_coordinates_by_default() -> None:
+    np.testing.assert_array_equal(boolean.parity(3), points(3).prod(1))
+
+
+@pytest.mark.parametrize("i", [0, 2])
+def test_a_dictator_is_one_coordinate(i: int) -> None:
+    table = boolean.dictator(4, i)
+    np.testing.assert_array_equal(table, points(4)[:, i])
+    np.testing.assert_array_equal(boolean.influences(table), np.eye(4)[i])
+    np.testing.assert_allclose(boolean.noise_stability(table, RHOS), RHOS, atol=1e-15)
+    np.testing.assert_array_equal(boolean.dictator(4), points(4)[:, 0])
+
+
+@pytest.mark.parametrize("n", [1, 2, 6])
+def test_and_has_its_closed_forms(n: int) -> None:
+    table = boolean.AND(n)
+    np.testing.assert_array_equal(table, np.where((points(n) == -1).all(1), -1, 1))
+    np.testing.assert_allclose(boolean.influences(table), np.full(n, 2.0 ** (1 - n)), rtol=1e-14)
+    p = 2.0**-n
+    both = ((1 + RHOS) / 4) ** n
+    np.testing.assert_allclose(boolean.noise_stability(table, RHOS), 1 - 4 * p + 4 * both, atol=1e-13)
+
+
+@pytest.mark.parametrize(("width", "count"), [(1, 1), (1, 4), (2, 3), (3, 2), (4, 1)])
+def test_tribes_have_their_closed_forms(width: int, count: int) -> None:
+    table, n = boolean.tribes(width, count), width * count
+    unanimous = (points(n).reshape(-1, count, width) == -1).all(2)
+    np.testing.assert_array_equal(table, np.where(unanimous.any(1), -1, 1))
+    p = 1 - (1 - 2.0**-width) ** count
+    assert boolean.fourier_transform(table)[0] == pytest.approx(1 - 2 * p, abs=1e-14)
+    influence = 2.0 ** (1 - width) * (1 - 2.0**-width) ** (count - 1)
+    np.testing.assert_allclose(boolean.influences(table), np.full(n, influence), rtol=1e-13)
+    # Neither x nor y has any unanimous tribe: a product over tribes.
+    neither = (1 - 2 * 2.0**-width + ((1 + RHOS) / 4) ** width) ** count
+    np.testing.assert_allclose(boolean.noise_stability(table, RHOS), 4 * neither - 4 * (1 - p) + 1, atol=1e-13)
+
+
+@pytest.mark.parametrize("k", [2, 3])
+def test_the_dot_product_of_a_paritys_probabilities_rises_above_an_untrained_models(k: int) -> None:
+    """Under Definition 6.1's kappa = (1 + rho) / 2: (1 + kappa^k) / 2 for a parity, 1/2 for even odds."""
+    kappa = (1 + 0.5) / 2
+    for sign_of_parity, exact in ((1.0, (1 + kappa**k) / 2), (0.0, 1 / 2)):
+        chances = [(1 + sign * sign_of_parity * boolean.parity(5, range(k))) / 2 for sign in (1, -1)]
+        found = sum(boolean.noise_stability(chance, kappa) for chance in chances)
+        assert found == pytest.approx(exact, rel=1e-14)
+
+
+def test_products_of_coordinates_are_orthonormal_under_the_mean() -> None:
+    """The inner product is E[f g]: with a factor 2^n, as Appendix A prints it, their squares would be 2^n."""
+    for first, second in itertools.product([[], [0], [0, 2], [0, 1, 2]], repeat=2):
+        inner = boolean.parity(3, first) @ boolean.parity(3, second) / 8
+        assert inner == (first == second)
+        entry = boolean.fourier_transform(boolean.parity(3, first))[sum(2**i for i in second)]
+        assert entry == pytest.approx(inner, abs=1e-15)
+
+
+def test_a_function_of_no_variables_is_a_constant() -> None:
+    np.testing.assert_array_equal(boolean.fourier_transform([3.0]), [3.0])
+    np.testing.assert_array_equal(boolean.weights_by_level([3.0]), [9.0])
+    assert boolean.influences([3.0]).shape == (0,)
+    assert boolean.total_influence([3.0]) == 0
+    assert boolean.noise_stability([3.0], 0.5) == 9
+
+
+def test_shapes_are_kept_and_scalars_stay_scalars() -> None:
+    assert boolean.noise_stability(boolean.AND(2), np.full((2, 3), 0.5)).shape == (2, 3)
+    assert isinstance(boolean.noise_stability(boolean.AND(2), 0.5), np.float64)
+    assert isinstance(boolean.total_influence(boolean.AND(2)), np.float64)
+
+
+ANALYSES = [
+    boolean.fourier_transform,
+    boolean.influences,
+    boolean.total_influence,
+    boolean.weights_by_level,
+    lambda table: boolean.noise_stability(table, 0.5),
+]
+BAD_TABLES = {
+    "three": [1.0, 2.0, 3.0],
+    "empty": [],
+    "scalar": 1.0,
+    "two axes": [[1.0, 2.0], [3.0, 4.0]],
+    "NaN": [1.0, math.nan],
+    "infinite": [1.0, math.inf],
+    "text": ["a", "b"],
+    "21 variables": np.zeros(2**21),
+}
+
+
+@pytest.mark.parametrize("analysis", ANALYSES)
+@pytest.mark.parametrize("table", BAD_TABLES.values(), ids=BAD_TABLES)
+def test_what_is_no_truth_table_is_named(analysis: Callable[[object], object], table: object) -> None:
+    with pytest.raises(ValueError, match="truth_table"):
+        analysis(table)
+
+
+@pytest.mark.parametrize("rho", [-1.01, 1.5, math.nan])
+def test_rho_outside_its_domain_is_named(rho: float) -> None:
+    with pytest.raises(ValueError, match="rho = "):
+        boolean.noise_stability(boolean.AND(2), rho)
+
+
+@pytest.mark.parametrize(
+    ("make", "named"),
+    [
+        (lambda: boolean.parity(0), "n = 0"),
+        (lambda: boolean.parity(21), "n = 21"),
+        (lambda: boolean.parity(3, [3]), "subset = 3"),
+        (lambda: boolean.parity(3, [-1]), "subset = -1"),
+        (lambda: boolean.parity(3, [1, 1]), "subset"),
+        (lambda: boolean.majority(4), "n = 4"),
+        (lambda: boolean.majority(21), "n = 21"),
+        (lambda: boolean.dictator(3, 3), "i = 3"),
+        (lambda: boolean.dictator(2.0), "n = 2.0"),
+        (lambda: boolean.AND(0), "n = 0"),
+        (lambda: boolean.AND(21), "n = 21"),
+        (lambda: boolean.tribes(0, 3), "width = 0"),
+        (lambda: boolean.tribes(7, 3), "count = 3"),
+    ],
+)
+def test_constructors_name_what_they_cannot_make(make: Callable[[], Array], named: str) -> None:
+    with pytest.raises(ValueError, match=f"^{named}"):
+        make()
+
+
+def test_twenty_variables_take_less_than_two_seconds() -> None:
+    table = boolean.tribes(4, 5)
+    start = time.process_time()
+    coefficients = boolean.fourier_transform(table)
+    assert time.process_time() - start < 2.0
+    assert coefficients[0] == pytest.approx(1 - 2 * (1 - (15 / 16) ** 5), rel=1e-12)
+    assert coefficients @ coefficients == pytest.approx(1, rel=1e-12)
