@@ -1,0 +1,170 @@
+"""Settings of the theory's experiments: sizes, correlations, and how much is simulated.
+
+`n_draws` random weights (independent replicates: standard errors are over them) see `n_pairs` pairs
+of correlated inputs each.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field, model_validator
+
+from nsbench.closed import Closed, Real, no_duplicates
+
+Count = Annotated[int, Field(ge=1)]
+Draws = Annotated[int, Field(ge=2)]
+Correlation = Annotated[Real, Field(ge=0.0, le=1.0)]
+Correlations = Annotated[list[Correlation], Field(min_length=1)]
+TENTHS = [round(0.1 * step, 1) for step in range(11)]
+
+
+def _apart(values: list[float], where: str) -> None:
+    """Refuse values that one label would stand for: series are told apart by six digits."""
+    no_duplicates([f"{value:g}" for value in values], where)
+
+
+class AttentionExperiment(Closed):
+    """Figure 2: stability of one attention layer with W_V = I, by the kind of W = W_Q W_K^T."""
+
+    n_tokens: Count = 16
+    d_model: Count = 128
+    rho: Correlations = Field(default_factory=lambda: list(TENTHS))
+    ranks: Annotated[list[Count], Field(min_length=1)] = Field(default_factory=lambda: [1, 4, 16, 64])
+    """k of W = U U^T with U of d x k entries N(0, 1/k)."""
+    n_draws: Draws = 100
+    n_pairs: Count = 100
+
+    @model_validator(mode="after")
+    def _fits(self) -> AttentionExperiment:
+        no_duplicates(self.rho, "rho")
+        no_duplicates(self.ranks, "ranks")
+        return self
+
+
+class PatternsExperiment(Closed):
+    """Figure 3: which token each row of the attention matrix attends to, W with entries N(0, 1)."""
+
+    n_tokens: Annotated[list[Annotated[int, Field(ge=2)]], Field(min_length=1)] = Field(
+        default_factory=lambda: [8, 16, 32]
+    )
+    d_model: Count = 128
+    shown_rho: Correlation = 0.01
+    """Correlation of the pair whose attention matrices are shown."""
+    rho: Correlations = Field(default_factory=lambda: list(TENTHS))
+    n_draws: Draws = 100
+    n_pairs: Count = 100
+
+    @model_validator(mode="after")
+    def _fits(self) -> PatternsExperiment:
+        no_duplicates(self.n_tokens, "n_tokens")
+        no_duplicates(self.rho, "rho")
+        return self
+
+
+class FeedForwardExperiment(Closed):
+    """Figure 4a: second moment E[h(X) h(Y)] after each layer of a deep ReLU network, by its weights."""
+
+    width: Annotated[int, Field(ge=2)] = 512
+    depth: Count = 8
+    rho: Correlations = Field(default_factory=lambda: [0.0, 0.5, 0.9])
+    n_draws: Draws = 200
+    n_pairs: Count = 50
+
+    @model_validator(mode="after")
+    def _fits(self) -> FeedForwardExperiment:
+        _apart(self.rho, "rho")
+        return self
+
+
+class RecurrenceExperiment(Closed):
+    """Figure 4b: the recurrence of Equation 5 and its corrected forms."""
+
+    depth: Count = 20
+    rho: Correlations = Field(default_factory=lambda: [0.0, 0.5, 1.0])
+    """Where the recurrences start."""
+    width: Annotated[int, Field(ge=2)] = 512
+    n_draws: Draws = 200
+    n_pairs: Count = 50
+
+    @model_validator(mode="after")
+    def _fits(self) -> RecurrenceExperiment:
+        _apart(self.rho, "rho")
+        return self
+
+
+class ReluExperiment(Closed):
+    """Figure 9: stability of one ReLU, exact and quadratic."""
+
+    rho: Annotated[list[Annotated[Real, Field(ge=-1.0, le=1.0)]], Field(min_length=1)] = Field(
+        default_factory=lambda: [round(-1 + 0.1 * step, 1) for step in range(21)]
+    )
+    means: Annotated[list[Real], Field(min_length=1)] = Field(default_factory=lambda: [0.0, 0.5, -0.5])
+    """Means of the Gaussian inputs; their standard deviation is 1."""
+    n_draws: Draws = 100
+    n_pairs: Count = 100_000
+
+    @model_validator(mode="after")
+    def _fits(self) -> ReluExperiment:
+        no_duplicates(self.rho, "rho")
+        _apart(self.means, "means")
+        return self
+
+
+class TransformerExperiment(Closed):
+    """Figure 10: second moment after each attention and ReLU layer, W_Q W_K^T = I, W_V of norm gamma."""
+
+    n_tokens: Count = 16
+    d_model: Count = 128
+    depth: Count = 8
+    rho: Correlation = 0.5
+    value_norms: Annotated[list[Annotated[Real, Field(ge=0.0)]], Field(min_length=1)] = Field(
+        default_factory=lambda: [0.5, 0.8, 0.9, 1.0]
+    )
+    n_draws: Draws = 200
+    n_pairs: Count = 16
+
+    @model_validator(mode="after")
+    def _fits(self) -> TransformerExperiment:
+        _apart(self.value_norms, "value_norms")
+        return self
+
+
+class IntervalsExperiment(Closed):
+    """Bounds on the second moment after each layer of a small network, beside its simulated value."""
+
+    n_tokens: Annotated[int, Field(ge=1, le=16)] = 4
+    d_model: Annotated[int, Field(ge=1, le=16)] = 4
+    depth: Count = 4
+    rho: Correlation = 0.5
+    logit_scales: Annotated[list[Annotated[Real, Field(gt=0.0)]], Field(min_length=1)] = Field(
+        default_factory=lambda: [0.01, 0.03, 0.1, 0.3, 1.0]
+    )
+    """Standard deviation of the entries of W_Q and W_K."""
+    n_draws: Draws = 50
+    """Batches of inputs; the network is one and the same."""
+    n_pairs: Count = 4_000
+
+    @model_validator(mode="after")
+    def _fits(self) -> IntervalsExperiment:
+        no_duplicates(self.logit_scales, "logit_scales")
+        return self
+
+
+class Theory(Closed):
+    """The theory beside simulation; each experiment has a figure."""
+
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    max_values: Annotated[int, Field(ge=1_000)] = 4_000_000
+    """Numbers that a simulation holds at once in its largest arrays: this bounds its memory."""
+    attention: AttentionExperiment = AttentionExperiment()
+    patterns: PatternsExperiment = PatternsExperiment()
+    feed_forward: FeedForwardExperiment = FeedForwardExperiment()
+    recurrence: RecurrenceExperiment = RecurrenceExperiment()
+    relu: ReluExperiment = ReluExperiment()
+    transformer: TransformerExperiment = TransformerExperiment()
+    intervals: IntervalsExperiment = IntervalsExperiment()
+
+
+EXPERIMENTS = ("attention", "patterns", "feed_forward", "recurrence", "relu", "transformer", "intervals")
+"""Sections of Theory that are experiments; each is a module of `nsbench.simulation`."""

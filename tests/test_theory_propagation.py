@@ -1,0 +1,529 @@
+"""Bounds on second moments against exact enumeration of small discrete inputs."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+from scipy.optimize import linprog
+
+from nsbench import readings, theory
+from nsbench.theory import bounds
+from nsbench.theory.bounds import Bounds
+from nsbench.theory.propagation import METHODS, Layer, interval_curves, network_intervals, random_network
+
+ROUNDING = 1e-12
+
+
+def attended(x_STD: np.ndarray, query: np.ndarray, key: np.ndarray, value: np.ndarray) -> np.ndarray:
+    """softmax_rows(X W_Q W_K^T X^T) X W_V for every state X."""
+    logits = x_STD @ query @ key.T @ x_STD.swapaxes(1, 2)
+    weights = np.exp(logits - logits.max(-1, keepdims=True))
+    return weights / weights.sum(-1, keepdims=True) @ x_STD @ value
+
+
+def moments(first_STD: np.ndarray, second_STD: np.ndarray, joint_SS: np.ndarray) -> np.ndarray:
+    """E[F_ij G_i'j'] (nd, nd) where (F, G) are the states (s, s') with probability joint_SS."""
+    flat = [array.reshape(len(array), -1) for array in (first_STD, second_STD)]
+    return flat[0].T @ joint_SS @ flat[1]
+
+
+# --- Lemma 12 as printed ---------------------------------------------------------------------------
+
+
+def printed(c: np.ndarray, x_STD: np.ndarray, y_STD: np.ndarray, weights: list[np.ndarray]) -> tuple[float, float]:
+    """Lemma 12's bounds by its own text, without the condition on signs; norm: largest row sum."""
+    query, key, value = weights
+    d = len(value)
+    pairs = [np.multiply.outer(value[:, j], value[:, k]) for j in range(d) for k in range(d)]
+    least = min(c.min() * np.maximum(pair, 0).sum() + c.max() * np.minimum(pair, 0).sum() for pair in pairs)
+    most = max(c.max() * np.maximum(pair, 0).sum() for pair in pairs)
+    largest = max(np.abs(x_STD).max(), np.abs(y_STD).max())
+    norms = [np.abs(matrix).sum(1).max() for matrix in (query, key)]
+    expansion = math.exp(4 * d**2 * largest**2 * norms[0] * norms[1])
+    assert c.min() > 0
+    assert least > 0
+    return least / expansion, most * expansion
+
+
+ONE = np.ones((1, 1))
+TILTED = [0.3 * ONE, 0.3 * ONE, ONE]
+
+
+def two_tokens(high: float, low: float, mean: float) -> tuple[np.ndarray, np.ndarray]:
+    """Two iid tokens of one number, `high` or `low`, of this mean: states (4, 2, 1) and their law."""
+    chance = (mean - low) / (high - low)
+    states = np.array(list(itertools.product([high, low], repeat=2)))[..., None]
+    return states, np.array([math.prod(pair) for pair in itertools.product([chance, 1 - chance], repeat=2)])
+
+
+def test_lemma_12_as_printed_is_false_above_its_upper_bound() -> None:
+    """X and Y independent, of mean 0.01: their moments are 1e-4, but attention moves the mean itself."""
+    states, law = two_tokens(2.0, -1.0, 0.01)
+    joint = np.multiply.outer(law, law)
+    before, after = moments(states, states, joint), moments(*[attended(states, *TILTED)] * 2, joint)
+    lower, upper = printed(before, states, states, TILTED)
+    np.testing.assert_allclose(before, 1e-4)
+    assert 0 < lower < upper
+    assert after.min() > 6 * upper
+    with pytest.raises(ValueError, match=r"value is not allowed: column 0 of X W_V lies in \[-1, 2\]"):
+        theory.attention_interval(1e-4, 1e-4, *TILTED, -1.0, 2.0)
+
+
+def test_lemma_12_as_printed_is_false_below_its_lower_bound() -> None:
+    """The same X, and Y of mean 0.01 that attention moves down: the moment is negative."""
+    (x, of_x), (y, of_y) = two_tokens(2.0, -1.0, 0.01), two_tokens(1.0, -2.0, 0.01)
+    joint = np.multiply.outer(of_x, of_y)
+    before, after = moments(x, y, joint), moments(attended(x, *TILTED), attended(y, *TILTED), joint)
+    lower, _ = printed(before, x, y, TILTED)
+    np.testing.assert_allclose(before, 1e-4)
+    assert after.max() < -1e-3 < 0 < lower
+
+
+def test_lemma_12_fails_where_its_norm_is_the_largest_entry() -> None:
+    """A query in token 0; one of three other tokens is large. Values are never negative. d = 64."""
+    d, size = 64, math.sqrt(3e-5)
+    states = np.full((3, 4, d), 1e-6)
+    states[:, 0] = 1 / math.sqrt(3)
+    states[[0, 1, 2], [1, 2, 3]] = 1.0
+    query = key = np.full((d, d), size)
+    value = np.eye(d)
+    joint = np.eye(3) / 3  # Y = X
+    before, after = moments(states, states, joint), moments(*[attended(states, query, key, value)] * 2, joint)
+    assert after.max() > 1.5 * before.max() * math.exp(4 * d**2 * query.max() * key.max())
+    found = theory.attention_interval(before.min(), before.max(), query, key, value, 1e-6, 1.0)
+    assert found.log_expansion == pytest.approx(4 * d**2 * (d * size) ** 2)
+    assert found.lower <= after.min()
+    assert after.max() <= found.upper
+
+
+# --- Lemma 12 where it holds -----------------------------------------------------------------------
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.sampled_from([0.1, 0.3, 1.0]), st.sampled_from([-1.0, 1.0]), st.booleans())
+def test_attention_s_moments_lie_within_lemma_12(seed: int, scale: float, sign: float, negative: bool) -> None:
+    """Any joint law of few states, values of either sign, value weights of both signs."""
+    random = np.random.default_rng(seed)
+    n, d, n_states = (int(size) for size in random.integers(1, (5, 4, 6)))
+    low, high = sorted(random.uniform(0.2, 1.0, 2))
+    x, y = random.uniform(low, high, (2, n_states, n, d))
+    value = random.uniform(-0.3 * low / high * negative, 1.0, (d, d)) + np.eye(d)
+    if negative:
+        x, y, low, high = -x, -y, -high, -low
+    joint = random.dirichlet(np.ones(n_states**2)).reshape(n_states, n_states)
+    query, key = scale * random.standard_normal((2, d, d))
+    before = moments(x, y, joint)
+    after = moments(attended(x, query, key, sign * value), attended(y, query, key, sign * value), joint)
+    columns = np.stack([np.minimum(value * low, value * high).sum(0), np.maximum(value * low, value * high).sum(0)])
+    plus, minus = np.maximum(value, 0).sum(0), np.maximum(-value, 0).sum(0)
+    outer = np.multiply.outer
+    least = before.min() * (outer(plus, plus) + outer(minus, minus)) - before.max() * (
+        outer(plus, minus) + outer(minus, plus)
+    )
+    assume(((columns >= 0).all() or (columns <= 0).all()) and least.min() > 0)
+    found = theory.attention_interval(before.min(), before.max(), query, key, sign * value, low, high)
+    assert 0 <= found.lower <= after.min() * (1 + ROUNDING)
+    assert after.max() <= found.upper * (1 + ROUNDING)
+
+
+def test_lemma_12_is_its_formula() -> None:
+    query, key = np.array([[0.1, -0.2], [0.0, 0.1]]), np.array([[0.05, 0.0], [0.1, 0.1]])
+    value = np.array([[1.0, 2.0], [0.5, -0.25]])
+    # Columns of X W_V lie in [0.6, 1.2] + 0.5 [0.6, 1.2] and 2 [0.6, 1.2] - 0.25 [0.6, 1.2].
+    found = theory.attention_interval(0.5, 0.75, query, key, value, 0.6, 1.2)
+    log_expansion = 4 * 2**2 * 1.2**2 * 0.3 * 0.2
+    plus = {(0, 0): 2.25, (0, 1): 3.0, (1, 1): 4.0625}
+    minus = {(0, 0): 0.0, (0, 1): -0.375, (1, 1): -1.0}
+    least = min(0.5 * plus[pair] + 0.75 * minus[pair] for pair in plus)
+    assert found.log_expansion == pytest.approx(log_expansion, rel=1e-14)
+    assert found.lower == pytest.approx(least * math.exp(-log_expansion), rel=1e-14)
+    assert found.upper == pytest.approx(0.75 * 4.0625 * math.exp(log_expansion), rel=1e-14)
+
+
+def test_lemma_12_takes_arrays_of_moments() -> None:
+    random = np.random.default_rng(1)
+    query, key, value = random.random((3, 3, 3))
+    low, high = np.array([[0.1], [0.2]]), np.array([0.3, 0.4, 0.5])
+    found = theory.attention_interval(low, high, query, key, value, 0.0, 1.0)
+    assert found.lower.shape == found.upper.shape == (2, 3)
+    one = theory.attention_interval(0.2, 0.4, query, key, value, 0.0, 1.0)
+    assert (found.lower[1, 1], found.upper[1, 1]) == (one.lower, one.upper)
+    assert isinstance(one.lower, np.float64)
+
+
+def test_lemma_12_beyond_float64_is_infinite_and_zero() -> None:
+    """d = 64, B = 3, norms 8: log E = 9.4e6."""
+    weights = np.full((64, 64), 8 / 64)
+    found = theory.attention_interval(0.1, 1.0, weights, weights, weights, 0.0, 3.0)
+    assert (found.lower, found.upper) == (0.0, math.inf)
+    assert found.log_expansion == pytest.approx(4 * 64**2 * 9 * 64)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"moment_low": 0.0}, "moment_low = 0 is not allowed"),
+        ({"moment_low": -0.1}, "moment_low = -0.1 is not allowed"),
+        ({"moment_low": [0.2, 0.6]}, "moment_low = 0.6 is above moment_high = 0.5"),
+        ({"moment_low": [0.1, 0.2], "moment_high": [0.5, 0.5, 0.5]}, "moment_low has shape"),
+        ({"moment_high": math.nan}, "moment_high = nan"),
+        ({"moment_low": 1.5, "moment_high": 2.0}, "moment_low = 1.5 is above 1"),
+        ({"entry_low": 1.0, "entry_high": 0.5}, "entry_low = 1.0 and entry_high = 0.5"),
+        ({"entry_high": math.inf}, "entry_high = inf"),
+        ({"value": np.ones((2, 3))}, "value has shape"),
+        ({"key": np.eye(3)}, "key has shape"),
+        ({"query": np.eye(2) * math.nan}, "query = nan"),
+        ({"value": [[1.0, 1.0], [1.0, -0.5]]}, r"value is not allowed: column 1 of X W_V lies in \[-0.5, 1\]"),
+        ({"value": [[1.0, -1.0], [1.0, -1.0]]}, r"value is not allowed: column 1 of X W_V lies in \[-2, 0\]"),
+        ({"value": [[1.0, 0.0], [1.0, 0.0]]}, r"value is not allowed: its smallest .* is 0;"),
+    ],
+)
+def test_lemma_12_refuses_what_is_outside_its_domain(change: dict[str, object], message: str) -> None:
+    arguments = {
+        "moment_low": 0.2,
+        "moment_high": 0.5,
+        "query": np.eye(2),
+        "key": np.eye(2),
+        "value": np.ones((2, 2)),
+        "entry_low": 0.0,
+        "entry_high": 1.0,
+    }
+    theory.attention_interval(**arguments)
+    with pytest.raises(ValueError, match=message):
+        theory.attention_interval(**arguments | change)
+
+
+# --- the step through a ReLU -----------------------------------------------------------------------
+
+
+def best_by_linear_program(ranges: np.ndarray, mean: np.ndarray, moment: float) -> tuple[float, float]:
+    """The least and greatest E[ReLU(u) ReLU(v)] that ranges, means and E[u v] allow.
+
+    1, u, v, u v and ReLU(u) ReLU(v) are bilinear between 0 and the ends, so laws on those nine points do.
+    """
+    u, v = (np.array([low, min(max(0.0, low), high), high]) for low, high in ranges)
+    square = np.multiply.outer
+    rows = [np.ones(9), *(square(*pair).ravel() for pair in ((u, v**0), (u**0, v), (u, v)))]
+    target = square(np.maximum(u, 0), np.maximum(v, 0)).ravel()
+    found = [linprog(sign * target, A_eq=rows, b_eq=[1.0, *mean, moment], method="highs") for sign in (1, -1)]
+    assert all(result.status == 0 for result in found)
+    return found[0].fun, -found[1].fun
+
+
+def test_relu_moments_are_the_best_that_ranges_means_and_moments_allow() -> None:
+    random = np.random.default_rng(3)
+    for _ in range(60):
+        ranges = np.sort(random.uniform(-1, 1, (2, 2)) + random.choice([0.0, 0.0, 1.5]), axis=1)
+        points = random.uniform(ranges[:, 0], ranges[:, 1], (6, 2))
+        chance = random.dirichlet(np.ones(6))
+        mean, second = chance @ points, np.einsum("s,sa,sb->ab", chance, points, points)
+        found = bounds.relu_moments(Bounds(*ranges.T), Bounds(mean, mean), Bounds(second[None], second[None]))
+        lower, upper = best_by_linear_program(ranges, mean, second[0, 1])
+        assert found.low[0, 0, 1] == pytest.approx(lower, abs=1e-7)
+        assert found.high[0, 0, 1] == pytest.approx(upper, abs=1e-7)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.floats(0.0, 0.5))
+def test_relu_moments_hold_for_every_law_within_uncertain_bounds(seed: int, slack: float) -> None:
+    random = np.random.default_rng(seed)
+    ranges = np.sort(random.uniform(-1, 1, (3, 2)) + random.choice([-0.8, 0.0, 0.8]), axis=1)
+    points = random.uniform(ranges[:, 0], ranges[:, 1], (5, 3))
+    chance = random.dirichlet(np.full(5, 0.5))
+    mean, second = chance @ points, np.einsum("s,sa,sb->ab", chance, points, points)
+    around = [
+        Bounds(of - slack * random.random(of.shape), of + slack * random.random(of.shape)) for of in (mean, second)
+    ]
+    found = bounds.relu_moments(Bounds(*ranges.T), around[0], Bounds(*(end[None] for end in around[1])))
+    positive = np.maximum(points, 0)
+    exact = np.einsum("s,sa,sb->ab", chance, positive, positive)
+    inside(exact, Bounds(found.low[0], found.high[0]), ROUNDING)
+
+
+def test_relu_spread_holds_with_equality_for_mass_on_the_ends() -> None:
+    """u = -1 with probability 0.1, else 1, about 0.5: the part that ReLU cuts off has mean 0.1."""
+    drift, spread = np.array([0.3]), np.full((2, 1, 1, 1), 0.1 * 1.5**2 + 0.9 * 0.5**2)
+    entries = Bounds(np.array([-1.0]), np.array([1.0]))
+    centre, after, _ = bounds.relu_spread(np.array([0.5]), Bounds(drift, drift), Bounds(spread, spread), entries)
+    assert centre == 0.5
+    assert after.high == pytest.approx(0.9 - 0.5)
+    assert after.low <= 0.9 - 0.5
+
+
+# --- attention's weights ---------------------------------------------------------------------------
+
+
+def test_bounds_on_softmax_weights_are_attained_by_two_tokens_of_one_number() -> None:
+    """X = (1, 0) with logits m x_i x_k: row 0 has weights 1 / (1 + e^-m) and 1 / (1 + e^m)."""
+    least, most = bounds.weight_factors(Bounds(np.zeros(1), np.ones(1)), np.array([[1.7]]), 2)
+    assert (least, most) == pytest.approx((2 / (1 + math.exp(1.7)), 2 / (1 + math.exp(-1.7))), rel=1e-14)
+    assert bounds.weight_factors(Bounds(np.zeros(1), np.ones(1)), np.array([[1.7]]), 1) == (1.0, 1.0)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.sampled_from([0.3, 1.0, 4.0]))
+def test_softmax_weights_lie_within_their_bounds(seed: int, scale: float) -> None:
+    random = np.random.default_rng(seed)
+    n, d = (int(size) for size in random.integers(1, (6, 4)))
+    low, high = np.sort(random.uniform(-1, 1, (2, d)), axis=0)
+    logits = scale * random.standard_normal((d, d))
+    tokens = random.uniform(low, high, (200, n, d))
+    tokens[:100] = np.where(random.random((100, n, d)) < 0.5, low, high)
+    weights = np.exp(tokens @ logits @ tokens.swapaxes(1, 2))
+    weights /= weights.sum(-1, keepdims=True)
+    least, most = bounds.weight_factors(Bounds(low, high), logits, n)
+    assert least <= n * weights.min() + ROUNDING
+    assert n * weights.max() <= most + ROUNDING
+
+
+def test_attention_spread_is_attained_where_each_row_attends_to_the_larger_token() -> None:
+    """X is (1, 0) or (0, 1); with weights (1 + t)/2 and (1 - t)/2 on the larger and the smaller, A - 1/2 is t/2."""
+    t = 0.3
+    still = np.zeros(1)
+    spread = np.broadcast_to(np.array([0.25, -0.25])[None, :, None, None], (2, 2, 1, 1))
+    centre, drift, after = bounds.attention_spread(
+        np.full(1, 0.5), Bounds(still, still), Bounds(spread, spread), np.ones((1, 1)), (1 - t, 1 + t), 2
+    )
+    assert centre == 0.5
+    assert drift.high == pytest.approx(t / 2)
+    assert drift.low == pytest.approx(-t / 2)
+    np.testing.assert_allclose(after.high, (t / 2) ** 2)
+
+
+def test_logits_are_of_queries_with_keys() -> None:
+    """W_Q W_K = 0, but W_Q W_K^T is not: a bound that mixes them up takes all weights for 1/n."""
+    step = np.array([[0.0, 2.0], [0.0, 0.0]])
+    network = [Layer(step, step, np.array([[0.9, 0.5], [0.1, 0.5]]), np.eye(2))]
+    states, joint, _ = inputs("ends", 2, 2, 0.5)
+    for found, exact in zip(
+        network_intervals(network, 2, 0.5, "sharp"), exact_moments(network, states, joint), strict=True
+    ):
+        assert found.lower <= exact.min() < exact.max() <= found.upper
+        assert found.upper > 1.5 * found.lower
+
+
+# --- whole networks --------------------------------------------------------------------------------
+
+LAWS = {
+    "ends": (np.array([0.0, 0.5, 1.0]), np.array([1, 4, 1]) / 6),
+    "spread": (0.5 + np.array([-1.0, 1.0]) / math.sqrt(12), np.array([0.5, 0.5])),
+}
+"""Laws on [0, 1] with the uniform's mean and variance: all that the bounds use of it."""
+SIZES = {"ends": [(2, 2), (3, 1), (1, 3), (4, 1)], "spread": [(2, 3), (3, 2), (6, 1), (1, 5)]}
+
+
+def inputs(law: str, n: int, d: int, rho: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """All states (S, n, d), the joint law (S, S) of X and Y, and that of X and X."""
+    values, chances = LAWS[law]
+    states = np.array(list(itertools.product(values, repeat=n * d))).reshape(-1, n, d)
+    joint = np.ones((1, 1))
+    for _ in range(n * d):
+        joint = np.kron(joint, rho * np.diag(chances) + (1 - rho) * np.multiply.outer(chances, chances))
+    return states, joint, np.diag(joint.sum(1))
+
+
+def exact_moments(network: list[Layer], states: np.ndarray, joint: np.ndarray) -> list[np.ndarray]:
+    """Second moments after every part of every layer."""
+    found = []
+    for layer in network:
+        states = attended(states, layer.query, layer.key, layer.value)
+        found.append(moments(states, states, joint))
+        states = np.maximum(states @ layer.mlp, 0)
+        found.append(moments(states, states, joint))
+    return found
+
+
+def some_network(seed: int, d: int, kind: str) -> list[Layer]:
+    """As `random_network`, or with weights of any sign."""
+    random = np.random.default_rng(seed)
+    scale = float(random.choice([0.01, 0.1, 0.3, 1.0, 3.0]))
+    network = random_network(3, d, scale, seed)
+    if kind == "positive":
+        return [layer._replace(mlp=random.choice([-1, 1], p=[0.3, 0.7]) * layer.mlp) for layer in network]
+    return [
+        layer._replace(value=random.standard_normal((d, d)), mlp=random.standard_normal((d, d))) for layer in network
+    ]
+
+
+@pytest.mark.parametrize("kind", ["positive", "signed"])
+@pytest.mark.parametrize("law", LAWS)
+def test_every_method_s_bounds_hold_for_networks_enumerated_exactly(law: str, kind: str) -> None:
+    seen = dict.fromkeys(METHODS, 0)
+    for seed in range(60):
+        n, d = SIZES[law][seed % 4]
+        rho = [0.0, 0.3, 0.9, 1.0][seed // 4 % 4]
+        network = some_network(seed, d, kind)
+        exact = exact_moments(network, *inputs(law, n, d, rho)[:2])
+        for method in METHODS:
+            for found, of in zip(network_intervals(network, n, rho, method), exact, strict=True):
+                if math.isnan(found.lower):
+                    assert method == "lemma"
+                    continue
+                seen[method] += 1
+                room = ROUNDING * (1 + np.abs(of).max())
+                assert found.lower <= of.min() + room, (seed, method, found)
+                assert of.max() <= found.upper + room, (seed, method, found)
+                assert found.mean_lower <= of.diagonal().mean() + room, (seed, method, found)
+                assert of.diagonal().mean() <= found.mean_upper + room, (seed, method, found)
+    assert seen["range"] == seen["sharp"] == 60 * 6
+    assert seen["lemma"] > 60  # values of one sign
+
+
+def test_every_array_of_the_sharp_state_holds_for_networks_enumerated_exactly() -> None:
+    """Not the reported ends alone: ranges, drifts, and each entry of moments and spreads, of (X, Y) and of (X, X)."""
+    from nsbench.theory import propagation
+
+    for seed in range(40):
+        law = ["ends", "spread"][seed % 2]
+        n, d = SIZES[law][seed // 2 % 4]
+        rho = [0.0, 0.4, 1.0][seed % 3]
+        states, joint, same = inputs(law, n, d, rho)
+        known = propagation._inputs(d, n, rho)
+        for layer in some_network(seed, d, ["positive", "signed"][seed // 2 % 2]):
+            mixed = attended(states, layer.query, layer.key, layer.value)
+            states = np.maximum(mixed @ layer.mlp, 0)
+            after = propagation._through(known, layer, n, rho, "sharp")
+            for of, state in zip((mixed, states), after, strict=True):
+                room = ROUNDING * (1 + np.abs(of).max() ** 2)
+                inside(of.min((0, 1)), state.entries, room)
+                inside(of.max((0, 1)), state.entries, room)
+                chance = joint.sum(1)
+                inside(np.einsum("s,std->td", chance, of) - state.centre, state.drift, room)
+                blocks = moments(of, of, joint).reshape(n, d, n, d).transpose(0, 2, 1, 3)
+                about = of - state.centre
+                for i in range(n):
+                    for k in range(n):
+                        place = int(i != k)
+                        inside(blocks[i, k], Bounds(*(end[place] for end in state.moments)), room)
+                        for copy, law_of_pair in enumerate((joint, same)):
+                            spread = about[:, i].T @ law_of_pair @ about[:, k]
+                            inside(spread, Bounds(*(end[copy, place] for end in state.spread)), room)
+            known = after[1]
+
+
+def inside(value: np.ndarray, within: Bounds, room: float) -> None:
+    assert (within.low <= value + room).all()
+    assert (value <= within.high + room).all()
+
+
+@pytest.mark.parametrize("rho", [0.0, 0.5, 1.0])
+@pytest.mark.parametrize("scale", [0.001, 0.03, 0.3, 1.0])
+def test_sharp_bounds_lie_within_those_of_ranges_and_of_lemma_12(scale: float, rho: float) -> None:
+    for seed in range(8):
+        network = random_network(3, 3, scale, seed)
+        sharp, lemma, ranges = (network_intervals(network, 3, rho, name) for name in ("sharp", "lemma", "range"))
+        for best, *others in zip(sharp, lemma, ranges, strict=True):
+            for other in others:
+                for low in ("lower", "mean_lower"):
+                    assert getattr(best, low) >= getattr(other, low) * (1 - ROUNDING)
+                for high in ("upper", "mean_upper"):
+                    assert getattr(best, high) <= getattr(other, high) * (1 + ROUNDING)
+
+
+def test_bounds_collapse_to_the_exact_value_without_logits_and_with_positive_weights() -> None:
+    """Attention is then the mean over tokens and the ReLU does nothing: moments are those of a linear map."""
+    n, d, rho = 4, 3, 0.6
+    network = [layer._replace(mlp=np.abs(layer.mlp)) for layer in random_network(3, d, 0.0, 5)]
+    weights = np.eye(d)
+    for place, found in enumerate(network_intervals(network, n, rho, "sharp")):
+        layer = network[place // 2]
+        weights = weights @ (layer.value if found.part == "attention" else layer.mlp)
+        exact = 0.25 * np.multiply.outer(weights.sum(0), weights.sum(0)) + rho / (12 * n) * weights.T @ weights
+        expected = (exact.min(), exact.max(), exact.diagonal().mean(), exact.diagonal().mean())
+        assert found[2:] == pytest.approx(expected, rel=1e-12)
+
+
+def test_lemma_12_s_first_layer_is_attention_interval() -> None:
+    network = random_network(2, 3, 0.05, 2)
+    first = network_intervals(network, 4, 0.5, "lemma")[0]
+    query, key, value, _ = network[0]
+    found = theory.attention_interval(0.25, 0.25 + 0.5 / 12, query, key, value, 0.0, 1.0)
+    assert (first.lower, first.upper) == pytest.approx((found.lower, found.upper), rel=1e-14)
+    assert (first.mean_lower, first.mean_upper) == (first.lower, first.upper)
+
+
+def test_the_range_method_is_products_of_ends() -> None:
+    layer = Layer(np.eye(2), np.eye(2), np.array([[0.5, 0.1], [0.5, 0.3]]), np.array([[1.0, -1.0], [-0.5, 2.0]]))
+    attention, mlp = network_intervals([layer], 3, 0.5, "range")
+    assert attention[2:] == pytest.approx((0.0, 1.0, 0.0, (1.0 + 0.4**2) / 2))
+    # Through W_V W_phi: columns [0.45, 0.35] and [-0.3, 0.1].
+    assert mlp[2:] == pytest.approx((0.0, 0.8**2, 0.0, (0.8**2 + 0.1**2) / 2))
+
+
+def test_where_values_change_sign_lemma_12_has_no_bound_from_there_on() -> None:
+    network = random_network(3, 3, 0.01, 0)
+    network[1] = network[1]._replace(value=network[1].value - 0.5)
+    found = network_intervals(network, 3, 0.5, "lemma")
+    assert [math.isnan(interval.upper) for interval in found] == [False] * 2 + [True] * 4
+    assert [math.isnan(interval.mean_lower) for interval in found] == [False] * 2 + [True] * 4
+    assert not any(math.isnan(interval.lower) for interval in network_intervals(network, 3, 0.5, "sharp"))
+
+
+def test_independent_inputs_have_the_product_of_bounds_on_means() -> None:
+    """rho = 0: nothing is left of the spread but what is unknown of the means."""
+    network = random_network(1, 3, 0.05, 1)
+    attention, _ = network_intervals(network, 3, 0.0, "sharp")
+    assert attention.lower < 0.25 < attention.upper
+    assert attention.upper - attention.lower < 0.05
+    none, _ = network_intervals(random_network(1, 3, 0.0, 1), 3, 0.0, "sharp")
+    assert (none.lower, none.upper) == pytest.approx((0.25, 0.25), rel=1e-12)
+
+
+def test_networks_of_one_seed_differ_by_the_logit_scale_alone() -> None:
+    small, large = random_network(2, 4, 0.1, 3), random_network(2, 4, 0.2, 3)
+    for first, second in zip(small, large, strict=True):
+        np.testing.assert_allclose(2 * first.query, second.query)
+        np.testing.assert_allclose(2 * first.key, second.key)
+        np.testing.assert_array_equal(first.value, second.value)
+        np.testing.assert_array_equal(first.mlp, second.mlp)
+        np.testing.assert_allclose(first.value.sum(0), 1)
+        assert first.value.min() >= 0
+    assert min(layer.mlp.min() for layer in random_network(4, 4, 0.1, 0)) < 0
+    assert not np.allclose(small[0].query, random_network(2, 4, 0.1, 4)[0].query)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"network": []}, "network is not allowed"),
+        ({"network": [*random_network(1, 2, 0.1, 0), *random_network(1, 3, 0.1, 0)]}, "network is not allowed"),
+        ({"n_tokens": 0}, "n_tokens = 0"),
+        ({"rho": -0.1}, "rho = -0.1"),
+        ({"rho": 1.1}, "rho = 1.1"),
+        ({"method": "best"}, "method = 'best' is not allowed; allowed: lemma, range, sharp"),
+    ],
+)
+def test_networks_outside_the_domain_are_refused(change: dict[str, object], message: str) -> None:
+    arguments = {"network": random_network(1, 2, 0.1, 0), "n_tokens": 2, "rho": 0.5, "method": "sharp"}
+    theory.network_intervals(**arguments)
+    with pytest.raises(ValueError, match=message):
+        theory.network_intervals(**arguments | change)
+
+
+def test_curves_name_the_series_that_their_bounds_are_on() -> None:
+    rows = interval_curves(n_tokens=3, d_model=2, depth=2, rho=0.5, logit_scales=[0.01, 0.1], seed=4)
+    keys = [(row["reading"], row["series"], row["formula"], row["status"], row["x"]) for row in rows]
+    # Two scales, three methods, two layers of two parts, four bounds.
+    assert len(keys) == len(set(keys)) == 2 * 3 * 4 * 4
+    assert {row["reading"] for row in rows} == {readings.logit_scale(0.01), readings.logit_scale(0.1)}
+    by_key = {key: row["value"] for key, row in zip(keys, rows, strict=True)}
+    found = network_intervals(random_network(2, 2, 0.1, 4), 3, 0.5, "lemma")[3]
+    name, formula = readings.logit_scale(0.1), readings.INTERVAL_METHODS["lemma"]
+    assert (found.layer, found.part) == (2, "MLP")
+    for quantity, status, value in (
+        ("smallest", "lower", found.lower),
+        ("largest", "upper", found.upper),
+        ("mean", "lower", found.mean_lower),
+        ("mean", "upper", found.mean_upper),
+    ):
+        assert by_key[name, readings.entry_moments("MLP", quantity), formula, status, 2.0] == value
+
+
+def test_the_public_names_are_those_of_the_room() -> None:
+    assert theory.network_intervals is network_intervals
+    assert set(METHODS) == set(readings.INTERVAL_METHODS)
