@@ -13,9 +13,9 @@ from torch import Tensor
 from nsbench.measures.scores import scores
 from nsbench.measures.sensitivity import average_sensitivity
 from nsbench.measures.stability import agreements, noise_stability
-from nsbench.noise import effective_correlation
 from nsbench.settings import ModularAdditionData, SparseParityData
 from nsbench.tasks import modular_addition, sparse_parity
+from nsbench.theory import resampling_correlation
 
 SURE = 50.0
 """Logit of a certain answer: its probability is 1 in float64."""
@@ -50,7 +50,7 @@ def test_stability_of_a_known_parity_is_its_closed_form(k: int, same_symbol: boo
     )
     seen = 0
     for estimate in found:
-        kappa = effective_correlation(estimate.rho, 2, same_symbol)
+        kappa = resampling_correlation(estimate.rho, 2, same_symbol)
         exact = sparse_parity.target_value(data, "noise_stability", estimate.reduction, kappa)
         # The bound on a mean of 64 x 400 numbers in [-1, 1], whatever the estimated error says.
         assert estimate.value == pytest.approx(exact, abs=4 / math.sqrt(len(tokens) * 400) + 1e-12)
@@ -80,7 +80,7 @@ def test_stability_of_a_known_sum_is_its_closed_form(same_symbol: bool) -> None:
         n_draws=1000,
         same_symbol=same_symbol,
     ):
-        kappa = effective_correlation(estimate.rho, 5, same_symbol)
+        kappa = resampling_correlation(estimate.rho, 5, same_symbol)
         exact = modular_addition.target_value(data, "noise_stability", estimate.reduction, kappa)
         assert estimate.value == pytest.approx(exact, abs=4 * 0.5 / math.sqrt(25_000))
 

@@ -8,7 +8,8 @@ import math
 import pytest
 import torch
 
-from nsbench.noise import effective_correlation, resample_tokens
+from nsbench.noise import resample_tokens
+from nsbench.theory import resampling_correlation
 
 RHOS = [-1.0, -0.5, 0.0, 0.25, 0.5, 0.9, 1.0]
 
@@ -167,26 +168,26 @@ def test_the_effective_correlation_is_that_of_every_mean_zero_function(
         joint[x, y] = (keep * (x == y) + redrawn) / n_symbols
     assert joint.sum().item() == pytest.approx(1)
     basis = torch.eye(n_symbols, dtype=torch.float64) - 1 / n_symbols
-    kappa = effective_correlation(rho, n_symbols, same_symbol)
+    kappa = resampling_correlation(rho, n_symbols, same_symbol)
     assert torch.allclose(basis @ joint @ basis.T, kappa * basis @ basis.T / n_symbols, atol=1e-12)
 
 
-def test_known_values_of_the_effective_correlation() -> None:
-    assert effective_correlation(0.5, 113) == 0.75  # not 0.5: the paper's rho is no correlation
-    assert effective_correlation(-1, 5) == 0
-    assert effective_correlation(1, 5, same_symbol=False) == 1
-    assert effective_correlation(0.3, 2, same_symbol=False) == pytest.approx(0.3)  # for bits it is
-    assert effective_correlation(-1, 3, same_symbol=False) == -0.5
+def test_known_values_of_the_resampling_correlation() -> None:
+    assert resampling_correlation(0.5, 113) == 0.75  # not 0.5: the paper's rho is no correlation
+    assert resampling_correlation(-1, 5) == 0
+    assert resampling_correlation(1, 5, include_same=False) == 1
+    assert resampling_correlation(0.3, 2, include_same=False) == pytest.approx(0.3)  # for bits it is
+    assert resampling_correlation(-1, 3, include_same=False) == -0.5
 
 
 @pytest.mark.parametrize("same_symbol", [True, False])
 @pytest.mark.parametrize(("rho", "n_symbols"), [(0.25, 2), (-0.5, 3), (0.6, 7)])
-def test_resampling_has_the_effective_correlation(rho: float, n_symbols: int, same_symbol: bool) -> None:
+def test_resampling_has_the_resampling_correlation(rho: float, n_symbols: int, same_symbol: bool) -> None:
     n = 200_000
     x = torch.randint(0, n_symbols, (n,), generator=generator(1))
     y = resample_tokens(x, rho, n_symbols, generator(2), same_symbol=same_symbol)
     values = torch.linspace(-1, 1, n_symbols, dtype=torch.float64) ** 3
     values -= values.mean()
     products = values[x] * values[y]
-    expected = effective_correlation(rho, n_symbols, same_symbol) * values.square().mean().item()
+    expected = resampling_correlation(rho, n_symbols, same_symbol) * values.square().mean().item()
     assert abs(products.mean().item() - expected) < 4 * products.std().item() / math.sqrt(n)

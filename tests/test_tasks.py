@@ -13,11 +13,11 @@ import torch
 
 from nsbench import datasets
 from nsbench.datasets import batch_indices, read_dataset
-from nsbench.noise import effective_correlation
 from nsbench.records import RecordError
 from nsbench.seeding import stream
 from nsbench.settings import ModularAdditionData, Noise, SparseParityData
 from nsbench.tasks import modular_addition, sparse_parity
+from nsbench.theory import resampling_correlation
 from tests.conftest import write_datasets
 
 SPLITS = ("train", "val", "test")
@@ -311,7 +311,7 @@ RHOS = [-1.0, -0.4, 0.0, 0.5, 1.0]
 @pytest.mark.parametrize("modulus", [2, 3, 5])
 def test_the_target_of_modular_addition(modulus: int, rho: float, same_symbol: bool) -> None:
     data = ModularAdditionData(modulus=modulus, n_train=1, n_val=1, n_test=1)
-    kappa = effective_correlation(rho, modulus, same_symbol)
+    kappa = resampling_correlation(rho, modulus, same_symbol)
     exact = agreement_by_enumeration(lambda x: sum(x) % modulus, 2, modulus, rho, same_symbol)
     for reduction in ("probability_dot", "probability_cosine"):
         value = modular_addition.target_value(data, "noise_stability", reduction, kappa)
@@ -323,7 +323,7 @@ def test_the_target_of_modular_addition(modulus: int, rho: float, same_symbol: b
 @pytest.mark.parametrize(("n", "secret"), [(1, (0,)), (3, (0, 2)), (3, (0, 1, 2)), (4, (1,))])
 def test_the_target_of_sparse_parity(n: int, secret: tuple[int, ...], rho: float, same_symbol: bool) -> None:
     data = SparseParityData(n=n, k=len(secret))
-    kappa = effective_correlation(rho, 2, same_symbol)
+    kappa = resampling_correlation(rho, 2, same_symbol)
     exact = agreement_by_enumeration(lambda x: sum(x[place] for place in secret) % 2, n, 2, rho, same_symbol)
     for reduction in ("probability_dot", "probability_cosine"):
         value = sparse_parity.target_value(data, "noise_stability", reduction, kappa)

@@ -22,12 +22,12 @@ from nsbench.measures.scores import scores
 from nsbench.measures.sensitivity import average_sensitivity
 from nsbench.measures.stability import noise_stability
 from nsbench.model import TransformerStack
-from nsbench.noise import effective_correlation
 from nsbench.provenance import stamp
 from nsbench.records import EVALUATION, RUNS, TARGETS, RecordError, read_stamp, read_table, write_table
 from nsbench.runstore import RunFolder, read_checkpoint
 from nsbench.seeding import torch_stream
 from nsbench.settings import DATA_SETTINGS, Model, Noise
+from nsbench.theory.resampling import resampling_correlation
 
 logger = logging.getLogger(__name__)
 
@@ -162,7 +162,7 @@ def _target(spec: EvaluateSpec, data: Dataset, found: Estimate) -> dict[str, flo
         touches_only_symbols = spec.noise.positions == "task" or torch.isin(data["test_tokens"], data["symbols"]).all()
         if not (stays and touches_only_symbols):
             return {"correlation": math.nan, "target_value": math.nan}
-        correlation = effective_correlation(found.rho, len(symbols), spec.noise.same_symbol)
+        correlation = resampling_correlation(found.rho, len(symbols), spec.noise.same_symbol)
     task = importlib.import_module(f"nsbench.tasks.{spec.task}")
     settings = parse(DATA_SETTINGS[spec.task], spec.data)
     value = task.target_value(settings, found.measure, found.reduction, correlation)

@@ -1,20 +1,12 @@
-"""The noisy copy of a token sequence (Equation 7), and the correlation that it really has."""
+"""The noisy copy of a token sequence (Equation 7).
+
+Its correlation with the original is not rho: see `nsbench.theory.resampling_correlation`.
+"""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
-
-
-def effective_correlation(rho: float, n_symbols: int, same_symbol: bool = True) -> float:
-    """The correlation kappa between a token and its noisy copy under Definition 6.1.
-
-    For a function chi of one token with mean zero over uniform symbols, E[chi(X) chi(Y)] equals
-    kappa E[chi(X)^2]. A redraw that may return the same symbol gives (1 + rho) / 2 for every
-    number of symbols; one that may not gives (1 + rho) / 2 - (1 - rho) / 2 / (n_symbols - 1).
-    """
-    keep = (1 + rho) / 2
-    return keep if same_symbol else keep - (1 - keep) / (n_symbols - 1)
 
 
 def resample_tokens(

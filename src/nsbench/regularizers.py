@@ -4,7 +4,7 @@
     loss = cross_entropy(logits, labels) + regularizer(model, tokens, clean_logits=logits)
 
 Definition 6.1 keeps a token with probability (1 + rho) / 2 and redraws it uniformly otherwise, so
-what it calls rho is a correlation of (1 + rho) / 2 between X and Y (`effective_correlation`).
+what it calls rho is a correlation of (1 + rho) / 2 between X and Y (`nsbench.theory.resampling_correlation`).
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from nsbench.noise import effective_correlation, resample_tokens
+from nsbench.noise import resample_tokens
 
-__all__ = ["NoiseStabilityRegularizer", "agreement", "effective_correlation", "resample_tokens"]
+__all__ = ["NoiseStabilityRegularizer", "agreement", "resample_tokens"]
 
 
 class NoiseStabilityRegularizer:
