@@ -1,0 +1,1 @@
+"""Monte Carlo beside the theory: an experiment a module, each with `simulate`."""

@@ -1,0 +1,50 @@
+"""The stage `simulate`: one experiment of the theory by Monte Carlo, on any device."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from nsbench.closed import Closed, parse
+from nsbench.records import write_table
+from nsbench.theory_records import EXAMPLE, SIMULATION
+from nsbench.theory_settings import EXPERIMENTS, Theory
+
+logger = logging.getLogger(__name__)
+
+
+class SimulateSpec(Closed):
+    """All that the simulate stage reads from config and that its numbers depend on."""
+
+    experiment: Literal[EXPERIMENTS]  # type: ignore[valid-type]
+    seed: int
+    settings: dict[str, Any]
+    """The experiment's section of theory_settings.Theory."""
+
+
+def simulate(
+    spec: SimulateSpec,
+    max_values: int,
+    points_out: Path,
+    examples_out: Path,
+    device: torch.device,
+    stamp: dict[str, str],
+) -> None:
+    """Simulate an experiment and write its points and its examples.
+
+    max_values: numbers held at once in the largest arrays; changes no number but by rounding. Raises
+    ConfigError for settings that do not fit the experiment, and where max_values is too small for one
+    pair of inputs or for a matrix of weights.
+    """
+    model = Theory.model_fields[spec.experiment].annotation
+    settings = parse(model, spec.settings, "spec.settings")
+    module = importlib.import_module(f"nsbench.simulation.{spec.experiment}")
+    found = module.simulate(settings, spec.seed, max_values, device)
+    named = {"experiment": spec.experiment}
+    write_table(points_out, [named | row for row in found.points], SIMULATION, stamp)
+    write_table(examples_out, [named | row for row in found.examples], EXAMPLE, stamp)
+    logger.info("%s: %d points", spec.experiment, len(found.points))
