@@ -28,8 +28,68 @@ _SWEEP = (
     "validation data select; the best of many fields is lucky as well as good, so read it beside the leave-one-out "
     "row of the sweep's table."
 )
+_THEORY = (
+    " Lines are formulas: solid where the formula is exact or the limit of large sizes, dashed where it approximates, "
+    "dotted where it is the paper's printed form and not right. Points are simulated, with bars of 2 standard errors; "
+    "points have the colour of their line."
+)
 
 CAPTIONS: dict[str, tuple[str, str]] = {
+    "figure_02": (
+        "Figure 2: stability of one attention layer, by the kind of W",
+        "Noise stability of attention with W_V = I against the correlation ρ of its inputs. With W = W_Q W_Kᵀ = I "
+        "each token attends to itself and the stability is ρ (Theorem 5.2). With independent entries each token "
+        "attends to one at random, and the stability is ρ s(ρ), s(ρ) being the chance that it is the same token for "
+        "both inputs (Theorem 5.3). The paper lets low rank reduce to the identity wherever k is far below d; k must "
+        "also be well above log n, so that small ranks fall below the line. The paper prints logits without 1/√d: "
+        "both readings are shown. Theorem 5.3 needs entries of variance 1 once logits are divided by √d: with "
+        "variance 1/d attention then stays spread over many tokens." + _THEORY,
+    ),
+    "figure_03": (
+        "Figure 3: attention patterns of an input and of its noisy copy",
+        "Attention matrices A_X and A_Y for W with entries N(0, 1), nearly one token a row each. Diamonds mark rows "
+        "that attend most to the same token in both; n s(ρ) such rows are to be expected, which is about 1 where ρ is"
+        " near 0, by chance alone. Right, the share of such rows over many pairs beside s(ρ) of Theorem 5.3, and what"
+        " is left between them: s(ρ) is the limit for large d." + _THEORY,
+    ),
+    "figure_04a": (
+        "Figure 4a: second moment after each layer of a deep ReLU network, by its weights",
+        "The paper does not say which weights its network has, and they decide what is seen. With W = I the value "
+        "stays where the first layer puts it; with variance 1/d it falls by about half in each layer; with variance "
+        "2/d it rises to the inputs' own second moment, as the two outputs align; with layer norm before each W it "
+        "goes to 1/(2π). None settles at 2/(3π) ≈ 0.2122, the weak dampening that the paper reads from Equation 5."
+        + _THEORY,
+    ),
+    "figure_04b": (
+        "Figure 4b: Equation 5 and its corrected forms, iterated",
+        "Equation 5 maps the correlation of two Gaussian inputs to E[ReLU(X) ReLU(Y)], which is no correlation: it "
+        "takes 1 to 1/2. Iterated, it settles at 0.2172; the paper gives 2/(3π) = 0.2122, the fixed point of the "
+        "linear form (the lower row enlarges both). The cosine similarity of a layer's outputs goes to 1 instead, the"
+        " Pearson correlation to 0 unless it starts at 1. Points of Equation 5 iterate Monte Carlo means; the others "
+        "are measured in random networks, W ~ N(0, 2/d) for the cosine similarity, layer norm and W ~ N(0, 1/d) for "
+        "the Pearson correlation." + _THEORY,
+    ),
+    "figure_09": (
+        "Figure 9: stability of one ReLU, exact and quadratic",
+        "Theorem 5.1 and its quadratic approximation, Equation 4, on all of [−1, 1]. The cubic term is 0; the "
+        "approximation is at most 1/4 − 3/(4π) ≈ 0.0113 too low, at both ends, and at −1 it is negative. Below, what "
+        "is left when the exact formula is subtracted. Other means of the inputs have an exact form as well." + _THEORY,
+    ),
+    "figure_10": (
+        "Figure 10: second moment after each layer of a transformer, by W_V and its norm γ",
+        "The paper sees full dampening for γ < 1 and weak dampening for γ = 1, and has candidate fixed points 2/(π(4 "
+        "− γ²)) from Equation 8, s(γ²ρ). The factor belongs outside: one step gives γ² s(ρ), and a signal that "
+        "shrinks by γ² in each layer has no fixed point but 0. The paper's pattern needs W_V = γ I, where after l "
+        "layers γ²ˡ s(ρ) is left; a random W_V, orthogonal or Gaussian, dampens fully at γ = 1 too." + _THEORY,
+    ),
+    "intervals": (
+        "Bounds on second moments after each layer of a small network",
+        "Lower and upper bounds on E[H(X) H(Y)], carried from layer to layer through one small random network, beside"
+        " the simulated moments of the same network (points, with bars of 2 standard errors), by the size of its "
+        "query and key weights. A bound is worth what lies between it and its points: one that does not use the "
+        "correlation may be as tight as one that does, and one that is far off says nothing about the network. A "
+        "method whose conditions no longer hold after some layer has no bound from there on.",
+    ),
     "figure_05_modular_addition": (
         "Figure 5, modular addition: training with and without the regulariser",
         _FIGURE_05 + " The paper reports about 4,500 steps without and 3,300 with it, which is 26.7% fewer steps, "
