@@ -1,4 +1,4 @@
-"""nsbench: config.yaml -> dataset -> train -> evaluate -> collect -> analyse -> figures, report."""
+"""nsbench: config.yaml -> dataset -> train -> evaluate -> collect -> analyse -> figures, report; theory -> report."""
 
 from snakemake.utils import min_version
 
@@ -17,6 +17,8 @@ wildcard_constraints:
     arm="[A-Za-z0-9][A-Za-z0-9_.-]*",
     pack="seeds-[0-9a-f-]+",
     figure="|".join(FIGURES),
+    theory_figure="|".join(THEORY_FIGURES),
+    experiment="|".join(EXPERIMENTS),
 
 
 localrules:
@@ -34,6 +36,7 @@ include: "workflow/rules/dataset.smk"
 include: "workflow/rules/train.smk"
 include: "workflow/rules/evaluate.smk"
 include: "workflow/rules/analyse.smk"
+include: "workflow/rules/theory.smk"
 include: "workflow/rules/report.smk"
 include: "workflow/rules/track.smk"
 

@@ -64,6 +64,20 @@ def figure(name: str) -> list[str]:
     return ["figure", name, "--spec", GRID, "--digest", "d", *files]
 
 
+def simulate(spec: str, *more: str) -> list[str]:
+    return ["simulate", "--spec", spec, "--digest", "d", "--points", "new", "--examples", "new2", *more]
+
+
+def theory(points: str) -> list[str]:
+    files = ["--points", points, "--curves", "new", "--table", "new2", "--csv", "new3"]
+    return ["theory", "--spec", PLAN.theory(), "--digest", "d", *files]
+
+
+def theory_figure(name: str, spec: str) -> list[str]:
+    files = ["--curves", "gone.parquet", "--points", "p", "--examples", "e", "--png", "f.png", "--pdf", "f.pdf"]
+    return ["theory-figure", name, "--spec", spec, "--digest", "d", *files]
+
+
 def analyse(spec: str = GRID, *collected: str) -> list[str]:
     files = ["--collected", *(collected or ("gone/history.parquet",)), "--out", "tables/t.parquet"]
     return ["analyse", "--spec", spec, "--digest", "d", *files]
@@ -104,6 +118,29 @@ MISUSE = {
     "text that is not there": (text("gone.txt"), ["nsbench text: gone.txt cannot be read (No such file"]),
     "text that is too short": (text("text"), ["nsbench text: local text (text)", "its train part has 80"]),
     "data without their text": (make_dataset(NEXT), ["nsbench dataset: next_token: its data are cut from a text"]),
+    "unknown experiment": (
+        simulate(edited(PLAN.simulate("relu"), experiment="tanh")),
+        ["nsbench simulate: spec.experiment: 'tanh' is not allowed", "'relu'"],
+    ),
+    "settings of another experiment": (
+        simulate(edited(PLAN.simulate("relu"), experiment="attention")),
+        ["nsbench simulate: spec.settings.means: unknown key"],
+    ),
+    "a correlation of two": (
+        simulate(edited(PLAN.simulate("relu"), settings={"rho": [2]})),
+        ["spec.settings.rho[0]: 2 is not allowed; allowed: a number in -1 ... 1"],
+    ),
+    "too little memory for a pair": (
+        simulate(PLAN.simulate("attention"), "--max-values", "5"),
+        ["nsbench simulate: ", "max_values", "5"],
+    ),
+    "missing points": (theory("gone.parquet"), ["nsbench theory: gone.parquet: no such file"]),
+    "unknown theory figure": (theory_figure("figure_1", "{}"), ["is called 'figure_1'", "figure_09"]),
+    "theory figure without settings": (theory_figure("figure_09", "{}"), ["--spec: not a figure's settings"]),
+    "missing curves": (
+        theory_figure("figure_09", PLAN.theory_figure("relu")),
+        ["nsbench theory-figure: gone.parquet: no such file"],
+    ),
     "unknown figure": (figure("figure_99"), ["no figure is called 'figure_99'", "figure_11"]),
 }
 IN_PROCESS = {name for name in MISUSE if name not in ("unknown stage", "bad value", "missing dataset")}
@@ -172,7 +209,19 @@ def test_help_lists_every_stage(capsys: pytest.CaptureFixture[str]) -> None:
         cli.main(["--help"])
     assert ended.value.code == 0
     text = capsys.readouterr().out
-    for stage in ("text", "dataset", "train", "evaluate", "collect", "analyse", "figure", "report", "track"):
+    for stage in (
+        "text",
+        "dataset",
+        "train",
+        "evaluate",
+        "collect",
+        "analyse",
+        "figure",
+        "simulate",
+        "theory",
+        "report",
+        "track",
+    ):
         assert f"\n  {'  '}{stage} " in text
 
 

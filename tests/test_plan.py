@@ -10,11 +10,13 @@ from typing import Any
 
 import pytest
 
-from nsbench.closed import canonical_json, parse
+from nsbench.closed import ConfigError, canonical_json, parse
 from nsbench.evaluation import EvaluateSpec
 from nsbench.generation import DatasetSpec
 from nsbench.grid import expand, load
 from nsbench.plan import Plan, grid_cells, pack_name
+from nsbench.simulation.run import SimulateSpec
+from nsbench.theory_settings import EXPERIMENTS, Theory
 from nsbench.training import TrainSpec
 from tests.test_config import DEMO, TINY, overlaid, place
 
@@ -35,6 +37,10 @@ def plan_of(*changes: tuple[str, Any], overlay: str = TINY) -> Plan:
 def specs(plan: Plan) -> Specs:
     """Every job's spec, by its stage and what it is for."""
     found: Specs = {("grid", *sections): plan.grid(*sections) for sections in ([], ["analysis"], ["tracking"])}
+    found["theory",] = plan.theory()
+    for experiment in EXPERIMENTS:
+        found["simulate", experiment] = plan.simulate(experiment)
+        found["theory-figure", experiment] = plan.theory_figure(experiment)
     for task, variant, arm, pack in plan.packs:
         found["dataset", task, variant, pack] = plan.dataset(task, variant, pack)
         found["train", task, variant, arm, pack] = plan.train(task, variant, arm, pack)
@@ -57,9 +63,11 @@ def keys_in(value: Any) -> set[str]:
 
 
 ALL = specs(plan_of())
-TRAINS, EVALUATES, DATASETS, GRIDS = (
-    {key for key in ALL if key[0] == stage} for stage in ("train", "evaluate", "dataset", "grid")
+TRAINS, EVALUATES, DATASETS, GRIDS, SIMULATES, THEORY_FIGURES = (
+    {key for key in ALL if key[0] == stage}
+    for stage in ("train", "evaluate", "dataset", "grid", "simulate", "theory-figure")
 )
+THEORY = {("theory",)}
 
 
 def of(keys: set[tuple[str, ...]], *parts: str) -> set[tuple[str, ...]]:
@@ -99,6 +107,21 @@ def test_no_run_s_spec_holds_what_changes_no_number_of_it(key: tuple[str, ...]) 
     assert not keys_in(json.loads(ALL[key])) & SETTINGS_OF_NO_NUMBER
 
 
+def test_the_theory_s_specs_are_settings_of_its_stages() -> None:
+    for experiment in EXPERIMENTS:
+        spec = json.loads(ALL["simulate", experiment])
+        assert canonical_json(parse(SimulateSpec, spec)) == ALL["simulate", experiment]
+        assert set(spec["settings"]) == set(Theory.model_fields[experiment].annotation.model_fields)
+        assert json.loads(ALL["theory-figure", experiment]) == {"scale": "demo", "settings": spec["settings"]}
+        assert json.loads(ALL["theory",])[experiment] == spec["settings"]
+    assert parse(Theory, json.loads(ALL["theory",])).seed == 0
+
+
+def test_a_theory_left_out_has_no_specs() -> None:
+    with pytest.raises(ConfigError, match="theory: null"):
+        plan_of(("theory", None)).theory()
+
+
 def test_train_reads_no_setting_of_data_or_measures_and_evaluate_none_of_the_optimiser() -> None:
     for key in TRAINS:
         assert not keys_in(json.loads(ALL[key])) & {"data", "evaluation", "keep_checkpoints"}
@@ -134,7 +157,11 @@ def test_cells_as_plain_values() -> None:
         ("progress_every_seconds", 1, set()),
         ("tracking.uri", "http://localhost:1", {("grid", "tracking")}),
         ("analysis.confidence", 0.9, {("grid", "analysis")}),
-        ("scale", "paper", GRIDS),
+        ("scale", "paper", GRIDS | THEORY_FIGURES),
+        ("theory.max_values", 2000, set()),
+        ("theory.seed", 1, THEORY | SIMULATES),
+        ("theory.relu.n_draws", 9, THEORY | {("simulate", "relu"), ("theory-figure", "relu")}),
+        ("theory.transformer.depth", 3, THEORY | {("simulate", "transformer"), ("theory-figure", "transformer")}),
         (f"{MODULAR}.target", {"threshold": 0.5}, GRIDS),
         ("checkpoints.keep", False, EVALUATES),
         ("checkpoints.count", 2, TRAINS),
@@ -209,7 +236,7 @@ def test_a_seed_more_leaves_the_earlier_packs_as_they_are() -> None:
     more = specs(plan_of(("seeds", [0, 1, 2])))
     jobs = TRAINS | EVALUATES | DATASETS
     assert {key: more[key] for key in jobs} == {key: ALL[key] for key in jobs}
-    new = {key for key in more if key[0] != "grid"} - jobs
+    new = {key for key in more if key[0] in ("train", "evaluate", "dataset")} - jobs
     assert {key[-1] for key in new} == {"seeds-2-2"}
     assert len(new) == len(jobs)
 

@@ -15,7 +15,9 @@ import pytest
 
 from nsbench import plan, provenance
 from nsbench.figures import FIGURES, module_of
+from nsbench.figures.theory import FIGURES as THEORY_FIGURES
 from nsbench.provenance import PACKAGE, closure, imports, module_path, source_digest
+from nsbench.theory_settings import EXPERIMENTS
 
 Graph = dict[str, set[str]]
 """Module -> the modules that it imports, ours by their full names."""
@@ -30,6 +32,7 @@ LAYERS = {
         "evaluation",
         "analysis",
         "simulation",
+        "theory_curves",
         "pretrained",
         "claims",
         "report",
@@ -63,6 +66,9 @@ LAYERS = {
         "noise",
         "measures",
         "theory",
+        "theory_settings",
+        "theory_records",
+        "readings",
         "statistics",
         "intervals",
         "onsets",
@@ -83,7 +89,13 @@ ONLY = {
     "snakemake": None,
 }
 """Libraries and the one room that may import them."""
-APART = [("training", "measures"), ("step", "measures"), ("validation", "measures"), ("theory", "torch")]
+APART = [
+    ("training", "measures"),
+    ("step", "measures"),
+    ("validation", "measures"),
+    ("theory", "torch"),
+    ("theory_curves", "torch"),
+]
 """Rooms that may not reach what stands beside them, not even through others of ours."""
 
 
@@ -225,6 +237,10 @@ def test_modules_imported_by_name_are_named_by_the_plan() -> None:
         ("nsbench.generation", 'f"nsbench.tasks.{spec.task}"'),
         ("nsbench.evaluation", 'f"nsbench.tasks.{spec.task}"'),
         ("nsbench.figures", 'f"nsbench.figures.{module}"'),
+        ("nsbench.figures.theory", 'f"nsbench.figures.{name}"'),
+        ("nsbench.simulation.run", 'f"nsbench.simulation.{spec.experiment}"'),
+        ("nsbench.theory", "_PUBLIC[name]"),
+        ("nsbench.theory", 'f"nsbench.theory.{name}"'),
     }
 
 
@@ -315,6 +331,9 @@ STAGES = [
     ("collect", ""),
     ("analyse", ""),
     *(("figure", module) for module in sorted({module_of(name) for name in FIGURES})),
+    *(("simulate", experiment) for experiment in EXPERIMENTS),
+    ("theory", ""),
+    *(("theory-figure", name) for name in THEORY_FIGURES),
     ("report", ""),
     ("track", ""),
 ]
@@ -364,6 +383,8 @@ def test_comments_docstrings_and_layout_change_no_digest(before: dict[str, str],
 DATASETS = {f"dataset {task}" for task in TASKS}
 EVALUATES = {f"evaluate {task}" for task in TASKS}
 OF_TEXT = {"dataset next_token", "evaluate next_token"}
+SIMULATES = {f"simulate {experiment}" for experiment in EXPERIMENTS}
+THEORY_DRAWN = {f"theory-figure {name}" for name in THEORY_FIGURES}
 FIGURE_5, FIGURE_11 = "figure figure_05", "figure figure_11"
 EVERYTHING = {f"{stage} {name}".strip() for stage, name in STAGES}
 
@@ -382,7 +403,7 @@ EVERYTHING = {f"{stage} {name}".strip() for stage, name in STAGES}
         ("noise", {"train"} | EVALUATES),
         ("model", {"train"} | EVALUATES),
         ("runstore", {"train"} | EVALUATES),
-        ("seeding", {"train"} | EVALUATES | DATASETS),
+        ("seeding", {"train"} | EVALUATES | DATASETS | SIMULATES),
         ("datasets", {"train", "dataset modular_addition", "dataset sparse_parity"} | EVALUATES),
         ("tasks/sparse_parity", {"dataset sparse_parity", "evaluate sparse_parity"}),
         ("tasks/modular_addition", {"dataset modular_addition", "evaluate modular_addition"}),
@@ -398,6 +419,20 @@ EVERYTHING = {f"{stage} {name}".strip() for stage, name in STAGES}
         ("tasks/__init__", DATASETS | EVALUATES),
         ("figures/figure_05", {FIGURE_5}),
         ("figures/figure_11", {FIGURE_11}),
+        ("theory/relu", {"theory", "theory-figure figure_04b", "theory-figure figure_09"}),
+        ("theory/attention", {"theory", "theory-figure figure_03"}),
+        ("theory/recurrences", {"theory", "theory-figure figure_04b"}),
+        ("theory/boolean", set()),
+        ("theory/resampling", EVALUATES),
+        ("theory_curves", {"theory"}),
+        ("theory_settings", set()),
+        ("readings", {"theory"} | SIMULATES | THEORY_DRAWN),
+        ("simulation/run", SIMULATES),
+        ("simulation/montecarlo", SIMULATES),
+        ("simulation/attention", {"simulate attention"}),
+        ("simulation/transformer", {"simulate transformer"}),
+        ("figures/figure_02", {"theory-figure figure_02"}),
+        ("figures/theory", {"report"} | THEORY_DRAWN),
         ("tracking", {"track"}),
         ("report", {"report"}),
         ("records", EVERYTHING),
@@ -444,7 +479,7 @@ def test_an_edit_of_what_results_are_shown_by_never_retrains_or_evaluates(
     ],
 )
 def test_an_edit_that_changes_no_code_changes_no_digest(copy: Path, old: str, new: str) -> None:
-    path = copy / "theory.py"
+    path = copy / "sample.py"
     assert digest_of(path, old) == digest_of(path, new)
 
 
@@ -463,14 +498,14 @@ def test_an_edit_that_changes_no_code_changes_no_digest(copy: Path, old: str, ne
     ],
 )
 def test_an_edit_of_code_changes_the_digest(copy: Path, old: str, new: str) -> None:
-    path = copy / "theory.py"
+    path = copy / "sample.py"
     assert digest_of(path, old) != digest_of(path, new)
 
 
 def digest_of(path: Path, text: str) -> str:
     path.write_text(text)
     forget()
-    return source_digest("nsbench.theory")
+    return source_digest("nsbench.sample")
 
 
 def test_a_module_s_data_file_counts_as_its_code(before: dict[str, str], copy: Path) -> None:

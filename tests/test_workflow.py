@@ -13,7 +13,10 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from nsbench.figures.theory import FIGURES as THEORY_FIGURES
+
 PROJECT = Path(__file__).parents[1]
+THEORY_DRAWN = {"compute_theory": 1, "draw_theory_figure": 7, "write_report": 1}
 DOWNSTREAM = {"collect_packs": 1, "analyse_grid": 1, "draw_figure": 9, "write_report": 1, "track_runs": 1}
 
 
@@ -93,7 +96,8 @@ def test_first_call_makes_everything_and_says_so(finished: Clone) -> None:
         "figures/figure_05_sparse_parity.png",
         *(f"figures/{name}.png" for name in ("figure_06", "figure_11", "figure_12", "figure_14", "sweep_next_token")),
         *(f"figures/figure_13_{loss}.png" for loss in ("train", "val")),
-        *(f"tables/{name}.csv" for name in ("time_to_target", "paired_effect", "score", "selection", "lead_lag")),
+        *(f"figures/{name}.png" for name in THEORY_FIGURES),
+        *(f"tables/{name}.csv" for name in ("time_to_target", "paired_effect", "score", "selection", "theory")),
         "report.html",
     ):
         assert (results / made).stat().st_size > 0
@@ -149,6 +153,42 @@ def test_figure_code_reruns_that_figure(clone: Clone) -> None:
     path = clone.root / "src/nsbench/figures/figure_11.py"
     path.write_text(path.read_text() + "\nEDITED = True\n")
     assert clone.planned() == {"draw_figure": 1, "write_report": 1}
+
+
+def test_theory_code_reruns_the_formulas_and_no_simulation(clone: Clone) -> None:
+    path = clone.root / "src/nsbench/theory/recurrences.py"
+    path.write_text(path.read_text() + "\nEDITED = True\n")
+    assert clone.planned() == THEORY_DRAWN
+
+
+def test_an_experiment_s_code_or_settings_simulate_it_again(clone: Clone) -> None:
+    path = clone.root / "src/nsbench/simulation/relu.py"
+    text = path.read_text()
+    path.write_text(text + "\nEDITED = True\n")
+    assert clone.planned() == {"simulate_theory": 1, **THEORY_DRAWN}
+    path.write_text(text)
+    clone.edit("tests/config/tiny.yaml", ("relu: {n_pairs: 50", "relu: {n_pairs: 60"))
+    assert clone.planned() == {"simulate_theory": 1, **THEORY_DRAWN}
+
+
+def test_the_simulations_memory_reruns_nothing(clone: Clone) -> None:
+    clone.edit("tests/config/tiny.yaml", ("theory:\n", "theory:\n  max_values: 2000000\n"))
+    assert clone.planned() == {}
+
+
+def test_a_theory_figure_s_code_redraws_it_alone(clone: Clone) -> None:
+    path = clone.root / "src/nsbench/figures/figure_09.py"
+    path.write_text(path.read_text() + "\nEDITED = True\n")
+    assert clone.planned() == {"draw_theory_figure": 1, "write_report": 1}
+
+
+def test_the_theory_can_be_left_out(clone: Clone) -> None:
+    path = clone.root / "tests/config/tiny.yaml"
+    text = path.read_text()
+    begin = text.index("theory:\n")
+    end = text.index("grid:\n")
+    path.write_text(text[:begin] + "theory: null\n" + text[end:])
+    assert clone.planned() == {"write_report": 1}
 
 
 def test_report_template_reruns_the_report(clone: Clone) -> None:

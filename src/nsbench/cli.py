@@ -119,6 +119,40 @@ def _figure(options: argparse.Namespace) -> None:
     render(options.name, collected, tables, cells, config.scale, options.png, options.pdf)
 
 
+def _simulate(options: argparse.Namespace) -> None:
+    from nsbench.device import use_device
+
+    with use_device(options.device, options.processes_per_gpu) as device:
+        from nsbench.provenance import stamp
+        from nsbench.simulation.run import SimulateSpec, simulate
+
+        spec = parse(SimulateSpec, _read_spec(options), "spec")
+        made_by = stamp(options.spec, options.digest, str(device))
+        simulate(spec, options.max_values, options.points, options.examples, device, made_by)
+
+
+def _theory(options: argparse.Namespace) -> None:
+    from nsbench.provenance import stamp
+    from nsbench.theory_curves import compute_theory
+    from nsbench.theory_settings import Theory
+
+    settings = parse(Theory, _read_spec(options), "spec")
+    made_by = stamp(options.spec, options.digest)
+    compute_theory(settings, options.points, options.curves, options.table, options.csv, made_by)
+
+
+def _theory_figure(options: argparse.Namespace) -> None:
+    from nsbench.figures.theory import FIGURES, render
+
+    if options.name not in FIGURES:
+        raise ConfigError(f"name: no figure of the theory is called {options.name!r}; allowed: {', '.join(FIGURES)}")
+    spec = _read_spec(options)
+    if not isinstance(spec, dict) or spec.keys() != {"scale", "settings"}:
+        raise ConfigError("--spec: not a figure's settings; an object of scale and settings is allowed")
+    files = (options.curves, options.points, options.examples, options.png, options.pdf)
+    render(options.name, spec["settings"], spec["scale"], *files)
+
+
 def _report(options: argparse.Namespace) -> None:
     from nsbench.report import write_report
 
@@ -132,6 +166,7 @@ def _report(options: argparse.Namespace) -> None:
         config.scale,
         options.spec,
         options.digest,
+        options.theory,
     )
 
 
@@ -238,10 +273,31 @@ def _parser() -> argparse.ArgumentParser:
     figure.add_argument("--png", type=Path, required=True)
     figure.add_argument("--pdf", type=Path, required=True)
 
+    simulate = stage("simulate", _simulate, "simulate an experiment of the theory")
+    simulate.add_argument("--max-values", type=_count, default=4_000_000, help="numbers held at once: bounds memory")
+    simulate.add_argument("--points", type=Path, required=True)
+    simulate.add_argument("--examples", type=Path, required=True, help="single draws, shown as they are")
+    add_device(simulate)
+
+    theory = stage("theory", _theory, "the theory's formulas as curves, and beside each simulated point")
+    theory.add_argument("--points", type=Path, nargs="+", required=True, help="of every experiment")
+    theory.add_argument("--curves", type=Path, required=True)
+    theory.add_argument("--table", type=Path, required=True)
+    theory.add_argument("--csv", type=Path, required=True)
+
+    theory_figure = stage("theory-figure", _theory_figure, "draw a figure of the theory")
+    theory_figure.add_argument("name")
+    theory_figure.add_argument("--curves", type=Path, required=True)
+    theory_figure.add_argument("--points", type=Path, required=True)
+    theory_figure.add_argument("--examples", type=Path, required=True)
+    theory_figure.add_argument("--png", type=Path, required=True)
+    theory_figure.add_argument("--pdf", type=Path, required=True)
+
     report = stage("report", _report, "write the report")
     report.add_argument("--figures", type=Path, nargs="+", required=True)
     report.add_argument("--collected", type=Path, nargs="+", required=True)
     report.add_argument("--tables", type=Path, nargs="+", required=True)
+    report.add_argument("--theory", type=Path, help="the theory stage's table, where the theory is not left out")
     report.add_argument("--out", type=Path, required=True)
 
     track = stage("track", _track, "import the runs into MLflow")

@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 
 from nsbench.closed import Closed, Name, Real, no_duplicates
 from nsbench.settings import ModularAdditionVariant, NextTokenVariant, SparseParityVariant
+from nsbench.theory_settings import Theory
 
 
 class BaselineArm(Closed):
@@ -146,6 +147,8 @@ class Config(Closed):
     analysis: Analysis = Analysis()
     tracking: Tracking = Tracking()
     text: TextSource = TextSource()
+    theory: Theory | None = Theory()
+    """The theory beside simulation; null leaves it out."""
     scale: Literal["paper", "demo"] = "paper"
     """Label that figures, tables and report carry, so that demo results are never mistaken."""
     grid: Annotated[list[GridEntry], Field(min_length=1)]

@@ -10,12 +10,13 @@ from __future__ import annotations
 import hashlib
 from typing import Any
 
-from nsbench.closed import canonical_json
+from nsbench.closed import ConfigError, canonical_json
 from nsbench.config import Config
 from nsbench.grid import Cell, expand, packs
 from nsbench.leaks import leaks
 from nsbench.provenance import source_digest
 from nsbench.settings import OF_TEXT
+from nsbench.theory_settings import Theory
 
 
 def pack_name(seeds: list[int]) -> str:
@@ -105,9 +106,30 @@ class Plan:
             }
         )
 
+    def simulate(self, experiment: str) -> str:
+        """Spec of the simulate stage for an experiment of the theory. max_values bounds memory, and
+        changes no number."""
+        theory = self._theory()
+        return canonical_json({"experiment": experiment, "seed": theory.seed, "settings": getattr(theory, experiment)})
+
+    def theory(self) -> str:
+        """Spec of the theory stage."""
+        settings = self._theory().model_dump(mode="json", exclude={"max_values"})
+        return canonical_json(settings)
+
+    def theory_figure(self, experiment: str) -> str:
+        """Spec of the figure of an experiment of the theory."""
+        return canonical_json({"scale": self.config.scale, "settings": getattr(self._theory(), experiment)})
+
+    def _theory(self) -> Theory:
+        if self.config.theory is None:
+            raise ConfigError("theory: null leaves the theory out; its settings are needed for this")
+        return self.config.theory
+
 
 def digest(stage: str, name: str = "") -> str:
-    """Source digest of a stage; `name` is the task (dataset, evaluate) or the figure's module."""
+    """Source digest of a stage; `name` is the task (dataset, evaluate), the figure's module, or the
+    theory's experiment."""
     roots = {
         "text": ["nsbench.text_sources"],
         "dataset": ["nsbench.generation", f"nsbench.tasks.{name}"],
@@ -116,6 +138,9 @@ def digest(stage: str, name: str = "") -> str:
         "collect": ["nsbench.collection"],
         "analyse": ["nsbench.analysis", "nsbench.leaks"],
         "figure": ["nsbench.figures", f"nsbench.figures.{name}", "nsbench.leaks"],
+        "simulate": ["nsbench.simulation.run", f"nsbench.simulation.{name}"],
+        "theory": ["nsbench.theory_curves"],
+        "theory-figure": ["nsbench.figures.theory", f"nsbench.figures.{name}"],
         "report": ["nsbench.report", "nsbench.leaks"],
         "track": ["nsbench.tracking", "nsbench.leaks"],
     }

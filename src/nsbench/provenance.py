@@ -2,7 +2,7 @@
 
 The digest of a stage covers the nsbench modules that it imports, transitively, with comments,
 docstrings and layout left out, so that a comment invalidates nothing and a changed line of code
-invalidates exactly the stages that run it. `config` and `provenance` are left out: all of
+invalidates exactly the stages that run it. The settings and `provenance` are left out: all of
 config that reaches a stage is in its spec, and provenance is about results, not part of them.
 """
 
@@ -18,7 +18,13 @@ from pathlib import Path
 
 PACKAGE = "nsbench"
 SOURCE_FOLDER = Path(__file__).parent
-LEFT_OUT = {"nsbench.closed", "nsbench.settings", "nsbench.config", "nsbench.provenance"}
+LEFT_OUT = {
+    "nsbench.closed",
+    "nsbench.settings",
+    "nsbench.theory_settings",
+    "nsbench.config",
+    "nsbench.provenance",
+}
 DATA_SUFFIXES = {".j2", ".json", ".yaml"}
 RECORDED_PACKAGES = ("torch", "numpy", "scipy", "pandas", "pyarrow")
 

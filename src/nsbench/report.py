@@ -17,11 +17,13 @@ from nsbench import provenance, report_rows
 from nsbench.figures import comparison, style
 from nsbench.figures.captions import caption
 from nsbench.figures.curves import LEAK
+from nsbench.figures.theory import FIGURES as THEORY_FIGURES
 from nsbench.onsets import EARLY_RANK, LEAD_LAG
 from nsbench.records import HISTORY, RUNS, read_stamp, read_table, write_text
 from nsbench.scores import SCORE, SCORE_EFFECT, by_variant
 from nsbench.selection import SELECTION
 from nsbench.statistics import CELL_SUMMARY, PAIRED_EFFECT
+from nsbench.theory_records import THEORY
 
 TEMPLATE = Path(__file__).with_name("report.html.j2")
 TABLES = {
@@ -50,11 +52,13 @@ def write_report(
     scale: str,
     spec: str,
     digest: str,
+    theory_table: Path | str | None = None,
 ) -> None:
     """Write the page to `out`, whole or not at all, with the PNG `figures` in the order given.
 
-    Reads TABLES, and `history` and `runs` of the collected records. Raises records.RecordError for
-    a missing table, FileNotFoundError for a missing figure.
+    Reads TABLES, `history` and `runs` of the collected records, and the theory's table where there is
+    one: the theory's figures stand with it. Raises records.RecordError for a missing table,
+    FileNotFoundError for a missing figure.
     """
     collected = Path(collected_folder)
     tables = {name: read_table(Path(tables_folder) / f"{name}.parquet", schema) for name, schema in TABLES.items()}
@@ -78,7 +82,8 @@ def write_report(
         onsets=_onsets(tables["lead_lag"], tables["early_rank"], split),
         grid=split(grid, lambda row: report_rows.grid_row(row["cell"])),
         targets=_targets(cells),
-        figures=[_figure(Path(path)) for path in figures],
+        figures=[_figure(Path(path)) for path in figures if Path(path).stem not in THEORY_FIGURES],
+        theory=_theory(theory_table, figures),
         provenance=_provenance(provenance.stamp(spec, digest), read_stamp(collected / "runs.parquet"), runs),
         spec=spec,
     )
@@ -174,6 +179,32 @@ def _targets(cells: list[dict[str, Any]]) -> list[str]:
         held = f"held for {hold} evaluations in a row" if hold > 1 else "at one evaluation"
         phrases.append(f"{cell['task']} / {cell['variant']}: {report_rows.target(target)}, {held}")
     return list(dict.fromkeys(phrases))
+
+
+def _theory(table_file: Path | str | None, figures: list[Path]) -> dict[str, Any]:
+    """Rows that say how each formula fits the simulation, by what the formula is to it, and the figures."""
+    if table_file is None:
+        return {}
+    table = read_table(table_file, THEORY)
+    named = {experiment: name for name, experiment in THEORY_FIGURES.items()}
+
+    def rows(*statuses: str) -> list[dict[str, Any]]:
+        groups = table[table["status"].isin(statuses)].groupby(
+            ["experiment", "reading", "formula", "status"], sort=False
+        )
+        return [
+            {"figure": named[key[0]], "reading": key[1], "formula": key[2], "status": key[3]}
+            | report_rows.formula(group)
+            for key, group in groups
+        ]
+
+    bounds = table[table["status"].isin(("lower", "upper"))].groupby(["reading", "formula"], sort=False)
+    return {
+        "right": rows("exact", "limit"),
+        "printed": rows("published", "approximation"),
+        "bounds": [{"reading": key[0], "formula": key[1]} | report_rows.bounds(group) for key, group in bounds],
+        "figures": [_figure(Path(path)) for path in figures if Path(path).stem in THEORY_FIGURES],
+    }
 
 
 def _figure(path: Path) -> dict[str, str]:

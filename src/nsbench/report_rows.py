@@ -8,6 +8,9 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import pandas as pd
+
+from nsbench import readings
 from nsbench.figures import comparison, style
 from nsbench.figures.curves import is_loss
 
@@ -160,3 +163,42 @@ def _share(value: float) -> str:
 def _number(value: float, form: str = "{:,.0f}") -> str:
     """A number as text; a dash for NaN."""
     return NONE if math.isnan(value) else form.format(value).replace("-", "−")
+
+
+def formula(points: pd.DataFrame) -> dict[str, str]:
+    """How a formula fits its simulated points (rows of theory_records.THEORY), as texts."""
+    worst = points.loc[points["difference"].abs().idxmax()]
+    spread = points["z"].dropna().abs()
+    return {
+        "points": str(len(points)),
+        "difference": f"{worst['difference']:+.2g}",
+        "where": f"{worst['series']}, at {worst['x']:g}",
+        "z": f"{spread.median():.1f}" if len(spread) else NONE,
+        "largest_z": f"{spread.max():.1f}" if len(spread) else NONE,
+    }
+
+
+def bounds(points: pd.DataFrame) -> dict[str, Any]:
+    """How tight a method's bounds are on simulated points (rows of theory_records.THEORY), as texts.
+
+    A bound counts as held where the simulated value is within it, or outside by at most four standard
+    errors. Ratios are those of the mean moment after the first attention and after the last ReLU layer.
+    """
+    known = points[points["theory"].notna()]
+    sign = known["status"].map({"lower": 1, "upper": -1})
+    held = sign * known["difference"] >= -4 * known["standard_error"]
+    last = points["x"].max()
+    return {
+        "held": f"{int(held.sum())} of {len(points)}",
+        "first": [_tightness(points, "attention", 1.0, status) for status in ("lower", "upper")],
+        "last": [_tightness(points, "MLP", last, status) for status in ("lower", "upper")],
+    }
+
+
+def _tightness(points: pd.DataFrame, part: str, layer: float, status: str) -> str:
+    """A bound on the mean moment after a part of a layer, as a multiple of the simulated value."""
+    series = readings.entry_moments(part, "mean")
+    ratio = points.loc[
+        (points["series"] == series) & (points["x"] == layer) & (points["status"] == status), "ratio"
+    ].dropna()
+    return f"{ratio.iloc[0]:.3g}".replace("inf", "∞") if len(ratio) else NONE

@@ -7,10 +7,12 @@ from nsbench import device, progress
 from nsbench.analysis import TABLES
 from nsbench.closed import ConfigError, canonical_json
 from nsbench.figures import FIGURES, figures_for, module_of
+from nsbench.figures.theory import FIGURES as THEORY_FIGURES
 from nsbench.grid import load, refuse_duplicate_keys
 from nsbench.plan import Plan, digest, grid_cells
 from nsbench.settings import OF_TEXT
 from nsbench.text_sources import resolve
+from nsbench.theory_settings import EXPERIMENTS
 
 from snakemake.exceptions import WorkflowError
 
@@ -23,6 +25,7 @@ try:
 except (ConfigError, device.DeviceError) as error:
     raise WorkflowError(f"the configuration cannot be used. {error}") from None
 
+THEORY_TABLE = [] if PLAN.config.theory is None else ["results/tables/theory.parquet"]
 COLLECTED_FILES = [f"results/collected/{name}.parquet" for name in ("history", "runs", "evaluation", "floors")]
 PACK = "{task}/{variant}/{arm}/{pack}"
 TRACKING_URI = PLAN.config.tracking.uri or "sqlite:///results/mlflow.db"
@@ -41,6 +44,12 @@ def floor_files():
 def figure_module(wildcards):
     """The module that draws a figure."""
     return module_of(wildcards.figure)
+
+
+def report_figures():
+    """The figures of the report: those that the grid can fill, and the theory's."""
+    names = figures_for(grid_cells(PLAN.config))
+    return names if PLAN.config.theory is None else [*names, *THEORY_FIGURES]
 
 
 def minutes(base):

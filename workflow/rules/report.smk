@@ -22,9 +22,10 @@ rule draw_figure:
 
 rule write_report:
     input:
-        figures=expand("results/figures/{figure}.png", figure=figures_for(grid_cells(PLAN.config))),
+        figures=expand("results/figures/{figure}.png", figure=report_figures()),
         collected=COLLECTED_FILES,
         tables=expand("results/tables/{table}.parquet", table=TABLES),
+        theory=THEORY_TABLE,
     output:
         "results/report.html",
     log:
@@ -37,6 +38,7 @@ rule write_report:
     params:
         spec=PLAN.grid(),
         digest=digest("report"),
+        theory=lambda w, input: f"--theory {input.theory}" if input.theory else "",
     shell:
         "nsbench report --spec {params.spec:q} --digest {params.digest} --figures {input.figures}"
-        " --collected {input.collected} --tables {input.tables} --out {output} > {log} 2>&1"
+        " --collected {input.collected} --tables {input.tables} {params.theory} --out {output} > {log} 2>&1"

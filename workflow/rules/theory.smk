@@ -1,0 +1,71 @@
+rule simulate_theory:
+    output:
+        points="results/theory/{experiment}.points.parquet",
+        examples="results/theory/{experiment}.examples.parquet",
+    log:
+        "results/logs/theory/{experiment}.log",
+    benchmark:
+        "results/benchmarks/theory/{experiment}.tsv"
+    conda:
+        "../envs/nsbench.yaml"
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime=minutes(60),
+        gpu=GPUS_PER_JOB,
+        device=PLAN.config.device,
+        per_gpu=PLAN.config.processes_per_gpu,
+        max_values=lambda w: PLAN.config.theory.max_values,
+    params:
+        spec=lambda w: PLAN.simulate(w.experiment),
+        digest=lambda w: digest("simulate", w.experiment),
+    shell:
+        "nsbench simulate --spec {params.spec:q} --digest {params.digest} --max-values {resources.max_values}"
+        " --points {output.points} --examples {output.examples} --device {resources.device}"
+        " --processes-per-gpu {resources.per_gpu} > {log} 2>&1"
+
+
+rule compute_theory:
+    input:
+        expand("results/theory/{experiment}.points.parquet", experiment=EXPERIMENTS),
+    output:
+        curves="results/theory/curves.parquet",
+        table="results/tables/theory.parquet",
+        csv="results/tables/theory.csv",
+    log:
+        "results/logs/theory/curves.log",
+    conda:
+        "../envs/nsbench.yaml"
+    resources:
+        mem_mb=2000,
+        runtime=30,
+    params:
+        spec=lambda w: PLAN.theory(),
+        digest=digest("theory"),
+    shell:
+        "nsbench theory --spec {params.spec:q} --digest {params.digest} --points {input} --curves {output.curves}"
+        " --table {output.table} --csv {output.csv} > {log} 2>&1"
+
+
+rule draw_theory_figure:
+    input:
+        curves="results/theory/curves.parquet",
+        points=lambda w: f"results/theory/{THEORY_FIGURES[w.theory_figure]}.points.parquet",
+        examples=lambda w: f"results/theory/{THEORY_FIGURES[w.theory_figure]}.examples.parquet",
+    output:
+        png="results/figures/{theory_figure}.png",
+        pdf="results/figures/{theory_figure}.pdf",
+    log:
+        "results/logs/figures/{theory_figure}.log",
+    conda:
+        "../envs/nsbench.yaml"
+    resources:
+        mem_mb=2000,
+        runtime=30,
+    params:
+        spec=lambda w: PLAN.theory_figure(THEORY_FIGURES[w.theory_figure]),
+        digest=lambda w: digest("theory-figure", w.theory_figure),
+    shell:
+        "nsbench theory-figure {wildcards.theory_figure} --spec {params.spec:q} --digest {params.digest}"
+        " --curves {input.curves} --points {input.points} --examples {input.examples}"
+        " --png {output.png} --pdf {output.pdf} > {log} 2>&1"
