@@ -27,7 +27,7 @@ reproduce: $(READY)
 	$(SNAKEMAKE)
 
 test: $(READY)
-	pytest -n logical --maxprocesses 8 --dist loadfile
+	OPENBLAS_NUM_THREADS=1 pytest -n logical --maxprocesses 8 --dist loadfile --no-loadscope-reorder
 
 ui: $(READY)
 	@test -f results/mlflow.db || { echo "nsbench | results/mlflow.db is not there yet: run make demo or make reproduce first"; exit 1; }

@@ -16,6 +16,11 @@ from nsbench.texts import Text, write_text_file
 from nsbench.training import TrainSpec, train_pack
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest module first: the other workers do the rest meanwhile."""
+    items.sort(key=lambda item: item.path.name != "test_workflow.py")
+
+
 @pytest.fixture(autouse=True)
 def _one_thread() -> None:
     torch.set_num_threads(1)

@@ -426,7 +426,7 @@ EVERYTHING = {f"{stage} {name}".strip() for stage, name in STAGES}
         ("theory/resampling", EVALUATES),
         ("theory_curves", {"theory"}),
         ("theory_settings", set()),
-        ("readings", {"theory"} | SIMULATES | THEORY_DRAWN),
+        ("readings", {"theory", "report"} | SIMULATES | THEORY_DRAWN),
         ("simulation/run", SIMULATES),
         ("simulation/montecarlo", SIMULATES),
         ("simulation/attention", {"simulate attention"}),

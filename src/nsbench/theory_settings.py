@@ -10,7 +10,7 @@ from typing import Annotated
 
 from pydantic import Field, model_validator
 
-from nsbench.closed import Closed, Real, no_duplicates
+from nsbench.closed import Closed, ConfigError, Real, no_duplicates
 
 Count = Annotated[int, Field(ge=1)]
 Draws = Annotated[int, Field(ge=2)]
@@ -164,6 +164,27 @@ class Theory(Closed):
     relu: ReluExperiment = ReluExperiment()
     transformer: TransformerExperiment = TransformerExperiment()
     intervals: IntervalsExperiment = IntervalsExperiment()
+
+    @model_validator(mode="after")
+    def _fits(self) -> Theory:
+        for name, needed in self._largest_arrays().items():
+            if self.max_values < needed:
+                raise ConfigError(
+                    f"max_values: {self.max_values} is too small for the sizes of {name}; allowed: at least {needed}"
+                )
+        return self
+
+    def _largest_arrays(self) -> dict[str, int]:
+        """Numbers in the largest array of each experiment for one pair of inputs, or in its weights."""
+        rows = {
+            "attention": (self.attention.n_tokens, self.attention.d_model, *self.attention.ranks),
+            "patterns": (max(self.patterns.n_tokens), self.patterns.d_model),
+            "transformer": (self.transformer.n_tokens, self.transformer.d_model),
+        }
+        widths = {"feed_forward": self.feed_forward.width, "recurrence": self.recurrence.width}
+        return {name: max(sizes[:2]) * max(sizes) for name, sizes in rows.items()} | {
+            name: width * width for name, width in widths.items()
+        }
 
 
 EXPERIMENTS = ("attention", "patterns", "feed_forward", "recurrence", "relu", "transformer", "intervals")
