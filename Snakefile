@@ -36,9 +36,13 @@ include: "workflow/rules/dataset.smk"
 include: "workflow/rules/train.smk"
 include: "workflow/rules/evaluate.smk"
 include: "workflow/rules/analyse.smk"
-include: "workflow/rules/theory.smk"
 include: "workflow/rules/report.smk"
 include: "workflow/rules/track.smk"
+
+
+if PLAN.config.theory is not None:
+
+    include: "workflow/rules/theory.smk"
 
 
 onstart:

@@ -10,11 +10,19 @@ import pandas as pd
 
 from nsbench import readings
 from nsbench.theory.relu import relu_stability
+from nsbench.theory_curves import curves, formulas
 from nsbench.theory_records import CURVES, EXAMPLE, SIMULATION
+from nsbench.theory_settings import ExperimentSpec, IntervalsExperiment
 
 GRID = np.linspace(0.0, 1.0, 21)
 Formulas = dict[tuple[str, str], Callable[[np.ndarray], np.ndarray]]
 Tables = tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]
+
+
+def interval_curves(settings: IntervalsExperiment, seed: int) -> pd.DataFrame:
+    """The bounds on a small network, as they are: the columns of CURVES."""
+    spec = ExperimentSpec(experiment="intervals", seed=seed, settings=settings.model_dump())
+    return curves(list(formulas(spec))).assign(experiment="intervals")
 
 
 def s(rho: np.ndarray) -> np.ndarray:

@@ -69,12 +69,12 @@ def simulate(spec: str, *more: str) -> list[str]:
 
 
 def theory(points: str) -> list[str]:
-    files = ["--points", points, "--curves", "new", "--table", "new2", "--csv", "new3"]
-    return ["theory", "--spec", PLAN.theory(), "--digest", "d", *files]
+    files = ["--points", points, "--curves", "new", "--table", "new2"]
+    return ["theory", "--spec", PLAN.experiment("relu"), "--digest", "d", *files]
 
 
 def theory_figure(name: str, spec: str) -> list[str]:
-    files = ["--curves", "gone.parquet", "--points", "p", "--examples", "e", "--png", "f.png", "--pdf", "f.pdf"]
+    files = ["--tables", "gone.parquet", "p", "e", "--png", "f.png", "--pdf", "f.pdf"]
     return ["theory-figure", name, "--spec", spec, "--digest", "d", *files]
 
 
@@ -119,24 +119,27 @@ MISUSE = {
     "text that is too short": (text("text"), ["nsbench text: local text (text)", "its train part has 80"]),
     "data without their text": (make_dataset(NEXT), ["nsbench dataset: next_token: its data are cut from a text"]),
     "unknown experiment": (
-        simulate(edited(PLAN.simulate("relu"), experiment="tanh")),
+        simulate(edited(PLAN.experiment("relu"), experiment="tanh")),
         ["nsbench simulate: spec.experiment: 'tanh' is not allowed", "'relu'"],
     ),
     "settings of another experiment": (
-        simulate(edited(PLAN.simulate("relu"), experiment="attention")),
+        simulate(edited(PLAN.experiment("relu"), experiment="attention")),
         ["nsbench simulate: spec.settings.means: unknown key"],
     ),
     "a correlation of two": (
-        simulate(edited(PLAN.simulate("relu"), settings={"rho": [2]})),
+        simulate(edited(PLAN.experiment("relu"), settings={"rho": [2]})),
         ["spec.settings.rho[0]: 2 is not allowed; allowed: a number in -1 ... 1"],
     ),
     "too little memory for a pair": (
-        simulate(PLAN.simulate("attention"), "--max-values", "5"),
+        simulate(PLAN.experiment("attention"), "--max-values", "5"),
         ["nsbench simulate: ", "max_values", "5"],
     ),
     "missing points": (theory("gone.parquet"), ["nsbench theory: gone.parquet: no such file"]),
     "unknown theory figure": (theory_figure("figure_1", "{}"), ["is called 'figure_1'", "figure_09"]),
-    "theory figure without settings": (theory_figure("figure_09", "{}"), ["--spec: not a figure's settings"]),
+    "theory figure without settings": (
+        theory_figure("figure_09", "{}"),
+        ["nsbench theory-figure: spec.scale: this key is missing"],
+    ),
     "missing curves": (
         theory_figure("figure_09", PLAN.theory_figure("relu")),
         ["nsbench theory-figure: gone.parquet: no such file"],

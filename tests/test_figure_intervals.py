@@ -12,17 +12,17 @@ from matplotlib.figure import Figure
 
 from nsbench import readings
 from nsbench.figures import intervals, style
-from nsbench.theory.propagation import interval_curves, network_intervals, random_network
+from nsbench.theory.propagation import network_intervals, random_network
 from nsbench.theory_settings import IntervalsExperiment
 from tests.artists import check_layout, shown, texts, with_gid
+from tests.synthetic_theory import interval_curves
 
 SETTINGS = IntervalsExperiment(logit_scales=[0.01, 0.1, 1.0], depth=3)
 
 
 def tables(settings: IntervalsExperiment = SETTINGS) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Bounds as they are, and points midway between the sharp ones."""
-    sizes = settings.model_dump(exclude={"n_draws", "n_pairs"})
-    curves = pd.DataFrame(interval_curves(**sizes, seed=0))
+    curves = interval_curves(settings, 0)
     rows = []
     for scale in settings.logit_scales:
         network = random_network(settings.depth, settings.d_model, scale, 0)

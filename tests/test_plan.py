@@ -12,11 +12,11 @@ import pytest
 
 from nsbench.closed import ConfigError, canonical_json, parse
 from nsbench.evaluation import EvaluateSpec
+from nsbench.figures.theory import TheoryFigureSpec
 from nsbench.generation import DatasetSpec
 from nsbench.grid import expand, load
 from nsbench.plan import Plan, grid_cells, pack_name
-from nsbench.simulation.run import SimulateSpec
-from nsbench.theory_settings import EXPERIMENTS, Theory
+from nsbench.theory_settings import EXPERIMENTS, ExperimentSpec
 from nsbench.training import TrainSpec
 from tests.test_config import DEMO, TINY, overlaid, place
 
@@ -37,9 +37,8 @@ def plan_of(*changes: tuple[str, Any], overlay: str = TINY) -> Plan:
 def specs(plan: Plan) -> Specs:
     """Every job's spec, by its stage and what it is for."""
     found: Specs = {("grid", *sections): plan.grid(*sections) for sections in ([], ["analysis"], ["tracking"])}
-    found["theory",] = plan.theory()
     for experiment in EXPERIMENTS:
-        found["simulate", experiment] = plan.simulate(experiment)
+        found["experiment", experiment] = plan.experiment(experiment)
         found["theory-figure", experiment] = plan.theory_figure(experiment)
     for task, variant, arm, pack in plan.packs:
         found["dataset", task, variant, pack] = plan.dataset(task, variant, pack)
@@ -63,11 +62,10 @@ def keys_in(value: Any) -> set[str]:
 
 
 ALL = specs(plan_of())
-TRAINS, EVALUATES, DATASETS, GRIDS, SIMULATES, THEORY_FIGURES = (
+TRAINS, EVALUATES, DATASETS, GRIDS, THEORY, THEORY_FIGURES = (
     {key for key in ALL if key[0] == stage}
-    for stage in ("train", "evaluate", "dataset", "grid", "simulate", "theory-figure")
+    for stage in ("train", "evaluate", "dataset", "grid", "experiment", "theory-figure")
 )
-THEORY = {("theory",)}
 
 
 def of(keys: set[tuple[str, ...]], *parts: str) -> set[tuple[str, ...]]:
@@ -109,17 +107,16 @@ def test_no_run_s_spec_holds_what_changes_no_number_of_it(key: tuple[str, ...]) 
 
 def test_the_theory_s_specs_are_settings_of_its_stages() -> None:
     for experiment in EXPERIMENTS:
-        spec = json.loads(ALL["simulate", experiment])
-        assert canonical_json(parse(SimulateSpec, spec)) == ALL["simulate", experiment]
-        assert set(spec["settings"]) == set(Theory.model_fields[experiment].annotation.model_fields)
-        assert json.loads(ALL["theory-figure", experiment]) == {"scale": "demo", "settings": spec["settings"]}
-        assert json.loads(ALL["theory",])[experiment] == spec["settings"]
-    assert parse(Theory, json.loads(ALL["theory",])).seed == 0
+        spec = parse(ExperimentSpec, json.loads(ALL["experiment", experiment]))
+        assert canonical_json(spec) == ALL["experiment", experiment]
+        assert canonical_json(spec.parsed()) == canonical_json(spec.settings)
+        figure = parse(TheoryFigureSpec, json.loads(ALL["theory-figure", experiment]))
+        assert (figure.scale, figure.experiment) == ("demo", spec)
 
 
 def test_a_theory_left_out_has_no_specs() -> None:
     with pytest.raises(ConfigError, match="theory: null"):
-        plan_of(("theory", None)).theory()
+        plan_of(("theory", None)).experiment("relu")
 
 
 def test_train_reads_no_setting_of_data_or_measures_and_evaluate_none_of_the_optimiser() -> None:
@@ -159,9 +156,9 @@ def test_cells_as_plain_values() -> None:
         ("analysis.confidence", 0.9, {("grid", "analysis")}),
         ("scale", "paper", GRIDS | THEORY_FIGURES),
         ("theory.max_values", 2000, set()),
-        ("theory.seed", 1, THEORY | SIMULATES),
-        ("theory.relu.n_draws", 9, THEORY | {("simulate", "relu"), ("theory-figure", "relu")}),
-        ("theory.transformer.depth", 3, THEORY | {("simulate", "transformer"), ("theory-figure", "transformer")}),
+        ("theory.seed", 1, THEORY | THEORY_FIGURES),
+        ("theory.relu.n_draws", 9, {("experiment", "relu"), ("theory-figure", "relu")}),
+        ("theory.transformer.depth", 3, {("experiment", "transformer"), ("theory-figure", "transformer")}),
         (f"{MODULAR}.target", {"threshold": 0.5}, GRIDS),
         ("checkpoints.keep", False, EVALUATES),
         ("checkpoints.count", 2, TRAINS),

@@ -11,8 +11,9 @@ import torch
 from nsbench import readings
 from nsbench.simulation import intervals
 from nsbench.simulation.montecarlo import Simulated, gaussians
-from nsbench.theory.propagation import Layer, interval_curves, random_network
+from nsbench.theory.propagation import Layer, random_network
 from nsbench.theory_settings import IntervalsExperiment
+from tests.synthetic_theory import interval_curves
 
 CPU = torch.device("cpu")
 
@@ -128,7 +129,7 @@ def test_simulated_moments_lie_within_every_bound_on_them(rho: float) -> None:
     for seed in range(3):
         chosen = settings(rho=rho, logit_scales=[0.02, 0.3, 1.0])
         points = by_key(intervals.simulate(chosen, seed, 1_000_000, CPU))
-        for row in interval_curves(3, 3, 2, rho, chosen.logit_scales, seed):
+        for row in interval_curves(chosen, seed).to_dict("records"):
             point = points[row["reading"], row["series"], row["x"]]
             room = 4.5 * point["standard_error"] + 1e-12
             if row["status"] == "lower":

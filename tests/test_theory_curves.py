@@ -13,30 +13,35 @@ import pandas as pd
 import pytest
 
 from nsbench import readings
-from nsbench.closed import parse
+from nsbench.closed import canonical_json
 from nsbench.records import RecordError, read_stamp, read_table, write_table
-from nsbench.theory_curves import compare, compute_theory, curves, formulas
+from nsbench.theory.propagation import network_intervals, random_network
+from nsbench.theory_curves import compare, compute_theory, curves, formulas, join_tables
 from nsbench.theory_records import CURVES, SIMULATION, STATUSES, THEORY
-from nsbench.theory_settings import EXPERIMENTS, Theory
+from nsbench.theory_settings import EXPERIMENTS, ExperimentSpec, IntervalsExperiment
+from tests.synthetic_theory import interval_curves
 
-SMALL = parse(
-    Theory,
-    {
-        "attention": {"n_tokens": 5, "ranks": [2, 3]},
-        "patterns": {"n_tokens": [2, 3]},
-        "feed_forward": {"depth": 3, "rho": [0.5]},
-        "recurrence": {"depth": 4, "rho": [0.5, 1.0]},
-        "relu": {"means": [0.0, 0.5]},
-        "transformer": {"depth": 3, "value_norms": [0.0, 0.5, 1.0]},
-        "intervals": {"depth": 2, "logit_scales": [0.1]},
-    },
-)
-FOUND = {name: list(formulas(name, SMALL)) for name in EXPERIMENTS}
-CURVE = curves(FOUND)
+SMALL = {
+    "attention": {"n_tokens": 5, "ranks": [2, 3]},
+    "patterns": {"n_tokens": [2, 3]},
+    "feed_forward": {"depth": 3, "rho": [0.5]},
+    "recurrence": {"depth": 4, "rho": [0.5, 1.0]},
+    "relu": {"means": [0.0, 0.5]},
+    "transformer": {"depth": 3, "value_norms": [0.0, 0.5, 1.0]},
+    "intervals": {"depth": 2, "logit_scales": [0.1]},
+}
 
 
-def point(experiment: str, reading: str, series: str, x: float, value: float, error: float = 0.1) -> dict[str, Any]:
-    row = {"experiment": experiment, "reading": reading, "series": series, "x": x, "value": value}
+def spec_of(experiment: str, settings: dict[str, Any] | None = None) -> ExperimentSpec:
+    return ExperimentSpec(experiment=experiment, seed=0, settings=settings or SMALL[experiment])
+
+
+FOUND = {name: list(formulas(spec_of(name))) for name in EXPERIMENTS}
+CURVE = pd.concat([curves(found).assign(experiment=name) for name, found in FOUND.items()], ignore_index=True)
+
+
+def point(reading: str, series: str, x: float, value: float, error: float = 0.1) -> dict[str, Any]:
+    row = {"reading": reading, "series": series, "x": x, "value": value}
     return row | {"standard_error": error, "n_draws": 4, "n_pairs": 10}
 
 
@@ -51,7 +56,7 @@ def value_at(experiment: str, reading: str, series: str, formula: str, x: float)
 def test_every_experiment_has_curves_with_known_statuses_and_finite_x(experiment: str) -> None:
     rows = CURVE[CURVE["experiment"] == experiment]
     assert len(rows) > 0
-    assert list(rows.columns) == CURVES.names
+    assert set(rows.columns) == set(CURVES.names)
     assert set(rows["status"]) <= set(STATUSES)
     assert np.isfinite(rows["x"]).all()
 
@@ -84,9 +89,9 @@ def test_the_unstructured_line_is_a_limit_only_where_logits_grow() -> None:
 
 
 def test_a_point_stands_beside_each_formula_of_its_series() -> None:
-    place = ("relu", readings.RELU_READING, readings.mean(0.0))
-    table = compare(pd.DataFrame([point(*place, 1.0, 0.6), point(*place, 0.0, 0.2, error=0.0)]), FOUND)
-    assert list(table.columns) == THEORY.names
+    place = (readings.RELU_READING, readings.mean(0.0))
+    table = compare(pd.DataFrame([point(*place, 1.0, 0.6), point(*place, 0.0, 0.2, error=0.0)]), FOUND["relu"])
+    assert {*table.columns, "experiment"} == set(THEORY.names)
     exact = table[table["formula"] == "Theorem 5.1"].set_index("x")
     assert exact["theory"].tolist() == pytest.approx([0.5, 1 / (2 * math.pi)])
     assert exact.loc[1.0, "difference"] == pytest.approx(0.1)
@@ -98,50 +103,95 @@ def test_a_point_stands_beside_each_formula_of_its_series() -> None:
 
 
 def test_a_simulated_zero_has_no_ratio() -> None:
-    place = ("transformer", readings.VALUE_WEIGHTS["identity"], readings.value_norm(0.0))
-    table = compare(pd.DataFrame([point(*place, 1.0, 0.0, error=0.0)]), FOUND)
+    place = (readings.VALUE_WEIGHTS["identity"], readings.value_norm(0.0))
+    table = compare(pd.DataFrame([point(*place, 1.0, 0.0, error=0.0)]), FOUND["transformer"])
     assert table["ratio"].isna().all()
     assert table.loc[table["status"] == "limit", "difference"].tolist() == [0.0]
 
 
 def test_a_point_without_a_formula_is_refused_by_name() -> None:
-    rows = pd.DataFrame([point("relu", readings.RELU_READING, "mean 7", 0.0, 0.2)])
-    with pytest.raises(RecordError, match=r"relu.*'mean 7' has no formula"):
-        compare(rows, FOUND)
+    rows = pd.DataFrame([point(readings.RELU_READING, "mean 7", 0.0, 0.2)])
+    with pytest.raises(RecordError, match=r"'mean 7': there is no formula"):
+        compare(rows, FOUND["relu"])
 
 
-def files(folder: Path, experiments: tuple[str, ...] = EXPERIMENTS) -> list[Path]:
-    """One simulated point for each experiment."""
-    made = []
-    for experiment in experiments:
-        formula = FOUND[experiment][0]
-        row = point(experiment, formula.reading, formula.series, float(formula.x[0]), 0.3)
-        made.append(folder / f"{experiment}.parquet")
-        write_table(made[-1], [row], SIMULATION, {})
-    return made
+def points_file(folder: Path, experiment: str) -> tuple[Path, dict[str, str]]:
+    """One simulated point of an experiment, and the stamp of its settings."""
+    formula = FOUND[experiment][0]
+    row = {"experiment": experiment} | point(formula.reading, formula.series, float(formula.x[0]), 0.3)
+    stamp = {"spec": canonical_json(spec_of(experiment)), "commit": "c"}
+    write_table(folder / f"{experiment}.parquet", [row], SIMULATION, stamp)
+    return folder / f"{experiment}.parquet", stamp
 
 
-def test_the_stage_writes_curves_and_the_table_twice(tmp_path: Path) -> None:
-    out = [tmp_path / name for name in ("curves.parquet", "theory.parquet", "theory.csv")]
-    compute_theory(SMALL, files(tmp_path), *out, {"commit": "c"})
-    pd.testing.assert_frame_equal(read_table(out[0], CURVES), CURVE)
-    table = read_table(out[1], THEORY)
-    assert set(table["experiment"]) == set(EXPERIMENTS)
-    assert read_stamp(out[1])["commit"] == "c"
-    assert pd.read_csv(out[2])["theory"].tolist() == pytest.approx(table["theory"].tolist(), nan_ok=True)
+def test_the_stages_write_curves_and_one_table_of_all_experiments(tmp_path: Path) -> None:
+    tables = []
+    for experiment in EXPERIMENTS:
+        path, stamp = points_file(tmp_path, experiment)
+        tables.append(tmp_path / f"{experiment}.table.parquet")
+        compute_theory(spec_of(experiment), path, tmp_path / "curves.parquet", tables[-1], stamp)
+        written = read_table(tmp_path / "curves.parquet", CURVES)
+        wanted = CURVE[CURVE["experiment"] == experiment][CURVES.names].reset_index(drop=True)
+        pd.testing.assert_frame_equal(written, wanted)
+    join_tables(tables, tmp_path / "theory.parquet", tmp_path / "theory.csv", {"commit": "d"})
+    table = read_table(tmp_path / "theory.parquet", THEORY)
+    assert table["experiment"].unique().tolist() == list(EXPERIMENTS)
+    assert read_stamp(tmp_path / "theory.parquet")["commit"] == "d"
+    assert pd.read_csv(tmp_path / "theory.csv")["theory"].tolist() == pytest.approx(table["theory"].tolist())
 
 
-def test_a_missing_experiment_is_named(tmp_path: Path) -> None:
-    out = [tmp_path / name for name in ("curves.parquet", "theory.parquet", "theory.csv")]
-    with pytest.raises(RecordError, match="patterns"):
-        compute_theory(SMALL, files(tmp_path, tuple(e for e in EXPERIMENTS if e != "patterns")), *out, {})
-    assert not out[0].exists()
+def test_points_simulated_under_other_settings_are_refused(tmp_path: Path) -> None:
+    path, stamp = points_file(tmp_path, "relu")
+    other = stamp | {"spec": canonical_json(spec_of("relu", {"means": [0.0]}))}
+    with pytest.raises(RecordError, match=r"relu\.parquet: was simulated under other settings"):
+        compute_theory(spec_of("relu"), path, tmp_path / "curves", tmp_path / "table", other)
+    assert not (tmp_path / "curves").exists()
+
+
+@pytest.mark.parametrize("gamma", [0.0, 1.0, 1.5, 2.0, 10.0])
+@pytest.mark.parametrize("rho", [0.0, 0.1, 0.3, 1.0])
+def test_equation_8_is_left_out_where_gamma_is_too_large_for_it(gamma: float, rho: float) -> None:
+    settings = {"rho": rho, "value_norms": [gamma], "depth": 5}
+    found = list(formulas(spec_of("transformer", settings)))
+    limits = [formula for formula in found if formula.status == "limit"]
+    assert len(limits) == len(readings.VALUE_WEIGHTS)
+    for formula in found:
+        assert np.isfinite(formula.value(formula.x)).all()
+    state, stays = rho, True
+    for _ in range(5):
+        inside = gamma * gamma * state
+        stays = stays and inside <= 1
+        inside = min(inside, 1.0)
+        state = (math.sqrt(1 - inside**2) + inside * (math.pi - math.acos(inside))) / (2 * math.pi)
+    assert any(formula.status == "published" for formula in found) == stays
+
+
+def test_interval_curves_name_the_series_that_their_bounds_are_on() -> None:
+    settings = IntervalsExperiment(n_tokens=3, d_model=2, depth=2, rho=0.5, logit_scales=[0.01, 0.1])
+    rows = interval_curves(settings, 4).to_dict("records")
+    keys = [(row["reading"], row["series"], row["formula"], row["status"], row["x"]) for row in rows]
+    # Two scales, three methods, two layers of two parts, four bounds.
+    assert len(keys) == len(set(keys)) == 2 * 3 * 4 * 4
+    assert {row["reading"] for row in rows} == {readings.logit_scale(0.01), readings.logit_scale(0.1)}
+    by_key = {key: row["value"] for key, row in zip(keys, rows, strict=True)}
+    found = network_intervals(random_network(2, 2, 0.1, 4), 3, 0.5, "lemma")[3]
+    name, formula = readings.logit_scale(0.1), readings.INTERVAL_METHODS["lemma"]
+    assert (found.layer, found.part) == (2, "MLP")
+    for quantity, status, value in (
+        ("smallest", "lower", found.lower),
+        ("largest", "upper", found.upper),
+        ("mean", "lower", found.mean_lower),
+        ("mean", "upper", found.mean_upper),
+    ):
+        assert by_key[name, readings.entry_moments("MLP", quantity), formula, status, 2.0] == value
 
 
 def test_the_stage_loads_no_torch() -> None:
     code = (
         "import sys\nfrom nsbench.theory_curves import curves, formulas\n"
-        "from nsbench.theory_settings import EXPERIMENTS, Theory\n"
-        "curves({name: list(formulas(name, Theory())) for name in EXPERIMENTS})\nprint('torch' in sys.modules)"
+        "from nsbench.theory_settings import EXPERIMENTS, ExperimentSpec\n"
+        "for name in EXPERIMENTS:\n"
+        "    curves(list(formulas(ExperimentSpec(experiment=name, seed=0, settings={}))))\n"
+        "print('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "False"

@@ -14,7 +14,7 @@ from scipy.optimize import linprog
 from nsbench import readings, theory
 from nsbench.theory import bounds
 from nsbench.theory.bounds import Bounds
-from nsbench.theory.propagation import METHODS, Layer, interval_curves, network_intervals, random_network
+from nsbench.theory.propagation import METHODS, Layer, network_intervals, random_network
 
 ROUNDING = 1e-12
 
@@ -503,25 +503,6 @@ def test_networks_outside_the_domain_are_refused(change: dict[str, object], mess
     theory.network_intervals(**arguments)
     with pytest.raises(ValueError, match=message):
         theory.network_intervals(**arguments | change)
-
-
-def test_curves_name_the_series_that_their_bounds_are_on() -> None:
-    rows = interval_curves(n_tokens=3, d_model=2, depth=2, rho=0.5, logit_scales=[0.01, 0.1], seed=4)
-    keys = [(row["reading"], row["series"], row["formula"], row["status"], row["x"]) for row in rows]
-    # Two scales, three methods, two layers of two parts, four bounds.
-    assert len(keys) == len(set(keys)) == 2 * 3 * 4 * 4
-    assert {row["reading"] for row in rows} == {readings.logit_scale(0.01), readings.logit_scale(0.1)}
-    by_key = {key: row["value"] for key, row in zip(keys, rows, strict=True)}
-    found = network_intervals(random_network(2, 2, 0.1, 4), 3, 0.5, "lemma")[3]
-    name, formula = readings.logit_scale(0.1), readings.INTERVAL_METHODS["lemma"]
-    assert (found.layer, found.part) == (2, "MLP")
-    for quantity, status, value in (
-        ("smallest", "lower", found.lower),
-        ("largest", "upper", found.upper),
-        ("mean", "lower", found.mean_lower),
-        ("mean", "upper", found.mean_upper),
-    ):
-        assert by_key[name, readings.entry_moments("MLP", quantity), formula, status, 2.0] == value
 
 
 def test_the_public_names_are_those_of_the_room() -> None:

@@ -16,7 +16,7 @@ import pytest
 from nsbench.figures.theory import FIGURES as THEORY_FIGURES
 
 PROJECT = Path(__file__).parents[1]
-THEORY_DRAWN = {"compute_theory": 1, "draw_theory_figure": 7, "write_report": 1}
+ONE_EXPERIMENT = {"compute_theory": 1, "join_theory": 1, "draw_theory_figure": 1, "write_report": 1}
 DOWNSTREAM = {"collect_packs": 1, "analyse_grid": 1, "draw_figure": 9, "write_report": 1, "track_runs": 1}
 
 
@@ -158,17 +158,17 @@ def test_figure_code_reruns_that_figure(clone: Clone) -> None:
 def test_theory_code_reruns_the_formulas_and_no_simulation(clone: Clone) -> None:
     path = clone.root / "src/nsbench/theory/recurrences.py"
     path.write_text(path.read_text() + "\nEDITED = True\n")
-    assert clone.planned() == THEORY_DRAWN
+    assert clone.planned() == {**ONE_EXPERIMENT, "compute_theory": 7, "draw_theory_figure": 7}
 
 
 def test_an_experiment_s_code_or_settings_simulate_it_again(clone: Clone) -> None:
     path = clone.root / "src/nsbench/simulation/relu.py"
     text = path.read_text()
     path.write_text(text + "\nEDITED = True\n")
-    assert clone.planned() == {"simulate_theory": 1, **THEORY_DRAWN}
+    assert clone.planned() == {"simulate_theory": 1, **ONE_EXPERIMENT}
     path.write_text(text)
     clone.edit("tests/config/tiny.yaml", ("relu: {n_pairs: 50", "relu: {n_pairs: 60"))
-    assert clone.planned() == {"simulate_theory": 1, **THEORY_DRAWN}
+    assert clone.planned() == {"simulate_theory": 1, **ONE_EXPERIMENT}
 
 
 def test_the_simulations_memory_reruns_nothing(clone: Clone) -> None:
@@ -189,6 +189,9 @@ def test_the_theory_can_be_left_out(clone: Clone) -> None:
     end = text.index("grid:\n")
     path.write_text(text[:begin] + "theory: null\n" + text[end:])
     assert clone.planned() == {"write_report": 1}
+    refused = clone.snakemake("results/tables/theory.csv")
+    assert refused.returncode != 0
+    assert "Traceback" not in refused.stdout
 
 
 def test_report_template_reruns_the_report(clone: Clone) -> None:

@@ -124,9 +124,10 @@ def _simulate(options: argparse.Namespace) -> None:
 
     with use_device(options.device, options.processes_per_gpu) as device:
         from nsbench.provenance import stamp
-        from nsbench.simulation.run import SimulateSpec, simulate
+        from nsbench.simulation.run import simulate
+        from nsbench.theory_settings import ExperimentSpec
 
-        spec = parse(SimulateSpec, _read_spec(options), "spec")
+        spec = parse(ExperimentSpec, _read_spec(options), "spec")
         made_by = stamp(options.spec, options.digest, str(device))
         simulate(spec, options.max_values, options.points, options.examples, device, made_by)
 
@@ -134,23 +135,26 @@ def _simulate(options: argparse.Namespace) -> None:
 def _theory(options: argparse.Namespace) -> None:
     from nsbench.provenance import stamp
     from nsbench.theory_curves import compute_theory
-    from nsbench.theory_settings import Theory
+    from nsbench.theory_settings import ExperimentSpec
 
-    settings = parse(Theory, _read_spec(options), "spec")
-    made_by = stamp(options.spec, options.digest)
-    compute_theory(settings, options.points, options.curves, options.table, options.csv, made_by)
+    spec = parse(ExperimentSpec, _read_spec(options), "spec")
+    compute_theory(spec, options.points, options.curves, options.table, stamp(options.spec, options.digest))
+
+
+def _theory_table(options: argparse.Namespace) -> None:
+    from nsbench.provenance import stamp
+    from nsbench.theory_curves import join_tables
+
+    join_tables(options.tables, options.out, options.csv, stamp(options.spec, options.digest))
 
 
 def _theory_figure(options: argparse.Namespace) -> None:
-    from nsbench.figures.theory import FIGURES, render
+    from nsbench.figures.theory import FIGURES, TheoryFigureSpec, render
 
     if options.name not in FIGURES:
         raise ConfigError(f"name: no figure of the theory is called {options.name!r}; allowed: {', '.join(FIGURES)}")
-    spec = _read_spec(options)
-    if not isinstance(spec, dict) or spec.keys() != {"scale", "settings"}:
-        raise ConfigError("--spec: not a figure's settings; an object of scale and settings is allowed")
-    files = (options.curves, options.points, options.examples, options.png, options.pdf)
-    render(options.name, spec["settings"], spec["scale"], *files)
+    spec = parse(TheoryFigureSpec, _read_spec(options), "spec")
+    render(options.name, spec.experiment, spec.scale, *options.tables, options.png, options.pdf)
 
 
 def _report(options: argparse.Namespace) -> None:
@@ -279,17 +283,19 @@ def _parser() -> argparse.ArgumentParser:
     simulate.add_argument("--examples", type=Path, required=True, help="single draws, shown as they are")
     add_device(simulate)
 
-    theory = stage("theory", _theory, "the theory's formulas as curves, and beside each simulated point")
-    theory.add_argument("--points", type=Path, nargs="+", required=True, help="of every experiment")
+    theory = stage("theory", _theory, "an experiment's formulas as curves, and beside each simulated point")
+    theory.add_argument("--points", type=Path, required=True)
     theory.add_argument("--curves", type=Path, required=True)
     theory.add_argument("--table", type=Path, required=True)
-    theory.add_argument("--csv", type=Path, required=True)
+
+    theory_table = stage("theory-table", _theory_table, "join the theory's tables")
+    theory_table.add_argument("--tables", type=Path, nargs="+", required=True)
+    theory_table.add_argument("--out", type=Path, required=True)
+    theory_table.add_argument("--csv", type=Path, required=True)
 
     theory_figure = stage("theory-figure", _theory_figure, "draw a figure of the theory")
     theory_figure.add_argument("name")
-    theory_figure.add_argument("--curves", type=Path, required=True)
-    theory_figure.add_argument("--points", type=Path, required=True)
-    theory_figure.add_argument("--examples", type=Path, required=True)
+    theory_figure.add_argument("--tables", type=Path, nargs=3, required=True, help="curves, points and examples")
     theory_figure.add_argument("--png", type=Path, required=True)
     theory_figure.add_argument("--pdf", type=Path, required=True)
 

@@ -8,6 +8,7 @@ nothing else. Device, paths and the rhythm of progress files change no number an
 from __future__ import annotations
 
 import hashlib
+import json
 from typing import Any
 
 from nsbench.closed import ConfigError, canonical_json
@@ -106,20 +107,16 @@ class Plan:
             }
         )
 
-    def simulate(self, experiment: str) -> str:
-        """Spec of the simulate stage for an experiment of the theory. max_values bounds memory, and
+    def experiment(self, name: str) -> str:
+        """Spec of the stages simulate and theory for an experiment. max_values bounds memory, and
         changes no number."""
         theory = self._theory()
-        return canonical_json({"experiment": experiment, "seed": theory.seed, "settings": getattr(theory, experiment)})
-
-    def theory(self) -> str:
-        """Spec of the theory stage."""
-        settings = self._theory().model_dump(mode="json", exclude={"max_values"})
-        return canonical_json(settings)
+        return canonical_json({"experiment": name, "seed": theory.seed, "settings": getattr(theory, name)})
 
     def theory_figure(self, experiment: str) -> str:
-        """Spec of the figure of an experiment of the theory."""
-        return canonical_json({"scale": self.config.scale, "settings": getattr(self._theory(), experiment)})
+        """Spec of the figure of an experiment."""
+        spec = json.loads(self.experiment(experiment))
+        return canonical_json({"scale": self.config.scale, "experiment": spec})
 
     def _theory(self) -> Theory:
         if self.config.theory is None:

@@ -3,7 +3,8 @@
 The digest of a stage covers the nsbench modules that it imports, transitively, with comments,
 docstrings and layout left out, so that a comment invalidates nothing and a changed line of code
 invalidates exactly the stages that run it. The settings and `provenance` are left out: all of
-config that reaches a stage is in its spec, and provenance is about results, not part of them.
+config that reaches a stage is in its spec, and provenance is about results, not part of them. So are the
+theory's table of public names and its checks of arguments, which carry no number.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ LEFT_OUT = {
     "nsbench.closed",
     "nsbench.settings",
     "nsbench.theory_settings",
+    "nsbench.theory",
+    "nsbench.theory.domain",
     "nsbench.config",
     "nsbench.provenance",
 }

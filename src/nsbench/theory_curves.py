@@ -1,4 +1,4 @@
-"""The stage `theory`: every formula of an experiment as a curve, and beside each simulated point. No torch."""
+"""The stage `theory`: an experiment's formulas as curves, and beside each simulated point. No torch."""
 
 from __future__ import annotations
 
@@ -12,26 +12,24 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from nsbench import readings
-from nsbench.records import RecordError, read_table, write_table, write_text
+from nsbench.records import RecordError, read_stamp, read_table, write_table, write_text
 from nsbench.theory.attention import attention_pattern_stability
-from nsbench.theory.propagation import interval_curves
+from nsbench.theory.propagation import network_intervals, random_network
 from nsbench.theory.recurrences import ffn_recurrence, ffn_second_moment, transformer_recurrence
 from nsbench.theory.relu import relu_stability, relu_stability_quadratic
 from nsbench.theory_records import CURVES, SIMULATION, THEORY
 from nsbench.theory_settings import (
-    EXPERIMENTS,
     AttentionExperiment,
+    ExperimentSpec,
     FeedForwardExperiment,
     IntervalsExperiment,
     PatternsExperiment,
     RecurrenceExperiment,
     ReluExperiment,
-    Theory,
     TransformerExperiment,
 )
 
 CORRELATIONS = np.linspace(0.0, 1.0, 101)
-KEYS = ["experiment", "reading", "series"]
 
 
 class Formula(NamedTuple):
@@ -49,46 +47,49 @@ class Formula(NamedTuple):
 
 
 def compute_theory(
-    settings: Theory, points_files: list[Path], curves_out: Path, table_out: Path, csv_out: Path, stamp: dict[str, str]
+    spec: ExperimentSpec, points_file: Path, curves_out: Path, table_out: Path, stamp: dict[str, str]
 ) -> None:
-    """Write the curves of all experiments, and the table that puts each formula beside each simulated point.
+    """Write an experiment's formulas as curves, and as a table beside each of its simulated points.
 
-    points_files: the simulated points of every experiment. Raises RecordError where one is missing,
-    is that of no experiment, or has a point for which there is no formula.
+    Raises RecordError where the points are missing, were simulated under other settings, or have a series
+    without a formula.
     """
-    points = pd.concat([read_table(path, SIMULATION) for path in points_files], ignore_index=True)
-    found = {name: list(formulas(name, settings)) for name in EXPERIMENTS}
-    missing = set(EXPERIMENTS) ^ set(points["experiment"])
-    if missing:
-        raise RecordError(f"simulated points: {', '.join(sorted(missing))}: not one file for each experiment")
-    write_table(curves_out, curves(found), CURVES, stamp)
-    table = compare(points, found)
-    write_table(table_out, table, THEORY, stamp)
-    write_text(csv_out, table.to_csv(index=False, lineterminator="\n"))
+    points = read_table(points_file, SIMULATION)
+    if read_stamp(points_file).get("spec") != stamp["spec"]:
+        raise RecordError(f"{points_file}: was simulated under other settings; run its stage again")
+    found = list(formulas(spec))
+    write_table(curves_out, curves(found).assign(experiment=spec.experiment), CURVES, stamp)
+    write_table(table_out, compare(points, found).assign(experiment=spec.experiment), THEORY, stamp)
 
 
-def curves(found: dict[str, list[Formula]]) -> pd.DataFrame:
-    """Every formula on its grid, as CURVES; `found` is experiment -> formulas."""
-    tables = [
-        pd.DataFrame({"x": formula.x, "value": formula.value(formula.x)}).assign(
-            experiment=experiment, **_names(formula)
-        )
-        for experiment, listed in found.items()
-        for formula in listed
-    ]
-    return pd.concat(tables, ignore_index=True)[CURVES.names]
+def join_tables(tables: list[Path], out: Path, csv_out: Path, stamp: dict[str, str]) -> None:
+    """Write the tables of all experiments as one, as Parquet and as CSV. Raises RecordError for a missing one."""
+    joined = pd.concat([read_table(path, THEORY) for path in tables], ignore_index=True)
+    write_table(out, joined, THEORY, stamp)
+    write_text(csv_out, joined.to_csv(index=False, lineterminator="\n"))
 
 
-def compare(points: pd.DataFrame, found: dict[str, list[Formula]]) -> pd.DataFrame:
-    """Every simulated point beside each formula for its series, as THEORY.
+def curves(found: list[Formula]) -> pd.DataFrame:
+    """Every formula on its grid: the columns of CURVES less the experiment."""
+    return pd.concat(
+        [
+            pd.DataFrame({"x": formula.x, "value": formula.value(formula.x)}).assign(**_names(formula))
+            for formula in found
+        ],
+        ignore_index=True,
+    )
+
+
+def compare(points: pd.DataFrame, found: list[Formula]) -> pd.DataFrame:
+    """Every simulated point beside each formula for its series: the columns of THEORY less the experiment.
 
     Raises RecordError naming a series of points that has no formula.
     """
     tables = []
-    for (experiment, reading, series), group in points.groupby(KEYS, sort=False):
-        fitting = [f for f in found[experiment] if (f.reading, f.series) == (reading, series)]
+    for (reading, series), group in points.groupby(["reading", "series"], sort=False):
+        fitting = [formula for formula in found if (formula.reading, formula.series) == (reading, series)]
         if not fitting:
-            raise RecordError(f"simulated points of {experiment}: {reading!r}, {series!r} has no formula")
+            raise RecordError(f"simulated points of {reading!r}, {series!r}: there is no formula for them")
         for formula in fitting:
             theory, simulated = formula.value(group["x"].to_numpy()), group["value"].to_numpy()
             error = group["standard_error"].to_numpy()
@@ -96,7 +97,6 @@ def compare(points: pd.DataFrame, found: dict[str, list[Formula]]) -> pd.DataFra
                 z, ratio = (simulated - theory) / error, theory / simulated
             tables.append(
                 group[["x", "standard_error", "n_draws", "n_pairs"]].assign(
-                    experiment=experiment,
                     **_names(formula),
                     theory=theory,
                     simulated=simulated,
@@ -105,14 +105,15 @@ def compare(points: pd.DataFrame, found: dict[str, list[Formula]]) -> pd.DataFra
                     ratio=np.where(simulated != 0, ratio, math.nan),
                 )
             )
-    return pd.concat(tables, ignore_index=True)[THEORY.names]
+    return pd.concat(tables, ignore_index=True)
 
 
-def formulas(experiment: str, settings: Theory) -> Iterator[Formula]:
-    """The formulas of an experiment, one of EXPERIMENTS."""
-    if experiment == "intervals":
-        return _intervals(settings.intervals, settings.seed)
-    return _FORMULAS[experiment](getattr(settings, experiment))
+def formulas(spec: ExperimentSpec) -> Iterator[Formula]:
+    """The formulas of an experiment."""
+    settings = spec.parsed()
+    if isinstance(settings, IntervalsExperiment):
+        return _intervals(settings, spec.seed)
+    return _FORMULAS[spec.experiment](settings)
 
 
 def _names(formula: Formula) -> dict[str, str]:
@@ -202,20 +203,31 @@ def _transformer(settings: TransformerExperiment) -> Iterator[Formula]:
             kind, name = ("identity", "γ²ˡ s(ρ)") if weights == "identity" else ("random", "wide limit")
             right = transformer_recurrence(settings.rho, settings.depth, gamma, kind)
             yield _layers(reading, series, name, "limit", right)
-            if gamma * gamma * settings.rho <= 1:
+            try:
                 published = transformer_recurrence(settings.rho, settings.depth, gamma, "published")
-                yield _layers(reading, series, "Equation 8", "published", published)
+            except ValueError:
+                continue  # so large a gamma takes Equation 8's numbers out of those of a correlation
+            yield _layers(reading, series, "Equation 8", "published", published)
 
 
 def _intervals(settings: IntervalsExperiment, seed: int) -> Iterator[Formula]:
-    rows = pd.DataFrame(interval_curves(**settings.model_dump(exclude={"n_draws", "n_pairs"}), seed=seed))
-    for (reading, series, name, status), group in rows.groupby(["reading", "series", "formula", "status"], sort=False):
-        values = group.set_index("x")["value"]
-        layers = values.index.to_numpy(float)
-        # A layer for which there is no bound stays NaN.
-        yield Formula(
-            reading, series, name, status, layers, lambda x, values=values: values.reindex(x).to_numpy() + 0.0
-        )
+    """Lower bounds beside the smallest simulated moment, upper ones beside the largest, both beside the mean."""
+    for scale in settings.logit_scales:
+        network = random_network(settings.depth, settings.d_model, scale, seed)
+        for method, name in readings.INTERVAL_METHODS.items():
+            found = pd.DataFrame(network_intervals(network, settings.n_tokens, settings.rho, method))
+            for part, rows in found.groupby("part", sort=False):
+                for quantity, status, column in (
+                    ("smallest", "lower", "lower"),
+                    ("mean", "lower", "mean_lower"),
+                    ("mean", "upper", "mean_upper"),
+                    ("largest", "upper", "upper"),
+                ):
+                    # A layer for which there is no bound is NaN. + 0.0: no negative zero.
+                    trajectory = np.array([math.nan, *(rows.sort_values("layer")[column] + 0.0)])
+                    series = readings.entry_moments(part, quantity)
+                    formula = _layers(readings.logit_scale(scale), series, name, status, trajectory)
+                    yield formula._replace(x=formula.x[~np.isnan(trajectory)])
 
 
 _FORMULAS: dict[str, Callable[..., Iterator[Formula]]] = {

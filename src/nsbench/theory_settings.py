@@ -6,11 +6,11 @@ of correlated inputs each.
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from nsbench.closed import Closed, ConfigError, Real, no_duplicates
+from nsbench.closed import Closed, ConfigError, Real, no_duplicates, parse
 
 Count = Annotated[int, Field(ge=1)]
 Draws = Annotated[int, Field(ge=2)]
@@ -151,6 +151,23 @@ class IntervalsExperiment(Closed):
         return self
 
 
+EXPERIMENTS = ("attention", "patterns", "feed_forward", "recurrence", "relu", "transformer", "intervals")
+"""Sections of Theory that are experiments; each is a module of `nsbench.simulation`."""
+
+
+class ExperimentSpec(Closed):
+    """All that the stages `simulate` and `theory` read from config for one experiment."""
+
+    experiment: Literal[EXPERIMENTS]  # type: ignore[valid-type]
+    seed: Annotated[int, Field(ge=0, lt=2**31)]
+    settings: dict[str, Any]
+    """The experiment's section of Theory."""
+
+    def parsed(self) -> Closed:
+        """The settings as the experiment's model. Raises ConfigError where they do not fit it."""
+        return parse(Theory.model_fields[self.experiment].annotation, self.settings, "spec.settings")
+
+
 class Theory(Closed):
     """The theory beside simulation; each experiment has a figure."""
 
@@ -185,7 +202,3 @@ class Theory(Closed):
         return {name: max(sizes[:2]) * max(sizes) for name, sizes in rows.items()} | {
             name: width * width for name, width in widths.items()
         }
-
-
-EXPERIMENTS = ("attention", "patterns", "feed_forward", "recurrence", "relu", "transformer", "intervals")
-"""Sections of Theory that are experiments; each is a module of `nsbench.simulation`."""

@@ -15,9 +15,9 @@ rule simulate_theory:
         gpu=GPUS_PER_JOB,
         device=PLAN.config.device,
         per_gpu=PLAN.config.processes_per_gpu,
-        max_values=lambda w: PLAN.config.theory.max_values,
+        max_values=PLAN.config.theory.max_values,
     params:
-        spec=lambda w: PLAN.simulate(w.experiment),
+        spec=lambda w: PLAN.experiment(w.experiment),
         digest=lambda w: digest("simulate", w.experiment),
     shell:
         "nsbench simulate --spec {params.spec:q} --digest {params.digest} --max-values {resources.max_values}"
@@ -27,31 +27,53 @@ rule simulate_theory:
 
 rule compute_theory:
     input:
-        expand("results/theory/{experiment}.points.parquet", experiment=EXPERIMENTS),
+        "results/theory/{experiment}.points.parquet",
     output:
-        curves="results/theory/curves.parquet",
-        table="results/tables/theory.parquet",
-        csv="results/tables/theory.csv",
+        curves="results/theory/{experiment}.curves.parquet",
+        table="results/theory/{experiment}.table.parquet",
     log:
-        "results/logs/theory/curves.log",
+        "results/logs/theory/{experiment}.curves.log",
     conda:
         "../envs/nsbench.yaml"
     resources:
         mem_mb=2000,
         runtime=30,
     params:
-        spec=lambda w: PLAN.theory(),
+        spec=lambda w: PLAN.experiment(w.experiment),
         digest=digest("theory"),
     shell:
         "nsbench theory --spec {params.spec:q} --digest {params.digest} --points {input} --curves {output.curves}"
-        " --table {output.table} --csv {output.csv} > {log} 2>&1"
+        " --table {output.table} > {log} 2>&1"
+
+
+rule join_theory:
+    input:
+        expand("results/theory/{experiment}.table.parquet", experiment=EXPERIMENTS),
+    output:
+        table="results/tables/theory.parquet",
+        csv="results/tables/theory.csv",
+    log:
+        "results/logs/theory/table.log",
+    conda:
+        "../envs/nsbench.yaml"
+    resources:
+        mem_mb=2000,
+        runtime=30,
+    params:
+        spec="{}",
+        digest=digest("theory"),
+    shell:
+        "nsbench theory-table --spec {params.spec:q} --digest {params.digest} --tables {input} --out {output.table}"
+        " --csv {output.csv} > {log} 2>&1"
 
 
 rule draw_theory_figure:
     input:
-        curves="results/theory/curves.parquet",
-        points=lambda w: f"results/theory/{THEORY_FIGURES[w.theory_figure]}.points.parquet",
-        examples=lambda w: f"results/theory/{THEORY_FIGURES[w.theory_figure]}.examples.parquet",
+        lambda w: expand(
+            "results/theory/{experiment}.{part}.parquet",
+            experiment=THEORY_FIGURES[w.theory_figure],
+            part=["curves", "points", "examples"],
+        ),
     output:
         png="results/figures/{theory_figure}.png",
         pdf="results/figures/{theory_figure}.pdf",
@@ -67,5 +89,4 @@ rule draw_theory_figure:
         digest=lambda w: digest("theory-figure", w.theory_figure),
     shell:
         "nsbench theory-figure {wildcards.theory_figure} --spec {params.spec:q} --digest {params.digest}"
-        " --curves {input.curves} --points {input.points} --examples {input.examples}"
-        " --png {output.png} --pdf {output.pdf} > {log} 2>&1"
+        " --tables {input} --png {output.png} --pdf {output.pdf} > {log} 2>&1"

@@ -6,10 +6,18 @@ import importlib
 from pathlib import Path
 
 from nsbench import records
-from nsbench.closed import parse
+from nsbench.closed import Closed, canonical_json
 from nsbench.figures import style
 from nsbench.theory_records import CURVES, EXAMPLE, SIMULATION
-from nsbench.theory_settings import Theory
+from nsbench.theory_settings import ExperimentSpec
+
+
+class TheoryFigureSpec(Closed):
+    """All that a figure of the theory reads from config."""
+
+    scale: str
+    experiment: ExperimentSpec
+
 
 FIGURES = {
     "figure_02": "attention",
@@ -25,7 +33,7 @@ FIGURES = {
 
 def render(
     name: str,
-    settings: dict[str, object],
+    spec: ExperimentSpec,
     scale: str,
     curves_file: Path | str,
     points_file: Path | str,
@@ -33,19 +41,15 @@ def render(
     out_png: Path | str,
     out_pdf: Path | str,
 ) -> None:
-    """Draw figure `name` of FIGURES and save it in both formats; `settings` are its experiment's.
+    """Draw figure `name` of FIGURES and save it in both formats; `spec` is that of its experiment.
 
-    Raises KeyError for an unknown name, records.RecordError for a table that is missing.
+    Raises KeyError for an unknown name, records.RecordError for a table that is missing or was made under
+    other settings.
     """
-    experiment = FIGURES[name]
-    model = parse(Theory.model_fields[experiment].annotation, settings, "spec.settings")
-    curves, points, examples = (
-        table[table["experiment"] == experiment].reset_index(drop=True)
-        for table in (
-            records.read_table(curves_file, CURVES),
-            records.read_table(points_file, SIMULATION),
-            records.read_table(examples_file, EXAMPLE),
-        )
-    )
+    tables = []
+    for path, schema in ((curves_file, CURVES), (points_file, SIMULATION), (examples_file, EXAMPLE)):
+        tables.append(records.read_table(path, schema))
+        if records.read_stamp(path).get("spec") != canonical_json(spec):
+            raise records.RecordError(f"{path}: was made under other settings; run its stage again")
     draw = importlib.import_module(f"nsbench.figures.{name}").draw
-    style.save(draw(curves, points, examples, model, scale), out_png, out_pdf)
+    style.save(draw(*tables, spec.parsed(), scale), out_png, out_pdf)

@@ -5,29 +5,18 @@ from __future__ import annotations
 import importlib
 import logging
 from pathlib import Path
-from typing import Any, Literal
 
 import torch
 
-from nsbench.closed import Closed, parse
 from nsbench.records import write_table
 from nsbench.theory_records import EXAMPLE, SIMULATION
-from nsbench.theory_settings import EXPERIMENTS, Theory
+from nsbench.theory_settings import ExperimentSpec
 
 logger = logging.getLogger(__name__)
 
 
-class SimulateSpec(Closed):
-    """All that the simulate stage reads from config and that its numbers depend on."""
-
-    experiment: Literal[EXPERIMENTS]  # type: ignore[valid-type]
-    seed: int
-    settings: dict[str, Any]
-    """The experiment's section of theory_settings.Theory."""
-
-
 def simulate(
-    spec: SimulateSpec,
+    spec: ExperimentSpec,
     max_values: int,
     points_out: Path,
     examples_out: Path,
@@ -40,8 +29,7 @@ def simulate(
     ConfigError for settings that do not fit the experiment, and where max_values is too small for one
     pair of inputs or for a matrix of weights.
     """
-    model = Theory.model_fields[spec.experiment].annotation
-    settings = parse(model, spec.settings, "spec.settings")
+    settings = spec.parsed()
     module = importlib.import_module(f"nsbench.simulation.{spec.experiment}")
     found = module.simulate(settings, spec.seed, max_values, device)
     named = {"experiment": spec.experiment}

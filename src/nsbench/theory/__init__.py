@@ -35,6 +35,10 @@ _PUBLIC = {
 __all__ = list(_PUBLIC)
 
 
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_PUBLIC})
+
+
 def __getattr__(name: str) -> Any:
     """Import public names when they are asked for: what uses one formula depends on that one alone."""
     if name not in _PUBLIC:

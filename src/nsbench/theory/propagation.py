@@ -12,19 +12,20 @@ entries X_ij iid uniform on [0, 1]; Y_ij = X_ij with probability rho, else a fre
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
-from nsbench import readings
 from nsbench.theory import bounds, domain
 from nsbench.theory.bounds import Array, Bounds
 from nsbench.theory.lemma_12 import attention_interval, interval_of_moments, mixed_signs, square_weights
 
-__all__ = ["Layer", "LayerInterval", "attention_interval", "interval_curves", "network_intervals", "random_network"]
+__all__ = ["Layer", "LayerInterval", "attention_interval", "network_intervals", "random_network"]
 
-METHODS = tuple(readings.INTERVAL_METHODS)
-PARTS = tuple(readings.INTERVAL_PARTS)
+METHODS = ("lemma", "range", "sharp")
+PARTS = ("attention", "MLP")
+MLP_SPREAD = 1.0
+"""Standard deviation of W_phi's entries, in units of their mean."""
 
 
 class Layer(NamedTuple):
@@ -62,6 +63,7 @@ def random_network(n_layers: int, d_model: int, logit_scale: float, seed: int) -
     domain.whole("n_layers", n_layers, 1)
     domain.whole("d_model", d_model, 1)
     scale = domain.real("logit_scale", logit_scale, 0.0)
+    # Not a stream of nsbench.seeding, which needs torch.
     generator = np.random.default_rng(domain.whole("seed", seed, 0))
     layers = []
     for _ in range(n_layers):
@@ -69,10 +71,6 @@ def random_network(n_layers: int, d_model: int, logit_scale: float, seed: int) -
         value = generator.random((d_model, d_model))
         layers.append(Layer(scale * query, scale * key, value / value.sum(0), (1 + MLP_SPREAD * mlp) / d_model))
     return layers
-
-
-MLP_SPREAD = 1.0
-"""Standard deviation of W_phi's entries, in units of their mean."""
 
 
 def network_intervals(network: Sequence[Layer], n_tokens: int, rho: float, method: str) -> list[LayerInterval]:
@@ -104,40 +102,6 @@ def network_intervals(network: Sequence[Layer], n_tokens: int, rho: float, metho
         for part, state in zip(PARTS, _through(state, layer, n_tokens, kept, method), strict=True):  # noqa: B020
             found.append(_report(number, part, state.moments))
     return found
-
-
-def interval_curves(
-    n_tokens: int, d_model: int, depth: int, rho: float, logit_scales: Sequence[float], seed: int
-) -> list[dict[str, Any]]:
-    """Every method's bounds on `random_network` at each logit scale, as rows of `theory_records.CURVES`.
-
-    Keys: reading, series, formula, status, x, value. x is the layer's number. A series is one of the simulated
-    series, and its bounds those on the same number: a lower one on the smallest entry moment, an upper one on
-    the largest, both on the mean. Rows without a bound are left out; an upper bound that leaves float64 is inf.
-    """
-    rows = []
-    for scale in logit_scales:
-        network = random_network(depth, d_model, scale, seed)
-        for method, formula in readings.INTERVAL_METHODS.items():
-            for found in network_intervals(network, n_tokens, rho, method):
-                for quantity, status, value in (
-                    ("smallest", "lower", found.lower),
-                    ("mean", "lower", found.mean_lower),
-                    ("mean", "upper", found.mean_upper),
-                    ("largest", "upper", found.upper),
-                ):
-                    if not np.isnan(value):
-                        rows.append(
-                            {
-                                "reading": readings.logit_scale(scale),
-                                "series": readings.entry_moments(found.part, quantity),
-                                "formula": formula,
-                                "status": status,
-                                "x": float(found.layer),
-                                "value": float(value),
-                            }
-                        )
-    return rows
 
 
 class _State(NamedTuple):
