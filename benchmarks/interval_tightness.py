@@ -1,0 +1,53 @@
+"""How tight stability intervals are over many random networks: medians of bound / simulated.
+
+    python benchmarks/interval_tightness.py --networks 20
+
+One line per logit scale and layer: for each method the lower and the upper bound on the mean moment of an
+entry with itself after attention, as multiples of its simulated value.
+"""
+
+from __future__ import annotations
+
+import argparse
+
+import numpy as np
+import torch
+
+from nsbench import readings
+from nsbench.simulation import intervals
+from nsbench.theory.propagation import network_intervals, random_network
+from nsbench.theory_settings import IntervalsExperiment
+
+MAX_VALUES = 4_000_000
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--networks", type=int, default=20, help="random networks, seeds 0, 1, ...")
+    parser.add_argument("--logit-scales", type=float, nargs="+", default=[0.01, 0.03, 0.1, 0.3, 1.0])
+    parser.add_argument("--draws", type=int, default=4, help="batches of 4,000 pairs of inputs to each network")
+    options = parser.parse_args()
+    settings = IntervalsExperiment(logit_scales=options.logit_scales, n_draws=options.draws)
+    series = readings.entry_moments("attention", "mean")
+    found: dict[tuple[float, int, str], list[tuple[float, float]]] = {}
+    for seed in range(options.networks):
+        points = intervals.simulate(settings, seed, MAX_VALUES, torch.device("cpu")).points
+        simulated = {(row["reading"], row["x"]): row["value"] for row in points if row["series"] == series}
+        for scale in settings.logit_scales:
+            network = random_network(settings.depth, settings.d_model, scale, seed)
+            for method in readings.INTERVAL_METHODS:
+                for bound in network_intervals(network, settings.n_tokens, settings.rho, method):
+                    if bound.part == "attention":
+                        value = simulated[readings.logit_scale(scale), bound.layer]
+                        ratios = (bound.mean_lower / value, bound.mean_upper / value)
+                        found.setdefault((scale, bound.layer, method), []).append(ratios)
+    print("scale layer " + " ".join(f"{label:>22}" for label in readings.INTERVAL_METHODS.values()))
+    for scale in settings.logit_scales:
+        for layer in range(1, settings.depth + 1):
+            medians = [np.median(found[scale, layer, method], axis=0) for method in readings.INTERVAL_METHODS]
+            print(f"{scale:5g} {layer:5d} " + " ".join(f"{low:9.3g} to {high:9.3g}" for low, high in medians))
+
+
+if __name__ == "__main__":
+    main()
