@@ -171,11 +171,16 @@ def formula(points: pd.DataFrame) -> dict[str, str]:
     spread = points["z"].dropna().abs()
     return {
         "points": str(len(points)),
-        "difference": f"{worst['difference']:+.2g}",
+        "difference": f"{worst['difference']:+.2g}" if worst["difference"] else "0",
         "where": f"{worst['series']}, at {worst['x']:g}",
-        "z": f"{spread.median():.1f}" if len(spread) else NONE,
-        "largest_z": f"{spread.max():.1f}" if len(spread) else NONE,
+        "z": _errors(spread.median()) if len(spread) else NONE,
+        "largest_z": _errors(spread.max()) if len(spread) else NONE,
     }
+
+
+def _errors(z: float) -> str:
+    """A difference in standard errors."""
+    return f"{z:.1f}" if z < 1000 else "over 1,000"
 
 
 def bounds(points: pd.DataFrame) -> dict[str, Any]:
