@@ -233,6 +233,12 @@ def test_a_function_of_no_variables_is_a_constant() -> None:
     assert boolean.noise_stability([3.0], 0.5) == 9
 
 
+def test_values_of_the_largest_size_give_no_infinity() -> None:
+    table = 1e150 * boolean.parity(20)
+    assert boolean.total_influence(table) == pytest.approx(20e300)
+    assert boolean.noise_stability(table, [0.0, 1.0]).tolist() == pytest.approx([0.0, 1e300])
+
+
 def test_shapes_are_kept_and_scalars_stay_scalars() -> None:
     assert boolean.noise_stability(boolean.AND(2), np.full((2, 3), 0.5)).shape == (2, 3)
     assert isinstance(boolean.noise_stability(boolean.AND(2), 0.5), np.float64)
@@ -254,6 +260,7 @@ BAD_TABLES = {
     "NaN": [1.0, math.nan],
     "infinite": [1.0, math.inf],
     "text": ["a", "b"],
+    "beyond 1e150": [1.0, -1.1e150],
     "21 variables": np.zeros(2**21),
 }
 
@@ -279,6 +286,8 @@ def test_rho_outside_its_domain_is_named(rho: float) -> None:
         (lambda: boolean.parity(3, [3]), "subset = 3"),
         (lambda: boolean.parity(3, [-1]), "subset = -1"),
         (lambda: boolean.parity(3, [1, 1]), "subset"),
+        (lambda: boolean.parity(3, 2), "subset = 2"),
+        (lambda: boolean.parity(3, "01"), "subset = '0'"),
         (lambda: boolean.majority(4), "n = 4"),
         (lambda: boolean.majority(21), "n = 21"),
         (lambda: boolean.dictator(3, 3), "i = 3"),

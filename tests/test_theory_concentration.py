@@ -1,8 +1,7 @@
-"""Bounds on high degrees against explicit spectra, and resampling against enumeration of all its outcomes."""
+"""Bounds on high degrees against explicit spectra."""
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Callable
 from fractions import Fraction
@@ -17,7 +16,6 @@ from nsbench.theory.concentration import (
     tail_mass_bound_from_influence,
     tail_mass_bound_from_stability,
 )
-from nsbench.theory.resampling import resampling_correlation
 
 DEGREES = np.arange(31)
 inner = st.floats(0.01, 0.99)
@@ -141,6 +139,41 @@ def test_the_stability_bound_is_a_share_that_scale_does_not_change(
     assert tail_mass_bound_from_stability(1.0, 1.0, rho, degree) == 0
 
 
+@given(inner, inner, inner)
+def test_at_the_degree_of_concentration_the_stability_bound_is_the_budget(rho: float, a: float, b: float) -> None:
+    """Both are Lemma 6, solved for another letter; the degree is no whole number in general."""
+    delta, epsilon = sorted((a, b))
+    if epsilon - delta < 1e-6:
+        return
+    degree = spectral_concentration_degree(rho, delta, epsilon)
+    assert tail_mass_bound_from_stability(1 - delta, 1.0, rho, degree) == pytest.approx(epsilon, rel=1e-8)
+    above = tail_mass_bound_from_stability(1 - delta, 1.0, rho, np.ceil(degree))
+    assert delta <= above <= epsilon * (1 + 1e-8)
+
+
+@pytest.mark.parametrize("rho", [0.05, 0.5, 0.9, 0.999])
+def test_both_tail_bounds_hold_from_any_real_degree_on(rho: float) -> None:
+    weights = random_spectra(300, seed=4)
+    degrees = np.random.default_rng(5).uniform(0.01, 30, size=40)
+    norm2 = weights.sum(1, keepdims=True)
+    share = (weights[:, None] * (degrees[:, None] <= DEGREES)).sum(2) / norm2
+    from_stability = tail_mass_bound_from_stability((weights @ rho**DEGREES)[:, None], norm2, rho, degrees)
+    from_influence = tail_mass_bound_from_influence((weights @ DEGREES)[:, None], norm2, degrees)
+    for bound in (from_stability, from_influence):
+        assert (share <= bound + 1e-12).all()
+        assert (bound < 0.9).any()
+
+
+def test_halfway_between_two_degrees_the_bounds_are_those_of_the_formula() -> None:
+    assert tail_mass_bound_from_stability(0.5, 1.0, 0.25, [0.5, 1.5]) == pytest.approx([1.0, 0.5 / (7 / 8)])
+    assert tail_mass_bound_from_influence(3.0, 2.0, [0.5, 1.5]) == pytest.approx([3.0, 1.0])
+
+
+def test_no_degrees_have_no_bounds() -> None:
+    assert tail_mass_bound_from_stability(0.5, 1.0, 0.5, []).shape == (0,)
+    assert tail_mass_bound_from_influence(0.5, [[1.0], [2.0]], []).shape == (2, 0)
+
+
 def test_a_bound_above_one_is_not_clipped() -> None:
     assert tail_mass_bound_from_stability(0.0, 1.0, 0.5, 1) == 2
     assert tail_mass_bound_from_influence(10.0, 1.0, 5) == 2
@@ -171,61 +204,8 @@ def test_concentration_broadcasts_and_scalars_stay_scalars() -> None:
         spectral_concentration_degree(0.5, 0.1, 0.2),
         tail_mass_bound_from_stability(0.5, 1.0, 0.5, 3),
         tail_mass_bound_from_influence(0.5, 1.0, 3),
-        resampling_correlation(0.5, 3),
     ):
         assert isinstance(scalar, np.float64)
-
-
-def joint_distribution(rho: float, n_symbols: int, include_same: bool) -> np.ndarray:
-    """P(X = x, Y = y) (U, U), from every outcome of Definition 6.1: the token, keep or not, the symbol drawn."""
-    joint = np.zeros((n_symbols, n_symbols))
-    for x in range(n_symbols):
-        joint[x, x] += (1 + rho) / 2 / n_symbols
-        drawable = [z for z in range(n_symbols) if include_same or z != x]
-        for z in drawable:
-            joint[x, z] += (1 - (1 + rho) / 2) / n_symbols / len(drawable)
-    return joint
-
-
-@pytest.mark.parametrize("include_same", [True, False])
-@pytest.mark.parametrize("n_symbols", [2, 3, 4, 5, 6])
-def test_resampling_correlation_equals_enumeration_for_every_function_of_a_token(
-    n_symbols: int, include_same: bool
-) -> None:
-    rng = np.random.default_rng(3)
-    for rho in (-1.0, -0.3, 0.0, 0.05, 0.5, 1.0):
-        joint = joint_distribution(rho, n_symbols, include_same)
-        assert joint.sum() == pytest.approx(1)
-        for _ in range(5):
-            chi = rng.standard_normal(n_symbols)
-            chi -= chi.mean()
-            pairs = itertools.product(range(n_symbols), repeat=2)
-            exact = sum(joint[x, y] * chi[x] * chi[y] for x, y in pairs) / np.mean(chi**2)
-            assert resampling_correlation(rho, n_symbols, include_same) == pytest.approx(exact, abs=1e-12)
-
-
-@pytest.mark.parametrize(("rho", "published"), [(0.05, 0.525), (0.25, 0.625), (0.5, 0.75), (-1.0, 0.0), (1.0, 1.0)])
-def test_the_papers_rho_is_not_the_correlation_of_its_noise(rho: float, published: float) -> None:
-    """docs/errata.md, entry 24: (1 + rho) / 2 for every U, two symbols included; rho itself only for flips."""
-    for n_symbols in (1, 2, 3, 113):
-        assert resampling_correlation(rho, n_symbols) == pytest.approx(published)
-    assert resampling_correlation(rho, 2, include_same=False) == pytest.approx(rho)
-    assert rho == 1 or resampling_correlation(rho, 3, include_same=False) != pytest.approx(rho, abs=0.1)
-
-
-def test_many_symbols_make_both_redraws_alike() -> None:
-    grid = np.linspace(-1, 1, 9)
-    np.testing.assert_allclose(resampling_correlation(grid, 10**6, False), (1 + grid) / 2, atol=1.1e-6)
-
-
-@given(st.floats(-1, 1), st.floats(-1, 1), st.integers(2, 1000), st.booleans())
-def test_resampling_correlation_rises_from_that_of_a_sure_redraw_to_one(
-    a: float, b: float, n_symbols: int, include_same: bool
-) -> None:
-    least, low, high, most = resampling_correlation([-1, min(a, b), max(a, b), 1], n_symbols, include_same)
-    assert least == pytest.approx(0 if include_same else -1 / (n_symbols - 1), abs=1e-15)
-    assert least - 1e-15 <= low <= high <= most == 1
-    assert high - low == pytest.approx(abs(a - b) / 2 * (1 - least), abs=1e-15)
 
 
 @pytest.mark.parametrize(
@@ -235,6 +215,7 @@ def test_resampling_correlation_rises_from_that_of_a_sure_redraw_to_one(
         (lambda: spectral_concentration_degree(1.0, 0.1, 0.2), "rho"),
         (lambda: spectral_concentration_degree(0.9, 0.0, 0.2), "delta"),
         (lambda: spectral_concentration_degree(0.9, 0.2, 0.2), "delta"),
+        (lambda: spectral_concentration_degree(0.9, math.nan, 0.2), "delta"),
         (lambda: spectral_concentration_degree(0.9, [0.1, 0.1], [0.2, 0.05]), "delta"),
         (lambda: spectral_concentration_degree(0.9, 0.1, 1.0), "epsilon"),
         (lambda: spectral_concentration_degree(0.9, 0.1, 0.0), "epsilon"),
@@ -244,16 +225,13 @@ def test_resampling_correlation_rises_from_that_of_a_sure_redraw_to_one(
         (lambda: tail_mass_bound_from_stability(0.5, 1.0, 1.0, 1), "rho"),
         (lambda: tail_mass_bound_from_stability(0.5, 1.0, -0.1, 1), "rho"),
         (lambda: tail_mass_bound_from_stability(0.5, 1.0, 0.5, 0), "degree"),
-        (lambda: tail_mass_bound_from_stability(0.5, 1.0, 0.5, 1.5), "degree"),
-        (lambda: tail_mass_bound_from_stability(0.5, 1.0, 0.5, [1, 0]), "degree"),
+        (lambda: tail_mass_bound_from_stability(0.5, 1.0, 0.5, [1, -0.5]), "degree"),
+        (lambda: tail_mass_bound_from_stability(0.5, 1.0, 0.5, math.inf), "degree"),
+        (lambda: tail_mass_bound_from_stability(math.nan, 1.0, 0.5, 1), "stability"),
         (lambda: tail_mass_bound_from_influence(-0.1, 1.0, 1), "total_influence"),
         (lambda: tail_mass_bound_from_influence(0.1, 0.0, 1), "norm2"),
         (lambda: tail_mass_bound_from_influence(0.1, 1.0, 0), "degree"),
-        (lambda: resampling_correlation(1.1, 2), "rho"),
-        (lambda: resampling_correlation(-1.1, 2), "rho"),
-        (lambda: resampling_correlation(0.5, 0), "n_symbols"),
-        (lambda: resampling_correlation(0.5, 1, include_same=False), "n_symbols"),
-        (lambda: resampling_correlation(0.5, 2.0), "n_symbols"),
+        (lambda: tail_mass_bound_from_influence(0.1, 1.0, math.nan), "degree"),
     ],
 )
 def test_an_argument_outside_its_domain_is_named(call: Callable[[], object], name: str) -> None:

@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from hypothesis.extra.numpy import BroadcastableShapes, mutually_broadcastable_shapes
 
 import nsbench.theory
-from nsbench.theory.domain import one_of, real, whole, wholes
+from nsbench.theory.domain import broadcast, one_of, real, whole
 
 numbers = st.floats(-1e6, 1e6)
 
@@ -76,6 +77,25 @@ def test_arrays_keep_their_shape_and_become_float64() -> None:
     assert real("x", [True, False]).tolist() == [1.0, 0.0]
 
 
+def test_a_number_beyond_float64_is_refused_by_name() -> None:
+    for value in (10**400, np.longdouble("1e4000")):
+        with pytest.raises(ValueError, match=r"^x = "):
+            real("x", value)
+
+
+@given(mutually_broadcastable_shapes(num_shapes=3, max_dims=3, min_side=0, max_side=3))
+def test_arrays_whose_shapes_go_together_get_one_shape_in_the_order_given(shapes: BroadcastableShapes) -> None:
+    found = broadcast(**{name: np.full(shape, name) for name, shape in zip("zya", shapes.input_shapes, strict=True)})
+    assert [array.shape for array in found] == [shapes.result_shape] * 3
+    assert all((array == name).all() for name, array in zip("zya", found, strict=True))
+
+
+def test_arrays_whose_shapes_do_not_go_together_are_named_and_scalars_are_not() -> None:
+    with pytest.raises(ValueError) as caught:  # noqa: PT011
+        broadcast(rho=np.zeros((2, 1)), std=np.zeros(()), mean=np.zeros((3, 1)))
+    assert str(caught.value) == ("rho has shape (2, 1), mean has shape (3, 1); allowed: shapes that broadcast together")
+
+
 def test_the_array_given_is_not_the_array_returned() -> None:
     given_ = np.zeros(3)
     real("x", given_)[0] = 1
@@ -88,19 +108,15 @@ def test_a_whole_number_passes_between_its_ends_alone(value: int, a: int, b: int
     if least <= value <= most:
         assert whole("n", value, least, most) == value
         assert whole("n", np.int32(value), least) == value
-        assert wholes("n", [value, value], least, most).tolist() == [value, value]
     else:
         with pytest.raises(ValueError, match=f"^n = {value} is not allowed"):
             whole("n", value, least, most)
-        with pytest.raises(ValueError, match=f"^n = {value} is not allowed"):
-            wholes("n", [least, value], least, most)
 
 
 @pytest.mark.parametrize("value", [1.0, 1.5, True, "1", None, Fraction(1), [1.0], np.array([1.5])])
 def test_what_is_no_int_is_no_whole_number(value: object) -> None:
-    for check in (whole, wholes):
-        with pytest.raises(ValueError, match=r"^n = "):
-            check("n", value, 0)
+    with pytest.raises(ValueError, match=r"^n = "):
+        whole("n", value, 0)
 
 
 def test_limits_of_whole_numbers_are_said() -> None:
@@ -108,8 +124,6 @@ def test_limits_of_whole_numbers_are_said() -> None:
         whole("n", 0, 1)
     with pytest.raises(ValueError, match=r"^n = 4 is not allowed; allowed: a whole number from 1 to 3$"):
         whole("n", 4, 1, 3)
-    with pytest.raises(ValueError, match=r"^n = 4 is not allowed; allowed: whole numbers from 1 to 3$"):
-        wholes("n", [1, 4], 1, 3)
 
 
 def test_a_name_is_one_of_those_allowed() -> None:

@@ -7,8 +7,6 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from nsbench.theory.recurrences import (
     ffn_fixed_point,
@@ -21,8 +19,6 @@ FFN_KINDS = ("published", "linear", "cosine", "pearson")
 WEIGHTS = ("identity", "lecun", "he", "layer_norm")
 TRANSFORMER_KINDS = ("published", "linear", "corrected", "identity", "random")
 STARTS = [-1.0, -0.6, 0.0, 0.2, 0.5, 0.9, 1.0]
-rhos = st.floats(-1, 1)
-depths = st.integers(0, 12)
 
 
 def s(rho: float) -> float:
@@ -245,50 +241,6 @@ def test_only_an_identity_of_norm_one_leaves_stability_standing() -> None:
     assert transformer_recurrence(0.5, 30, 1.0, "identity")[1:] == pytest.approx([s(0.5)] * 30)
     assert transformer_recurrence(0.5, 30, 1.0, "random")[-1] < 1e-8
     assert transformer_recurrence(0.5, 30, 0.5, "identity")[-1] < 1e-8
-
-
-def call_all(rho: object, depth: int) -> dict[str, np.ndarray]:
-    """Every trajectory of the module, by its name."""
-    return (
-        {f"ffn {kind}": ffn_recurrence(rho, depth, kind) for kind in FFN_KINDS}
-        | {f"moment {weights}": ffn_second_moment(rho, depth, weights) for weights in WEIGHTS}
-        | {f"transformer {kind}": transformer_recurrence(rho, depth, 0.8, kind) for kind in TRANSFORMER_KINDS}
-    )
-
-
-@settings(deadline=None)  # Thirteen trajectories an example.
-@given(rhos, rhos, depths)
-def test_every_trajectory_starts_at_rho_rises_with_it_and_stays_within_one(a: float, b: float, depth: int) -> None:
-    start = np.array([min(a, b), max(a, b)])
-    for name, found in call_all(start, depth).items():
-        assert found.shape == (depth + 1, 2), name
-        assert found[0].tolist() == start.tolist(), name
-        assert (found[:, 0] <= found[:, 1] + 1e-13).all(), name
-        assert (np.abs(found) <= 1).all(), name
-        if name not in ("ffn pearson", "ffn linear", "transformer linear"):
-            assert (found[1:] >= 0).all(), name
-
-
-@pytest.mark.parametrize("shape", [(), (3,), (2, 3)])
-@pytest.mark.parametrize("depth", [0, 1, 4])
-def test_trajectories_have_layers_first(shape: tuple[int, ...], depth: int) -> None:
-    start = np.random.default_rng(6).uniform(-1, 1, shape)
-    for name, found in call_all(start, depth).items():
-        assert found.shape == (depth + 1, *shape), name
-        assert found.dtype == np.float64, name
-        np.testing.assert_array_equal(found[0], start, err_msg=name)
-        one_by_one = np.stack([call_all(rho, depth)[name] for rho in start.ravel()], 1).reshape(found.shape)
-        np.testing.assert_allclose(found, one_by_one, rtol=1e-13, atol=1e-16, err_msg=name)
-
-
-@pytest.mark.parametrize("kind", TRANSFORMER_KINDS)
-def test_norms_of_values_broadcast_with_rho(kind: str) -> None:
-    start, gamma = np.array([0.1, 0.5]), np.array([[0.0], [0.5], [1.0]])
-    found = transformer_recurrence(start, 3, gamma, kind)
-    assert found.shape == (4, 3, 2)
-    for row, column in np.ndindex(3, 2):
-        alone = transformer_recurrence(start[column], 3, gamma[row, 0], kind)
-        assert found[:, row, column] == pytest.approx(alone, rel=1e-13)
 
 
 @pytest.mark.parametrize(

@@ -2,8 +2,9 @@
 
 A truth table is a float array of length 2^n: entry m is f(x) at the x whose coordinate i (from 0) is +1 where bit i
 of m, least significant first, is 0, and -1 where it is 1; of decisions, -1 stands for True. There are at most 20
-variables. Inputs are uniform: <f, g> = E[f(x) g(x)], under which the products of coordinates are orthonormal
-(docs/errata.md, entry 21). Source: Section 2.1 and Appendix A.
+variables, and values are at most 1e150 in size, so that sums of squares stay in float64. Inputs are uniform:
+<f, g> = E[f(x) g(x)], under which the products of coordinates are orthonormal (docs/errata.md, entry 21). Source:
+Section 2.1 and Appendix A.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 from nsbench.theory.domain import real, whole
 
 MAX_VARIABLES = 20
+MAX_VALUE = 1e150
 
 
 def fourier_transform(truth_table: ArrayLike) -> NDArray[np.float64]:
@@ -26,8 +28,8 @@ def fourier_transform(truth_table: ArrayLike) -> NDArray[np.float64]:
     The transform is its own inverse up to the factor 2^n: 2^n fourier_transform(coefficients) is the truth table.
 
     truth_table: shape (2^n,). Raises ValueError naming truth_table if its length is no power of two, it has more
-    than 20 variables, or a value is not finite. Source: Section 2.1 and
-    Theorem A.1, whose inner product has a factor 2^n too many.
+    than 20 variables, or a value is not a number of at most 1e150 in size. Source: Section 2.1 and Theorem A.1,
+    whose inner product has a factor 2^n too many.
     """
     table = _checked(truth_table)
     coefficients = table / len(table)
@@ -92,7 +94,11 @@ def parity(n: int, subset: Iterable[int] | None = None) -> NDArray[np.float64]:
     are different whole numbers from 0 to n - 1.
     """
     n = whole("n", n, 1, MAX_VARIABLES)
-    chosen = [whole("subset", i, 0, n - 1) for i in (range(n) if subset is None else subset)]
+    try:
+        members = list(range(n) if subset is None else subset)
+    except TypeError:
+        raise ValueError(f"subset = {subset!r} is not allowed; allowed: several whole numbers or none") from None
+    chosen = [whole("subset", i, 0, n - 1) for i in members]
     if len(set(chosen)) < len(chosen):
         raise ValueError(f"subset = {chosen} is not allowed; allowed: each coordinate once")
     mask = sum(1 << i for i in chosen)
@@ -134,8 +140,8 @@ def tribes(width: int, count: int) -> NDArray[np.float64]:
 
 
 def _checked(truth_table: ArrayLike) -> NDArray[np.float64]:
-    """The truth table as an array of finite numbers of shape (2^n,), n at most MAX_VARIABLES."""
-    table = real("truth_table", truth_table)
+    """The truth table as an array of numbers of shape (2^n,), n at most MAX_VARIABLES."""
+    table = real("truth_table", truth_table, -MAX_VALUE, MAX_VALUE)
     if table.ndim != 1 or table.size == 0 or table.size & (table.size - 1):
         raise ValueError(f"truth_table has shape {table.shape}; allowed: one axis, its length a power of two")
     if _n_variables(table) > MAX_VARIABLES:

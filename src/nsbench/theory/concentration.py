@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import xlogy
 
-from nsbench.theory.domain import real, wholes
+from nsbench.theory.domain import broadcast, real
 
 ROUNDING = 1e-12
 """How far, relative to E[f^2], a stability may lie outside [0, E[f^2]]: it is then taken as the end."""
@@ -27,10 +26,12 @@ def spectral_concentration_degree(
     degree 0 and p at degree T reaches it.
 
     rho: in (0, 1). delta: in (0, epsilon). epsilon: in (0, 1). Arrays broadcast. Raises ValueError
-    naming the argument that is outside its domain.
+    naming the argument that is outside its domain, or the arguments whose shapes do not broadcast.
     """
     rho = real("rho", rho, 0.0, 1.0, open_low=True, open_high=True)
     epsilon = real("epsilon", epsilon, 0.0, 1.0, open_low=True, open_high=True)
+    delta = real("delta", delta, 0.0, open_low=True)
+    rho, delta, epsilon = broadcast(rho=rho, delta=delta, epsilon=epsilon)
     delta = real("delta", delta, 0.0, epsilon, open_low=True, open_high=True)
     return (np.log1p(-delta / epsilon) / np.log(rho))[()]
 
@@ -43,15 +44,23 @@ def tail_mass_bound_from_stability(
     It follows from Equation 3, as in the proof of Lemma 6. Not clipped: above 1 it says nothing.
 
     stability: Stab_rho(f) = E[f(X) f(Y)], between 0 and norm2 (1e-12 norm2 outside counts as
-    rounding). norm2: E[f^2], above 0; not the variance. rho: in [0, 1). degree: whole, at least 1.
-    Arrays broadcast. Raises ValueError naming the argument that is outside its domain.
+    rounding). norm2: E[f^2], above 0; not the variance. rho: in [0, 1). degree: any positive real, as
+    `spectral_concentration_degree` is. Arrays broadcast. The result is inf where it is beyond float64.
+    Raises ValueError naming the argument that is outside its domain, or the arguments whose shapes do
+    not broadcast.
     """
+    stability = real("stability", stability)
     norm2 = real("norm2", norm2, 0.0, open_low=True)
-    stability = real("stability", stability, -ROUNDING * norm2, (1 + ROUNDING) * norm2)
     rho = real("rho", rho, 0.0, 1.0, open_high=True)
-    degree = wholes("degree", degree, 1)
-    lost = np.clip((norm2 - stability) / norm2, 0.0, 1.0)
-    return (lost / -np.expm1(xlogy(degree, rho)))[()]
+    degree = real("degree", degree, 0.0, open_low=True)
+    stability, norm2, rho, degree = broadcast(stability=stability, norm2=norm2, rho=rho, degree=degree)
+    with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
+        stability = real("stability", stability, -ROUNDING * norm2, (1 + ROUNDING) * norm2)
+        lost = np.clip((norm2 - stability) / norm2, 0.0, 1.0)
+        rate = -np.log(rho)
+        exponent = degree * rate
+        # 1 - exp(-x) is x to the last digit below 1e-17; dividing twice spares x, which may underflow.
+        return np.where(exponent < 1e-17, lost / rate / degree, lost / -np.expm1(-exponent))[()]
 
 
 def tail_mass_bound_from_influence(
@@ -63,10 +72,15 @@ def tail_mass_bound_from_influence(
     where E[f^2] = 1. Not clipped: above 1 it says nothing.
 
     total_influence: I[f] with each influence E[((f(x) - f(x with coordinate i flipped)) / 2)^2]
-    (Equation 1), at least 0. norm2: E[f^2], above 0. degree: whole, at least 1. Arrays broadcast.
-    Raises ValueError naming the argument that is outside its domain.
+    (Equation 1), at least 0. norm2: E[f^2], above 0. degree: any positive real. Arrays broadcast.
+    The result is inf where it is beyond float64. Raises ValueError naming the argument that is outside
+    its domain, or the arguments whose shapes do not broadcast.
     """
     total_influence = real("total_influence", total_influence, 0.0)
     norm2 = real("norm2", norm2, 0.0, open_low=True)
-    degree = wholes("degree", degree, 1)
-    return (total_influence / (degree * norm2))[()]
+    degree = real("degree", degree, 0.0, open_low=True)
+    total_influence, norm2, degree = broadcast(total_influence=total_influence, norm2=norm2, degree=degree)
+    # The digits and the powers of two apart: a product or quotient on the way may leave float64.
+    (influence, up), (norm2, down), (degree, further_down) = map(np.frexp, (total_influence, norm2, degree))
+    with np.errstate(over="ignore"):
+        return np.ldexp(influence / (degree * norm2), up - down - further_down)[()]

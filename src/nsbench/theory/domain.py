@@ -23,7 +23,7 @@ def real(
     low, high: arrays broadcast with `value`, whose own shape is kept. open_low, open_high: whether
     the end itself is not allowed. What is no number (text, a complex number) is refused too.
     """
-    values = _numbers(name, value, "biuf")
+    values = _numbers(name, value)
     good = np.isfinite(values)
     good = good & ((values > low) if open_low else (values >= low))
     good = good & ((values < high) if open_high else (values <= high))
@@ -41,20 +41,9 @@ def whole(name: str, value: int, least: int, most: int | None = None) -> int:
     """`value` as an int between `least` and `most`; no float, even a whole one, and no bool."""
     fits = isinstance(value, int | np.integer) and not isinstance(value, bool)
     if not fits or value < least or (most is not None and value > most):
-        raise ValueError(f"{name} = {value!r} is not allowed; allowed: a whole number {_range(least, most)}")
+        limits = f"at least {least}" if most is None else f"from {least} to {most}"
+        raise ValueError(f"{name} = {value!r} is not allowed; allowed: a whole number {limits}")
     return int(value)
-
-
-def wholes(name: str, value: ArrayLike, least: int, most: int | None = None) -> NDArray[np.float64]:
-    """An array of whole numbers between `least` and `most`, as float64; no floats, even whole ones, and no bools."""
-    values = _numbers(name, value, "iu")
-    good = values >= least
-    if most is not None:
-        good = good & (values <= most)
-    if not good.all():
-        entry = _short(values.flat[np.argmin(good)])
-        raise ValueError(f"{name} = {entry} is not allowed; allowed: whole numbers {_range(least, most)}")
-    return values
 
 
 def one_of(name: str, value: str, allowed: Iterable[str]) -> str:
@@ -65,22 +54,27 @@ def one_of(name: str, value: str, allowed: Iterable[str]) -> str:
     return value
 
 
-def _numbers(name: str, value: ArrayLike, kinds: str) -> NDArray[np.float64]:
-    """`value` as a float64 array; its own dtype must be of one of numpy's `kinds`."""
+def broadcast(**arrays: NDArray[np.float64]) -> tuple[NDArray[np.float64], ...]:
+    """The arrays, named as the arguments they are, in one common shape: views, not to be written to."""
+    try:
+        return np.broadcast_arrays(*arrays.values())
+    except ValueError:
+        shapes = ", ".join(f"{name} has shape {array.shape}" for name, array in arrays.items() if array.ndim)
+        raise ValueError(f"{shapes}; allowed: shapes that broadcast together") from None
+
+
+def _numbers(name: str, value: ArrayLike) -> NDArray[np.float64]:
+    """`value` as a float64 array; what is beyond float64 becomes infinite."""
     try:
         values = np.asarray(value)
     except ValueError:  # Rows of unequal length.
         raise ValueError(f"{name} = {value!r} is not allowed; allowed: a number or an array") from None
-    if values.dtype.kind not in kinds:
-        wanted = "whole numbers" if "f" not in kinds else "numbers"
-        raise ValueError(f"{name} = {value!r} is not allowed; allowed: {wanted}")
-    return values.astype(np.float64)
+    if values.dtype.kind not in "biuf":
+        raise ValueError(f"{name} = {value!r} is not allowed; allowed: numbers")
+    with np.errstate(over="ignore"):
+        return values.astype(np.float64)
 
 
 def _short(number: float) -> str:
     """As few digits as tell the number from its neighbours, so that 1 + 1e-15 is not shown as 1."""
     return repr(float(number)).removesuffix(".0")
-
-
-def _range(least: int, most: int | None) -> str:
-    return f"at least {least}" if most is None else f"from {least} to {most}"

@@ -10,6 +10,9 @@ from numpy.typing import ArrayLike, NDArray
 from nsbench.theory import domain
 from nsbench.theory.bounds import Array, Bounds, linear
 
+MAX_SIZE = 1e50
+"""Of entries and of weights, so that no product of them leaves float64."""
+
 
 class AttentionInterval(NamedTuple):
     """Lemma 12's bounds on every E[A(X)_ij A(Y)_i'j'], and log E, by which they are apart."""
@@ -34,7 +37,7 @@ def attention_interval(
     W_K, W_V (d, d). entry_low, entry_high: every entry of X and Y lies between them almost surely; the
     lemma's B is the larger of their sizes. The norm is the largest row sum of |W|: with the largest
     entry, as the same sign may mean, the lemma fails. log_expansion is log E = 4 d^2 B^2 |W_K| |W_Q|;
-    bounds that leave float64 are inf and 0.
+    bounds that leave float64 are inf and 0. Entries and weights are at most 1e50 in size, moments 1e100.
 
     As printed the lemma is false: its proof multiplies an interval by (X W_V)_kj (Y W_V)_k'j', which may
     change sign. It holds where that product is never negative, so this is required here and read off
@@ -46,11 +49,8 @@ def attention_interval(
     """
     smallest, largest = _entry_range(entry_low, entry_high)
     low = domain.real("moment_low", moment_low, 0.0, open_low=True)
-    high = domain.real("moment_high", moment_high)
-    try:
-        low, high = np.broadcast_arrays(low, high)
-    except ValueError:
-        raise ValueError(f"moment_low has shape {low.shape} and moment_high {high.shape}: not alike") from None
+    high = domain.real("moment_high", moment_high, high=MAX_SIZE**2)
+    low, high = domain.broadcast(moment_low=low, moment_high=high)
     if (low > high).any():
         raise ValueError(f"moment_low = {low[low > high][0]:g} is above moment_high = {high[low > high][0]:g}")
     greatest = max(smallest**2, largest**2)
@@ -113,15 +113,16 @@ def mixed_signs(value: Array, smallest: float, largest: float) -> str | None:
 
 
 def _entry_range(entry_low: float, entry_high: float) -> tuple[float, float]:
-    smallest, largest = (domain.real(name, end) for name, end in (("entry_low", entry_low), ("entry_high", entry_high)))
+    ends = {"entry_low": entry_low, "entry_high": entry_high}
+    smallest, largest = (domain.real(name, end, -MAX_SIZE, MAX_SIZE) for name, end in ends.items())
     if smallest.ndim or largest.ndim or smallest > largest:
         raise ValueError(f"entry_low = {entry_low} and entry_high = {entry_high} are not the ends of a range")
     return float(smallest), float(largest)
 
 
 def square_weights(**weights: ArrayLike) -> list[Array]:
-    """Weights as (d, d) arrays, all of one size."""
-    arrays = {name: domain.real(name, matrix) for name, matrix in weights.items()}
+    """Weights as (d, d) arrays, all of one size, no entry larger than MAX_SIZE."""
+    arrays = {name: domain.real(name, matrix, -MAX_SIZE, MAX_SIZE) for name, matrix in weights.items()}
     size = next(iter(arrays.values())).shape
     for name, matrix in arrays.items():
         if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1] or not matrix.size or matrix.shape != size:

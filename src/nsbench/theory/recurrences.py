@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import brentq
 
-from nsbench.theory.domain import one_of, real, whole
+from nsbench.theory.domain import broadcast, one_of, real, whole
 from nsbench.theory.relu import relu_stability
 
 Array = NDArray[np.float64]
@@ -109,7 +109,7 @@ def ffn_second_moment(rho: ArrayLike, depth: int, weights: str) -> Array:
     if weights == "layer_norm":
         correlations = ffn_recurrence(rho, depth, "pearson")
         return np.concatenate([rho[None], relu_stability(correlations[:-1])])
-    return _wide_second_moment(rho, depth, np.asarray(GAINS[weights]))
+    return _wide_second_moment(rho, depth, np.sqrt(GAINS[weights] / 2))
 
 
 def transformer_recurrence(rho: ArrayLike, depth: int, value_norm: ArrayLike, kind: str) -> Array:
@@ -126,24 +126,25 @@ def transformer_recurrence(rho: ArrayLike, depth: int, value_norm: ArrayLike, ki
         random: W_V ~ N(0, gamma^2/d), or gamma times a random rotation, in the limit of large d: the
             second moment of a unit, as `ffn_second_moment` with gain gamma^2.
 
-    rho: in [-1, 1]. depth: at least 0. value_norm: at least 0, broadcast with rho. Raises ValueError
-    naming the argument that is outside its domain; it names value_norm too where the first three kinds
-    would ask for s outside [-1, 1], which no value_norm up to 1 does.
+    rho: in [-1, 1]. depth: at least 0. value_norm: at least 0, broadcast with rho. Entries are inf where
+    they are beyond float64. Raises ValueError naming the argument that is outside its domain, or those
+    whose shapes do not broadcast; it names value_norm too where the first three kinds would ask for s
+    outside [-1, 1], which no value_norm up to 1 does.
     """
     rho = real("rho", rho, -1.0, 1.0)
     depth = whole("depth", depth, 0)
-    gain = real("value_norm", value_norm, 0.0) ** 2
+    norm = real("value_norm", value_norm, 0.0)
     one_of("kind", kind, TRANSFORMER_KINDS)
-    rho, gain = np.broadcast_arrays(rho, gain)
+    rho, norm = broadcast(rho=rho, value_norm=norm)
     if kind == "identity":
-        powers = gain ** _layers(depth, gain)
-        return np.concatenate([rho[None], (powers * relu_stability(rho))[1:]])
+        moments = _times_square(_powers(norm, depth, rho), relu_stability(rho))
+        return np.concatenate([rho[None], moments[1:]])
     if kind == "random":
-        return _wide_second_moment(rho, depth, gain)
+        return _wide_second_moment(rho, depth, norm / np.sqrt(2))
     if kind == "corrected":
-        return _trajectory(rho, depth, lambda state: gain * relu_stability(_correlation(state)))
+        return _trajectory(rho, depth, lambda state: _times_square(norm, relu_stability(_correlation(state))))
     step = relu_stability if kind == "published" else _linear
-    return _trajectory(rho, depth, lambda state: step(_correlation(gain * state)))
+    return _trajectory(rho, depth, lambda state: step(_correlation(_times_square(norm, state))))
 
 
 def _trajectory(rho: Array, depth: int, step: Callable[[Array], Array]) -> Array:
@@ -153,14 +154,22 @@ def _trajectory(rho: Array, depth: int, step: Callable[[Array], Array]) -> Array
     return np.stack(states)
 
 
-def _wide_second_moment(rho: Array, depth: int, gain: Array) -> Array:
-    """Second moments under weights of variance gain/d: gain/2 to the l times the cosine similarity."""
-    return (gain / 2) ** _layers(depth, rho) * ffn_recurrence(rho, depth, "cosine")
+def _wide_second_moment(rho: Array, depth: int, growth: Array) -> Array:
+    """Second moments under weights of variance 2 growth^2 / d: growth^(2 l) times the cosine similarity."""
+    return _times_square(_powers(growth, depth, rho), ffn_recurrence(rho, depth, "cosine"))
 
 
-def _layers(depth: int, like: Array) -> Array:
-    """0 ... depth along a new first axis before those of `like`."""
-    return np.arange(depth + 1.0).reshape(-1, *[1] * like.ndim)
+def _times_square(factor: Array, values: Array) -> Array:
+    """factor^2 values, factor >= 0, values in [-1, 1]: 0 where a value is 0, and inf only where the product is so."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        return np.where(values == 0, 0.0, factor * (factor * values))
+
+
+def _powers(base: Array, depth: int, like: Array) -> Array:
+    """base^0 ... base^depth, inf beyond float64, along a new first axis before those of `like`."""
+    exponents = np.arange(depth + 1.0).reshape(-1, *[1] * like.ndim)
+    with np.errstate(over="ignore"):
+        return base**exponents
 
 
 def _correlation(state: Array) -> Array:

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import ndtr, owens_t
 
-from nsbench.theory.domain import real
+from nsbench.theory.domain import broadcast, real
 
 FAR = 100.0
 """Standard deviations beyond which a Gaussian's density and tail are 0 in float64."""
@@ -22,14 +22,15 @@ def relu_stability(rho: ArrayLike, mean: ArrayLike = 0.0, std: ArrayLike = 1.0) 
         (mean^2 + rho std^2) L + 2 mean std phi(a) Phi(t) + std^2 sqrt(1 - rho^2) phi(a) phi(t)
 
     rho: in [-1, 1], both ends included. mean: any. std: above 0, a standard deviation. Arrays
-    broadcast. The error is about 1e-15 (mean^2 + std^2); the result is never negative.
-    Raises ValueError naming the argument that is outside its domain.
+    broadcast. The error is about 1e-15 (mean^2 + std^2); the result is never negative, and inf where
+    it is beyond float64. Raises ValueError naming the argument that is outside its domain, or the
+    arguments whose shapes do not broadcast.
     """
     rho = real("rho", rho, -1.0, 1.0)
     mean = real("mean", mean)
     std = real("std", std, 0.0, open_low=True)
-    with np.errstate(over="ignore"):
-        a = np.clip(mean / std, -FAR, FAR)
+    rho, mean, std = broadcast(rho=rho, mean=mean, std=std)
+    a, mean, std, exponent = _scaled(mean, std)
     with np.errstate(divide="ignore", invalid="ignore"):
         slope = np.sqrt((1 - rho) / (1 + rho))
         t = np.where(a == 0, 0.0, a * slope)
@@ -40,7 +41,7 @@ def relu_stability(rho: ArrayLike, mean: ArrayLike = 0.0, std: ArrayLike = 1.0) 
         + 2 * mean * std * density * ndtr(t)
         + std**2 * np.sqrt((1 - rho) * (1 + rho)) * density * _density(t)
     )
-    return np.maximum(value, 0.0)[()]
+    return _times_power_of_two(np.maximum(value, 0.0), 2 * exponent)[()]
 
 
 def relu_stability_quadratic(rho: ArrayLike) -> np.float64 | NDArray[np.float64]:
@@ -64,17 +65,40 @@ def bonami_beckner_relu(
     6.1's parameter: at alpha = 1 it is the correlation of X and Y.
 
     mu: any. sigma: above 0, a standard deviation. rho: in [0, 1]. alpha: above 0. Arrays broadcast.
-    Raises ValueError naming the argument that is outside its domain.
+    The result is inf where it is beyond float64. Raises ValueError naming the argument that is outside
+    its domain, or the arguments whose shapes do not broadcast.
     """
     mu = real("mu", mu)
     sigma = real("sigma", sigma, 0.0, open_low=True)
     rho = real("rho", rho, 0.0, 1.0)
     alpha = real("alpha", alpha, 0.0, open_low=True)
-    with np.errstate(over="ignore"):
-        a = np.clip(mu / sigma, -FAR, FAR)
+    mu, sigma, rho, alpha = broadcast(mu=mu, sigma=sigma, rho=rho, alpha=alpha)
+    a, mu, sigma, exponent = _scaled(mu, sigma)
     first = np.maximum(mu * ndtr(a) + sigma * _density(a), 0.0)
     second = np.maximum((mu**2 + sigma**2) * ndtr(a) + mu * sigma * _density(a), 0.0)
-    return (rho * alpha * second + (1 - rho) * first**2)[()]
+    alpha, alpha_exponent = np.frexp(alpha)
+    kept = _times_power_of_two(rho * alpha * second, 2 * exponent + alpha_exponent)
+    fresh = _times_power_of_two((1 - rho) * first**2, 2 * exponent)
+    with np.errstate(over="ignore"):
+        return (kept + fresh)[()]
+
+
+def _scaled(
+    mean: NDArray[np.float64], std: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64], NDArray[np.intc]]:
+    """mean / std within FAR, then mean and std over 2^exponent, the larger of them in [1/2, 1), and the exponent.
+
+    Squares of the scaled ones stay in float64; a power of two changes no digit.
+    """
+    with np.errstate(over="ignore"):
+        a = np.clip(mean / std, -FAR, FAR)
+    _, exponent = np.frexp(np.maximum(np.abs(mean), std))
+    return a, np.ldexp(mean, -exponent), np.ldexp(std, -exponent), exponent
+
+
+def _times_power_of_two(values: NDArray[np.float64], exponent: NDArray[np.intc]) -> NDArray[np.float64]:
+    with np.errstate(over="ignore"):
+        return np.ldexp(values, exponent)
 
 
 def _density(x: NDArray[np.float64]) -> NDArray[np.float64]:

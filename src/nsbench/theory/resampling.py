@@ -18,10 +18,11 @@ def resampling_correlation(
     symbols; a redraw among the others gives p - (1 - p) / (n_symbols - 1). The latter with two
     symbols, a flip, is the only case where the correlation is rho itself.
 
-    rho: array in [-1, 1]. n_symbols: U, at least 2; or 1 where a redraw may return X. Raises
-    ValueError naming the argument that is outside its domain.
+    rho: array in [-1, 1]. n_symbols: U, at least 2; or 1 where a redraw may return X, when there is no
+    such chi and p is a convention. Raises ValueError naming the argument that is outside its domain.
     """
     rho = real("rho", rho, -1.0, 1.0)
     n_symbols = whole("n_symbols", n_symbols, 1 if include_same else 2)
     keep = (1 + rho) / 2
-    return (keep if include_same else keep - (1 - keep) / (n_symbols - 1))[()]
+    # The quotient of ints is taken first: it is right for every n_symbols, in or beyond float64.
+    return (keep if include_same else keep - (1 - keep) * (1 / (n_symbols - 1)))[()]

@@ -1,0 +1,93 @@
+"""Resampling of a token against enumeration of all its outcomes."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nsbench.theory.resampling import resampling_correlation
+
+
+def joint_distribution(rho: float, n_symbols: int, include_same: bool) -> np.ndarray:
+    """P(X = x, Y = y) (U, U), from every outcome of Definition 6.1: the token, keep or not, the symbol drawn."""
+    joint = np.zeros((n_symbols, n_symbols))
+    for x in range(n_symbols):
+        joint[x, x] += (1 + rho) / 2 / n_symbols
+        drawable = [z for z in range(n_symbols) if include_same or z != x]
+        for z in drawable:
+            joint[x, z] += (1 - (1 + rho) / 2) / n_symbols / len(drawable)
+    return joint
+
+
+@pytest.mark.parametrize("include_same", [True, False])
+@pytest.mark.parametrize("n_symbols", [2, 3, 4, 5, 6])
+def test_resampling_correlation_equals_enumeration_for_every_function_of_a_token(
+    n_symbols: int, include_same: bool
+) -> None:
+    rng = np.random.default_rng(3)
+    for rho in (-1.0, -0.3, 0.0, 0.05, 0.5, 1.0):
+        joint = joint_distribution(rho, n_symbols, include_same)
+        assert joint.sum() == pytest.approx(1)
+        for _ in range(5):
+            chi = rng.standard_normal(n_symbols)
+            chi -= chi.mean()
+            pairs = itertools.product(range(n_symbols), repeat=2)
+            exact = sum(joint[x, y] * chi[x] * chi[y] for x, y in pairs) / np.mean(chi**2)
+            assert resampling_correlation(rho, n_symbols, include_same) == pytest.approx(exact, abs=1e-12)
+
+
+@pytest.mark.parametrize(("rho", "published"), [(0.05, 0.525), (0.25, 0.625), (0.5, 0.75), (-1.0, 0.0), (1.0, 1.0)])
+def test_the_papers_rho_is_not_the_correlation_of_its_noise(rho: float, published: float) -> None:
+    """docs/errata.md, entry 24: (1 + rho) / 2 for every U, two symbols included; rho itself only for flips."""
+    for n_symbols in (1, 2, 3, 113):
+        assert resampling_correlation(rho, n_symbols) == pytest.approx(published)
+    assert resampling_correlation(rho, 2, include_same=False) == pytest.approx(rho)
+    assert rho == 1 or resampling_correlation(rho, 3, include_same=False) != pytest.approx(rho, abs=0.1)
+
+
+def test_many_symbols_make_both_redraws_alike() -> None:
+    grid = np.linspace(-1, 1, 9)
+    np.testing.assert_allclose(resampling_correlation(grid, 10**6, False), (1 + grid) / 2, atol=1.1e-6)
+
+
+@given(st.floats(-1, 1), st.floats(-1, 1), st.integers(2, 1000), st.booleans())
+def test_resampling_correlation_rises_from_that_of_a_sure_redraw_to_one(
+    a: float, b: float, n_symbols: int, include_same: bool
+) -> None:
+    least, low, high, most = resampling_correlation([-1, min(a, b), max(a, b), 1], n_symbols, include_same)
+    assert least == pytest.approx(0 if include_same else -1 / (n_symbols - 1), abs=1e-15)
+    assert least - 1e-15 <= low <= high <= most == 1
+    assert high - low == pytest.approx(abs(a - b) / 2 * (1 - least), abs=1e-15)
+
+
+def test_one_symbol_keeps_the_formula_and_any_number_of_them_has_its_limit() -> None:
+    assert resampling_correlation(0.5, 1) == 0.75
+    assert resampling_correlation(0.5, 10**400) == 0.75
+    assert resampling_correlation([0.5, -1.0], 10**400, include_same=False).tolist() == [0.75, 0.0]
+
+
+def test_shapes_are_kept_and_scalars_stay_scalars() -> None:
+    assert isinstance(resampling_correlation(0.5, 3), np.float64)
+    assert resampling_correlation(np.zeros((2, 3)), 3, include_same=False).shape == (2, 3)
+    assert resampling_correlation([], 3).shape == (0,)
+
+
+@pytest.mark.parametrize(
+    ("call", "name"),
+    [
+        (lambda: resampling_correlation(1.1, 2), "rho"),
+        (lambda: resampling_correlation(-1.1, 2), "rho"),
+        (lambda: resampling_correlation(0.5, 0), "n_symbols"),
+        (lambda: resampling_correlation(0.5, 1, include_same=False), "n_symbols"),
+        (lambda: resampling_correlation(0.5, 2.0), "n_symbols"),
+        (lambda: resampling_correlation([0.5, 0.5], [2, 3, 4]), "n_symbols"),
+    ],
+)
+def test_an_argument_outside_its_domain_is_named(call: Callable[[], object], name: str) -> None:
+    with pytest.raises(ValueError, match=f"^{name} = "):
+        call()
