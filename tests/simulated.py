@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
+from torch.multiprocessing.reductions import StorageWeakRef
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from nsbench.theory_settings import (
     AttentionExperiment,
@@ -39,6 +41,43 @@ def simulate(settings: Any, device: torch.device = CPU, seed: int = 0) -> Lines:
         for key, values in line.items():
             values.append(row[key])
     return {key: {name: np.array(values) for name, values in line.items()} for key, line in found.items()}
+
+
+class Live(TorchDispatchMode):
+    """Counts the numbers in all arrays made while this is on that are there at once, views and all, each once.
+
+    What an operation holds within itself alone is not seen.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.largest = 0
+        """Numbers of the largest array."""
+        self.most = 0
+        """Numbers held at the fullest moment."""
+        self._held: dict[int, tuple[StorageWeakRef, int]] = {}
+        self._now = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        made = func(*args, **(kwargs or {}))
+        for array in made if isinstance(made, list | tuple) else [made]:
+            if isinstance(array, torch.Tensor):
+                self._note(array)
+        # Until it counts more than the most so far, it may count what has gone already: that is not looked for.
+        if self._now > self.most:
+            self._held = {key: (ref, numbers) for key, (ref, numbers) in self._held.items() if not ref.expired()}
+            self._now = sum(numbers for _, numbers in self._held.values())
+            self.most = max(self.most, self._now)
+        return made
+
+    def _note(self, array: torch.Tensor) -> None:
+        storage = array.untyped_storage()
+        self.largest = max(self.largest, array.numel())
+        # A storage whose weak reference is kept leaves its key to no other.
+        if storage._cdata not in self._held:
+            numbers = storage.nbytes() // array.element_size()
+            self._held[storage._cdata] = (StorageWeakRef(storage), numbers)
+            self._now += numbers
 
 
 def assert_near(line: dict[str, NDArray], exact: ArrayLike, standard_errors: float = 4.5, bias: float = 0.0) -> None:

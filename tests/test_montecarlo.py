@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import importlib
 import math
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from nsbench.closed import Closed, ConfigError, parse
 from nsbench.simulation.montecarlo import (
@@ -18,19 +16,21 @@ from nsbench.simulation.montecarlo import (
     Simulated,
     Tally,
     chunks,
-    correlated_pair,
+    correlate,
     gaussians,
     point,
-    weights,
 )
 from nsbench.theory_settings import (
+    TENTHS,
     AttentionExperiment,
     FeedForwardExperiment,
     PatternsExperiment,
     RecurrenceExperiment,
     ReluExperiment,
+    Theory,
     TransformerExperiment,
 )
+from tests.simulated import Live
 
 CPU = torch.device("cpu")
 PLENTY = 4_000_000
@@ -42,7 +42,7 @@ SMALL = {
     "relu": ReluExperiment(rho=[-1.0, 0.2], means=[0.0, 0.5], n_draws=3, n_pairs=2_500),
     "transformer": TransformerExperiment(n_tokens=6, d_model=20, depth=3, n_draws=3, n_pairs=17),
 }
-"""Settings of each experiment whose pairs take several chunks of 1000 numbers."""
+"""Settings of each experiment whose pairs take several chunks of 4000 numbers."""
 EXPERIMENTS = pytest.mark.parametrize("experiment", list(SMALL))
 
 
@@ -76,10 +76,13 @@ def test_a_point_needs_two_draws(values: list[Any]) -> None:
 
 def test_a_tally_means_over_the_pairs_of_each_draw() -> None:
     tally = Tally(2, 3, CPU)
+    tally.add_mean(0, "r", "mean", 0.5, 7.0)
+    tally.add_mean(1, "r", "mean", 0.5, 4.0)
     for draw, values in ((0, [1.0, 2.0]), (0, [6.0]), (1, [5.0, 5.0, 5.0])):
         tally.add(draw, "r", "s", 0.5, torch.tensor(values))
-    (found,) = tally.points()
+    by_mean, found = tally.points()
     assert (found["value"], found["standard_error"], found["n_pairs"]) == (4.0, pytest.approx(1.0), 3)
+    assert (by_mean["value"], by_mean["standard_error"], by_mean["n_pairs"]) == (5.5, pytest.approx(1.5), 3)
 
 
 def test_gaussians_do_not_depend_on_how_many_are_taken_at_a_time(device: torch.device) -> None:
@@ -97,22 +100,13 @@ def test_gaussians_are_standard_and_their_streams_apart(device: torch.device) ->
 
 
 @pytest.mark.parametrize("rho", [-1.0, -0.4, 0.0, 0.9, 1.0])
-def test_a_correlated_pair_has_its_correlation_and_variances(rho: float, device: torch.device) -> None:
-    generator = torch.Generator(device).manual_seed(3)
-    x, y = correlated_pair((200, 500), rho, generator)
-    assert x.dtype == torch.float32
-    assert y.device.type == device.type
+def test_correlated_numbers_have_their_correlation_and_variance(rho: float, device: torch.device) -> None:
+    x, z = (gaussians(1, name, device=device).take(200, 500) for name in "XZ")
+    y = correlate(x, z, rho)
     assert (x * y).mean().item() == pytest.approx(rho, abs=5 * math.sqrt((1 + rho**2) / 1e5))
     assert (y * y).mean().item() == pytest.approx(1.0, abs=5 * math.sqrt(2 / 1e5))
     if abs(rho) == 1.0:
         assert torch.equal(y, rho * x)
-
-
-def test_a_correlated_pair_comes_from_a_stream_too() -> None:
-    x, y = correlated_pair((3, 4), 0.5, gaussians(1, "name", device=CPU, dtype=torch.float64))
-    both = gaussians(1, "name", device=CPU, dtype=torch.float64).take(2, 3, 4)
-    torch.testing.assert_close(x, both[0])
-    torch.testing.assert_close(y, 0.5 * both[0] + math.sqrt(0.75) * both[1])
 
 
 @pytest.mark.parametrize(("n_pairs", "sizes"), [(7, [3, 3, 1]), (6, [3, 3]), (2, [2]), (3, [3])])
@@ -120,39 +114,106 @@ def test_chunks_are_as_large_as_fit_and_leave_no_pair_out(n_pairs: int, sizes: l
     assert list(chunks(n_pairs, 10, 39)) == sizes
 
 
+def test_a_pair_that_does_not_fit_is_refused_by_name() -> None:
+    with pytest.raises(ConfigError, match="max_values = 9 is too small"):
+        chunks(5, 10, 9)
+
+
+def test_what_is_there_at_once_is_counted_whole_and_once() -> None:
+    with Live() as live:
+        first = torch.zeros(10)
+        first[2:].mul_(2.0)
+        second = first.double()[:3]
+        del first
+        torch.ones(8)
+        torch.ones(4).add_(1.0)
+    assert (live.largest, live.most) == (10, 20)
+    del second
+
+
+def counted(experiment: str, max_values: int, **settings: Any) -> tuple[Live, int]:
+    """The arrays of a simulation of two draws, and the numbers that lie outside of the bound."""
+    section = getattr(Theory(), experiment).model_copy(update={"n_draws": 2, **settings})
+    module = importlib.import_module(f"nsbench.simulation.{experiment}")
+    with Live() as live:
+        points = module.simulate(section, 0, max_values, CPU).points
+    n_streams = 3 if experiment == "intervals" else 2
+    return live, n_streams * BLOCK + len(points) * section.n_draws
+
+
 @pytest.mark.parametrize(
-    "make", [lambda: chunks(5, 10, 9), lambda: weights(0, "W", shape=(2, 5), max_values=9, device=CPU)]
+    ("experiment", "settings", "kept"),
+    [
+        ("attention", {"n_tokens": 5, "d_model": 9, "rho": TENTHS[:4], "ranks": [2, 12], "n_pairs": 60}, 9 * (9 + 14)),
+        ("attention", {"n_tokens": 9, "d_model": 3, "rho": [0.5], "ranks": [1, 2], "n_pairs": 60}, 3 * (3 + 3)),
+        ("attention", {"n_tokens": 1, "d_model": 12, "rho": [0.1, 0.5], "ranks": [12], "n_pairs": 600}, 12 * 24),
+        ("patterns", {"n_tokens": [6, 2], "d_model": 8, "rho": TENTHS, "n_pairs": 100}, 8 * 8),
+        ("patterns", {"n_tokens": [12], "d_model": 2, "rho": [0.5], "n_pairs": 100}, 2 * 2),
+        ("feed_forward", {"width": 10, "depth": 2, "rho": TENTHS, "n_pairs": 80}, 10 * 10),
+        ("feed_forward", {"width": 10, "depth": 2, "rho": [0.5], "n_pairs": 300}, 10 * 10),
+        ("feed_forward", {"width": 2, "depth": 2, "rho": [0.5], "n_pairs": 2_000}, 2 * 2),
+        ("recurrence", {"width": 10, "depth": 2, "rho": TENTHS, "n_pairs": 120}, 10 * 10),
+        ("recurrence", {"width": 10, "depth": 2, "rho": [0.5], "n_pairs": 500}, 10 * 10),
+        ("recurrence", {"width": 2, "depth": 2, "rho": [0.5], "n_pairs": 2_000}, 2 * 2),
+        ("relu", {"rho": TENTHS, "means": [0.0, 0.1, 0.2, 0.3, 0.4], "n_pairs": 5_000}, 0),
+        ("relu", {"rho": [0.5], "means": [0.0], "n_pairs": 5_000}, 0),
+        ("transformer", {"n_tokens": 5, "d_model": 8, "depth": 2, "n_pairs": 40}, 8 * 8),
+        ("transformer", {"n_tokens": 12, "d_model": 3, "depth": 2, "value_norms": [1.0], "n_pairs": 60}, 3 * 3),
+        ("transformer", {"n_tokens": 1, "d_model": 8, "depth": 2, "value_norms": [1.0], "n_pairs": 600}, 8 * 8),
+        ("intervals", {"depth": 2, "logit_scales": [0.1, 1.0], "n_pairs": 300}, 2 * 2 * 4 * 2 * 16),
+        ("intervals", {"n_tokens": 10, "d_model": 2, "depth": 1, "n_pairs": 100}, 5 * 2 * 2 * 2 * 4),
+        ("intervals", {"n_tokens": 1, "d_model": 4, "depth": 1, "n_pairs": 1_000}, 5 * 2 * 2 * 16),
+    ],
 )
-def test_what_does_not_fit_is_refused_by_name(make: Callable[[], Any]) -> None:
-    with pytest.raises(ValueError, match="max_values = 9 is too small"):
-        make()
+def test_all_arrays_together_hold_what_max_values_allows(experiment: str, settings: dict[str, Any], kept: int) -> None:
+    """And not much less: chunks are no smaller than they must be. kept: numbers in weights, or in sums by draw."""
+    live, outside = counted(experiment, 10_000, **settings)
+    assert live.most <= 10_000 + 3 * kept + outside
+    assert live.most >= 5_000 + kept + outside
 
 
-class LargestArray(TorchDispatchMode):
-    """Notes the most numbers that any array made while this is on holds."""
+@pytest.mark.parametrize(
+    ("experiment", "settings", "kept"),
+    [
+        ("attention", {"n_tokens": 1, "d_model": 90, "rho": [0.5], "ranks": [90, 80]}, 90 * (90 + 90 + 80)),
+        ("patterns", {"n_tokens": [2], "d_model": 90, "rho": [0.5]}, 90 * 90),
+        ("feed_forward", {"width": 180, "depth": 2, "rho": [0.5]}, 180 * 180),
+        ("recurrence", {"width": 180, "depth": 2, "rho": [0.5]}, 180 * 180),
+        ("transformer", {"n_tokens": 1, "d_model": 120, "depth": 2, "value_norms": [1.0]}, 120 * 120),
+        ("intervals", {"n_draws": 100, "depth": 1, "logit_scales": [0.1]}, 100 * 2 * 2 * 16),
+    ],
+)
+def test_weights_and_sums_are_held_three_times_over_at_most(
+    experiment: str, settings: dict[str, Any], kept: int
+) -> None:
+    """At the least max_values that will do, for chunks of two pairs, which take little beside the weights."""
+    live, outside = counted(experiment, kept, n_pairs=2, **settings)
+    assert kept <= live.most - outside <= 3 * kept + kept / 3
 
-    numbers = 0
 
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        made = func(*args, **(kwargs or {}))
-        for array in made if isinstance(made, list | tuple) else [made]:
-            if isinstance(array, torch.Tensor):
-                self.numbers = max(self.numbers, array.numel())
-        return made
-
-
-@EXPERIMENTS
-def test_no_array_holds_more_than_max_values(experiment: str) -> None:
-    with LargestArray() as small:
-        simulate(experiment, max_values=1_000)
-    with LargestArray() as large:
-        simulate(experiment)
-    assert 500 < small.numbers <= 1_000 < large.numbers
+@pytest.mark.parametrize(
+    ("experiment", "settings"),
+    [
+        ("attention", {"n_tokens": 1, "d_model": 1, "rho": [0.5], "ranks": [1]}),
+        ("patterns", {"n_tokens": [2], "d_model": 1, "rho": [0.5]}),
+        ("feed_forward", {"width": 2, "depth": 1, "rho": TENTHS[:3]}),
+        ("recurrence", {"width": 2, "depth": 1, "rho": TENTHS[:3]}),
+        ("relu", {"rho": [0.5], "means": [0.0]}),
+        ("transformer", {"n_tokens": 1, "d_model": 1, "depth": 1, "value_norms": [1.0]}),
+        ("intervals", {"n_tokens": 1, "d_model": 1, "depth": 1, "logit_scales": [1.0]}),
+    ],
+)
+def test_no_array_holds_more_than_max_values(experiment: str, settings: dict[str, Any]) -> None:
+    """Not even one number a pair, or a draw, of all of them."""
+    live, _ = counted(experiment, BLOCK, n_pairs=BLOCK + 1, **settings)
+    assert live.largest <= BLOCK
+    live, _ = counted(experiment, BLOCK + 100, n_pairs=2 * BLOCK, **settings)
+    assert live.largest <= BLOCK + 100
 
 
 @EXPERIMENTS
 def test_max_values_changes_numbers_by_rounding_alone(experiment: str, device: torch.device) -> None:
-    small, large = (simulate(experiment, max_values=size, device=device) for size in (1_000, PLENTY))
+    small, large = (simulate(experiment, max_values=size, device=device) for size in (4_000, PLENTY))
     for name in ("value", "standard_error"):
         np.testing.assert_allclose(column(small.points, name), column(large.points, name), rtol=1e-4, atol=1e-6)
     assert small.examples == large.examples
@@ -176,13 +237,10 @@ def test_every_point_comes_once_with_its_counts_of_draws_and_pairs(experiment: s
     assert len(set(keys)) == len(keys)
 
 
-@pytest.mark.parametrize(
-    ("experiment", "needed"), [("attention", 600), ("patterns", 400), ("feed_forward", 900), ("transformer", 400)]
-)
-def test_a_simulation_that_does_not_fit_says_so(experiment: str, needed: int) -> None:
-    with pytest.raises(ValueError, match="max_values = 100 is too small"):
-        simulate(experiment, max_values=100)
-    simulate(experiment, max_values=needed)
+@EXPERIMENTS
+def test_a_simulation_that_does_not_fit_says_so(experiment: str) -> None:
+    with pytest.raises(ConfigError, match="max_values = 8 is too small"):
+        simulate(experiment, max_values=8)
 
 
 @EXPERIMENTS

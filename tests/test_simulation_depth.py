@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
 from nsbench import readings
 from nsbench.simulation import feed_forward, recurrence, transformer
@@ -67,14 +68,20 @@ def test_identity_weights_change_nothing_after_the_first_layer(device: torch.dev
     assert (values[1:] == values[1]).all()
 
 
+def passed(kind: str, arrays: list[Tensor], w: Tensor) -> list[Tensor]:
+    """The next layer of each of `arrays`."""
+    feed_forward.pass_layer(kind, arrays, w)
+    return arrays
+
+
 def test_a_layer_norm_sees_neither_scale_nor_shift(device: torch.device) -> None:
     generator = torch.Generator(device).manual_seed(0)
     h, w = (torch.randn(rows, 40, generator=generator, device=device) for rows in (7, 40))
-    plain, moved = feed_forward.next_layer("layer_norm", [h, 3.0 * h + 2.0], w)
+    plain, moved = passed("layer_norm", [h, 3.0 * h + 2.0], w)
     torch.testing.assert_close(plain, moved, rtol=1e-4, atol=1e-5)
     normed = (h - h.mean(1, keepdim=True)) / h.std(1, keepdim=True, correction=0)
     torch.testing.assert_close(plain, (normed @ w / 40**0.5).relu(), rtol=1e-4, atol=1e-5)
-    (flat,) = feed_forward.next_layer("layer_norm", [torch.zeros_like(h)], w)
+    (flat,) = passed("layer_norm", [torch.zeros_like(h)], w)
     assert (flat == 0).all()
 
 
@@ -87,7 +94,7 @@ def test_a_network_is_what_its_definition_gives() -> None:
         y = correlate(x, z, 0.7)
         values[0] += (x * y).mean().item() / 2
         for layer in (1, 2):
-            w = weights(0, "feed_forward", "W", draw, layer, shape=(5, 5), max_values=25, device=CPU)
+            w = weights(0, "feed_forward", "W", draw, layer, shape=(5, 5), device=CPU)
             x, y = ((h @ w * (2 / 5) ** 0.5).relu() for h in (x, y))
             values[layer] += (x * y).mean().item() / 2
     line = simulate(settings)[readings.FEED_FORWARD_WEIGHTS["he"], readings.correlation(0.7)]
@@ -96,7 +103,7 @@ def test_a_network_is_what_its_definition_gives() -> None:
 
 def test_unknown_kinds_of_weights_are_refused() -> None:
     with pytest.raises(ValueError, match="kind = 'xavier' is not allowed"):
-        feed_forward.next_layer("xavier", [torch.zeros(1, 2)], torch.zeros(2, 2))
+        feed_forward.pass_layer("xavier", [torch.zeros(1, 2)], torch.zeros(2, 2))
     with pytest.raises(ValueError, match="kind = 'xavier' is not allowed"):
         transformer.value_weights("xavier", torch.zeros(2, 2))
 

@@ -97,7 +97,7 @@ def test_noise_does_not_choose_the_values_that_it_spoils() -> None:
 
 
 def test_chunks_change_nothing_but_rounding() -> None:
-    whole, parts = (intervals.simulate(settings(n_draws=3), 5, most, CPU) for most in (1_000_000, 200))
+    whole, parts = (intervals.simulate(settings(n_draws=3), 5, most, CPU) for most in (1_000_000, 500))
     for one, other in zip(whole.points, parts.points, strict=True):
         assert one.keys() == other.keys()
         for name, value in one.items():

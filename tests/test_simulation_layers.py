@@ -97,8 +97,8 @@ def test_attention_is_what_its_definition_gives() -> None:
     for draw in range(2):
         x, z = (gaussians(0, "attention", name, draw, device=CPU).take(4, 3, 5) for name in "XZ")
         y = correlate(x, z, 0.7).double()
-        w = weights(0, "attention", "W", draw, shape=(5, 5), max_values=100, device=CPU).double()
-        u = weights(0, "attention", "U", 2, draw, shape=(5, 2), max_values=100, device=CPU).double()
+        w = weights(0, "attention", "W", draw, shape=(5, 5), device=CPU).double()
+        u = weights(0, "attention", "U", 2, draw, shape=(5, 2), device=CPU).double()
         kinds = {
             readings.IDENTITY: torch.eye(5).double(),
             readings.low_rank(2): u @ u.T / 2,
@@ -148,7 +148,7 @@ def test_a_pattern_is_the_row_maximum_of_the_logits() -> None:
     share = 0.0
     for draw in range(2):
         x, z = (gaussians(0, "patterns", 5, draw, name, device=CPU).take(9, 5, 8) for name in "XZ")
-        w = weights(0, "patterns", 5, draw, "W", shape=(8, 8), max_values=64, device=CPU)
+        w = weights(0, "patterns", 5, draw, "W", shape=(8, 8), device=CPU)
         for clean, noisy in zip(x, correlate(x, z, 0.7), strict=True):
             chosen = [[np.argmax([float(row @ w @ other) for other in h]) for row in h] for h in (clean, noisy)]
             share += sum(a == b for a, b in zip(*chosen, strict=True)) / (5 * 9 * 2)
@@ -170,7 +170,7 @@ def test_examples_of_patterns_are_two_attention_matrices_for_each_length(device:
         np.testing.assert_allclose([clean.sum(1), noisy.sum(1)], 1.0, atol=1e-5)
         assert not np.allclose(clean, noisy)
         x = gaussians(0, "patterns", n, 0, "X", device=device).take(n, 32)
-        w = weights(0, "patterns", n, 0, "W", shape=(32, 32), max_values=2000, device=device)
+        w = weights(0, "patterns", n, 0, "W", shape=(32, 32), device=device)
         np.testing.assert_allclose(clean, (x @ w @ x.T).softmax(-1).cpu().numpy(), atol=1e-3)
 
 

@@ -6,10 +6,12 @@ of correlated inputs each.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
+from nsbench import readings
 from nsbench.closed import Closed, ConfigError, Real, no_duplicates, parse
 
 Count = Annotated[int, Field(ge=1)]
@@ -22,6 +24,29 @@ TENTHS = [round(0.1 * step, 1) for step in range(11)]
 def _apart(values: list[float], where: str) -> None:
     """Refuse values that one label would stand for: series are told apart by six digits."""
     no_duplicates([f"{value:g}" for value in values], where)
+
+
+@dataclass(frozen=True)
+class Held:
+    """Numbers that a simulation holds at once: an experiment's `held` counts what is there at its fullest moment."""
+
+    per_pair: int
+    """In all arrays that grow with the pairs of a chunk, for one pair of inputs."""
+    kept: int
+    """In what serves all chunks: weights (of one layer, where each layer has its own), or sums by draw."""
+
+    @property
+    def least(self) -> int:
+        """The least max_values that will do."""
+        return max(self.per_pair, self.kept)
+
+    def check(self, max_values: int) -> None:
+        """Raises ConfigError naming max_values where it is smaller than `least`."""
+        if max_values < self.least:
+            raise ConfigError(
+                f"max_values = {max_values} is too small; allowed: at least {self.least}, one pair of inputs taking"
+                f" {self.per_pair} values, and weights and sums {self.kept}"
+            )
 
 
 class AttentionExperiment(Closed):
@@ -40,6 +65,13 @@ class AttentionExperiment(Closed):
         no_duplicates(self.rho, "rho")
         no_duplicates(self.ranks, "ranks")
         return self
+
+    def held(self) -> Held:
+        """X, Y, Z, a projection; of n_tokens^2: each clean pattern, and seven more; W and each U."""
+        tokens, units = self.n_tokens, self.d_model
+        n_clean = (len(self.ranks) + 3) * len(readings.ATTENTION_SCALINGS)
+        per_pair = tokens * (3 * units + max(units, *self.ranks)) + tokens**2 * (n_clean + 7)
+        return Held(per_pair, kept=units * (units + sum(self.ranks)))
 
 
 class PatternsExperiment(Closed):
@@ -61,6 +93,11 @@ class PatternsExperiment(Closed):
         no_duplicates(self.rho, "rho")
         return self
 
+    def held(self) -> Held:
+        """X, Y, Z, a projection; logits and weights; which token each row attends to, four times; W."""
+        tokens, units = max(self.n_tokens), self.d_model
+        return Held(tokens * (4 * units + 2 * tokens + 4), kept=units**2)
+
 
 class FeedForwardExperiment(Closed):
     """Figure 4a: second moment E[h(X) h(Y)] after each layer of a deep ReLU network, by its weights."""
@@ -75,6 +112,11 @@ class FeedForwardExperiment(Closed):
     def _fits(self) -> FeedForwardExperiment:
         _apart(self.rho, "rho")
         return self
+
+    def held(self) -> Held:
+        """A layer of each input by kind of weights, three more arrays of that size, three numbers; W."""
+        n_layers = (1 + len(self.rho)) * len(readings.FEED_FORWARD_WEIGHTS)
+        return Held(self.width * (n_layers + 3) + 3, kept=self.width**2)
 
 
 class RecurrenceExperiment(Closed):
@@ -91,6 +133,10 @@ class RecurrenceExperiment(Closed):
     def _fits(self) -> RecurrenceExperiment:
         _apart(self.rho, "rho")
         return self
+
+    def held(self) -> Held:
+        """A layer of each input in both networks, and six more arrays of that size; W."""
+        return Held(self.width * (2 * (1 + len(self.rho)) + 6), kept=self.width**2)
 
 
 class ReluExperiment(Closed):
@@ -110,6 +156,10 @@ class ReluExperiment(Closed):
         _apart(self.means, "means")
         return self
 
+    def held(self) -> Held:
+        """ReLU(m + X) of each mean m, and seven more numbers."""
+        return Held(len(self.means) + 7, kept=0)
+
 
 class TransformerExperiment(Closed):
     """Figure 10: second moment after each attention and ReLU layer, W_Q W_K^T = I, W_V of norm gamma."""
@@ -128,6 +178,11 @@ class TransformerExperiment(Closed):
     def _fits(self) -> TransformerExperiment:
         _apart(self.value_norms, "value_norms")
         return self
+
+    def held(self) -> Held:
+        """A layer of X and of Y by kind of W_V and gamma, three more arrays of that size, two patterns; W_V."""
+        n_layers = 2 * len(readings.VALUE_WEIGHTS) * len(self.value_norms)
+        return Held(self.n_tokens * (self.d_model * (n_layers + 3) + 2 * self.n_tokens), kept=self.d_model**2)
 
 
 class IntervalsExperiment(Closed):
@@ -149,6 +204,12 @@ class IntervalsExperiment(Closed):
     def _fits(self) -> IntervalsExperiment:
         no_duplicates(self.logit_scales, "logit_scales")
         return self
+
+    def held(self) -> Held:
+        """Eight arrays of the inputs' size and two patterns; each moment's sum, by draw."""
+        n_places = self.depth * len(readings.INTERVAL_PARTS)
+        n_moments = len(self.logit_scales) * n_places * min(self.n_tokens, 2) * self.d_model**2
+        return Held(self.n_tokens * (8 * self.d_model + 2 * self.n_tokens), kept=self.n_draws * n_moments)
 
 
 EXPERIMENTS = ("attention", "patterns", "feed_forward", "recurrence", "relu", "transformer", "intervals")
@@ -173,7 +234,9 @@ class Theory(Closed):
 
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     max_values: Annotated[int, Field(ge=1_000)] = 4_000_000
-    """Numbers that a simulation holds at once in its largest arrays: this bounds its memory."""
+    """Numbers that a simulation holds at once in all arrays of its pairs together. Weights, or sums by draw, are at
+    most as many, up to three times over while they are made or used: in all, four times max_values at most, beside
+    each point's means by draw. Results change with it by rounding alone."""
     attention: AttentionExperiment = AttentionExperiment()
     patterns: PatternsExperiment = PatternsExperiment()
     feed_forward: FeedForwardExperiment = FeedForwardExperiment()
@@ -184,21 +247,13 @@ class Theory(Closed):
 
     @model_validator(mode="after")
     def _fits(self) -> Theory:
-        for name, needed in self._largest_arrays().items():
+        for name, needed in self._least_max_values().items():
             if self.max_values < needed:
                 raise ConfigError(
                     f"max_values: {self.max_values} is too small for the sizes of {name}; allowed: at least {needed}"
                 )
         return self
 
-    def _largest_arrays(self) -> dict[str, int]:
-        """Numbers in the largest array of each experiment for one pair of inputs, or in its weights."""
-        rows = {
-            "attention": (self.attention.n_tokens, self.attention.d_model, *self.attention.ranks),
-            "patterns": (max(self.patterns.n_tokens), self.patterns.d_model),
-            "transformer": (self.transformer.n_tokens, self.transformer.d_model),
-        }
-        widths = {"feed_forward": self.feed_forward.width, "recurrence": self.recurrence.width}
-        return {name: max(sizes[:2]) * max(sizes) for name, sizes in rows.items()} | {
-            name: width * width for name, width in widths.items()
-        }
+    def _least_max_values(self) -> dict[str, int]:
+        """The least max_values of each experiment."""
+        return {name: getattr(self, name).held().least for name in EXPERIMENTS}

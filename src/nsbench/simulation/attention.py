@@ -17,31 +17,47 @@ import torch
 from torch import Tensor
 
 from nsbench import readings
-from nsbench.simulation.montecarlo import Simulated, Tally, chunks, correlate, gaussians, weights
+from nsbench.simulation.montecarlo import Gaussians, Simulated, Tally, chunks, correlate, gaussians, weights
 from nsbench.theory_settings import AttentionExperiment
 
 
 def simulate(settings: AttentionExperiment, seed: int, max_values: int, device: torch.device) -> Simulated:
     """Points of each scaling of the logits, each kind of W and each rho.
 
-    Raises ConfigError naming max_values where one pair, or W, takes more values.
+    Raises ConfigError naming max_values where one pair, or the weights of a draw, take more values.
     """
-    tokens, units = settings.n_tokens, settings.d_model
+    units, held = settings.d_model, settings.held()
+    held.check(max_values)
     tally = Tally(settings.n_draws, settings.n_pairs, device)
     for draw in range(settings.n_draws):
-        factors = {k: _factor(seed, draw, units, k, max_values, device) for k in settings.ranks}
-        square_CC = weights(seed, "attention", "W", draw, shape=(units, units), max_values=max_values, device=device)
+        factors = {k: _factor(seed, draw, units, k, device) for k in settings.ranks}
+        square_CC = weights(seed, "attention", "W", draw, shape=(units, units), device=device)
         xs, zs = (gaussians(seed, "attention", name, draw, device=device) for name in "XZ")
-        for pairs in chunks(settings.n_pairs, tokens * max(tokens, units, *settings.ranks), max_values):
-            x_PTC, z_PTC = xs.take(pairs, tokens, units), zs.take(pairs, tokens, units)
-            clean = dict(_patterns(x_PTC, factors, square_CC))
-            for rho in settings.rho:
-                y_PTC = correlate(x_PTC, z_PTC, rho)
-                products_PTS = x_PTC @ y_PTC.mT
-                for (scaling, series), noisy_PTT in _patterns(y_PTC, factors, square_CC):
-                    value_P = mean_product(clean[scaling, series], noisy_PTT, products_PTS) / units
-                    tally.add(draw, scaling, series, rho, value_P)
+        for pairs in chunks(settings.n_pairs, held.per_pair, max_values):
+            _add_chunk(settings, draw, pairs, xs, zs, factors, square_CC, tally)
     return Simulated(tally.points())
+
+
+def _add_chunk(
+    settings: AttentionExperiment,
+    draw: int,
+    pairs: int,
+    xs: Gaussians,
+    zs: Gaussians,
+    factors: dict[int, Tensor],
+    square_CC: Tensor,
+    tally: Tally,
+) -> None:
+    shape = (pairs, settings.n_tokens, settings.d_model)
+    x_PTC, z_PTC = xs.take(*shape), zs.take(*shape)
+    clean = dict(_patterns(x_PTC, factors, square_CC))
+    for rho in settings.rho:
+        y_PTC = correlate(x_PTC, z_PTC, rho)
+        products_PTS = x_PTC @ y_PTC.mT
+        for (scaling, series), noisy_PTT in _patterns(y_PTC, factors, square_CC):
+            value_P = mean_product(clean[scaling, series], noisy_PTT, products_PTS) / settings.d_model
+            tally.add(draw, scaling, series, rho, value_P)
+        del y_PTC  # The next rho's Y would be made beside it.
 
 
 def mean_product(clean_PTT: Tensor, noisy_PTT: Tensor, products_PTS: Tensor) -> Tensor:
@@ -52,10 +68,9 @@ def mean_product(clean_PTT: Tensor, noisy_PTT: Tensor, products_PTS: Tensor) -> 
     return ((clean_PTT @ products_PTS) * noisy_PTT).sum(-1).mean(-1)
 
 
-def _factor(seed: int, draw: int, units: int, rank: int, max_values: int, device: torch.device) -> Tensor:
+def _factor(seed: int, draw: int, units: int, rank: int, device: torch.device) -> Tensor:
     """U with entries N(0, 1/k)."""
-    name = ("attention", "U", rank, draw)
-    return weights(seed, *name, shape=(units, rank), max_values=max_values, device=device) / math.sqrt(rank)
+    return weights(seed, "attention", "U", rank, draw, shape=(units, rank), device=device).div_(math.sqrt(rank))
 
 
 def _patterns(x_PTC: Tensor, factors: dict[int, Tensor], square_CC: Tensor) -> Iterator[tuple[tuple[str, str], Tensor]]:
@@ -70,8 +85,12 @@ def _logits(x_PTC: Tensor, factors: dict[int, Tensor], square_CC: Tensor) -> Ite
     """X W X^T of each kind of W."""
     yield readings.IDENTITY, x_PTC @ x_PTC.mT
     for rank, factor_CK in factors.items():
-        projected_PTK = x_PTC @ factor_CK
-        yield readings.low_rank(rank), projected_PTK @ projected_PTK.mT
+        yield readings.low_rank(rank), _gram(x_PTC @ factor_CK)
     logits_PTS = x_PTC @ square_CC @ x_PTC.mT
     yield readings.UNSTRUCTURED, logits_PTS
     yield readings.SMALL_UNSTRUCTURED, logits_PTS / math.sqrt(x_PTC.shape[-1])
+
+
+def _gram(x_PTK: Tensor) -> Tensor:
+    """Products of rows with rows: a function, so that what it is given is gone when it returns."""
+    return x_PTK @ x_PTK.mT

@@ -30,9 +30,11 @@ def simulate(settings: IntervalsExperiment, seed: int, max_values: int, device: 
     Readings are logit scales, x is the layer, from 1. Tokens are exchangeable, so that the moment of
     entries (i, j) and (i', j') depends on j, j' and on whether i = i': these are estimated, each from all
     its tokens. Half of the draws choose which moment is the smallest for the other half, so that noise
-    does not choose the values that it spoils. Raises ConfigError naming max_values where one pair takes more values.
+    does not choose the values that it spoils. Raises ConfigError naming max_values where one pair, or the moments
+    of all draws, take more values.
     """
-    tokens, units = settings.n_tokens, settings.d_model
+    tokens, units, held = settings.n_tokens, settings.d_model, settings.held()
+    held.check(max_values)
     networks = {
         readings.logit_scale(scale): _on_device(random_network(settings.depth, units, scale, seed), device)
         for scale in settings.logit_scales
@@ -44,13 +46,11 @@ def simulate(settings: IntervalsExperiment, seed: int, max_values: int, device: 
         streams = [
             gaussians(seed, "intervals", name, draw, device=device, dtype=WIDE) for name in ("X", "fresh", "kept")
         ]
-        for pairs in chunks(settings.n_pairs, tokens * max(tokens, units), max_values):
-            x_PTC, fresh_PTC, kept_PTC = (uniform(stream, pairs, tokens, units) for stream in streams)
-            y_PTC = torch.where(kept_PTC < settings.rho, x_PTC, fresh_PTC)
+        for pairs in chunks(settings.n_pairs, held.per_pair, max_values):
+            x_PTC, y_PTC = _inputs(streams, (pairs, tokens, units), settings.rho)
             for reading, network in networks.items():
-                after = zip(outputs(x_PTC, network), outputs(y_PTC, network), strict=True)
-                for place, (clean_PTC, noisy_PTC) in enumerate(after):
-                    sums_DLSCC[reading][draw, place] += moment_sums(clean_PTC, noisy_PTC)
+                _add_chunk(sums_DLSCC[reading][draw], network, x_PTC, y_PTC)
+            del x_PTC, y_PTC  # Else the next chunk would be made beside them.
     points: list[dict[str, Any]] = []
     for reading, sums in sums_DLSCC.items():
         for place, (layer, part) in enumerate(places):
@@ -58,6 +58,17 @@ def simulate(settings: IntervalsExperiment, seed: int, max_values: int, device: 
                 series = readings.entry_moments(part, quantity)
                 points.append(point(reading, series, layer, values_D, settings.n_pairs))
     return Simulated(points)
+
+
+def _inputs(streams: list[Gaussians], shape: tuple[int, ...], rho: float) -> tuple[Tensor, Tensor]:
+    x_PTC, fresh_PTC, kept_PTC = (uniform(stream, *shape) for stream in streams)
+    return x_PTC, torch.where(kept_PTC < rho, x_PTC, fresh_PTC)
+
+
+def _add_chunk(sums_LSCC: Tensor, network: list[Layer], x_PTC: Tensor, y_PTC: Tensor) -> None:
+    after = zip(outputs(x_PTC, network), outputs(y_PTC, network), strict=True)
+    for sums_SCC, (clean_PTC, noisy_PTC) in zip(sums_LSCC, after, strict=True):
+        sums_SCC += moment_sums(clean_PTC, noisy_PTC)
 
 
 def uniform(stream: Gaussians, *shape: int) -> Tensor:
@@ -68,10 +79,11 @@ def uniform(stream: Gaussians, *shape: int) -> Tensor:
 def outputs(x_PTC: Tensor, network: list[Layer]) -> Iterator[Tensor]:
     """What is there after attention and after the ReLU of each layer, in order; weights are tensors."""
     for layer in network:
-        logits_PTT = x_PTC @ (layer.query @ layer.key.mT) @ x_PTC.mT
-        x_PTC = logits_PTT.softmax(-1) @ (x_PTC @ layer.value)
+        attended_PTT = (x_PTC @ (layer.query @ layer.key.mT) @ x_PTC.mT).softmax(-1)
+        x_PTC = attended_PTT @ (x_PTC @ layer.value)
+        del attended_PTT
         yield x_PTC
-        x_PTC = (x_PTC @ layer.mlp).relu()
+        x_PTC = (x_PTC @ layer.mlp).relu_()
         yield x_PTC
 
 

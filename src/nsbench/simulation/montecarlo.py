@@ -4,10 +4,13 @@ A simulation makes `n_draws` independent draws (fresh weights and fresh inputs),
 correlated inputs under one and the same weights. The replicates are the draws: a standard error is the
 standard deviation of their means over the root of their number.
 
-Memory: pairs come in chunks, so that no array of a simulation holds more than `max_values` numbers; a few
-arrays of that size are alive at a time. The chunks change no number drawn: inputs are taken in order from a
-`Gaussians` stream of their draw, weights from a stream of their draw and layer, so `max_values` changes
-results by rounding alone.
+Memory: pairs come in chunks, so that all arrays of a chunk together hold at most `max_values` numbers at any
+time. What serves all chunks, weights or sums by draw, holds at most as many, up to three times over while it
+is made or used. `held` of the experiment's settings counts both: an array that a simulation keeps longer than
+it did must be counted there. Outside of the bound lie each point's mean from each draw and, for each stream of
+inputs, a block of 512 numbers. The chunks change no number drawn: inputs are taken in order from a `Gaussians`
+stream of their draw, weights from a stream of their draw and layer, so `max_values` changes results by
+rounding alone.
 """
 
 from __future__ import annotations
@@ -64,10 +67,17 @@ class Tally:
 
     def add(self, draw: int, reading: str, series: str, x: float, value_P: Tensor) -> None:
         """Add pairs of one draw: their values, each a mean over units or tokens."""
+        self._add(draw, reading, series, x, value_P.sum(dtype=torch.float64))
+
+    def add_mean(self, draw: int, reading: str, series: str, x: float, mean: float) -> None:
+        """Add all pairs of one draw by their mean."""
+        self._add(draw, reading, series, x, mean * self.n_pairs)
+
+    def _add(self, draw: int, reading: str, series: str, x: float, total: Tensor | float) -> None:
         key = (reading, series, float(x))
         if key not in self._sums:
             self._sums[key] = torch.zeros(self.n_draws, dtype=torch.float64, device=self.device)
-        self._sums[key][draw] += value_P.sum(dtype=torch.float64)
+        self._sums[key][draw] += total
 
     def points(self) -> list[dict[str, Any]]:
         """A point for each reading, series and x, in the order in which they first came."""
@@ -114,49 +124,26 @@ def weights(
     seed: int,
     *name: str | int,
     shape: tuple[int, ...],
-    max_values: int,
     device: torch.device,
     dtype: torch.dtype = torch.float32,
 ) -> Tensor:
-    """A standard Gaussian matrix of a named stream of the theory's experiments, on `device`.
-
-    Raises ConfigError naming max_values where it is smaller than the matrix.
-    """
-    if math.prod(shape) > max_values:
-        size = " x ".join(map(str, shape))
-        raise ConfigError(f"max_values = {max_values} is too small; weights of {size} take {math.prod(shape)} values")
+    """A standard Gaussian matrix of a named stream of the theory's experiments, on `device`."""
     generator = torch_stream(seed, "theory", *name, device=device)
     return torch.randn(shape, generator=generator, dtype=dtype, device=device)
 
 
 def correlate(x: Tensor, z: Tensor, rho: float) -> Tensor:
     """Y = rho X + sqrt(1 - rho^2) Z: correlation rho with X where X and Z are independent standard Gaussians."""
-    return rho * x + math.sqrt((1.0 - rho) * (1.0 + rho)) * z
-
-
-def correlated_pair(
-    shape: tuple[int, ...],
-    rho: float,
-    generator: torch.Generator | Gaussians,
-    dtype: torch.dtype = torch.float32,
-) -> tuple[Tensor, Tensor]:
-    """X and Y of this shape, standard Gaussian with correlation rho entry by entry, on the generator's device.
-
-    A `Gaussians` has its own dtype. Taken in chunks, X and Z of one stream alternate chunk by chunk: numbers
-    that shall not depend on the chunks come from two streams, `correlate(x.take(...), z.take(...), rho)`.
-    """
-    if isinstance(generator, Gaussians):
-        x, z = generator.take(*shape), generator.take(*shape)
-    else:
-        x, z = (torch.randn(shape, generator=generator, dtype=dtype, device=generator.device) for _ in range(2))
-    return x, correlate(x, z, rho)
+    y = rho * x
+    y += math.sqrt((1.0 - rho) * (1.0 + rho)) * z
+    return y
 
 
 def chunks(n_pairs: int, values_per_pair: int, max_values: int) -> Iterator[int]:
     """Sizes of chunks that sum to `n_pairs`, each of at most max_values // values_per_pair pairs.
 
-    values_per_pair: numbers of the largest array, for one pair. Raises ConfigError naming max_values, at the
-    call itself, where not even one pair fits.
+    values_per_pair: numbers held at once for one pair. Raises ConfigError naming max_values, at the call
+    itself, where not even one pair fits.
     """
     most = max_values // values_per_pair
     if most == 0:

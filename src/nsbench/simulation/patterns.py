@@ -22,31 +22,38 @@ def simulate(settings: PatternsExperiment, seed: int, max_values: int, device: t
 
     Raises ConfigError naming max_values where one pair, or W, takes more values.
     """
-    units, reading = settings.d_model, readings.PATTERNS_READING
+    units, reading, held = settings.d_model, readings.PATTERNS_READING, settings.held()
+    held.check(max_values)
     tally = Tally(settings.n_draws, settings.n_pairs, device)
     examples: list[dict[str, Any]] = []
     for tokens in settings.n_tokens:
         series = readings.n_tokens(tokens)
         for draw in range(settings.n_draws):
             name = ("patterns", tokens, draw)
-            square_CC = weights(seed, *name, "W", shape=(units, units), max_values=max_values, device=device)
+            square_CC = weights(seed, *name, "W", shape=(units, units), device=device)
             xs, zs = (gaussians(seed, *name, which, device=device) for which in "XZ")
-            for pairs in chunks(settings.n_pairs, tokens * max(tokens, units), max_values):
+            for pairs in chunks(settings.n_pairs, held.per_pair, max_values):
                 x_PTC, z_PTC = xs.take(pairs, tokens, units), zs.take(pairs, tokens, units)
                 clean_PT = _logits(x_PTC, square_CC).argmax(-1)
                 for rho in settings.rho:
                     noisy_PT = _logits(correlate(x_PTC, z_PTC, rho), square_CC).argmax(-1)
                     tally.add(draw, reading, series, rho, (clean_PT == noisy_PT).double().mean(-1))
                 if not examples or examples[-1]["series"] != series:
-                    shown = {"A_X": x_PTC[:1], "A_Y": correlate(x_PTC[:1], z_PTC[:1], settings.shown_rho)}
-                    for matrix, x_1TC in shown.items():
-                        examples += _rows(series, matrix, _logits(x_1TC, square_CC).softmax(-1)[0])
+                    examples += _examples(series, x_PTC[:1], z_PTC[:1], settings.shown_rho, square_CC)
     return Simulated(tally.points(), examples)
 
 
 def _logits(x_PTC: Tensor, square_CC: Tensor) -> Tensor:
     """X W X^T of each pair: (P, T, T)."""
     return x_PTC @ square_CC @ x_PTC.mT
+
+
+def _examples(series: str, x_1TC: Tensor, z_1TC: Tensor, rho: float, square_CC: Tensor) -> list[dict[str, Any]]:
+    shown = {"A_X": x_1TC, "A_Y": correlate(x_1TC, z_1TC, rho)}
+    rows = []
+    for matrix, input_1TC in shown.items():
+        rows += _rows(series, matrix, _logits(input_1TC, square_CC).softmax(-1)[0])
+    return rows
 
 
 def _rows(series: str, matrix: str, weights_TT: Tensor) -> list[dict[str, Any]]:

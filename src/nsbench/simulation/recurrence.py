@@ -10,11 +10,13 @@ units in the network that applies layer norm before each W of N(0, 1/d).
 
 from __future__ import annotations
 
+import functools
+
 import torch
 from torch import Tensor
 
 from nsbench import readings
-from nsbench.simulation.feed_forward import next_layer
+from nsbench.simulation.feed_forward import layers
 from nsbench.simulation.montecarlo import Simulated, Tally, chunks, correlate, gaussians, weights
 from nsbench.theory_settings import RecurrenceExperiment
 
@@ -27,49 +29,46 @@ def simulate(settings: RecurrenceExperiment, seed: int, max_values: int, device:
 
     Raises ConfigError naming max_values where one pair, or the weights of a layer, take more values.
     """
+    held = settings.held()
+    held.check(max_values)
     tally = Tally(settings.n_draws, settings.n_pairs, device)
     for draw in range(settings.n_draws):
-        _iterate(settings, seed, draw, max_values, tally)
-        _networks(settings, seed, draw, max_values, tally)
+        sizes = list(chunks(settings.n_pairs, held.per_pair, max_values))
+        _iterate(settings, seed, draw, sizes, tally)
+        _networks(settings, seed, draw, sizes, tally)
     return Simulated(tally.points())
 
 
-def _iterate(settings: RecurrenceExperiment, seed: int, draw: int, max_values: int, tally: Tally) -> None:
+def _iterate(settings: RecurrenceExperiment, seed: int, draw: int, sizes: list[int], tally: Tally) -> None:
     """Equation 5: an estimate from the n_pairs x width Gaussian pairs of a layer is the next layer's correlation."""
     width, estimates = settings.width, {start: start for start in settings.rho}
     for layer in range(settings.depth + 1):
         if layer:
             sums = dict.fromkeys(estimates, 0.0)
             xs, zs = (gaussians(seed, "recurrence", name, draw, layer, device=tally.device) for name in "XZ")
-            for pairs in chunks(settings.n_pairs, width, max_values):
+            for pairs in sizes:
                 x_PC, z_PC = xs.take(pairs, width), zs.take(pairs, width)
                 clean_PC = x_PC.relu()
                 for start, rho in estimates.items():
-                    product_PC = clean_PC * correlate(x_PC, z_PC, rho).relu()
+                    product_PC = correlate(x_PC, z_PC, rho).relu_().mul_(clean_PC)
                     sums[start] += product_PC.sum(dtype=torch.float64).item()
             # An estimate from few pairs can pass 1, which no correlation does.
             estimates = {start: min(total / (settings.n_pairs * width), 1.0) for start, total in sums.items()}
         for start, rho in estimates.items():
-            value_P = torch.full((settings.n_pairs,), rho, dtype=torch.float64, device=tally.device)
-            _add(tally, draw, start, "published", layer, value_P)
+            tally.add_mean(draw, readings.correlation(start), readings.RECURRENCE_KINDS["published"], layer, rho)
 
 
-def _networks(settings: RecurrenceExperiment, seed: int, draw: int, max_values: int, tally: Tally) -> None:
+def _networks(settings: RecurrenceExperiment, seed: int, draw: int, sizes: list[int], tally: Tally) -> None:
     """The two correlations in random networks, which share inputs and, up to scale, weights."""
-    width, rhos = settings.width, settings.rho
+    shape, labels = (settings.width, settings.width), readings.RECURRENCE_KINDS
+    kinds = {weighting: kind for kind, weighting in NETWORKS.items()}
+    layer_weights = functools.partial(weights, seed, "recurrence", "W", draw, shape=shape, device=tally.device)
     xs, zs = (gaussians(seed, "recurrence", f"network {name}", draw, device=tally.device) for name in "XZ")
-    for pairs in chunks(settings.n_pairs, width, max_values):
-        x_PC, z_PC = xs.take(pairs, width), zs.take(pairs, width)
-        inputs = [x_PC, *(correlate(x_PC, z_PC, rho) for rho in rhos)]
-        hidden = dict.fromkeys(NETWORKS, inputs)
-        for layer in range(settings.depth + 1):
-            if layer:
-                name = ("recurrence", "W", draw, layer)
-                w_CC = weights(seed, *name, shape=(width, width), max_values=max_values, device=tally.device)
-                hidden = {kind: next_layer(NETWORKS[kind], layers, w_CC) for kind, layers in hidden.items()}
-            for kind, (clean_PC, *noisy) in hidden.items():
-                for rho, noisy_PC in zip(rhos, noisy, strict=True):
-                    _add(tally, draw, rho, kind, layer, _similarity(kind, clean_PC, noisy_PC))
+    for pairs in sizes:
+        for layer, weighting, rho, clean_PC, noisy_PC in layers(kinds, settings, pairs, xs, zs, layer_weights):
+            kind = kinds[weighting]
+            value_P = _similarity(kind, clean_PC, noisy_PC)
+            tally.add(draw, readings.correlation(rho), labels[kind], layer, value_P)
 
 
 def _similarity(kind: str, clean_PC: Tensor, noisy_PC: Tensor) -> Tensor:
@@ -80,7 +79,3 @@ def _similarity(kind: str, clean_PC: Tensor, noisy_PC: Tensor) -> Tensor:
     lengths_P = torch.linalg.vecdot(clean_PC, clean_PC) * torch.linalg.vecdot(noisy_PC, noisy_PC)
     dot_P = torch.linalg.vecdot(clean_PC, noisy_PC)
     return torch.where(lengths_P > 0, dot_P / lengths_P.sqrt(), 0.0)
-
-
-def _add(tally: Tally, draw: int, start: float, kind: str, layer: int, value_P: Tensor) -> None:
-    tally.add(draw, readings.correlation(start), readings.RECURRENCE_KINDS[kind], layer, value_P)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from nsbench import readings
-from nsbench.simulation.montecarlo import Simulated, Tally, chunks, correlate, gaussians, weights
+from nsbench.simulation.montecarlo import Gaussians, Simulated, Tally, chunks, correlate, gaussians, weights
 from nsbench.theory_settings import TransformerExperiment
 
 WIDE = torch.float64
@@ -25,33 +25,48 @@ def simulate(settings: TransformerExperiment, seed: int, max_values: int, device
 
     Raises ConfigError naming max_values where one pair, or W_V, takes more values.
     """
-    tokens, units = settings.n_tokens, settings.d_model
+    held, units = settings.held(), settings.d_model
+    held.check(max_values)
     tally = Tally(settings.n_draws, settings.n_pairs, device)
     for draw in range(settings.n_draws):
         xs, zs = (gaussians(seed, "transformer", name, draw, device=device, dtype=WIDE) for name in "XZ")
-        for pairs in chunks(settings.n_pairs, tokens * max(tokens, units), max_values):
-            x_PTC, z_PTC = xs.take(pairs, tokens, units), zs.take(pairs, tokens, units)
-            pair = (x_PTC, correlate(x_PTC, z_PTC, settings.rho))
-            hidden = {(kind, gamma): pair for kind in readings.VALUE_WEIGHTS for gamma in settings.value_norms}
+        for pairs in chunks(settings.n_pairs, held.per_pair, max_values):
+            hidden = _inputs(settings, pairs, xs, zs)
             for layer in range(settings.depth + 1):
                 if layer:
                     name, shape = ("transformer", "W_V", draw, layer), (units, units)
-                    w_CC = weights(seed, *name, shape=shape, max_values=max_values, device=device, dtype=WIDE)
-                    values = {kind: value_weights(kind, w_CC) for kind in readings.VALUE_WEIGHTS}
-                    hidden = {
-                        (kind, gamma): tuple(next_layer(h_PTC, gamma, values[kind]) for h_PTC in pair)
-                        for (kind, gamma), pair in hidden.items()
-                    }
-                for (kind, gamma), (clean_PTC, noisy_PTC) in hidden.items():
-                    value_P = (clean_PTC * noisy_PTC).mean((-2, -1))
-                    tally.add(draw, readings.VALUE_WEIGHTS[kind], readings.value_norm(gamma), layer, value_P)
+                    _pass_layer(hidden, weights(seed, *name, shape=shape, device=device, dtype=WIDE))
+                for kind, pairs_by_gamma in hidden.items():
+                    for gamma, pair in pairs_by_gamma.items():
+                        reading, series = readings.VALUE_WEIGHTS[kind], readings.value_norm(gamma)
+                        tally.add(draw, reading, series, layer, (pair[0] * pair[1]).mean((-2, -1)))
+            hidden.clear()  # Else the next chunk's inputs would be made beside it.
     return Simulated(tally.points())
+
+
+def _inputs(
+    settings: TransformerExperiment, pairs: int, xs: Gaussians, zs: Gaussians
+) -> dict[str, dict[float, list[Tensor]]]:
+    """X and Y, in a list of its own for each kind of W_V and each gamma."""
+    shape = (pairs, settings.n_tokens, settings.d_model)
+    x_PTC = xs.take(*shape)
+    y_PTC = correlate(x_PTC, zs.take(*shape), settings.rho)
+    return {kind: {gamma: [x_PTC, y_PTC] for gamma in settings.value_norms} for kind in readings.VALUE_WEIGHTS}
+
+
+def _pass_layer(hidden: dict[str, dict[float, list[Tensor]]], w_CC: Tensor) -> None:
+    """Put the next layer in the place of each array, one after another, so that few are there at once."""
+    for kind, pairs_by_gamma in hidden.items():
+        value_CC = value_weights(kind, w_CC)
+        for gamma, pair in pairs_by_gamma.items():
+            for place, hidden_PTC in enumerate(pair):
+                pair[place] = next_layer(hidden_PTC, gamma, value_CC)
 
 
 def next_layer(hidden_PTC: Tensor, gamma: float, value_CC: Tensor | None) -> Tensor:
     """ReLU(softmax_rows(h h^T) h W_V) with W_V = gamma times value_CC, or times I where that is None."""
     mixed_PTC = (hidden_PTC @ hidden_PTC.mT).softmax(-1) @ hidden_PTC
-    return gamma * (mixed_PTC if value_CC is None else mixed_PTC @ value_CC).relu()
+    return (mixed_PTC if value_CC is None else mixed_PTC @ value_CC).relu_().mul_(gamma)
 
 
 def value_weights(kind: str, w_CC: Tensor) -> Tensor | None:
@@ -67,4 +82,4 @@ def value_weights(kind: str, w_CC: Tensor) -> Tensor | None:
         raise ValueError(f"kind = {kind!r} is not allowed; allowed: {', '.join(readings.VALUE_WEIGHTS)}")
     q_CC, r_CC = torch.linalg.qr(w_CC)
     # QR leaves the signs of Q's columns to the algorithm: with R's diagonal positive, Q is Haar distributed.
-    return q_CC * r_CC.diagonal().sign()
+    return q_CC.mul_(r_CC.diagonal().sign())

@@ -4,10 +4,12 @@ The paper's Appendix C mixes N(0, 1) with the Gaussian measure of variance 1/2 a
 here all is under N(0, 1), whose orthonormal polynomials are He_k(x) / sqrt(k!) (docs/errata.md, entries 2 to 7).
 
 A function f maps a float array of one axis to an array of its shape, element by element (or to one number: a
-constant), and is finite everywhere. It may have kinks and jumps, whose places are found. What it does within less
-than 0.025 and undoes there may go unseen, and f(x)^2 exp(-x^2 / 2) must be negligible beyond |x| = 16. A function of
-more than 512 smooth pieces (by kinks, jumps, fast waves, or rounding noise above 1e-10 of f) raises ValueError naming
-f. Time grows with the square of the pieces: about 10 ms for each rho with a few, 1 s with 100.
+constant), or else one number to one number (slower), and is finite everywhere. It may have kinks and jumps, whose
+places are found, but for those fainter than 1e-9 of f and for what is undone within 0.025. Refused with a ValueError
+naming f are poles; functions of more than 512 smooth pieces (by kinks, jumps, fast waves, or rounding noise above
+1e-10 of f); and those whose f(x)^2 exp(-x^2 / 2) is not negligible by |x| = 36: exp(12 x), exp(x^2 / 4.5) and the
+orthonormal He_220 are allowed, exp(13 x), exp(x^2 / 4.2) and He_230 are not.
+Time grows with the square of the pieces: about 10 ms for each rho with a few, some seconds with 100.
 """
 
 from __future__ import annotations
@@ -25,10 +27,11 @@ from nsbench.theory.domain import real, whole
 Array = NDArray[np.float64]
 Function = Callable[[Array], ArrayLike]
 
-_REACH = 16.0
-"""Standard deviations that are integrated over: the Gaussian density outside is below 1e-56."""
-_GRID_E = np.linspace(-_REACH, _REACH, 17)
-"""Ends of panels on which the Gaussian density itself is smooth enough for the rule below."""
+_REACHES = (16.0, 20.0, 24.0, 28.0, 32.0, 36.0)
+"""Standard deviations that may be integrated over: the first will do for all f but those that grow fast."""
+_PANEL = 2.0
+"""Width of panels on which the Gaussian density itself is smooth enough for the rule below."""
+_NEGLIGIBLE = 1e-13
 _NODES_Q, _WEIGHTS_Q = leggauss(32)
 _SAMPLES_S = chebyshev.chebpts2(33) * (1.0 - 1e-11)
 """Where a panel is sampled, in [-1, 1]: its ends too, else a jump beside one would go unseen."""
@@ -36,6 +39,7 @@ _TO_SERIES_SS = np.linalg.inv(chebyshev.chebvander(_SAMPLES_S, 32))
 _UNRESOLVED = 1e-10
 """Size, relative to f, of the last Chebyshev coefficients on a panel above which f is not smooth there."""
 _FIRST_WIDTH = 0.5
+_LAST_WIDTH = 1e-14
 _MOST_PIECES = 512
 _AT_ONCE = 200_000
 """Numbers that the largest arrays hold at once: few enough for the processor's cache."""
@@ -50,9 +54,10 @@ def hermite_coefficients(f: Function, degree: int) -> Array:
     Raises ValueError naming f or degree. Source: Equation 3, Appendix C.1 (docs/errata.md, entries 2 and 7).
     """
     degree = whole("degree", degree, 0)
+    reach = _reach(f, 0.0, 1.0, 4.0, _REACHES[-1])
     # He_k has about sqrt(k) waves in 2 pi: panels narrow with it.
-    n_panels = math.ceil(2.0 * _REACH / min(2.0, 16.0 / math.sqrt(degree + 1.0)))
-    x_N, mass_N = _rule(_union(_breaks(f, 0.0, 0.0, _REACH)[0], np.linspace(-_REACH, _REACH, n_panels + 1)))
+    n_panels = math.ceil(2.0 * reach / min(_PANEL, 16.0 / math.sqrt(degree + 1.0)))
+    x_N, mass_N = _rule(np.union1d(_breaks(f, 0.0, 0.0, reach)[0], np.linspace(-reach, reach, n_panels + 1)))
     weighted_N = mass_N * _values(f, x_N)
     found = np.empty(degree + 1)
     # He_k / sqrt(k!) by its recurrence: He_k and k! apart overflow from k of about 270 on.
@@ -70,66 +75,79 @@ def gaussian_noise_stability(f: Function, rho: ArrayLike) -> Array | np.float64:
     rounding, about 1e-13 of E[f(X)^2]. Raises ValueError naming f or rho. Source: Definition 4.1, Equation 2.
     """
     rhos = real("rho", rho, -1.0, 1.0)
-    breaks_B, rough_R = _breaks(f, 0.0, 0.0, math.sqrt(2.0) * _REACH)
-    return np.array([_stability(f, r, breaks_B, rough_R) for r in rhos.ravel().tolist()]).reshape(rhos.shape)[()]
+    reach = _reach(f, 0.0, 1.0, 4.0, _REACHES[-1])
+    breaks_B, rough_R = _breaks(f, 0.0, 0.0, math.sqrt(2.0) * reach)
+    return np.array([_stability(f, r, reach, breaks_B, rough_R) for r in rhos.ravel().tolist()]).reshape(rhos.shape)[()]
 
 
-def ou_operator(f: Function, rho: float) -> Callable[[ArrayLike], Array | np.float64]:
+def ou_operator(f: Function, rho: ArrayLike) -> Callable[[ArrayLike], Array | np.float64]:
     """The function T_rho f of the Ornstein-Uhlenbeck operator: g(x) = E[f(rho x + sqrt(1 - rho^2) Z)], Z ~ N(0, 1).
 
     T_1 f = f, T_0 f = E[f(Z)], T_r T_s = T_(r s), T_rho He_k = rho^k He_k, and E[f(X) g(X)] is the noise stability.
 
-    f: as in this module's first lines, finite wherever rho x + 16 sqrt(1 - rho^2) falls. rho: one number in [-1, 1].
-    g takes x in [-1e9, 1e9], of any shape, and returns that shape. Raises ValueError naming rho, f or x.
+    f: as in this module's first lines, but that |f(rho x + sqrt(1 - rho^2) z)| exp(-z^2 / 2) is what must be
+    negligible by |z| = 36; finite within 48 sqrt(1 - rho^2) + 8 of every rho x. rho: in [-1, 1], any shape.
+    g takes x in [-1e9, 1e9], of any shape, and returns the shape of rho followed by that of x: g(x)[i, j] is
+    (T_rho[i] f)(x[j]). Raises ValueError naming rho, or from g, f or x.
     Source: Mehler's formula, Appendix C.3, with Z ~ N(0, 1) (docs/errata.md, entry 3).
     """
-    if real("rho", rho, -1.0, 1.0).ndim:
-        raise ValueError(f"rho = {rho!r} is not allowed; allowed: one number")
-    correlation = float(rho)
-    spread, cell = _spread(correlation), 8.0
-    breaks_of: dict[float, Array] = {}
+    rhos = real("rho", rho, -1.0, 1.0)
+    operators = [_operator(f, r) for r in rhos.ravel().tolist()]
 
     def smoothed(x: ArrayLike) -> Array | np.float64:
         xs = real("x", x, -1e9, 1e9)
-        x_N = xs.ravel()
-        if spread == 0.0:
-            return _values(f, correlation * x_N).reshape(xs.shape)[()]
-        # f's pieces are sought where they matter only, cell by cell, so that a value depends on its own x alone.
-        cells_N = np.floor(correlation * x_N / cell)
-        found_N = np.empty_like(x_N)
-        for c in np.unique(cells_N).tolist():
-            if c not in breaks_of:
-                breaks_of[c] = _breaks(f, c * cell, (c + 1.0) * cell, _REACH * spread)[0]
-            found_N[cells_N == c] = _smoothed(f, correlation, breaks_of[c], x_N[cells_N == c])
-        return found_N.reshape(xs.shape)[()]
+        return np.array([operator(xs.ravel()) for operator in operators]).reshape(rhos.shape + xs.shape)[()]
 
     return smoothed
 
 
-def _stability(f: Function, rho: float, breaks_B: Array, rough_R: Array) -> float:
+def _operator(f: Function, rho: float) -> Callable[[Array], Array]:
+    """T_rho f for one rho, on arrays of one axis."""
+    spread, cell = _spread(rho), 8.0
+    pieces_of: dict[float, tuple[float, Array]] = {}
+
+    def smoothed(x_N: Array) -> Array:
+        if spread == 0.0:
+            return _values(f, rho * x_N)
+        # f's pieces are sought where they matter only, cell by cell, so that a value depends on its own x alone.
+        cells_N = np.floor(rho * x_N / cell)
+        found_N = np.empty_like(x_N)
+        for c in np.unique(cells_N).tolist():
+            if c not in pieces_of:
+                low, high = c * cell, (c + 1.0) * cell
+                # At 48 the density is 0 in floats: an f that falls only there is just small where x is.
+                reach = max(_reach(f, mean, spread, 2.0, *_REACHES, 48.0) for mean in (low, high))
+                pieces_of[c] = reach, _breaks(f, low, high, reach * spread)[0]
+            found_N[cells_N == c] = _smoothed(f, rho, *pieces_of[c], x_N[cells_N == c])
+        return found_N
+
+    return smoothed
+
+
+def _stability(f: Function, rho: float, reach: float, breaks_B: Array, rough_R: Array) -> float:
     """E[f(X) f(Y)], by panels in x on which both f(x) and E[f(Y) | X = x] are smooth."""
     spread = _spread(rho)
-    edges = [_GRID_E, breaks_B]
-    if abs(rho) > _REACH**-2:
+    edges = [_grid(reach), breaks_B]
+    if abs(rho) > reach**-2:
         edges.append(breaks_B / rho)
-    if abs(rho) > _REACH**-2 and spread > 0.0:
+    if abs(rho) > reach**-2 and spread > 0.0:
         # Where Y's mean passes a kink or jump of f, E[f(Y) | X = x] turns within some `spread` of it.
         near_R = np.unique(np.round(rough_R / spread)) * spread
         edges.append((near_R[:, None] + spread * np.linspace(-8.0, 8.0, 9)).ravel() / rho)
-    x_N, mass_N = _rule(_union(*edges))
-    other_N = _values(f, rho * x_N) if spread == 0.0 else _smoothed(f, rho, breaks_B, x_N)
-    return float(mass_N @ (_values(f, x_N) * other_N))
+    x_N, mass_N = _rule(np.unique(np.clip(np.concatenate(edges), -reach, reach)))
+    other_N = _values(f, rho * x_N) if spread == 0.0 else _smoothed(f, rho, reach, breaks_B, x_N)
+    return float((mass_N * _values(f, x_N)) @ other_N)
 
 
-def _smoothed(f: Function, rho: float, breaks_B: Array, x_N: Array) -> Array:
+def _smoothed(f: Function, rho: float, reach: float, breaks_B: Array, x_N: Array) -> Array:
     """E[f(rho x + sqrt(1 - rho^2) Z)] for each x, by panels in z that end at f's breaks."""
-    spread = _spread(rho)
+    spread, grid_E = _spread(rho), _grid(reach)
     found_N = np.empty_like(x_N)
-    rows = max(1, _AT_ONCE // (len(_NODES_Q) * (len(_GRID_E) + len(breaks_B))))
+    rows = max(1, _AT_ONCE // (len(_NODES_Q) * (len(grid_E) + len(breaks_B))))
     for start in range(0, len(x_N), rows):
         x_M1 = x_N[start : start + rows, None]
-        at_breaks_MB = np.clip((breaks_B - rho * x_M1) / spread, -_REACH, _REACH)
-        grid_ME = np.broadcast_to(_GRID_E, (len(x_M1), len(_GRID_E)))
+        at_breaks_MB = np.clip((breaks_B - rho * x_M1) / spread, -reach, reach)
+        grid_ME = np.broadcast_to(grid_E, (len(x_M1), len(grid_E)))
         z_MK, mass_MK = _rule(np.sort(np.concatenate([grid_ME, at_breaks_MB], axis=1), axis=1))
         found_N[start : start + rows] = (mass_MK * _values(f, rho * x_M1 + spread * z_MK)).sum(1)
     return found_N
@@ -138,6 +156,10 @@ def _smoothed(f: Function, rho: float, breaks_B: Array, x_N: Array) -> Array:
 def _spread(rho: float) -> float:
     """sqrt(1 - rho^2), without the cancellation at rho near 1."""
     return math.sqrt((1.0 - rho) * (1.0 + rho))
+
+
+def _grid(reach: float) -> Array:
+    return np.linspace(-reach, reach, round(2.0 * reach / _PANEL) + 1)
 
 
 def _rule(edges: Array) -> tuple[Array, Array]:
@@ -149,9 +171,19 @@ def _rule(edges: Array) -> tuple[Array, Array]:
     return nodes.reshape(shape), weights.reshape(shape)
 
 
-def _union(*edges: Array) -> Array:
-    """All edges within the reach, sorted, each once."""
-    return np.unique(np.clip(np.concatenate(edges), -_REACH, _REACH))
+def _reach(f: Function, mean: float, spread: float, variance: float, *looks: float) -> float:
+    """Where |f(mean + spread z)| exp(-z^2 / variance) gets negligible, by the first look as far as where it falls."""
+    for look in looks:
+        edges = np.linspace(-look, look, round(2.0 * look) + 1)
+        z_PS = _points(edges[:-1], edges[1:])
+        with np.errstate(divide="ignore"):
+            sizes_P = (np.log(np.abs(_values(f, mean + spread * z_PS))) - z_PS**2 / variance).max(1)
+        counts_P = sizes_P > sizes_P.max() + math.log(_NEGLIGIBLE)
+        last, before = sizes_P[[0, -1]].max(), sizes_P[[1, -2]].max()
+        if last == -math.inf or (last < before and not counts_P[[0, -1]].any()):
+            needed = np.abs(z_PS[counts_P]).max(initial=0.0)
+            return next((reach for reach in _REACHES if reach > needed), _REACHES[-1])
+    raise ValueError(f"f grows too fast: it still matters {looks[-1]:g} standard deviations from {mean:g}")
 
 
 def _breaks(f: Function, low: float, high: float, reach: float) -> tuple[Array, Array]:
@@ -164,49 +196,63 @@ def _breaks(f: Function, low: float, high: float, reach: float) -> tuple[Array, 
     """
     first = np.linspace(low - reach, high + reach, math.ceil((high - low + 2.0 * reach) / _FIRST_WIDTH) + 1)
     left_P, right_P = first[:-1], first[1:]
-    points_PS = _points(left_P, right_P)
-    values_PS = _values(f, points_PS)
-    beyond_PS = points_PS - np.clip(points_PS, low, high)
-    scale = float((np.abs(values_PS) * np.exp(-(beyond_PS**2) / 4.0)).max())
     lefts, rights = [], []
-    n_done = 0
+    n_done, scale = 0, 0.0
     while len(left_P):
-        smooth_P = _smooth(values_PS, scale)
+        points_PS = _points(left_P, right_P)
+        values_PS, leeway_PS = _values(f, points_PS), _leeway(points_PS, low, high)
+        sizes_P = (np.abs(values_PS) / leeway_PS).max(1)  # Of the first panels the scale, but where floats are precise.
+        scale = scale or max(float(sizes_P.max()), np.finfo(np.float64).tiny)
+        smooth_P = _smooth(values_PS, scale, leeway_PS)
         lefts.append(left_P[smooth_P])
         rights.append(right_P[smooth_P])
         middle_P = (left_P + right_P) / 2.0
-        tiny_P = right_P - left_P < 1e-14 * np.maximum(1.0, np.abs(middle_P))
+        tiny_P = right_P - left_P < _LAST_WIDTH * np.maximum(1.0, np.abs(middle_P))
+        # What a jump leaves unresolved is negligible in the square of f; of a pole it is most.
+        for pole in middle_P[~smooth_P & tiny_P & (sizes_P * math.sqrt(_LAST_WIDTH) > 1e-5 * scale)]:
+            raise ValueError(f"f has a pole at {pole:.6g}; allowed: functions finite everywhere")
         split_P = ~smooth_P & ~tiny_P
         n_done += int((~split_P).sum())
         if n_done + 2 * int(split_P.sum()) > len(first) + 64 * _MOST_PIECES:
             raise ValueError(_too_rough(first))
         left_P, middle_P, right_P = left_P[split_P], middle_P[split_P], right_P[split_P]
         left_P, right_P = np.concatenate([left_P, middle_P]), np.concatenate([middle_P, right_P])
-        values_PS = _values(f, _points(left_P, right_P))
-    edges_B = _joined(f, np.unique(np.concatenate([first[[0, -1]], *lefts, *rights])), scale)
+
+    def smooth(left_P: Array, right_P: Array) -> NDArray[np.bool_]:
+        points_PS = _points(left_P, right_P)
+        return _smooth(_values(f, points_PS), scale, _leeway(points_PS, low, high))
+
+    edges_B = _joined(smooth, np.unique(np.concatenate([first[[0, -1]], *lefts, *rights])))
     if len(edges_B) > _MOST_PIECES + 1:
         raise ValueError(_too_rough(first))
     # A kink may be left inside a narrow piece: an edge is judged by what is around it at the wider neighbour's scale.
     inner_B, left_B, right_B = edges_B[1:-1], np.diff(edges_B)[:-1], np.diff(edges_B)[1:]
     around_B = np.maximum(np.minimum(left_B, right_B) / 4.0, np.minimum(np.maximum(left_B, right_B) / 4.0, 0.01))
-    return edges_B, inner_B[~_smooth(_values(f, _points(inner_B - around_B, inner_B + around_B)), scale)]
+    return edges_B, inner_B[~smooth(inner_B - around_B, inner_B + around_B)]
 
 
-def _joined(f: Function, edges_B: Array, scale: float) -> Array:
+def _leeway(points: Array, low: float, high: float) -> Array:
+    """By how much f may be larger at points, for Gaussians whose means are between low and high."""
+    return np.exp((points - np.clip(points, low, high)) ** 2 / 4.0)
+
+
+def _joined(smooth: Callable[[Array, Array], NDArray[np.bool_]], edges_B: Array) -> Array:
     """The edges that are left when neighbouring pieces that are one short series together are joined."""
     n_unchanged, first = 0, 0
     while n_unchanged < 2:
         left_J, middle_J, right_J = edges_B[first:-2:2], edges_B[first + 1 : -1 : 2], edges_B[first + 2 :: 2]
-        joins_J = _smooth(_values(f, _points(left_J, right_J)), scale)
+        joins_J = smooth(left_J, right_J)
         edges_B = np.setdiff1d(edges_B, middle_J[joins_J])
         n_unchanged, first = (0 if joins_J.any() else n_unchanged + 1), 1 - first
     return edges_B
 
 
-def _smooth(values_PS: Array, scale: float) -> NDArray[np.bool_]:
-    """Whether the samples of each panel are those of a Chebyshev series of degree 26."""
+def _smooth(values_PS: Array, scale: float, leeway_PS: Array) -> NDArray[np.bool_]:
+    """Whether the samples of each panel are those of a Chebyshev series of degree 26, where it matters most too."""
     rest_PS = (values_PS @ _TO_SERIES_SS.T)[:, 27:]
-    return np.abs(rest_PS).max(1) <= _UNRESOLVED * np.maximum(scale, np.abs(values_PS).max(1))
+    with np.errstate(over="ignore"):
+        size_P = np.minimum(np.abs(values_PS).max(1), scale * leeway_PS.min(1))
+    return np.abs(rest_PS).max(1) <= _UNRESOLVED * np.maximum(scale, size_P)
 
 
 def _points(left_P: Array, right_P: Array) -> Array:
@@ -218,7 +264,11 @@ def _values(f: Function, points: Array) -> Array:
     """f at points of any shape, finite, in an array of its own."""
     if not points.size:
         return np.empty(points.shape)
-    values = np.asarray(f(points.ravel()), dtype=np.float64)
+    with np.errstate(all="ignore"):  # What is not finite is refused below.
+        try:
+            values = _floats(f(points.ravel()))
+        except (TypeError, ValueError):  # As max(x, 0.0), math.sin, or a condition on x, which take one number.
+            values = _one_by_one(f, points.ravel())
     if values.shape not in ((), (points.size,)):
         raise ValueError(f"f maps shape {(points.size,)} to {values.shape}; allowed: functions element by element")
     values = np.array(np.broadcast_to(values, points.size))
@@ -226,6 +276,23 @@ def _values(f: Function, points: Array) -> Array:
     if bad.any():
         raise ValueError(f"f is {values[bad][0]} at {points.ravel()[bad][0]:g}; allowed: functions finite everywhere")
     return values.reshape(points.shape)
+
+
+def _one_by_one(f: Function, x_N: Array) -> Array:
+    values = []
+    try:
+        for x in x_N.tolist():
+            values.append(f(x))
+        return _floats(values)
+    except (TypeError, ValueError, ArithmeticError) as error:
+        where = f"at {x:g}" if len(values) < len(x_N) else "on the way to floats"
+        raise ValueError(f"f raises {type(error).__name__} {where}: {error}") from error
+
+
+def _floats(values: ArrayLike) -> Array:
+    if np.iscomplexobj(values):
+        raise TypeError("complex numbers are not allowed")
+    return np.asarray(values, dtype=np.float64)
 
 
 def _too_rough(points: Array) -> str:
