@@ -191,7 +191,7 @@ def test_a_mean_may_be_finite_where_the_mean_square_is_not(rho: float, a: float)
 
 def test_a_jump_is_found_where_a_steep_function_matters() -> None:
     """E[exp(-b Z); Z < -b] is exp(b^2 / 2) / 2."""
-    found = ou_operator(lambda x: np.where(x < -18, np.exp(-18 * x), 0.0), 0.0)(1.0)
+    found = ou_operator(lambda x: np.where(x < -18, np.exp(-18 * x), 1.0), 0.0)(1.0)
     assert found == pytest.approx(math.exp(162) / 2, rel=1e-10)
 
 
@@ -209,3 +209,9 @@ def test_a_bump_is_smoothed_where_it_is_too_small_for_a_float() -> None:
     np.testing.assert_allclose(ou_operator(lambda x: np.exp(-x * x), 0.5)(xs), exact, rtol=0, atol=1e-14)
     peak = ou_operator(lambda x: np.exp(-9 * np.abs(x)), -0.9)([-100.0, 100.0])
     np.testing.assert_allclose(peak, [0, 0], rtol=0, atol=1e-300)
+
+
+def test_a_function_need_not_be_finite_beyond_what_matters() -> None:
+    """exp(8 x) overflows from x = 88.7 on, 38.7 standard deviations from the mean."""
+    exact = math.exp(8 * 50 + 32 * (1 - 1e-6))
+    assert ou_operator(lambda x: np.exp(8 * x), 1e-3)(5e4) == pytest.approx(exact, rel=1e-11)

@@ -25,7 +25,7 @@ def simulate(
 ) -> None:
     """Simulate an experiment and write its points and its examples.
 
-    max_values: numbers held at once in the largest arrays; changes no number but by rounding. Raises
+    max_values: numbers held at once in all arrays of the pairs; changes no number but by rounding. Raises
     ConfigError for settings that do not fit the experiment, and where max_values is too small for one
     pair of inputs or for a matrix of weights.
     """

@@ -115,8 +115,10 @@ def _operator(f: Function, rho: float) -> Callable[[Array], Array]:
         for c in np.unique(cells_N).tolist():
             if c not in pieces_of:
                 low, high = c * cell, (c + 1.0) * cell
-                # At 48 the density is 0 in floats: an f that falls only there is just small where x is.
-                reach = max(_reach(f, mean, spread, 2.0, *_REACHES, 48.0) for mean in (low, high))
+                # As far as can be, or as far as f is finite; at 48, where the density is 0 in floats, even an f that
+                # falls only there is just small where x is.
+                looks = (_REACHES[-1], *_REACHES, 48.0)
+                reach = max(_reach(f, mean, spread, 2.0, *looks) for mean in (low, high))
                 pieces_of[c] = reach, _breaks(f, low, high, reach * spread)[0]
             found_N[cells_N == c] = _smoothed(f, rho, *pieces_of[c], x_N[cells_N == c])
         return found_N
@@ -172,12 +174,18 @@ def _rule(edges: Array) -> tuple[Array, Array]:
 
 
 def _reach(f: Function, mean: float, spread: float, variance: float, *looks: float) -> float:
-    """Where |f(mean + spread z)| exp(-z^2 / variance) gets negligible, by the first look as far as where it falls."""
+    """Where |f(mean + spread z)| exp(-z^2 / variance) gets negligible, by the first look that ends where it falls."""
     for look in looks:
         edges = np.linspace(-look, look, round(2.0 * look) + 1)
         z_PS = _points(edges[:-1], edges[1:])
+        try:
+            values_PS = _values(f, mean + spread * z_PS)
+        except ValueError:
+            if look == looks[-1]:
+                raise
+            continue
         with np.errstate(divide="ignore"):
-            sizes_P = (np.log(np.abs(_values(f, mean + spread * z_PS))) - z_PS**2 / variance).max(1)
+            sizes_P = (np.log(np.abs(values_PS)) - z_PS**2 / variance).max(1)
         counts_P = sizes_P > sizes_P.max() + math.log(_NEGLIGIBLE)
         last, before = sizes_P[[0, -1]].max(), sizes_P[[1, -2]].max()
         if last == -math.inf or (last < before and not counts_P[[0, -1]].any()):
@@ -196,12 +204,15 @@ def _breaks(f: Function, low: float, high: float, reach: float) -> tuple[Array, 
     """
     first = np.linspace(low - reach, high + reach, math.ceil((high - low + 2.0 * reach) / _FIRST_WIDTH) + 1)
     left_P, right_P = first[:-1], first[1:]
+    ends = f"[{first[0]:g}, {first[-1]:g}]"
+    too_rough = f"f has more than {_MOST_PIECES} smooth pieces in {ends}: too many kinks, jumps or waves, or noise"
     lefts, rights = [], []
     n_done, scale = 0, 0.0
     while len(left_P):
         points_PS = _points(left_P, right_P)
         values_PS, leeway_PS = _values(f, points_PS), _leeway(points_PS, low, high)
-        sizes_P = (np.abs(values_PS) / leeway_PS).max(1)  # Of the first panels the scale, but where floats are precise.
+        sizes_P = (np.abs(values_PS) / leeway_PS).max(1)
+        # f's size on the first panels, but no smaller than floats are precise.
         scale = scale or max(float(sizes_P.max()), np.finfo(np.float64).tiny)
         smooth_P = _smooth(values_PS, scale, leeway_PS)
         lefts.append(left_P[smooth_P])
@@ -214,7 +225,7 @@ def _breaks(f: Function, low: float, high: float, reach: float) -> tuple[Array, 
         split_P = ~smooth_P & ~tiny_P
         n_done += int((~split_P).sum())
         if n_done + 2 * int(split_P.sum()) > len(first) + 64 * _MOST_PIECES:
-            raise ValueError(_too_rough(first))
+            raise ValueError(too_rough)
         left_P, middle_P, right_P = left_P[split_P], middle_P[split_P], right_P[split_P]
         left_P, right_P = np.concatenate([left_P, middle_P]), np.concatenate([middle_P, right_P])
 
@@ -224,7 +235,7 @@ def _breaks(f: Function, low: float, high: float, reach: float) -> tuple[Array, 
 
     edges_B = _joined(smooth, np.unique(np.concatenate([first[[0, -1]], *lefts, *rights])))
     if len(edges_B) > _MOST_PIECES + 1:
-        raise ValueError(_too_rough(first))
+        raise ValueError(too_rough)
     # A kink may be left inside a narrow piece: an edge is judged by what is around it at the wider neighbour's scale.
     inner_B, left_B, right_B = edges_B[1:-1], np.diff(edges_B)[:-1], np.diff(edges_B)[1:]
     around_B = np.maximum(np.minimum(left_B, right_B) / 4.0, np.minimum(np.maximum(left_B, right_B) / 4.0, 0.01))
@@ -293,8 +304,3 @@ def _floats(values: ArrayLike) -> Array:
     if np.iscomplexobj(values):
         raise TypeError("complex numbers are not allowed")
     return np.asarray(values, dtype=np.float64)
-
-
-def _too_rough(points: Array) -> str:
-    ends = f"[{points[0]:g}, {points[-1]:g}]"
-    return f"f has more than {_MOST_PIECES} smooth pieces in {ends}: too many kinks, jumps or waves, or noise"
