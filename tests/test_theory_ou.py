@@ -190,9 +190,9 @@ def test_a_mean_may_be_finite_where_the_mean_square_is_not(rho: float, a: float)
 
 
 def test_a_jump_is_found_where_a_steep_function_matters() -> None:
-    """E[exp(-b Z); Z < -b] is exp(b^2 / 2) / 2."""
-    found = ou_operator(lambda x: np.where(x < -18, np.exp(-18 * x), 1.0), 0.0)(1.0)
-    assert found == pytest.approx(math.exp(162) / 2, rel=1e-10)
+    """E[exp(-b Z); Z < -c] is exp(b^2 / 2) P(Z < b - c)."""
+    found = ou_operator(lambda x: np.where(x < -18.3, np.exp(-18 * x), 1.0), 0.0)(1.0)
+    assert found == pytest.approx(math.exp(162) * ndtr(-0.3), rel=1e-10)
 
 
 @pytest.mark.parametrize("slope", [1, 10, 34, 100])
@@ -203,12 +203,13 @@ def test_a_bounded_function_is_smoothed_at_any_x_however_small_it_is_there(slope
     assert (np.abs(smoothed - (xs > 0))[np.abs(xs) >= 50] < 1e-8).all()
 
 
-def test_a_bump_is_smoothed_where_it_is_too_small_for_a_float() -> None:
-    xs = np.linspace(-100, 100, 41)
-    exact = np.exp(-((xs / 2) ** 2) / 2.5) / math.sqrt(2.5)
-    np.testing.assert_allclose(ou_operator(lambda x: np.exp(-x * x), 0.5)(xs), exact, rtol=0, atol=1e-14)
-    peak = ou_operator(lambda x: np.exp(-9 * np.abs(x)), -0.9)([-100.0, 100.0])
-    np.testing.assert_allclose(peak, [0, 0], rtol=0, atol=1e-300)
+@pytest.mark.parametrize("rho", [0.5, 0.99])
+def test_a_bump_is_smoothed_where_it_is_too_small_for_a_float(rho: float) -> None:
+    """exp(-x^2) falls to the few digits of the smallest floats and to 0 from |x| = 27 on."""
+    xs = np.linspace(-100, 100, 81)
+    width = 1 + 2 * (1 - rho**2)
+    exact = np.exp(-((rho * xs) ** 2) / width) / math.sqrt(width)
+    np.testing.assert_allclose(ou_operator(lambda x: np.exp(-x * x), rho)(xs), exact, rtol=0, atol=1e-14)
 
 
 def test_a_function_need_not_be_finite_beyond_what_matters() -> None:
