@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -222,10 +223,12 @@ def test_help_lists_every_stage(capsys: pytest.CaptureFixture[str]) -> None:
         "figure",
         "simulate",
         "theory",
+        "theory-table",
+        "theory-figure",
         "report",
         "track",
     ):
-        assert f"\n  {'  '}{stage} " in text
+        assert re.search(rf"\n    {stage}\s", text)
 
 
 @pytest.mark.parametrize(("text", "seconds"), [("60s", 60.0), ("0.5", 0.5), ("1e-05s", 1e-5)])
