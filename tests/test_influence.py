@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import math
+import weakref
+from collections.abc import Iterator
 
 import pytest
 import torch
 from torch import Tensor, nn
 
+from nsbench.measures import influence as influence_module
 from nsbench.measures.batches import batches
-from nsbench.measures.gradients import submodules
-from nsbench.measures.influence import NORMS, Influence, Mean, geometric_influence
+from nsbench.measures.gradients import Gradients, each_gradients, submodules
+from nsbench.measures.influence import NORMS, Influence, Mean, geometric_influence, geometric_influences
 from nsbench.theory import hermite_coefficients
 
 N_INPUTS, LENGTH, WIDTH = 4000, 3, 4
@@ -98,6 +101,25 @@ def test_squared_influence_under_gaussian_inputs_is_the_mean_degree(x: Tensor) -
     assert found.positions("squared_l2").value[0] == 0.0
 
 
+def test_readouts_measured_together_have_their_closed_forms(x: Tensor) -> None:
+    w, calls = draw(LENGTH, WIDTH, seed=1).to(x), []
+
+    def f(x: Tensor) -> Tensor:
+        calls.append(len(x))
+        ridge = (w * x).sum((1, 2))
+        return torch.stack([ridge, ridge.relu(), x.square().sum((1, 2)) / 2], 1)
+
+    linear, relu, squares = (found.inputs for found in geometric_influences(f, x, batch_size=N_INPUTS // 2))
+    assert calls == [N_INPUTS // 2] * 2
+    w = w.cpu()
+    torch.testing.assert_close(linear.positions("l2").value, w.norm(dim=-1))
+    torch.testing.assert_close(linear.coordinates.value, w.abs())
+    assert_near(relu.positions("l1"), w.abs().sum(-1) / 2)
+    assert_near(relu.coordinates, w.abs() / 2)
+    assert_near(squares.positions("squared_l2"), torch.full((LENGTH,), float(WIDTH), dtype=torch.float64))
+    assert_near(squares.coordinates, torch.full((LENGTH, WIDTH), math.sqrt(2 / math.pi), dtype=torch.float64))
+
+
 # --- batches, layers and heads -------------------------------------------------------------------------
 
 
@@ -175,6 +197,71 @@ def test_influences_of_layers_and_heads_are_norms_of_their_gradients(x: Tensor, 
         torch.testing.assert_close(influence.positions("l1").value, gradient.abs().sum(-1).mean(0), rtol=1e-6, atol=0)
     assert found.heads["second"].positions("l2").value.shape == (LENGTH, 3)
     assert found.heads["second"].total("l2").value.shape == (3,)
+
+
+@pytest.mark.parametrize("batch_size", [3, 20])
+def test_readouts_measured_together_have_the_influences_that_each_has_alone(
+    x: Tensor, blocks: nn.Sequential, batch_size: int
+) -> None:
+    x = x[:20]
+    signs = torch.tensor([1.0, -2.0] * 10, dtype=x.dtype, device=x.device)
+    sites = {"layers": submodules(blocks, ["0", "1"]), "heads": {"1": (blocks[1].projection, 3)}}
+
+    def f(x: Tensor, signs: Tensor) -> tuple[Tensor, ...]:
+        hidden = blocks(x)
+        return signs * hidden[:, -1, 0], hidden.norm(dim=(1, 2)), hidden.sum((1, 2))
+
+    together = geometric_influences(f, x, signs, **sites, batch_size=batch_size)
+    assert len(together) == 3
+    for index, found in enumerate(together):
+        alone = geometric_influence(lambda x, signs, index=index: f(x, signs)[index], x, signs, **sites, batch_size=20)
+        assert_same(found.inputs, alone.inputs)
+        assert found.layers.keys() == {"0", "1"}
+        for name in found.layers:
+            assert_same(found.layers[name], alone.layers[name])
+        assert_same(found.heads["1"], alone.heads["1"])
+        assert found.inputs.total("l1").value > 0.1
+
+
+def test_coordinates_may_be_left_out(x: Tensor) -> None:
+    found, whole = (
+        geometric_influences(lambda x: x.square().sum(-1), x[:9], batch_size=4, coordinates=kept)
+        for kept in (False, True)
+    )
+    for one, other in zip(found, whole, strict=True):
+        assert one.inputs.coordinates is None
+        assert other.inputs.coordinates.value.shape == (LENGTH, WIDTH)
+        for norm in NORMS:
+            assert torch.equal(one.inputs.per_input[norm], other.inputs.per_input[norm])
+
+
+def test_gradients_of_one_readout_are_let_go_before_the_next_are_computed(
+    x: Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[weakref.ref] = []
+    alive: list[int] = []
+
+    def noted(found: Gradients) -> Gradients:
+        given.append(weakref.ref(found.inputs_NTC))
+        return found
+
+    def watched(*args: object, **keywords: object) -> Iterator[Gradients]:
+        each = each_gradients(*args, **keywords)
+        for _ in range(WIDTH):
+            alive.append(sum(one() is not None for one in given))
+            yield noted(next(each))
+
+    monkeypatch.setattr(influence_module, "each_gradients", watched)
+    geometric_influences(lambda x: x.square().sum(1), x[:6], batch_size=3)
+    assert alive == [0] * 2 * WIDTH
+
+
+@pytest.mark.parametrize("slope", [1e-30, 1e-20, 1e15, 1e30])
+def test_squares_that_float32_does_not_hold_are_right(slope: float) -> None:
+    found = geometric_influence(lambda x: (torch.tensor(slope) * x).sum((1, 2)), torch.zeros(2, 3, 5)).inputs
+    exact = torch.tensor(slope).item()
+    assert found.total("squared_l2").value.item() == pytest.approx(15 * exact**2, rel=1e-12, abs=0.0)
+    assert found.total("l2").value.item() == pytest.approx(3 * math.sqrt(5) * exact, rel=1e-12, abs=0.0)
 
 
 def test_float32_gradients_are_added_up_in_float64() -> None:

@@ -13,10 +13,13 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from nsbench.figures.pretrained import FIGURES as PRETRAINED_FIGURES
 from nsbench.figures.theory import FIGURES as THEORY_FIGURES
+from tests import tiny_models
 
 PROJECT = Path(__file__).parents[1]
 ONE_EXPERIMENT = {"compute_theory": 1, "join_theory": 1, "draw_theory_figure": 1, "write_report": 1}
+OF_MODELS = {"join_pretrained": 1, "draw_pretrained_figure": 3, "write_report": 1}
 DOWNSTREAM = {"collect_packs": 1, "analyse_grid": 1, "draw_figure": 9, "write_report": 1, "track_runs": 1}
 
 
@@ -25,6 +28,8 @@ class Clone:
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        for kind in ("causal", "encoder"):
+            tiny_models.make(root / "tiny_models", kind)
         for name in ("Snakefile", "config.yaml", "workflow", "profiles", "src", "tests/config"):
             source, place = PROJECT / name, root / name
             place.parent.mkdir(parents=True, exist_ok=True)
@@ -96,8 +101,9 @@ def test_first_call_makes_everything_and_says_so(finished: Clone) -> None:
         "figures/figure_05_sparse_parity.png",
         *(f"figures/{name}.png" for name in ("figure_06", "figure_11", "figure_12", "figure_14", "sweep_next_token")),
         *(f"figures/figure_13_{loss}.png" for loss in ("train", "val")),
-        *(f"figures/{name}.png" for name in THEORY_FIGURES),
+        *(f"figures/{name}.png" for name in (*THEORY_FIGURES, *PRETRAINED_FIGURES)),
         *(f"tables/{name}.csv" for name in ("time_to_target", "paired_effect", "score", "selection", "theory")),
+        *(f"tables/{name}.csv" for name in ("pretrained_models", "concentration", "table_1")),
         "report.html",
     ):
         assert (results / made).stat().st_size > 0
@@ -113,7 +119,17 @@ def test_first_call_makes_everything_and_says_so(finished: Clone) -> None:
     assert texts["modular_addition"].tolist() == texts["sparse_parity"].tolist() == [""]
     (text,) = texts["next_token"]
     assert text.endswith("not WikiText-2")
-    assert text in (results / "report.html").read_text()
+    page = (results / "report.html").read_text()
+    assert text in page
+    # A model that cannot be had is a row that says so, with what to do.
+    models = pd.read_parquet(results / "tables/pretrained_models.parquet").set_index(["model", "weights"])
+    assert models["status"].to_dict() == {
+        (name, weights): "unavailable" if name == "absent" else "measured"
+        for name in ("tiny_causal", "tiny_encoder", "absent")
+        for weights in ("pretrained", "random")
+    }
+    assert "pip install" in models.loc[("absent", "pretrained"), "reason"]
+    assert models.loc[("absent", "pretrained"), "reason"] in page.replace("&#39;", "'")
 
 
 def test_the_papers_grid_and_the_demo_can_be_planned(finished: Clone) -> None:
@@ -194,6 +210,37 @@ def test_the_theory_can_be_left_out(clone: Clone) -> None:
     assert "Traceback" not in refused.stdout
 
 
+def test_a_measure_of_pretrained_models_reruns_them_alone(clone: Clone) -> None:
+    path = clone.root / "src/nsbench/measures/influence.py"
+    path.write_text(path.read_text() + "\nEDITED = True\n")
+    assert clone.planned() == {"measure_model": 3, **OF_MODELS}
+
+
+def test_what_is_measured_on_models_and_how_they_are_shown_are_apart(clone: Clone) -> None:
+    text = (clone.root / "tests/config/tiny.yaml").read_text()
+    clone.edit("tests/config/tiny.yaml", ("n_sequences: 3", "n_sequences: 2"))
+    assert clone.planned() == {"measure_model": 3, **OF_MODELS}
+    (clone.root / "tests/config/tiny.yaml").write_text(text)
+    clone.edit("tests/config/tiny.yaml", ("  unreachable: skip\n", "  figures: {norm: l2}\n  max_memory_gb: 2\n"))
+    assert clone.planned() == {"draw_pretrained_figure": 3, "write_report": 1}
+
+
+def test_other_weights_in_a_folder_are_measured(clone: Clone) -> None:
+    weights = clone.root / "tiny_models/encoder/model.safetensors"
+    kept = weights.stat()
+    weights.touch()
+    planned = clone.planned()
+    os.utime(weights, ns=(kept.st_atime_ns, kept.st_mtime_ns))
+    assert planned == {"measure_model": 1, **OF_MODELS}
+
+
+def test_pretrained_models_can_be_left_out(clone: Clone) -> None:
+    path = clone.root / "tests/config/tiny.yaml"
+    text = path.read_text()
+    path.write_text(text[: text.index("pretrained:")] + "pretrained: null\n" + text[text.index("grid:\n") :])
+    assert clone.planned() == {"write_report": 1}
+
+
 def test_report_template_reruns_the_report(clone: Clone) -> None:
     path = clone.root / "src/nsbench/report.html.j2"
     path.write_text(path.read_text() + "\n")
@@ -225,6 +272,7 @@ def test_task_code_reruns_that_task(clone: Clone) -> None:
 
 def test_the_text_s_code_and_choice_rerun_its_task(clone: Clone) -> None:
     of_text = {"fetch_text": 1, "make_dataset": 1, "train_pack": 4, "evaluate_pack": 4, **DOWNSTREAM}
+    of_text |= {"measure_model": 3, **OF_MODELS}
     path = clone.root / "src/nsbench/text_sources.py"
     text = path.read_text()
     path.write_text(text + "\nEDITED = True\n")
@@ -299,6 +347,8 @@ def test_a_lost_pack_is_made_again_from_finished_runs(clone: Clone) -> None:
         ("seeds: [0, 1]", "seeds: [0, 1]\nseeds: [2]", ["seeds", "twice", "line"]),
         ("scale: demo", "scale: demo\ndevice: cuda", ["cuda", "auto, cpu"]),
         ("source: embedded", "source: local, path: gone", ["text.path = 'gone' does not exist"]),
+        ("path: tiny_models/causal", "path: gone", ["pretrained.models.tiny_causal.path = 'gone' is no folder"]),
+        ("only: [tiny_causal", "only: [tiny_casual", ["'tiny_casual'", "did you mean 'tiny_causal'"]),
     ],
 )
 def test_a_wrong_config_stops_before_any_job(clone: Clone, old: str, new: str, words: list[str]) -> None:

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from nsbench.closed import Closed, Name, Real, no_duplicates
+from nsbench.pretrained_settings import Pretrained
 from nsbench.settings import ModularAdditionVariant, NextTokenVariant, SparseParityVariant
 from nsbench.theory_settings import Theory
 
@@ -149,6 +150,8 @@ class Config(Closed):
     text: TextSource = TextSource()
     theory: Theory | None = Theory()
     """The theory beside simulation; null leaves it out."""
+    pretrained: Pretrained | None = None
+    """Pretrained models and what is measured on them; null leaves them out."""
     scale: Literal["paper", "demo"] = "paper"
     """Label that figures, tables and report carry, so that demo results are never mistaken."""
     grid: Annotated[list[GridEntry], Field(min_length=1)]

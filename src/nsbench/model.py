@@ -167,10 +167,17 @@ class TransformerStack(nn.Module):
 
     def forward(self, tokens_RBT: Tensor, dropout: DropoutMasks | None = None) -> Tensor:
         """Logits (R, B, C), or (R, B, T, C) if `pooling` is "none". Without `dropout` nothing is dropped."""
+        return self.logits(self.hidden(self.embed(tokens_RBT), dropout))
+
+    def embed(self, tokens_RBT: Tensor) -> Tensor:
+        """The tokens' embeddings (R, B, T, D), as the weights hold them: not scaled, without positions."""
+        return F.embedding(tokens_RBT + self.run_offset_R11, self.weights["embedding"].flatten(0, 1))
+
+    def hidden(self, x_RBTD: Tensor, dropout: DropoutMasks | None = None) -> Tensor:
+        """What embeddings (R, B, T, D) have become after the last layer and its norm, of the same shape."""
         settings = self.settings
-        n_runs, batch, length = tokens_RBT.shape
-        embedding_RVD = self.weights["embedding"]
-        x_RBTD = F.embedding(tokens_RBT + self.run_offset_R11, embedding_RVD.flatten(0, 1))
+        shape = x_RBTD.shape
+        _, batch, length, _ = shape
         if settings.embedding_scale == "sqrt_d":
             x_RBTD = x_RBTD * math.sqrt(settings.d_model)
         x_RXD = (x_RBTD + self.positions_TD[:length]).flatten(1, 2)
@@ -186,10 +193,13 @@ class TransformerStack(nn.Module):
                     x_RXD = self._norm(f"{layer}_{norm}", x_RXD + sublayer(x_RXD))
         if settings.norm == "pre":
             x_RXD = self._norm("final_norm", x_RXD)
-        if settings.pooling == "none":
-            return self._linear("head", x_RXD).view(n_runs, batch, length, -1)
-        x_RBTD = x_RXD.view(n_runs, batch, length, -1)
-        pooled_RBD = x_RBTD.mean(2) if settings.pooling == "mean" else x_RBTD[:, :, -1]
+        return x_RXD.view(shape)
+
+    def logits(self, hidden_RBTD: Tensor) -> Tensor:
+        """Logits (R, B, C) of what the pooling makes of the positions, or (R, B, T, C) of each without it."""
+        if self.settings.pooling == "none":
+            return self._linear("head", hidden_RBTD.flatten(1, 2)).view(*hidden_RBTD.shape[:3], -1)
+        pooled_RBD = hidden_RBTD.mean(2) if self.settings.pooling == "mean" else hidden_RBTD[:, :, -1]
         return self._linear("head", pooled_RBD)
 
     def _linear(self, name: str, x_RXI: Tensor) -> Tensor:

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+from pathlib import Path
 from typing import Any
 
 from nsbench.closed import ConfigError, canonical_json
 from nsbench.config import Config
 from nsbench.grid import Cell, expand, packs
 from nsbench.leaks import leaks
+from nsbench.pretrained_settings import FolderModel, Pretrained
 from nsbench.provenance import source_digest
 from nsbench.settings import OF_TEXT
 from nsbench.theory_settings import Theory
@@ -47,8 +49,8 @@ class Plan:
         return list(dict.fromkeys((task, variant, pack) for task, variant, _, pack in self.packs))
 
     def needs_text(self) -> bool:
-        """Whether a task of the grid has its data from a text."""
-        return any(task in OF_TEXT for task, _, _ in self.cells)
+        """Whether a task of the grid has its data from a text, or pretrained models are measured on one."""
+        return self.config.pretrained is not None or any(task in OF_TEXT for task, _, _ in self.cells)
 
     def dataset(self, task: str, variant: str, pack: str) -> str:
         """Spec of the dataset stage."""
@@ -118,6 +120,45 @@ class Plan:
         spec = json.loads(self.experiment(experiment))
         return canonical_json({"scale": self.config.scale, "experiment": spec})
 
+    def pretrained(self, name: str) -> str:
+        """Spec of the measurement of a model. Memory and what an unreachable model does change no number."""
+        settings = self._pretrained()
+        return canonical_json({"name": name, "model": settings.models[name], "measurement": settings.measurement})
+
+    def model_files(self, name: str) -> list[str]:
+        """The files of a model in a folder of the user's; none for other sources, which are pinned by their settings.
+
+        Raises ConfigError where the folder is not there.
+        """
+        model = self._pretrained().models[name]
+        if not isinstance(model, FolderModel):
+            return []
+        folder = Path(model.path).expanduser()
+        if not folder.is_dir():
+            raise ConfigError(
+                f"pretrained.models.{name}.path = {model.path!r} is no folder; one with config.json and safetensors is "
+                "allowed"
+            )
+        return sorted(str(file) for file in folder.iterdir() if file.is_file())
+
+    def pretrained_tables(self) -> str:
+        """Spec of the tables of pretrained models."""
+        settings = self._pretrained()
+        degree = settings.measurement.degree
+        return canonical_json({"models": list(settings.chosen), "degree": degree, "scale": self.config.scale})
+
+    def pretrained_figure(self) -> str:
+        """Spec of each figure of pretrained models."""
+        settings = self._pretrained()
+        return canonical_json(
+            {"models": list(settings.chosen), "figures": settings.figures, "scale": self.config.scale}
+        )
+
+    def _pretrained(self) -> Pretrained:
+        if self.config.pretrained is None:
+            raise ConfigError("pretrained: null leaves pretrained models out; their settings are needed for this")
+        return self.config.pretrained
+
     def _theory(self) -> Theory:
         if self.config.theory is None:
             raise ConfigError("theory: null leaves the theory out; its settings are needed for this")
@@ -138,6 +179,9 @@ def digest(stage: str, name: str = "") -> str:
         "simulate": ["nsbench.simulation.run", f"nsbench.simulation.{name}"],
         "theory": ["nsbench.theory_curves"],
         "theory-figure": ["nsbench.figures.theory", f"nsbench.figures.{name}"],
+        "pretrained": ["nsbench.pretrained.run"],
+        "pretrained-tables": ["nsbench.pretrained_tables"],
+        "pretrained-figure": ["nsbench.figures.pretrained", f"nsbench.figures.{name}"],
         "report": ["nsbench.report", "nsbench.leaks"],
         "track": ["nsbench.tracking", "nsbench.leaks"],
     }

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from nsbench.closed import Closed, ConfigError, Name, Real, no_duplicates
+from nsbench.sentences import nearest
 
 Readout = Literal["top_logit_last", "mean_top_logit", "cross_entropy", "pooled_norm"]
 Inputs = Literal["text", "uniform", "gaussian"]
@@ -105,7 +106,9 @@ class Pretrained(Closed):
     """The section `pretrained`."""
 
     models: Annotated[dict[Name, Model], Field(min_length=1)]
-    """In the order in which figures and tables show them."""
+    """By name, in the order in which figures and tables show them."""
+    only: Annotated[list[Name], Field(min_length=1)] | None = None
+    """The models that are measured; null: all of them."""
     unreachable: Literal["stop", "skip"] = "stop"
     """What a model that cannot be had does: `stop` ends the workflow with its name and what to do; `skip` gives
     it rows with status `unavailable`, shown as such."""
@@ -114,8 +117,18 @@ class Pretrained(Closed):
     measurement: Measurement = Measurement()
     figures: Shown = Shown()
 
+    @property
+    def chosen(self) -> dict[str, Model]:
+        """The models that are measured, by name."""
+        return {name: model for name, model in self.models.items() if self.only is None or name in self.only}
+
     @model_validator(mode="after")
     def _fits(self) -> Pretrained:
+        no_duplicates(self.only or [], "only")
+        for name in self.only or []:
+            if name not in self.models:
+                known = ", ".join(self.models)
+                raise ConfigError(f"only: {name!r} is none of the models{nearest(name, self.models)}; allowed: {known}")
         for name in ("readout", "fallback"):
             if getattr(self.figures, name) not in self.measurement.readouts:
                 raise ConfigError(

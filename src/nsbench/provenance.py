@@ -23,6 +23,7 @@ LEFT_OUT = {
     "nsbench.closed",
     "nsbench.settings",
     "nsbench.theory_settings",
+    "nsbench.pretrained_settings",
     "nsbench.theory",
     "nsbench.theory.domain",
     "nsbench.config",

@@ -13,12 +13,14 @@ from typing import Any
 import jinja2
 import pandas as pd
 
-from nsbench import provenance, report_rows
+from nsbench import pretrained_rows, provenance, report_rows, table_1_rows
 from nsbench.figures import comparison, style
 from nsbench.figures.captions import caption
 from nsbench.figures.curves import LEAK
+from nsbench.figures.pretrained import FIGURES as PRETRAINED_FIGURES
 from nsbench.figures.theory import FIGURES as THEORY_FIGURES
 from nsbench.onsets import EARLY_RANK, LEAD_LAG
+from nsbench.pretrained_records import TABLES as PRETRAINED_TABLES
 from nsbench.records import HISTORY, RUNS, read_stamp, read_table, write_text
 from nsbench.scores import SCORE, SCORE_EFFECT, by_variant
 from nsbench.selection import SELECTION
@@ -53,12 +55,13 @@ def write_report(
     spec: str,
     digest: str,
     theory_table: Path | str | None = None,
+    pretrained_tables: Path | str | None = None,
 ) -> None:
     """Write the page to `out`, whole or not at all, with the PNG `figures` in the order given.
 
-    Reads TABLES, `history` and `runs` of the collected records, and the theory's table where there is
-    one: the theory's figures stand with it. Raises records.RecordError for a missing table,
-    FileNotFoundError for a missing figure.
+    Reads TABLES, `history` and `runs` of the collected records, the theory's table, and the folder with the
+    tables of pretrained models, each where it is given: figures of the last two stand with them. Raises
+    records.RecordError for a missing table, FileNotFoundError for a missing figure.
     """
     collected = Path(collected_folder)
     tables = {name: read_table(Path(tables_folder) / f"{name}.parquet", schema) for name, schema in TABLES.items()}
@@ -82,8 +85,11 @@ def write_report(
         onsets=_onsets(tables["lead_lag"], tables["early_rank"], split),
         grid=split(grid, lambda row: report_rows.grid_row(row["cell"])),
         targets=_targets(cells),
-        figures=[_figure(Path(path)) for path in figures if Path(path).stem not in THEORY_FIGURES],
+        figures=[
+            _figure(Path(path)) for path in figures if Path(path).stem not in {*THEORY_FIGURES, *PRETRAINED_FIGURES}
+        ],
         theory=_theory(theory_table, figures),
+        pretrained=_pretrained(pretrained_tables, figures),
         provenance=_provenance(provenance.stamp(spec, digest), read_stamp(collected / "runs.parquet"), runs),
         spec=spec,
     )
@@ -204,6 +210,24 @@ def _theory(table_file: Path | str | None, figures: list[Path]) -> dict[str, Any
         "printed": rows("published", "approximation"),
         "bounds": [{"reading": key[0], "formula": key[1]} | report_rows.bounds(group) for key, group in bounds],
         "figures": [_figure(Path(path)) for path in figures if Path(path).stem in THEORY_FIGURES],
+    }
+
+
+def _pretrained(folder: Path | str | None, figures: list[Path]) -> dict[str, Any]:
+    """The rows of pretrained models, and their figures."""
+    if folder is None:
+        return {}
+    # The influences are for the figures alone.
+    tables = {
+        name: read_table(Path(folder) / f"{name}.parquet", schema)
+        for name, schema in PRETRAINED_TABLES.items()
+        if name != "pretrained_influence"
+    }
+    rows = pretrained_rows.Rows(tables["pretrained_models"], tables["pretrained_measured"])
+    return {
+        **pretrained_rows.section(rows, tables),
+        **table_1_rows.section(rows, tables["table_1"]),
+        "figures": [_figure(Path(path)) for path in figures if Path(path).stem in PRETRAINED_FIGURES],
     }
 
 

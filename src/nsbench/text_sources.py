@@ -1,7 +1,7 @@
 """Where the text of next-token prediction comes from: the Hugging Face hub, local files, or gensim.
 
 The paper's text is WikiText-2-v1 (Merity et al., 2016, arXiv:1609.07843), under CC BY-SA. What is
-used instead of it says so in its label. The one room that uses huggingface_hub and gensim.
+used instead of it says so in its label. The one room that uses gensim.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from typing import Literal
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from nsbench import hub
 from nsbench.closed import Closed, ConfigError
 from nsbench.config import TextSource
 from nsbench.texts import PARTS, Text, write_text_file
@@ -37,7 +38,6 @@ HUB_FILES = {
     "val": "wikitext-2-v1/validation-00000-of-00001.parquet",
     "test": "wikitext-2-v1/test-00000-of-00001.parquet",
 }
-HUB_SECONDS = 5.0
 
 EXCERPT = "enwiki-latest-pages-articles1.xml-p000000010p000030302-shortened.bz2"
 EXCERPT_SHA256 = "a53f4648dec40467ebdcbc7a1307eddb51fe6e28e9309f6ebde81ba0d04bea2d"
@@ -203,16 +203,7 @@ def _hub_part(part: str, name: str) -> _Part:
 
 def _download(name: str) -> Path:
     """A file of the pinned revision, from the hub's cache on this machine or from the hub."""
-    from huggingface_hub import constants, get_session, hf_hub_download
-    from huggingface_hub.errors import LocalEntryNotFoundError
-
-    file = {"repo_id": HUB_REPOSITORY, "filename": name, "repo_type": "dataset", "revision": HUB_REVISION}
-    try:
-        return Path(hf_hub_download(**file, local_files_only=True))
-    except LocalEntryNotFoundError:
-        # One short request first: an unreachable hub would be retried for half a minute.
-        get_session().head(constants.ENDPOINT, timeout=HUB_SECONDS)
-    return Path(hf_hub_download(**file, etag_timeout=HUB_SECONDS))
+    return hub.download(HUB_REPOSITORY, HUB_REVISION, name, "dataset")
 
 
 def from_local(path: Path) -> Text:

@@ -7,9 +7,12 @@ from nsbench import device, progress
 from nsbench.analysis import TABLES
 from nsbench.closed import ConfigError, canonical_json
 from nsbench.figures import FIGURES, figures_for, module_of
+from nsbench.figures.pretrained import FIGURES as PRETRAINED_FIGURES
 from nsbench.figures.theory import FIGURES as THEORY_FIGURES
 from nsbench.grid import load, refuse_duplicate_keys
 from nsbench.plan import Plan, digest, grid_cells
+from nsbench.pretrained_records import PARTS as PRETRAINED_PARTS
+from nsbench.pretrained_records import TABLES as PRETRAINED_TABLES
 from nsbench.settings import OF_TEXT
 from nsbench.text_sources import resolve
 from nsbench.theory_settings import EXPERIMENTS
@@ -21,11 +24,18 @@ try:
         refuse_duplicate_keys(Path(configfile))
     PLAN = Plan(load(config))
     TEXT_SPEC = canonical_json(resolve(PLAN.config.text, os.environ)) if PLAN.needs_text() else ""
+    MODEL_FILES = {}
+    if PLAN.config.pretrained is not None:
+        MODEL_FILES = {name: PLAN.model_files(name) for name in PLAN.config.pretrained.chosen}
     GPUS_PER_JOB = int(device.wants_gpu(PLAN.config.device))
 except (ConfigError, device.DeviceError) as error:
     raise WorkflowError(f"the configuration cannot be used. {error}") from None
 
 THEORY_TABLE = [] if PLAN.config.theory is None else ["results/tables/theory.parquet"]
+PRETRAINED_FILES = []
+if PLAN.config.pretrained is not None:
+    PRETRAINED_FILES = [f"results/tables/{name}.parquet" for name in PRETRAINED_TABLES]
+PRETRAINED_CSV = [name for name in PRETRAINED_TABLES if name != "pretrained_influence"]
 COLLECTED_FILES = [f"results/collected/{name}.parquet" for name in ("history", "runs", "evaluation", "floors")]
 PACK = "{task}/{variant}/{arm}/{pack}"
 TRACKING_URI = PLAN.config.tracking.uri or "sqlite:///results/mlflow.db"
@@ -47,9 +57,10 @@ def figure_module(wildcards):
 
 
 def report_figures():
-    """The figures of the report: those that the grid can fill, and the theory's."""
-    names = figures_for(grid_cells(PLAN.config))
-    return names if PLAN.config.theory is None else [*names, *THEORY_FIGURES]
+    """The figures of the report: those that the grid can fill, the theory's, and those of pretrained models."""
+    theory = [] if PLAN.config.theory is None else THEORY_FIGURES
+    pretrained = [] if PLAN.config.pretrained is None else PRETRAINED_FIGURES
+    return [*figures_for(grid_cells(PLAN.config)), *theory, *pretrained]
 
 
 def minutes(base):

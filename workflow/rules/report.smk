@@ -26,6 +26,7 @@ rule write_report:
         collected=COLLECTED_FILES,
         tables=expand("results/tables/{table}.parquet", table=TABLES),
         theory=THEORY_TABLE,
+        pretrained=PRETRAINED_FILES,
     output:
         "results/report.html",
     log:
@@ -39,6 +40,7 @@ rule write_report:
         spec=PLAN.grid(),
         digest=digest("report"),
         theory=lambda w, input: f"--theory {input.theory}" if input.theory else "",
+        pretrained=lambda w, input: f"--pretrained {input.pretrained}" if input.pretrained else "",
     shell:
         "nsbench report --spec {params.spec:q} --digest {params.digest} --figures {input.figures}"
-        " --collected {input.collected} --tables {input.tables} {params.theory} --out {output} > {log} 2>&1"
+        " --collected {input.collected} --tables {input.tables} {params.theory} {params.pretrained} --out {output} > {log} 2>&1"

@@ -33,8 +33,37 @@ _THEORY = (
     "dotted where it is the paper's printed form and not right. Points are simulated, with bars of 2 standard errors; "
     "points have the colour of their line."
 )
+_PRETRAINED = (
+    " The paper does not say its readout (the one number of the output whose gradient is taken), its norm, its special "
+    "tokens or how the rest was chosen; what stands here is said below the figure, and the table of concentration has "
+    "the others. Beside each model stands a copy with random weights: what it shows too was not learned."
+)
 
 CAPTIONS: dict[str, tuple[str, str]] = {
+    "figure_01": (
+        "Figure 1: geometric influence of each position, by model",
+        "The influence of a position is the mean norm of the readout's gradient at that token's embedding, here as "
+        "share of the sum over positions. The paper sees 5 to 10 positions with at least 0.1 I[f] (dashed), the first "
+        "and the last most influential, and none without influence. At most 10 positions can have a tenth of the "
+        "total, whatever the function: few such positions are no sign of concentration by themselves, which is why "
+        "the fewest positions that hold half of the total are counted beside them. Counts and ranks are of the mean "
+        "over sequences; a sequence by itself can be more concentrated than the mean." + _PRETRAINED,
+    ),
+    "figure_07": (
+        "Figure 7: geometric influence by layer and position, by model",
+        "Each row is the influence of what enters a layer, from the embeddings upwards, relative to the total at the "
+        "embeddings of the same weights; to the right of each map are the layers' totals. The paper sees a very "
+        "influential middle layer in Gemma-2-2B; of RoBERTa and GPT-2 it says that “the few layers are more "
+        "influential”, where a word is missing, probably “first”. Gradients at different layers have different units: "
+        "a layer whose inputs are large can have small gradients for that reason alone." + _PRETRAINED,
+    ),
+    "figure_08": (
+        "Figure 8: geometric influence of each position on two attention heads, by model",
+        "As Figure 1, with the gradient at the output of one attention head for each token, as share of that head's "
+        "sum. The paper sees the same in two heads of each of four models, few positions with most of the influence, "
+        "the first and the last above all, and does not say which heads it shows; which are shown here is a setting. "
+        "At most 10 positions can have a tenth of the total (dashed)." + _PRETRAINED,
+    ),
     "figure_02": (
         "Figure 2: stability of one attention layer, by the kind of W",
         "Noise stability of attention with W_V = I against the correlation ρ of its inputs. With W = W_Q W_Kᵀ = I "

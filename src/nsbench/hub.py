@@ -1,0 +1,86 @@
+"""The one room that talks to the Hugging Face hub: files of a repository at a pinned revision, from its cache first."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Literal
+
+HUB_SECONDS = 5.0
+WANTED = ["*.safetensors", "*.json", "*.txt", "*.model"]
+"""Of a model: weights, configuration, tokenizer. Never a pickle, never code."""
+SUBFOLDERS = ["*/*"]
+
+
+def download(repository: str, revision: str, name: str, kind: Literal["model", "dataset"]) -> Path:
+    """A file of a repository, from the hub's cache on this machine or from the hub. Lets the hub's errors through."""
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    file = {"repo_id": repository, "filename": name, "repo_type": kind, "revision": revision}
+    try:
+        return Path(hf_hub_download(**file, local_files_only=True))
+    except LocalEntryNotFoundError:
+        _reach()
+    return Path(hf_hub_download(**file, etag_timeout=HUB_SECONDS))
+
+
+def download_model(repository: str, revision: str) -> Path:
+    """The folder with a model's safetensors, configuration and tokenizer, from the cache or from the hub.
+
+    The token of a gated model is $HF_TOKEN's, or that of `hf auth login`. Lets the hub's errors through.
+    """
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    wanted = {
+        "repo_id": repository,
+        "revision": revision,
+        "allow_patterns": WANTED,
+        "ignore_patterns": SUBFOLDERS,
+    }
+    try:
+        folder = Path(snapshot_download(**wanted, local_files_only=True))
+        # A download that was cut off leaves its folder with some of the files.
+        if is_whole(folder):
+            return folder
+    except LocalEntryNotFoundError:
+        pass
+    _reach()
+    return Path(snapshot_download(**wanted, etag_timeout=HUB_SECONDS))
+
+
+def is_whole(folder: Path) -> bool:
+    """Whether a folder has a configuration and all the safetensors that it names."""
+    if not (folder / "config.json").is_file():
+        return False
+    index = folder / "model.safetensors.index.json"
+    if not index.is_file():
+        return any(folder.glob("*.safetensors"))
+    try:
+        names = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+    except (ValueError, KeyError, AttributeError):
+        return False
+    return all((folder / name).is_file() for name in names)
+
+
+def why(error: Exception) -> str:
+    """In a few words why the hub gave nothing."""
+    from huggingface_hub import errors
+
+    if isinstance(error, errors.GatedRepoError):
+        return "it is gated: accept its terms on the hub, and set HF_TOKEN to a token of that account"
+    if isinstance(error, errors.RepositoryNotFoundError):
+        return "the hub has no such repository, or it needs HF_TOKEN"
+    if isinstance(error, errors.RevisionNotFoundError):
+        return "the hub has no such revision of it"
+    if isinstance(error, errors.EntryNotFoundError):
+        return "a file of it is not on the hub"
+    return f"the hub cannot be reached ({type(error).__name__})"
+
+
+def _reach() -> None:
+    """One short request first: an unreachable hub would be retried for half a minute."""
+    from huggingface_hub import constants, get_session
+
+    get_session().head(constants.ENDPOINT, timeout=HUB_SECONDS)

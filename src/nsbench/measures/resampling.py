@@ -1,0 +1,299 @@
+"""Token noise on a model that gives readouts and logits: stability under Definition 6.1, and single replacements.
+
+Vocabularies are large: probabilities are in float32, beside those of a clean batch stand the logits of at most one
+noisy batch, and these are worked on a few positions at a time. The noise of an input is drawn before that of the
+next, so that the batch size changes results by rounding alone.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from nsbench.measures.batches import batches
+from nsbench.measures.estimate import Estimate, correlations, estimate
+from nsbench.noise import resample_tokens
+from nsbench.theory.domain import real, whole
+
+OUTPUT = -1
+"""In place of a readout's index: the measure is of the output itself."""
+AGREEMENTS = ("probability_dot", "probability_cosine", "decision")
+CHANGES = ("decision", "probability_distance")
+BLOCK = 2**18
+"""Probabilities that are worked on at a time."""
+
+
+class Outputs(NamedTuple):
+    """What a model gives for tokens (N, T)."""
+
+    values_NR: Tensor
+    """Its R readouts; R may be 0."""
+    logits_NTC: Tensor | None
+    """Logits at any number of positions, or (N, C); None: a model without classes."""
+
+
+class Found(NamedTuple):
+    readout: int
+    """Its index, or OUTPUT."""
+    estimate: Estimate
+
+
+Model = Callable[[Tensor], Outputs]
+
+
+@torch.no_grad()
+def token_noise_stability(
+    outputs: Model,
+    tokens_NT: Tensor,
+    rhos: Sequence[float],
+    symbols: int | Tensor,
+    generator: torch.Generator,
+    *,
+    n_draws: int = 1,
+    same_symbol: bool = True,
+    fixed_ids: Tensor | None = None,
+    batch_size: int = 1,
+) -> list[Found]:
+    """How a model's outputs at X and at its noisy copy Y go together, for each rho: the measure `noise_stability`.
+
+    For each readout the three reductions of `nsbench.measures.estimate.correlations`. For the output, where there
+    are logits, the means over positions of
+
+        probability_dot     <p, q>, of the softmax probabilities at X and at Y
+        probability_cosine  <p, q> / (|p| |q|)
+        decision            1 where the class of the largest logit stays the same, else 0: the share of positions.
+                            (`nsbench.measures.stability` has, for two classes only, the product of +-1 decisions,
+                            which is twice this share less 1.)
+
+    tokens_NT: inputs X. rhos: in [-1, 1]. generator, symbols, same_symbol, fixed_ids: as in
+    `nsbench.noise.resample_tokens`; all rho have the same draws, so that a token that stays under a weaker noise may
+    be redrawn under a stronger one, and never the other way. n_draws: Y's of each input, averaged before errors are
+    taken. batch_size: inputs in one call of `outputs`. Standard errors are over inputs, NaN for one. Raises
+    ValueError naming tokens_NT, rhos, n_draws, batch_size or symbols, and for outputs of another shape.
+    """
+    _check(tokens_NT)
+    rho_values = real("rhos", rhos, -1.0, 1.0).reshape(-1).tolist()
+    whole("n_draws", n_draws, 1)
+
+    redraw = partial(resample_tokens, symbols=symbols, same_symbol=same_symbol, fixed_ids=fixed_ids)
+    parts = []
+    for batch in batches(len(tokens_NT), tokens_NT.shape[1], batch_size):
+        noisy_PDNT = torch.stack(
+            [_noisy(redraw, tokens_T, rho_values, n_draws, generator) for tokens_T in tokens_NT[batch]], 2
+        )
+        parts.append(_under_noise(outputs, tokens_NT[batch], noisy_PDNT.flatten(0, 1)))
+    clean_NR = torch.cat([part.clean_NR for part in parts])
+    noisy_PDNR = torch.cat([part.noisy_MNR for part in parts], 1).unflatten(0, (-1, n_draws))
+    agreements_PNA = torch.cat([part.agreements_MNA for part in parts], 1).unflatten(0, (-1, n_draws)).mean(1)
+    found = []
+    for index, rho in enumerate(rho_values):
+        for readout in range(clean_NR.shape[1]):
+            noisy_DN = noisy_PDNR[index, ..., readout]
+            estimates = correlations("noise_stability", rho, clean_NR[:, readout], noisy_DN)
+            found += [Found(readout, one) for one in estimates]
+        # No column where there are no logits.
+        for reduction, agreement_N in zip(AGREEMENTS, agreements_PNA[index].unbind(-1), strict=False):
+            found.append(Found(OUTPUT, estimate("noise_stability", reduction, rho, agreement_N)))
+    return found
+
+
+@torch.no_grad()
+def single_replacements(
+    outputs: Model,
+    tokens_NT: Tensor,
+    symbols: int | Tensor,
+    generator: torch.Generator,
+    *,
+    n_positions: int,
+    same_symbol: bool = True,
+    fixed_ids: Tensor | None = None,
+    batch_size: int = 1,
+) -> list[Found]:
+    """Sum over positions of the mean effect of redrawing the token there alone: the measure `average_sensitivity`.
+
+    Of each input, `n_positions` of the positions that do not hold one of `fixed_ids` are drawn without replacement,
+    all where there are no more; the sum over those drawn is scaled by how many there are for each, which is unbiased.
+    Reductions:
+
+        half_square           of a readout: (f(x) - f(x with the token redrawn))^2 / 2. For ids independent and uniform
+                              on `symbols`, and same_symbol, the total influence sum_j j W_j of the Efron-Stein
+                              decomposition, W_j the part of E[f^2] in degree j.
+        decision              of the output: the share of its positions at which the class of the largest logit changes
+        probability_distance  of the output: the mean over its positions of |p - q|^2 / 2, of softmax probabilities
+
+    The last two are those of `nsbench.measures.sensitivity`, which replaces every position and by another symbol
+    always (same_symbol=False). Their rho is NaN. generator, symbols, same_symbol, fixed_ids: as in
+    `nsbench.noise.resample_tokens`. batch_size: inputs in one call of `outputs`. Standard errors are over inputs, NaN
+    for one. Raises ValueError naming tokens_NT, n_positions, batch_size or symbols, and for outputs of another shape.
+    """
+    _check(tokens_NT)
+    whole("n_positions", n_positions, 1)
+
+    redraw = partial(resample_tokens, symbols=symbols, same_symbol=same_symbol)
+    parts = []
+    for batch in batches(len(tokens_NT), tokens_NT.shape[1], batch_size):
+        replaced = [_replaced(redraw, tokens_T, fixed_ids, n_positions, generator) for tokens_T in tokens_NT[batch]]
+        parts.append(_under_replacement(outputs, tokens_NT[batch], replaced))
+    squares_NR, changes_NA = (torch.cat(sums) for sums in zip(*parts, strict=True))
+    found = [(readout, "half_square", sum_N) for readout, sum_N in enumerate(squares_NR.unbind(1))]
+    # No column where there are no logits.
+    found += [(OUTPUT, name, sum_N) for name, sum_N in zip(CHANGES, changes_NA.unbind(1), strict=False)]
+    return [
+        Found(readout, estimate("average_sensitivity", reduction, math.nan, sum_N))
+        for readout, reduction, sum_N in found
+    ]
+
+
+def _check(tokens_NT: Tensor) -> None:
+    if tokens_NT.ndim != 2 or not tokens_NT.numel():
+        raise ValueError(f"tokens_NT of shape {tuple(tokens_NT.shape)} is not allowed; allowed: (N, T), N > 0, T > 0")
+
+
+def _noisy(
+    redraw: Callable[..., Tensor], tokens_T: Tensor, rhos: Sequence[float], n_draws: int, generator: torch.Generator
+) -> Tensor:
+    """The noisy copies (P, D, T) of an input: for each rho (P) and draw, all rho from the same random numbers."""
+    copies_DT, state, found = tokens_T.expand(n_draws, -1), generator.get_state(), []
+    for rho in rhos:
+        generator.set_state(state)
+        found.append(redraw(copies_DT, rho, generator=generator))
+    return torch.stack(found)
+
+
+def _replaced(
+    redraw: Callable[..., Tensor],
+    tokens_T: Tensor,
+    fixed_ids: Tensor | None,
+    n_positions: int,
+    generator: torch.Generator,
+) -> tuple[Tensor, float]:
+    """(K, T): an input with one token redrawn, at each of the K positions drawn; and what scales their sum."""
+    may_change_T = torch.ones_like(tokens_T, dtype=torch.bool)
+    if fixed_ids is not None:
+        may_change_T = ~torch.isin(tokens_T, fixed_ids.to(tokens_T.device))
+    positions = may_change_T.nonzero().squeeze(1)
+    order = torch.randperm(len(positions), generator=generator, device=tokens_T.device)
+    chosen_K = positions[order[:n_positions]]
+    # At rho = -1 every token is redrawn.
+    other_T = redraw(tokens_T, -1.0, generator=generator)
+    one_KT = tokens_T.repeat(len(chosen_K), 1).scatter(1, chosen_K[:, None], other_T[chosen_K][:, None])
+    return one_KT, len(positions) / max(1, len(chosen_K))
+
+
+class _UnderNoise(NamedTuple):
+    """A batch's readouts, those of its M noisy copies, and the agreements with these in the order of AGREEMENTS."""
+
+    clean_NR: Tensor
+    noisy_MNR: Tensor
+    agreements_MNA: Tensor
+
+
+def _under_noise(outputs: Model, tokens_NT: Tensor, noisy_MNT: Tensor) -> _UnderNoise:
+    clean = _clean(outputs, tokens_NT)
+    compared = [_compared(outputs, noisy_NT, clean, range(len(tokens_NT)), _agreements) for noisy_NT in noisy_MNT]
+    values_MNR, agreements_MNA = (torch.stack(parts) for parts in zip(*compared, strict=True))
+    return _UnderNoise(clean.values_NR, values_MNR, agreements_MNA)
+
+
+def _under_replacement(
+    outputs: Model, tokens_NT: Tensor, replaced: Sequence[tuple[Tensor, float]]
+) -> tuple[Tensor, Tensor]:
+    """Of a batch: the sums of squares of the readouts (N, R), and those of CHANGES (N, 2)."""
+    clean = _clean(outputs, tokens_NT)
+    squares_NR = torch.zeros_like(clean.values_NR)
+    changes_NA = squares_NR.new_zeros(len(tokens_NT), 0 if clean.top_NT is None else len(CHANGES))
+    # An input's replacements one after another, those of all inputs together: so a batch has a replacement of each.
+    for k in range(max(len(one_KT) for one_KT, _ in replaced)):
+        rows = [row for row, (one_KT, _) in enumerate(replaced) if k < len(one_KT)]
+        one_NT = torch.stack([replaced[row][0][k] for row in rows])
+        values_NR, found_NA = _compared(outputs, one_NT, clean, rows, _changes)
+        squares_NR[rows] += (values_NR - clean.values_NR[rows]).square() / 2
+        changes_NA[rows] += found_NA
+    scale_N1 = squares_NR.new_tensor([scale for _, scale in replaced])[:, None]
+    return squares_NR * scale_N1, changes_NA * scale_N1
+
+
+class _Clean(NamedTuple):
+    """What is kept of a batch's outputs."""
+
+    values_NR: Tensor
+    """float64."""
+    probabilities_NTC: Tensor | None
+    top_NT: Tensor | None
+    """The class of the largest logit."""
+
+
+def _clean(outputs: Model, tokens_NT: Tensor) -> _Clean:
+    values_NR, logits_NTC = _outputs(outputs, tokens_NT)
+    if logits_NTC is None:
+        return _Clean(values_NR, None, None)
+    probabilities_NTC = torch.empty_like(logits_NTC, dtype=torch.float32)
+    for logits_TC, probabilities_TC in zip(logits_NTC, probabilities_NTC, strict=True):
+        for block in _blocks(logits_TC):
+            probabilities_TC[block] = _probabilities(logits_TC[block])
+    return _Clean(values_NR, probabilities_NTC, logits_NTC.argmax(-1))
+
+
+def _compared(
+    outputs: Model,
+    tokens_NT: Tensor,
+    clean: _Clean,
+    rows: Sequence[int],
+    compare: Callable[[Tensor, Tensor, Tensor], Tensor],
+) -> tuple[Tensor, Tensor]:
+    """The readouts (N, R) of tokens that stand against the clean batch's `rows`, and how the outputs compare (N, A)."""
+    values_NR, logits_NTC = _outputs(outputs, tokens_NT)
+    if (logits_NTC is None) != (clean.top_NT is None):
+        raise ValueError("outputs gives logits for some inputs only; allowed: for all or for none")
+    if logits_NTC is None:
+        return values_NR, values_NR.new_zeros(len(values_NR), 0)
+    found = []
+    for row, logits_TC in zip(rows, logits_NTC, strict=True):
+        same_T, clean_TC = logits_TC.argmax(-1) == clean.top_NT[row], clean.probabilities_NTC[row]
+        of_blocks = [
+            compare(clean_TC[block], _probabilities(logits_TC[block]), same_T[block]) for block in _blocks(logits_TC)
+        ]
+        found.append(torch.cat(of_blocks, 1).mean(1))
+    return values_NR, torch.stack(found)
+
+
+def _agreements(clean_TC: Tensor, other_TC: Tensor, same_T: Tensor) -> Tensor:
+    """AGREEMENTS at each position, (3, T)."""
+    dot_T = (clean_TC * other_TC).sum(-1).double()
+    lengths_T = clean_TC.square().sum(-1).double() * other_TC.square().sum(-1).double()
+    return torch.stack([dot_T, dot_T / lengths_T.sqrt(), same_T.double()])
+
+
+def _changes(clean_TC: Tensor, other_TC: Tensor, same_T: Tensor) -> Tensor:
+    """CHANGES at each position, (2, T)."""
+    return torch.stack([(~same_T).double(), (clean_TC - other_TC).square().sum(-1).double() / 2])
+
+
+def _blocks(logits_TC: Tensor) -> Iterator[slice]:
+    """Slices of positions: passes over a block that fits in the cache are several times faster than over all."""
+    n_positions, n_classes = logits_TC.shape
+    return batches(n_positions, n_classes, max_values=max(BLOCK, n_classes))
+
+
+def _probabilities(logits_TC: Tensor) -> Tensor:
+    return logits_TC.softmax(-1, dtype=torch.float32)
+
+
+def _outputs(outputs: Model, tokens_NT: Tensor) -> tuple[Tensor, Tensor | None]:
+    """The readouts, float64, and the logits (N, T, C), one position where they are (N, C)."""
+    values_NR, logits_NTC = outputs(tokens_NT)
+    if values_NR.ndim != 2 or len(values_NR) != len(tokens_NT):
+        shape = tuple(values_NR.shape)
+        raise ValueError(f"outputs gives values of shape {shape} for {len(tokens_NT)} inputs; allowed: (N, R)")
+    if logits_NTC is not None:
+        if logits_NTC.ndim not in (2, 3) or len(logits_NTC) != len(tokens_NT):
+            shape = tuple(logits_NTC.shape)
+            raise ValueError(f"outputs gives logits of shape {shape} for {len(tokens_NT)} inputs; allowed: (N, T, C)")
+        logits_NTC = logits_NTC.reshape(len(tokens_NT), -1, logits_NTC.shape[-1])
+    # A copy: a view would keep the logits in memory.
+    return values_NR.to(torch.float64, copy=True), logits_NTC

@@ -1,0 +1,323 @@
+"""One case: a model, its weights and one kind of inputs; every measure of it, as rows of the records."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from nsbench.measures import readouts
+from nsbench.measures.batches import batches
+from nsbench.measures.concentration import concentration
+from nsbench.measures.estimate import Estimate
+from nsbench.measures.gaussian_stability import gaussian_noise_stabilities
+from nsbench.measures.influence import NORMS, Influences, geometric_influences
+from nsbench.measures.resampling import OUTPUT, Outputs, single_replacements, token_noise_stability
+from nsbench.pretrained.inputs import Inputs, Tokens
+from nsbench.pretrained.models import LanguageModel, States
+from nsbench.pretrained_records import NONE
+from nsbench.pretrained_settings import Measurement
+from nsbench.seeding import torch_stream
+from nsbench.theory.resampling import resampling_correlation
+
+Rows = list[dict[str, Any]]
+
+
+class Found(NamedTuple):
+    """Rows of a case, by part of `pretrained_records.PARTS`, without the model's name and weights."""
+
+    measured: pd.DataFrame
+    influence: pd.DataFrame
+    concentration: pd.DataFrame
+    stability: pd.DataFrame
+    moments: pd.DataFrame
+
+
+def not_applicable(model: LanguageModel, inputs: Inputs, readout: str) -> str:
+    """Why a readout cannot be read off a model on these inputs; empty where it can."""
+    if readout != "pooled_norm" and model.kind == "encoder":
+        return "the model has no language-model head"
+    if readout == "cross_entropy" and inputs.labels is None:
+        return "there are no tokens to predict"
+    if readout == "mean_top_logit" and model.pooled:
+        return "the model has one output for all positions: top_logit_last is the same"
+    return ""
+
+
+def forward_passes(settings: Measurement, inputs: Inputs) -> int:
+    """Sequences that go through the model in a case, to say how far it is."""
+    n_sequences, copies = len(inputs.embeddings_NTC), len(settings.rho) * settings.n_draws
+    per_sequence = 2 + copies
+    if inputs.tokens_NT is not None:
+        per_sequence += 2 + copies + min(settings.n_replaced, inputs.tokens_NT.shape[1])
+    return n_sequences * per_sequence
+
+
+def measure_case(
+    model: LanguageModel,
+    inputs: Inputs,
+    tokens: Tokens,
+    settings: Measurement,
+    shown_heads: Sequence[tuple[int, int]],
+    batch_size: int,
+    passed: Callable[[int], None] = lambda n: None,
+) -> Found:
+    """All measures of a model on inputs. Numbers do not depend on batch_size but by rounding.
+
+    shown_heads: (layer, head) whose influences are kept position by position. passed: called with the number of
+    sequences of each forward pass.
+    """
+    reasons = {readout: not_applicable(model, inputs, readout) for readout in settings.readouts}
+    names = [readout for readout, reason in reasons.items() if not reason]
+    measured = [
+        {"readout": readout, "status": "not_applicable" if reason else "measured", "reason": reason}
+        for readout, reason in reasons.items()
+    ]
+
+    def states(embeddings_NTC: Tensor) -> States:
+        found = model.states(embeddings_NTC)
+        passed(len(embeddings_NTC))
+        return found
+
+    def f(embeddings_NTC: Tensor, *labels: Tensor) -> list[Tensor]:
+        return _values(states(embeddings_NTC), labels[0] if labels else None, names)
+
+    others = [] if inputs.labels is None or "cross_entropy" not in names else [inputs.labels]
+    moments = _moments(f, inputs, names, others, batch_size)
+    influence, concentrated = [], []
+    found = geometric_influences(
+        f,
+        inputs.embeddings_NTC,
+        *others,
+        layers=model.layers,
+        heads=model.heads,
+        batch_size=batch_size,
+        coordinates=False,
+    )
+    for name, influences in zip(names, found, strict=True):
+        sites = _sites(influences)
+        influence += [frame.assign(readout=name) for frame in _positions(sites, shown_heads)]
+        concentrated += [frame.assign(readout=name) for frame in _concentration(sites)]
+    stability = [
+        *_gaussian(f, inputs, names, others, settings, batch_size),
+        *_resampled(model, states, inputs, tokens, names, settings, batch_size),
+    ]
+    frames = [
+        pd.DataFrame(measured),
+        pd.concat(influence, ignore_index=True),
+        pd.concat(concentrated, ignore_index=True),
+        pd.DataFrame(stability),
+        pd.DataFrame(moments),
+    ]
+    return Found(*(frame.assign(inputs=inputs.name) for frame in frames))
+
+
+def _values(states: States, labels: Tensor | None, names: list[str]) -> list[Tensor]:
+    """Readouts of N sequences, (N) each."""
+    found = []
+    for name in names:
+        if name == "cross_entropy":
+            found.append(readouts.cross_entropy(states.logits, labels))
+        else:
+            source = states.hidden_NTC if name == "pooled_norm" else states.logits
+            found.append(readouts.READOUTS[name](source))
+    return found
+
+
+def _moments(
+    f: Callable[..., list[Tensor]], inputs: Inputs, names: list[str], others: list[Tensor], batch_size: int
+) -> Rows:
+    x_NTC = inputs.embeddings_NTC
+    with torch.no_grad():
+        parts = [
+            torch.stack(f(x_NTC[cut], *(other[cut] for other in others)), 1).double().cpu()
+            for cut in batches(len(x_NTC), x_NTC[0].numel(), batch_size)
+        ]
+    values_NR = torch.cat(parts)
+    scale = float(inputs.standard.std_C[0])
+    return [
+        {
+            "readout": name,
+            "mean": float(values_N.mean()),
+            "norm2": float(values_N.square().mean()),
+            "variance": float((values_N - values_N.mean()).square().mean()),
+            "scale": scale,
+        }
+        for name, values_N in zip(names, values_NR.T, strict=True)
+    ]
+
+
+class _Sites(NamedTuple):
+    """The influences of all sites: the embeddings, what enters each layer, and what each head gives."""
+
+    site: NDArray[np.str_]
+    layer: NDArray[np.int64]
+    head: NDArray[np.int64]
+    per_input: dict[str, NDArray[np.float64]]
+    """Norm -> (S, N, T)."""
+
+    def named(self, rows: NDArray[np.int64], repeats: int = 1) -> dict[str, NDArray[Any]]:
+        """The columns that name the sites in these rows, each `repeats` times."""
+        return {name: np.repeat(getattr(self, name)[rows], repeats) for name in ("site", "layer", "head")}
+
+
+def _sites(influences: Influences) -> _Sites:
+    names = [("embeddings", NONE, NONE), *(("layer", int(layer), NONE) for layer in influences.layers)]
+    parts: dict[str, list[Tensor]] = {
+        norm: [influences.inputs.per_input[norm], *(layer.per_input[norm] for layer in influences.layers.values())]
+        for norm in NORMS
+    }
+    for layer, influence in influences.heads.items():
+        n_heads = influence.per_input[NORMS[0]].shape[-1]
+        names += [("head", int(layer), head) for head in range(n_heads)]
+        for norm in NORMS:
+            parts[norm] += influence.per_input[norm].unbind(-1)
+    site, layer, head = (np.array(column) for column in zip(*names, strict=True))
+    return _Sites(site, layer, head, {norm: torch.stack(parts[norm]).numpy() for norm in NORMS})
+
+
+def _positions(sites: _Sites, shown_heads: Sequence[tuple[int, int]]) -> Iterator[pd.DataFrame]:
+    """Influences position by position, with standard errors: of the embeddings, the layers and the shown heads."""
+    shown = [(int(layer), int(head)) in shown_heads for layer, head in zip(sites.layer, sites.head, strict=True)]
+    rows = np.flatnonzero((sites.head == NONE) | np.array(shown))
+    for norm, values_SNT in sites.per_input.items():
+        _, n_inputs, length = values_SNT.shape
+        value_ST = values_SNT[rows].mean(1)
+        error_ST = np.full_like(value_ST, np.nan)
+        if n_inputs > 1:
+            error_ST = values_SNT[rows].std(1, ddof=1) / math.sqrt(n_inputs)
+        yield pd.DataFrame(
+            {
+                **sites.named(rows, length),
+                "norm": norm,
+                "position": np.tile(np.arange(length), len(rows)),
+                "value": value_ST.ravel(),
+                "standard_error": error_ST.ravel(),
+            }
+        )
+
+
+def _concentration(sites: _Sites) -> Iterator[pd.DataFrame]:
+    """How concentrated the mean over inputs is, and each input by itself; nothing where all influences are 0."""
+    for norm, values_SNT in sites.per_input.items():
+        _, n_inputs, length = values_SNT.shape
+        rows = np.flatnonzero(values_SNT.any((1, 2)))
+        live_SNT = values_SNT[rows]
+        total_SN = live_SNT.sum(-1)
+        error_S = np.full(len(rows), np.nan)
+        if n_inputs > 1:
+            error_S = total_SN.std(1, ddof=1) / math.sqrt(n_inputs)
+        common = {
+            **sites.named(rows),
+            "norm": norm,
+            "total": total_SN.mean(1),
+            "total_standard_error": error_S,
+            "n_positions": length,
+        }
+        if len(rows):
+            yield pd.DataFrame(common | {"of": "mean"} | _shares(live_SNT.mean(1, keepdims=True)))
+            yield pd.DataFrame(common | {"of": "each"} | _shares(live_SNT))
+
+
+def _shares(values_SNT: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
+    """Statistics of each input's influences, averaged over the inputs that have any: name -> (S)."""
+    alive_SN = values_SNT.any(-1)
+    values_MT = values_SNT[alive_SN]
+    found = vars(concentration(values_MT)) | {
+        "first_rank": 1 + (values_MT > values_MT[:, :1]).sum(1),
+        "last_rank": 1 + (values_MT > values_MT[:, -1:]).sum(1),
+    }
+    averaged = {}
+    for name, value_M in found.items():
+        spread_SN = np.zeros(alive_SN.shape)
+        spread_SN[alive_SN] = value_M
+        averaged[name] = spread_SN.sum(1) / alive_SN.sum(1)
+    return averaged
+
+
+def _gaussian(
+    f: Callable[..., list[Tensor]],
+    inputs: Inputs,
+    names: list[str],
+    others: list[Tensor],
+    settings: Measurement,
+    batch_size: int,
+) -> Rows:
+    standard, x_NTC = inputs.standard, inputs.embeddings_NTC
+    generator = torch_stream(settings.seed, "pretrained", "gaussian_noise", device=x_NTC.device)
+    found = gaussian_noise_stabilities(
+        standard.of_standard(f),
+        standard.to_standard(x_NTC),
+        settings.rho,
+        generator,
+        *others,
+        n_draws=settings.n_draws,
+        batch_size=batch_size,
+    )
+    return [
+        _row(name, "gaussian", estimate, correlation=estimate.rho)
+        for name, estimates in zip(names, found, strict=True)
+        for estimate in estimates
+    ]
+
+
+def _resampled(
+    model: LanguageModel,
+    states: Callable[[Tensor], States],
+    inputs: Inputs,
+    tokens: Tokens,
+    names: list[str],
+    settings: Measurement,
+    batch_size: int,
+) -> Rows:
+    """Stability and average sensitivity under token noise. Cross entropy is left out: its labels are the tokens."""
+    if inputs.tokens_NT is None:
+        return []
+    kept = [name for name in names if name != "cross_entropy"]
+    regular, special = tokens.regular_ids.to(model.device), tokens.special_ids.to(model.device)
+
+    @torch.no_grad()
+    def outputs(tokens_NT: Tensor) -> Outputs:
+        found = states(model.embed(tokens_NT))
+        values_NR = torch.stack(_values(found, None, kept), 1)
+        logits = found.logits
+        return Outputs(values_NR, logits[:, None] if logits is not None and model.pooled else logits)
+
+    def rows(noise: str, found: list[Any]) -> Rows:
+        made = []
+        for readout, estimate in found:
+            known = noise == "resampling"
+            correlation = float(resampling_correlation(estimate.rho, len(regular))) if known else math.nan
+            made.append(_row("output" if readout == OUTPUT else kept[readout], noise, estimate, correlation))
+        return made
+
+    def generator(noise: str) -> torch.Generator:
+        return torch_stream(settings.seed, "pretrained", noise, device=model.device)
+
+    common: dict[str, Any] = {"fixed_ids": special, "batch_size": batch_size}
+    tokens_NT, n_draws, n_replaced = inputs.tokens_NT, settings.n_draws, settings.n_replaced
+    resampled = token_noise_stability(
+        outputs, tokens_NT, settings.rho, regular, generator("resampling"), n_draws=n_draws, **common
+    )
+    replaced = single_replacements(
+        outputs, tokens_NT, regular, generator("replacement"), n_positions=n_replaced, **common
+    )
+    return [*rows("resampling", resampled), *rows("replacement", replaced)]
+
+
+def _row(readout: str, noise: str, estimate: Estimate, correlation: float) -> dict[str, Any]:
+    return {
+        "readout": readout,
+        "noise": noise,
+        "reduction": estimate.reduction,
+        "rho": estimate.rho,
+        "correlation": correlation,
+        "value": estimate.value,
+        "standard_error": estimate.standard_error,
+    }

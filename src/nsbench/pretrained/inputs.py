@@ -1,0 +1,156 @@
+"""What models are measured on: sequences of a text, uniform token ids, and Gaussian embeddings."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from nsbench.measures.gaussian_stability import Standardisation, standardisation
+from nsbench.pretrained.models import LanguageModel
+from nsbench.pretrained.sources import ModelError
+from nsbench.seeding import torch_stream
+from nsbench.texts import read_text_file
+
+logger = logging.getLogger(__name__)
+
+
+class InputError(ValueError):
+    """A text that cannot be measured on; the message names it and says what is allowed."""
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """N sequences of one kind."""
+
+    name: str
+    """text, uniform or gaussian."""
+    embeddings_NTC: Tensor
+    tokens_NT: Tensor | None
+    """None where the embeddings are of no tokens."""
+    labels: Tensor | None
+    """What the logits are held against, with -100 for none; None without tokens."""
+    standard: Standardisation
+    """What takes the embeddings to mean 0 and variance 1, one scale for all coordinates."""
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """Sequences of a text as token ids, and what the tokenizer is known by."""
+
+    text_NT: Tensor
+    labels: Tensor | None
+    """Where they are given with the sequences; None: as the model's kind has them."""
+    regular_ids: Tensor
+    """The ids that noise and uniform inputs draw from: all but special ones."""
+    special_ids: Tensor
+    n_special: int
+    """Special tokens in each sequence of text, that the tokenizer puts there."""
+    text: str
+    """The text's name."""
+
+
+def tokenise(
+    name: str, tokenizer: Any, lines: tuple[str, ...], label: str, n: int, count: int, special: bool
+) -> Tokens:
+    """`count` sequences of n tokens from a text, evenly spread over it, none overlapping.
+
+    Lines are joined by line ends, blank ones left out. Special tokens that the tokenizer puts before and after a
+    text count among the n. Where the text has fewer sequences than `count`, all of them are taken. Raises InputError
+    for a text shorter than one sequence.
+    """
+    before, after = _specials(tokenizer) if special else ([], [])
+    inside = n - len(before) - len(after)
+    if inside < 1:
+        raise ModelError(f"{name}: n_tokens = {n} leaves no room beside the special tokens; at least {n - inside + 1}")
+    joined = "\n".join(line for line in lines if line.strip())
+    ids = tokenizer(joined, add_special_tokens=False, verbose=False)["input_ids"]
+    n_windows = len(ids) // inside
+    if n_windows < 1:
+        raise InputError(
+            f"{label}: has {len(ids)} tokens of {name}'s tokenizer; at least {inside} are needed for a sequence of {n}"
+        )
+    kept = min(count, n_windows)
+    starts = [inside * (n_windows * place // kept) for place in range(kept)]
+    rows = [[*before, *ids[start : start + inside], *after] for start in starts]
+    special_ids = torch.tensor(sorted(set(tokenizer.all_special_ids)), dtype=torch.long)
+    regular = torch.arange(len(tokenizer))
+    regular = regular[~torch.isin(regular, special_ids)]
+    return Tokens(torch.tensor(rows), None, regular, special_ids, len(before) + len(after), label)
+
+
+def read_lines(path: Path) -> tuple[tuple[str, ...], str]:
+    """The lines of a text to measure on, and its name: the test part of the text stage's file, or any UTF-8 text.
+
+    Raises InputError for a file that is missing or no text, records.RecordError for a broken Parquet file.
+    """
+    if path.suffix == ".parquet":
+        text = read_text_file(path)
+        return text.test, text.label
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); give a text file") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: is not UTF-8 at byte {error.start}; only UTF-8 text is allowed") from error
+    return tuple(lines), path.name
+
+
+def make_inputs(model: LanguageModel, tokens: Tokens, kinds: list[str], seed: int, labels_wanted: bool) -> list[Inputs]:
+    """The inputs of each kind, as many as there are sequences of text; the same for a model and its control.
+
+    uniform: token ids drawn from `tokens.regular_ids` wherever the text has no special token. gaussian: embeddings
+    N(mean, scale^2) at every position, with the mean of each coordinate, and the one scale, of the text's.
+    """
+    text_NT = tokens.text_NT.to(model.device)
+    special_ids = tokens.special_ids.to(model.device)
+    found = []
+    of_text = _of_tokens("text", model, text_NT, special_ids, tokens.labels, labels_wanted)
+    for kind in kinds:
+        if kind == "text":
+            found.append(of_text)
+        elif kind == "uniform":
+            ids = tokens.regular_ids.to(model.device)
+            generator = torch_stream(seed, "pretrained", "uniform", device=model.device)
+            drawn_NT = ids[torch.randint(len(ids), text_NT.shape, generator=generator, device=model.device)]
+            mixed_NT = torch.where(torch.isin(text_NT, special_ids), text_NT, drawn_NT)
+            # Labels that came with the text are no labels of other tokens.
+            asked = labels_wanted and tokens.labels is None
+            found.append(_of_tokens("uniform", model, mixed_NT, special_ids, None, asked))
+        else:
+            generator = torch_stream(seed, "pretrained", "gaussian", device=model.device)
+            shape = of_text.embeddings_NTC.shape
+            z_NTC = torch.randn(shape, generator=generator, device=model.device)
+            x_NTC = of_text.standard.from_standard(z_NTC)
+            found.append(Inputs("gaussian", x_NTC, None, None, of_text.standard))
+    return found
+
+
+def _of_tokens(
+    name: str,
+    model: LanguageModel,
+    tokens_NT: Tensor,
+    special_ids: Tensor,
+    labels: Tensor | None,
+    labels_wanted: bool,
+) -> Inputs:
+    embeddings_NTC = model.embed(tokens_NT)
+    if labels is None and labels_wanted:
+        labels = model.labels(tokens_NT, special_ids)
+    if labels is not None:
+        labels = labels.to(model.device)
+    return Inputs(name, embeddings_NTC, tokens_NT, labels, standardisation(embeddings_NTC, "one_scale"))
+
+
+def _specials(tokenizer: Any) -> tuple[list[int], list[int]]:
+    """The ids that a tokenizer puts before and after a text of its own accord."""
+    plain = tokenizer("a", add_special_tokens=False)["input_ids"]
+    dressed = tokenizer("a")["input_ids"]
+    for start in range(len(dressed) - len(plain) + 1):
+        if dressed[start : start + len(plain)] == plain:
+            return dressed[:start], dressed[start + len(plain) :]
+    return [], []

@@ -1,0 +1,230 @@
+"""A language model as functions: tokens to embeddings, embeddings to hidden states and logits. Uses transformers."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from nsbench.measures.readouts import NO_LABEL
+from nsbench.pretrained.sources import ModelError
+
+logger = logging.getLogger(__name__)
+
+PROJECTIONS = ("attn.c_proj", "attention.output.dense", "self_attn.o_proj", "attention.dense", "self_attn.out_proj")
+"""Within a layer, the module that projects the concatenated outputs of the attention heads: GPT-2; BERT and RoBERTa;
+Llama, Gemma and most since; GPT-NeoX; OPT."""
+
+
+class States(NamedTuple):
+    """What a model makes of N sequences."""
+
+    hidden_NTC: Tensor
+    """After the last layer and its norm."""
+    logits: Tensor | None
+    """(N, T, V), or (N, V) where positions are pooled; None without a language-model head."""
+
+
+@dataclass
+class LanguageModel:
+    """A model in evaluation mode on its device. Nothing in it needs a gradient."""
+
+    kind: str
+    """causal, masked, or encoder: no language-model head."""
+    architecture: str
+    embed: Callable[[Tensor], Tensor]
+    """Tokens (N, T) to embeddings (N, T, C), positions not yet added."""
+    states: Callable[[Tensor], States]
+    """Embeddings (N, T, C) to what the model makes of them."""
+    layers: dict[str, nn.Module]
+    """Number -> the layer; empty where the model has no modules for them."""
+    heads: dict[str, tuple[nn.Module, int]]
+    """Number of the layer -> the projection of its heads, and how many they are."""
+    n_parameters: int
+    n_layers: int
+    n_heads: int
+    d_model: int
+    n_vocabulary: int
+    values_per_token: int
+    """About how many numbers a forward pass keeps for the backward pass, for each token and besides attention."""
+    device: torch.device
+    pooled: bool = False
+    """Whether there is one output for all positions: logits (N, V)."""
+    remarks: list[str] = field(default_factory=list)
+
+    def labels(self, tokens_NT: Tensor, special_ids: Tensor) -> Tensor:
+        """What the logits of each position are held against, (N, T): the next token (causal), else the token itself.
+
+        Special tokens, and the last position of a causal model, have no label.
+        """
+        labels_NT = torch.full_like(tokens_NT, NO_LABEL)
+        if self.kind == "causal":
+            labels_NT[:, :-1] = tokens_NT[:, 1:]
+        else:
+            labels_NT[:] = tokens_NT
+        labels_NT[torch.isin(labels_NT, special_ids.to(labels_NT.device))] = NO_LABEL
+        return labels_NT
+
+    def values_per_sequence(self, n_tokens: int) -> int:
+        """About how many numbers one sequence takes in a forward and a backward pass."""
+        return n_tokens * (self.values_per_token + 2 * self.n_layers * self.n_heads * n_tokens)
+
+
+def load(name: str, folder: Path, device: torch.device, control_seed: int | None = None) -> LanguageModel:
+    """The model of a folder, float32; with a control_seed a randomly initialised copy, as its class initialises it.
+
+    The head is the one that the configuration names: weights that the folder lacks would be random, so such a
+    folder is refused. Raises ModelError for what transformers cannot load.
+    """
+    import transformers
+
+    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+    config = _configuration(name, folder)
+    kind, auto = _kind(config)
+    if control_seed is None:
+        model, remarks = _pretrained(name, folder, auto)
+    else:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(control_seed)
+            model, remarks = auto.from_config(config, dtype=torch.float32), []
+    model.to(device).eval().requires_grad_(False)
+    layers, heads = _layers(model, config)
+    text = config.get_text_config()
+    wide = getattr(text, "intermediate_size", None) or 4 * text.hidden_size
+    return LanguageModel(
+        kind=kind,
+        architecture=type(model).__name__,
+        embed=torch.no_grad()(model.get_input_embeddings()),
+        states=_states(model, kind),
+        layers=layers,
+        heads=heads,
+        n_parameters=model.num_parameters(),
+        n_layers=text.num_hidden_layers,
+        n_heads=text.num_attention_heads,
+        d_model=model.get_input_embeddings().embedding_dim,
+        n_vocabulary=model.get_input_embeddings().num_embeddings,
+        values_per_token=text.num_hidden_layers * (16 * text.hidden_size + 4 * wide)
+        + (0 if kind == "encoder" else 3 * text.vocab_size),
+        device=device,
+        remarks=remarks,
+    )
+
+
+def load_tokenizer(name: str, folder: Path) -> Any:
+    """The tokenizer of a folder. Raises ModelError where transformers cannot load it."""
+    import transformers
+
+    transformers.utils.logging.set_verbosity_error()
+    try:
+        return transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    except Exception as error:  # Whatever a broken folder makes the library raise.
+        raise ModelError(f"{name}: {folder} has no tokenizer that transformers can load ({_first(error)})") from error
+
+
+def convert_gguf(file: Path, folder: Path) -> None:
+    """Write the model and the tokenizer of a GGUF file, dequantised to float32, into a folder as safetensors."""
+    import transformers
+
+    transformers.utils.logging.disable_progress_bar()
+    given = {"gguf_file": file.name, "local_files_only": True, "trust_remote_code": False}
+    tokenizer = transformers.AutoTokenizer.from_pretrained(file.parent, **given)
+    model = transformers.AutoModelForCausalLM.from_pretrained(file.parent, dtype=torch.float32, **given)
+    # The quantizer has done its work; what it leaves on the model cannot be written.
+    for thing in (model, model.config):
+        for trace in [attribute for attribute in vars(thing) if "quanti" in attribute]:
+            delattr(thing, trace)
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+
+
+def _configuration(name: str, folder: Path) -> Any:
+    import transformers
+
+    try:
+        return transformers.AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    except Exception as error:
+        raise ModelError(f"{name}: {folder} is no model that transformers knows ({_first(error)})") from error
+
+
+def _kind(config: Any) -> tuple[str, Any]:
+    import transformers
+
+    named = (getattr(config, "architectures", None) or [""])[0]
+    if named.endswith(("ForCausalLM", "LMHeadModel")):
+        return "causal", transformers.AutoModelForCausalLM
+    if named.endswith(("ForMaskedLM", "ForPreTraining")):
+        return "masked", transformers.AutoModelForMaskedLM
+    return "encoder", transformers.AutoModel
+
+
+def _pretrained(name: str, folder: Path, auto: Any) -> tuple[nn.Module, list[str]]:
+    try:
+        model, found = auto.from_pretrained(
+            folder,
+            dtype=torch.float32,
+            local_files_only=True,
+            trust_remote_code=False,
+            use_safetensors=True,
+            output_loading_info=True,
+        )
+    except Exception as error:
+        raise ModelError(f"{name}: transformers cannot load {folder} ({_first(error)})") from error
+    missing = sorted({*found["missing_keys"], *(key for key, *_ in found["mismatched_keys"])})
+    if missing:
+        raise ModelError(
+            f"{name}: {folder} lacks weights that {type(model).__name__} has, for example {missing[0]}; they would be "
+            "random; name the right class in architectures of its config.json"
+        )
+    left = sorted(found["unexpected_keys"])
+    return model, [f"{len(left)} weights not used, for example {left[0]}"] if left else []
+
+
+def _layers(model: nn.Module, config: Any) -> tuple[dict[str, nn.Module], dict[str, tuple[nn.Module, int]]]:
+    """The layers of the model, and the projections of their heads, those that are found."""
+    text = config.get_text_config()
+    lists = [
+        module
+        for _, module in model.named_modules()
+        if isinstance(module, nn.ModuleList) and len(module) == text.num_hidden_layers
+    ]
+    layers = {str(number): layer for number, layer in enumerate(lists[0])} if lists else {}
+    heads = {}
+    for number, layer in layers.items():
+        parts = dict(layer.named_modules())
+        for projection in PROJECTIONS:
+            if projection in parts:
+                heads[number] = (parts[projection], text.num_attention_heads)
+                break
+    return layers, heads
+
+
+def _states(model: nn.Module, kind: str) -> Callable[[Tensor], States]:
+    base = getattr(model, model.base_model_prefix, model)
+
+    def encoder(embeddings_NTC: Tensor) -> States:
+        return States(model(inputs_embeds=embeddings_NTC).last_hidden_state, None)
+
+    def with_head(embeddings_NTC: Tensor) -> States:
+        seen: list[Tensor] = []
+        hook = base.register_forward_hook(lambda _, __, output: seen.append(output[0]))
+        try:
+            # A cache of keys and values serves generation alone.
+            more = {"use_cache": False} if kind == "causal" else {}
+            logits_NTV = model(inputs_embeds=embeddings_NTC, **more).logits
+        finally:
+            hook.remove()
+        return States(seen[0], logits_NTV)
+
+    return encoder if kind == "encoder" else with_head
+
+
+def _first(error: Exception) -> str:
+    """The first line of an error."""
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__

@@ -1,0 +1,93 @@
+"""A checkpoint of a run of ours as a language model, measured on the test inputs of its run's data set."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from nsbench.datasets import Dataset, read_dataset
+from nsbench.model import TransformerStack, ffn_width
+from nsbench.pretrained.inputs import Tokens
+from nsbench.pretrained.models import LanguageModel, States
+from nsbench.pretrained.sources import ModelError
+from nsbench.runstore import read_checkpoint
+from nsbench.settings import Model, Noise
+
+
+def find_checkpoint(path: Path) -> Path | None:
+    """The checkpoint that a path means: itself, or the last one of a run's folder; None where it is neither.
+
+    Raises ModelError for a run's folder without checkpoints.
+    """
+    if path.is_file() and path.suffix == ".safetensors":
+        return path
+    if not ((path / "run.json").is_file() or (path / "trail").is_dir()):
+        return None
+    trail = sorted((path / "trail").glob("step-*.safetensors"))
+    if not trail:
+        raise ModelError(f"{path}: has no checkpoints; they are kept where config says checkpoints.keep: true")
+    return trail[-1]
+
+
+def load_checkpoint(path: Path, device: torch.device, control_seed: int | None = None) -> LanguageModel:
+    """The model of a checkpoint; with a control_seed one of its shape with the initial weights of that seed.
+
+    It has no modules for its layers and heads: what enters them cannot be asked for. Raises ModelError for a file
+    that no run of ours wrote.
+    """
+    try:
+        with safe_open(path, "pt") as file:
+            metadata = file.metadata() or {}
+        settings = Model.model_validate_json(metadata["model"])
+        weights, _ = read_checkpoint(path, metadata["run_key"])
+    except (OSError, SafetensorError, KeyError, ValueError) as error:
+        raise ModelError(f"{path}: is no checkpoint of a run of ours ({error}); give a run's folder") from error
+    stack = TransformerStack(settings, int(metadata["vocabulary"]), int(metadata["n_classes"]), [control_seed or 0])
+    if control_seed is None:
+        stack.load_run(0, weights)
+    stack.to(device).eval().requires_grad_(False)
+
+    def states(embeddings_NTC: Tensor) -> States:
+        hidden_1NTC = stack.hidden(embeddings_NTC[None])
+        return States(hidden_1NTC[0], stack.logits(hidden_1NTC)[0])
+
+    # Position by position only without pooling; the mask alone says whether a position sees what follows it.
+    kind = "causal" if (settings.mask, settings.pooling) == ("causal", "none") else "masked"
+    return LanguageModel(
+        kind=kind,
+        architecture="TransformerStack",
+        embed=torch.no_grad()(lambda tokens_NT: stack.embed(tokens_NT[None])[0]),
+        states=states,
+        layers={},
+        heads={},
+        n_parameters=stack.n_parameters(),
+        n_layers=settings.n_layers,
+        n_heads=settings.n_heads,
+        d_model=settings.d_model,
+        n_vocabulary=int(metadata["vocabulary"]),
+        values_per_token=settings.n_layers * (16 * settings.d_model + 4 * ffn_width(settings))
+        + 3 * int(metadata["n_classes"]),
+        device=device,
+        pooled=settings.pooling != "none",
+    )
+
+
+def dataset_tokens(checkpoint: Path, dataset: Path, count: int) -> Tokens:
+    """The first `count` test inputs of the run's data set, with their labels.
+
+    Raises ModelError where the checkpoint does not lie in a run's folder, records.RecordError for a file that is
+    no data set of its task with the run's seed.
+    """
+    run = checkpoint.resolve().parent.parent
+    seed = re.fullmatch(r"seed-(\d+)", run.name)
+    if seed is None or len(run.parts) < 4:
+        raise ModelError(f"{checkpoint}: does not lie in a run's folder (task/variant/arm/seed-N/trail)")
+    data: Dataset = read_dataset(dataset, int(seed[1]), task=run.parts[-4])
+    tokens_NT, labels = data["test_tokens"][:count], data["test_labels"][:count]
+    special_ids = data.fixed_ids(Noise(positions="task"))
+    label = data.text or f"test inputs of {run.parts[-4]}"
+    return Tokens(tokens_NT, labels, data["symbols"], special_ids, 0, label)

@@ -1,0 +1,255 @@
+"""The stage `pretrained`: one model and its control, measured on every kind of inputs, into Parquet files.
+
+A case (weights x inputs) that is done is kept beside the results until all are: an interrupted job goes on from there.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pandas as pd
+import torch
+
+from nsbench.closed import canonical_json
+from nsbench.pretrained import models
+from nsbench.pretrained.cases import Found, forward_passes, measure_case
+from nsbench.pretrained.inputs import Tokens, make_inputs, read_lines, tokenise
+from nsbench.pretrained.models import LanguageModel
+from nsbench.pretrained.sources import Fetched, Unavailable, fetch, origin
+from nsbench.pretrained_records import PARTS
+from nsbench.pretrained_settings import Measurement, MeasureSpec
+from nsbench.records import read_stamp, read_table, write_table
+
+logger = logging.getLogger(__name__)
+
+LARGEST_BATCH = 8
+"""On a CPU more sequences at a time are no faster; on a GPU, memory ends before speed does."""
+BYTES = 4
+
+
+class Subject(NamedTuple):
+    """What is measured: how it loads, and on which sequences."""
+
+    load: Callable[[int | None], LanguageModel]
+    """None: the weights themselves; a seed: the randomly initialised copy."""
+    tokens: Tokens
+    row: dict[str, Any]
+    """Columns of MODEL that loading does not tell."""
+
+
+def measure_model(
+    spec: MeasureSpec,
+    text_file: Path,
+    out: Path,
+    device: torch.device,
+    stamp: dict[str, str],
+    *,
+    unreachable: str = "stop",
+    max_memory_gb: float = 4.0,
+    batch_size: int | None = None,
+    cache: Path | None = None,
+) -> None:
+    """Measure a model and write `pretrained_records.PARTS` into the folder `out`, each whole.
+
+    Where the model cannot be had and `unreachable` is "skip", its rows say `unavailable` and why. Raises
+    ModelError, InputError or RecordError, each one sentence, for a model, a text or a file that cannot be used.
+    """
+    lines, label = read_lines(text_file)
+    try:
+        fetched = fetch(spec.name, spec.model, cache)
+    except Unavailable as error:
+        if unreachable != "skip":
+            raise
+        logger.warning("%s; its rows will say `unavailable`", error)
+        _write_unavailable(spec, str(error), label, out, stamp)
+        return
+    subject = _subject(spec, fetched, lines, label, device)
+    measure(spec.name, subject, spec.measurement, out, stamp, max_memory_gb, batch_size, spec.model.heads)
+
+
+def measure(
+    name: str,
+    subject: Subject,
+    settings: Measurement,
+    out: Path,
+    stamp: dict[str, str],
+    max_memory_gb: float,
+    batch_size: int | None,
+    heads: list[list[int]] | None = None,
+) -> None:
+    """Measure a subject, case by case, and write all its files."""
+    seeds = {"pretrained": None} | ({} if settings.control_seed is None else {"random": settings.control_seed})
+    frames: dict[str, list[pd.DataFrame]] = {part: [] for part in PARTS}
+    cases = out / "cases"
+    for weights, seed in seeds.items():
+        model = subject.load(seed)
+        frames["models"].append(pd.DataFrame([_model_row(name, weights, model, subject, settings)]))
+        found = make_inputs(model, subject.tokens, settings.inputs, settings.seed, "cross_entropy" in settings.readouts)
+        frames["models"][-1]["scale"] = float(found[0].standard.std_C[0])
+        n_tokens = subject.tokens.text_NT.shape[1]
+        size = batch_size or _batch_size(model, n_tokens, max_memory_gb)
+        for inputs in found:
+            title = f"{name} ({weights}), {inputs.name}"
+            folder = cases / f"{weights}-{inputs.name}"
+            key = _case_key(stamp, subject, weights, inputs.name)
+            done = _read_case(folder, key)
+            if done is None:
+                progress = _Progress(title, forward_passes(settings, inputs))
+                done = measure_case(
+                    model, inputs, subject.tokens, settings, _shown_heads(heads, model), size, progress.passed
+                )
+                done = Found(*(frame.assign(model=name, weights=weights) for frame in done))
+                _write_case(folder, done, {**stamp, "case_key": key})
+            else:
+                logger.info("%s: measured before, kept", title)
+            for part, frame in done._asdict().items():
+                frames[part].append(frame)
+    for part, schema in PARTS.items():
+        write_table(out / f"{part}.parquet", pd.concat(frames[part], ignore_index=True), schema, stamp)
+    shutil.rmtree(cases, ignore_errors=True)
+
+
+def _subject(spec: MeasureSpec, fetched: Fetched, lines: tuple[str, ...], label: str, device: torch.device) -> Subject:
+    settings = spec.measurement
+    tokenizer = models.load_tokenizer(spec.name, fetched.folder)
+    tokens = tokenise(
+        spec.name, tokenizer, lines, label, settings.n_tokens, settings.n_sequences, settings.special_tokens
+    )
+    row = {
+        "source": spec.model.source,
+        "origin": fetched.origin,
+        "weights_sha256": fetched.sha256,
+        "remark": fetched.remark,
+        "paper": spec.model.paper or "",
+    }
+    return Subject(lambda seed: models.load(spec.name, fetched.folder, device, seed), tokens, row)
+
+
+def _model_row(
+    name: str, weights: str, model: LanguageModel, subject: Subject, settings: Measurement
+) -> dict[str, Any]:
+    row = subject.row
+    if weights == "random":
+        origin_of_control = f"initialised with seed {settings.control_seed}"
+        row = row | {"weights_sha256": "", "origin": origin_of_control, "remark": "", "paper": ""}
+    return {
+        "model": name,
+        "weights": weights,
+        "status": "measured",
+        "reason": "",
+        **row,
+        "remark": "; ".join(part for part in (row["remark"], *model.remarks) if part),
+        "architecture": model.architecture,
+        "kind": model.kind,
+        "n_parameters": model.n_parameters,
+        "n_layers": model.n_layers,
+        "n_heads": model.n_heads,
+        "d_model": model.d_model,
+        "n_vocabulary": model.n_vocabulary,
+        "text": subject.tokens.text,
+        "n_tokens": subject.tokens.text_NT.shape[1],
+        "n_special": subject.tokens.n_special,
+        "n_sequences": len(subject.tokens.text_NT),
+    }
+
+
+def _shown_heads(heads: list[list[int]] | None, model: LanguageModel) -> list[tuple[int, int]]:
+    """The heads that are kept position by position. Raises ModelError for one that the model has not."""
+    if heads is None:
+        return [(0, 0), (model.n_layers // 2, 0)]
+    for layer, head in heads:
+        if layer >= model.n_layers or head >= model.n_heads:
+            raise models.ModelError(
+                f"heads: [{layer}, {head}] is not in a model of {model.n_layers} layers with {model.n_heads} heads; "
+                "both are counted from 0"
+            )
+    return [(layer, head) for layer, head in heads]
+
+
+def _batch_size(model: LanguageModel, n_tokens: int, max_memory_gb: float) -> int:
+    """How many sequences fit into the memory by a rough estimate; at least one is tried."""
+    fitting = int(max_memory_gb * 1e9 / BYTES / model.values_per_sequence(n_tokens))
+    return max(1, min(LARGEST_BATCH, fitting))
+
+
+def _case_key(stamp: dict[str, str], subject: Subject, weights: str, inputs: str) -> str:
+    sha = subject.row["weights_sha256"]
+    tokens = hashlib.sha256(subject.tokens.text_NT.numpy().tobytes()).hexdigest()
+    identity = [stamp.get("spec", ""), stamp.get("source_digest", ""), sha, tokens, weights, inputs]
+    return hashlib.sha256(canonical_json(identity).encode()).hexdigest()
+
+
+def _read_case(folder: Path, key: str) -> Found | None:
+    try:
+        if any(read_stamp(folder / f"{part}.parquet").get("case_key") != key for part in Found._fields):
+            return None
+        return Found(*(read_table(folder / f"{part}.parquet", PARTS[part]) for part in Found._fields))
+    except (OSError, ValueError):
+        return None
+
+
+def _write_case(folder: Path, found: Found, stamp: dict[str, str]) -> None:
+    for part, frame in found._asdict().items():
+        write_table(folder / f"{part}.parquet", frame, PARTS[part], stamp)
+
+
+def _write_unavailable(spec: MeasureSpec, reason: str, text: str, out: Path, stamp: dict[str, str]) -> None:
+    """Rows that say that a model could not be had, and why; no others."""
+    settings, model = spec.measurement, spec.model
+    every = ["pretrained"] + (["random"] if settings.control_seed is not None else [])
+    row = {
+        "model": spec.name,
+        "status": "unavailable",
+        "reason": reason,
+        "source": model.source,
+        "origin": origin(model),
+        "remark": model.remark,
+        "paper": model.paper or "",
+        "text": text,
+        "n_tokens": settings.n_tokens,
+        "n_sequences": settings.n_sequences,
+    }
+    counts = ("n_parameters", "n_layers", "n_heads", "d_model", "n_vocabulary", "n_special")
+    empty = {"weights_sha256": "", "architecture": "", "kind": "", "scale": float("nan"), **dict.fromkeys(counts, 0)}
+    rows: dict[str, list[dict[str, Any]]] = {part: [] for part in PARTS}
+    rows["models"] = [{**row, **empty, "weights": weights} for weights in every]
+    rows["measured"] = [
+        {
+            "model": spec.name,
+            "weights": weights,
+            "inputs": inputs,
+            "readout": readout,
+            "status": "unavailable",
+            "reason": reason,
+        }
+        for weights in every
+        for inputs in settings.inputs
+        for readout in settings.readouts
+    ]
+    for part, schema in PARTS.items():
+        write_table(out / f"{part}.parquet", rows[part], schema, stamp)
+
+
+class _Progress:
+    """Says how far a case is, at its start, then each tenth, with the time that is left."""
+
+    def __init__(self, title: str, total: int) -> None:
+        self.title, self.total = title, total
+        self.done, self.said, self.start = 0, 0, time.monotonic()
+        logger.info("%s: %d sequences to pass", title, total)
+
+    def passed(self, n_sequences: int) -> None:
+        """Count sequences that went through the model."""
+        self.done += n_sequences
+        tenth = min(10, 10 * self.done // self.total)
+        if tenth > self.said:
+            self.said = tenth
+            spent = time.monotonic() - self.start
+            left = spent * max(0, self.total - self.done) / self.done
+            logger.info("%s: %d%%, %.0f s done, about %.0f s left", self.title, 10 * tenth, spent, left)

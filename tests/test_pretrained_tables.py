@@ -1,0 +1,432 @@
+"""Table 1's bounds follow from the models' files by hand-made numbers, under each reading, and nothing is dropped."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from nsbench.pretrained_records import CONCENTRATION, MEASURED, MODEL, MOMENT, NONE, PARTS, STABILITY, TABLES, TAIL
+from nsbench.pretrained_settings import TablesSpec
+from nsbench.pretrained_tables import (
+    INFLUENCE_READINGS,
+    PROVED,
+    READINGS,
+    STABILITY_READINGS,
+    join_models,
+    nearest_reading,
+    smaller_bounds,
+    tail_bounds,
+)
+from nsbench.records import RecordError, read_stamp, read_table, write_table
+
+DEGREE = 3
+EMPTY = {"string": "", "int64": 1, "double": 0.5, "bool": False}
+
+
+def rows(schema: Any, *given: dict[str, Any]) -> pd.DataFrame:
+    """A table of this schema; columns that a row does not give are filled with something."""
+    filled = [{field.name: EMPTY[str(field.type)] for field in schema} | row for row in given]
+    return pd.DataFrame(filled, columns=schema.names).astype(
+        {field.name: "float64" for field in schema if str(field.type) == "double"}
+    )
+
+
+def case(inputs: str = "gaussian", weights: str = "pretrained", model: str = "m", readout: str = "f") -> dict[str, str]:
+    return {"model": model, "weights": weights, "inputs": inputs, "readout": readout}
+
+
+def model(name: str = "m", weights: str = "pretrained", paper: str = "", **more: Any) -> dict[str, Any]:
+    return {"model": name, "weights": weights, "paper": paper, "status": "measured"} | more
+
+
+def moment(norm2: float = 4.0, variance: float = 1.0, scale: float = 0.5, **which: str) -> dict[str, Any]:
+    return case(**which) | {"mean": math.sqrt(3.0), "norm2": norm2, "variance": variance, "scale": scale}
+
+
+def totals(l1: float = 24.0, squared_l2: float = 48.0, **which: str) -> list[dict[str, Any]]:
+    """The influences at the embeddings, and rows beside them that Table 1 is not made of."""
+    at = case(**which) | {"site": "embeddings", "layer": NONE, "head": NONE, "of": "mean"}
+    found = [
+        at | {"norm": norm, "total": total} for norm, total in (("l1", l1), ("l2", 7.0), ("squared_l2", squared_l2))
+    ]
+    others = [{"of": "each"}, {"site": "layer", "layer": 0}, {"site": "head", "layer": 0, "head": 1}]
+    return found + [row | other | {"total": 1e6} for row in found for other in others]
+
+
+def stable(noise: str, reduction: str, rho: float, value: float, **which: str) -> dict[str, Any]:
+    correlation = (1 + rho) / 2 if noise == "resampling" else rho
+    return case(**which) | {
+        "noise": noise,
+        "reduction": reduction,
+        "rho": rho,
+        "correlation": correlation,
+        "value": value,
+    }
+
+
+def tail_of(
+    stability: Iterable[dict[str, Any]] = (),
+    moments: Iterable[dict[str, Any]] = (),
+    concentration: Iterable[dict[str, Any]] = (),
+    models: Iterable[dict[str, Any]] = (),
+) -> pd.DataFrame:
+    return tail_bounds(
+        rows(STABILITY, *stability),
+        rows(MOMENT, *(moments or [moment()])),
+        rows(CONCENTRATION, *concentration),
+        rows(MODEL, *(models or [model()])),
+        DEGREE,
+    )
+
+
+def values(tail: pd.DataFrame, reading: str) -> dict[Any, float]:
+    """divided_by -> bound; for a stability (divided_by, rho), the least under `least`."""
+    here = tail[tail["reading"] == reading]
+    if reading in INFLUENCE_READINGS:
+        return dict(zip(here["divided_by"], here["value"], strict=True))
+    return {
+        (divided_by, "least" if math.isnan(rho) else rho): value
+        for divided_by, rho, value in zip(here["divided_by"], here["rho"], here["value"], strict=True)
+    }
+
+
+# I[f] in standard units is 48 * 0.5^2 = 12 for the squared norm and 24 * 0.5 = 12 for the geometric one; norm2 4,
+# variance 1, degree 3.
+@pytest.mark.parametrize(
+    ("reading", "bounds"),
+    [
+        ("spectral", {"norm2": 1.0, "variance": 4.0, "one": 4.0}),
+        ("spectral_raw", {"norm2": 4.0, "variance": 16.0, "one": 16.0}),
+        ("geometric", {"norm2": 2.0, "variance": 4.0, "one": 4.0}),
+        ("geometric_raw", {"norm2": 4.0, "variance": 8.0, "one": 8.0}),
+        ("token", {"norm2": 0.25, "variance": 1.0, "one": 1.0}),
+    ],
+)
+def test_readings_of_the_influence(reading: str, bounds: dict[str, float]) -> None:
+    redrawn = [stable("replacement", "half_square", math.nan, 3.0), stable("replacement", "decision", math.nan, 9.0)]
+    tail = tail_of(redrawn, concentration=totals())
+    assert values(tail, reading) == pytest.approx(bounds)
+    assert set(tail["bound_from"]) == {"influence"}
+    assert tail["rho"].isna().all()
+    assert set(tail["degree"]) == {DEGREE}
+
+
+def test_a_reading_without_its_measure_has_no_rows() -> None:
+    assert set(tail_of(concentration=totals())["reading"]) == set(INFLUENCE_READINGS) - {"token"}
+
+
+def test_readings_of_gaussian_stability() -> None:
+    noisy = [
+        stable("gaussian", "normalised", 0.5, 0.9125),
+        stable("gaussian", "normalised", 0.0, 0.875),
+        stable("gaussian", "pearson", 0.5, 0.65),
+        stable("gaussian", "pearson", 0.0, 0.5),
+        stable("gaussian", "product", 0.5, 3.5),
+    ]
+    # 1 - 0.5^3 = 7/8, 1 - 0 = 1.
+    bounds = {("norm2", 0.0): 0.125, ("norm2", 0.5): 0.1, ("norm2", "least"): 0.1}
+    bounds |= {("variance", 0.0): 0.5, ("variance", 0.5): 0.4, ("variance", "least"): 0.4}
+    assert values(tail_of(noisy, concentration=totals()), "gaussian") == pytest.approx(bounds)
+
+
+def test_readings_of_resampling_stability() -> None:
+    noisy = [
+        stable("resampling", "normalised", 0.0, 0.5),
+        stable("resampling", "normalised", 0.5, 0.768125),
+        stable("resampling", "probability_dot", 0.5, 0.1, readout="output"),
+    ]
+    tail = tail_of(noisy)
+    # kappa = 1/2 and 3/4: 1 - kappa^3 = 7/8 and 37/64.
+    right = {("norm2", 0.0): 4 / 7, ("norm2", 0.5): 0.231875 * 64 / 37, ("norm2", "least"): 0.231875 * 64 / 37}
+    assert values(tail, "resampling") == pytest.approx(right)
+    # rho = 0 is left out; 1 - rho^3 = 7/8.
+    misread = {("norm2", 0.5): 0.265, ("norm2", "least"): 0.265}
+    assert values(tail, "resampling_rho") == pytest.approx(misread)
+    assert set(tail["readout"]) == {"f"}
+
+
+def test_bounds_are_reached_by_functions_of_one_degree() -> None:
+    """f = z_1 z_2 z_3 of standard Gaussians, or of uniform signs: all mass is in degree 3, so the bounds are 1."""
+    rho, scale = 0.5, 0.2
+    which = ("gaussian", "uniform")
+    # By the raw x = scale z the derivatives are 1 / scale times as large. A sign redrawn changes in half of all cases.
+    noisy = [stable("gaussian", "normalised", rho, rho**3), stable("gaussian", "pearson", rho, rho**3)]
+    kappa = (1 + rho) / 2
+    noisy += [stable("resampling", name, rho, kappa**3, inputs="uniform") for name in ("normalised", "pearson")]
+    noisy += [stable("replacement", "half_square", math.nan, 3 * (1 / 2) * 2**2 / 2, inputs="uniform")]
+    moments = [moment(norm2=1.0, variance=1.0, scale=scale, inputs=inputs) for inputs in which]
+    influences = totals(squared_l2=3 / scale**2) + totals(inputs="uniform")
+    proved = tail_of(noisy, moments, influences).query("proved")
+    assert len(proved) == 2 * 2 * (1 + 2)
+    assert proved["value"].tolist() == pytest.approx([1.0] * len(proved))
+
+
+def test_estimates_outside_the_range_of_a_stability_keep_their_rows() -> None:
+    noisy = [stable("gaussian", "normalised", 0.5, 1.25), stable("gaussian", "pearson", 0.5, -0.2)]
+    found = values(tail_of(noisy), "gaussian")
+    assert found["norm2", 0.5] == 0.0
+    assert found["variance", 0.5] == pytest.approx(8 / 7)
+
+
+def test_bounds_are_not_clipped_and_undefined_ones_are_nan() -> None:
+    noisy = [stable("gaussian", "normalised", 0.5, math.nan), stable("gaussian", "normalised", 0.9, math.nan)]
+    tail = tail_of(noisy, [moment(norm2=0.0, variance=0.0)], totals(squared_l2=1e9))
+    assert values(tail, "spectral")["one"] == pytest.approx(2.5e8 / 3)
+    assert math.isnan(values(tail, "spectral")["norm2"])
+    assert math.isnan(values(tail, "geometric")["variance"])
+    assert all(map(math.isnan, values(tail, "gaussian").values()))
+
+
+def test_one_rho_without_a_value_does_not_hide_the_least_of_the_others() -> None:
+    noisy = [stable("gaussian", "normalised", 0.5, 0.9125), stable("gaussian", "normalised", 0.9, math.nan)]
+    assert values(tail_of(noisy), "gaussian")["norm2", "least"] == pytest.approx(0.1)
+
+
+def test_a_case_without_any_influence_has_bounds_of_0() -> None:
+    """Concentration has no row where every position has 0."""
+    assert values(tail_of(), "spectral") == {"norm2": 0.0, "variance": 0.0, "one": 0.0}
+
+
+def test_bounds_are_proved_under_their_own_law_only() -> None:
+    kinds = ("text", "uniform", "gaussian")
+    noisy = [
+        stable(noise, reduction, 0.5, 0.9, inputs=inputs)
+        for inputs in kinds
+        for noise in ("gaussian", "resampling")
+        for reduction in ("normalised", "pearson")
+    ]
+    redrawn = [stable("replacement", "half_square", math.nan, 3.0, inputs=inputs) for inputs in kinds]
+    tail = tail_of([*noisy, *redrawn], [moment(inputs=inputs) for inputs in kinds])
+    assert set(tail["reading"]) == set(READINGS)
+    proved = tail[tail["proved"]]
+    assert set(zip(proved["reading"], proved["inputs"], strict=True)) == {
+        ("spectral", "gaussian"),
+        ("gaussian", "gaussian"),
+        ("token", "uniform"),
+        ("resampling", "uniform"),
+    }
+    assert set(proved["divided_by"]) == {"norm2", "variance"}
+    # Taken as rho, the correlation is too small and the bound too low.
+    least = tail[tail["rho"].isna() & (tail["inputs"] == "uniform") & (tail["divided_by"] == "norm2")]
+    bounds = least.set_index("reading")["value"]
+    assert bounds["resampling_rho"] < bounds["resampling"]
+
+
+def test_pretrained_weights_of_the_paper_stand_beside_its_numbers() -> None:
+    which = [{"weights": "pretrained"}, {"weights": "random"}, {"model": "other"}]
+    noisy = [stable("gaussian", "normalised", 0.5, 0.9125, **one) for one in which]
+    models = [model(paper="bert"), model(weights="random", paper="bert"), model("other")]
+    tail = tail_of(noisy, [moment(**one) for one in which], [row for one in which for row in totals(**one)], models)
+    published = tail["published"].notna()
+    assert published.equals((tail["model"] == "m") & (tail["weights"] == "pretrained"))
+    assert tail["ratio"].notna().equals(published)
+    own = tail[published & (tail["divided_by"] == "norm2")]
+    assert own.groupby("bound_from")["published"].unique().to_dict() == {"influence": [0.04], "stability": [0.02]}
+    assert own.loc[own["reading"] == "spectral", "ratio"].tolist() == pytest.approx([25.0])
+    assert own.loc[own["reading"] == "gaussian", "ratio"].tolist() == pytest.approx([5.0, 5.0])
+
+
+def test_rows_come_in_the_order_of_cases_and_readings() -> None:
+    noisy = [
+        stable(noise, reduction, rho, 0.9, weights=weights)
+        for reduction in ("pearson", "normalised")
+        for noise in ("resampling", "gaussian")
+        for rho in (0.9, 0.5)
+        for weights in ("pretrained", "random")
+    ]
+    moments = [moment(weights="random"), moment()]
+    tail = tail_of(noisy, moments, models=[model(), model(weights="random")])
+    assert tail.columns.tolist() == TAIL.names
+    assert tail["weights"].drop_duplicates().tolist() == ["random", "pretrained"]
+    first = tail[tail["weights"] == "random"]
+    assert first["reading"].drop_duplicates().tolist() == [name for name in READINGS if name != "token"]
+    gaussian = first[first["reading"] == "gaussian"]
+    assert gaussian["divided_by"].tolist() == ["norm2"] * 3 + ["variance"] * 3
+    assert gaussian["rho"].tolist()[:2] == [0.5, 0.9]
+    assert math.isnan(gaussian["rho"].tolist()[2])
+
+
+def test_no_measured_case_gives_no_bounds() -> None:
+    tail = tail_bounds(rows(STABILITY), rows(MOMENT), rows(CONCENTRATION), rows(MODEL, model()), DEGREE)
+    assert tail.columns.tolist() == TAIL.names
+    assert tail.empty
+    assert nearest_reading(tail).empty
+    assert smaller_bounds(tail).empty
+
+
+def test_a_degree_below_1_is_refused() -> None:
+    with pytest.raises(ValueError, match="degree = 0 is not allowed"):
+        tail_bounds(rows(STABILITY), rows(MOMENT), rows(CONCENTRATION), rows(MODEL), 0)
+
+
+def two_of_the_paper() -> pd.DataFrame:
+    """bert (0.04, 0.02) and roberta (0.19, 0.02): the token reading is 0.04 and 0.38, so the factors are 1 and 2."""
+    names = {"b": "bert", "r": "roberta"}
+    redrawn = [
+        stable("replacement", "half_square", math.nan, DEGREE * bound, model=name)
+        for name, bound in (("b", 0.04), ("r", 0.38))
+    ]
+    noisy = [stable("gaussian", "normalised", 0.5, 1 - 0.0002 * 7 / 8, model=name) for name in names]
+    extra = [stable("gaussian", "normalised", 0.9, 0.5, model="b")]
+    moments = [moment(norm2=1.0, model=name) for name in names]
+    return tail_of(
+        [*redrawn, *noisy, *extra], moments, models=[model(name, paper=paper) for name, paper in names.items()]
+    )
+
+
+def test_the_nearest_reading_is_told_by_its_factors() -> None:
+    found = nearest_reading(two_of_the_paper())
+    at = found[found["divided_by"] == "norm2"].set_index(["reading", "unit"])[["largest_factor", "mean_factor"]]
+    assert at.loc[[("token", "share")]].to_numpy()[0] == pytest.approx([2.0, math.sqrt(2.0)])
+    assert at.loc[[("token", "percent")]].to_numpy()[0] == pytest.approx([200.0, 100 * math.sqrt(2.0)])
+    # No influence at all is infinitely far from any number.
+    assert at.loc[[("spectral", "share")]].to_numpy()[0].tolist() == [math.inf, math.inf]
+    # 0.0002 is 0.02 percent.
+    exact = found.iloc[0]
+    assert (exact["reading"], exact["unit"], exact["n_models"]) == ("gaussian", "percent", 2)
+    assert exact["largest_factor"] == pytest.approx(1.0)
+    # What only one of the models has comes after what both have.
+    assert found["n_models"].tolist() == sorted(found["n_models"], reverse=True)
+    assert found["n_models"].iloc[-1] == 1
+    both = found[found["n_models"] == 2]
+    assert both["largest_factor"].is_monotonic_increasing
+
+
+def test_without_a_published_number_no_reading_is_nearest() -> None:
+    tail = tail_of(concentration=totals())
+    assert len(tail)
+    assert nearest_reading(tail).empty
+
+
+def test_the_smaller_of_the_proved_bounds_is_named() -> None:
+    kinds = {"gaussian": ("spectral", "gaussian"), "uniform": ("token", "resampling")}
+    stables = {"influence": 0.1, "stability": 0.99, "neither": 0.01}
+    noisy, moments, influences = [], [], []
+    for inputs in kinds:
+        for readout, value in stables.items():
+            which = {"inputs": inputs, "readout": readout}
+            noisy.append(stable("gaussian", "normalised", 0.5, value, **which))
+            noisy.append(stable("resampling", "normalised", 0.0, value, **which))
+            total = 12.0 if readout == "neither" else 6.0
+            noisy.append(stable("replacement", "half_square", math.nan, total, **which))
+            moments.append(moment(**which))
+            influences += totals(squared_l2=4 * total, **which)
+    found = smaller_bounds(tail_of(noisy, moments, influences))
+    norm2 = found[found["divided_by"] == "norm2"]
+    assert norm2["smaller"].tolist() == norm2["readout"].tolist() == list(stables) * 2
+    assert norm2["influence"].tolist() == pytest.approx([0.5, 0.5, 1.0] * 2)
+    assert norm2["stability"].tolist() == pytest.approx([0.9 * 8 / 7, 0.01 * 8 / 7, 0.99 * 8 / 7] * 2)
+
+
+def test_an_unknown_bound_is_not_the_smaller_one() -> None:
+    noisy = [stable("gaussian", "normalised", 0.5, math.nan)]
+    found = smaller_bounds(tail_of(noisy, concentration=totals(squared_l2=24.0)))
+    row = found[found["divided_by"] == "norm2"].iloc[0]
+    assert row["smaller"] == "influence"
+    assert math.isnan(row["stability"])
+
+
+# --- joining --------------------------------------------------------------------------------------------
+
+STAMP = {"spec": "{}", "commit": "abc"}
+
+
+def parts(name: str, there: bool = True, paper: str = "") -> dict[str, pd.DataFrame]:
+    """The files of one model; of one that is unavailable two have rows."""
+    status = "measured" if there else "unavailable"
+    one = model(name, paper=paper, status=status, reason="" if there else "set HF_TOKEN")
+    made = {part: rows(schema) for part, schema in PARTS.items()}
+    made["models"] = rows(MODEL, one)
+    made["measured"] = rows(MEASURED, case(model=name) | {"status": status, "reason": one["reason"]})
+    if there:
+        made["moments"] = rows(MOMENT, moment(model=name))
+        made["concentration"] = rows(CONCENTRATION, *totals(model=name))
+        made["stability"] = rows(
+            STABILITY,
+            stable("gaussian", "normalised", 0.5, 0.9125, model=name),
+            stable("replacement", "half_square", math.nan, 3.0, model=name),
+        )
+        at = case(model=name) | {"norm": "l1"}
+        sites = [{"site": "embeddings"}, {"site": "layer", "layer": 0}, {"site": "head", "layer": 0, "head": 1}]
+        made["influence"] = rows(
+            PARTS["influence"], *(at | site | {"position": position} for site in sites for position in range(4))
+        )
+    return made
+
+
+@pytest.fixture
+def folders(tmp_path: Path) -> list[Path]:
+    found = []
+    for name, there, paper in (("z", True, "bert"), ("gone", False, "gemma"), ("a", True, "")):
+        for part, table in parts(name, there, paper).items():
+            write_table(tmp_path / name / f"{part}.parquet", table, PARTS[part], {})
+        found.append(tmp_path / name)
+    return found
+
+
+def join(folders: list[Path], out: Path) -> None:
+    join_models(folders, TablesSpec(models=["z", "gone", "a"], degree=DEGREE, scale="demo"), out, STAMP)
+
+
+def test_models_are_joined_in_order_and_nothing_is_left_out(folders: list[Path], tmp_path: Path) -> None:
+    out = tmp_path / "tables"
+    join(folders, out)
+    tables = {name: read_table(out / f"{name}.parquet", schema) for name, schema in TABLES.items()}
+    models = tables["pretrained_models"]
+    assert models["model"].tolist() == ["z", "gone", "a"]
+    assert models["status"].tolist() == ["measured", "unavailable", "measured"]
+    assert models["reason"].tolist() == ["", "set HF_TOKEN", ""]
+    assert tables["pretrained_measured"]["status"].tolist() == ["measured", "unavailable", "measured"]
+    for name in ("pretrained_influence", "concentration", "pretrained_stability", "table_1"):
+        assert tables[name]["model"].drop_duplicates().tolist() == ["z", "a"]
+    assert tables["pretrained_influence"].groupby("site").size().to_dict() == {"embeddings": 8, "head": 8, "layer": 8}
+    replaced = tables["pretrained_stability"].query("noise == 'replacement'")
+    assert replaced["rho"].isna().all()
+    tail = tables["table_1"]
+    assert tail.loc[(tail["model"] == "z") & (tail["reading"] == "token"), "ratio"].tolist() == pytest.approx(
+        [0.25 / 0.04, 1.0 / 0.04, 1.0 / 0.04]
+    )
+    assert tail.loc[tail["model"] == "a", "published"].isna().all()
+    assert read_stamp(out / "table_1.parquet") == STAMP
+
+
+def test_all_tables_but_the_influences_are_csv_too(folders: list[Path], tmp_path: Path) -> None:
+    out = tmp_path / "tables"
+    join(folders, out)
+    assert {path.stem for path in out.glob("*.csv")} == set(TABLES) - {"pretrained_influence"}
+    text = (out / "table_1.csv").read_text(encoding="utf-8").splitlines()
+    assert text[0] == ",".join(TAIL.names)
+    assert len(text) == 1 + len(read_table(out / "table_1.parquet", TAIL))
+
+
+@pytest.mark.parametrize("part", list(PARTS))
+def test_a_missing_part_is_named_and_nothing_is_written(folders: list[Path], tmp_path: Path, part: str) -> None:
+    (folders[1] / f"{part}.parquet").unlink()
+    with pytest.raises(RecordError, match=rf"gone/{part}\.parquet: no such file"):
+        join(folders, tmp_path / "tables")
+    assert not (tmp_path / "tables").exists()
+
+
+@pytest.mark.parametrize("part", ["models", "moments"])
+def test_a_file_of_another_model_is_named(folders: list[Path], tmp_path: Path, part: str) -> None:
+    (folders[2] / f"{part}.parquet").replace(folders[0] / f"{part}.parquet")
+    with pytest.raises(RecordError, match=rf"z/{part}\.parquet: has rows of a, not of z"):
+        join(folders, tmp_path / "tables")
+
+
+def test_a_model_without_rows_and_a_folder_too_few_are_refused(folders: list[Path], tmp_path: Path) -> None:
+    with pytest.raises(RecordError, match="2 folders for 3 models"):
+        join(folders[:2], tmp_path / "tables")
+    write_table(folders[1] / "measured.parquet", rows(MEASURED), MEASURED, {})
+    with pytest.raises(RecordError, match=r"gone/measured\.parquet: has rows of no model, not of gone"):
+        join(folders, tmp_path / "tables")
+
+
+def test_every_reading_has_a_label_of_its_own() -> None:
+    assert len(set(READINGS.values())) == len(INFLUENCE_READINGS) + len(STABILITY_READINGS)
+    assert set(PROVED) < set(READINGS)

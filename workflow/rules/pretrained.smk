@@ -1,0 +1,76 @@
+rule measure_model:
+    input:
+        text="results/text.parquet",
+        folder=lambda w: MODEL_FILES[w.model],
+    output:
+        expand("results/pretrained/{{model}}/{part}.parquet", part=PRETRAINED_PARTS),
+    log:
+        "results/logs/pretrained/{model}.log",
+    benchmark:
+        "results/benchmarks/pretrained/{model}.tsv"
+    conda:
+        "../envs/nsbench.yaml"
+    threads: 1
+    resources:
+        mem_mb=8000,
+        runtime=minutes(480),
+        gpu=GPUS_PER_JOB,
+        device=PLAN.config.device,
+        per_gpu=PLAN.config.processes_per_gpu,
+        unreachable=PLAN.config.pretrained.unreachable,
+        max_memory_gb=str(PLAN.config.pretrained.max_memory_gb),
+    params:
+        spec=lambda w: PLAN.pretrained(w.model),
+        digest=digest("pretrained"),
+        out=lambda w: f"results/pretrained/{w.model}",
+    shell:
+        "nsbench pretrained --spec {params.spec:q} --digest {params.digest} --text {input.text} --out {params.out}"
+        " --unreachable {resources.unreachable} --max-memory-gb {resources.max_memory_gb}"
+        " --device {resources.device} --processes-per-gpu {resources.per_gpu} > {log} 2>&1"
+
+
+rule join_pretrained:
+    input:
+        expand(
+            "results/pretrained/{model}/{part}.parquet",
+            model=PLAN.config.pretrained.chosen,
+            part=PRETRAINED_PARTS,
+        ),
+    output:
+        tables=expand("results/tables/{table}.parquet", table=PRETRAINED_TABLES),
+        csv=expand("results/tables/{table}.csv", table=PRETRAINED_CSV),
+    log:
+        "results/logs/pretrained/tables.log",
+    conda:
+        "../envs/nsbench.yaml"
+    resources:
+        mem_mb=4000,
+        runtime=30,
+    params:
+        spec=PLAN.pretrained_tables(),
+        digest=digest("pretrained-tables"),
+        folders=expand("results/pretrained/{model}", model=PLAN.config.pretrained.chosen),
+    shell:
+        "nsbench pretrained-tables --spec {params.spec:q} --digest {params.digest} --models {params.folders}"
+        " --out {output.tables} > {log} 2>&1"
+
+
+rule draw_pretrained_figure:
+    input:
+        expand("results/tables/{table}.parquet", table=PRETRAINED_TABLES),
+    output:
+        png="results/figures/{pretrained_figure}.png",
+        pdf="results/figures/{pretrained_figure}.pdf",
+    log:
+        "results/logs/figures/{pretrained_figure}.log",
+    conda:
+        "../envs/nsbench.yaml"
+    resources:
+        mem_mb=4000,
+        runtime=30,
+    params:
+        spec=PLAN.pretrained_figure(),
+        digest=lambda w: digest("pretrained-figure", w.pretrained_figure),
+    shell:
+        "nsbench pretrained-figure {wildcards.pretrained_figure} --spec {params.spec:q} --digest {params.digest}"
+        " --tables {input} --png {output.png} --pdf {output.pdf} > {log} 2>&1"
