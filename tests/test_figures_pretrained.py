@@ -352,7 +352,7 @@ def test_the_footer_tells_the_case_the_text_and_the_scale(
         assert "Readout: mean over positions of the largest logit (of a model that has it not: norm of" in footer
         assert "Norm: L1 norm of the gradient. Inputs: text." in footer
         assert "Text: an encyclopedia." in footer
-    assert "Special tokens in each sequence of text: causal 0; encoder 2." in demo
+    assert "Special tokens in each sequence of text – causal: 0; encoder: 2." in demo
     assert demo.endswith("DEMO SCALE, not the paper's setting: 32 tokens a sequence, 8 sequences.")
     assert paper.endswith("Sizes: 32 tokens a sequence, 8 sequences.")
     assert "Text: an encyclopedia (causal, encoder)." in flat(drawn_seven[name].texts[0])

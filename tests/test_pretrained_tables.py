@@ -69,15 +69,28 @@ def stable(noise: str, reduction: str, rho: float, value: float, **which: str) -
     }
 
 
+def half_squares(stability: Iterable[dict[str, Any]], moments: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """E[(f(X) - f(Y))^2] / 2 = E[f^2] - E[f(X) f(Y)] where X and Y are of one law: what those bounds are made of."""
+    norms = {tuple(row[name] for name in case()): row["norm2"] for row in moments}
+    found = []
+    for row in stability:
+        of_one_law = (row["noise"], row["inputs"]) in (("gaussian", "gaussian"), ("resampling", "uniform"))
+        if row["reduction"] == "normalised" and of_one_law:
+            norm2 = norms[tuple(row[name] for name in case())]
+            found.append(row | {"reduction": "half_square", "value": (1 - row["value"]) * norm2})
+    return found
+
+
 def tail_of(
     stability: Iterable[dict[str, Any]] = (),
     moments: Iterable[dict[str, Any]] = (),
     concentration: Iterable[dict[str, Any]] = (),
     models: Iterable[dict[str, Any]] = (),
 ) -> pd.DataFrame:
+    moments = list(moments) or [moment()]
     return tail_bounds(
-        rows(STABILITY, *stability),
-        rows(MOMENT, *(moments or [moment()])),
+        rows(STABILITY, *stability, *half_squares(stability, moments)),
+        rows(MOMENT, *moments),
         rows(CONCENTRATION, *concentration),
         rows(MODEL, *(models or [model()])),
         DEGREE,
@@ -167,8 +180,9 @@ def test_bounds_are_reached_by_functions_of_one_degree() -> None:
 
 
 def test_estimates_outside_the_range_of_a_stability_keep_their_rows() -> None:
-    noisy = [stable("gaussian", "normalised", 0.5, 1.25), stable("gaussian", "pearson", 0.5, -0.2)]
-    found = values(tail_of(noisy), "gaussian")
+    which = {"inputs": "text"}
+    noisy = [stable("gaussian", "normalised", 0.5, 1.25, **which), stable("gaussian", "pearson", 0.5, -0.2, **which)]
+    found = values(tail_of(noisy, [moment(**which)]), "gaussian")
     assert found["norm2", 0.5] == 0.0
     assert found["variance", 0.5] == pytest.approx(8 / 7)
 
@@ -185,6 +199,19 @@ def test_bounds_are_not_clipped_and_undefined_ones_are_nan() -> None:
 def test_one_rho_without_a_value_does_not_hide_the_least_of_the_others() -> None:
     noisy = [stable("gaussian", "normalised", 0.5, 0.9125), stable("gaussian", "normalised", 0.9, math.nan)]
     assert values(tail_of(noisy), "gaussian")["norm2", "least"] == pytest.approx(0.1)
+
+
+def test_what_a_model_loses_is_a_difference_of_values_where_noise_keeps_the_law() -> None:
+    """On other inputs, whose law the noise changes, the product is all there is."""
+    for inputs, share in (("gaussian", 0.35 / 4), ("text", 0.1)):
+        noisy = [
+            stable("gaussian", "half_square", 0.0, 0.35, inputs=inputs),
+            stable("gaussian", "normalised", 0.0, 0.9, inputs=inputs),
+        ]
+        tail = tail_bounds(
+            rows(STABILITY, *noisy), rows(MOMENT, moment(inputs=inputs)), rows(CONCENTRATION), rows(MODEL, model()), 3
+        )
+        assert values(tail, "gaussian")["norm2", 0.0] == pytest.approx(share)
 
 
 def test_a_case_without_any_influence_has_bounds_of_0() -> None:

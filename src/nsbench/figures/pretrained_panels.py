@@ -168,8 +168,8 @@ def foot(
     own = own.drop_duplicates("model").set_index("model")
     own = own.loc[[name for name in spec.models if name in own.index]]
     if len(own):
-        special = "; ".join(f"{name} {count}" for name, count in own["n_special"].items())
-        lines.append(f"Special tokens in each sequence of text: {special}.")
+        special = "; ".join(f"{name}: {count}" for name, count in own["n_special"].items())
+        lines.append(f"Special tokens in each sequence of text – {special}.")
     strange = own.loc[~own["text"].isin(style.KNOWN_TEXTS), "text"]
     if len(strange) and shown.inputs != "uniform":
         of_all = own["text"].nunique() == 1

@@ -39,8 +39,8 @@ def correlations(measure: str, rho: float, clean_N: Tensor, noisy_DN: Tensor) ->
     half_square: E[(f(X) - f(Y))^2] / 2. Where X and Y are of one law it is E[f(X)^2] - E[f(X) f(Y)], the noise
         sensitivity, without the noise of a difference of two large numbers.
 
-    Standard errors are over inputs, the draws of one averaged before; of normalised and pearson by the delta method. Both
-    arguments are in float64.
+    Standard errors are over inputs, the draws of one averaged before; of normalised and pearson by the delta method.
+    Both arguments are in float64.
     """
     product_N = clean_N * noisy_DN.mean(0)
     product, norm2 = product_N.mean(), clean_N.square().mean()

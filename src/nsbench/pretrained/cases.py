@@ -53,7 +53,7 @@ def not_applicable(model: LanguageModel, inputs: Inputs, readout: str) -> str:
 def forward_passes(settings: Measurement, inputs: Inputs) -> int:
     """Sequences that go through the model in a case, to say how far it is."""
     n_sequences, copies = len(inputs.embeddings_NTC), len(settings.rho) * settings.n_draws
-    per_sequence = 2 + copies
+    per_sequence = 3 + copies
     if inputs.tokens_NT is not None:
         per_sequence += 2 + copies + min(settings.n_replaced, inputs.tokens_NT.shape[1])
     return n_sequences * per_sequence

@@ -127,22 +127,6 @@ def load_tokenizer(name: str, folder: Path) -> Any:
         raise ModelError(f"{name}: {folder} has no tokenizer that transformers can load ({_first(error)})") from error
 
 
-def convert_gguf(file: Path, folder: Path) -> None:
-    """Write the model and the tokenizer of a GGUF file, dequantised to float32, into a folder as safetensors."""
-    import transformers
-
-    transformers.utils.logging.disable_progress_bar()
-    given = {"gguf_file": file.name, "local_files_only": True, "trust_remote_code": False}
-    tokenizer = transformers.AutoTokenizer.from_pretrained(file.parent, **given)
-    model = transformers.AutoModelForCausalLM.from_pretrained(file.parent, dtype=torch.float32, **given)
-    # The quantizer has done its work; what it leaves on the model cannot be written.
-    for thing in (model, model.config):
-        for trace in [attribute for attribute in vars(thing) if "quanti" in attribute]:
-            delattr(thing, trace)
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-
-
 def _configuration(name: str, folder: Path) -> Any:
     import transformers
 

@@ -129,10 +129,11 @@ def _converted(name: str, file: Path, digest: str, cache: Path) -> Path:
             return folder
         logger.info("%s: converting %s, once; kept in %s", name, file.name, folder)
         shutil.rmtree(folder, ignore_errors=True)
-        from nsbench.pretrained.models import convert_gguf
+        # Here, because it loads torch and transformers.
+        from nsbench.pretrained import gguf
 
         with _new_folder(folder) as temporary:
-            convert_gguf(file, temporary)
+            gguf.convert(file, temporary)
     return folder
 
 
