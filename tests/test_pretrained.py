@@ -358,6 +358,12 @@ def test_a_text_that_is_none_is_refused(tmp_path: Path) -> None:
         inputs.read_lines(tmp_path / "gone.txt")
 
 
+def test_a_text_of_which_the_tokenizer_knows_no_word_is_refused(made: Path, tmp_path: Path) -> None:
+    (tmp_path / "text.txt").write_text("xyzzy " * 100)
+    with pytest.raises(inputs.InputError, match="text: all tokens are the same, 1; give a text that the tokenizer k"):
+        run.measure_model(spec_of(made / "causal"), tmp_path / "text.txt", tmp_path / "out", CPU, STAMP)
+
+
 def test_each_kind_of_inputs_is_what_it_says(made: Path) -> None:
     model, tokens = loaded(made, "masked"), text_of(made, "masked", count=400)
     text, uniform, gaussian = inputs.make_inputs(model, tokens, ["text", "uniform", "gaussian"], 0, True)

@@ -15,6 +15,7 @@ import pytest
 
 from nsbench import plan, provenance
 from nsbench.figures import FIGURES, module_of
+from nsbench.figures.pretrained import FIGURES as PRETRAINED_FIGURES
 from nsbench.figures.theory import FIGURES as THEORY_FIGURES
 from nsbench.provenance import PACKAGE, closure, imports, module_path, source_digest
 from nsbench.theory_settings import EXPERIMENTS
@@ -347,6 +348,9 @@ STAGES = [
     *(("simulate", experiment) for experiment in EXPERIMENTS),
     ("theory", ""),
     *(("theory-figure", name) for name in THEORY_FIGURES),
+    ("pretrained", ""),
+    ("pretrained-tables", ""),
+    *(("pretrained-figure", name) for name in PRETRAINED_FIGURES),
     ("report", ""),
     ("track", ""),
 ]
@@ -398,6 +402,7 @@ EVALUATES = {f"evaluate {task}" for task in TASKS}
 OF_TEXT = {"dataset next_token", "evaluate next_token"}
 SIMULATES = {f"simulate {experiment}" for experiment in EXPERIMENTS}
 THEORY_DRAWN = {f"theory-figure {name}" for name in THEORY_FIGURES}
+MODELS_DRAWN = {f"pretrained-figure {name}" for name in PRETRAINED_FIGURES}
 FIGURE_5, FIGURE_11 = "figure figure_05", "figure figure_11"
 EVERYTHING = {f"{stage} {name}".strip() for stage, name in STAGES}
 
@@ -407,22 +412,38 @@ EVERYTHING = {f"{stage} {name}".strip() for stage, name in STAGES}
     [
         ("measures/stability", EVALUATES),
         ("measures/sensitivity", EVALUATES),
-        ("measures/__init__", EVALUATES),
+        (
+            "measures/__init__",
+            EVALUATES | {"pretrained", "pretrained-figure figure_01", "pretrained-figure figure_08"},
+        ),
         ("evaluation", EVALUATES),
         ("training", {"train"}),
         ("validation", {"train"}),
         ("step", {"train"}),
         ("regularizers", {"train"}),
-        ("noise", {"train"} | EVALUATES),
+        ("measures/resampling", {"pretrained"}),
+        ("measures/influence", {"pretrained"}),
+        ("measures/estimate", {"pretrained"} | EVALUATES),
+        ("pretrained/cases", {"pretrained"}),
+        ("pretrained/gguf", {"pretrained"}),
+        ("pretrained/own", set()),
+        ("pretrained/command", set()),
+        ("pretrained_settings", set()),
+        ("pretrained_tables", {"pretrained-tables", "report"}),
+        ("pretrained_records", {"pretrained", "pretrained-tables", "report"} | MODELS_DRAWN),
+        ("figures/figure_07", {"pretrained-figure figure_07"}),
+        ("figures/pretrained_shares", {"pretrained-figure figure_01", "pretrained-figure figure_08"}),
+        ("hub", {"text", "pretrained"}),
+        ("noise", {"train", "pretrained"} | EVALUATES),
         ("model", {"train"} | EVALUATES),
         ("runstore", {"train"} | EVALUATES),
-        ("seeding", {"train"} | EVALUATES | DATASETS | SIMULATES),
+        ("seeding", {"train", "pretrained"} | EVALUATES | DATASETS | SIMULATES),
         ("datasets", {"train", "dataset modular_addition", "dataset sparse_parity"} | EVALUATES),
         ("tasks/sparse_parity", {"dataset sparse_parity", "evaluate sparse_parity"}),
         ("tasks/modular_addition", {"dataset modular_addition", "evaluate modular_addition"}),
         ("tasks/next_token", OF_TEXT),
         ("vocabulary", OF_TEXT),
-        ("texts", {"text"} | OF_TEXT),
+        ("texts", {"text", "pretrained"} | OF_TEXT),
         ("text_sources", {"text"}),
         ("floors", OF_TEXT),
         ("generation", DATASETS),
@@ -436,7 +457,7 @@ EVERYTHING = {f"{stage} {name}".strip() for stage, name in STAGES}
         ("theory/attention", {"theory", "theory-figure figure_03"}),
         ("theory/recurrences", {"theory", "theory-figure figure_04b"}),
         ("theory/boolean", set()),
-        ("theory/resampling", EVALUATES),
+        ("theory/resampling", {"pretrained"} | EVALUATES),
         ("theory/__init__", set()),
         ("theory/domain", set()),
         ("theory/propagation", {"theory", "simulate intervals"}),

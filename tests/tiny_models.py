@@ -8,7 +8,8 @@ from typing import Any
 
 import torch
 
-WORDS = [f"word{number}" for number in range(26)]
+WORDS = ["the", "a", "of", "in", "and", "to", "was", "is", "on", "for", "with", "as", "by", "he", "she", "it", "at"]
+WORDS += ["from", "that", "which", "city", "river", "house", "music", "war", "year"]
 TEXT = " ".join(WORDS * 40)
 SHAPE = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
 KINDS = ("causal", "masked", "encoder")

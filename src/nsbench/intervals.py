@@ -7,7 +7,6 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-from scipy import stats
 
 from nsbench.records import field
 from nsbench.statistics import coverage_of_range
@@ -59,6 +58,9 @@ def mean_interval(values: np.ndarray, what: str, confidence: float, n_resamples:
 
     `entropy` seeds the generator, so that equal values always have equal intervals.
     """
+    # Here, because it takes a second that all who need a schema alone would wait for.
+    from scipy import stats
+
     nan, n = float("nan"), len(values)
     if n == 0:
         return Interval(nan, nan, nan, [f"no {what} to compare"])

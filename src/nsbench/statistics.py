@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-from scipy import stats
 
 from nsbench.records import CELL, TIME_TO_TARGET, RecordError, field
 
@@ -163,6 +162,9 @@ def summarise_cells(times: pd.DataFrame, confidence: float) -> pd.DataFrame:
     Medians and quartiles are over all seeds, censored ones counting as later than any reached
     time; restricted means count them at the budget (optimiser steps, FLOP, seconds).
     """
+    # Here, because it takes a second that all who need a schema alone would wait for.
+    from scipy import stats
+
     rows = []
     for key, group in times.groupby(CELL_KEYS, sort=False):
         n_reached = int(group["reached"].sum())
@@ -286,6 +288,8 @@ def _ratio(
     baseline: np.ndarray, arm: np.ndarray, confidence: float, n_resamples: int, generator: np.random.Generator
 ) -> tuple[float, float, float, str]:
     """mean(arm) / mean(baseline) of (pairs,), its interval, and why there is none, if there is none."""
+    # Here, because it takes a second that all who need a schema alone would wait for.
+    from scipy import stats
 
     def statistic(x: np.ndarray, y: np.ndarray, axis: int = -1) -> np.ndarray:
         return y.mean(axis=axis) / x.mean(axis=axis)

@@ -143,6 +143,10 @@ def _of_tokens(
         labels = model.labels(tokens_NT, special_ids)
     if labels is not None:
         labels = labels.to(model.device)
+    if bool((tokens_NT == tokens_NT[0, 0]).all()):
+        raise InputError(
+            f"{name}: all tokens are the same, {int(tokens_NT[0, 0])}; give a text that the tokenizer knows"
+        )
     return Inputs(name, embeddings_NTC, tokens_NT, labels, standardisation(embeddings_NTC, "one_scale"))
 
 
