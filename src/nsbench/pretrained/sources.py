@@ -106,35 +106,50 @@ def _from_package(name: str, model: PackageModel, cache: Path) -> Fetched:
         raise Unavailable(f"{name}: the package {model.package} {model.version} is not installed; {how}") from None
     if found.version != model.version:
         raise Unavailable(f"{name}: {model.package} {found.version} is installed, not {model.version}; {how}")
-    file = Path(str(found.locate_file(model.file)))
-    if not file.is_file():
-        raise ModelError(f"{name}: {model.package} {model.version} has no file {model.file}; name one that it has")
-    digest = _sha256(file)
+    files = [Path(str(found.locate_file(name))) for name in model.parts or [model.file]]
+    for file in files:
+        if not file.is_file():
+            raise ModelError(f"{name}: {model.package} {model.version} has no file {file.name}; {how}")
+    digest = _sha256(*files)
     if digest != model.sha256:
         raise ModelError(f"{name}: {model.file} has the sha256 {digest}, not {model.sha256}; install it anew: {how}")
-    if file.suffix == ".gguf":
-        return Fetched(_converted(name, file, digest, cache), origin(model), model.remark, digest)
-    _check_folder(name, file.parent)
-    return Fetched(file.parent, origin(model), model.remark, digest)
+    if model.file.endswith(".gguf"):
+        return Fetched(
+            _converted(name, Path(model.file).name, files, digest, cache), origin(model), model.remark, digest
+        )
+    _check_folder(name, files[0].parent)
+    return Fetched(files[0].parent, origin(model), model.remark, digest)
 
 
-def _converted(name: str, file: Path, digest: str, cache: Path) -> Path:
-    """The folder of safetensors that a GGUF file has become; made on the first call."""
+def _converted(name: str, title: str, files: list[Path], digest: str, cache: Path) -> Path:
+    """The folder of safetensors that a GGUF file, in one or several pieces, has become; made on the first call."""
     # A new version of the library may read a quantised file in another way.
     version = importlib.metadata.version("transformers")
-    folder = cache / "models" / f"{file.stem}-{digest[:16]}-transformers-{version}"
+    folder = cache / "models" / f"{Path(title).stem}-{digest[:16]}-transformers-{version}"
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{folder}.lock"):
         if hub.is_whole(folder):
             return folder
-        logger.info("%s: converting %s, once; kept in %s", name, file.name, folder)
+        logger.info("%s: converting %s, once; kept in %s", name, title, folder)
         shutil.rmtree(folder, ignore_errors=True)
         # Here, because it loads torch and transformers.
         from nsbench.pretrained import gguf
 
         with _new_folder(folder) as temporary:
-            gguf.convert(file, temporary)
+            if len(files) == 1:
+                gguf.convert(files[0], temporary)
+            else:
+                with tempfile.TemporaryDirectory(dir=folder.parent) as joined:
+                    gguf.convert(_joined(files, Path(joined) / title), temporary)
     return folder
+
+
+def _joined(parts: list[Path], file: Path) -> Path:
+    with file.open("wb") as out:
+        for part in parts:
+            with part.open("rb") as piece:
+                shutil.copyfileobj(piece, out)
+    return file
 
 
 @contextlib.contextmanager
@@ -169,6 +184,11 @@ def _sum_of(folder: Path) -> str:
     return hashlib.sha256("".join(_sha256(file) for file in files).encode()).hexdigest()
 
 
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def _sha256(*paths: Path) -> str:
+    """Of files one after the other."""
+    digest = hashlib.sha256()
+    for path in paths:
+        with path.open("rb") as file:
+            while block := file.read(2**20):
+                digest.update(block)
+    return digest.hexdigest()
