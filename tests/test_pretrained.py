@@ -14,17 +14,23 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from nsbench import cli, hub
-from nsbench.closed import parse
+from nsbench.closed import canonical_json, parse
+from nsbench.datasets import read_dataset
 from nsbench.measures import readouts
-from nsbench.pretrained import cases, command, gguf, inputs, models, run, sources
+from nsbench.model import TransformerStack
+from nsbench.pretrained import cases, command, gguf, inputs, models, own, run, sources
 from nsbench.pretrained.sources import ModelError, Unavailable
 from nsbench.pretrained_records import NONE, PARTS
 from nsbench.pretrained_settings import FolderModel, HubModel, Measurement, MeasureSpec, PackageModel
 from nsbench.records import read_stamp, read_table
+from nsbench.runstore import RunFolder
+from nsbench.settings import Model
 from tests import tiny_models
+from tests.conftest import make_dataset
 
 CPU = torch.device("cpu")
 STAMP = {"spec": "spec", "source_digest": "digest"}
@@ -679,4 +685,88 @@ def test_measure_refuses_in_one_sentence(
     said = capsys.readouterr().err.strip().splitlines()[-1]
     assert said.startswith("nsbench measure: ")
     assert words in said
+    assert not (tmp_path / "out").exists()
+
+
+# --- checkpoints of ours -------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module", params=["next_token", "sparse_parity"])
+def run_folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A run's folder with two checkpoints, of a model with an output at each position and of a pooled one."""
+    task = request.param
+    root = tmp_path_factory.mktemp(task)
+    dataset = make_dataset(root, task)
+    data = read_dataset(dataset, 3)
+    pooling = {"mask": "causal", "pooling": "none"} if task == "next_token" else {}
+    settings = Model(d_model=8, n_layers=1, n_heads=2, **pooling)
+    stack = TransformerStack(settings, data.vocabulary, data.n_classes, [7])
+    folder = RunFolder(root / "runs", task, "tiny", "baseline", 3, "key")
+    metadata = {"model": canonical_json(settings), "vocabulary": str(data.vocabulary), "n_classes": str(data.n_classes)}
+    for step in (0, 10):
+        folder.save_checkpoint(step, stack.run_weights(0), metadata)
+    return folder.path, dataset
+
+
+def test_a_run_s_folder_means_its_last_checkpoint(run_folder: tuple[Path, Path], tmp_path: Path) -> None:
+    folder, _ = run_folder
+    last = folder / "trail/step-00000010.safetensors"
+    assert own.find_checkpoint(folder) == own.find_checkpoint(last) == last
+    assert own.find_checkpoint(tmp_path) is None
+    (tmp_path / "trail").mkdir()
+    with pytest.raises(ModelError, match="has no checkpoints; they are kept where"):
+        own.find_checkpoint(tmp_path)
+
+
+def test_a_checkpoint_is_the_model_that_was_saved(run_folder: tuple[Path, Path]) -> None:
+    folder, dataset = run_folder
+    data = read_dataset(dataset, 3)
+    model = own.load_checkpoint(own.find_checkpoint(folder), CPU)
+    tokens = own.dataset_tokens(own.find_checkpoint(folder), dataset, 4)
+    assert torch.equal(tokens.text_NT, data["test_tokens"][:4])
+    assert torch.equal(tokens.labels, data["test_labels"][:4])
+    stack = TransformerStack(Model(**json.loads(safe_metadata(folder)["model"])), data.vocabulary, data.n_classes, [7])
+    with torch.no_grad():
+        wanted = stack(tokens.text_NT[None])[0]
+        found = model.states(model.embed(tokens.text_NT))
+    torch.testing.assert_close(found.logits, wanted)
+    assert model.pooled == (wanted.ndim == 2)
+    control = own.load_checkpoint(own.find_checkpoint(folder), CPU, control_seed=8)
+    assert not torch.allclose(control.states(control.embed(tokens.text_NT)).logits, wanted)
+
+
+def safe_metadata(folder: Path) -> dict[str, str]:
+    with safe_open(folder / "trail/step-00000010.safetensors", "pt") as file:
+        return file.metadata()
+
+
+def test_measure_takes_a_run_and_its_data_set(
+    run_folder: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, dataset = run_folder
+    given = ("--model", folder, "--text", dataset, "--out", tmp_path / "out")
+    assert measure(*given, *SHORT, "--inputs", "text", "uniform") == 0
+    said = capsys.readouterr().out
+    assert "baseline-seed-3: TransformerStack" in said
+    pooled = "sparse_parity" in str(folder)
+    assert ("mean_top_logit on text: not_applicable" in said) == pooled
+    assert "cross_entropy on uniform: not_applicable" in said
+    labels = read_table(tmp_path / "out/measured.parquet", PARTS["measured"]).set_index(["inputs", "readout"])
+    assert (labels.loc[("text", "cross_entropy"), "status"] == "measured").all()
+    stability = read_table(tmp_path / "out/stability.parquet", PARTS["stability"])
+    assert {"product", "decision"} <= set(stability["reduction"])
+
+
+def test_measure_refuses_what_is_not_a_run_s(
+    run_folder: tuple[Path, Path], made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, dataset = run_folder
+    checkpoint = shutil.copy(folder / "trail/step-00000010.safetensors", tmp_path / "lost.safetensors")
+    for model, text, words in (
+        (folder, made / "text.txt", "not a whole data set"),
+        (made / "causal/model.safetensors", dataset, "is no checkpoint of a run of ours"),
+        (checkpoint, dataset, "does not lie in a run's folder"),
+    ):
+        assert measure("--model", model, "--text", text, "--out", tmp_path / "out", *SHORT) == 2
+        assert words in capsys.readouterr().err
     assert not (tmp_path / "out").exists()

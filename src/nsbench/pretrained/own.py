@@ -21,9 +21,11 @@ from nsbench.settings import Model, Noise
 def find_checkpoint(path: Path) -> Path | None:
     """The checkpoint that a path means: itself, or the last one of a run's folder; None where it is neither.
 
-    Raises ModelError for a run's folder without checkpoints.
+    Raises ModelError for a run's folder without checkpoints, and for another file of weights.
     """
-    if path.is_file() and path.suffix == ".safetensors":
+    if path.is_file():
+        if "run_key" not in _metadata(path):
+            raise ModelError(f"{path}: is no checkpoint of a run of ours; of another model give the folder")
         return path
     if not ((path / "run.json").is_file() or (path / "trail").is_dir()):
         return None
@@ -39,12 +41,11 @@ def load_checkpoint(path: Path, device: torch.device, control_seed: int | None =
     It has no modules for its layers and heads: what enters them cannot be asked for. Raises ModelError for a file
     that no run of ours wrote.
     """
+    metadata = _metadata(path)
     try:
-        with safe_open(path, "pt") as file:
-            metadata = file.metadata() or {}
         settings = Model.model_validate_json(metadata["model"])
         weights, _ = read_checkpoint(path, metadata["run_key"])
-    except (OSError, SafetensorError, KeyError, ValueError) as error:
+    except (KeyError, ValueError) as error:
         raise ModelError(f"{path}: is no checkpoint of a run of ours ({error}); give a run's folder") from error
     stack = TransformerStack(settings, int(metadata["vocabulary"]), int(metadata["n_classes"]), [control_seed or 0])
     if control_seed is None:
@@ -91,3 +92,12 @@ def dataset_tokens(checkpoint: Path, dataset: Path, count: int) -> Tokens:
     special_ids = data.fixed_ids(Noise(positions="task"))
     label = data.text or f"test inputs of {run.parts[-4]}"
     return Tokens(tokens_NT, labels, data["symbols"], special_ids, 0, label)
+
+
+def _metadata(path: Path) -> dict[str, str]:
+    """What stands beside the weights of a safetensors file; nothing for another file."""
+    try:
+        with safe_open(path, "pt") as file:
+            return file.metadata() or {}
+    except (OSError, SafetensorError):
+        return {}
