@@ -117,10 +117,18 @@ def test_correlations_by_hand() -> None:
     # The draws' means are the inputs themselves: products 1, 4, 1.
     assert product == Estimate("any", "product", 0.5, 2.0, pytest.approx(1.0))
     assert normalised == Estimate("any", "normalised", 0.5, pytest.approx(1.0), pytest.approx(0.0, abs=1e-12))
-    exact = np.corrcoef(np.tile(clean.numpy(), 2), noisy.flatten().numpy())[0, 1]
-    assert (pearson.reduction, pearson.value) == ("pearson", pytest.approx(exact))
+    # Of three inputs no correlation is worth a number.
+    assert math.isnan(pearson.value)
+    assert math.isnan(pearson.standard_error)
     # Every draw is 1 away: half of 1.
     assert half_square == Estimate("any", "half_square", 0.5, pytest.approx(0.5), pytest.approx(0.0, abs=1e-12))
+
+
+def test_the_correlation_is_that_of_numpy_from_eight_inputs_on() -> None:
+    clean, noisy = (draw(8, seed=seed).double() for seed in (0, 1))
+    exact = np.corrcoef(clean.numpy(), noisy.numpy())[0, 1]
+    assert correlations("any", 0.5, clean, noisy[None])[2].value == pytest.approx(exact)
+    assert math.isnan(correlations("any", 0.5, clean[:7], noisy[None, :7])[2].value)
 
 
 @pytest.mark.parametrize("n_draws", [1, 4])

@@ -325,6 +325,78 @@ def test_weights_that_are_not_used_are_told(made: Path, tmp_path: Path) -> None:
     assert models.load("mine", folder, CPU).remarks == ["1 weights not used, for example more.weight"]
 
 
+def test_a_folder_without_a_tokenizer_is_refused(made: Path, tmp_path: Path) -> None:
+    """transformers would make an empty one for some models, and all tokens would be unknown."""
+    folder = shutil.copytree(made / "encoder", tmp_path / "encoder")
+    (folder / "tokenizer.json").unlink()
+    with pytest.raises(ModelError, match=r"has no tokenizer; one of tokenizer\.json"):
+        models.load_tokenizer("mine", folder)
+
+
+def test_models_that_are_no_causal_or_masked_ones_are_refused(made: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(made / "causal", tmp_path / "causal")
+    for changes in ({"model_type": "t5"}, {"model_type": "xlnet"}):
+        (folder / "config.json").write_text(json.dumps(changes))
+        with pytest.raises(ModelError, match="is not measured; a causal or masked language model is allowed"):
+            models.load("mine", folder, CPU)
+
+
+def test_a_control_has_the_spread_that_is_asked_for(made: Path) -> None:
+    spreads = [
+        float(models.load("mine", made / "causal", CPU, 0, spread).embed(torch.arange(31)[None]).std())
+        for spread in (None, 0.2)
+    ]
+    assert spreads == pytest.approx([0.02, 0.2], rel=0.1)
+
+
+def test_more_tokens_than_a_model_has_positions_are_refused(made: Path) -> None:
+    model = loaded(made, "masked")
+    models.try_out("mine", model, 64)
+    with pytest.raises(ModelError, match="mine: BertForMaskedLM cannot be measured at 65 tokens"):
+        models.try_out("mine", model, 65)
+
+
+def test_a_model_that_takes_positions_first_is_refused(made: Path) -> None:
+    model = loaded(made, "encoder")
+    states = model.states
+
+    class Turned(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x
+
+    turned = Turned()
+    model.layers = {"0": turned}
+    model.heads = {}
+
+    def positions_first(x_NTC: torch.Tensor) -> models.States:
+        return states(turned(x_NTC.transpose(0, 1)).transpose(0, 1))
+
+    model.states = positions_first
+    with pytest.raises(ModelError, match="has layers that do not take sequences first"):
+        models.try_out("mine", model, 8)
+
+
+def test_a_tokenizer_of_another_model_is_refused(made: Path) -> None:
+    model, tokens = loaded(made, "causal"), text_of(made, "causal")
+    model.n_vocabulary = int(tokens.text_NT.max())
+    with pytest.raises(ModelError, match="the tokenizer gives token"):
+        inputs.make_inputs(model, tokens, ["text"], 0, True)
+
+
+def test_what_a_text_calls_special_is_text(made: Path, tmp_path: Path) -> None:
+    """`[SEP]` and unknown words in a text are no frame: they are redrawn and are labels like others."""
+    tokenizer = models.load_tokenizer("masked", made / "masked")
+    lines = ("the [SEP] river xyzzy " * 30,)
+    found = inputs.tokenise("m", tokenizer, lines, "t", 8, 3, True)
+    assert not (found.text_NT[:, 1:-1] == 3).any()
+    assert (found.text_NT[:, 1:-1] == 1).any()
+    model = loaded(made, "masked")
+    (uniform,), _ = inputs.make_inputs(model, found, ["uniform"], 0, True)
+    assert not (uniform.tokens_NT[:, 1:-1] < 5).any()
+    (text,), _ = inputs.make_inputs(model, found, ["text"], 0, True)
+    assert (text.labels[:, 1:-1] != readouts.NO_LABEL).all()
+
+
 @pytest.mark.parametrize(
     ("name", "content", "words"),
     [
@@ -364,9 +436,9 @@ def test_sequences_are_apart_evenly_spread_and_dressed_as_the_tokenizer_does(mad
     assert text_of(made, "causal").n_special == 0
 
 
-def test_regular_ids_are_all_but_the_special_ones(made: Path) -> None:
+def test_regular_ids_are_all_but_the_special_ones_and_the_frame_is_fixed(made: Path) -> None:
     found = text_of(made, "masked")
-    assert found.special_ids.tolist() == [0, 1, 2, 3, 4]
+    assert found.fixed_ids.tolist() == [2, 3]
     assert found.regular_ids.tolist() == list(range(5, 5 + len(tiny_models.WORDS)))
 
 
@@ -388,15 +460,18 @@ def test_a_text_that_is_none_is_refused(tmp_path: Path) -> None:
 
 def test_a_text_of_which_the_tokenizer_knows_no_word_is_refused(made: Path, tmp_path: Path) -> None:
     (tmp_path / "text.txt").write_text("xyzzy " * 100)
-    with pytest.raises(inputs.InputError, match="text: all tokens are the same, 1; give a text that the tokenizer k"):
+    with pytest.raises(
+        inputs.InputError, match=r"text\.txt: all tokens are the same; give a text that mine's tokenizer knows"
+    ):
         run.measure_model(spec_of(made / "causal"), tmp_path / "text.txt", tmp_path / "out", CPU, STAMP)
 
 
 def test_each_kind_of_inputs_is_what_it_says(made: Path) -> None:
     model, tokens = loaded(made, "masked"), text_of(made, "masked", count=400)
-    text, uniform, gaussian = inputs.make_inputs(model, tokens, ["text", "uniform", "gaussian"], 0, True)
+    (text, uniform, gaussian), scale = inputs.make_inputs(model, tokens, ["text", "uniform", "gaussian"], 0, True)
+    assert scale == float(text.standard.std_C[0])
     torch.testing.assert_close(text.embeddings_NTC, model.embed(tokens.text_NT))
-    special_NT = torch.isin(tokens.text_NT, tokens.special_ids)
+    special_NT = torch.isin(tokens.text_NT, tokens.fixed_ids)
     assert torch.equal(uniform.tokens_NT[special_NT], tokens.text_NT[special_NT])
     drawn = uniform.tokens_NT[~special_NT]
     assert set(drawn.tolist()) == set(tokens.regular_ids.tolist())
@@ -409,18 +484,19 @@ def test_each_kind_of_inputs_is_what_it_says(made: Path) -> None:
     assert abs(float(standard_NTC.mean())) < 5 / n**0.5
     assert abs(float(standard_NTC.var()) - 1) < 5 * (2 / n) ** 0.5
     assert abs(float(text.standard.to_standard(text.embeddings_NTC).mean())) < 1e-6
-    again = inputs.make_inputs(model, tokens, ["gaussian", "uniform"], 0, True)
+    again, same = inputs.make_inputs(model, tokens, ["gaussian", "uniform"], 0, True)
+    assert same == scale
     assert torch.equal(again[0].embeddings_NTC, gaussian.embeddings_NTC)
     assert torch.equal(again[1].tokens_NT, uniform.tokens_NT)
-    assert not torch.equal(inputs.make_inputs(model, tokens, ["uniform"], 1, True)[0].tokens_NT, uniform.tokens_NT)
+    assert not torch.equal(inputs.make_inputs(model, tokens, ["uniform"], 1, True)[0][0].tokens_NT, uniform.tokens_NT)
 
 
 def test_labels_are_the_next_token_or_the_token_itself_and_never_a_special_one(made: Path) -> None:
     tokens_NT = torch.tensor([[2, 7, 8, 9, 3]])
-    special = torch.tensor([0, 1, 2, 3, 4])
+    frame = torch.tensor([2, 3])
     none = readouts.NO_LABEL
-    assert loaded(made, "causal").labels(tokens_NT, special).tolist() == [[7, 8, 9, none, none]]
-    assert loaded(made, "masked").labels(tokens_NT, special).tolist() == [[none, 7, 8, 9, none]]
+    assert loaded(made, "causal").labels(tokens_NT, frame).tolist() == [[7, 8, 9, none, none]]
+    assert loaded(made, "masked").labels(tokens_NT, frame).tolist() == [[none, 7, 8, 9, none]]
 
 
 # --- cases ---------------------------------------------------------------------------------------------
@@ -429,14 +505,14 @@ def test_labels_are_the_next_token_or_the_token_itself_and_never_a_special_one(m
 def case(made: Path, kind: str, which: str, batch_size: int = 2, **changes: Any) -> cases.Found:
     settings = Measurement(**{**SMALL.model_dump(), **changes})
     model, tokens = loaded(made, kind), text_of(made, kind, count=settings.n_sequences)
-    (made_inputs,) = inputs.make_inputs(model, tokens, [which], settings.seed, True)
+    (made_inputs,), _ = inputs.make_inputs(model, tokens, [which], settings.seed, True)
     return cases.measure_case(model, made_inputs, tokens, settings, [(0, 1), (1, 0)], batch_size)
 
 
 def test_influences_are_those_of_finite_differences(made: Path) -> None:
     """Central differences along every coordinate of one position, for each readout."""
     model, tokens = loaded(made, "causal"), text_of(made, "causal", count=2)
-    (text,) = inputs.make_inputs(model, tokens, ["text"], 0, True)
+    (text,), _ = inputs.make_inputs(model, tokens, ["text"], 0, True)
     found = case(made, "causal", "text", n_sequences=2).influence
     position, step = 3, 1e-2
     x_NTC = text.embeddings_NTC
@@ -512,6 +588,13 @@ def test_results_do_not_depend_on_the_batch_size(made: Path, kind: str, which: s
                 assert alone[column].tolist() == together[column].tolist()
 
 
+def test_a_model_with_none_of_the_readouts_has_rows_that_say_so(made: Path) -> None:
+    found = case(made, "encoder", "text", readouts=["top_logit_last", "cross_entropy"])
+    assert found.measured["status"].tolist() == ["not_applicable"] * 2
+    assert found.influence.empty
+    assert found.stability.empty
+
+
 def test_what_a_model_cannot_give_is_said(made: Path) -> None:
     encoder = case(made, "encoder", "text").measured.set_index("readout")
     assert encoder["status"].to_dict() == {
@@ -519,13 +602,13 @@ def test_what_a_model_cannot_give_is_said(made: Path) -> None:
     }
     assert encoder.loc["top_logit_last", "reason"] == "the model has no language-model head"
     gaussian = case(made, "causal", "gaussian").measured.set_index("readout")
-    assert gaussian.loc["cross_entropy", "reason"] == "there are no tokens to predict"
+    assert gaussian.loc["cross_entropy", "reason"] == "these inputs have no tokens to predict"
 
 
 def test_progress_counts_every_forward_pass(made: Path) -> None:
     model, tokens = loaded(made, "masked"), text_of(made, "masked")
     for which in ("text", "gaussian"):
-        (made_inputs,) = inputs.make_inputs(model, tokens, [which], 0, True)
+        (made_inputs,), _ = inputs.make_inputs(model, tokens, [which], 0, True)
         passed: list[int] = []
         cases.measure_case(model, made_inputs, tokens, SMALL, [], 2, passed.append)
         assert sum(passed) == cases.forward_passes(SMALL, made_inputs)
@@ -582,6 +665,19 @@ def test_an_interrupted_measurement_goes_on_and_ends_the_same(
     assert caplog.text.count("measured before, kept") == 3
     for part, frame in measured(tmp_path / "undisturbed").items():
         pd.testing.assert_frame_equal(frame, measured(tmp_path / "out")[part], check_exact=True)
+
+
+def test_a_changed_configuration_is_measured_again(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = shutil.copytree(made / "encoder", tmp_path / "encoder")
+    monkeypatch.setattr(run.shutil, "rmtree", lambda *given, **more: None)
+    run.measure_model(spec_of(folder), made / "text.txt", tmp_path / "out", CPU, STAMP)
+    calls = []
+    real = run.measure_case
+    monkeypatch.setattr(run, "measure_case", lambda *given: calls.append(given) or real(*given))
+    settings = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**settings, "hidden_act": "relu"}))
+    run.measure_model(spec_of(folder), made / "text.txt", tmp_path / "out", CPU, STAMP)
+    assert len(calls) == 6
 
 
 def test_cases_of_other_settings_or_code_are_measured_again(
@@ -763,7 +859,7 @@ def test_measure_refuses_what_is_not_a_run_s(
     folder, dataset = run_folder
     checkpoint = shutil.copy(folder / "trail/step-00000010.safetensors", tmp_path / "lost.safetensors")
     for model, text, words in (
-        (folder, made / "text.txt", "not a whole data set"),
+        (folder, made / "text.txt", "is measured on its data set; give its file"),
         (made / "causal/model.safetensors", dataset, "is no checkpoint of a run of ours"),
         (checkpoint, dataset, "does not lie in a run's folder"),
     ):

@@ -426,9 +426,14 @@ def test_all_tables_but_the_influences_are_csv_too(folders: list[Path], tmp_path
     out = tmp_path / "tables"
     join(folders, out)
     assert {path.stem for path in out.glob("*.csv")} == set(TABLES) - {"pretrained_influence"}
-    text = (out / "table_1.csv").read_text(encoding="utf-8").splitlines()
-    assert text[0] == ",".join(TAIL.names)
-    assert len(text) == 1 + len(read_table(out / "table_1.parquet", TAIL))
+    for name in ("concentration", "pretrained_stability", "table_1"):
+        table = read_table(out / f"{name}.parquet", TABLES[name])
+        text = pd.read_csv(out / f"{name}.csv", keep_default_na=False)
+        assert text.columns.tolist() == [*TABLES[name].names, "status", "reason"]
+        assert len(text) == len(table) + 1
+        # The model that could not be had is a row, and says why.
+        assert text.iloc[-1][["model", "status", "reason"]].tolist() == ["gone", "unavailable", "set HF_TOKEN"]
+        assert set(text["status"][:-1]) == {"measured"}
 
 
 @pytest.mark.parametrize("part", list(PARTS))

@@ -68,6 +68,8 @@ def why(error: Exception) -> str:
     """In a few words why the hub gave nothing."""
     from huggingface_hub import errors
 
+    if isinstance(error, errors.LocalEntryNotFoundError):
+        return "the hub cannot be reached, and its cache has not all of it"
     if isinstance(error, errors.GatedRepoError):
         return "it is gated: accept its terms on the hub, and set HF_TOKEN to a token of that account"
     if isinstance(error, errors.RepositoryNotFoundError):

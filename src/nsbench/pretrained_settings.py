@@ -49,6 +49,8 @@ class PackageModel(_Model):
     """GGUF weights in several files, in order, from the same folder."""
     sha256: Sha256
     """Of the file, or of the parts one after the other."""
+    initializer_range: Annotated[Real, Field(gt=0.0)] | None = None
+    """Standard deviation of the control's weights, where the file does not carry the original configuration's."""
 
     @model_validator(mode="after")
     def _fits(self) -> PackageModel:

@@ -51,6 +51,9 @@ PROVED = {SPECTRAL: "gaussian", GAUSSIAN: "gaussian", TOKEN: "uniform", RESAMPLI
 UNITS = {"share": 1.0, "percent": 0.01}
 """How the paper's numbers may be read, and what that multiplies them by."""
 
+WITH_GAPS = ("concentration", "pretrained_stability", "table_1")
+"""Tables whose CSV has a row for each case that was not measured; in Parquet `pretrained_measured` says so."""
+
 _DIVIDED = {"normalised": NORM2, "pearson": VARIANCE}
 _COLUMNS = ["bound_from", "reading", "rho", "divided_by"]
 
@@ -85,7 +88,14 @@ def join_models(folders: Sequence[Path], spec: TablesSpec, out_folder: Path, sta
     for name, schema in TABLES.items():
         write_table(out_folder / f"{name}.parquet", made[name], schema, stamp)
         if name != "pretrained_influence":
-            write_text(out_folder / f"{name}.csv", made[name].to_csv(index=False, lineterminator="\n"))
+            shown = with_gaps(made[name], found["measured"]) if name in WITH_GAPS else made[name]
+            write_text(out_folder / f"{name}.csv", shown.to_csv(index=False, lineterminator="\n"))
+
+
+def with_gaps(table: pd.DataFrame, measured: pd.DataFrame) -> pd.DataFrame:
+    """A table with columns `status` and `reason`, and a row, otherwise empty, for each case that has no number."""
+    gaps = measured[measured["status"] != "measured"]
+    return pd.concat([table.assign(status="measured", reason=""), gaps], ignore_index=True)
 
 
 def _part(folder: Path, part: str, name: str) -> pa.Table:

@@ -30,7 +30,7 @@ LEFT_OUT = {
     "nsbench.provenance",
 }
 DATA_SUFFIXES = {".j2", ".json", ".yaml"}
-RECORDED_PACKAGES = ("torch", "numpy", "scipy", "pandas", "pyarrow")
+RECORDED_PACKAGES = ("torch", "numpy", "scipy", "pandas", "pyarrow", "transformers", "tokenizers", "gguf")
 
 
 def module_path(module: str) -> Path | None:

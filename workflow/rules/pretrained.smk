@@ -12,7 +12,7 @@ rule measure_model:
         "../envs/nsbench.yaml"
     threads: 1
     resources:
-        mem_mb=8000,
+        mem_mb=16000,
         runtime=minutes(480),
         gpu=GPUS_PER_JOB,
         device=PLAN.config.device,

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+LEAST_INPUTS = 8
+"""Inputs from which on a mean and a variance are taken from them."""
 ROUNDING = 1e-12
 """Values whose standard deviation is smaller, relative to the largest of them, vary by rounding alone."""
 
@@ -35,7 +37,8 @@ def correlations(measure: str, rho: float, clean_N: Tensor, noisy_DN: Tensor) ->
 
     product: E[f(X) f(Y)], Equation 2.
     normalised: E[f(X) f(Y)] / E[f(X)^2]; NaN where f is 0.
-    pearson: the correlation of f(X) and f(Y), each with its own mean and variance; NaN where one of them is constant.
+    pearson: the correlation of f(X) and f(Y), each with its own mean and variance; NaN where one of them is constant,
+        and below LEAST_INPUTS inputs, where those are noise (of two inputs it would always be 1 or -1).
     half_square: E[(f(X) - f(Y))^2] / 2. Where X and Y are of one law it is E[f(X)^2] - E[f(X) f(Y)], the noise
         sensitivity, without the noise of a difference of two large numbers.
 
@@ -48,6 +51,8 @@ def correlations(measure: str, rho: float, clean_N: Tensor, noisy_DN: Tensor) ->
     u_N, v_DN = _standard(clean_N), _standard(noisy_DN)
     # Rounding may take the correlation of a function with itself above 1.
     pearson = (u_N * v_DN).mean().clamp(-1.0, 1.0)
+    if len(clean_N) < LEAST_INPUTS:
+        pearson = torch.full_like(pearson, math.nan)
     half_square_N = (clean_N - noisy_DN).square().mean(0) / 2
     half_square = half_square_N.mean()
     # Each with the deviations of inputs from it to first order.

@@ -19,9 +19,9 @@ from nsbench.measures.estimate import Estimate
 from nsbench.measures.gaussian_stability import gaussian_noise_stabilities
 from nsbench.measures.influence import NORMS, Influences, geometric_influences
 from nsbench.measures.resampling import OUTPUT, Outputs, single_replacements, token_noise_stability
-from nsbench.pretrained.inputs import Inputs, Tokens
+from nsbench.pretrained.inputs import Inputs, Tokens, regular_ids
 from nsbench.pretrained.models import LanguageModel, States
-from nsbench.pretrained_records import NONE
+from nsbench.pretrained_records import NONE, PARTS
 from nsbench.pretrained_settings import Measurement
 from nsbench.seeding import torch_stream
 from nsbench.theory.resampling import resampling_correlation
@@ -44,7 +44,7 @@ def not_applicable(model: LanguageModel, inputs: Inputs, readout: str) -> str:
     if readout != "pooled_norm" and model.kind == "encoder":
         return "the model has no language-model head"
     if readout == "cross_entropy" and inputs.labels is None:
-        return "there are no tokens to predict"
+        return "these inputs have no tokens to predict"
     if readout == "mean_top_logit" and model.pooled:
         return "the model has one output for all positions: top_logit_last is the same"
     return ""
@@ -79,6 +79,10 @@ def measure_case(
         {"readout": readout, "status": "not_applicable" if reason else "measured", "reason": reason}
         for readout, reason in reasons.items()
     ]
+
+    if not names:
+        parts = {part: pd.DataFrame(columns=PARTS[part].names) for part in Found._fields}
+        return Found(**parts | {"measured": pd.DataFrame(measured).assign(inputs=inputs.name)})
 
     def states(embeddings_NTC: Tensor) -> States:
         found = model.states(embeddings_NTC)
@@ -280,7 +284,7 @@ def _resampled(
     if inputs.tokens_NT is None:
         return []
     kept = [name for name in names if name != "cross_entropy"]
-    regular, special = tokens.regular_ids.to(model.device), tokens.special_ids.to(model.device)
+    regular = regular_ids(model, tokens)
 
     @torch.no_grad()
     def outputs(tokens_NT: Tensor) -> Outputs:
@@ -300,7 +304,7 @@ def _resampled(
     def generator(noise: str) -> torch.Generator:
         return torch_stream(settings.seed, "pretrained", noise, device=model.device)
 
-    common: dict[str, Any] = {"fixed_ids": special, "batch_size": batch_size}
+    common: dict[str, Any] = {"fixed_ids": tokens.fixed_ids.to(model.device), "batch_size": batch_size}
     tokens_NT, n_draws, n_replaced = inputs.tokens_NT, settings.n_draws, settings.n_replaced
     resampled = token_noise_stability(
         outputs, tokens_NT, settings.rho, regular, generator("resampling"), n_draws=n_draws, **common

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,6 +36,8 @@ from nsbench.provenance import source_digest, stamp
 from nsbench.records import read_table
 from nsbench.sentences import nearest
 
+logger = logging.getLogger(__name__)
+
 TABLES = "tables"
 
 
@@ -55,9 +58,11 @@ class Request:
 def measure_one(request: Request, *, device: str, batch_size: int | None, max_memory_gb: float) -> None:
     """Measure a model, write `pretrained_records` under `request.out`, draw its figure, and print a short table.
 
-    Raises ConfigError, ModelError, InputError or RecordError, each one sentence, before anything is written.
+    Raises ConfigError, ModelError, InputError or RecordError, each one sentence.
     """
     settings = parse(Measurement, request.settings, "settings")
+    if request.out.exists() and not request.out.is_dir():
+        raise ConfigError(f"--out {str(request.out)!r} is a file; a folder, there or not, is allowed")
     checkpoint = own.find_checkpoint(Path(request.model))
     name = _name(request.model)
     model = None if checkpoint else _model(request)
@@ -66,7 +71,7 @@ def measure_one(request: Request, *, device: str, batch_size: int | None, max_me
     with use_device(device) as chosen:
         # One process alone: all cores are its own.
         torch.set_num_threads(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
-        made_by = stamp(spec, source_digest("nsbench.pretrained.run"), str(chosen))
+        made_by = stamp(spec, source_digest("nsbench.pretrained.run", "nsbench.pretrained.own"), str(chosen))
         how = {"max_memory_gb": max_memory_gb, "batch_size": batch_size}
         if checkpoint:
             _measure_checkpoint(name, checkpoint, request.text, settings, request.out, chosen, made_by, **how)
@@ -95,6 +100,9 @@ def _measure_checkpoint(
 ) -> None:
     """`measure_model` for a checkpoint of a run of ours, on the test inputs of its data set."""
     tokens = own.dataset_tokens(checkpoint, dataset, settings.n_sequences)
+    length = tokens.text_NT.shape[1]
+    if length != settings.n_tokens:
+        logger.info("%s: sequences are those of its data set, %d tokens long", name, length)
     row = {
         "source": "checkpoint",
         "origin": str(checkpoint),
@@ -102,7 +110,7 @@ def _measure_checkpoint(
         "remark": "",
         "paper": "",
     }
-    subject = Subject(lambda seed: own.load_checkpoint(checkpoint, device, seed), tokens, row)
+    subject = Subject(lambda seed: own.load_checkpoint(checkpoint, device, seed), tokens, row, "")
     measure(name, subject, settings, out, stamp, max_memory_gb, batch_size)
 
 
@@ -145,11 +153,20 @@ def summary(folder: Path, shown: Shown) -> str:
         chosen = stability[wanted].assign(
             measure=lambda rows: rows["noise"] + " " + rows["reduction"],
             value=lambda rows: rows["value"].map("{:.3f}".format) + rows["standard_error"].map(" ±{:.3f}".format),
-            rho=lambda rows: rows["rho"].map("ρ = {:g}".format),
         )
         wide = chosen.pivot(index=["weights", "inputs", "readout", "measure"], columns="rho", values="value")
-        wide.columns.name = None
+        wide.columns = [f"ρ = {rho:.12g}" for rho in wide.columns]
         lines += ["", "noise stability ± standard error over sequences:", wide.reset_index().to_string(index=False)]
+    replaced = stability[stability["noise"] == "replacement"]
+    if len(replaced):
+        shown_sums = replaced.assign(
+            value=replaced["value"].map("{:.4g}".format) + replaced["standard_error"].map(" ±{:.2g}".format)
+        )[["weights", "inputs", "readout", "reduction", "value"]]
+        lines += [
+            "",
+            "average sensitivity, one token replaced, summed over positions:",
+            shown_sums.to_string(index=False),
+        ]
     return "\n".join(lines)
 
 
@@ -157,7 +174,9 @@ def _name(model: str) -> str:
     """A name for files and figures: the last part of a path, in letters that a name may have."""
     parts = [part for part in Path(model).resolve().parts if part not in ("trail", "/")]
     name = "-".join(parts[-2:]) if parts[-1].startswith(("seed-", "step-")) else Path(model).name or parts[-1]
-    cleaned = "".join(letter if letter.isalnum() or letter in "_.-" else "-" for letter in name).lstrip("_.-")
+    cleaned = "".join(
+        letter if letter.isascii() and (letter.isalnum() or letter in "_.-") else "-" for letter in name
+    ).lstrip("_.-")
     return cleaned or "model"
 
 

@@ -47,7 +47,8 @@ class Tokens:
     """Where they are given with the sequences; None: as the model's kind has them."""
     regular_ids: Tensor
     """The ids that noise and uniform inputs draw from: all but special ones."""
-    special_ids: Tensor
+    fixed_ids: Tensor
+    """The ids that noise and uniform inputs leave alone, and that are no labels: those put round each sequence."""
     n_special: int
     """Special tokens in each sequence of text, that the tokenizer puts there."""
     text: str
@@ -68,7 +69,8 @@ def tokenise(
     if inside < 1:
         raise ModelError(f"{name}: n_tokens = {n} leaves no room beside the special tokens; at least {n - inside + 1}")
     joined = "\n".join(line for line in lines if line.strip())
-    ids = tokenizer(joined, add_special_tokens=False, verbose=False)["input_ids"]
+    # A text that writes "<unk>" means these letters, not the tokenizer's own token.
+    ids = tokenizer(joined, add_special_tokens=False, split_special_tokens=True, verbose=False)["input_ids"]
     n_windows = len(ids) // inside
     if n_windows < 1:
         raise InputError(
@@ -77,10 +79,11 @@ def tokenise(
     kept = min(count, n_windows)
     starts = [inside * (n_windows * place // kept) for place in range(kept)]
     rows = [[*before, *ids[start : start + inside], *after] for start in starts]
-    special_ids = torch.tensor(sorted(set(tokenizer.all_special_ids)), dtype=torch.long)
-    regular = torch.arange(len(tokenizer))
-    regular = regular[~torch.isin(regular, special_ids)]
-    return Tokens(torch.tensor(rows), None, regular, special_ids, len(before) + len(after), label)
+    if len({token for row in rows for token in row[len(before) : n - len(after)]}) < 2:
+        raise InputError(f"{label}: all tokens are the same; give a text that {name}'s tokenizer knows")
+    regular = torch.tensor(sorted(set(range(len(tokenizer))) - set(tokenizer.all_special_ids)), dtype=torch.long)
+    fixed = torch.tensor(sorted({*before, *after}), dtype=torch.long)
+    return Tokens(torch.tensor(rows), None, regular, fixed, len(before) + len(after), label)
 
 
 def read_lines(path: Path) -> tuple[tuple[str, ...], str]:
@@ -104,43 +107,61 @@ def make_inputs(model: LanguageModel, tokens: Tokens, kinds: list[str], seed: in
     """The inputs of each kind, as many as there are sequences of text; the same for a model and its control.
 
     uniform: token ids drawn from `tokens.regular_ids` wherever the text has no special token. gaussian: embeddings
-    N(mean, scale^2) at every position, with the mean of each coordinate, and the one scale, of the text's.
+    N(mean, scale^2) at every position, with the mean of each coordinate, and the one scale, of the text's; that
+    scale is returned too. Raises ModelError for a token that the model has no embedding of.
     """
+    if int(tokens.text_NT.max()) >= model.n_vocabulary:
+        largest = int(tokens.text_NT.max())
+        raise ModelError(
+            f"the tokenizer gives token {largest}, and the model has {model.n_vocabulary} embeddings; give a folder "
+            "with the model's own tokenizer"
+        )
     text_NT = tokens.text_NT.to(model.device)
-    special_ids = tokens.special_ids.to(model.device)
+    fixed_ids = tokens.fixed_ids.to(model.device)
     found = []
-    of_text = _of_tokens("text", model, text_NT, special_ids, tokens.labels, labels_wanted)
+    of_text = _of_tokens("text", model, text_NT, fixed_ids, tokens.labels, labels_wanted)
     for kind in kinds:
         if kind == "text":
             found.append(of_text)
         elif kind == "uniform":
-            ids = tokens.regular_ids.to(model.device)
+            ids = regular_ids(model, tokens)
             generator = torch_stream(seed, "pretrained", "uniform", device=model.device)
             drawn_NT = ids[torch.randint(len(ids), text_NT.shape, generator=generator, device=model.device)]
-            mixed_NT = torch.where(torch.isin(text_NT, special_ids), text_NT, drawn_NT)
+            mixed_NT = torch.where(torch.isin(text_NT, fixed_ids), text_NT, drawn_NT)
             # Labels that came with the text are no labels of other tokens.
             asked = labels_wanted and tokens.labels is None
-            found.append(_of_tokens("uniform", model, mixed_NT, special_ids, None, asked))
+            found.append(_of_tokens("uniform", model, mixed_NT, fixed_ids, None, asked))
         else:
             generator = torch_stream(seed, "pretrained", "gaussian", device=model.device)
             shape = of_text.embeddings_NTC.shape
             z_NTC = torch.randn(shape, generator=generator, device=model.device)
             x_NTC = of_text.standard.from_standard(z_NTC)
             found.append(Inputs("gaussian", x_NTC, None, None, of_text.standard))
-    return found
+    return found, float(of_text.standard.std_C[0])
+
+
+def regular_ids(model: LanguageModel, tokens: Tokens) -> Tensor:
+    """The ids that may be drawn: the tokenizer's, special ones left out, that the model has embeddings of.
+
+    Raises ModelError for fewer than two.
+    """
+    ids = tokens.regular_ids[tokens.regular_ids < model.n_vocabulary]
+    if len(ids) < 2:
+        raise ModelError(f"the tokenizer has {len(ids)} tokens besides special ones; at least 2 are needed")
+    return ids.to(model.device)
 
 
 def _of_tokens(
     name: str,
     model: LanguageModel,
     tokens_NT: Tensor,
-    special_ids: Tensor,
+    fixed_ids: Tensor,
     labels: Tensor | None,
     labels_wanted: bool,
 ) -> Inputs:
     embeddings_NTC = model.embed(tokens_NT)
     if labels is None and labels_wanted:
-        labels = model.labels(tokens_NT, special_ids)
+        labels = model.labels(tokens_NT, fixed_ids)
     if labels is not None:
         labels = labels.to(model.device)
     if bool((tokens_NT == tokens_NT[0, 0]).all()):

@@ -11,14 +11,29 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from nsbench.measures.gradients import gradients
 from nsbench.measures.readouts import NO_LABEL
 from nsbench.pretrained.sources import ModelError
 
 logger = logging.getLogger(__name__)
 
-PROJECTIONS = ("attn.c_proj", "attention.output.dense", "self_attn.o_proj", "attention.dense", "self_attn.out_proj")
-"""Within a layer, the module that projects the concatenated outputs of the attention heads: GPT-2; BERT and RoBERTa;
-Llama, Gemma and most since; GPT-NeoX; OPT."""
+PROJECTIONS = (
+    "attn.c_proj",  # GPT-2
+    "attention.output.dense",  # BERT, RoBERTa
+    "self_attn.o_proj",  # Llama, Gemma and most since
+    "attention.dense",  # GPT-NeoX
+    "self_attn.out_proj",  # OPT
+    "self_attention.dense",  # Bloom, Falcon
+    "self_attn.dense",  # Phi
+    "attn.out_proj",  # GPT-J
+    "attn.attention.out_proj",  # GPT-Neo
+    "attention.out_lin",  # DistilBERT
+    "attn.Wo",  # ModernBERT
+)
+"""Within a layer, the module that projects the concatenated outputs of the attention heads."""
+TWO_WAYS = ("xlnet", "xlm")
+"""Kinds of models that call themselves causal and are not, or not in one order."""
+TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "vocab.json", "tokenizer.model", "spiece.model", "spm.model")
 
 
 class States(NamedTuple):
@@ -57,17 +72,17 @@ class LanguageModel:
     """Whether there is one output for all positions: logits (N, V)."""
     remarks: list[str] = field(default_factory=list)
 
-    def labels(self, tokens_NT: Tensor, special_ids: Tensor) -> Tensor:
+    def labels(self, tokens_NT: Tensor, fixed_ids: Tensor) -> Tensor:
         """What the logits of each position are held against, (N, T): the next token (causal), else the token itself.
 
-        Special tokens, and the last position of a causal model, have no label.
+        The tokens of `fixed_ids`, and the last position of a causal model, have no label.
         """
         labels_NT = torch.full_like(tokens_NT, NO_LABEL)
         if self.kind == "causal":
             labels_NT[:, :-1] = tokens_NT[:, 1:]
         else:
             labels_NT[:] = tokens_NT
-        labels_NT[torch.isin(labels_NT, special_ids.to(labels_NT.device))] = NO_LABEL
+        labels_NT[torch.isin(labels_NT, fixed_ids.to(labels_NT.device))] = NO_LABEL
         return labels_NT
 
     def values_per_sequence(self, n_tokens: int) -> int:
@@ -75,8 +90,17 @@ class LanguageModel:
         return n_tokens * (self.values_per_token + 2 * self.n_layers * self.n_heads * n_tokens)
 
 
-def load(name: str, folder: Path, device: torch.device, control_seed: int | None = None) -> LanguageModel:
+def load(
+    name: str,
+    folder: Path,
+    device: torch.device,
+    control_seed: int | None = None,
+    initializer_range: float | None = None,
+) -> LanguageModel:
     """The model of a folder, float32; with a control_seed a randomly initialised copy, as its class initialises it.
+
+    initializer_range: the standard deviation of the copy's weights, where the folder's configuration has not that of
+    the model (a GGUF file does not carry it).
 
     The head is the one that the configuration names: weights that the folder lacks would be random, so such a
     folder is refused. Raises ModelError for what transformers cannot load.
@@ -85,8 +109,10 @@ def load(name: str, folder: Path, device: torch.device, control_seed: int | None
 
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
-    config = _configuration(name, folder)
+    config = configuration(name, folder)
     kind, auto = _kind(config)
+    if control_seed is not None and initializer_range is not None:
+        config.get_text_config().initializer_range = initializer_range
     if control_seed is None:
         model, remarks = _pretrained(name, folder, auto)
     else:
@@ -94,9 +120,17 @@ def load(name: str, folder: Path, device: torch.device, control_seed: int | None
             torch.manual_seed(control_seed)
             model, remarks = auto.from_config(config, dtype=torch.float32), []
     model.to(device).eval().requires_grad_(False)
-    layers, heads = _layers(model, config)
     text = config.get_text_config()
-    wide = getattr(text, "intermediate_size", None) or 4 * text.hidden_size
+    try:
+        n_layers, n_heads, width = text.num_hidden_layers, text.num_attention_heads, text.hidden_size
+    except AttributeError as error:
+        raise ModelError(
+            f"{name}: {config.model_type} has no attention layers ({error}); a transformer is needed"
+        ) from None
+    layers, heads = _layers(model, n_layers, n_heads)
+    if len(heads) < n_layers:
+        remarks = [*remarks, "attention heads not found" if layers else "layers not found"]
+    wide = getattr(text, "intermediate_size", None) or 4 * width
     return LanguageModel(
         kind=kind,
         architecture=type(model).__name__,
@@ -105,15 +139,37 @@ def load(name: str, folder: Path, device: torch.device, control_seed: int | None
         layers=layers,
         heads=heads,
         n_parameters=model.num_parameters(),
-        n_layers=text.num_hidden_layers,
-        n_heads=text.num_attention_heads,
+        n_layers=n_layers,
+        n_heads=n_heads,
         d_model=model.get_input_embeddings().embedding_dim,
         n_vocabulary=model.get_input_embeddings().num_embeddings,
-        values_per_token=text.num_hidden_layers * (16 * text.hidden_size + 4 * wide)
-        + (0 if kind == "encoder" else 3 * text.vocab_size),
+        values_per_token=n_layers * (16 * width + 4 * wide) + (0 if kind == "encoder" else 3 * text.vocab_size),
         device=device,
         remarks=remarks,
     )
+
+
+def try_out(name: str, model: LanguageModel, n_tokens: int) -> None:
+    """One sequence forward and backward, so that what cannot be measured is told before it is.
+
+    Raises ModelError for a model that fails, or whose layers do not take sequences first.
+    """
+    tokens_1T = torch.zeros(1, n_tokens, dtype=torch.long, device=model.device)
+    try:
+        found = gradients(
+            lambda x_NTC: model.states(x_NTC).hidden_NTC.flatten(1).sum(1),
+            model.embed(tokens_1T),
+            layers=model.layers,
+            heads=model.heads,
+        )
+    except Exception as error:  # Whatever a model of another make raises.
+        raise ModelError(
+            f"{name}: {model.architecture} cannot be measured at {n_tokens} tokens ({_first(error)}); fewer tokens, or "
+            "another model"
+        ) from error
+    for gradient in (*found.layers.values(), *found.heads.values()):
+        if gradient.shape[:2] != (1, n_tokens):
+            raise ModelError(f"{name}: {model.architecture} has layers that do not take sequences first")
 
 
 def load_tokenizer(name: str, folder: Path) -> Any:
@@ -121,19 +177,25 @@ def load_tokenizer(name: str, folder: Path) -> Any:
     import transformers
 
     transformers.utils.logging.set_verbosity_error()
+    if not any((folder / file).is_file() for file in TOKENIZER_FILES):
+        raise ModelError(f"{name}: {folder} has no tokenizer; one of {', '.join(TOKENIZER_FILES)} is needed")
     try:
         return transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except Exception as error:  # Whatever a broken folder makes the library raise.
         raise ModelError(f"{name}: {folder} has no tokenizer that transformers can load ({_first(error)})") from error
 
 
-def _configuration(name: str, folder: Path) -> Any:
+def configuration(name: str, folder: Path) -> Any:
+    """The configuration of a folder. Raises ModelError where transformers has no causal or masked model of it."""
     import transformers
 
     try:
-        return transformers.AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except Exception as error:
         raise ModelError(f"{name}: {folder} is no model that transformers knows ({_first(error)})") from error
+    if config.is_encoder_decoder or config.model_type in TWO_WAYS:
+        raise ModelError(f"{name}: {config.model_type} is not measured; a causal or masked language model is allowed")
+    return config
 
 
 def _kind(config: Any) -> tuple[str, Any]:
@@ -169,13 +231,12 @@ def _pretrained(name: str, folder: Path, auto: Any) -> tuple[nn.Module, list[str
     return model, [f"{len(left)} weights not used, for example {left[0]}"] if left else []
 
 
-def _layers(model: nn.Module, config: Any) -> tuple[dict[str, nn.Module], dict[str, tuple[nn.Module, int]]]:
+def _layers(
+    model: nn.Module, n_layers: int, n_heads: int
+) -> tuple[dict[str, nn.Module], dict[str, tuple[nn.Module, int]]]:
     """The layers of the model, and the projections of their heads, those that are found."""
-    text = config.get_text_config()
     lists = [
-        module
-        for _, module in model.named_modules()
-        if isinstance(module, nn.ModuleList) and len(module) == text.num_hidden_layers
+        module for _, module in model.named_modules() if isinstance(module, nn.ModuleList) and len(module) == n_layers
     ]
     layers = {str(number): layer for number, layer in enumerate(lists[0])} if lists else {}
     heads = {}
@@ -183,7 +244,7 @@ def _layers(model: nn.Module, config: Any) -> tuple[dict[str, nn.Module], dict[s
         parts = dict(layer.named_modules())
         for projection in PROJECTIONS:
             if projection in parts:
-                heads[number] = (parts[projection], text.num_attention_heads)
+                heads[number] = (parts[projection], n_heads)
                 break
     return layers, heads
 
@@ -201,6 +262,8 @@ def _states(model: nn.Module, kind: str) -> Callable[[Tensor], States]:
             # A cache of keys and values serves generation alone.
             more = {"use_cache": False} if kind == "causal" else {}
             logits_NTV = model(inputs_embeds=embeddings_NTC, **more).logits
+            if not seen:  # Some models pass their base by.
+                seen.append(model(inputs_embeds=embeddings_NTC, output_hidden_states=True, **more).hidden_states[-1])
         finally:
             hook.remove()
         return States(seen[0], logits_NTV)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -87,11 +88,22 @@ def dataset_tokens(checkpoint: Path, dataset: Path, count: int) -> Tokens:
     seed = re.fullmatch(r"seed-(\d+)", run.name)
     if seed is None or len(run.parts) < 4:
         raise ModelError(f"{checkpoint}: does not lie in a run's folder (task/variant/arm/seed-N/trail)")
+    if not dataset.is_file() or dataset.suffix != ".safetensors":
+        raise ModelError(
+            f"--text {dataset}: a run of ours is measured on its data set; give its file, results/datasets/.../"
+            "seeds-....safetensors"
+        )
     data: Dataset = read_dataset(dataset, int(seed[1]), task=run.parts[-4])
+    if (run / "run.json").is_file():
+        trained_on = json.loads((run / "run.json").read_text(encoding="utf-8")).get("data_sha256")
+        if trained_on != data.sha256:
+            raise ModelError(
+                f"{dataset}: is not the data set that {run} was trained on; give that of its variant and pack"
+            )
     tokens_NT, labels = data["test_tokens"][:count], data["test_labels"][:count]
-    special_ids = data.fixed_ids(Noise(positions="task"))
+    fixed_ids = data.fixed_ids(Noise(positions="task"))
     label = data.text or f"test inputs of {run.parts[-4]}"
-    return Tokens(tokens_NT, labels, data["symbols"], special_ids, 0, label)
+    return Tokens(tokens_NT, labels, data["symbols"], fixed_ids, 0, label)
 
 
 def _metadata(path: Path) -> dict[str, str]:

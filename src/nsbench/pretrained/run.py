@@ -6,6 +6,7 @@ A case (weights x inputs) that is done is kept beside the results until all are:
 from __future__ import annotations
 
 import hashlib
+import importlib.metadata
 import logging
 import shutil
 import time
@@ -21,7 +22,7 @@ from nsbench.pretrained import models
 from nsbench.pretrained.cases import Found, forward_passes, measure_case
 from nsbench.pretrained.inputs import Tokens, make_inputs, read_lines, tokenise
 from nsbench.pretrained.models import LanguageModel
-from nsbench.pretrained.sources import Fetched, Unavailable, fetch, origin
+from nsbench.pretrained.sources import Fetched, Unavailable, fetch, origin, settings_digest
 from nsbench.pretrained_records import PARTS
 from nsbench.pretrained_settings import Measurement, MeasureSpec
 from nsbench.records import read_stamp, read_table, write_table
@@ -41,6 +42,8 @@ class Subject(NamedTuple):
     tokens: Tokens
     row: dict[str, Any]
     """Columns of MODEL that loading does not tell."""
+    settings: str
+    """What besides weights and tokens makes the model what it is: digests of its files."""
 
 
 def measure_model(
@@ -88,11 +91,15 @@ def measure(
     frames: dict[str, list[pd.DataFrame]] = {part: [] for part in PARTS}
     cases = out / "cases"
     for weights, seed in seeds.items():
+        model = found = None  # Lets go of the weights before, so that two models are never held.
         model = subject.load(seed)
-        frames["models"].append(pd.DataFrame([_model_row(name, weights, model, subject, settings)]))
-        found = make_inputs(model, subject.tokens, settings.inputs, settings.seed, "cross_entropy" in settings.readouts)
-        frames["models"][-1]["scale"] = float(found[0].standard.std_C[0])
         n_tokens = subject.tokens.text_NT.shape[1]
+        models.try_out(name, model, n_tokens)
+        found, scale = make_inputs(
+            model, subject.tokens, settings.inputs, settings.seed, "cross_entropy" in settings.readouts
+        )
+        row = _model_row(name, weights, model, subject, settings) | {"scale": scale}
+        frames["models"].append(pd.DataFrame([row]))
         size = batch_size or _batch_size(model, n_tokens, max_memory_gb)
         for inputs in found:
             title = f"{name} ({weights}), {inputs.name}"
@@ -116,8 +123,9 @@ def measure(
 
 
 def _subject(spec: MeasureSpec, fetched: Fetched, lines: tuple[str, ...], label: str, device: torch.device) -> Subject:
-    settings = spec.measurement
-    tokenizer = models.load_tokenizer(spec.name, fetched.folder)
+    settings, folder = spec.measurement, fetched.folder
+    models.configuration(spec.name, folder)
+    tokenizer = models.load_tokenizer(spec.name, folder)
     tokens = tokenise(
         spec.name, tokenizer, lines, label, settings.n_tokens, settings.n_sequences, settings.special_tokens
     )
@@ -128,7 +136,9 @@ def _subject(spec: MeasureSpec, fetched: Fetched, lines: tuple[str, ...], label:
         "remark": fetched.remark,
         "paper": spec.model.paper or "",
     }
-    return Subject(lambda seed: models.load(spec.name, fetched.folder, device, seed), tokens, row)
+    spread = getattr(spec.model, "initializer_range", None)
+    digests = f"{settings_digest(folder)} transformers {importlib.metadata.version('transformers')}"
+    return Subject(lambda seed: models.load(spec.name, folder, device, seed, spread), tokens, row, digests)
 
 
 def _model_row(
@@ -179,9 +189,12 @@ def _batch_size(model: LanguageModel, n_tokens: int, max_memory_gb: float) -> in
 
 
 def _case_key(stamp: dict[str, str], subject: Subject, weights: str, inputs: str) -> str:
-    sha = subject.row["weights_sha256"]
-    tokens = hashlib.sha256(subject.tokens.text_NT.numpy().tobytes()).hexdigest()
-    identity = [stamp.get("spec", ""), stamp.get("source_digest", ""), sha, tokens, weights, inputs]
+    tokens = subject.tokens
+    digest = hashlib.sha256()
+    for tensor in (tokens.text_NT, tokens.labels, tokens.regular_ids, tokens.fixed_ids):
+        digest.update(b"none" if tensor is None else tensor.numpy().tobytes())
+    made_by = [stamp.get("spec", ""), stamp.get("source_digest", "")]
+    identity = [*made_by, subject.row["weights_sha256"], subject.settings, digest.hexdigest(), weights, inputs]
     return hashlib.sha256(canonical_json(identity).encode()).hexdigest()
 
 

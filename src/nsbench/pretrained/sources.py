@@ -21,6 +21,7 @@ from filelock import FileLock
 
 from nsbench import hub
 from nsbench.pretrained_settings import FolderModel, HubModel, Model, PackageModel
+from nsbench.provenance import source_digest
 
 logger = logging.getLogger(__name__)
 
@@ -123,9 +124,10 @@ def _from_package(name: str, model: PackageModel, cache: Path) -> Fetched:
 
 def _converted(name: str, title: str, files: list[Path], digest: str, cache: Path) -> Path:
     """The folder of safetensors that a GGUF file, in one or several pieces, has become; made on the first call."""
-    # A new version of the library may read a quantised file in another way.
+    # A new version of the library, or of our part, may read a quantised file in another way.
     version = importlib.metadata.version("transformers")
-    folder = cache / "models" / f"{Path(title).stem}-{digest[:16]}-transformers-{version}"
+    code = source_digest("nsbench.pretrained.gguf")
+    folder = cache / "models" / f"{Path(title).stem}-{digest[:16]}-transformers-{version}-{code[:8]}"
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{folder}.lock"):
         if hub.is_whole(folder):
@@ -162,6 +164,14 @@ def _new_folder(folder: Path) -> Iterator[Path]:
         temporary.replace(folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def settings_digest(folder: Path) -> str:
+    """sha256 of all small files of a folder, its configuration and its tokenizer: what weights alone do not tell."""
+    digest = hashlib.sha256()
+    for file in sorted(path for path in folder.iterdir() if path.suffix in (".json", ".txt", ".model", ".jinja")):
+        digest.update(file.name.encode() + b"\0" + file.read_bytes())
+    return digest.hexdigest()
 
 
 def _check_folder(name: str, folder: Path) -> None:
