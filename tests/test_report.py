@@ -358,6 +358,10 @@ def pretrained_tables(folder: Path, made: dict[str, Made]) -> Path:
             token = {"noise": "resampling", "rho": rho, "correlation": (1 + rho) / 2, "standard_error": math.nan}
             value = 0.98 if own else 0.5 * rho
             stability += [case | gaussian | {"reduction": name, "value": value} for name in ("normalised", "pearson")]
+            for noise in (gaussian, token):
+                law = {"gaussian": "gaussian", "uniform": "resampling"}.get(case["inputs"])
+                if noise["noise"] == law and (tokens or law == "gaussian"):
+                    stability.append(case | noise | {"reduction": "half_square", "value": 2.0 * (1.0 - value)})
             if not tokens:
                 continue
             stability += [case | token | {"reduction": name, "value": value} for name in ("normalised", "pearson")]
@@ -365,6 +369,10 @@ def pretrained_tables(folder: Path, made: dict[str, Made]) -> Path:
                 output = case | token | {"readout": "output"}
                 names = ("probability_dot", "probability_cosine", "decision")
                 stability += [output | {"reduction": name, "value": 0.25} for name in names]
+                changed = case | redrawn | {"readout": "output", "standard_error": 0.5}
+                if rho == 0.5:
+                    stability.append(changed | {"reduction": "decision", "value": 4.75 if own else 1.25})
+                    stability.append(changed | {"reduction": "probability_distance", "value": 0.625})
     noisy = pd.DataFrame(stability, columns=STABILITY.names)
     moment = pd.DataFrame(moments, columns=MOMENT.names)
     tables = {
@@ -440,8 +448,9 @@ def test_an_unavailable_model_is_a_row_of_every_table(pretrained_page: str) -> N
     readings = [table for table in tables if "tokens redrawn" in table or "standard units" in table]
     others = [table for table in tables if table not in readings]
     assert len(readings) == 4
-    # Models, patterns of two norms by two ways, two laws of Table 1, two kinds of tokens, three of Gaussian noise.
-    assert len(others) == 1 + 2 * 2 + 2 + 2 + 3
+    # Models, patterns of two norms by two ways, two laws of Table 1, two kinds of tokens, three of Gaussian noise, and
+    # average sensitivity with two kinds of tokens.
+    assert len(others) == 1 + 2 * 2 + 2 + 2 + 3 + 2
     assert all(sum("gated" in row for row in lines(table)) >= 1 for table in others)
     folds = re.findall(r"<details>.*?</details>", section(pretrained_page, "pretrained"), flags=re.DOTALL)
     assert any("away: all readings" in fold and "unavailable: gated" in fold for fold in folds)
@@ -454,10 +463,10 @@ def test_a_readout_that_a_model_has_not_says_why(pretrained_page: str) -> None:
         "encoder top logit, last position top logit, mean over positions cross entropy not applicable: encoder has no "
         "language-model head, so no logits"
     )
-    # Two norms, Table 1 with two kinds of inputs, Gaussian noise; and the output.
+    # Two norms, Table 1 with two kinds of inputs, Gaussian noise; and the output, its sensitivity too.
     assert rows.count(missing) == 5
-    assert rows[-2:].count("encoder not applicable: no language-model head, so no probabilities") == 1
-    assert len(rows) == 6
+    assert rows[-3:].count("encoder not applicable: no language-model head, so no probabilities") == 2
+    assert len(rows) == 7
 
 
 def test_patterns_stand_beside_those_of_the_control(pretrained_page: str, tmp_path: Path) -> None:
@@ -501,10 +510,11 @@ def test_proved_bounds_are_shown_and_those_above_1_say_nothing(pretrained_page: 
     uniform = part.partition("<b>Uniform tokens</b>")[2].partition("</table>")[0]
     (row,) = (row for row in lines(uniform) if row.startswith("decoder top logit, mean over positions"))
     # 96 / (15 * 2) = 3.2 and 6 / 30 = 0.2; of the variance twice that. The correlation (1 + rho) / 2 is 0.75 and 0.95:
-    # 0.02 / (1 - 0.75^15) = 0.0203; of the control 0.75 / (1 - 0.75^15) = 0.76.
+    # 0.02 / (1 - 0.75^15) = 0.0203, of the variance 0.04; of the control 0.75 / (1 - 0.75^15) = 0.76, and of the
+    # variance more than all is lost.
     assert row == (
         "decoder top logit, mean over positions says nothing (3.2) control 0.2 0.0203 control 0.76 says nothing (6.4) "
-        "control 0.4 0.0203 control 0.76 stability control influence"
+        "control 0.4 0.0405 control says nothing (1.01) stability control influence"
     )
     assert "decoder cross entropy no bound: its labels are the tokens that are redrawn" in lines(uniform)
     assert "which reading gives its numbers cannot be told here" in flat(part)
@@ -521,6 +531,12 @@ def test_stability_is_told_at_each_rho_with_its_error(pretrained_page: str) -> N
     assert "output, text ρ = 0.5 ρ = 0.9" in found
     assert "decoder cosine of the probabilities 0.250 control 0.250 0.250 control 0.250" in found
     assert "decoder cross entropy 0.980 ± 0.012 control 0.250 ± 0.012 0.980 ± 0.012 control 0.450 ± 0.012" in found
+
+
+def test_average_sensitivity_is_told_of_the_output(pretrained_page: str) -> None:
+    part = section(pretrained_page, "pretrained").partition("<h3>Average sensitivity</h3>")[2]
+    assert "output, text changed answers positions, summed distance of probabilities summed" in lines(part)
+    assert "decoder 4.750 ± 0.500 control 1.250 ± 0.500 0.625 ± 0.500 control 0.625 ± 0.500" in lines(part)
 
 
 def test_the_paper_s_numbers_stand_beside_those_of_its_models(results: Path, tmp_path: Path) -> None:
@@ -569,7 +585,7 @@ def test_where_no_model_is_to_be_had_every_table_says_so(results: Path, tmp_path
     html = report(results, tmp_path / "report.html", figures=[], pretrained_tables=tables)
     assert Page(html).open == []
     part = section(html, "pretrained")
-    assert lines(part).count("away unavailable: gated: set &lt;HF_TOKEN&gt;") == 2 * 2 + 2 + 2 + 3
+    assert lines(part).count("away unavailable: gated: set &lt;HF_TOKEN&gt;") == 2 * 2 + 2 + 2 + 3 + 2
     assert 'colspan="0"' not in part
 
 

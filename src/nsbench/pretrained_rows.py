@@ -24,6 +24,11 @@ READOUTS = {
 INPUTS = {"text": "text", "uniform": "uniform tokens", "gaussian": "Gaussian embeddings"}
 NORMS = {"l1": "L1 norm", "squared_l2": "Squared L2 norm"}
 """Norms whose patterns are shown: the geometric influence, and the one that bounds the mass in high degrees."""
+CHANGES = {
+    "decision": ("changed answers", "positions, summed"),
+    "probability_distance": ("distance of probabilities", "summed"),
+}
+"""Reduction of average sensitivity -> head of its column."""
 OF_OUTPUT = "output"
 """The readout of what is measured on the whole output."""
 OUTPUT = {
@@ -217,7 +222,31 @@ def _stability(rows: Rows, stability: pd.DataFrame) -> dict[str, Any]:
         "rhos": at(rhos),
         "outputs": [(INPUTS[kind], list(of_output(kind))) for kind in rows.inputs if kind != "gaussian"],
         "gaussian": [(INPUTS[kind], list(rows.each(kind, cells(kind, "gaussian", "pearson")))) for kind in rows.inputs],
+        "sensitivity_heads": list(CHANGES.values()),
+        "sensitivity": [
+            (INPUTS[kind], list(_sensitivity(rows, stability, kind))) for kind in rows.inputs if kind != "gaussian"
+        ],
     }
+
+
+def _sensitivity(rows: Rows, stability: pd.DataFrame, inputs: str) -> Iterator[Row]:
+    """Average sensitivity of the output: what one redrawn token changes, summed over tokens."""
+    here = stability[(stability["noise"] == "replacement") & (stability["inputs"] == inputs)]
+    found = {
+        (row["model"], row["weights"], row["readout"], row["reduction"]): _estimate(row["value"], row["standard_error"])
+        for row in here.to_dict("records")
+    }
+
+    def texts(model: str, weights: str, readout: str) -> list[str]:
+        at_each = [found.get((model, weights, readout, reduction), "") for reduction in CHANGES]
+        return at_each if any(at_each) else []
+
+    for model in rows.names:
+        reason = rows.unavailable(model)
+        if reason:
+            yield {"name": model, "under": [], "missing": reason}
+        else:
+            yield rows.one(model, inputs, OF_OUTPUT, texts, [])
 
 
 def at(rhos: list[float]) -> list[tuple[str, str]]:

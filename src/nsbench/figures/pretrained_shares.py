@@ -167,7 +167,16 @@ def key(drawn: list[Axes]) -> list[Line2D]:
     if not signs:
         return []
     grey = {"color": style.MUTED}
-    signs.append(Line2D([], [], lw=6, alpha=0.3, label=f"± {BAND:g} standard errors over sequences", **grey))
+    signs.append(
+        Line2D(
+            [],
+            [],
+            lw=6,
+            alpha=0.3,
+            label=f"± {BAND:g} standard errors over sequences (the total taken as given)",
+            **grey,
+        )
+    )
     signs.append(Line2D([], [], ls="", marker="o", ms=5.5, label="first and last position", **grey))
     signs.append(Line2D([], [], color=panels.INK, lw=0.8, ls=(0, (4, 3)), label=f"{LARGE:g} of the total"))
     if any(f"below {weights}" in gids for weights in WEIGHTS):
