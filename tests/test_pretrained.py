@@ -287,6 +287,37 @@ def test_a_model_is_what_transformers_makes_of_its_tokens(made: Path, kind: str,
     assert not any(parameter.requires_grad for parameter in next(iter(model.layers.values())).parameters())
 
 
+FAMILIES = {
+    "GPT2LMHeadModel": ("GPT2Config", {"n_embd": 16, "n_layer": 2, "n_head": 2, "n_positions": 64}),
+    "RobertaForMaskedLM": ("RobertaConfig", {**tiny_models.SHAPE, "max_position_embeddings": 66}),
+    "Gemma2ForCausalLM": ("Gemma2Config", {**tiny_models.SHAPE, "num_key_value_heads": 1, "head_dim": 8}),
+    "OPTForCausalLM": ("OPTConfig", {"ffn_dim": 32, "word_embed_proj_dim": 16, "max_position_embeddings": 64}),
+}
+"""The architectures of the paper, and one that calls its layers past its base."""
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_embeddings_give_what_tokens_do_in_other_families(name: str, tmp_path: Path) -> None:
+    import transformers
+
+    config, shape = FAMILIES[name]
+    if name == "OPTForCausalLM":
+        shape = {**shape, **{key: tiny_models.SHAPE[key] for key in tiny_models.SHAPE if key != "intermediate_size"}}
+    ids = {"bos_token_id": 0, "eos_token_id": 2, "pad_token_id": 1}
+    torch.manual_seed(0)
+    getattr(transformers, name)(getattr(transformers, config)(vocab_size=31, **shape, **ids)).save_pretrained(tmp_path)
+    model = models.load("mine", tmp_path, CPU)
+    tokens_NT = torch.arange(5, 25).view(2, 10)
+    with torch.no_grad():
+        auto = getattr(transformers, name).from_pretrained(tmp_path).eval()
+        wanted = auto(input_ids=tokens_NT, output_hidden_states=True)
+        found = model.states(model.embed(tokens_NT))
+    torch.testing.assert_close(found.logits, wanted.logits)
+    torch.testing.assert_close(found.hidden_NTC, wanted.hidden_states[-1])
+    models.try_out("mine", model, 10)
+    assert (len(model.layers), len(model.heads), model.remarks) == (2, 2, [])
+
+
 def test_reading_the_hidden_states_leaves_no_hook(made: Path) -> None:
     model = loaded(made, "causal")
     layer = model.layers["0"]

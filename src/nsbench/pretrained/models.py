@@ -251,6 +251,8 @@ def _layers(
 
 def _states(model: nn.Module, kind: str) -> Callable[[Tensor], States]:
     base = getattr(model, model.base_model_prefix, model)
+    # A cache of keys and values serves generation alone.
+    more = {"use_cache": False} if kind == "causal" else {}
 
     def encoder(embeddings_NTC: Tensor) -> States:
         return States(model(inputs_embeds=embeddings_NTC).last_hidden_state, None)
@@ -259,16 +261,25 @@ def _states(model: nn.Module, kind: str) -> Callable[[Tensor], States]:
         seen: list[Tensor] = []
         hook = base.register_forward_hook(lambda _, __, output: seen.append(output[0]))
         try:
-            # A cache of keys and values serves generation alone.
-            more = {"use_cache": False} if kind == "causal" else {}
             logits_NTV = model(inputs_embeds=embeddings_NTC, **more).logits
-            if not seen:  # Some models pass their base by.
-                seen.append(model(inputs_embeds=embeddings_NTC, output_hidden_states=True, **more).hidden_states[-1])
         finally:
             hook.remove()
         return States(seen[0], logits_NTV)
 
-    return encoder if kind == "encoder" else with_head
+    def past_its_base(embeddings_NTC: Tensor) -> States:
+        found = model(inputs_embeds=embeddings_NTC, output_hidden_states=True, **more)
+        return States(found.hidden_states[-1], found.logits)
+
+    if kind == "encoder":
+        return encoder
+    try:
+        with torch.no_grad():
+            with_head(torch.zeros(1, 2, model.get_input_embeddings().embedding_dim, device=model.device))
+    except IndexError:  # Some models call what lies below their base.
+        return past_its_base
+    except Exception:  # Told by `try_out`, with what is wrong.
+        return with_head
+    return with_head
 
 
 def _first(error: Exception) -> str:
