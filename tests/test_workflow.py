@@ -134,7 +134,7 @@ def test_first_call_makes_everything_and_says_so(finished: Clone) -> None:
 
 def test_the_papers_grid_and_the_demo_can_be_planned(finished: Clone) -> None:
     """18 variants x 3 arms and 5 x 14, x 10 seeds in packs of five; the demo's cells in one pack each."""
-    for overlay, packs, datasets in (("", 248, 46), ("workflow/config/demo.yaml", 11, 4)):
+    for overlay, packs, datasets in (("", 248, 46), ("workflow/config/demo.yaml", 8, 4)):
         result = finished.snakemake("--dry-run", overlay=overlay)
         assert result.returncode == 0, result.stdout
         table = result.stdout.rsplit("Job stats:", 1)[1]
