@@ -93,10 +93,10 @@ def main() -> None:
         )
         medians = {way: statistics.median(values) for way, values in seconds.items()}
         ratios = [one / other for one, other in zip(seconds["plain"], seconds["ours"], strict=True)]
+        faster = f"{statistics.median(ratios):.1f} times as fast ({min(ratios):.1f} to {max(ratios):.1f})"
         print(
-            f"{name}: {model.n_layers} layers, {readout}: plain {medians['plain']:.2f} s, "
-            f"ours {medians['ours']:.2f} s; {statistics.median(ratios):.1f} times as fast ({min(ratios):.1f} to {max(ratios):.1f}); largest relative "
-            f"difference {apart:.1e}"
+            f"{name} ({model.n_layers} layers), {readout}: plain {medians['plain']:.2f} s, ours {medians['ours']:.2f} s "
+            f"({faster}); largest relative difference {apart:.1e}"
         )
 
 
