@@ -94,9 +94,9 @@ def main() -> None:
         medians = {way: statistics.median(values) for way, values in seconds.items()}
         ratios = [one / other for one, other in zip(seconds["plain"], seconds["ours"], strict=True)]
         faster = f"{statistics.median(ratios):.1f} times as fast ({min(ratios):.1f} to {max(ratios):.1f})"
+        print(f"{name} ({model.n_layers} layers), {readout}: {faster}")
         print(
-            f"{name} ({model.n_layers} layers), {readout}: plain {medians['plain']:.2f} s, ours {medians['ours']:.2f} s "
-            f"({faster}); largest relative difference {apart:.1e}"
+            f"  plain {medians['plain']:.2f} s, ours {medians['ours']:.2f} s; largest relative difference {apart:.1e}"
         )
 
 
