@@ -3,7 +3,7 @@
 The plain way takes one sequence at a time, and for the embeddings and each layer a forward and a backward pass of its
 own. Both give the same numbers (checked). Interleaved rounds; the packaged models: make models.
 
-    python benchmarks/influence_time.py [--n-tokens 256] [--n-sequences 4] [--rounds 3]
+    python benchmarks/influence_time.py [--models minilm smollm2] [--n-tokens 256] [--n-sequences 4] [--rounds 3]
 """
 
 from __future__ import annotations
@@ -57,6 +57,7 @@ def ours(model: models.LanguageModel, f: Function, x_NTC: Tensor, batch_size: in
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--models", nargs="+", choices=list(READOUTS), default=list(READOUTS))
     parser.add_argument("--n-tokens", type=int, default=256)
     parser.add_argument("--n-sequences", type=int, default=4)
     parser.add_argument("--batch-size", type=int, default=4)
@@ -64,7 +65,8 @@ def main() -> None:
     options = parser.parse_args()
     config = load(yaml.safe_load(Path("config.yaml").read_text(encoding="utf-8")))
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads; {vars(options)}")
-    for name, readout in READOUTS.items():
+    for name in options.models:
+        readout = READOUTS[name]
         model = models.load(name, fetch(name, config.pretrained.models[name]).folder, torch.device("cpu"))
         generator = torch.Generator().manual_seed(0)
         x_NTC = model.embed(
