@@ -103,10 +103,12 @@ def read_lines(path: Path) -> tuple[tuple[str, ...], str]:
     return tuple(lines), path.name
 
 
-def make_inputs(model: LanguageModel, tokens: Tokens, kinds: list[str], seed: int, labels_wanted: bool) -> list[Inputs]:
+def make_inputs(
+    model: LanguageModel, tokens: Tokens, kinds: list[str], seed: int, labels_wanted: bool
+) -> tuple[list[Inputs], float]:
     """The inputs of each kind, as many as there are sequences of text; the same for a model and its control.
 
-    uniform: token ids drawn from `tokens.regular_ids` wherever the text has no special token. gaussian: embeddings
+    uniform: token ids drawn from `regular_ids`, what stands round each sequence left in place. gaussian: embeddings
     N(mean, scale^2) at every position, with the mean of each coordinate, and the one scale, of the text's; that
     scale is returned too. Raises ModelError for a token that the model has no embedding of.
     """

@@ -25,7 +25,7 @@ from nsbench.provenance import source_digest
 
 logger = logging.getLogger(__name__)
 
-MODELS_LOCK = "requirements-models.lock"
+MODELS_LOCK = "requirements-models.lock (Gemma-3-270M: requirements-gemma.lock)"
 """The hash-pinned packages of weights, beside requirements.lock."""
 
 
