@@ -17,8 +17,22 @@ from tests.synthetic_records import make_cells, make_records, write_records
 
 Records = dict[str, pd.DataFrame]
 SCHEMAS = {"history": HISTORY, "runs": RUNS, "evaluation": EVALUATION}
-ROWS = {"time_to_target": 6, "cells": 2, "score": 6, "selection": 0, "onset": 6, "lead_lag": 2, "early_rank": 2}
-"""Rows of each table for two arms of three seeds; one of all others."""
+ROWS = {
+    "time_to_target": 6,
+    "cells": 2,
+    "kaplan_meier": 8,  # of each arm step 0, two times and the budget
+    "power": 3,
+    "score": 6,
+    "selection": 0,
+    "onset": 6,
+    "lead_lag": 2,
+    "early_rank": 2,
+    "specification": 0,
+    "specification_share": 0,
+}
+"""Rows of each table for two arms of three seeds, one run censored and one diverged; one of all others."""
+EMPTY = {name for name, count in ROWS.items() if count == 0}
+"""Tables that a grid without a sweep and a specification curve leaves without rows."""
 LEAKS = ["windows overlap", "no mask"]
 CELLS = make_cells("sparse_parity", seeds=(3, 1, 2), budget=1500)
 
@@ -131,10 +145,27 @@ def test_every_table_says_which_text_it_used_and_how_answers_leak(tmp_path: Path
     analyse(found, cells, Analysis(n_resamples=199), tmp_path / "tables", "{}", "digest")
     for name in TABLES:
         table = pd.read_csv(tmp_path / f"tables/{name}.csv")
-        if name != "selection":  # one arm is no sweep
+        if name not in EMPTY:
             assert set(table["text"]) == {"a book, not WikiText-2"}
             assert set(table["leaks"]) == {"; ".join(LEAKS)}
         assert {"text", "leaks"} <= set(table)
+
+
+def test_a_curve_s_variants_are_a_family_and_have_their_specifications(tmp_path: Path) -> None:
+    cells = make_cells(variants=("base", "base-normpost", "base-maskcausal"), seeds=(1, 2, 3))
+    for cell in cells:
+        cell.update(curve="base", choices={"model.norm": "pre"}, curve_only=cell["variant"] != "base")
+    analyse(collected(tmp_path, make_records(cells), cells), cells, Analysis(n_resamples=199), tmp_path / "out", "", "")
+    effects, specified, shares = (
+        read_table(tmp_path / f"out/{name}.parquet", TABLES[name])
+        for name in ("paired_effect", "specification", "specification_share")
+    )
+    task = "modular_addition"
+    assert effects["family"].tolist() == [task, f"{task} / curve base", f"{task} / curve base"]
+    assert effects["n_family"].tolist() == [1, 2, 2]
+    assert effects["p_holm"].ge(effects["p_value"]).all()
+    assert specified["p_value"].tolist() == effects["p_value"].tolist()
+    assert shares["n_specifications"].tolist() == [3]
 
 
 def test_a_grid_of_baselines_alone_has_an_empty_table_of_effects(tmp_path: Path) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import re
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,7 +16,6 @@ from hypothesis import strategies as st
 from nsbench.records import TIME_TO_TARGET
 from nsbench.statistics import (
     CELL_SUMMARY,
-    PAIRED_EFFECT,
     coverage_of_range,
     first_held,
     paired_effects,
@@ -22,7 +23,8 @@ from nsbench.statistics import (
     summarise_cells,
     time_to_target,
 )
-from tests.synthetic_records import ARMS, FLOPS_PER_STEP, make_cells, make_records
+from tests.paired_times import effects_of
+from tests.synthetic_records import make_cells, make_records
 
 NAN = math.nan
 
@@ -53,40 +55,6 @@ def made(*curves: list[float], every: int = 10, **grid: Any) -> tuple[pd.DataFra
     cells = make_cells(arms=("baseline",), seeds=tuple(range(len(curves))), budget=budget, **grid)
     runs = history.groupby(["task", "variant", "arm", "seed"], as_index=False)[["step", "flops", "seconds"]].max()
     return history, runs.rename(columns={"step": "steps"}).assign(status="completed", text=""), cells
-
-
-def effects_of(
-    baseline: list[float], arm: list[float], confidence: float = 0.95, budget: int = 10_000, n_resamples: int = 999
-) -> dict[str, Any]:
-    """The effect for given times to target (NaN: censored), one per seed."""
-    seeds = tuple(range(len(baseline)))
-    cells = make_cells(seeds=seeds, budget=budget)
-    rows, runs = [], []
-    for cell, times in zip(cells, (baseline, arm), strict=True):
-        kind = cell["arm_settings"]["kind"]
-        for seed, step in zip(seeds, times, strict=True):
-            name = {key: cell[key] for key in ("task", "variant", "arm")} | {"seed": seed}
-            settings = {key: float(ARMS[cell["arm"]].get(key, NAN)) for key in ("rho", "gamma", "orientation")}
-            rows.append(
-                {
-                    **name,
-                    **settings,
-                    **cell["target"],
-                    "arm_kind": kind,
-                    "budget_steps": budget,
-                    "status": "completed",
-                    "reached": not math.isnan(step),
-                    "step": step,
-                    "flops": step * FLOPS_PER_STEP[kind],
-                    "seconds": step * 0.01,
-                    "text": "",
-                }
-            )
-            runs.append({**name, "steps": budget, "flops": budget * FLOPS_PER_STEP[kind], "seconds": budget * 0.01})
-    found = paired_effects(pd.DataFrame(rows), pd.DataFrame(runs), confidence, n_resamples, np.random.default_rng(3))
-    assert list(found) == PAIRED_EFFECT.names
-    assert len(found) == 1
-    return found.iloc[0].to_dict()
 
 
 # --- time to target --------------------------------------------------------------------------------
@@ -249,7 +217,7 @@ def test_the_conventions_carry_the_interval_over() -> None:
         assert row[f"{name}_low"] == pytest.approx(convert(high))
         assert row[f"{name}_high"] == pytest.approx(convert(low))
         assert row[f"{name}_low"] < row[name] < row[f"{name}_high"]
-    assert row["note"] == ""
+    assert row["note"] == "fewer steps but not less work: 1.56 times the FLOPs"
 
 
 def test_pairing_matters() -> None:
@@ -260,17 +228,6 @@ def test_pairing_matters() -> None:
     assert paired["steps_ratio"] == pytest.approx(shuffled["steps_ratio"])
     assert paired["steps_ratio_high"] - paired["steps_ratio_low"] < 0.01
     assert shuffled["steps_ratio_high"] - shuffled["steps_ratio_low"] > 0.5
-
-
-def test_the_interval_covers_a_known_ratio_about_as_often_as_it_says() -> None:
-    generator = np.random.default_rng(11)
-    covered = 0
-    for _ in range(120):
-        baseline = generator.normal(4000, 400, 12)
-        arm = 0.8 * baseline * generator.normal(1, 0.1, 12)
-        row = effects_of(list(baseline), list(arm), n_resamples=399)
-        covered += row["steps_ratio_low"] <= 0.8 <= row["steps_ratio_high"]
-    assert 0.82 <= covered / 120 <= 0.99
 
 
 def test_a_higher_confidence_gives_a_wider_interval() -> None:
@@ -370,3 +327,14 @@ def test_a_variant_without_a_baseline_is_named() -> None:
     times = time_to_target(records["history"], records["runs"], cells)
     with pytest.raises(ValueError, match="modular_addition / calibrated: no arm of kind baseline"):
         paired_effects(times, records["runs"], 0.95, 199, np.random.default_rng(0))
+
+
+# --- the protocol -----------------------------------------------------------------------------------------
+
+
+def test_the_protocol_s_example_prints_what_it_says(capsys: pytest.CaptureFixture[str]) -> None:
+    text = (Path(__file__).parents[1] / "docs/scoring.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
+    (printed,) = re.findall(r"```text\n(.*?)```", text, flags=re.DOTALL)
+    exec(compile(code, "docs/scoring.md", "exec"), {})
+    assert capsys.readouterr().out == printed

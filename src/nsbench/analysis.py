@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from nsbench.config import Analysis
 from nsbench.onsets import EARLY_RANK, LEAD_LAG, ONSET, early_rank, lead_lag, onsets
+from nsbench.power import POWER, power
 from nsbench.provenance import stamp
 from nsbench.records import (
     EVALUATION,
@@ -24,6 +25,7 @@ from nsbench.records import (
 )
 from nsbench.scores import SCORE, SCORE_EFFECT, run_scores, score_effects, scores, text_labels
 from nsbench.selection import SELECTION, selections
+from nsbench.specifications import SPECIFICATION, SPECIFICATION_SHARE, specification_shares, specifications
 from nsbench.statistics import (
     CELL_SUMMARY,
     PAIRED_EFFECT,
@@ -31,6 +33,7 @@ from nsbench.statistics import (
     summarise_cells,
     time_to_target,
 )
+from nsbench.survival import KAPLAN_MEIER, kaplan_meier
 
 LABELS = [SCORE.field("text"), SCORE.field("leaks")]
 """What every table says of its rows: the text that the data were cut from, and how answers leak."""
@@ -45,12 +48,16 @@ _MADE = {
     "time_to_target": TIME_TO_TARGET,
     "cells": CELL_SUMMARY,
     "paired_effect": PAIRED_EFFECT,
+    "kaplan_meier": KAPLAN_MEIER,
+    "power": POWER,
     "score": SCORE,
     "score_effect": SCORE_EFFECT,
     "selection": SELECTION,
     "onset": ONSET,
     "lead_lag": LEAD_LAG,
     "early_rank": EARLY_RANK,
+    "specification": SPECIFICATION,
+    "specification_share": SPECIFICATION_SHARE,
 }
 TABLES = {name: _labelled(schema) for name, schema in _MADE.items()}
 """Table -> its schema: the tables that `analyse` makes, in the order in which one reads them."""
@@ -80,16 +87,22 @@ def analyse(
     def bootstrap() -> tuple[float, int, np.random.Generator]:
         return settings.confidence, settings.n_resamples, np.random.default_rng(BOOTSTRAP_SEED)
 
+    effects = paired_effects(times, runs, *bootstrap(), cells=cells)
+    specified = specifications(effects, cells)
     made: dict[str, pd.DataFrame] = {
         "time_to_target": times,
         "cells": summarise_cells(times, settings.confidence),
-        "paired_effect": paired_effects(times, runs, *bootstrap()),
+        "paired_effect": effects,
+        "kaplan_meier": kaplan_meier(times, settings.confidence),
+        "power": power(times, settings.confidence),
         "score": scores(history, runs, evaluation, floors, cells),
         "score_effect": score_effects(run_scores(history, runs, evaluation, cells), runs, cells, *bootstrap()),
         "selection": selections(times, history, runs, evaluation, cells, *bootstrap()),
         "onset": onset,
         "lead_lag": lead_lag(onset, runs, cells, *bootstrap()),
         "early_rank": early_rank(history, runs, cells, settings.early_share, *bootstrap()),
+        "specification": specified,
+        "specification_share": specification_shares(specified),
     }
     provenance = stamp(spec, digest)
     labels = {
@@ -97,8 +110,8 @@ def analyse(
         "leaks": {(cell["task"], cell["variant"]): "; ".join(cell["leaks"]) for cell in cells},
     }
     for name, table in made.items():
-        variants = list(zip(table["task"], table["variant"], strict=True))
         for label in [label for label in labels if label not in table]:
+            variants = zip(table["task"], table["variant"], strict=True)
             table[label] = [labels[label][variant] for variant in variants]
         write_table(Path(out_folder) / f"{name}.parquet", table, TABLES[name], provenance)
         write_text(Path(out_folder) / f"{name}.csv", table.to_csv(index=False, lineterminator="\n"))

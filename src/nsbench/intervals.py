@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 
+from nsbench.bootstrap import coverage_of_range, percentile_interval
 from nsbench.records import field
-from nsbench.statistics import coverage_of_range
 
 
 class Interval(NamedTuple):
@@ -54,31 +55,20 @@ def mean_difference(baseline: pd.Series, arm: pd.Series, confidence: float, n_re
 
 
 def mean_interval(values: np.ndarray, what: str, confidence: float, n_resamples: int, entropy: int) -> Interval:
-    """Mean of finite `values` (n,) and the percentile interval of a bootstrap; `what` they are, for notes.
+    """Mean of finite `values` (n,) and `bootstrap.percentile_interval`; `what` they are, for notes.
 
     `entropy` seeds the generator, so that equal values always have equal intervals.
     """
-    # Here, because it takes a second that all who need a schema alone would wait for.
-    from scipy import stats
-
     nan, n = float("nan"), len(values)
     if n == 0:
         return Interval(nan, nan, nan, [f"no {what} to compare"])
     mean = float(values.mean())
     if n == 1:
         return Interval(mean, nan, nan, [f"one {what.removesuffix('s')}: no interval"])
-    low, high = stats.bootstrap(
-        (values,),
-        np.mean,
-        vectorized=True,
-        method="percentile",
-        confidence_level=confidence,
-        n_resamples=n_resamples,
-        rng=np.random.default_rng(entropy),
-    ).confidence_interval
+    low, high = percentile_interval((values,), np.mean, confidence, n_resamples, np.random.default_rng(entropy))
     if high - low <= 1e-12 * np.abs(values).max():
         return Interval(mean, nan, nan, ["all resamples agree: no interval"])
-    return Interval(mean, float(low), float(high), few(n, what, confidence))
+    return Interval(mean, low, high, few(n, what, confidence))
 
 
 def few(n: int, what: str, confidence: float) -> list[str]:
@@ -87,3 +77,13 @@ def few(n: int, what: str, confidence: float) -> list[str]:
     if widest >= confidence:
         return []
     return [f"only {n} {what}: even their full range has {widest:.0%} coverage, not {confidence:.0%}"]
+
+
+def settles(low: float, high: float, n_pairs: float, confidence: float, neutral: float = 0.0) -> int:
+    """1 where an interval lies above `neutral`, -1 where below, 0 where that is open.
+
+    It is open too where there are so few pairs that no interval of theirs can have the confidence.
+    """
+    if not (math.isfinite(low) and math.isfinite(high)) or coverage_of_range(int(n_pairs)) < confidence:
+        return 0
+    return int(low > neutral) - int(high < neutral)

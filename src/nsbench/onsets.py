@@ -16,6 +16,8 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
+from nsbench.arm_text import PAPER_KINDS
+from nsbench.bootstrap import expanded
 from nsbench.intervals import Interval, estimate_fields, few, mean_interval, shared_notes
 from nsbench.records import CELL, RUN, RUNS, RecordError, field
 from nsbench.scores import Trail, by_variant, final_score, text_labels, trails
@@ -207,7 +209,7 @@ def early_rank(
     after `early_share` of the budget and the final validation accuracy; beside it that of the
     validation loss at the same evaluation, which anybody would look at. Accuracy and loss are over
     the targets that the variant's target metric names. Diverged runs rank last; runs without finite
-    values at that evaluation are left out and told. Intervals are percentile intervals of a bootstrap
+    values at that evaluation are left out and told. Intervals are expanded percentile intervals of a bootstrap
     of the seeds, all runs of a seed together, from the same state of the generator for every row.
     Raises RecordError naming a run of the grid that is missing.
     """
@@ -217,7 +219,8 @@ def early_rank(
     for name, variant in by_variant(cells).items():
         step = _early_step(variant[0], early_share)
         for group in GROUPS:
-            members = [cell for cell in variant if group == "all arms" or cell["arm_settings"]["kind"] == "baseline"]
+            kinds = PAPER_KINDS if group == "all arms" else ("baseline",)
+            members = [cell for cell in variant if cell["arm_settings"]["kind"] in kinds]
             keys = list(grid_runs(members))
             suffix = variant[0]["target"]["metric"].removeprefix("val_accuracy").removeprefix("val_loss")
             seen = [(key[-1], *_early_and_final(every[key], step, suffix)) for key in keys]
@@ -265,11 +268,12 @@ def _ranks(table: pd.DataFrame, step: int, confidence: float, n_resamples: int, 
 
 
 def _percentiles(value: float, resampled: np.ndarray, n_seeds: int, confidence: float) -> Interval:
-    """A correlation with its percentile interval; resamples without ranks are left out and told."""
+    """A correlation with its expanded percentile interval; resamples without ranks are left out and told."""
     if math.isnan(value):
         return Interval(math.nan, math.nan, math.nan, ["alike in all runs, no ranks"])
     defined = resampled[np.isfinite(resampled)]
-    low, high = np.quantile(defined, [(1 - confidence) / 2, (1 + confidence) / 2]) if len(defined) else (0.0, 0.0)
+    level = expanded(confidence, n_seeds) if n_seeds > 1 else confidence
+    low, high = np.quantile(defined, [(1 - level) / 2, (1 + level) / 2]) if len(defined) else (0.0, 0.0)
     if high - low <= 1e-12:
         why = "all resamples agree" if len(defined) else "no resample has ranks"
         return Interval(float(value), math.nan, math.nan, [f"{why}: no interval"])

@@ -282,7 +282,7 @@ def score_effects(
     """Each regularised cell against its variant's baseline, paired by seed: columns of SCORE_EFFECT.
 
     Takes what `run_scores` returns (its rows over all targets). An effect is the mean over pairs of
-    arm minus baseline, with the percentile interval of a bootstrap of the pairs; pairs with a
+    arm minus baseline, with the expanded percentile interval of a bootstrap of the pairs; pairs with a
     diverged run are left out of it and counted in the note. Every comparison starts from the same
     state of the generator. Raises RecordError for a variant without an arm of kind baseline.
     """

@@ -1,0 +1,128 @@
+"""What the figure of times to target shows, read back from the artists that it draws."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.figure import Figure
+
+from nsbench import statistics
+from nsbench.figures import style, time_to_target
+from nsbench.survival import kaplan_meier
+from tests.artists import check_layout, shown, texts, with_gid
+from tests.synthetic_records import ARMS, make_cells, make_records, swept
+
+Tables = dict[str, pd.DataFrame]
+SEEDS = (0, 1, 2, 3)
+NEVER = {("baseline", 0): 1e9, ("gentle", 1): 1e9, ("gentle", 2): 1e9}
+
+
+def drawn(cells: list[dict[str, Any]], task: str | None = None, **options: Any) -> tuple[Figure, Tables]:
+    """The figure of a grid and the tables that it is drawn from."""
+    records = make_records(cells, **options)
+    times = statistics.time_to_target(records["history"], records["runs"], cells)
+    generator = np.random.default_rng(0)
+    tables = {
+        "times": times,
+        "kaplan_meier": kaplan_meier(times, 0.9),
+        "effects": statistics.paired_effects(times, records["runs"], 0.9, 99, generator, cells),
+    }
+    return time_to_target.draw(**tables, cells=cells, scale="demo", task=task), tables
+
+
+def test_each_arm_has_the_curve_of_its_cell_with_its_interval() -> None:
+    figure, tables = drawn(make_cells(variants=("a", "b"), seeds=SEEDS), rises=NEVER)
+    assert len(shown(figure)) == 2
+    for axes, variant in zip(shown(figure), ("a", "b"), strict=True):
+        lines, bands = with_gid(axes, "curve"), with_gid(axes, "band")
+        assert [line.get_color() for line in lines] == [style.arm_colour(ARMS[arm]) for arm in ("baseline", "gentle")]
+        assert all(line.get_drawstyle() == "steps-post" for line in lines)
+        for arm, line, band in zip(("baseline", "gentle"), lines, bands, strict=True):
+            table = tables["kaplan_meier"]
+            curve = table[(table["variant"] == variant) & (table["arm"] == arm)]
+            np.testing.assert_array_equal(line.get_xdata(), curve["step"])
+            np.testing.assert_allclose(line.get_ydata(), 1 - curve["not_reached"])
+            heights = band.get_paths()[0].vertices[:, 1]
+            assert heights.min() == pytest.approx((1 - curve["high"]).min())
+            assert heights.max() == pytest.approx((1 - curve["low"]).max())
+    assert "90% interval at each step" in texts(figure)
+
+
+def test_censored_arms_have_a_tick_at_the_budget_and_a_count() -> None:
+    figure, _ = drawn(make_cells(seeds=SEEDS), rises=NEVER)
+    ticks = with_gid(figure, "censored")
+    assert [(float(tick.get_xdata()[0]), float(tick.get_ydata()[0])) for tick in ticks] == [(3000, 0.75), (3000, 0.5)]
+    assert "baseline: 3/4 reached" in texts(figure)
+    assert "gentle: 2/4 reached" in texts(figure)
+    assert not with_gid(drawn(make_cells(seeds=SEEDS))[0], "censored")
+
+
+def test_p_of_the_logrank_test_stands_in_the_panel() -> None:
+    rises = {(arm, seed): start + 300.0 * seed for arm, start in (("gentle", 800), ("reversed", 600)) for seed in SEEDS}
+    figure, tables = drawn(make_cells(seeds=SEEDS, arms=("baseline", "gentle", "reversed")), rises=rises)
+    for row in tables["effects"].itertuples():
+        assert 0.001 < row.p_logrank < 1
+        assert f"{row.arm}: 4/4 reached, p = {row.p_logrank:.2g}" in texts(figure)
+    never = {(arm, seed): 1e9 for arm in ("baseline", "gentle") for seed in SEEDS}
+    assert ", p" not in texts(drawn(make_cells(seeds=SEEDS), rises=never)[0])  # no run reached: no test
+    sure = {("baseline", seed): 2500.0 + 10 * seed for seed in range(15)}
+    sure |= {("gentle", seed): 500.0 + 10 * seed for seed in range(15)}
+    assert "gentle: 15/15 reached, p < 0.001" in texts(drawn(make_cells(seeds=tuple(range(15))), rises=sure)[0])
+
+
+def test_variants_of_a_curve_alone_are_left_out() -> None:
+    cells = make_cells(variants=("base", "base-normpost"), seeds=SEEDS)
+    for cell in cells:
+        cell.update(curve="base", choices={}, curve_only=cell["variant"] != "base")
+    figure, _ = drawn(cells)
+    assert len(shown(figure)) == 1
+    assert "normpost" not in texts(figure)
+
+
+def test_of_a_sweep_one_arm_of_each_orientation_is_drawn() -> None:
+    figure, _ = drawn(make_cells(arms=("baseline", *swept(), "reversed"), seeds=(0, 1)))
+    assert len(with_gid(figure, "curve")) == 3
+    assert "Of 12 regularised arms with S = 1 a panel shows" in texts(figure)
+
+
+def test_arms_that_are_not_the_paper_s_are_left_out() -> None:
+    figure, _ = drawn(make_cells(arms=("baseline", "gentle", "entropy", "grokfast"), seeds=(0, 1)))
+    assert len(with_gid(figure, "curve")) == 2
+    assert "entropy" not in texts(figure)
+
+
+def test_all_tasks_or_one_are_drawn() -> None:
+    cells = [*make_cells(seeds=(0, 1)), *make_cells("sparse_parity", variants=("n10-k2", "n20-k3"), seeds=(0, 1))]
+    figure, _ = drawn(cells)
+    assert len(shown(figure)) == 3
+    assert [axes.get_legend().get_title().get_text() for axes in shown(figure)] == [
+        "modular_addition /\ncalibrated",
+        "sparse_parity /\nn10-k2",
+        "sparse_parity /\nn20-k3",
+    ]
+    assert len(shown(drawn(cells, "sparse_parity")[0])) == 2
+    assert "the grid has no cells of next_token" in texts(drawn(cells, "next_token")[0])
+
+
+def test_diverged_runs_leaks_and_the_text_are_told() -> None:
+    leaks = {"shared": ["windows overlap"]}
+    cells = make_cells("next_token", variants=("shared",), seeds=SEEDS, leaks=leaks, threshold=0.3)
+    figure, _ = drawn(cells, diverged=(("gentle", 0),), text="a book")
+    assert "1 diverged run counts as not reaching the target by the budget." in texts(figure)
+    assert "LEAK ON PURPOSE: windows overlap" in texts(figure)
+    assert "Text: a book." in texts(figure)
+    assert "DEMO SCALE" in texts(figure)
+    assert "diverged" not in texts(drawn(make_cells(seeds=SEEDS))[0])
+
+
+def test_nothing_overlaps() -> None:
+    arms = ("baseline", "gentle", "reversed")
+    one = make_cells(variants=("as_published", "calibrated"), arms=arms, seeds=SEEDS)
+    leaks = {"windows_overlapping": ["validation windows share tokens with training windows"]}
+    many = make_cells("next_token", ("windows_pooled", "windows_overlapping", "c"), arms, SEEDS, leaks=leaks)
+    for cells in (one, [*one[:3], *many]):
+        figure, _ = drawn(cells, diverged=(("gentle", 0),), rises={("baseline", 0): 1e9})
+        check_layout(figure, shown(figure))

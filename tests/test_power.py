@@ -1,0 +1,125 @@
+"""Seeds that an effect needs: against published values, a normal approximation and a simulation."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+
+from nsbench.power import EFFECTS_PERCENT, MOST_SEEDS, POWER, fewest_pairs, power, power_of, seeds_needed
+from tests.paired_times import joined, times_of
+
+NAN = math.nan
+
+
+def rows_of(baseline: list[float], arm: list[float], confidence: float = 0.95) -> list[dict[str, Any]]:
+    found = power(times_of(baseline, arm)[0], confidence)
+    assert list(found) == POWER.names
+    return found.to_dict("records")
+
+
+@pytest.mark.parametrize(("effect_size", "n"), [(0.2, 199), (0.5, 34), (0.8, 15)])
+def test_the_published_numbers_of_pairs_for_small_medium_and_large_effects(effect_size: float, n: int) -> None:
+    """G*Power 3's for a paired t test, two-sided, alpha 0.05, power 0.8."""
+    assert seeds_needed(effect_size, 1.0, 0.05) == n
+    assert seeds_needed(-effect_size * 3, 3.0, 0.05) == n
+
+
+@pytest.mark.parametrize("alpha", [0.01, 0.05, 0.1])
+def test_many_pairs_are_as_many_as_the_normal_approximation_says(alpha: float) -> None:
+    from scipy.stats import norm
+
+    z_alpha, z_power = norm.isf(alpha / 2), norm.ppf(0.8)
+    normal = ((z_alpha + z_power) / 0.05) ** 2
+    assert seeds_needed(0.05, 1.0, alpha) == pytest.approx(normal + z_alpha**2 / 2, abs=1.5)
+
+
+@pytest.mark.parametrize("spread", [0.1, 0.2, 0.45])
+def test_a_simulation_has_the_power_that_is_said(spread: float) -> None:
+    from scipy.stats import t
+
+    effect, repeats, generator = math.log(0.8), 20_000, np.random.default_rng(4)
+    enough = seeds_needed(effect, spread, 0.05)
+    for n in (enough, enough - 1):
+        ratios = generator.normal(effect, spread, (repeats, n))
+        found = np.abs(ratios.mean(1)) * math.sqrt(n) / ratios.std(1, ddof=1) > t.isf(0.025, n - 1)
+        said = power_of(effect, spread, n, 0.05)
+        assert abs(found.mean() - said) < 4 * math.sqrt(said * (1 - said) / repeats)
+        assert (said >= 0.8) == (n == enough)
+
+
+def test_power_is_defined_and_rises_with_the_pairs_at_every_scale() -> None:
+    for spread in (1e-4, 1e-2, 0.05, 0.5, 20.0):
+        found = [power_of(math.log(0.65), spread, n, 0.05) for n in (2, 3, 5, 10, 100, 1000, MOST_SEEDS)]
+        assert all(0.05 < value <= 1 for value in found)
+        assert np.all(np.diff(found) > -1e-9)
+
+
+def test_a_table_has_three_effects_for_each_comparison() -> None:
+    baseline, ratios = np.array([4000.0, 5000, 4500, 4200, 4900]), np.array([0.7, 0.9, 0.8, 0.75, 1.1])
+    rows = rows_of(list(baseline), list(baseline * ratios))
+    assert [row["effect_percent"] for row in rows] == list(EFFECTS_PERCENT) == [10, 20, 35]
+    spread = np.log(ratios).std(ddof=1)
+    for row, effect in zip(rows, (0.9, 0.8, 0.65), strict=True):
+        assert row["spread"] == pytest.approx(spread)
+        # Chi-square quantiles with 4 degrees of freedom, from a printed table.
+        assert row["spread_low"] == pytest.approx(spread * math.sqrt(4 / 11.143), rel=1e-4)
+        assert row["spread_high"] == pytest.approx(spread * math.sqrt(4 / 0.4844), rel=1e-3)
+        assert row["n_seeds"] == seeds_needed(math.log(effect), spread, 0.05)
+        assert row["n_seeds_low"] <= row["n_seeds"] <= row["n_seeds_high"]
+        assert row["power_now"] == pytest.approx(power_of(math.log(effect), spread, 5, 0.05))
+        assert (row["n_pairs"], row["censored_share"], row["power_wanted"]) == (5, 0, 0.8)
+    assert rows[0]["n_seeds"] > rows[1]["n_seeds"] > rows[2]["n_seeds"]
+    assert (rows[0]["power_now"] >= 0.8) == (rows[0]["n_seeds"] <= 5)
+
+
+def test_fewer_seeds_than_a_verdict_takes_are_told() -> None:
+    assert [fewest_pairs(confidence) for confidence in (0.5, 0.9, 0.95, 0.99)] == [2, 5, 6, 8]
+    rows = rows_of([4000, 5000, 4500], [2000, 2510, 2245])
+    assert rows[2]["n_seeds"] < 6
+    assert rows[2]["note"] == "n_seeds is of a t test: a verdict at 95% confidence takes 6 pairs at least"
+
+
+def test_censoring_makes_the_spread_too_low_and_is_told() -> None:
+    row = rows_of([4000, NAN, 6000], [2000, 3000, NAN])[0]
+    assert row["censored_share"] == pytest.approx(2 / 6)
+    assert row["note"].startswith("2 of 6 runs censored: the spread, and so n_seeds, are likely too low")
+    assert row["spread"] == pytest.approx(np.log([1 / 2, 3 / 10, 10 / 6]).std(ddof=1))
+
+
+def test_a_number_beyond_the_search_is_capped_and_told() -> None:
+    rows = rows_of([1, 10_000, 5, 9000], [10_000, 1, 9000, 5])
+    assert rows[0]["n_seeds"] == rows[0]["n_seeds_high"] == MOST_SEEDS
+    assert rows[0]["note"] == "n_seeds and n_seeds_high: 10,000 or more"
+    assert 0.04 < rows[0]["power_now"] < 0.06
+
+
+@pytest.mark.parametrize(
+    ("baseline", "arm", "spread", "note"),
+    [
+        ([NAN, NAN], [NAN, NAN], NAN, "no run reached the target: no spread"),
+        ([4000, 5000], [2000, 2500], 0, "no spread among the pairs: no power"),
+        ([0, 5000], [2000, 2500], NAN, "a run reached the target at step 0: no log ratio"),
+        (
+            [4000, 4000],
+            [NAN, NAN],
+            0,
+            "2 of 4 runs censored: the spread, and so n_seeds, are likely too low; no spread among the pairs: no power",
+        ),
+    ],
+)
+def test_where_there_is_no_spread_there_is_no_number(
+    baseline: list[float], arm: list[float], spread: float, note: str
+) -> None:
+    for row in rows_of(baseline, arm):
+        assert row["spread"] == pytest.approx(spread, nan_ok=True)
+        assert all(math.isnan(row[name]) for name in ("n_seeds", "n_seeds_low", "n_seeds_high", "power_now"))
+        assert row["note"] == note
+
+
+def test_one_pair_has_no_row() -> None:
+    assert rows_of([4000], [2000]) == []
+    one, two = times_of([4000], [2000], variant="one"), times_of([4000, 4200], [2000, 2500], variant="two")
+    assert set(power(joined(one, two)[0], 0.95)["variant"]) == {"two"}

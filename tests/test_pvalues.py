@@ -1,0 +1,238 @@
+"""Permutation tests, Holm's correction and its families, and how often the bootstrap's interval covers."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from nsbench.bootstrap import expanded
+from nsbench.paired import ratio_of_means
+from nsbench.pvalues import holm, permutation_p, smallest_p
+from nsbench.statistics import paired_effects, time_to_target, with_families
+from tests.paired_times import effects_of, joined, times_of
+from tests.synthetic_records import make_cells, make_records
+
+NAN = math.nan
+FASTER = [3000, 4500, 3300, 3900, 3000, 3500]
+SLOWER = [4000, 5000, 4500, 4200, 4900, 4600]
+
+
+def p_of(baseline: list[float], arm: list[float], n_resamples: int = 99) -> float:
+    values = np.array(baseline, dtype=float), np.array(arm, dtype=float)
+    return permutation_p(*values, n_resamples, np.random.default_rng(0))
+
+
+# --- the permutation test ----------------------------------------------------------------------------
+
+
+@settings(deadline=None, max_examples=25)
+@given(st.lists(st.tuples(st.integers(1, 9), st.integers(1, 9)), min_size=2, max_size=6))
+def test_p_is_the_share_of_swaps_whose_log_ratio_is_as_far_from_0(pairs: list[tuple[int, int]]) -> None:
+    ratios = []
+    for swapped in itertools.product([False, True], repeat=len(pairs)):
+        made = [pair[::-1] if swap else pair for pair, swap in zip(pairs, swapped, strict=True)]
+        ratios.append(math.log(sum(arm for _, arm in made) / sum(baseline for baseline, _ in made)))
+    expected = np.mean([abs(ratio) >= abs(ratios[0]) - 1e-12 for ratio in ratios])
+    assert p_of(*map(list, zip(*pairs, strict=True))) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("n", [2, 5, 6, 12])
+def test_an_arm_that_is_faster_in_all_pairs_has_the_smallest_p(n: int) -> None:
+    baseline = [1000.0 + 100 * seed for seed in range(n)]
+    assert p_of(baseline, [0.9 * step for step in baseline]) == smallest_p(n) == 2.0 ** (1 - n)
+
+
+@pytest.mark.parametrize("n", [7, 30])  # exact, and random swaps
+def test_swapping_arm_and_baseline_keeps_p(n: int) -> None:
+    generator = np.random.default_rng(5)
+    baseline, arm = list(generator.normal(4000, 500, n)), list(generator.normal(3700, 500, n))
+    assert p_of(baseline, arm, 999) == p_of(arm, baseline, 999)
+    assert 0 < p_of(baseline, arm, 999) < 1
+
+
+def test_under_the_hypothesis_small_p_are_as_rare_as_they_should_be() -> None:
+    generator = np.random.default_rng(8)
+    found = np.array([p_of(*generator.exponential(1, (2, 8)).tolist()) for _ in range(400)])
+    for level in (0.05, 0.1, 0.5):
+        assert abs((found <= level).mean() - level) < 3 * math.sqrt(level * (1 - level) / 400) + 1 / 128
+
+
+def test_pairs_that_agree_tell_nothing() -> None:
+    assert p_of([100, 200, 300], [100, 200, 300]) == 1
+    assert p_of([100, 200, 300, 400, 500], [100, 200, 300, 350, 450]) == 0.5 == smallest_p(2)
+    assert smallest_p(0) == smallest_p(1) == 1
+
+
+def test_times_of_0_have_a_p_value() -> None:
+    assert p_of([0, 0, 0], [100, 200, 300]) == 0.25
+
+
+def test_fewer_than_two_pairs_have_no_p() -> None:
+    assert math.isnan(p_of([100], [50]))
+    assert math.isnan(p_of([], []))
+
+
+# --- Holm's correction ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("p_values", "corrected"),
+    [
+        ([0.01, 0.04, 0.03, 0.005], [0.03, 0.06, 0.06, 0.02]),  # 0.005 x 4, 0.01 x 3, 0.03 x 2, then at least that
+        ([0.01, NAN, 0.04, 0.03, NAN, 0.005], [0.03, NAN, 0.06, 0.06, NAN, 0.02]),
+        ([0.5, 0.6, 0.02], [1.0, 1.0, 0.06]),  # at most 1
+        ([0.02, 0.02], [0.04, 0.04]),
+        ([0.2], [0.2]),
+        ([NAN], [NAN]),
+        ([], []),
+    ],
+)
+def test_holm_s_correction_by_hand(p_values: list[float], corrected: list[float]) -> None:
+    np.testing.assert_allclose(holm(np.array(p_values, dtype=float)), corrected, equal_nan=True)
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=8), st.floats(0.001, 0.5))
+def test_holm_rejects_what_the_stepwise_procedure_rejects(p_values: list[float], alpha: float) -> None:
+    order, rejected = sorted(range(len(p_values)), key=lambda place: p_values[place]), set()
+    for rank, place in enumerate(order):
+        if (len(p_values) - rank) * p_values[place] > alpha:
+            break
+        rejected.add(place)
+    assert set(np.flatnonzero(holm(np.array(p_values)) <= alpha)) == rejected
+
+
+def test_a_family_is_a_task_s_comparisons_and_each_curve_is_its_own() -> None:
+    a, b = times_of(SLOWER, FASTER, variant="a"), times_of(FASTER, SLOWER[::-1], variant="b")
+    never = times_of([NAN] * 6, [NAN] * 6, variant="c")
+    parity = times_of(SLOWER, FASTER, variant="a", task="sparse_parity")
+    one, two = times_of(SLOWER, FASTER, variant="a-normpost"), times_of(SLOWER, SLOWER[::-1], variant="a-maskcausal")
+    for made, only in ((a, False), (one, True), (two, True)):
+        for cell in made[2]:
+            cell.update(curve="a", curve_only=only, choices={})
+    times, runs, cells = joined(a, b, never, parity, one, two)
+    found = paired_effects(times, runs, 0.95, 99, np.random.default_rng(0), cells).set_index(["task", "variant"])
+    p = found["p_value"]
+    addition = found.loc["modular_addition"]
+    assert addition["family"].to_dict() == {
+        "a": "modular_addition",
+        "b": "modular_addition",
+        "c": "modular_addition",
+        "a-normpost": "modular_addition / curve a",
+        "a-maskcausal": "modular_addition / curve a",
+    }
+    assert addition["n_family"].to_dict() == {"a": 2, "b": 2, "c": 2, "a-normpost": 2, "a-maskcausal": 2}
+    assert addition.loc["a", "p_holm"] == 2 * p["modular_addition", "a"] == 2 / 32
+    assert addition.loc["b", "p_holm"] == 2 / 32
+    assert math.isnan(addition.loc["c", "p_holm"])
+    assert addition.loc["a-normpost", "p_holm"] == 2 / 32
+    assert addition.loc["a-maskcausal", "p_holm"] == p["modular_addition", "a-maskcausal"]
+    alone = found.loc["sparse_parity"].loc["a"]
+    assert (alone["family"], alone["n_family"], alone["p_holm"]) == ("sparse_parity", 1, 1 / 32)
+    columns = found.reset_index()
+    again = with_families(columns.assign(p_holm=NAN, family="?"), cells)
+    pd.testing.assert_frame_equal(again, columns[list(again)])
+
+
+def test_without_the_grid_nothing_is_tested() -> None:
+    row = effects_of(SLOWER, FASTER)
+    assert all(math.isnan(row[name]) for name in ("p_value", "p_holm", "p_logrank"))
+    assert (row["family"], row["n_family"]) == ("", 0)
+
+
+# --- effects with their tests ----------------------------------------------------------------------------
+
+
+def test_an_effect_s_tests_are_those_of_its_restricted_times() -> None:
+    row = effects_of([4000, NAN, 6000, 5000, 7000, 5500], [2000, 3000, NAN, 4800, 6000, 8000], budget=8000, tested=True)
+    expected = p_of([4000, 8000, 6000, 5000, 7000, 5500], [2000, 3000, 8000, 4800, 6000, 8000])
+    assert row["p_value"] == row["p_holm"] == expected
+    assert 0 < row["p_logrank"] < 1
+
+
+def note(**values: Any) -> str:
+    return str(effects_of(**values, tested=True)["note"])
+
+
+def test_the_smallest_p_that_few_pairs_can_give_is_told() -> None:
+    few = {"baseline": SLOWER[:5], "arm": FASTER[:5]}
+    assert "5 pairs can give no p-value below 0.0625" in note(**few)
+    assert "can give no p-value" not in note(**few, confidence=0.9)
+    assert "can give no p-value" not in note(baseline=SLOWER, arm=FASTER)
+    tied = note(baseline=SLOWER, arm=[*FASTER[:4], *SLOWER[4:]])
+    assert "6 pairs, 4 of which differ, can give no p-value below 0.125" in tied
+
+
+@pytest.mark.parametrize(
+    ("baseline", "arm", "told"),
+    [
+        ([4000.0], [1000.0], "one pair: no interval; one pair: no p-value"),
+        ([NAN, NAN], [NAN, NAN], "no run reached the target"),
+    ],
+)
+def test_where_nothing_can_be_tested_p_is_nan_and_the_note_says_why(
+    baseline: list[float], arm: list[float], told: str
+) -> None:
+    row = effects_of(baseline, arm, tested=True)
+    assert all(math.isnan(row[name]) for name in ("p_value", "p_holm", "p_logrank"))
+    assert (row["n_family"], row["note"]) == (0, told)
+
+
+def test_runs_that_reach_at_one_step_have_a_permutation_test_alone() -> None:
+    row = effects_of([4000, 4000, 4000], [4000, 4000, 4000], tested=True)
+    assert row["p_value"] == 1
+    assert math.isnan(row["p_logrank"])
+    assert row["note"].endswith("all runs reached the target at one step: no logrank test")
+
+
+def test_whether_fewer_steps_are_less_work_is_told() -> None:
+    assert "not less work: 1.50 times the FLOPs" in note(baseline=[4000, 4000], arm=[3000, 3000])
+    assert "work" not in note(baseline=[4000, 4000], arm=[1500, 1600])  # less of both
+    assert "work" not in note(baseline=[4000, 4000], arm=[5000, 5000])  # more of both
+
+
+def test_other_cells_change_the_family_and_nothing_else() -> None:
+    cells = make_cells(variants=("a", "b"), arms=("baseline", "gentle", "reversed"), seeds=tuple(range(6)))
+    records = make_records(cells)
+
+    def effects(chosen: list[dict[str, Any]]) -> pd.DataFrame:
+        times = time_to_target(records["history"], records["runs"], chosen)
+        found = paired_effects(times, records["runs"], 0.95, 199, np.random.default_rng(1), chosen)
+        return found[found["variant"] == "b"].reset_index(drop=True)
+
+    everything, alone = effects(cells), effects([cell for cell in cells if cell["variant"] == "b"])
+    assert (everything["n_family"].tolist(), alone["n_family"].tolist()) == ([4, 4], [2, 2])
+    of_family = ["p_holm", "n_family"]
+    pd.testing.assert_frame_equal(everything.drop(columns=of_family), alone.drop(columns=of_family))
+
+
+# --- the interval's coverage -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("budget", "truth"), [(math.inf, 0.8), (5000.0, 0.8536)])
+@pytest.mark.parametrize("n", [5, 10, 20])
+def test_the_interval_of_few_pairs_covers_about_what_it_says(n: int, budget: float, truth: float) -> None:
+    """Lognormal times that seeds share in part, 95%; docs/scoring.md has the coverage of a longer simulation."""
+    generator = np.random.default_rng(n)
+    covered = 0
+    for _ in range(600):
+        shared, own = generator.normal(0, 0.25, n), generator.normal(0, 0.15, (2, n))
+        baseline, arm = np.minimum(4500 * np.exp(shared + own) * np.array([[1.0], [0.8]]), budget)
+        _, start, end, _ = ratio_of_means(baseline, arm, 0.95, 399, generator)
+        covered += start <= truth <= end
+    assert 0.9 <= covered / 600 <= 0.97
+
+
+def test_the_level_of_few_values_is_the_normal_one_made_as_long_as_students() -> None:
+    """Five values: t of 4 degrees of freedom is 2.776445, times sqrt(5/4) is 3.104160, of which Phi is 0.9990459."""
+    assert expanded(0.95, 5) == pytest.approx(2 * 0.9990459 - 1, abs=2e-7)
+    assert expanded(0.95, 100_000) == pytest.approx(0.95, abs=1e-5)
+    levels = [expanded(0.9, n) for n in range(2, 40)]
+    assert levels == sorted(levels, reverse=True)
+    assert min(levels) > 0.9

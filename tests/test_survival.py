@@ -1,0 +1,130 @@
+"""Kaplan-Meier curves, their restricted mean and the logrank test, against hand-computed cases."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from nsbench.statistics import summarise_cells
+from nsbench.survival import KAPLAN_MEIER, area_under, kaplan_meier, logrank_p
+from tests.paired_times import times_of
+
+NAN = math.nan
+Z = 1.959963984540054
+
+
+def curve_of(steps: list[float], budget: int = 40, diverged: tuple[int, ...] = ()) -> pd.DataFrame:
+    """The curve of one cell's times (NaN: censored)."""
+    times = times_of(steps, steps, budget)[0]
+    times = times[times["arm"] == "baseline"].reset_index(drop=True)
+    times.loc[times["seed"].isin(diverged), "status"] = "diverged"
+    found = kaplan_meier(times, 0.95)
+    assert list(found) == KAPLAN_MEIER.names
+    return found
+
+
+def rows_of(curve: pd.DataFrame) -> list[tuple[float, ...]]:
+    return list(curve[["step", "not_reached", "at_risk", "events", "censored"]].itertuples(index=False, name=None))
+
+
+def test_a_curve_with_ties_and_censoring_by_hand() -> None:
+    curve = curve_of([20, NAN, 10, 30, 20, NAN])
+    expected = [(0, 1, 6, 0, 0), (10, 5 / 6, 6, 1, 0), (20, 1 / 2, 5, 2, 0), (30, 1 / 3, 3, 1, 0), (40, 1 / 3, 2, 0, 2)]
+    np.testing.assert_allclose(rows_of(curve), expected)
+    assert area_under(curve) == pytest.approx((10 + 20 + 20 + 30 + 40 + 40) / 6)
+    assert set(curve["note"]) == {""}
+
+
+def test_the_interval_is_the_exponential_greenwood_one() -> None:
+    row = curve_of([20, NAN, 10, 30, 20, NAN]).set_index("step").loc[20.0]
+    # The variance of log(-log S): the sum of d / (n (n - d)) over (log S)^2.
+    error = math.sqrt(1 / (6 * 5) + 2 / (5 * 3)) / abs(math.log(0.5))
+    assert row["low"] == pytest.approx(0.5 ** math.exp(Z * error))
+    assert row["high"] == pytest.approx(0.5 ** math.exp(-Z * error))
+    assert row["low"] < row["not_reached"] < row["high"]
+
+
+def test_there_is_no_interval_where_all_or_none_have_reached() -> None:
+    curve = curve_of([10, 20, 30])
+    assert curve.loc[curve["not_reached"].isin([0, 1]), ["low", "high"]].isna().all(axis=None)
+    assert curve.loc[curve["step"].isin([10, 20]), ["low", "high"]].notna().all(axis=None)
+    assert rows_of(curve)[-1] == (40, 0, 0, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("steps", "rows", "note"),
+    [
+        ([NAN, NAN], [(0, 1, 2, 0, 0), (40, 1, 2, 0, 2)], "no run reached the target: no interval"),
+        ([NAN], [(0, 1, 1, 0, 0), (40, 1, 1, 0, 1)], "no run reached the target: no interval"),
+        ([10], [(0, 1, 1, 0, 0), (10, 0, 1, 1, 0), (40, 0, 0, 0, 0)], "one run: no interval"),
+        ([10, 10], [(0, 1, 2, 0, 0), (10, 0, 2, 2, 0), (40, 0, 0, 0, 0)], ""),
+        ([0, 10], [(0, 0.5, 2, 1, 0), (10, 0, 1, 1, 0), (40, 0, 0, 0, 0)], ""),  # reached at step 0
+        ([0, 0], [(0, 0, 2, 2, 0), (40, 0, 0, 0, 0)], ""),
+        ([40, NAN], [(0, 1, 2, 0, 0), (40, 0.5, 2, 1, 1)], ""),  # reached at the budget is reached
+    ],
+)
+def test_edges_have_defined_rows(steps: list[float], rows: list[tuple[float, ...]], note: str) -> None:
+    curve = curve_of(steps)
+    assert rows_of(curve) == rows
+    assert set(curve["note"]) == {note}
+
+
+def test_a_diverged_run_is_censored_at_the_budget_and_told() -> None:
+    curve = curve_of([10, NAN, NAN], diverged=(1,))
+    assert rows_of(curve)[-1] == (40, pytest.approx(2 / 3), 2, 0, 2)
+    assert set(curve["note"]) == {"a diverged run counts as censored at the budget: it can never reach"}
+    assert "2 diverged runs count" in curve_of([10, NAN, NAN], diverged=(1, 2))["note"].iloc[0]
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.lists(st.one_of(st.integers(0, 40).map(float), st.just(NAN)), min_size=1, max_size=9))
+def test_the_area_under_the_curve_is_the_restricted_mean(steps: list[float]) -> None:
+    times = times_of(steps, steps[::-1], budget=40)[0]
+    curves, cells = kaplan_meier(times, 0.95), summarise_cells(times, 0.95)
+    for arm, mean in zip(cells["arm"], cells["restricted_mean_steps"], strict=True):
+        assert area_under(curves[curves["arm"] == arm]) == pytest.approx(mean)
+
+
+def test_curves_are_in_the_order_of_the_times_and_of_their_own_cell() -> None:
+    times = times_of([10, 20], [30, NAN], budget=40)[0]
+    curves = kaplan_meier(times[::-1], 0.95)
+    assert list(dict.fromkeys(curves["arm"])) == ["gentle", "baseline"]
+    pd.testing.assert_frame_equal(
+        curves[curves["arm"] == "baseline"].reset_index(drop=True), curve_of([10, 20]).reset_index(drop=True)
+    )
+
+
+def p_of(baseline: list[float], arm: list[float]) -> float:
+    return logrank_p(pd.Series(baseline, dtype=float), pd.Series(arm, dtype=float), 5)
+
+
+@pytest.mark.parametrize(
+    ("baseline", "arm", "excess", "variance"),
+    [
+        # Steps 1, 2, 3 with 4, 3, 2 runs at risk; at step 4 one arm is left, which tells nothing.
+        ([1, 3], [2, 4], 2 - (1 / 2 + 1 / 3 + 1 / 2), 1 / 4 + 2 / 9 + 1 / 4),
+        # Three of six runs at step 2, one of three at step 4, two censored.
+        ([2, 2, NAN], [2, 4, NAN], 2 - (3 / 2 + 1 / 3), 3 * 3 * 3 * 3 / (36 * 5) + 2 / 9),
+        ([NAN, NAN], [1, 2], 0 - (1 / 2 + 2 / 3), 1 / 4 + 2 / 9),  # one arm never reaches
+    ],
+)
+def test_the_logrank_test_by_hand(baseline: list[float], arm: list[float], excess: float, variance: float) -> None:
+    expected = math.erfc(abs(excess) / math.sqrt(2 * variance))
+    assert p_of(baseline, arm) == pytest.approx(expected)
+    assert p_of(arm, baseline) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("baseline", "arm"), [([NAN, NAN], [NAN, NAN]), ([2, 2], [2, 2]), ([2], []), ([], []), ([NAN], [NAN])]
+)
+def test_the_logrank_test_has_no_p_where_there_is_nothing_to_compare(baseline: list[float], arm: list[float]) -> None:
+    assert math.isnan(p_of(baseline, arm))
+
+
+def test_one_run_of_each_arm_has_a_p() -> None:
+    assert p_of([1], [2]) == pytest.approx(math.erfc(0.5 / math.sqrt(2 * 0.25)))
