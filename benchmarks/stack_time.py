@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 import torch
 
-from nsbench.config import BaselineArm, NoiseStabilityArm
+from nsbench.arms import BaselineArm, NoiseStabilityArm
 from nsbench.datasets import Dataset
 from nsbench.model import TransformerStack
 from nsbench.settings import Model, Noise, Optimizer

@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from nsbench.config import BaselineArm, NoiseStabilityArm
+from nsbench.arms import BaselineArm, NoiseStabilityArm
 from nsbench.datasets import Dataset
 from nsbench.model import TransformerStack, sinusoidal_positions
 from nsbench.settings import Model, Noise, Optimizer

@@ -19,7 +19,13 @@ ARMS: dict[str, dict[str, Any]] = {
     "gentle": {"kind": "noise_stability", "rho": 0.25, "gamma": 0.75, "orientation": 1},
     "reversed": {"kind": "noise_stability", "rho": 0.25, "gamma": 0.75, "orientation": 0},
 }
-FLOPS_PER_STEP = {"baseline": 1e9, "noise_stability": 2e9}
+OTHER_ARMS: dict[str, dict[str, Any]] = {
+    "every_10th": {**ARMS["gentle"], "kind": "cheap_noise_stability", "every": 10, "share": 1.0, "branch": "both"},
+    "entropy": {"kind": "entropy", "gamma": 0.75, "orientation": 1},
+    "grokfast": {"kind": "grokfast", "alpha": 0.98, "lamb": 2.0},
+}
+"""Arms of kinds that are not the paper's."""
+FLOPS_PER_STEP = {"baseline": 1e9, "noise_stability": 2e9, "cheap_noise_stability": 1.1e9}
 N_CLASSES = {"modular_addition": 23, "sparse_parity": 2, "next_token": 500}
 DATA = {
     "modular_addition": {"modulus": 23, "layout": "a_b", "n_train": 300},
@@ -56,7 +62,7 @@ def make_cells(
 ) -> list[dict[str, Any]]:
     """The grid of one task, every variant with every arm.
 
-    Arms are names of ARMS or of `swept`. `leaks` are those of variants, `rows` the variants whose
+    Arms are names of ARMS, OTHER_ARMS or of `swept`. `leaks` are those of variants, `rows` the variants whose
     examples are the lines of the text, which gives them padding.
     """
     return [
@@ -64,7 +70,7 @@ def make_cells(
             "task": task,
             "variant": variant,
             "arm": arm,
-            "arm_settings": ARMS.get(arm) or _settings(arm),
+            "arm_settings": {**ARMS, **OTHER_ARMS}.get(arm) or _settings(arm),
             "settings": {
                 "data": {**DATA[task], **({"examples": "rows"} if variant in rows else {})},
                 "training": {"steps": budget, "batch_size": 50, "eval_every_steps": 100},
@@ -96,7 +102,7 @@ def _speed(cell: dict[str, Any]) -> float:
     arm = cell["arm_settings"]
     if arm["kind"] == "baseline":
         return 1.0
-    return 0.75 if cell["arm"] in ARMS else 0.5 + 0.3 * arm["rho"] + 0.6 * (arm["gamma"] - 0.3) ** 2
+    return 0.75 if cell["arm"] in {**ARMS, **OTHER_ARMS} else 0.5 + 0.3 * arm["rho"] + 0.6 * (arm["gamma"] - 0.3) ** 2
 
 
 def make_records(
@@ -149,7 +155,7 @@ def make_records(
                         "stability": stability,
                         "learning_rate": 1e-3,
                         "seconds": steps * 0.03 * (1 + (kind != "baseline")),
-                        "flops": steps * FLOPS_PER_STEP[kind],
+                        "flops": steps * FLOPS_PER_STEP.get(kind, 1e9),
                     }
                 )
             )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -11,7 +12,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import nsbench
-from nsbench.regularizers import NoiseStabilityRegularizer, agreement
+from nsbench.regularizers import (
+    AugmentationRegularizer,
+    EntropyRegularizer,
+    NoiseStabilityRegularizer,
+    agreement,
+    share_size,
+    steps_due,
+)
 
 U, LENGTH, CLASSES = 3, 2, 4
 
@@ -23,9 +31,11 @@ class Table(nn.Module):
         super().__init__()
         self.logits = nn.Parameter(torch.randn(U**LENGTH, CLASSES, generator=torch.Generator().manual_seed(1)))
         self.calls = 0
+        self.seen: list[tuple[int, bool]] = []
 
     def forward(self, tokens: Tensor) -> Tensor:
         self.calls += 1
+        self.seen.append((len(tokens), torch.is_grad_enabled()))
         return self.logits[tokens[:, 0] * U + tokens[:, 1]]
 
 
@@ -123,8 +133,137 @@ def test_drops_into_a_loop_of_ones_own() -> None:
         ({"gradient": "none"}, "gradient = 'none'"),
         ({"output": "odds"}, "output = 'odds'"),
         ({"n_draws": 0}, "n_draws = 0"),
+        ({"every": 0}, "every = 0"),
+        ({"every": 2.0}, "every = 2.0"),
+        ({"share": 0.0}, "share = 0.0"),
+        ({"share": 1.1}, "share = 1.1"),
+        ({"share": math.nan}, "share = nan"),
+        ({"branch": "none"}, "branch = 'none'"),
+        ({"branch": "noisy", "gradient": "clean"}, "branch = 'noisy' does not go with gradient = 'clean'"),
     ],
 )
 def test_bad_settings_are_named(arguments: dict, word: str) -> None:
     with pytest.raises(ValueError, match=word):
         NoiseStabilityRegularizer(**{"rho": 0.25, "gamma": 0.75, "symbols": 3, **arguments})
+
+
+# --- at less cost -----------------------------------------------------------------------------------
+
+
+def test_nothing_saved_is_the_regulariser_to_the_bit() -> None:
+    model, tokens = Table(), torch.tensor([[0, 1], [2, 2], [1, 0]])
+    plain, cheap = (
+        NoiseStabilityRegularizer(0.25, 0.75, symbols=U, n_draws=2, **more)
+        for more in ({}, {"every": 1, "share": 1.0, "branch": "both"})
+    )
+    values = [one(model, tokens, generator=torch.Generator().manual_seed(3), step=5) for one in (plain, cheap)]
+    assert torch.equal(*values)
+
+
+def test_every_mth_step_keeps_the_mean_strength() -> None:
+    model, tokens = Table(), torch.tensor([[0, 1], [2, 2], [1, 0]])
+    plain = NoiseStabilityRegularizer(1.0, 0.75, symbols=U)(model, tokens).item()
+    model.calls = 0
+    regularizer = NoiseStabilityRegularizer(1.0, 0.75, symbols=U, every=4)
+    values = [regularizer(model, tokens, step=step).item() for step in range(12)]
+    assert [value != 0 for value in values] == [True, False, False, False] * 3
+    assert sum(values) / 12 == pytest.approx(plain)
+    assert model.calls == 6
+    assert [steps_due(steps, 4) for steps in (0, 1, 4, 5, 8, 9)] == [0, 1, 1, 2, 2, 3]
+    with pytest.raises(ValueError, match="step is not given; with every = 4 it is needed"):
+        regularizer(model, tokens)
+
+
+def test_a_share_is_an_unbiased_estimate_and_runs_on_its_rows_alone() -> None:
+    """With rho = 1, so Y = X, the mean over all turns of the batch is the mean over the batch."""
+    model, tokens = Table(), torch.tensor([[0, 1], [2, 2], [1, 0], [1, 1], [2, 0]])
+    plain = NoiseStabilityRegularizer(1.0, 0.75, symbols=U)(model, tokens)
+    regularizer = NoiseStabilityRegularizer(1.0, 0.75, symbols=U, share=0.3)
+    model.seen.clear()
+    turned = [tokens.roll(turn, 0) for turn in range(5)]
+    values = [regularizer(model, rows, clean_logits=model(rows)) for rows in turned]
+    assert torch.stack(values).mean().item() == pytest.approx(plain.item())
+    assert [size for size, _ in model.seen] == [5, 2] * 5
+    assert len({round(value.item(), 6) for value in values}) > 1
+
+
+@pytest.mark.parametrize(
+    ("share", "batch", "size"), [(0.1, 256, 26), (0.1, 10, 1), (0.07, 100, 7), (0.001, 10, 1), (1.0, 7, 7), (0.5, 7, 4)]
+)
+def test_a_share_of_a_batch_is_rounded_up(share: float, batch: int, size: int) -> None:
+    assert share_size(share, batch) == size
+
+
+def test_one_branch_has_the_gradient_of_both_where_the_inputs_are_uniform() -> None:
+    """All X and Y with their chances: the exact mean gradient, of all inputs and of some."""
+    inputs = list(itertools.product(range(U), repeat=LENGTH))
+    keep = (1 + 0.25) / 2
+
+    def gradient(branch: str, chosen: list[tuple[int, int]]) -> Tensor:
+        model = Table().double()
+        regularizer = NoiseStabilityRegularizer(0.25, 0.75, symbols=U, branch=branch)
+        total = torch.zeros((), dtype=torch.float64)
+        for x, y in itertools.product(chosen, inputs):
+            chance = math.prod(keep * (a == b) + (1 - keep) / U for a, b in zip(x, y, strict=True))
+            logits = [model(torch.tensor([tokens])) for tokens in (x, y)]
+            total = total + chance / len(chosen) * regularizer.penalty(*logits).sum()
+        total.backward()
+        return model.logits.grad
+
+    for chosen, same in ((inputs, True), (inputs[:4], False)):
+        both, clean, noisy = (gradient(branch, chosen) for branch in ("both", "clean", "noisy"))
+        assert both.abs().max() > 1e-3
+        assert torch.allclose(both, clean) == torch.allclose(both, noisy) == same
+        assert torch.allclose(both, (clean + noisy) / 2)
+
+
+@pytest.mark.parametrize(
+    ("branch", "graded"), [("both", [True, True]), ("clean", [True, False]), ("noisy", [False, True])]
+)
+def test_a_branch_without_gradient_is_run_without(branch: str, graded: list[bool]) -> None:
+    model, tokens = Table(), torch.tensor([[0, 1], [2, 2]])
+    NoiseStabilityRegularizer(0.25, 0.75, symbols=U, branch=branch)(model, tokens).backward()
+    assert [grad for _, grad in model.seen] == graded
+    assert model.logits.grad.any()
+
+
+# --- controls -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("orientation", "sign"), [(1, 1), (0, -1)])
+def test_entropy_is_shannon_s_in_nats(orientation: int, sign: int) -> None:
+    """Even odds have log C, certainty none; log 2 in between where two classes are even."""
+    logits = torch.tensor([[0.0, 0, 0, 0], [200, 0, 0, 0], [50, 50, 0, 0]])
+    found = EntropyRegularizer(0.75, orientation).penalty(logits)
+    assert torch.allclose(found, sign * 0.75 * torch.tensor([math.log(4), 0.0, math.log(2)]), atol=1e-6)
+
+
+def test_punished_entropy_makes_a_model_confident() -> None:
+    logits = torch.tensor([[1.0, 0, 0, 0]], requires_grad=True)
+    EntropyRegularizer(1.0).penalty(logits).sum().backward()
+    assert logits.grad[0, 0] < 0  # a step of descent raises the largest logit
+
+
+def test_augmentation_keeps_the_label() -> None:
+    regularizer = AugmentationRegularizer(0.25, 0.5, symbols=U)
+    logits, labels = torch.randn(2, 3, CLASSES), torch.tensor([[0, 1, 2], [3, 0, 1]])
+    found = regularizer.penalty(logits, labels)
+    assert found.shape == (2, 3)
+    assert found[1, 0].item() == pytest.approx(-0.5 * logits[1, 0].log_softmax(0)[3].item())
+    tokens = torch.tensor([[0, 1], [2, 2]])
+    assert torch.equal(AugmentationRegularizer(1.0, 0.5, symbols=U).resample(tokens), tokens)
+
+
+@pytest.mark.parametrize(
+    ("make", "word"),
+    [
+        (lambda: EntropyRegularizer(-1.0), "gamma = -1.0"),
+        (lambda: EntropyRegularizer(1.0, 2), "orientation = 2"),
+        (lambda: AugmentationRegularizer(2.0, 1.0, symbols=3), "rho = 2.0"),
+        (lambda: AugmentationRegularizer(0.0, -1.0, symbols=3), "gamma = -1.0"),
+        (lambda: AugmentationRegularizer(0.0, 1.0, symbols=3, n_draws=0), "n_draws = 0"),
+    ],
+)
+def test_bad_settings_of_controls_are_named(make: Any, word: str) -> None:
+    with pytest.raises(ValueError, match=word):
+        make()

@@ -161,7 +161,7 @@ def test_flops_are_the_matrix_products(tmp_path: Path, device: torch.device) -> 
     def measured(**sections: Any) -> float:
         _, step = build(train_spec(**sections), tmp_path, device)
         step(*batches(2, 1)[0], 0)
-        return step.flops
+        return step.flops_after(1)
 
     settings = train_spec().model
     d, length = settings.d_model, 2

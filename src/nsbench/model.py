@@ -26,10 +26,18 @@ class DropoutMasks:
     bits_RN: int16, uniform, at least `dropout_size` per run. A unit is dropped where its 16 bits
     fall below rate x 2^16, so the rate is exact to 2^-16; what stays is scaled to keep the mean.
     Drawing 16 bits instead of a float, and all of a pass at once, keeps dropout cheap on a CPU.
+    examples: (k, B), for a pass of the first k examples with the masks that a pass of all B has.
     """
 
-    def __init__(self, bits_RN: Tensor, rate: float, dtype: torch.dtype = torch.float32) -> None:
+    def __init__(
+        self,
+        bits_RN: Tensor,
+        rate: float,
+        dtype: torch.dtype = torch.float32,
+        examples: tuple[int, int] | None = None,
+    ) -> None:
         self._bits_RN, self._dtype = bits_RN, dtype
+        self._n_here, self._n_all = examples or (1, 1)
         self._dropped = round(rate * 2**16)
         self._used = 0
 
@@ -40,7 +48,8 @@ class DropoutMasks:
         """
         size = math.prod(shape[1:])
         bits_RN = self._bits_RN[:, self._used : self._used + size]
-        self._used += size
+        # Examples come first in every mask, so that those of the first few lie together.
+        self._used += size // self._n_here * self._n_all
         mask_RN = torch.empty(bits_RN.shape, dtype=self._dtype, device=bits_RN.device)
         # Compared straight into floats: several times faster on a CPU than by way of booleans.
         torch.ge(bits_RN, self._dropped - 2**15, out=mask_RN)

@@ -15,33 +15,18 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from nsbench.config import Arm
+from nsbench.arms import Arm
 from nsbench.datasets import Dataset
+from nsbench.grokfast import GrokfastFilter
 from nsbench.model import DropoutMasks, TransformerStack, dropout_size
-from nsbench.regularizers import NoiseStabilityRegularizer
+from nsbench.regularizers import AugmentationRegularizer, EntropyRegularizer, is_due, share_size, steps_due
 from nsbench.seeding import fill_bits, torch_stream
 from nsbench.settings import Model, Noise, Optimizer
+from nsbench.treatment import build_regularizer, replaced
 
 logger = logging.getLogger(__name__)
 
 WARM_UP_STEPS = 3
-
-
-def build_regularizer(arm: Arm, noise: Noise, data: Dataset) -> NoiseStabilityRegularizer | None:
-    """The regulariser of an arm; None for the baseline."""
-    if arm.kind == "baseline":
-        return None
-    return NoiseStabilityRegularizer(
-        arm.rho,
-        arm.gamma,
-        arm.orientation,
-        symbols=data.noise_symbols(noise),
-        same_symbol=noise.same_symbol,
-        fixed_ids=data.fixed_ids(noise),
-        gradient=noise.gradient,
-        output=noise.output,
-        n_draws=noise.n_draws,
-    )
 
 
 def build_optimizer(weights: list[Tensor], settings: Optimizer, device: torch.device) -> torch.optim.Optimizer:
@@ -63,8 +48,11 @@ class TrainingStep:
 
     loss_sum_R and correct_sum_R (float64) add up, over all steps, the mean cross entropy of each
     batch in nats and its share of right answers; `data` is any one data set of the stack (they share
-    shapes, vocabulary and symbols); `flops` is the number of matrix-product
-    operations of one step of one run (known after the first step).
+    shapes, vocabulary and symbols); `model` has the settings that the arm leaves of the variant's;
+    `flops` is the number of matrix-product operations of a step of one run, without (False) and with
+    (True) what the arm adds to the loss, each known after the first such step.
+
+    Raises ConfigError for an arm that does not go with the settings.
     """
 
     def __init__(
@@ -79,24 +67,25 @@ class TrainingStep:
         batch_size: int,
     ) -> None:
         self.stack, self.seeds = stack, seeds
-        self.settings, self.noise = optimizer, noise
-        self.dropout_rate = model.dropout
         self.regularizer = build_regularizer(arm, noise, data)
+        self.model, self.settings = model, optimizer = replaced(arm, model, optimizer)
+        self.dropout_rate = model.dropout
         self.device = next(stack.parameters()).device
-        self.flops = 0.0
+        self.flops: dict[bool, float] = {}
 
         length = data["train_tokens"].shape[1]
         labels_shape = data["train_labels"].shape[1:]
-        n_runs, n_draws = len(seeds), noise.n_draws if self.regularizer else 0
+        n_runs, n_draws = len(seeds), self.regularizer.n_draws if self.regularizer else 0
+        n_noisy = share_size(self.regularizer.share, batch_size) if n_draws else 0
         self.tokens_RBT = torch.zeros(n_runs, batch_size, length, dtype=torch.int64, device=self.device)
         # Labels are (R, B), or (R, B, T) where there is a target at each position.
         self.labels_RB = torch.zeros(n_runs, batch_size, *labels_shape, dtype=torch.int64, device=self.device)
-        self.noisy_NRBT = torch.zeros(n_draws, *self.tokens_RBT.shape, dtype=torch.int64, device=self.device)
-        n_bits = dropout_size(model, batch_size, length)
+        self.noisy_NRBT = torch.zeros(n_draws, n_runs, n_noisy, length, dtype=torch.int64, device=self.device)
+        n_bits, n_noisy_bits = (dropout_size(model, size, length) for size in (batch_size, n_noisy))
         self.bits_RN = torch.zeros(n_runs, n_bits, dtype=torch.int16, device=self.device)
         own_masks = noise.dropout_masks == "independent"
         self.noisy_bits_NRN = torch.zeros(
-            n_draws if own_masks else 0, n_runs, n_bits, dtype=torch.int16, device=self.device
+            n_draws if own_masks else 0, n_runs, n_noisy_bits, dtype=torch.int16, device=self.device
         )
         self.loss_sum_R = torch.zeros(n_runs, dtype=torch.float64, device=self.device)
         self.correct_sum_R = torch.zeros(n_runs, dtype=torch.float64, device=self.device)
@@ -107,7 +96,10 @@ class TrainingStep:
             weight.grad = torch.zeros_like(weight)
         self.run_weights = [self._views(run) for run in range(n_runs)]
         self.optimizers = [build_optimizer(weights, optimizer, self.device) for weights in self.run_weights]
-        self._graph: torch.cuda.CUDAGraph | None = None
+        self.filter = None
+        if arm.kind == "grokfast":
+            self.filter = GrokfastFilter(list(stack.parameters()), arm.alpha, arm.lamb)
+        self._graphs: dict[bool, torch.cuda.CUDAGraph] = {}
         if self.device.type == "cuda":
             self._capture()
 
@@ -115,21 +107,30 @@ class TrainingStep:
         """Do step number `step` (from 0) on a batch held on the CPU."""
         self.tokens_RBT.copy_(tokens_RBT)
         self.labels_RB.copy_(labels_RB)
+        regularised = self._regularised(step)
         for run, seed in enumerate(self.seeds):
             fill_bits(self.bits_RN[run], seed, "dropout", step)
-            if self.regularizer is None:
+            if not (regularised and len(self.noisy_NRBT)):
                 continue
             generator = torch_stream(seed, "noise", step)
-            for draw in range(self.noise.n_draws):
-                self.noisy_NRBT[draw, run].copy_(self.regularizer.resample(tokens_RBT[run], generator))
+            for noisy_RBT in self.noisy_NRBT:
+                noisy_RBT[run].copy_(self.regularizer.resample(tokens_RBT[run, : noisy_RBT.shape[1]], generator))
             for draw, bits_RN in enumerate(self.noisy_bits_NRN):
                 fill_bits(bits_RN[run], seed, "noisy_dropout", step, draw)
-        if self._graph is not None:
-            self._graph.replay()
-        elif self.flops == 0:
-            self._counted_run()
+        if self.filter is not None:
+            self.filter.begin(step)
+        if self._graphs:
+            self._graphs[regularised].replay()
+        elif regularised not in self.flops:
+            self._counted_run(regularised)
         else:
-            self._run()
+            self._run(regularised)
+
+    def flops_after(self, steps: int) -> float:
+        """Matrix-product operations of the first `steps` steps of a run."""
+        n_regularised = steps_due(steps, self.regularizer.every) if self.regularizer else 0
+        counts = {True: n_regularised, False: steps - n_regularised}
+        return float(sum(count * self.flops[kind] for kind, count in counts.items() if count))
 
     def learning_rate(self, run: int) -> float:
         """The learning rate of a run's next step."""
@@ -145,6 +146,8 @@ class TrainingStep:
         for index, weight in enumerate(self.run_weights[run]):
             for name, value in self.optimizers[run].state[weight].items():
                 state[f"optimizer.{index}.{name}"] = value
+        if self.filter is not None:
+            state |= {f"filter.{index}": slow[run] for index, slow in enumerate(self.filter.slow)}
         return {name: value.detach().cpu().clone() for name, value in state.items()}
 
     def load_state(self, run: int, state: dict[str, Tensor]) -> None:
@@ -152,6 +155,8 @@ class TrainingStep:
         self._set_learning_rate(run, float(state["learning_rate"]))
         self.loss_sum_R[run] = state["loss_sum"]
         self.correct_sum_R[run] = state["correct_sum"]
+        for index, slow in enumerate(self.filter.slow if self.filter else []):
+            slow[run] = state[f"filter.{index}"]
         optimizer = self.optimizers[run]
         for index, weight in enumerate(self.run_weights[run]):
             prefix = f"optimizer.{index}."
@@ -177,61 +182,91 @@ class TrainingStep:
         else:
             group["lr"] = value
 
-    def _losses(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Cross entropy, share right and regulariser of the buffered batch, each (R).
+    def _regularised(self, step: int) -> bool:
+        """Whether a step has what the arm adds to the loss."""
+        return self.regularizer is not None and is_due(step, self.regularizer.every)
+
+    def _masks(self, bits_RN: Tensor, rows: int | None = None) -> DropoutMasks | None:
+        """A pass's masks; of the first `rows` examples, where the bits are those of a whole batch."""
+        if self.dropout_rate == 0:
+            return None
+        return DropoutMasks(bits_RN, self.dropout_rate, examples=(rows, self.tokens_RBT.shape[1]) if rows else None)
+
+    def _losses(self, regularised: bool = True) -> tuple[Tensor, Tensor, Tensor]:
+        """Cross entropy, share right and what the arm adds for the buffered batch, each (R).
 
         With a target at each position all three are means over examples and positions.
         """
-        dropout = self.dropout_rate > 0
-        logits_RBC = self.stack(self.tokens_RBT, DropoutMasks(self.bits_RN, self.dropout_rate) if dropout else None)
+        logits_RBC = self.stack(self.tokens_RBT, self._masks(self.bits_RN))
         loss_RX = F.cross_entropy(logits_RBC.flatten(0, -2), self.labels_RB.flatten(), reduction="none")
         loss_R = loss_RX.view(len(self.seeds), -1).mean(1)
         correct_R = (logits_RBC.detach().argmax(-1) == self.labels_RB).double().flatten(1).mean(1)
         penalty_R = torch.zeros_like(loss_R)
-        for draw, noisy_RBT in enumerate(self.noisy_NRBT):
-            bits_RN = self.noisy_bits_NRN[draw] if len(self.noisy_bits_NRN) else self.bits_RN
-            with torch.set_grad_enabled(self.noise.gradient != "clean"):
-                noisy_RBC = self.stack(noisy_RBT, DropoutMasks(bits_RN, self.dropout_rate) if dropout else None)
-            penalty_RX = self.regularizer.penalty(logits_RBC, noisy_RBC).flatten(1)
-            penalty_R = penalty_R + penalty_RX.mean(1) / self.noise.n_draws
+        if regularised and self.regularizer is not None:
+            penalty_R = penalty_R + self._penalty(logits_RBC)
         return loss_R, correct_R, penalty_R
 
-    def _run(self) -> None:
+    def _penalty(self, logits_RBC: Tensor) -> Tensor:
+        """What the arm adds to the loss (R)."""
+        regularizer, rows = self.regularizer, self.noisy_NRBT.shape[2]
+        if isinstance(regularizer, EntropyRegularizer):
+            return regularizer.penalty(logits_RBC).flatten(1).mean(1)
+        clean_RBC = logits_RBC if rows == logits_RBC.shape[1] else logits_RBC[:, :rows]
+        terms = []
+        for draw, noisy_RBT in enumerate(self.noisy_NRBT):
+            own = len(self.noisy_bits_NRN) > 0
+            masks = self._masks(self.noisy_bits_NRN[draw]) if own else self._masks(self.bits_RN, rows)
+            with torch.set_grad_enabled(regularizer.gradient != "clean"):
+                noisy_RBC = self.stack(noisy_RBT, masks)
+            if isinstance(regularizer, AugmentationRegularizer):
+                penalty_RX = regularizer.penalty(noisy_RBC, self.labels_RB)
+            else:
+                penalty_RX = regularizer.penalty(clean_RBC, noisy_RBC)
+            terms.append(penalty_RX.flatten(1).mean(1) / regularizer.n_draws)
+        return sum(terms[1:], terms[0])
+
+    def _run(self, regularised: bool) -> None:
         for weight in self.stack.parameters():
             weight.grad.zero_()
-        loss_R, correct_R, penalty_R = self._losses()
+        loss_R, correct_R, penalty_R = self._losses(regularised)
         (loss_R + penalty_R).sum().backward()
         self.loss_sum_R += loss_R.detach()
         self.correct_sum_R += correct_R
+        if self.filter is not None:
+            self.filter()
         for weights, optimizer in zip(self.run_weights, self.optimizers, strict=True):
             if self.settings.weight_decay_convention == "per_step":
                 torch._foreach_mul_(weights, 1.0 - self.settings.weight_decay)
             optimizer.step()
 
-    def _counted_run(self) -> None:
+    def _counted_run(self, regularised: bool) -> None:
         with FlopCounterMode(display=False) as counter:
-            self._run()
-        self.flops = counter.get_total_flops() / len(self.seeds)
+            self._run(regularised)
+        self.flops[regularised] = counter.get_total_flops() / len(self.seeds)
 
     def _capture(self) -> None:
-        """Warm up on a side stream, undo what that changed, and capture `_run` as a graph."""
+        """Warm up on a side stream, undo what that changed, and capture `_run` as graphs: one of the
+        steps with what the arm adds to the loss, one of those without, as far as there are such."""
+        kinds = sorted({self._regularised(0), self._regularised(1)}, reverse=True)
         weights_before = [weight.detach().clone() for weight in self.stack.parameters()]
         side = torch.cuda.Stream()
         side.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(side):
-            self._counted_run()
-            for _ in range(WARM_UP_STEPS - 1):
-                self._run()
+            for kind in kinds:
+                self._counted_run(kind)
+                for _ in range(WARM_UP_STEPS - 1):
+                    self._run(kind)
         torch.cuda.current_stream().wait_stream(side)
         self._reset(weights_before)
-        graph = torch.cuda.CUDAGraph()
+        graphs = {kind: torch.cuda.CUDAGraph() for kind in kinds}
         try:
-            with torch.cuda.graph(graph):
-                self._run()
+            for kind, graph in graphs.items():
+                with torch.cuda.graph(graph):
+                    self._run(kind)
         except RuntimeError as error:
             logger.warning("the step could not be captured (%s): falling back to launching it eagerly", error)
         else:
-            self._graph = graph
+            self._graphs = graphs
         self._reset(weights_before)
 
     @torch.no_grad()
@@ -242,5 +277,7 @@ class TrainingStep:
             for state in optimizer.state.values():
                 for value in state.values():
                     value.zero_()
+        for slow in self.filter.slow if self.filter else []:
+            slow.zero_()
         self.loss_sum_R.zero_()
         self.correct_sum_R.zero_()

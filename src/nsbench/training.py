@@ -19,10 +19,11 @@ from typing import Any
 
 import pandas as pd
 import torch
+from pydantic import model_validator
 from torch import Tensor
 
+from nsbench.arms import Arm, check
 from nsbench.closed import Closed, canonical_json
-from nsbench.config import Arm
 from nsbench.datasets import Dataset, EpochOrder, batch_indices, read_dataset
 from nsbench.model import TransformerStack
 from nsbench.provenance import stamp
@@ -49,6 +50,11 @@ class TrainSpec(Closed):
     checkpoint_count: int
     checkpoint_dtype: str
     seeds: list[int]
+
+    @model_validator(mode="after")
+    def _fits(self) -> TrainSpec:
+        check(self.arm_settings, self, "arm_settings")
+        return self
 
 
 @dataclass
@@ -212,7 +218,7 @@ class StackTraining:
                     **scores[index],
                     "learning_rate": self.step.learning_rate(index),
                     "seconds": run.seconds,
-                    "flops": self.step.flops * self.done,
+                    "flops": self.step.flops_after(self.done),
                 }
             )
             seen_loss = losses[index] if self.done else 0.0
@@ -250,7 +256,7 @@ class StackTraining:
         dtype = getattr(torch, self.spec.checkpoint_dtype)
         weights = {name: value.cpu().to(dtype) for name, value in self.stack.run_weights(index).items()}
         metadata = {
-            "model": canonical_json(self.spec.model),
+            "model": canonical_json(self.step.model),
             "vocabulary": str(run.data.vocabulary),
             "n_classes": str(run.data.n_classes),
         }
@@ -266,7 +272,7 @@ class StackTraining:
             notes = {
                 "rows": run.rows,
                 "seconds": run.seconds,
-                "flops": self.step.flops,
+                "flops": list(self.step.flops.items()),
                 "scheduler": None if scheduler is None else scheduler.state_dict(),
                 "marks": {name: [at, loss[index], right[index]] for name, (at, loss, right) in self.marks.items()},
             }
@@ -280,7 +286,7 @@ class StackTraining:
             parts[part][rest] = value
         self.stack.load_run(index, parts["weights"])
         self.step.load_state(index, parts["state"])
-        self.step.flops = saved.notes["flops"]
+        self.step.flops = dict(saved.notes["flops"])
         run.rows, run.seconds = saved.notes["rows"], saved.notes["seconds"]
         if self.schedulers[index] is not None:
             self.schedulers[index].load_state_dict(saved.notes["scheduler"])

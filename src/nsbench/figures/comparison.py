@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import pandas as pd
 
+from nsbench.arm_text import PAPER_KINDS
+from nsbench.intervals import settles as settles
 from nsbench.scores import by_variant
 from nsbench.selection import selected_arm
-from nsbench.statistics import coverage_of_range
 
 SWEEP_PAIRS = 3
 """Distinct (rho, gamma) that make a sweep."""
+
+
+def ordinary(cells: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The cells that are not in the grid for a specification curve alone."""
+    return [cell for cell in cells if not cell.get("curve_only", False)]
+
+
+def of_paper(group: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The cells of one variant whose arms are of the paper's kinds; all where there is none."""
+    return [cell for cell in group if cell["arm_settings"]["kind"] in PAPER_KINDS] or group
 
 
 def orientation(cell: dict[str, Any]) -> int | None:
@@ -52,6 +62,7 @@ def compared(group: list[dict[str, Any]], selections: pd.DataFrame | None) -> li
     With S = 1 it is the arm that the validation data select, or the first; with S = 0 the one with
     the same (rho, gamma), or the first. A variant without any of the three gives its cells.
     """
+    group = of_paper(group)
     chosen = selected(group, selections)
     found = [cell for cell in group if cell["arm_settings"]["kind"] == "baseline"][:1]
     stable = sorted(swept(group), key=lambda cell: cell["arm"] != chosen)[:1]
@@ -62,8 +73,9 @@ def compared(group: list[dict[str, Any]], selections: pd.DataFrame | None) -> li
 
 
 def shown(group: list[dict[str, Any]], selections: pd.DataFrame | None) -> list[dict[str, Any]]:
-    """The cells of one variant; of a sweep, which would be too many curves, only those `compared`."""
-    return compared(group, selections) if has_sweep(group) else group
+    """The cells of one variant with the paper's kinds of arm; of a sweep, which would be too many
+    curves, only those `compared`."""
+    return compared(group, selections) if has_sweep(group) else of_paper(group)
 
 
 def choice_line(cells: list[dict[str, Any]], drawn: list[dict[str, Any]], selections: pd.DataFrame | None) -> list[str]:
@@ -82,13 +94,3 @@ def choice_line(cells: list[dict[str, Any]], drawn: list[dict[str, Any]], select
         f"Of {' or '.join(map(str, sorted(counts)))} regularised arms with S = 1 a panel shows {texts[unselected]}"
         for unselected, counts in sorted(lines.items())
     ]
-
-
-def settles(low: float, high: float, n_pairs: float, confidence: float, neutral: float = 0.0) -> int:
-    """1 where an interval lies above `neutral`, -1 where below, 0 where that is open.
-
-    It is open too where there are so few pairs that no interval of theirs can have the confidence.
-    """
-    if not (math.isfinite(low) and math.isfinite(high)) or coverage_of_range(int(n_pairs)) < confidence:
-        return 0
-    return int(low > neutral) - int(high < neutral)

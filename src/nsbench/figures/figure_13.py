@@ -42,7 +42,7 @@ def draw(
     which then says so. Without a sweep the figure says that there is none.
     """
     groups = {
-        name: group
+        name: comparison.of_paper(group)
         for name, group in style.variants([cell for cell in cells if cell["task"] == TASK]).items()
         if comparison.has_sweep(group)
     }

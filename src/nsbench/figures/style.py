@@ -20,6 +20,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator, StrMethodFormatter
 
+from nsbench.arm_text import CHEAPER_KINDS, CONTROL_KINDS, describe
 from nsbench.records import whole
 
 ARM_COLOURS = {
@@ -27,6 +28,8 @@ ARM_COLOURS = {
     ("noise_stability", 1): "#D55E00",
     ("noise_stability", 0): "#8E4FA8",
 }
+CHEAPER_ARM_COLOUR = "#0039E5"
+CONTROL_ARM_COLOUR = "#4C9972"
 OTHER_ARM_COLOUR = "#7F6A00"
 LOSS_COLOUR = "#0072B2"
 STABILITY_COLOUR = "#00845F"
@@ -76,7 +79,10 @@ def applied() -> contextlib.AbstractContextManager[None]:
 
 
 def arm_colour(arm_settings: dict[str, Any]) -> str:
-    """The fixed colour of an arm's kind (and orientation S)."""
+    """The fixed colour of an arm's kind (and orientation S); one of all cheaper arms, one of all controls."""
+    kind = arm_settings["kind"]
+    if kind in CHEAPER_KINDS or kind in CONTROL_KINDS:
+        return CHEAPER_ARM_COLOUR if kind in CHEAPER_KINDS else CONTROL_ARM_COLOUR
     return ARM_COLOURS.get((arm_settings["kind"], arm_settings.get("orientation")), OTHER_ARM_COLOUR)
 
 
@@ -88,9 +94,7 @@ def arm_dashes(cells: list[dict[str, Any]]) -> list[Any]:
 
 def arm_text(cell: dict[str, Any]) -> str:
     """An arm's name with its settings, as `gentle (ρ = 0.25, γ = 0.75, S = 1)`."""
-    arm = cell["arm_settings"]
-    signs = {"rho": "ρ", "gamma": "γ", "orientation": "S"}
-    settings = ", ".join(f"{sign} = {arm[name]:g}" for name, sign in signs.items() if arm.get(name) is not None)
+    settings = describe(cell["arm_settings"])
     return f"{cell['arm']} ({settings})" if settings else cell["arm"]
 
 

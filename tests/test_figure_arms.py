@@ -1,0 +1,162 @@
+"""The figure of the arms beside the paper's, and that the paper's figures leave those arms out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.figure import Figure
+
+from nsbench import statistics
+from nsbench.figures import arms, comparison, figure_05, style
+from nsbench.intervals import settles
+from tests.artists import check_layout, shown, texts, with_gid
+from tests.synthetic_records import ARMS, OTHER_ARMS, make_cells, make_records, swept
+
+SEEDS = tuple(range(8))
+NAMES = ("entropy", "baseline", "every_10th", "gentle", "grokfast", "reversed")
+IN_ORDER = ["gentle", "reversed", "every_10th", "entropy", "grokfast"]
+
+
+def tables(cells: list[dict[str, Any]], **options: Any) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Paired effects and times of made-up records."""
+    made = make_records(cells, **options)
+    times = statistics.time_to_target(made["history"], made["runs"], cells)
+    return statistics.paired_effects(times, made["runs"], 0.95, 199, np.random.default_rng(0)), times
+
+
+def drawn(cells: list[dict[str, Any]], scale: str = "demo", **options: Any) -> tuple[Figure, pd.DataFrame]:
+    effects, _ = tables(cells, **options)
+    return arms.draw(effects, cells, scale), effects.set_index(["variant", "arm"])
+
+
+def names(axes: Any) -> list[str]:
+    return [text.get_text() for text in with_gid(axes, "arm")]
+
+
+def test_every_arm_has_a_row_in_its_group_with_its_ratios() -> None:
+    figure, effects = drawn(make_cells(arms=NAMES, seeds=SEEDS))
+    left, right = shown(figure)
+    assert names(left) == IN_ORDER
+    assert [text.get_text() for text in with_gid(left, "heading")] == ["the paper's", "cheaper", "controls"]
+    heights = [text.get_position()[1] for text in with_gid(left, "arm")]
+    assert heights == sorted(heights)
+    for axes, column in ((left, "steps_ratio"), (right, "flops_ratio")):
+        rows = effects.loc["calibrated"].loc[IN_ORDER]
+        marks, bars = with_gid(axes, "ratio"), with_gid(axes, "interval")
+        assert [mark.get_xdata()[0] for mark in marks] == rows[column].tolist()
+        assert [mark.get_ydata()[0] for mark in marks] == heights
+        assert [list(bar.get_xdata()) for bar in bars] == rows[[f"{column}_low", f"{column}_high"]].to_numpy().tolist()
+        colours = [style.arm_colour({**ARMS, **OTHER_ARMS}[name]) for name in IN_ORDER]
+        assert [mark.get_markeredgecolor() for mark in marks] == [bar.get_color() for bar in bars] == colours
+        low, high = axes.get_xlim()
+        assert all(low < value < high for bar in bars for value in bar.get_xdata())
+        assert [line.get_xdata()[0] for line in with_gid(axes, "one")] == [1.0]
+        assert axes.yaxis_inverted()
+
+
+def test_counts_and_settings_stand_beside_the_rows() -> None:
+    figure, _ = drawn(make_cells(arms=NAMES, seeds=SEEDS), rises={("baseline", 0): 1e9, ("entropy", 1): 1e9})
+    counts = dict(zip(IN_ORDER, (text.get_text() for text in with_gid(figure, "counts")), strict=True))
+    assert counts == {**dict.fromkeys(IN_ORDER, "7 → 8 of 8"), "entropy": "7 → 7 of 8"}
+    told = texts(figure)
+    for words in ("every 10th step", "entropy punished", "α = 0.98, λ = 2", "95% interval", "DEMO SCALE"):
+        assert words in told
+
+
+def test_a_mark_is_filled_where_the_interval_settles_it() -> None:
+    for seeds in (SEEDS, SEEDS[:3]):
+        figure, effects = drawn(make_cells(arms=NAMES, seeds=seeds))
+        filled = []
+        for axes, column in zip(shown(figure), ("steps_ratio", "flops_ratio"), strict=True):
+            found = [mark.get_markerfacecolor() != "white" for mark in with_gid(axes, "ratio")]
+            rows = effects.loc["calibrated"].loc[IN_ORDER]
+            expected = [
+                settles(row[f"{column}_low"], row[f"{column}_high"], row["n_pairs"], row["confidence"], 1.0) != 0
+                for _, row in rows.iterrows()
+            ]
+            assert found == expected
+            filled += found
+        assert any(filled) == (seeds == SEEDS)  # three pairs settle nothing
+
+
+def test_what_has_no_ratio_says_why() -> None:
+    cells = make_cells(arms=NAMES, seeds=SEEDS)
+    effects, _ = tables(cells)
+    ratios = [f"{name}_ratio{end}" for name in ("steps", "flops") for end in ("", "_low", "_high")]
+    effects.loc[effects["arm"] == "entropy", ratios] = np.nan
+    figure = arms.draw(effects[effects["arm"] != "grokfast"], cells, "demo")
+    for axes in shown(figure):
+        assert [text.get_text() for text in with_gid(axes, "none")] == ["no run reached the target", "not analysed"]
+        assert len(with_gid(axes, "ratio")) == 3
+    assert len(with_gid(figure, "counts")) == 4
+
+
+def test_only_variants_with_other_arms_are_drawn() -> None:
+    mixed = make_cells(variants=("a", "b"), arms=NAMES, seeds=SEEDS)
+    plain = [cell for cell in mixed if cell["variant"] == "a" or cell["arm_settings"]["kind"] in ("baseline",)]
+    figure, _ = drawn(plain)
+    assert len(shown(figure)) == 2
+    assert len(shown(drawn(mixed)[0])) == 4
+    curve_only = [{**cell, "curve_only": cell["variant"] == "b"} for cell in mixed]
+    assert len(shown(drawn(curve_only)[0])) == 2
+    nothing, _ = drawn(make_cells(arms=("baseline", "gentle"), seeds=SEEDS))
+    assert "no arms beside the paper's" in texts(nothing)
+    assert "no arms beside the paper's" in texts(arms.draw(pd.DataFrame(), [], "demo"))
+
+
+def test_of_a_sweep_the_cheaper_arms_values_are_shown() -> None:
+    some = ("baseline", "reversed", *swept((0.05, 0.25), (0.05, 0.75)))
+    same = "noise_stability-rho0.25-gamma0.75"
+    figure, _ = drawn(make_cells(arms=(*some, "every_10th"), seeds=SEEDS))
+    assert names(shown(figure)[0]) == ["reversed", same, "every_10th"]
+    assert "Of a sweep" in texts(figure)
+    figure, _ = drawn(make_cells(arms=(*some, "entropy"), seeds=SEEDS))
+    assert names(shown(figure)[0]) == ["noise_stability-rho0.05-gamma0.05", "entropy"]
+    assert "Of a sweep" not in texts(drawn(make_cells(arms=NAMES, seeds=SEEDS))[0])
+
+
+def test_texts_do_not_overlap_and_the_text_is_named() -> None:
+    leaks = {"windows_overlapping": ["training and validation windows share text"]}
+    names_of = ("windows_causal", "windows_overlapping")
+    cells = make_cells("next_token", variants=names_of, arms=NAMES, seeds=SEEDS, threshold=0.25, leaks=leaks)
+    effects, times = tables(cells, text="made-up text")
+    figure = arms.draw(effects, cells, "demo", times.assign(text="made-up text"))
+    check_layout(figure, shown(figure))
+    assert "Text: made-up text." in texts(figure)
+    assert len(with_gid(figure, "leak")) == 1
+    left = figure.axes[0]
+    extents = [text.get_window_extent() for text in left.texts]
+    for place, one in enumerate(extents):
+        assert one.x0 >= 0
+        assert not any(one.overlaps(other) for other in extents[place + 1 :])
+
+
+def test_the_paper_s_figures_leave_other_arms_and_curves_out() -> None:
+    cells = make_cells(arms=NAMES, seeds=SEEDS[:3])
+    kept = ["baseline", "gentle", "reversed"]
+    assert [cell["arm"] for cell in comparison.of_paper(cells)] == kept
+    assert [cell["arm"] for cell in comparison.shown(cells, None)] == kept
+    assert [cell["arm"] for cell in comparison.compared(cells, None)] == kept
+    controls = [cell for cell in cells if cell["arm"] in OTHER_ARMS]
+    assert comparison.of_paper(controls) == comparison.compared(controls, None) == controls
+    made = make_records(cells)
+    times = statistics.time_to_target(made["history"], made["runs"], cells)
+    figure = figure_05.draw(made["history"], times, cells, "modular_addition", "demo")
+    assert len(with_gid(shown(figure)[0], "median")) == 3
+    assert "every_10th" not in texts(figure)
+    flagged = [{**cell, "curve_only": cell["arm"] == "gentle"} for cell in cells]
+    assert [cell["arm"] for cell in comparison.ordinary(flagged)] == [name for name in NAMES if name != "gentle"]
+    assert comparison.ordinary(cells) == cells
+
+
+@pytest.mark.parametrize("kind", ["cheap_noise_stability", "augmentation", "dropout"])
+def test_cheaper_arms_and_controls_have_a_colour_each(kind: str) -> None:
+    colour = style.arm_colour({"kind": kind, "orientation": 1})
+    assert colour == (style.CHEAPER_ARM_COLOUR if kind.startswith("cheap") else style.CONTROL_ARM_COLOUR)
+    assert colour not in style.ARM_COLOURS.values()
+    assert style.CHEAPER_ARM_COLOUR != style.CONTROL_ARM_COLOUR
+    cells = [{"arm_settings": {"kind": kind, "rho": rho}} for rho in (0.1, 0.2, 0.3)]
+    assert len({str(dashes) for dashes in style.arm_dashes(cells)}) == 3
