@@ -14,7 +14,7 @@ from snakemake.utils import update_config
 
 from nsbench import closed, config, settings
 from nsbench.closed import ConfigError, canonical_json, parse
-from nsbench.grid import expand, load, packs, refuse_duplicate_keys
+from nsbench.grid import Cell, expand, load, packs, refuse_duplicate_keys
 from nsbench.leaks import leaks
 from nsbench.settings import sequence_length
 
@@ -39,16 +39,26 @@ DEMO, TINY = "workflow/config/demo.yaml", "tests/config/tiny.yaml"
 # --- the shipped files -------------------------------------------------------------------------------
 
 
+def ordinary_cells() -> list[Cell]:
+    """The cells of the shipped grid without those that only specification curves have."""
+    return [cell for cell in expand(load(overlaid())) if not cell.curve_only]
+
+
 def test_the_paper_grid_has_every_cell_and_ten_seeds() -> None:
-    cells = expand(load(overlaid()))
+    cells = ordinary_cells()
     assert Counter(cell.task for cell in cells) == {
-        "modular_addition": 2 * 3,
-        "sparse_parity": 2 * 8 * 3,
+        "modular_addition": 3 + 11,
+        "sparse_parity": 2 * 8 * 3 + 11,
         "next_token": 5 * (2 + 4 * 3),
     }
     assert all(cell.seeds == list(range(10)) for cell in cells)
-    named = {cell.arm for cell in cells if cell.task != "next_token"}
-    assert named == {"baseline", "noise_stability", "noise_stability_s0"}
+    papers = {"baseline", "noise_stability", "noise_stability_s0"}
+    for cell in cells:
+        if cell.task != "next_token" and cell.variant != "calibrated":
+            assert cell.arm in papers
+    for task in ("modular_addition", "sparse_parity"):
+        named = {cell.arm for cell in cells if (cell.task, cell.variant) == (task, "calibrated")}
+        assert named == set(getattr(load(overlaid()).tasks, task).arms)
 
 
 def test_the_arm_sweep_names_every_rho_and_gamma_and_sets_them() -> None:
@@ -76,7 +86,7 @@ def test_one_line_asks_for_the_same_sweep_of_another_task() -> None:
 
 
 def test_protocols_say_how_they_leak() -> None:
-    cells = {cell.variant: cell.settings for cell in expand(load(overlaid())) if cell.task == "next_token"}
+    cells = {cell.variant: cell.settings for cell in ordinary_cells() if cell.task == "next_token"}
     assert {variant: leaks(found) for variant, found in cells.items()} == {
         "windows_pooled": [],
         "windows_causal": [],
@@ -90,8 +100,10 @@ def test_protocols_say_how_they_leak() -> None:
 
 
 def test_the_sweep_names_every_combination_of_n_and_k_and_sets_it() -> None:
-    cells = [cell for cell in expand(load(overlaid())) if cell.task == "sparse_parity"]
-    names = {cell.variant: (cell.settings.data.n, cell.settings.data.k) for cell in cells}
+    cells = [cell for cell in ordinary_cells() if cell.task == "sparse_parity"]
+    names = {
+        cell.variant: (cell.settings.data.n, cell.settings.data.k) for cell in cells if cell.variant != "calibrated"
+    }
     assert names == {
         f"{variant}-n{n}-k{k}": (n, k)
         for variant in ("as_published", "calibrated")
@@ -106,7 +118,8 @@ def test_the_overlays_load_and_run_their_own_grid_alone(name: str, n_seeds: int)
     cells = expand(loaded)
     assert all(cell.variant.startswith(Path(name).stem) for cell in cells)
     assert {cell.task for cell in cells} == {"modular_addition", "sparse_parity", "next_token"}
-    assert all(len(cell.seeds) == n_seeds for cell in cells if cell.task != "next_token")
+    assert all(len(cell.seeds) == n_seeds for cell in cells if not cell.curve_only and cell.task != "next_token")
+    assert any(cell.curve_only for cell in cells)
     assert loaded.scale == "demo"
     assert "as_published" in loaded.tasks.modular_addition.variants  # laid over, not replaced
 
@@ -255,6 +268,7 @@ NOTHING: Any = ...
 """Stands for taking a key away."""
 VARIANT, PARITY = "tasks.modular_addition.variants.tiny", "tasks.sparse_parity.variants.tiny"
 ARM, BASE = "tasks.modular_addition.arms.noise_stability", "tasks.modular_addition.arms.baseline"
+CHEAP = {"kind": "cheap_noise_stability", "rho": 0, "gamma": 1}
 SEED = "a whole number in 0 ... 2147483647"
 NAME = "a name of letters, digits"
 NEXT, SWEEP = "tasks.next_token.variants.tiny", "grid.2.arm_sweep"
@@ -343,7 +357,10 @@ BAD: list[tuple[str, Any, list[str]]] = [
     (
         "grid.0",
         "all",
-        ["grid[0]: 'all' is not allowed", "a section (keys: task, variants, arms, arm_sweep, seeds, sweep)"],
+        [
+            "grid[0]: 'all' is not allowed",
+            "a section (keys: task, variants, arms, arm_sweep, seeds, sweep, specifications)",
+        ],
     ),
     ("grid.0.variants", [], ["grid[0].variants: []", "a non-empty list of names of letters"]),
     ("grid.0.arms", "baseline", ["grid[0].arms: 'baseline'", "a non-empty list of names of letters"]),
@@ -359,7 +376,19 @@ BAD: list[tuple[str, Any, list[str]]] = [
     (f"{ARM}.rho", NOTHING, [f"{ARM}.rho: this key is missing", "needed: a number in -1 ... 1"]),
     (f"{BASE}.kind", NOTHING, [f"{BASE}.kind: this key is missing", "'baseline' or 'noise_stability'"]),
     # Kinds and names.
-    (f"{BASE}.kind", "dropout", [f"{BASE}.kind: 'dropout' is not allowed", "'baseline' or 'noise_stability'"]),
+    (f"{BASE}.kind", "drop", [f"{BASE}.kind: 'drop' is not allowed", "'baseline'", "'cheap_noise_stability'"]),
+    (BASE, {"kind": "dropout"}, [f"{BASE}.rate: this key is missing", "a number at least 0 and below 1"]),
+    (BASE, {"kind": "dropout", "rate": 1}, [f"{BASE}.rate: 1 is not allowed", "a number at least 0 and below 1"]),
+    (BASE, {"kind": "weight_decay", "value": -1}, [f"{BASE}.value: -1 is not allowed", "a number"]),
+    (BASE, {"kind": "grokfast", "alpha": 1, "lamb": 2}, [f"{BASE}.alpha: 1 is not allowed", "below 1"]),
+    (BASE, {"kind": "grokfast", "alpha": 0.9, "lamb": -2}, [f"{BASE}.lamb: -2 is not allowed"]),
+    (BASE, {"kind": "entropy", "gamma": 1, "rho": 1}, [f"{BASE}.rho: unknown key", "allowed: gamma, kind"]),
+    (BASE, {"kind": "augmentation", "rho": 1.5, "gamma": 1}, [f"{BASE}.rho: 1.5 is not allowed", "-1 ... 1"]),
+    (BASE, {**CHEAP, "every": 0}, [f"{BASE}.every: 0 is not allowed", "at least 1"]),
+    (BASE, {**CHEAP, "every": 1.5}, [f"{BASE}.every: 1.5 is not allowed", "a whole number"]),
+    (BASE, {**CHEAP, "share": 0}, [f"{BASE}.share: 0 is not allowed", "above 0 and at most 1"]),
+    (BASE, {**CHEAP, "branch": "nosy"}, [f"{BASE}.branch: 'nosy' is not allowed", "'noisy'"]),
+    (BASE, {**CHEAP, "evry": 2}, [f"{BASE}.evry: unknown key, did you mean 'every'?"]),
     ("tasks.modular_addition.arms.a b", {"kind": "baseline"}, ["tasks.modular_addition.arms: 'a b'", "name", NAME]),
     ("tasks.modular_addition.variants.a/b", {}, ["tasks.modular_addition.variants: 'a/b'", NAME]),
     ("tasks.modular_addition.variants.-x", {}, ["tasks.modular_addition.variants: '-x'", NAME]),

@@ -2,33 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
+from nsbench.arms import Arm
 from nsbench.closed import Closed, Name, Real, no_duplicates
 from nsbench.pretrained_settings import Pretrained
 from nsbench.settings import ModularAdditionVariant, NextTokenVariant, SparseParityVariant
 from nsbench.theory_settings import Theory
-
-
-class BaselineArm(Closed):
-    """No regularisation."""
-
-    kind: Literal["baseline"]
-
-
-class NoiseStabilityArm(Closed):
-    """Definition 6.1: gamma x (-1)^orientation x <M(X), M(Y)> is added to the loss."""
-
-    kind: Literal["noise_stability"]
-    rho: Annotated[Real, Field(ge=-1.0, le=1.0)]
-    gamma: Annotated[Real, Field(ge=0.0)]
-    orientation: Annotated[int, Field(ge=0, le=1)] = 1
-    """S: 1 rewards stability, 0 punishes it."""
-
-
-Arm = Annotated[BaselineArm | NoiseStabilityArm, Field(discriminator="kind")]
 
 
 class ModularAdditionTask(Closed):
@@ -52,6 +35,10 @@ class Tasks(Closed):
     next_token: NextTokenTask | None = None
 
 
+MOST_SPECIFICATIONS = 4096
+"""Specifications that a block may have."""
+
+
 class ArmSweep(Closed):
     """An arm with several values of rho and gamma: every combination becomes an arm of its own,
     named like `noise_stability-rho0.25-gamma0.75`."""
@@ -64,6 +51,51 @@ class ArmSweep(Closed):
     def _fits(self) -> ArmSweep:
         no_duplicates(self.rho, "rho")
         no_duplicates(self.gamma, "gamma")
+        return self
+
+
+class Specifications(Closed):
+    """A specification curve: the block's variant, its base, with open choices made otherwise.
+
+    A specification is one level of every choice; it becomes a variant named after the base and the
+    settings in which it differs, like `calibrated-maskcausal-normpost`.
+    """
+
+    choices: Annotated[
+        dict[
+            str,
+            Annotated[list[Any], Field(min_length=2)]
+            | Annotated[dict[Name, Annotated[dict[str, Any], Field(min_length=1)]], Field(min_length=2)],
+        ],
+        Field(min_length=1),
+    ]
+    """Either a field of the variant, as `model.norm`, with its values; or a name of your own with
+    named levels, each of them the fields that it sets: `decay: {weak: {optimizer.weight_decay: 0.001},
+    strong: {optimizer.weight_decay: 0.1}}`. The base is one level of every choice."""
+    design: Literal["full", "one_at_a_time", "fraction"] = "full"
+    """Every combination; or the base and each other level alone; or `n` combinations, balanced."""
+    n: Annotated[int, Field(ge=2)] | None = None
+    """Specifications of a fraction, the base included."""
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    """Draws the fraction; more of the same seed hold the fewer."""
+
+    @model_validator(mode="after")
+    def _fits(self) -> Specifications:
+        for choice, levels in self.choices.items():
+            no_duplicates(list(levels.values() if isinstance(levels, dict) else levels), choice)
+        count = math.prod(len(levels) for levels in self.choices.values())
+        if (self.design == "fraction") != (self.n is not None):
+            raise ValueError(
+                f"n = {'null' if self.n is None else self.n} with design = '{self.design}'; a fraction needs n, "
+                "the other designs have none"
+            )
+        if self.n is not None and self.n > count:
+            raise ValueError(f"n = {self.n} is more than the {count} combinations; at most {count} is allowed")
+        if max(self.n or 0, count if self.design == "full" else 0) > MOST_SPECIFICATIONS:
+            raise ValueError(
+                f"the choices make {self.n or count:,} specifications; at most {MOST_SPECIFICATIONS:,} are allowed, "
+                "so ask for a smaller fraction"
+            )
         return self
 
 
@@ -80,6 +112,22 @@ class GridEntry(Closed):
     sweep: dict[str, Annotated[list[Any], Field(min_length=1)]] = Field(default_factory=dict)
     """Fields of the variant, as `data.n`, each with the values to run: every combination
     becomes a variant of its own, named like `calibrated-n20-k2`."""
+    specifications: Specifications | None = None
+    """Makes the block a specification curve, with its one variant as the base."""
+
+    @model_validator(mode="after")
+    def _fits(self) -> GridEntry:
+        if self.specifications is None:
+            return self
+        if len(self.variants) != 1:
+            raise ValueError(
+                f"variants = {self.variants} with specifications; one variant, their base, is allowed with them"
+            )
+        if self.sweep:
+            raise ValueError(
+                f"sweep of {', '.join(self.sweep)} with specifications; one of them is allowed, so make it a choice"
+            )
+        return self
 
 
 class Checkpoints(Closed):

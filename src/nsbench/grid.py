@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from pydantic import Field
 
+from nsbench.arms import Arm, check
 from nsbench.closed import NAME_PATTERN, Closed, ConfigError, no_duplicates, parse
-from nsbench.config import Arm, Config, GridEntry
-from nsbench.sentences import nearest
+from nsbench.config import Config, GridEntry
 from nsbench.settings import Variant
+from nsbench.variants import known, variants_of
 
 
 class Cell(Closed):
@@ -23,6 +25,12 @@ class Cell(Closed):
     arm_settings: Arm
     settings: Variant
     seeds: list[int]
+    curve: str | None = None
+    """The specification curve that the cell belongs to: the name of its base variant."""
+    choices: dict[str, Any] = Field(default_factory=dict)
+    """Each choice of the curve and the level that the variant has of it; empty outside curves."""
+    curve_only: bool = False
+    """Whether the variant is in the grid for its curve alone."""
 
 
 def load(values: dict[str, Any]) -> Config:
@@ -38,10 +46,13 @@ def load(values: dict[str, Any]) -> Config:
 def expand(config: Config) -> list[Cell]:
     """The cells of the grid, in the order of `config.grid`.
 
-    Raises ConfigError for an unknown variant, arm or swept field, for duplicates, and for a block
-    without a baseline (effects are paired against it).
+    A specification curve shares cells of equal settings with other blocks: they keep their place and
+    their seeds. Raises ConfigError for an unknown variant, arm or field, for duplicates, for a block
+    without a baseline (effects are paired against it), and for specifications that settings refuse.
     """
     cells: dict[tuple[str, str, str], Cell] = {}
+    curves: set[tuple[str, str]] = set()
+    listed: set[tuple[str, str]] = set()
     for index, entry in enumerate(config.grid):
         where = f"grid[{index}]"
         task = getattr(config.tasks, entry.task)
@@ -56,20 +67,57 @@ def expand(config: Config) -> list[Cell]:
             raise ConfigError(
                 f"{where}.arms: {entry.arms} has no arm of kind baseline; effects are paired against it, so add one"
             )
-        for variant, settings in _variants(entry, task, where):
+        base = entry.variants[0] if entry.specifications else None
+        if (entry.task, base) in curves:
+            raise ConfigError(
+                f"{where}.specifications: '{base}' of {entry.task} is the base of two curves; one is allowed, so give "
+                "the other a base of its own or add its choices to the first"
+            )
+        if base is not None:
+            curves.add((entry.task, base))
+        for variant, settings, choices in variants_of(entry, task, where):
+            if base is None:
+                listed.add((entry.task, variant))
             for arm, arm_settings in arms.items():
-                key = (entry.task, variant, arm)
-                if key in cells:
-                    raise ConfigError(f"{where}: the cell {' / '.join(key)} is in the grid twice; once is allowed")
-                cells[key] = Cell(
+                check(arm_settings, settings, f"{where}: the arm '{arm}' with the variant '{variant}'")
+                cell = Cell(
                     task=entry.task,
                     variant=variant,
                     arm=arm,
                     arm_settings=arm_settings,
                     settings=settings,
                     seeds=list(seeds),
+                    curve=base,
+                    choices=choices,
                 )
-    return list(cells.values())
+                key = (entry.task, variant, arm)
+                cells[key] = _shared(cells[key], cell, where) if key in cells else cell
+    return [
+        cell.model_copy(update={"curve_only": True}) if (cell.task, cell.variant) not in listed else cell
+        for cell in cells.values()
+    ]
+
+
+def _shared(first: Cell, second: Cell, where: str) -> Cell:
+    """The one cell of two blocks that name it, of which one is a specification curve.
+
+    Raises ConfigError where it cannot be one.
+    """
+    name = " / ".join((first.task, first.variant, first.arm))
+    if (first.curve is None) == (second.curve is None):
+        raise ConfigError(f"{where}: the cell {name} is in the grid twice; once is allowed, and once more in a curve")
+    if (first.settings, first.arm_settings) != (second.settings, second.arm_settings):
+        raise ConfigError(
+            f"{where}: the cell {name} is in another block with other settings; a curve shares cells of equal "
+            "settings, so rename that variant"
+        )
+    if not set(second.seeds) <= set(first.seeds):
+        raise ConfigError(
+            f"{where}.seeds: the cell {name} is in an earlier block with the seeds {first.seeds}; some of them are "
+            f"allowed here, not {second.seeds}"
+        )
+    curve = second if first.curve is None else first
+    return first.model_copy(update={"curve": curve.curve, "choices": curve.choices})
 
 
 def arms_of(entry: GridEntry, task: Any, where: str = "grid") -> dict[str, Arm]:
@@ -79,12 +127,12 @@ def arms_of(entry: GridEntry, task: Any, where: str = "grid") -> dict[str, Arm]:
     """
     no_duplicates(entry.arms, f"{where}.arms")
     for arm in entry.arms:
-        _known(arm, task.arms, f"{where}.arms", "arm")
+        known(arm, task.arms, f"{where}.arms", "arm")
     arms = {arm: task.arms[arm] for arm in entry.arms}
     sweep = entry.arm_sweep
     if sweep is None:
         return arms
-    _known(sweep.arm, task.arms, f"{where}.arm_sweep.arm", "arm")
+    known(sweep.arm, task.arms, f"{where}.arm_sweep.arm", "arm")
     settings = task.arms[sweep.arm]
     if settings.kind != "noise_stability":
         raise ConfigError(
@@ -95,7 +143,7 @@ def arms_of(entry: GridEntry, task: Any, where: str = "grid") -> dict[str, Arm]:
         values = {**settings.model_dump(), "rho": float(rho), "gamma": float(gamma)}
         name = f"{sweep.arm}-rho{rho:g}-gamma{gamma:g}"
         arm = parse(type(settings), values, f"{where}.arm_sweep")
-        twin = next((known for known, other in arms.items() if other == arm), None)
+        twin = next((name for name, other in arms.items() if other == arm), None)
         if twin is not None:
             raise ConfigError(
                 f"{where}.arm_sweep: rho = {rho:g}, gamma = {gamma:g} is already the arm '{twin}' of this block; "
@@ -105,35 +153,6 @@ def arms_of(entry: GridEntry, task: Any, where: str = "grid") -> dict[str, Arm]:
             raise ConfigError(f"{where}.arm_sweep: the name '{name}' is taken or no file name; sweep plainer numbers")
         arms[name] = arm
     return arms
-
-
-def _variants(entry: GridEntry, task: Any, where: str) -> list[tuple[str, Any]]:
-    """Names and settings of an entry's variants, its sweep multiplied out."""
-    no_duplicates(entry.variants, f"{where}.variants")
-    for path, values in entry.sweep.items():
-        no_duplicates(values, f"{where}.sweep.{path}")
-    found = []
-    for variant in entry.variants:
-        _known(variant, task.variants, f"{where}.variants", "variant")
-        for values in itertools.product(*entry.sweep.values()):
-            settings = task.variants[variant].model_dump()
-            name = variant
-            for path, value in zip(entry.sweep, values, strict=True):
-                *parents, field = path.split(".")
-                place = settings
-                for parent in parents:
-                    _known(parent, place, f"{where}.sweep.{path}", "key")
-                    place = place[parent]
-                    if not isinstance(place, dict):
-                        raise ConfigError(f"{where}.sweep.{path}: '{parent}' is no section of a variant")
-                _known(field, place, f"{where}.sweep.{path}", "key")
-                place[field] = value
-                name += f"-{field}{value}"
-            if not NAME_PATTERN.fullmatch(name):
-                raise ConfigError(f"{where}.sweep: the name '{name}' is no file name; sweep numbers or words")
-            settings = parse(type(task.variants[variant]), settings, f"{where}.sweep ({name})")
-            found.append((name, settings))
-    return found
 
 
 def refuse_duplicate_keys(path: Path) -> None:
@@ -170,8 +189,3 @@ def refuse_duplicate_keys(path: Path) -> None:
 def packs(seeds: list[int], runs_per_pack: int) -> list[list[int]]:
     """Seeds in packs of at most `runs_per_pack`, in order."""
     return [seeds[start : start + runs_per_pack] for start in range(0, len(seeds), runs_per_pack)]
-
-
-def _known(name: str, known: Any, where: str, what: str) -> None:
-    if name not in known:
-        raise ConfigError(f"{where}: unknown {what} {name!r}{nearest(name, known)}; allowed: {', '.join(known)}")

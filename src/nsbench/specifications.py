@@ -1,0 +1,200 @@
+"""Specification curves: an arm's effect under every combination of open choices that was run.
+
+The curves, their specifications and their order come from the grid's `cells` (see
+`nsbench.statistics`), by their keys `curve` and `choices`; the effects are `statistics.PAIRED_EFFECT`.
+A specification counts where its baseline reaches the target in more than half of the pairs: where
+it does not, there is nothing that an arm could bring forward.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+
+from nsbench.closed import canonical_json
+from nsbench.intervals import few, settles
+from nsbench.records import CELL, RUNS, TIME_TO_TARGET, RecordError, field
+from nsbench.statistics import CELL_KEYS, PAIRED_EFFECT
+
+HELPS, HURTS, OPEN, NOT_COUNTED = "helps", "hurts", "open", "not counted"
+EFFECTS = (HELPS, HURTS, OPEN, NOT_COUNTED)
+"""What an arm does in a specification: fewer steps, more steps, one cannot tell, or the baseline does not reach."""
+
+_CURVE = field("curve", pa.string(), "name", "the specification curve: its base variant")
+_LEAKS = field("leaks", pa.string(), "text", "ways in which validation answers can be seen; empty is the rule")
+_COPIED = [
+    "baseline",
+    "metric",
+    "threshold",
+    "hold_evaluations",
+    "budget_steps",
+    "text",
+    "n_pairs",
+    "n_baseline_reached",
+    "n_arm_reached",
+    *(f"{name}{end}" for name in ("steps_ratio", "flops_ratio") for end in ("", "_low", "_high")),
+    "confidence",
+]
+
+SPECIFICATION = pa.schema(
+    [
+        CELL[0],
+        _CURVE,
+        *CELL[1:],
+        PAIRED_EFFECT.field("baseline"),
+        *(TIME_TO_TARGET.field(name) for name in ("metric", "threshold", "hold_evaluations", "budget_steps")),
+        RUNS.field("text"),
+        _LEAKS,
+        field("choices", pa.string(), "JSON", "each choice of the curve and the level that the variant has of it"),
+        field("base", pa.bool_(), "1", "whether the variant is the curve's base"),
+        *(PAIRED_EFFECT.field(name) for name in ("n_pairs", "n_baseline_reached", "n_arm_reached")),
+        field("counts", pa.bool_(), "1", "whether the baseline reached the target in more than half of the pairs"),
+        *(
+            PAIRED_EFFECT.field(f"{name}{end}")
+            for name in ("steps_ratio", "flops_ratio")
+            for end in ("", "_low", "_high")
+        ),
+        field("p_value", pa.float64(), "1", "of the permutation test of the effect; NaN if there is none", True),
+        field(
+            "effect",
+            pa.string(),
+            "name",
+            "helps or hurts where the interval of steps_ratio lies below or above 1, else open; not counted",
+        ),
+        PAIRED_EFFECT.field("confidence"),
+        field("note", pa.string(), "text", "what to know before reading the ratios"),
+    ]
+)
+
+
+def _share(name: str, meaning: str) -> pa.Field:
+    return field(name, pa.float64(), "1", f"{meaning}; NaN where none counts", True)
+
+
+SPECIFICATION_SHARE = pa.schema(
+    [
+        CELL[0],
+        _CURVE,
+        CELL[2],
+        RUNS.field("text"),
+        _LEAKS,
+        field("n_specifications", pa.int64(), "specifications", "specifications in the grid"),
+        field("n_counted", pa.int64(), "specifications", "those whose baseline reached the target"),
+        field("n_helps", pa.int64(), "specifications", "counted ones in which the arm needs fewer steps"),
+        field("n_hurts", pa.int64(), "specifications", "counted ones in which it needs more"),
+        field("n_open", pa.int64(), "specifications", "counted ones in which that cannot be told"),
+        _share("share_helps", "n_helps / n_counted"),
+        _share("share_hurts", "n_hurts / n_counted"),
+        _share("share_open", "n_open / n_counted"),
+        _share("share_helps_low", "lower end of Wilson's interval for the share that helps"),
+        _share("share_helps_high", "upper end of Wilson's interval for the share that helps"),
+        _share("median_steps_ratio", "median over the counted ones of steps_ratio"),
+        _share("min_steps_ratio", "least over the counted ones of steps_ratio"),
+        _share("max_steps_ratio", "largest over the counted ones of steps_ratio"),
+        field("confidence", pa.float64(), "1", "confidence of the intervals"),
+        field("note", pa.string(), "text", "what to know before reading the shares"),
+    ]
+)
+
+
+def specifications(effects: pd.DataFrame, cells: list[dict[str, Any]]) -> pd.DataFrame:
+    """The effect of every arm in every specification of every curve: columns of SPECIFICATION, in grid order.
+
+    Takes `statistics.PAIRED_EFFECT`; its `p_value` is used where there is one. `effect` says what
+    `intervals.settles` makes of the interval of `steps_ratio` round 1. Raises RecordError for a
+    specification without a row in `effects`.
+    """
+    by_cell = {tuple(row[key] for key in CELL_KEYS): row for row in effects.to_dict("records")}
+    rows = []
+    for cell in cells:
+        if cell.get("curve") is None or cell["arm_settings"]["kind"] == "baseline":
+            continue
+        key = tuple(cell[name] for name in CELL_KEYS)
+        if key not in by_cell:
+            raise RecordError(f"{' / '.join(key)}: this specification has no paired effect; analyse the grid again")
+        found = by_cell[key]
+        counts = found["n_baseline_reached"] > found["n_pairs"] / 2
+        notes = [found["note"]] if found["note"] else []
+        if not counts:
+            reached = f"{found['n_baseline_reached']} of {found['n_pairs']} pairs"
+            notes.insert(0, f"not counted: the baseline reached the target in {reached}")
+        rows.append(
+            {
+                **{name: cell[name] for name in CELL_KEYS},
+                **{name: found[name] for name in _COPIED},
+                "curve": cell["curve"],
+                "leaks": "; ".join(cell.get("leaks", [])),
+                "choices": canonical_json(cell.get("choices", {})),
+                "base": cell["variant"] == cell["curve"],
+                "counts": counts,
+                "p_value": found.get("p_value", math.nan),
+                "effect": _effect(found) if counts else NOT_COUNTED,
+                "note": "; ".join(notes),
+            }
+        )
+    return pd.DataFrame(rows, columns=SPECIFICATION.names)
+
+
+def _effect(row: dict[str, Any]) -> str:
+    """What the interval of steps_ratio settles: fewer steps help."""
+    low, high = row["steps_ratio_low"], row["steps_ratio_high"]
+    return {-1: HELPS, 0: OPEN, 1: HURTS}[settles(low, high, row["n_pairs"], row["confidence"], neutral=1.0)]
+
+
+def specification_shares(table: pd.DataFrame) -> pd.DataFrame:
+    """Of every curve and arm, in how many specifications it helps, hurts, or cannot be told: columns of
+    SPECIFICATION_SHARE, in the order of SPECIFICATION, which it takes.
+
+    Shares are of the counted ones. Wilson's interval treats them as independent draws, which
+    specifications that share seeds and choices are not; it says how little a few of them can say.
+    """
+    groups = table.groupby(["task", "curve", "arm"], sort=False)
+    return pd.DataFrame([_shares(group) for _, group in groups], columns=SPECIFICATION_SHARE.names)
+
+
+def _shares(group: pd.DataFrame) -> dict[str, Any]:
+    """The row of one curve and arm."""
+    # Here, because it takes a second that all who need a schema alone would wait for.
+    from scipy import stats
+
+    first, counted = group.iloc[0], group[group["counts"].astype(bool)]
+    n, confidence = len(counted), float(first["confidence"])
+    numbers = {effect: int((counted["effect"] == effect).sum()) for effect in (HELPS, HURTS, OPEN)}
+    ratios = counted["steps_ratio"].astype(float)
+    low = high = math.nan
+    notes = []
+    if n:
+        interval = stats.binomtest(numbers[HELPS], n).proportion_ci(confidence, "wilson")
+        low, high = float(interval.low), float(interval.high)
+        pairs = int(counted["n_pairs"].max())
+        notes = [f"none can be settled: {note}" for note in few(pairs, "pairs", confidence)]
+    if n < len(group):
+        rest = group[~group["counts"].astype(bool)]
+        reached = int((rest["n_arm_reached"] > rest["n_pairs"] / 2).sum())
+        notes.append(
+            f"{len(rest)} of {len(group)} specifications not counted: their baseline does not reach the target; "
+            f"in {reached} of them the arm does"
+        )
+    return {
+        **{name: first[name] for name in ("task", "curve", "arm")},
+        **{name: _joined(group[name]) for name in ("text", "leaks")},
+        "n_specifications": len(group),
+        "n_counted": n,
+        **{f"n_{effect}": number for effect, number in numbers.items()},
+        **{f"share_{effect}": number / n if n else math.nan for effect, number in numbers.items()},
+        "share_helps_low": low,
+        "share_helps_high": high,
+        "median_steps_ratio": float(ratios.median()),
+        "min_steps_ratio": float(ratios.min()),
+        "max_steps_ratio": float(ratios.max()),
+        "confidence": confidence,
+        "note": "; ".join(notes),
+    }
+
+
+def _joined(texts: pd.Series) -> str:
+    """The different texts of a column, those that are empty left out."""
+    return "; ".join(dict.fromkeys(text for text in texts if text))

@@ -1,0 +1,209 @@
+"""What the specification curve shows, read back from the artists that it draws."""
+
+from __future__ import annotations
+
+import copy
+import math
+from pathlib import Path
+from typing import Any
+
+import matplotlib.colors
+import pandas as pd
+import pytest
+from matplotlib.figure import Figure
+
+from nsbench.figures import specification_curve, style
+from nsbench.figures.specification_curve import LOOKS, PAPER, choice_text, level_text
+from nsbench.records import RecordError
+from nsbench.specifications import specification_shares, specifications
+from tests.artists import check_layout, shown, texts, with_gid
+from tests.synthetic_specifications import CHOICES, effect_row, make_curve_cells, make_effects
+
+FEW = {name: CHOICES[name] for name in ("model.norm", "model.mask", "data.n_train")}
+
+
+def draw(
+    cells: list[dict[str, Any]], effects: pd.DataFrame | None = None, scale: str = "paper", task: str | None = None
+) -> tuple[Figure, pd.DataFrame]:
+    """The figure of a grid, and the table of specifications that it shows."""
+    table = specifications(make_effects(cells) if effects is None else effects, cells)
+    task = cells[0]["task"] if task is None else task
+    return specification_curve.draw(table, specification_shares(table), cells, scale, task), table
+
+
+def column_of(mark: Any) -> float:
+    return float(mark.get_xdata()[0])
+
+
+def heights(figure: Figure, gid: str) -> list[float]:
+    """The ratios that are marked so, from left to right."""
+    return [float(mark.get_ydata()[0]) for mark in sorted(with_gid(figure, gid), key=column_of)]
+
+
+def dots_of(place: Any) -> list[tuple[float, float, str]]:
+    """Column, row and colour of each dot of a matrix."""
+    lines = with_gid(place, "has")
+    return [(*at, line.get_color()) for line in lines for at in line.get_xydata().tolist()]
+
+
+def test_every_specification_of_the_grid_stands_where_its_effect_puts_it() -> None:
+    cells = make_curve_cells(40)
+    figure, table = draw(cells)
+    counted = table[table["counts"]]
+    for effect in ("helps", "hurts", "open"):
+        assert len(counted[counted["effect"] == effect]) > 2
+        assert heights(figure, effect) == sorted(counted.loc[counted["effect"] == effect, "steps_ratio"])
+    marks = [mark for effect in ("helps", "hurts", "open") for mark in with_gid(figure, effect)]
+    ratios = [float(mark.get_ydata()[0]) for mark in sorted(marks, key=column_of)]
+    assert ratios == sorted(counted["steps_ratio"])
+    aside = table[~table["counts"]]
+    assert heights(figure, "not counted") == sorted(aside["steps_ratio"].dropna())
+    assert min(map(column_of, with_gid(figure, "not counted"))) > max(map(column_of, marks)) + 1
+    assert f"{len(aside)} not\ncounted" in texts(figure)
+    assert len(with_gid(figure, "interval")) == table["steps_ratio_low"].notna().sum()
+
+
+def test_the_matrix_has_a_dot_for_each_choice_of_each_specification() -> None:
+    cells = make_curve_cells(12)
+    figure, table = draw(cells)
+    (upper, lower) = shown(figure)
+    dots = dots_of(lower)
+    assert len(dots) == 12 * len(CHOICES)
+    labels = [label.get_text() for label in lower.get_yticklabels()]
+    assert labels[3:6] == ["2,000", "3,830", "6,385"]
+    names = [label.get_text() for label in lower.get_yticklabels(minor=True)]
+    assert names == [choice_text(choice) for choice in CHOICES]
+    assert len(lower.yaxis.get_minor_ticks()) == len(CHOICES)  # none lost under a level's tick
+    (base,) = with_gid(upper, "base")
+    of_base = sorted((row, colour) for at, row, colour in dots if at == column_of(base))
+    expected = [level_text(level) for level in cells[0]["choices"].values()]
+    assert [labels[int(row)] for row, _ in of_base] == expected
+    (row,) = table[table["base"]].to_dict("records")
+    assert base.get_ydata()[0] == row["steps_ratio"]
+    assert {colour for _, colour in of_base} == {LOOKS[row["effect"]]["color"]}
+
+
+def test_specifications_of_which_no_run_reached_have_dots_alone() -> None:
+    cells = make_curve_cells(3, choices=FEW)
+    arms = [cell for cell in cells if cell["arm"] != "baseline"]
+    lost = {"ratio": math.nan, "n_baseline_reached": 0, "n_arm_reached": 0}
+    given = [{"ratio": 0.8, "low": 0.7, "high": 0.9}, lost, {**lost, "ratio": 0.6, "n_arm_reached": 6}]
+    figure, _ = draw(cells, pd.DataFrame([effect_row(cell, **row) for cell, row in zip(arms, given, strict=True)]))
+    assert heights(figure, "not counted") == [0.6]
+    assert len({at for at, _, _ in dots_of(figure)}) == 3
+    assert "1 of 3 specifications count: 1 help, 0 hurt, 0 open" in texts(figure)
+    assert "in 2 the baseline does not reach the target (the arm does in 1)" in texts(figure)
+
+
+def test_a_curve_of_which_nothing_counts_is_drawn_and_says_so() -> None:
+    cells = make_curve_cells(3, choices=FEW)
+    effects = make_effects(cells).assign(
+        n_baseline_reached=0, n_arm_reached=0, steps_ratio=math.nan, flops_ratio=math.nan
+    )
+    figure, _ = draw(cells, effects.assign(steps_ratio_low=math.nan, steps_ratio_high=math.nan))
+    assert "0 of 3 specifications count" in texts(figure)
+    assert "3 not\ncounted" in texts(figure)
+    assert not with_gid(figure, "not counted")
+    assert "FLOPs" not in texts(figure)
+
+
+@pytest.mark.parametrize(
+    ("task", "paper"), [("modular_addition", 0.733), ("sparse_parity", 0.741), ("next_token", 0.25)]
+)
+def test_lines_mark_no_effect_and_the_paper_s_number(task: str, paper: float) -> None:
+    figure, _ = draw(make_curve_cells(4, task=task, choices=FEW))
+    assert [line.get_ydata()[0] for line in with_gid(figure, "none")] == [1]
+    assert [line.get_ydata()[0] for line in with_gid(figure, "paper")] == [pytest.approx(paper, abs=5e-4)]
+    assert PAPER[task] == pytest.approx(paper, abs=5e-4)
+    low, high = shown(figure)[0].get_ylim()
+    assert low < paper < 1 < high
+    assert 1 in shown(figure)[0].get_yticks()
+
+
+def test_arms_and_curves_have_panels_of_their_own_and_leaks_are_told() -> None:
+    arms = ("noise_stability", "every_10th")
+    cells = make_curve_cells(4, choices=FEW, arms=arms, leaks=("windows overlap",))
+    cells += make_curve_cells(
+        3, choices={"model.norm": ["pre", "post"], "model.qkv_init": ["normal", "xavier"]}, curve="b"
+    )
+    cells[-1]["leaks"] = ["a rare leak"]
+    cells += make_curve_cells(3, choices=FEW, task="sparse_parity", curve="elsewhere")
+    figure, _ = draw(cells)
+    assert len(shown(figure)) == 2 * 3
+    told = texts(figure)
+    for title in ("calibrated: noise_stability", "calibrated: every_10th", "b: noise_stability"):
+        assert title in told
+    assert "elsewhere" not in told
+    assert told.count("windows overlap") == 2
+    assert "a rare leak (1 of 3)" in told.replace("\n", " ")
+    assert len(shown(figure)[5].get_yticks()) == 4
+
+
+def test_what_a_step_costs_and_too_few_pairs_are_told() -> None:
+    few, _ = draw(make_curve_cells(3, choices=FEW, seeds=(0, 1)), scale="demo")
+    told = " ".join(texts(few).split())
+    assert "noise_stability 2, so it saves work below a ratio of 0.50" in told
+    assert "So none is settled: only 2 pairs" in told
+    assert "DEMO SCALE" in told
+    many = " ".join(texts(draw(make_curve_cells(3, choices=FEW))[0]).split())
+    assert "So none is settled" not in many
+    assert "SCALE" not in many
+
+
+def test_without_a_curve_the_figure_says_so() -> None:
+    cells = make_curve_cells(2, choices=FEW)
+    assert "the grid has none of next_token" in texts(draw(cells, task="next_token")[0])
+
+
+def test_a_specification_without_a_row_is_named() -> None:
+    cells = make_curve_cells(3, choices=FEW)
+    table = specifications(make_effects(cells), cells)
+    with pytest.raises(
+        RecordError, match="calibrated-002 / noise_stability: this specification of the grid has no row"
+    ):
+        specification_curve.draw(table.iloc[:2], specification_shares(table), cells, "paper", "modular_addition")
+
+
+@pytest.mark.parametrize(("n", "choices"), [(5, FEW), (64, CHOICES)])
+def test_nothing_overlaps(n: int, choices: dict[str, list[Any]]) -> None:
+    figure, _ = draw(
+        make_curve_cells(n, choices=choices, leaks=("training and validation windows overlap",)), scale="demo"
+    )
+    check_layout(figure, shown(figure))
+
+
+def test_the_same_input_gives_the_same_bytes(tmp_path: Path) -> None:
+    cells = make_curve_cells(5, choices=FEW)
+    files = []
+    for name in ("first", "second"):
+        style.save(draw(copy.deepcopy(cells))[0], tmp_path / f"{name}.png", tmp_path / f"{name}.pdf")
+        files.append([(tmp_path / f"{name}.{kind}").read_bytes() for kind in ("png", "pdf")])
+    assert files[0] == files[1]
+
+
+def test_effects_differ_in_form_and_lightness_too() -> None:
+    assert len({look["marker"] for effect, look in LOOKS.items() if effect != "not counted"}) == 3
+    lightness = {
+        effect: sum(
+            part * share for part, share in zip(matplotlib.colors.to_rgb(look["color"]), (0.3, 0.59, 0.11), strict=True)
+        )
+        for effect, look in LOOKS.items()
+    }
+    assert lightness["not counted"] - max(value for effect, value in lightness.items() if effect != "not counted") > 0.2
+
+
+def test_choices_and_levels_have_plain_names() -> None:
+    assert [choice_text(name) for name in ("model.norm", "noise.same_symbol", "target.metric", "decay")] == [
+        "norm",
+        "noise same symbol",
+        "target metric",
+        "decay",
+    ]
+    assert [level_text(level) for level in (None, True, False, 2000, 0.1, "a_b")] == [
+        "default",
+        "yes",
+        "no",
+        "2,000",
+        "0.1",
+        "a_b",
+    ]

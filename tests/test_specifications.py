@@ -1,0 +1,178 @@
+"""Specifications: which count, what their intervals settle, and the shares, by hand."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from nsbench.records import RecordError, read_table, write_table
+from nsbench.specifications import SPECIFICATION, SPECIFICATION_SHARE, specification_shares, specifications
+from nsbench.statistics import paired_effects, time_to_target
+from tests.synthetic_records import make_records
+from tests.synthetic_specifications import effect_row, make_curve_cells, make_effects
+
+NAN = math.nan
+CHOICES = {"model.norm": ["pre", "post"], "model.mask": ["none", "causal"], "model.dropout": [0.1, 0.0]}
+SPEEDS = {"baseline": 1.0, "noise_stability": 1.5}
+STAMP = {"commit": "0" * 40}
+
+
+def made(
+    *given: dict[str, Any], seeds: tuple[int, ...] = (0, 1, 2, 3, 4, 5), **grid: Any
+) -> tuple[pd.DataFrame, list[dict[str, Any]]]:
+    """The specifications of a curve whose effects differ from a plain one as `given`, and its cells."""
+    cells = make_curve_cells(len(given), choices=CHOICES, seeds=seeds, **grid)
+    arms = [cell for cell in cells if cell["arm"] != "baseline"]
+    rows = [effect_row(cell, **{"ratio": 1.0, **row}) for cell, row in zip(arms, given, strict=True)]
+    return specifications(pd.DataFrame(rows), cells), cells
+
+
+def interval(low: float, high: float, **given: Any) -> dict[str, Any]:
+    return {"ratio": (low + high) / 2, "low": low, "high": high, **given}
+
+
+def test_an_interval_on_one_side_of_1_settles_the_effect() -> None:
+    table, _ = made(interval(0.7, 0.95), interval(1.05, 1.2), interval(0.9, 1.1), interval(0.8, 1.0), {"ratio": 0.7})
+    assert table["effect"].tolist() == ["helps", "hurts", "open", "open", "open"]
+    assert table["counts"].all()
+
+
+def test_few_pairs_settle_nothing() -> None:
+    """Five pairs cannot have 95%: their whole range covers the median with 94%."""
+    assert made(interval(0.5, 0.6), seeds=(0, 1, 2, 3, 4))[0]["effect"].tolist() == ["open"]
+    assert made(interval(0.5, 0.6), seeds=(0, 1, 2, 3, 4, 5))[0]["effect"].tolist() == ["helps"]
+
+
+@pytest.mark.parametrize(("reached", "counts"), [(0, False), (2, False), (3, False), (4, True), (6, True)])
+def test_a_specification_counts_where_more_than_half_of_the_baselines_reach(reached: int, counts: bool) -> None:
+    table, _ = made(interval(0.7, 0.9, n_baseline_reached=reached, note="censored"))
+    (row,) = table.to_dict("records")
+    assert row["counts"] == counts
+    assert row["effect"] == ("helps" if counts else "not counted")
+    told = f"not counted: the baseline reached the target in {reached} of 6 pairs; censored"
+    assert row["note"] == ("censored" if counts else told)
+
+
+def test_rows_follow_the_grid_and_say_what_was_chosen() -> None:
+    table, cells = made({}, {}, {}, leaks=("a leak", "another"))
+    arms = [cell for cell in cells if cell["arm"] != "baseline"]
+    assert table["variant"].tolist() == [cell["variant"] for cell in arms]
+    assert [json.loads(text) for text in table["choices"]] == [cell["choices"] for cell in arms]
+    assert table["choices"].iloc[0] == '{"model.dropout":0.1,"model.mask":"none","model.norm":"pre"}'
+    assert table["base"].tolist() == [True, False, False]
+    assert set(table["leaks"]) == {"a leak; another"}
+    assert set(table["curve"]) == {"calibrated"}
+    assert table["flops_ratio"].tolist() == [2.0] * 3
+
+
+def test_cells_outside_curves_and_baselines_are_no_specifications() -> None:
+    cells = make_curve_cells(2, choices=CHOICES)
+    effects = make_effects(cells)
+    assert len(specifications(effects, cells)) == 2
+    for cell in cells:
+        del cell["curve"], cell["choices"], cell["curve_only"]
+    assert specifications(effects, cells).empty
+    assert specification_shares(specifications(effects, cells)).empty
+
+
+def test_a_specification_without_an_effect_is_named() -> None:
+    cells = make_curve_cells(2, choices=CHOICES)
+    with pytest.raises(RecordError, match=r"modular_addition / calibrated-001 / noise_stability: this specification"):
+        specifications(make_effects(cells).iloc[:1], cells)
+
+
+def test_effects_without_a_p_value_have_none() -> None:
+    cells = make_curve_cells(1, choices=CHOICES)
+    effects = make_effects(cells)
+    assert specifications(effects, cells)["p_value"].tolist() == [0.1]
+    assert specifications(effects.drop(columns="p_value"), cells)["p_value"].isna().all()
+
+
+def test_shares_are_of_those_that_count() -> None:
+    lost = {"n_baseline_reached": 1, "ratio": 0.5}
+    table, _ = made(
+        interval(0.6, 0.8),
+        interval(0.8, 0.9),
+        interval(1.1, 1.3),
+        interval(0.9, 1.1),
+        lost,
+        {**lost, "n_arm_reached": 3},
+    )
+    (share,) = specification_shares(table).to_dict("records")
+    assert [share[f"n_{name}"] for name in ("specifications", "counted", "helps", "hurts", "open")] == [6, 4, 2, 1, 1]
+    assert [share[f"share_{name}"] for name in ("helps", "hurts", "open")] == [0.5, 0.25, 0.25]
+    # Wilson's score interval for 2 of 4, z = 1.96: (p + z^2/2n -+ z sqrt(p q/n + z^2/4n^2)) / (1 + z^2/n).
+    z = stats.norm.ppf(0.975)
+    centre, spread = 0.5 + z**2 / 8, z * math.sqrt(0.25 / 4 + z**2 / 64)
+    assert share["share_helps_low"] == pytest.approx((centre - spread) / (1 + z**2 / 4))
+    assert share["share_helps_high"] == pytest.approx((centre + spread) / (1 + z**2 / 4))
+    assert share["min_steps_ratio"] == pytest.approx(0.7)
+    assert share["max_steps_ratio"] == pytest.approx(1.2)
+    assert share["median_steps_ratio"] == pytest.approx((0.85 + 1.0) / 2)
+    assert share["note"] == (
+        "2 of 6 specifications not counted: their baseline does not reach the target; in 1 of them the arm does"
+    )
+
+
+def test_without_a_counted_specification_shares_are_undefined() -> None:
+    table, _ = made({"n_baseline_reached": 0, "n_arm_reached": 0, "ratio": NAN})
+    (share,) = specification_shares(table).to_dict("records")
+    assert (share["n_counted"], share["n_helps"]) == (0, 0)
+    numbers = [name for name in SPECIFICATION_SHARE.names if "share_" in name or "steps_ratio" in name]
+    assert len(numbers) == 8
+    assert all(math.isnan(share[name]) for name in numbers)
+
+
+def test_too_few_pairs_are_told_beside_the_shares() -> None:
+    table, _ = made({}, {}, seeds=(0, 1))
+    (share,) = specification_shares(table).to_dict("records")
+    assert share["note"] == "none can be settled: only 2 pairs: even their full range has 50% coverage, not 95%"
+
+
+def test_arms_and_curves_are_kept_apart() -> None:
+    arms = ("noise_stability", "every_10th")
+    cells = [
+        *make_curve_cells(3, choices=CHOICES, arms=arms),
+        *make_curve_cells(2, choices=CHOICES, curve="other", leaks=("a leak",)),
+        *make_curve_cells(2, choices=CHOICES, task="sparse_parity"),
+    ]
+    shares = specification_shares(specifications(make_effects(cells), cells))
+    assert list(zip(shares["task"], shares["curve"], shares["arm"], shares["n_specifications"], strict=True)) == [
+        ("modular_addition", "calibrated", "noise_stability", 3),
+        ("modular_addition", "calibrated", "every_10th", 3),
+        ("modular_addition", "other", "noise_stability", 2),
+        ("sparse_parity", "calibrated", "noise_stability", 2),
+    ]
+    assert shares["leaks"].tolist() == ["", "", "a leak", ""]
+
+
+def test_both_tables_are_written_and_read_back(tmp_path: Path) -> None:
+    cells = make_curve_cells(20)
+    table = specifications(make_effects(cells), cells)
+    for name, schema, rows in (("a", SPECIFICATION, table), ("b", SPECIFICATION_SHARE, specification_shares(table))):
+        write_table(tmp_path / name, rows, schema, STAMP)
+        read = read_table(tmp_path / name, schema)
+        pd.testing.assert_frame_equal(read, rows.astype(read.dtypes.to_dict()))
+    empty = specifications(make_effects(cells), [])
+    write_table(tmp_path / "c", empty, SPECIFICATION, STAMP)
+    write_table(tmp_path / "d", specification_shares(empty), SPECIFICATION_SHARE, STAMP)
+
+
+def test_from_histories_to_shares() -> None:
+    """The arm is made half as slow again; every run reaches its target."""
+    cells = make_curve_cells(3, choices=CHOICES)
+    rises = {(arm, seed): 2000.0 * factor + 50 * seed for arm, factor in SPEEDS.items() for seed in range(6)}
+    records = make_records(cells, rises=rises)
+    times = time_to_target(records["history"], records["runs"], cells)
+    effects = paired_effects(times, records["runs"], 0.95, 199, np.random.default_rng(0))
+    (share,) = specification_shares(specifications(effects, cells)).to_dict("records")
+    assert (share["n_counted"], share["n_hurts"], share["share_hurts"]) == (3, 3, 1.0)
+    means = times.groupby("arm")["step"].mean()
+    assert share["median_steps_ratio"] == pytest.approx(means["noise_stability"] / means["baseline"])
