@@ -1,0 +1,196 @@
+"""Numbers of the course of training, from the records of all runs: stability kept, its change, how loss fluctuates."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+
+from nsbench.claims.evidence import MISSING, Evidence, Finding, Quantity
+from nsbench.claims.variants import OfTask, Variant, enough, paper_arm, variants
+from nsbench.intervals import mean_interval
+from nsbench.records import RUNS
+
+ENTROPY = 0
+"""Seeds the bootstrap of every interval here, so that equal values have equal intervals."""
+LAST = 3
+"""Evaluations whose mean is the end of a run."""
+
+
+class Course(OfTask):
+    """The runs of one arm."""
+
+    arm: Literal["baseline", "regularised"] = "baseline"
+    """Which runs."""
+    rho: float = math.nan
+    """Of the regularised arm."""
+    gamma: float = math.nan
+    """Of the regularised arm."""
+
+
+class Change(OfTask):
+    """Stability at the checkpoints of baseline runs."""
+
+    reduction: Literal["probability_dot", "probability_cosine", "decision"]
+    """How two outputs are compared."""
+    rho: float
+    """Definition 6.1's rho."""
+
+
+class Pair(OfTask):
+    """A baseline and the paper's arm."""
+
+    rho: float
+    """Of the arm."""
+    gamma: float
+    """Of the arm."""
+
+
+def _stability_kept(evidence: Evidence, of: Course) -> list[Finding]:
+    """Stability at the end of a run over the highest that it had, mean over runs."""
+
+    def kept(rows: pd.DataFrame) -> float:
+        stability = rows["stability"].to_numpy(float)
+        return float(stability[-LAST:].mean() / stability.max())
+
+    return [_mean(evidence, of, variant, of.arm, kept) for variant in variants(evidence, of)]
+
+
+def _mean(evidence: Evidence, of: Course, variant: Variant, arm: str, number: object) -> Finding:
+    """The mean over an arm's runs of a number of their history."""
+    if variant.status == MISSING:
+        return variant.finding()
+    name = _arm(variant, arm, of.rho, of.gamma)
+    if name is None:
+        return variant.finding(status=MISSING, why="the arm is not in the grid")
+    trails, lost = _trails(evidence, of.task, variant, name)
+    values = np.array([number(rows) for rows in trails.values()])  # type: ignore[operator]
+    return _interval(evidence, variant, f"{variant.name} / {name}", values[np.isfinite(values)], "runs", lost)
+
+
+def _fluctuation(evidence: Evidence, of: Pair) -> list[Finding]:
+    """How much less, in per cent, validation loss goes up and down with the arm than with the baseline.
+
+    A run's fluctuation is the mean size of the second difference of its validation loss over its evaluations; the
+    number is 100 (1 - ratio), ratio the geometric mean over pairs.
+    """
+    found = []
+    for variant in variants(evidence, of):
+        if variant.status == MISSING:
+            found.append(variant.finding())
+            continue
+        arm = paper_arm(variant, of.rho, of.gamma)
+        if arm is None:
+            found.append(variant.finding(status=MISSING, why="the arm is not in the grid"))
+            continue
+        before, lost_before = _trails(evidence, of.task, variant, str(variant.baseline["arm"]))
+        after, lost_after = _trails(evidence, of.task, variant, arm)
+        logs = [math.log(_rough(after[seed]) / _rough(before[seed])) for seed in before if seed in after]
+        values = np.array([log for log in logs if math.isfinite(log)])
+        one = _interval(evidence, variant, f"{variant.name} / {arm}", values, "pairs", lost_before + lost_after)
+        ends = {"value": one.value, "low": one.high, "high": one.low}
+        found.append(Finding(**vars(one) | {name: 100 * (1 - math.exp(end)) for name, end in ends.items()}))
+    return found
+
+
+def _rough(rows: pd.DataFrame) -> float:
+    return max(float(np.abs(np.diff(rows["val_loss"].to_numpy(float), 2)).mean()), 1e-300)
+
+
+def _stability_change(evidence: Evidence, of: Change) -> list[Finding]:
+    """Noise stability at the last checkpoint less that at the first, mean over baseline runs."""
+    found = []
+    for variant in variants(evidence, of):
+        if variant.status == MISSING:
+            found.append(variant.finding())
+            continue
+        values_by_run = _checkpoints(evidence, of, variant)
+        if not values_by_run:
+            found.append(variant.finding(**_not_evaluated(of)))
+            continue
+        changes = np.array([values[-1] - values[0] for values in values_by_run])
+        found.append(_interval(evidence, variant, f"{variant.name} / {of.reduction}", changes, "runs", 0))
+    return found
+
+
+def _final_stability(evidence: Evidence, of: Change) -> list[Finding]:
+    """Noise stability at the last checkpoint of baseline runs; `printed` is rho^k of the target."""
+    found = []
+    for variant in variants(evidence, of):
+        if variant.status == MISSING:
+            found.append(variant.finding())
+            continue
+        values_by_run = _checkpoints(evidence, of, variant)
+        if not values_by_run:
+            found.append(variant.finding(**_not_evaluated(of)))
+            continue
+        values = np.array([values[-1] for values in values_by_run])
+        one = _interval(evidence, variant, f"{variant.name} / {of.reduction}", values, "runs", 0)
+        k = variant.cells[0]["settings"]["data"].get("k")
+        printed = math.nan if k is None else of.rho**k
+        found.append(Finding(**vars(one) | {"extras": {**one.extras, "printed": printed}}))
+    return found
+
+
+def _checkpoints(evidence: Evidence, of: Change, variant: Variant) -> list[np.ndarray]:
+    """Stability at the checkpoints of each run of a variant's baseline, by step."""
+    rows, baseline = evidence.records("evaluation"), variant.baseline
+    here = (rows["task"] == of.task) & (rows["variant"] == variant.name) & (rows["arm"] == baseline["arm"])
+    here &= (rows["measure"] == "noise_stability") & (rows["reduction"] == of.reduction) & (rows["rho"] == of.rho)
+    here &= rows["seed"].isin(baseline["seeds"])
+    by_seed = rows[here].sort_values("step").groupby("seed")["value"]
+    return [values.to_numpy(float) for _, values in by_seed]
+
+
+def _not_evaluated(of: Change) -> dict[str, str]:
+    return {"status": MISSING, "why": f"stability was not evaluated at rho = {of.rho:g} (evaluation.rho)"}
+
+
+def _arm(variant: Variant, arm: str, rho: float, gamma: float) -> str | None:
+    return str(variant.baseline["arm"]) if arm == "baseline" else paper_arm(variant, rho, gamma)
+
+
+def _trails(evidence: Evidence, task: str, variant: Variant, arm: str) -> tuple[dict[int, pd.DataFrame], int]:
+    """History by seed of the completed runs of a cell, and how many diverged."""
+    cell = next(cell for cell in variant.cells if cell["arm"] == arm)
+    history, runs = evidence.records("history"), evidence.records("runs")
+
+    def of_cell(table: pd.DataFrame) -> pd.DataFrame:
+        here = (table["task"] == task) & (table["variant"] == variant.name) & (table["arm"] == arm)
+        return table[here & table["seed"].isin(cell["seeds"])]
+
+    lost = set(of_cell(runs).loc[lambda rows: rows["status"] == "diverged", "seed"])
+    trails = {
+        int(seed): rows.sort_values("step") for seed, rows in of_cell(history).groupby("seed") if seed not in lost
+    }
+    return trails, len(lost)
+
+
+def _interval(evidence: Evidence, variant: Variant, setting: str, values: np.ndarray, unit: str, lost: int) -> Finding:
+    """The mean of values with its bootstrap interval; a run that diverged is left out and said."""
+    interval = mean_interval(values, unit, evidence.confidence, evidence.n_resamples, ENTROPY)
+    notes = [*interval.notes, *([f"{lost} runs diverged and are left out"] if lost else [])]
+    runs = evidence.records("runs")[[*RUNS.names]]
+    here = runs[(runs["task"] == variant.cells[0]["task"]) & (runs["variant"] == variant.name)]
+    return variant.finding(
+        setting=setting,
+        value=interval.value,
+        low=interval.low,
+        high=interval.high,
+        n=len(values),
+        n_unit=unit,
+        extras=enough(len(values), evidence.confidence),
+        text="; ".join(sorted(set(here["text"]) - {""})),
+        note="; ".join(notes),
+    )
+
+
+_EXTRAS = ("coverage", "confidence")
+QUANTITIES = {
+    "stability_kept": Quantity(_stability_kept, Course, _EXTRAS),
+    "fluctuation": Quantity(_fluctuation, Pair, _EXTRAS),
+    "stability_change": Quantity(_stability_change, Change, _EXTRAS),
+    "final_stability": Quantity(_final_stability, Change, (*_EXTRAS, "printed")),
+}

@@ -1,0 +1,161 @@
+"""claims.yaml: the claims of the paper, and the rules that were fixed before looking at any result."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import yaml
+from pydantic import Field
+
+from nsbench.claim_records import RULED
+from nsbench.claims.conditions import ALWAYS, check, names_in
+from nsbench.claims.evidence import Quantity
+from nsbench.claims.quantities import QUANTITIES
+from nsbench.closed import Closed, ConfigError, Name, Real, no_duplicates, parse
+from nsbench.sentences import nearest
+
+Words = Field(min_length=1)
+
+
+class QuantityChoice(Closed):
+    """The number of ours that answers a claim."""
+
+    name: str
+    """A name of `nsbench.claims.quantities.QUANTITIES`."""
+    parameters: dict[str, Any] = Field(default_factory=dict)
+    """What it is asked for, as the quantity's own model says."""
+
+
+class Entry(Closed):
+    """One claim as claims.yaml has it."""
+
+    id: Name
+    """Its name, once in the file."""
+    place: str = Words
+    """Where the paper says it."""
+    group: Literal["measure", "theory", "training", "pretrained", "statement of numbers"]
+    """What it is about."""
+    claim: str = Words
+    """What the paper says, in words of ours."""
+    paper: Real | None = None
+    """The paper's number, `paper` in conditions; null where it gives none."""
+    paper_text: str = Words
+    """That number or those words as one would show them."""
+    unit: str = "1"
+    """Unit of the paper's number and of ours."""
+    quantity: QuantityChoice
+    """What of ours answers it."""
+    rule: str | dict[str, str]
+    """A name of `rules`, or verdict -> condition, the first that holds counts; none: undecided."""
+    figure: str = ""
+    """Stem of the figure that shows it, or empty."""
+    note: str = ""
+    """What to know before reading the verdict."""
+
+
+class ClaimsFile(Closed):
+    """claims.yaml as a whole."""
+
+    rules: dict[Name, dict[str, str]] = Field(default_factory=dict)
+    """Rules that several claims share: name -> verdict -> condition."""
+    claims: list[Entry] = Field(min_length=1)
+    """The claims, in the order in which they are shown."""
+
+
+class Claim(NamedTuple):
+    """A claim with all that is needed to judge it."""
+
+    entry: Entry
+    quantity: Quantity
+    parameters: Any
+    conditions: dict[str, str]
+    """Verdict -> condition, in order."""
+
+    @property
+    def rule_text(self) -> str:
+        """The rule in words and conditions; a shared one with its name."""
+        name = f"{self.entry.rule}: " if isinstance(self.entry.rule, str) else ""
+        return name + "; ".join(f"{verdict} if {condition}" for verdict, condition in self.conditions.items())
+
+
+class _Loader(yaml.SafeLoader):
+    """Refuses a key that a mapping has twice: YAML would take the last one."""
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if key in seen:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"the key {key!r} is there twice", key_node.start_mark
+                )
+            seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+def load_claims(path: Path | str) -> list[Claim]:
+    """The claims of a file, in its order, each one checked whole.
+
+    Raises ConfigError, one sentence that names the file and the claim: no YAML, an unknown key, an id that is there
+    twice, an unknown quantity, parameter, rule, verdict or name in a condition.
+    """
+    try:
+        values = yaml.load(Path(path).read_text(encoding="utf-8"), Loader=_Loader)
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: no such file; claims.yaml of the repository is meant") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read as YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path}: holds a {type(values).__name__}; a mapping with rules and claims is allowed")
+    file = _parse(ClaimsFile, values, f"{path}")
+    no_duplicates([entry.id for entry in file.claims], f"{path}: claims.id")
+    for name, rule in file.rules.items():
+        _check_verdicts(rule, f"{path}: rules.{name}")
+    used = {entry.rule for entry in file.claims if isinstance(entry.rule, str)}
+    for name in file.rules:
+        if name not in used:
+            raise ConfigError(f"{path}: rules.{name}: no claim uses it; a rule that is used is allowed")
+    return [_claim(entry, file.rules, f"{path}: {entry.id}") for entry in file.claims]
+
+
+def _claim(entry: Entry, rules: dict[str, dict[str, str]], where: str) -> Claim:
+    name = entry.quantity.name
+    if name not in QUANTITIES:
+        allowed = ", ".join(QUANTITIES)
+        raise ConfigError(f"{where}: unknown quantity {name!r}{nearest(name, QUANTITIES)}; allowed: {allowed}")
+    quantity = QUANTITIES[name]
+    if isinstance(entry.rule, str):
+        if entry.rule not in rules:
+            allowed = ", ".join(rules)
+            raise ConfigError(f"{where}: unknown rule {entry.rule!r}{nearest(entry.rule, rules)}; allowed: {allowed}")
+        rule = rules[entry.rule]
+    else:
+        rule = entry.rule
+        _check_verdicts(rule, f"{where}: rule")
+    for verdict, condition in rule.items():
+        check(condition, [*ALWAYS, *quantity.extras], f"{where}: rule, {verdict}")
+        if entry.paper is None and "paper" in names_in(condition, where):
+            raise ConfigError(
+                f"{where}: rule, {verdict}: {condition!r} needs `paper`, which is null; a number is allowed"
+            )
+    parameters = _parse(quantity.parameters, entry.quantity.parameters, f"{where}: {name}")
+    return Claim(entry, quantity, parameters, rule)
+
+
+def _parse(model: type[Closed], values: Any, where: str) -> Any:
+    """`parse`, its sentence with the place before it."""
+    try:
+        return parse(model, values)
+    except ConfigError as error:
+        raise ConfigError(f"{where}: {error}") from None
+
+
+def _check_verdicts(rule: dict[str, str], where: str) -> None:
+    if not rule:
+        raise ConfigError(f"{where}: no condition; at least one verdict with its condition is allowed")
+    for verdict in rule:
+        if verdict not in RULED:
+            raise ConfigError(
+                f"{where}: unknown verdict {verdict!r}{nearest(verdict, RULED)}; allowed: {', '.join(RULED)}"
+            )

@@ -1,0 +1,122 @@
+"""What the ledger looks at: the tables and records that are there, and what was found in one setting."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pandas as pd
+import pyarrow as pa
+
+from nsbench.analysis import TABLES
+from nsbench.closed import Closed
+from nsbench.pretrained_records import TABLES as PRETRAINED
+from nsbench.records import EVALUATION, HISTORY, RUNS, read_table
+from nsbench.theory_records import THEORY
+
+COMMANDS = {
+    "training": "snakemake --cores all --resources gpu=1",
+    "theory": "snakemake --cores all results/tables/theory.csv",
+    "pretrained": "snakemake --cores all results/tables/table_1.csv",
+}
+"""Where a number comes from -> the command that makes it."""
+_COLLECTED = {"history": HISTORY, "runs": RUNS, "evaluation": EVALUATION}
+
+COUNTS, ASIDE, STAND_IN, MISSING = "counts", "aside", "stand-in", "missing"
+"""What a setting is to its claim: it counts; it was run and does not count; it stands in for what the claim is
+about, which could not be had; it was not run."""
+
+
+class Missing(Exception):
+    """What a claim needs was not made; the message names it and the command that makes it."""
+
+    def __init__(self, what: str, source: str) -> None:
+        super().__init__(f"{what}; to make it: {COMMANDS[source]}")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What was found in one setting.
+
+    value, low, high: a number in the claim's unit and the ends of its interval; NaN where there is none.
+    extras: further numbers that conditions may name. status: COUNTS, ASIDE, STAND_IN or MISSING, and `why` where it is
+    not COUNTS. text: the text that data were cut from.
+    """
+
+    setting: str
+    value: float = math.nan
+    low: float = math.nan
+    high: float = math.nan
+    n: int | None = None
+    n_unit: str = ""
+    extras: dict[str, float] = field(default_factory=dict)
+    status: str = COUNTS
+    why: str = ""
+    text: str = ""
+    note: str = ""
+
+
+class Quantity(NamedTuple):
+    """A number that a claim can ask for."""
+
+    measure: Callable[..., list[Finding]]
+    """(Evidence, parameters) -> one Finding per setting; raises Missing where nothing can be said."""
+    parameters: type[Closed]
+    """What claims.yaml may say of it."""
+    extras: tuple[str, ...] = ()
+    """The names of every Finding's extras."""
+    source: str = "training"
+    """Where it comes from, a key of COMMANDS; empty: computed from formulas, at no scale."""
+
+
+@dataclass
+class Evidence:
+    """The tables and records of one configuration, read when they are asked for.
+
+    tables: folder of the tables of `analyse`; collected: folder of `collect`; theory: theory.parquet; pretrained:
+    folder of the tables of pretrained models; None: that part was left out. cells: the grid. scale: paper or demo.
+    confidence and n_resamples are those of intervals that the ledger makes itself.
+    """
+
+    tables: Path | None
+    collected: Path | None
+    cells: list[dict[str, Any]]
+    scale: str
+    theory: Path | None = None
+    pretrained: Path | None = None
+    confidence: float = 0.95
+    n_resamples: int = 9999
+    _read: dict[Path, pd.DataFrame] = field(default_factory=dict)
+
+    def table(self, name: str) -> pd.DataFrame:
+        """A table of `analyse` by name. Raises Missing where it is not there, RecordError where it is broken."""
+        if name not in TABLES:
+            raise Missing(f"the table {name} is not made by this version", "training")
+        return self._table(self.tables, name, TABLES[name], "training")
+
+    def records(self, name: str) -> pd.DataFrame:
+        """history, runs or evaluation of all runs. Raises as `table` does."""
+        return self._table(self.collected, name, _COLLECTED[name], "training")
+
+    def theory_table(self) -> pd.DataFrame:
+        """Formulas beside simulated points. Raises as `table` does."""
+        if self.theory is None:
+            raise Missing("`theory: null` leaves the theory out", "theory")
+        return self._table(self.theory.parent, self.theory.stem, THEORY, "theory")
+
+    def pretrained_table(self, name: str) -> pd.DataFrame:
+        """A table of pretrained models by name. Raises as `table` does."""
+        if self.pretrained is None:
+            raise Missing("`pretrained: null` leaves pretrained models out", "pretrained")
+        return self._table(self.pretrained, name, PRETRAINED[name], "pretrained")
+
+    def _table(self, folder: Path | None, name: str, schema: pa.Schema, source: str) -> pd.DataFrame:
+        path = None if folder is None else folder / f"{name}.parquet"
+        if path is None or not path.exists():
+            raise Missing(f"{name}.parquet was not made", source)
+        if path not in self._read:
+            self._read[path] = read_table(path, schema)
+        return self._read[path]

@@ -1,0 +1,99 @@
+"""Numbers of the theory's table: how far formulas are from simulated points, one finding per reading and series."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pandas as pd
+from pydantic import Field
+
+from nsbench.claims.evidence import ASIDE, Evidence, Finding, Quantity
+from nsbench.closed import Closed
+
+FAMILY = 0.01
+"""Chance that noise alone takes any point of a line outside its limit."""
+
+
+class Agreement(Closed):
+    experiment: str
+    """Section of the theory's settings."""
+    formula: str
+    """The formula, as the table names it."""
+    series: list[str] = Field(default_factory=list)
+    """Lines that count; none: all that have the formula."""
+    readings: list[str] = Field(default_factory=list)
+    """Readings that count; none: all."""
+    last_only: bool = False
+    """Whether only the largest x counts: what is left after all layers."""
+
+
+class Dampening(Closed):
+    below_one: bool
+    """Whether gamma < 1 is meant, else gamma = 1."""
+
+
+def _agreement(evidence: Evidence, of: Agreement) -> list[Finding]:
+    """Worst difference of a line's points from the formula, as a share of the formula's largest value there.
+
+    The ends take the points' noise off and add it: low is what noise cannot explain. The limit is Student's t over
+    the draws, so that all points of a line together leave it by chance with probability FAMILY.
+    """
+    table = evidence.theory_table()
+    here = (table["experiment"] == of.experiment) & (table["formula"] == of.formula)
+    if of.series:
+        here &= table["series"].isin(of.series)
+    if of.readings:
+        here &= table["reading"].isin(of.readings)
+    lines = list(table[here].groupby(["reading", "series"], sort=False))
+    if not lines:
+        return [
+            Finding(of.formula, status=ASIDE, why=f"the table of the theory has no {of.formula} of {of.experiment}")
+        ]
+    found = []
+    for (reading, series), rows in lines:
+        points = rows[rows["x"] == rows["x"].max()] if of.last_only else rows
+        value, low, high = _worst(points)
+        found.append(Finding(f"{reading} / {series}", value, low, high, n=len(points), n_unit="points"))
+    return found
+
+
+def _worst(points: pd.DataFrame) -> tuple[float, float, float]:
+    difference = points["difference"].abs().to_numpy(float)
+    noise = _limit(points, len(points)) * points["standard_error"].fillna(0.0).to_numpy(float)
+    scale = float(points["theory"].abs().max())
+    ends = (difference, np.maximum(difference - noise, 0), difference + noise)
+    value, low, high = (float(end.max()) / scale for end in ends)
+    return value, low, high
+
+
+def _limit(points: pd.DataFrame, n_points: int) -> float:
+    """Standard errors within which all of `n_points` points of a line lie with probability 1 - FAMILY."""
+    from scipy import stats
+
+    n_draws = int(points["n_draws"].min())
+    return float(stats.t.ppf(1 - FAMILY / 2 / n_points, n_draws - 1)) if n_draws > 1 else math.inf
+
+
+def _dampening(evidence: Evidence, of: Dampening) -> list[Finding]:
+    """Simulated stability after the last layer over the paper's candidate fixed point 2 / (pi (4 - gamma^2))."""
+    table = evidence.theory_table()
+    rows = table[(table["experiment"] == "transformer") & (table["status"] != "published")]
+    found = []
+    for (reading, series), line in rows.groupby(["reading", "series"], sort=False):
+        gamma = float(str(series).split("=")[1])
+        if (gamma < 1) != of.below_one or gamma > 1:
+            continue
+        last = line[line["x"] == line["x"].max()]
+        point, candidate = last.iloc[0], 2 / (math.pi * (4 - gamma**2))
+        noise = _limit(last, 1) * float(point["standard_error"])
+        ends = [(float(point["simulated"]) + part) / candidate for part in (0.0, -noise, noise)]
+        n, layers = int(point["n_draws"]), int(point["x"])
+        found.append(Finding(f"{reading} / {series}", *ends, n=n, n_unit="draws", note=f"after {layers} layers"))
+    return found or [Finding("transformer", status=ASIDE, why="the table of the theory has no such gamma")]
+
+
+QUANTITIES = {
+    "formula_difference": Quantity(_agreement, Agreement, source="theory"),
+    "dampening": Quantity(_dampening, Dampening, source="theory"),
+}

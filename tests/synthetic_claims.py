@@ -1,0 +1,142 @@
+"""Made-up folders that the ledger reads: training of all tasks, the theory, and pretrained models of the paper."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from nsbench import provenance, records
+from nsbench.claims.evidence import Evidence
+from nsbench.claims.ledger import write_claims
+from nsbench.pretrained_records import PAPER, TABLES
+from nsbench.theory_curves import compare, formulas
+from nsbench.theory_records import THEORY
+from nsbench.theory_settings import ExperimentSpec, Theory
+from tests import synthetic_pretrained
+from tests.synthetic_records import make_cells, make_records, swept, write_results
+from tests.synthetic_theory import make
+
+CLAIMS = Path(__file__).parents[1] / "claims.yaml"
+STAMP = provenance.stamp("{}", "0")
+EXPERIMENTS = ("attention", "patterns", "feed_forward", "recurrence", "relu", "transformer")
+
+
+class Folders(NamedTuple):
+    """What `write_claims` is given."""
+
+    tables: Path
+    collected: Path
+    cells: list[dict[str, Any]]
+    theory: Path | None = None
+    pretrained: Path | None = None
+
+    def evidence(self, scale: str = "paper") -> Evidence:
+        return Evidence(self.tables, self.collected, self.cells, scale, self.theory, self.pretrained, n_resamples=199)
+
+    def write(self, out: Path, scale: str = "paper") -> None:
+        write_claims(
+            CLAIMS,
+            self.tables,
+            self.collected,
+            self.cells,
+            scale,
+            out,
+            "{}",
+            "digest",
+            self.theory,
+            self.pretrained,
+            n_resamples=199,
+        )
+
+
+def cells_of() -> list[dict[str, Any]]:
+    """A grid of all tasks with the arms of the paper; the text with a sweep, and one protocol that leaks."""
+    seeds = (0, 1)
+    parity = ("baseline", *swept((0.05,), (0.05,)))
+    text = {"windows_overlapping": ["shared text"]}
+    return [
+        *make_cells("modular_addition", variants=("as_published", "calibrated"), seeds=seeds, budget=1500),
+        *make_cells("sparse_parity", arms=parity, seeds=seeds, budget=1500),
+        *make_cells(
+            "next_token",
+            variants=("windows_causal", "windows_overlapping"),
+            arms=("baseline", *swept((0.25, 0.75), (0.05, 0.75))),
+            seeds=seeds,
+            budget=1500,
+            threshold=0.25,
+            leaks=text,
+        ),
+    ]
+
+
+def training_folder(
+    folder: Path, cells: list[dict[str, Any]], rises: dict[str, dict[tuple[str, int], float]] | None = None
+) -> Folders:
+    """Tables and records of these cells; `rises` as of `make_records`, by variant."""
+    groups: dict[str, list[dict[str, Any]]] = {}
+    for cell in cells:
+        groups.setdefault(cell["variant"], []).append(cell)
+    made = [make_records(group, (rises or {}).get(name), text="WikiText-2") for name, group in groups.items()]
+    write_results(folder, cells, {name: pd.concat([one[name] for one in made]) for name in made[0]})
+    return Folders(folder / "tables", folder / "collected", cells)
+
+
+def theory_table(path: Path, **factors: float) -> Path:
+    """theory.parquet of made-up points near the formulas; of an experiment in `factors` they are that much larger."""
+    settings, tables = Theory(), []
+    for experiment in EXPERIMENTS:
+        own = getattr(settings, experiment)
+        _, points, _ = make(experiment, own)
+        spec = ExperimentSpec(experiment=experiment, seed=0, settings=own.model_dump())
+        found = list(formulas(spec))
+        for (reading, series), group in points.groupby(["reading", "series"]):
+            names = (reading, series)
+            right = [one for one in found if (one.reading, one.series) == names and one.status in ("exact", "limit")]
+            if right:
+                points.loc[group.index, "value"] = right[0].value(group["x"].to_numpy()) + 0.5 * group["standard_error"]
+        points["value"] *= factors.get(experiment, 1.0)
+        tables.append(compare(points, found).assign(experiment=experiment))
+    records.write_table(path, pd.concat(tables, ignore_index=True), THEORY, STAMP)
+    return path
+
+
+def pretrained_folder(folder: Path, papers: dict[str, str], reason: str = "") -> Path:
+    """Tables of pretrained models: name -> the model of the paper that it is, or empty.
+
+    `reason`: why those of the paper are unavailable.
+    """
+    made = {
+        name: synthetic_pretrained.Made(paper=paper, reason=reason if paper else "") for name, paper in papers.items()
+    }
+    synthetic_pretrained.write(synthetic_pretrained.make(made, n_tokens=64), folder)
+    there = {name: paper for name, paper in papers.items() if not made[name].reason}
+    rows = [row for name, paper in there.items() for row in _bounds(name, paper)]
+    records.write_table(folder / "table_1.parquet", rows, TABLES["table_1"], STAMP)
+    return folder
+
+
+def _bounds(name: str, paper: str) -> list[dict[str, Any]]:
+    """Rows of Table 1: stability's bound is half of influence's, which is 1.5 times the paper's."""
+    found = []
+    for weights in ("pretrained", "random"):
+        for readout in ("top_logit_last", "pooled_norm"):
+            for bound, factor in (("influence", 0.03), ("stability", 0.015)):
+                published = PAPER[paper][bound == "stability"] if paper else np.nan
+                value = factor if not paper else 1.5 * PAPER[paper][0] * factor / 0.03
+                row = {"model": name, "weights": weights, "inputs": "gaussian", "readout": readout, "bound_from": bound}
+                row |= {"reading": "spectral" if bound == "influence" else "gaussian", "rho": np.nan, "degree": 15}
+                row |= {"divided_by": "norm2", "proved": True, "value": value, "published": published}
+                found.append(row | {"ratio": value / published})
+    return found
+
+
+def full_folders(folder: Path) -> Folders:
+    """All that a ledger can be given."""
+    trained = training_folder(folder, cells_of())
+    theory = theory_table(folder / "theory.parquet")
+    return trained._replace(
+        theory=theory, pretrained=pretrained_folder(folder / "pretrained", {name: name for name in PAPER})
+    )

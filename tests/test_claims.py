@@ -1,0 +1,301 @@
+"""The stage `claims`: planted effects, missing inputs, the demo's scale, and the tables that it writes."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from nsbench.claim_records import CLAIM, CLAIM_EVIDENCE, VERDICTS
+from nsbench.claims.definitions import Claim, load_claims
+from nsbench.claims.evidence import Evidence
+from nsbench.claims.ledger import verdict_table, write_claims
+from nsbench.claims.verdicts import judge
+from nsbench.records import RecordError, read_stamp, read_table
+from tests.synthetic_claims import CLAIMS, Folders, cells_of, full_folders, training_folder
+from tests.synthetic_records import make_cells
+
+SEEDS = tuple(range(6))
+BASELINE = {seed: 2000.0 + 40 * seed for seed in SEEDS}
+
+
+@pytest.fixture(scope="module")
+def full(tmp_path_factory: pytest.TempPathFactory) -> Folders:
+    return full_folders(tmp_path_factory.mktemp("full"))
+
+
+@pytest.fixture(scope="module")
+def ledger(full: Folders, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the full ledger at the scale of the paper."""
+    folder = tmp_path_factory.mktemp("ledger")
+    full.write(folder)
+    return folder
+
+
+@functools.cache
+def claims_of_the_paper() -> list[Claim]:
+    return load_claims(CLAIMS)
+
+
+def rows(evidence: Evidence, *names: str) -> dict[str, tuple[dict[str, Any], list[dict[str, Any]]]]:
+    """The ledger's row and evidence of some claims of the paper."""
+    return {claim.entry.id: judge(claim, evidence) for claim in claims_of_the_paper() if claim.entry.id in names}
+
+
+def speed(evidence: Evidence, name: str = "modular_addition_speed") -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    return rows(evidence, name)[name]
+
+
+# --- planted effects -----------------------------------------------------------------------------------
+
+PLANTED = {
+    "gain": {seed: step / 1.364 for seed, step in BASELINE.items()},
+    "none": {seed: step + 100 * (seed % 3 - 1) for seed, step in BASELINE.items()},
+    "reversed": {seed: step * 1.2 for seed, step in BASELINE.items()},
+    "small": {seed: step / 1.1 for seed, step in BASELINE.items()},
+    "noisy": {seed: step * (0.5 if seed % 2 else 1.35) for seed, step in BASELINE.items()},
+}
+"""Variant -> the step at which each regularised run rises."""
+
+
+@pytest.fixture(scope="module")
+def planted(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Evidence]:
+    """Evidence of modular addition by variant: PLANTED, the gain in five pairs, and baselines that never rise."""
+    never = {("baseline", seed): 1e6 for seed in SEEDS} | {("gentle", seed): 1000.0 for seed in SEEDS}
+    rises = {
+        name: {("baseline", seed): step for seed, step in BASELINE.items()}
+        | {("gentle", seed): step for seed, step in after.items()}
+        for name, after in PLANTED.items()
+    }
+    rises |= {"five": rises["gain"], "fails": never, "fails_longer": never}
+    rises |= dict.fromkeys(("calibrated-n20-k2", "as_published"), rises["gain"])
+    made = {
+        name: make_cells(
+            variants=(name,),
+            seeds=SEEDS[:5] if name == "five" else SEEDS,
+            budget=9000 if name == "fails_longer" else 3000,
+        )
+        for name in rises
+    }
+    cells = [cell for group in made.values() for cell in group]
+    folders = training_folder(tmp_path_factory.mktemp("planted"), cells, rises)
+    return {
+        name: Evidence(folders.tables, folders.collected, group, "paper", n_resamples=199)
+        for name, group in (made | {"all": cells}).items()
+    }
+
+
+def test_a_planted_gain_of_36_percent_is_reproduced(planted: dict[str, Evidence]) -> None:
+    row, _ = speed(planted["gain"])
+    assert row["verdict"] == "reproduced"
+    assert row["ours"] == pytest.approx(36, abs=5)
+    assert row["ours_low"] > 20
+    assert (row["n"], row["n_unit"], row["scale"], row["paper"]) == (6, "pairs", "paper", 36)
+    assert row["settings"] == "gain / gentle: reproduced"
+    assert row["rule"].startswith("effect: reproduced if coverage >= confidence and low > 0")
+
+
+def test_no_effect_is_not_reproduced(planted: dict[str, Evidence]) -> None:
+    row, _ = speed(planted["none"])
+    assert row["verdict"] == "not reproduced"
+    assert row["ours_low"] < 0 < row["ours_high"] < 18
+
+
+def test_an_effect_the_other_way_is_not_reproduced(planted: dict[str, Evidence]) -> None:
+    row, _ = speed(planted["reversed"])
+    assert row["verdict"] == "not reproduced"
+    assert row["ours_high"] < 0
+
+
+def test_a_small_effect_is_reproduced_in_part(planted: dict[str, Evidence]) -> None:
+    assert speed(planted["small"])[0]["verdict"] == "partly"
+
+
+def test_a_noisy_effect_is_undecided(planted: dict[str, Evidence]) -> None:
+    row, _ = speed(planted["noisy"])
+    assert row["verdict"] == "undecided"
+    assert row["ours_low"] < 0
+    assert row["ours_high"] > 18
+
+
+def test_a_large_effect_in_five_pairs_is_undecided(planted: dict[str, Evidence]) -> None:
+    row, _ = speed(planted["five"])
+    assert row["verdict"] == "undecided"
+    assert "only 5 pairs" in row["reason"]
+
+
+def test_fewer_steps_at_twice_the_cost_is_more_work(planted: dict[str, Evidence]) -> None:
+    row, _ = speed(planted["gain"], "modular_addition_work")
+    assert row["verdict"] == "not reproduced"
+    assert row["ours"] == pytest.approx(100 * (1 - 2 / 1.364), abs=5)
+    assert row["ours_low"] < row["ours"] < row["ours_high"]
+
+
+def test_a_variant_whose_baseline_fails_does_not_count(planted: dict[str, Evidence]) -> None:
+    row, (one,) = speed(planted["fails"])
+    assert row["verdict"] == one["verdict"] == "undecided"
+    assert "the baseline reached the target in 0 of 6 runs within 3,000 steps" in row["reason"]
+    assert pd.isna(row["ours"])
+
+
+def test_a_time_that_is_never_reached_is_judged_by_the_budget(planted: dict[str, Evidence]) -> None:
+    assert speed(planted["fails"], "modular_addition_baseline")[0]["verdict"] == "undecided"
+    row, _ = speed(planted["fails_longer"], "modular_addition_baseline")
+    assert row["verdict"] == "not reproduced"
+    assert "0 of 6 runs reached it in 9,000 steps" in row["note"]
+
+
+def test_listed_variants_come_before_all_others(planted: dict[str, Evidence]) -> None:
+    evidence = planted["all"]
+    row, found = speed(evidence)
+    assert [one["setting"] for one in found] == ["calibrated-n20-k2 / gentle", "as_published / gentle"]
+    assert row["settings"] == "calibrated-n20-k2 / gentle: reproduced; as_published / gentle: reproduced"
+    cells = [cell | {"curve_only": cell["variant"] == "as_published"} for cell in evidence.cells]
+    _, found = speed(dataclasses.replace(evidence, cells=cells))
+    assert [one["setting"] for one in found] == ["calibrated-n20-k2 / gentle", "as_published"]
+    assert (found[1]["verdict"], found[1]["reason"]) == ("not run", "this variant is not in the grid.")
+
+
+def test_settings_that_differ_are_reproduced_in_part(planted: dict[str, Evidence]) -> None:
+    cells = [cell for cell in planted["all"].cells if cell["variant"] in ("gain", "none", "fails")]
+    row, found = speed(dataclasses.replace(planted["all"], cells=cells))
+    assert [one["verdict"] for one in found] == ["reproduced", "not reproduced", "undecided"]
+    assert row["verdict"] == "partly"
+    assert row["reason"] == "the settings differ: reproduced in 1 (gain / gentle); not reproduced in 1 (none / gentle)."
+    assert row["ours"] == found[0]["ours"]
+
+
+def test_a_leak_is_evidence_and_says_so(full: Folders) -> None:
+    row, found = rows(full.evidence(), "text_speed")["text_speed"]
+    assert [one["setting"].split(" / ")[0] for one in found] == ["windows_causal", "windows_overlapping"]
+    assert "leak: shared text" in found[1]["note"]
+    assert "leak" not in found[0]["note"]
+    assert row["text"] == "WikiText-2"
+
+
+# --- what is not there ---------------------------------------------------------------------------------
+
+
+def test_an_empty_project_runs_what_needs_no_data_and_says_what_is_missing(tmp_path: Path) -> None:
+    write_claims(CLAIMS, None, None, [], "paper", tmp_path, "{}", "d")
+    table = read_table(tmp_path / "claims.parquet", CLAIM)
+    computed = table["scale"] == "none"
+    assert 20 < computed.sum() < len(table)
+    assert not table.loc[computed, "verdict"].isin(["not run", "undecided"]).any()
+    assert (table.loc[~computed, "verdict"] == "not run").all()
+    assert table.loc[~computed, "reason"].str.contains("snakemake --cores all").all()
+    assert table.loc[~computed, "n"].isna().all()
+    by_id = table.set_index("id")
+    assert by_id.loc["text_speed", "reason"].startswith("no run of next_token is in the grid")
+    assert "`theory: null` leaves the theory out" in by_id.loc["theorem_5_1", "reason"]
+    assert "`pretrained: null` leaves pretrained models out" in by_id.loc["junta_like", "reason"]
+    assert "–" in (tmp_path / "claims.md").read_text(encoding="utf-8")
+
+
+def test_tables_that_were_not_made_are_named(tmp_path: Path) -> None:
+    evidence = Evidence(tmp_path, tmp_path, make_cells(), "paper", tmp_path / "theory.parquet", tmp_path)
+    for name, (row, found) in rows(
+        evidence, "modular_addition_speed", "theorem_5_1", "junta_like", "consistently"
+    ).items():
+        assert row["verdict"] == "not run", name
+        assert ".parquet was not made; to make it: snakemake" in row["reason"]
+        assert found == []
+
+
+def test_a_broken_table_stops_the_stage(tmp_path: Path) -> None:
+    (tmp_path / "cells.parquet").write_bytes(b"nothing")
+    with pytest.raises(RecordError, match="not a whole Parquet file"):
+        write_claims(CLAIMS, tmp_path, tmp_path, make_cells(), "paper", tmp_path / "out", "{}", "d")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_grid_without_the_papers_arm_says_so(planted: dict[str, Evidence]) -> None:
+    evidence = planted["gain"]
+    cells = [cell | {"arm_settings": cell["arm_settings"] | {"orientation": 0}} for cell in evidence.cells]
+    row, _ = speed(dataclasses.replace(evidence, cells=cells))
+    assert row["verdict"] == "not run"
+    assert "no arm with rho = 0.25, gamma = 0.75, S = 1 is in the grid; to make it: snakemake" in row["reason"]
+
+
+# --- the whole ledger ----------------------------------------------------------------------------------
+
+
+def test_every_claim_is_answered_where_all_was_run(ledger: Path) -> None:
+    table = read_table(ledger / "claims.parquet", CLAIM).set_index("id")
+    claims = {claim.entry.id: claim for claim in claims_of_the_paper()}
+    assert list(table.index) == list(claims)
+    left = table.index[table["verdict"] == "not run"]
+    assert set(left) == {"consistently"}, table.loc[left, "reason"].tolist()
+    assert (
+        "modular_addition, sparse_parity, next_token: the grid has no specification curve"
+        in table.loc["consistently", "reason"]
+    )
+    assert set(table["verdict"]) <= set(VERDICTS)
+    for name in ("place", "claim", "paper_text", "rule", "settings", "reason"):
+        assert (table[name] != "").all(), name
+    evidence = read_table(ledger / "claim_evidence.parquet", CLAIM_EVIDENCE)
+    assert set(evidence["id"]) == set(table.index)
+    with_interval = table[table[["ours", "ours_low", "ours_high"]].notna().all(axis=1)]
+    assert len(with_interval) > 20
+    assert with_interval["ours"].between(with_interval["ours_low"], with_interval["ours_high"]).all()
+    known = {"spectral_sum": "reproduced", "theorem_5_1": "reproduced", "lemma_1": "paper in error"}
+    known |= {"low_rank": "partly", "better_metric": "not testable as stated", "leading_indicator": "undecided"}
+    assert {name: table.loc[name, "verdict"] for name in known} == known
+
+
+def test_equal_input_gives_equal_bytes(full: Folders, ledger: Path, tmp_path: Path) -> None:
+    names = ("claims.parquet", "claims.csv", "claims.md", "claim_evidence.parquet", "claim_evidence.csv")
+    full.write(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(names)
+    for name in names:
+        assert (tmp_path / name).read_bytes() == (ledger / name).read_bytes(), name
+    assert read_stamp(tmp_path / "claims.parquet")["source_digest"] == "digest"
+    csv = pd.read_csv(tmp_path / "claims.csv")
+    assert list(csv.columns) == CLAIM.names
+
+
+def test_the_demo_says_that_it_is_one(full: Folders, tmp_path: Path) -> None:
+    full.write(tmp_path, scale="demo")
+    table = read_table(tmp_path / "claims.parquet", CLAIM)
+    assert set(table["scale"]) == {"demo", "none"}
+    for text in (verdict_table(table), (tmp_path / "claims.md").read_text(encoding="utf-8")):
+        assert "no verdict on the paper" in text
+        assert "(demo" in text
+    times = table.set_index("id").loc["modular_addition_baseline"]
+    assert times["verdict"] == "undecided"
+    assert "the demo's tasks are smaller" in times["reason"]
+
+
+def test_the_table_fits_a_terminal(ledger: Path) -> None:
+    table = read_table(ledger / "claims.parquet", CLAIM)
+    text = verdict_table(table)
+    assert max(map(len, text.splitlines())) <= 100
+    assert "no verdict on the paper" not in text
+    for heading in ("MEASURE", "THEORY", "TRAINING", "PRETRAINED", "STATEMENT OF NUMBERS"):
+        assert heading in text.splitlines()
+    last = " ".join(text.strip().split("\n\n")[-1].split())
+    assert last.startswith(f"{len(table)} claims: ")
+    assert sum(int(part.split()[0]) for part in last.split(": ")[1].split(", ")) == len(table)
+    assert verdict_table(table.iloc[:1]).count("\n") < 15
+
+
+def test_the_markdown_has_a_row_for_every_claim(ledger: Path) -> None:
+    lines = (ledger / "claims.md").read_text(encoding="utf-8").splitlines()
+    body = [line for line in lines if line.startswith("| ") and not line.startswith("| place")]
+    assert len(body) == len(claims_of_the_paper())
+    assert {line.replace("\\|", "").count("|") for line in body} == {7}
+
+
+def test_the_ledger_needs_no_torch() -> None:
+    code = "import sys, nsbench.claims.ledger; sys.exit(bool({'torch', 'matplotlib', 'mlflow'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_cells_of_the_full_grid_are_whole() -> None:
+    assert {cell["task"] for cell in cells_of()} == {"modular_addition", "sparse_parity", "next_token"}

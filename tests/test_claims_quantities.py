@@ -1,0 +1,347 @@
+"""The ledger's numbers: those that are computed, and those from tables of training, theory and pretrained models."""
+
+from __future__ import annotations
+
+import functools
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from nsbench.analysis import TABLES
+from nsbench.claims.definitions import Claim, load_claims
+from nsbench.claims.evidence import ASIDE, COUNTS, MISSING, STAND_IN, Evidence, Finding, Missing
+from nsbench.claims.quantities import QUANTITIES
+from nsbench.claims.simulations import _worst
+from nsbench.claims.verdicts import judge, show_number
+from nsbench.closed import parse
+from nsbench.pretrained_records import PAPER
+from nsbench.records import HISTORY, RUNS, write_table
+from tests.synthetic_claims import CLAIMS, STAMP, Folders, pretrained_folder, theory_table, training_folder
+from tests.synthetic_records import make_cells, make_records, swept
+
+NOTHING = Evidence(None, None, [], "paper")
+SEEDS = tuple(range(6))
+
+
+@functools.cache
+def claims_of_the_paper() -> list[Claim]:
+    return load_claims(CLAIMS)
+
+
+def findings(evidence: Evidence, name: str, **parameters: Any) -> list[Finding]:
+    quantity = QUANTITIES[name]
+    return quantity.measure(evidence, parse(quantity.parameters, parameters))
+
+
+def computed(name: str, **parameters: Any) -> Finding:
+    (found,) = findings(NOTHING, name, **parameters)
+    assert set(found.extras) == set(QUANTITIES[name].extras)
+    return found
+
+
+def verdict(evidence: Evidence, name: str) -> str:
+    (row,) = [judge(claim, evidence)[0] for claim in claims_of_the_paper() if claim.entry.id == name]
+    return str(row["verdict"])
+
+
+# --- computed ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters", "value", "printed"),
+    [
+        ("lemma_1_degree", {"rho": 0.9, "delta": 0.1, "epsilon": 0.2}, 6.5788, -6.5788),
+        ("mixed_gaussians", {}, 1.5, 0.375),
+        ("mehler_kernel", {}, 1.3428, 0.4641),
+        ("ou_operator", {}, -3.28, 1.2),
+        ("effective_correlation", {"rho": 0.5}, 0.75, 0.5),
+        ("effective_correlation", {"rho": 0.05, "n_symbols": 500}, 0.525, 0.05),
+        ("theorem_5_3_layer", {}, 0.5, 0.105),
+        ("identical_inputs", {}, 1.0, 0.5),
+        ("equation_8_step", {}, 0.1096, 0.2068),
+        ("lemma_11", {}, 1.60, 6.30),
+    ],
+)
+def test_printed_forms_stand_beside_the_true_numbers(
+    name: str, parameters: dict[str, Any], value: float, printed: float
+) -> None:
+    found = computed(name, **parameters)
+    assert found.value == pytest.approx(value, rel=2e-3)
+    assert found.extras["printed"] == pytest.approx(printed, rel=2e-3)
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters", "value"),
+    [
+        ("parity_change", {"rho": 0.5, "k": 2}, 0.28125),
+        ("parity_change", {"rho": 0.5, "k": 3}, 0.2109),
+        ("counting_bound", {"share": 0.1, "n_variables": 256}, 10),
+        ("counting_bound", {"share": 0.1, "n_variables": 4}, 4),
+        ("influence_degree_excess", {}, 0.5),
+        ("equation_4_error", {}, 2 * (1 / 4 - 3 / (4 * math.pi))),
+        ("permutation_probability", {"n": 8}, 0.0024),
+        ("fixed_point_error", {}, 0.0231),
+        ("relu_dampening_share", {}, 1 - 0.2172),
+        ("lemma_12_excess", {}, 0.02476),
+        ("arithmetic", {"before": 4500, "after": 3300, "convention": "faster"}, 36.36),
+        ("arithmetic", {"before": 4500, "after": 3300, "convention": "fewer"}, 26.67),
+        ("arithmetic", {"before": 4000, "after": 1000, "convention": "faster"}, 300),
+        ("epochs", {"iterations": 10000, "n_train": 2000, "batch_size": 256}, 1250),
+        ("not_stated", {"left_out": ["a", "b"]}, 2),
+    ],
+)
+def test_numbers_that_need_no_run(name: str, parameters: dict[str, Any], value: float) -> None:
+    assert computed(name, **parameters).value == pytest.approx(value, rel=2e-3)
+
+
+def test_claims_of_printed_forms_show_what_is_printed() -> None:
+    claims = [claim for claim in claims_of_the_paper() if claim.entry.rule == "printed"]
+    assert len(claims) >= 8
+    for claim in claims:
+        (found,) = claim.quantity.measure(NOTHING, claim.parameters)
+        if claim.entry.paper is None:
+            assert claim.entry.paper_text.startswith(f"{show_number(found.extras['printed'])} ("), claim.entry.id
+        else:
+            assert claim.entry.paper == found.extras["printed"]
+
+
+def test_what_holds_is_not_broken_by_random_cases() -> None:
+    assert -0.5 < computed("lemma_6_excess", n_cases=100).value <= 0
+    assert computed("boolean_identities", n_cases=20).value < 1e-12
+    assert computed("spectral_sum_error").value < 1e-10
+
+
+def test_the_random_cases_of_lemma_6_would_show_a_degree_that_is_too_low(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nsbench.claims.computed.spectral_concentration_degree", lambda *_: 0.0)
+    assert computed("lemma_6_excess", n_cases=100).value > 0.1
+
+
+# --- theory --------------------------------------------------------------------------------------------
+
+
+def theory(path: Path, **factors: float) -> Evidence:
+    return Evidence(None, None, [], "paper", theory_table(path / "theory.parquet", **factors))
+
+
+@pytest.fixture(scope="module")
+def near(tmp_path_factory: pytest.TempPathFactory) -> Evidence:
+    """Points that lie near their formulas."""
+    return theory(tmp_path_factory.mktemp("theory"))
+
+
+def test_simulated_points_near_a_formula_agree_with_it(near: Evidence) -> None:
+    evidence = near
+    (found,) = findings(evidence, "formula_difference", experiment="relu", formula="Theorem 5.1")
+    assert found.setting == "correlated Gaussians / mean 0"
+    assert found.low == 0 < found.value < found.high < 0.02
+    assert (found.n, found.n_unit) == (21, "points")
+    assert len(findings(evidence, "formula_difference", experiment="patterns", formula="s(ρ)")) == 3
+    for name in ("theorem_5_1", "theorem_5_2", "theorem_5_3", "pattern_probability", "full_dampening"):
+        assert verdict(evidence, name) == "reproduced", name
+    assert verdict(evidence, "theorem_5_3_initialised") == "not reproduced"
+    assert verdict(evidence, "low_rank") == "partly"
+
+
+def test_points_away_from_a_formula_do_not(tmp_path: Path) -> None:
+    evidence = theory(tmp_path, relu=1.4, patterns=1.12, transformer=1.0)
+    assert verdict(evidence, "theorem_5_1") == "not reproduced"
+    assert verdict(evidence, "pattern_probability") == "partly"
+    assert findings(evidence, "formula_difference", experiment="relu", formula="Theorem 9")[0].status == ASIDE
+
+
+def test_noise_widens_the_ends_of_a_difference() -> None:
+    points = {"theory": [0.5, 1.0], "difference": [0.0, -0.1], "standard_error": [0.01, 0.01], "n_draws": 100}
+    value, low, high = _worst(pd.DataFrame(points))
+    assert value == pytest.approx(0.1)
+    assert 0 < low < 0.1 < high
+    assert low + high == pytest.approx(0.2)
+    _, low, high = _worst(pd.DataFrame(points | {"n_draws": 1}))
+    assert (low, high) == (0, math.inf)
+
+
+def test_dampening_is_measured_in_the_candidate_fixed_point(near: Evidence) -> None:
+    found = findings(near, "dampening", below_one=False)
+    assert {one.setting.split(" / ")[1] for one in found} == {"γ = 1"}
+    assert len(found) == 3
+    of_identity = next(one for one in found if "γ I" in one.setting)
+    assert of_identity.value == pytest.approx(0.3045 / (2 / (3 * math.pi)), rel=0.05)
+    below = findings(near, "dampening", below_one=True)
+    assert all(one.high < 0.5 for one in below)
+
+
+# --- pretrained ----------------------------------------------------------------------------------------
+
+
+def pretrained(folder: Path, papers: dict[str, str], reason: str = "") -> Evidence:
+    return Evidence(None, None, [], "paper", None, pretrained_folder(folder, papers, reason))
+
+
+def test_models_of_the_paper_count_and_others_stand_in(tmp_path: Path) -> None:
+    evidence = pretrained(tmp_path, {"gpt2": "gpt2", "other": ""})
+    found = findings(evidence, "n_large_positions", papers=["gpt2", "roberta"])
+    status = {one.setting.split(" / ")[0]: one.status for one in found}
+    assert status == {"gpt2": COUNTS, "other": STAND_IN, "roberta": MISSING}
+    assert len([one for one in found if one.status == COUNTS]) == 6
+    row, _ = next(judge(claim, evidence) for claim in claims_of_the_paper() if claim.entry.id == "all_tokens_count")
+    assert row["verdict"] == "reproduced"
+    assert row["text"] == "WikiText-2"
+
+
+def test_without_a_model_of_the_paper_its_claims_are_not_run(tmp_path: Path) -> None:
+    evidence = pretrained(tmp_path / "a", {"other": ""})
+    for name in (
+        "few_influential_tokens",
+        "first_and_last",
+        "heads_first_and_last",
+        "table_1_numbers",
+        "stability_bound",
+    ):
+        assert verdict(evidence, name) == "not run", name
+    evidence = pretrained(tmp_path / "b", {"gpt2": "gpt2", "other": ""}, reason="no network")
+    row, found = next(judge(claim, evidence) for claim in claims_of_the_paper() if claim.entry.id == "first_and_last")
+    assert row["verdict"] == "not run"
+    assert "gpt2: GPT-2 is unavailable" in row["reason"]
+    assert {one["verdict"] for one in found if not one["setting"].startswith("other")} == {"not run"}
+    assert "which is no evidence about them: " in row["reason"]
+
+
+def test_numbers_of_pretrained_models(tmp_path: Path) -> None:
+    evidence = pretrained(tmp_path, {name: name for name in PAPER})
+    ends = [one for one in findings(evidence, "end_rank") if one.setting == "gpt2 / text / top_logit_last"]
+    assert (ends[0].value, ends[0].extras, ends[0].n) == (2.0, {"best_rank": 1.0}, 64)
+    assert all(one.value == 0 for one in findings(evidence, "n_zero_positions"))
+    assert all(0 < one.value < 0.5 for one in findings(evidence, "half_share"))
+    depth = findings(evidence, "peak_depth", least=0.25, most=0.75)
+    table = evidence.pretrained_table("concentration").set_index("layer")
+    names = {"model": "gpt2", "weights": "pretrained", "inputs": "text", "readout": "top_logit_last", "norm": "l1"}
+    layers = table[(table[[*names]] == pd.Series(names)).all(axis=1) & (table["site"] == "layer")]["total"]
+    assert depth[0].value == layers.idxmax() / 5
+    assert depth[0].extras == {"least": 0.25, "most": 0.75}
+    assert all(0 < one.value <= 1 for one in findings(evidence, "weakest_layer"))
+    assert {one.n for one in findings(evidence, "heads_with_both_ends")} == {2}
+
+
+def test_table_1_is_judged_by_its_nearest_reading(tmp_path: Path) -> None:
+    evidence = pretrained(tmp_path, {"gpt2": "gpt2"})
+    of_influence, of_stability = findings(evidence, "table_1_ratio", papers=["gpt2"])
+    assert (of_influence.setting, of_influence.value) == ("gpt2 / from influence", pytest.approx(1.5))
+    assert of_stability.value == pytest.approx(0.75 * 0.003 / 0.0005)
+    (smaller,) = findings(evidence, "stability_bound_smaller", papers=["gpt2"])
+    assert (smaller.value, smaller.n) == (1.0, 2)
+
+
+# --- training ------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def text(tmp_path_factory: pytest.TempPathFactory) -> Folders:
+    """Next-token prediction with a sweep, eight seeds: stability falls in the baseline and hardly in the arms."""
+    cells = make_cells("next_token", arms=("baseline", *swept((0.25, 0.75), (0.05, 0.75))), seeds=SEEDS, threshold=0.25)
+    return training_folder(tmp_path_factory.mktemp("text"), cells)
+
+
+def test_stability_that_falls_and_stability_that_stays(text: Folders) -> None:
+    evidence = text.evidence()
+    (baseline,) = findings(evidence, "stability_kept", task="next_token", arm="baseline")
+    (arm,) = findings(evidence, "stability_kept", task="next_token", arm="regularised", rho=0.25, gamma=0.75)
+    assert baseline.value == pytest.approx(0.15 / 0.6, abs=0.03)
+    assert arm.value == pytest.approx(0.5 / 0.6, abs=0.03)
+    assert baseline.low <= baseline.value <= baseline.high
+    assert verdict(evidence, "baseline_becomes_unstable") == "reproduced"
+    assert verdict(evidence, "regularised_stays_stable") == "not reproduced"
+    (none,) = findings(evidence, "stability_kept", task="next_token", arm="regularised", rho=0.3, gamma=0.75)
+    assert none.status == MISSING
+
+
+def test_a_sweep_is_counted_by_setting(text: Folders) -> None:
+    (found,) = findings(text.evidence(), "sweep_breadth", task="next_token")
+    assert (found.n, found.n_unit) == (4, "settings")
+    assert 0 <= found.low <= found.value <= found.high <= 1
+    assert found.extras["settled_share"] <= found.value
+    (best,) = findings(text.evidence(), "selection", task="next_token")
+    assert best.setting == "calibrated / best of 4"
+
+
+def test_loss_and_its_fluctuation(text: Folders) -> None:
+    evidence = text.evidence()
+    (loss,) = findings(evidence, "loss_change", task="next_token", rho=0.25, gamma=0.75)
+    assert loss.low <= loss.value <= loss.high
+    assert (loss.n, loss.n_unit) == (6, "pairs")
+    (rough,) = findings(evidence, "fluctuation", task="next_token", rho=0.25, gamma=0.75)
+    assert rough.low <= rough.value <= rough.high < 100
+
+
+def test_fluctuation_is_the_second_difference_of_the_loss_of_runs_that_did_not_diverge(tmp_path: Path) -> None:
+    cells = make_cells("next_token", arms=("baseline", "gentle"), seeds=SEEDS)
+    tables = training_folder(tmp_path, cells).tables
+    made = make_records(cells, diverged=(("gentle", 0),))
+    history = made["history"]
+    turn = np.where(history["step"] // 100 % 2 == 0, 1.0, -1.0)
+    size = history["arm"].map({"baseline": 0.4, "gentle": 0.1}) * (1 + history["seed"] / 10)
+    history["val_loss"] = 3.0 + turn * size
+    for name, schema in (("history", HISTORY), ("runs", RUNS)):
+        write_table(tmp_path / "wiggling" / f"{name}.parquet", made[name].to_dict("records"), schema, STAMP)
+    evidence = Evidence(tables, tmp_path / "wiggling", cells, "paper", n_resamples=199)
+    (found,) = findings(evidence, "fluctuation", task="next_token", rho=0.25, gamma=0.75)
+    assert found.value == pytest.approx(75)
+    assert found.n == 5
+    assert "1 runs diverged and are left out" in found.note
+
+
+def test_stability_of_a_parity_by_reduction(tmp_path: Path) -> None:
+    cells = make_cells("sparse_parity", seeds=SEEDS)
+    evidence = training_folder(tmp_path, cells).evidence()
+    of = {"task": "sparse_parity", "rho": 0.5}
+    (dot,) = findings(evidence, "stability_change", **of, reduction="probability_dot")
+    (decision,) = findings(evidence, "stability_change", **of, reduction="decision")
+    (end,) = findings(evidence, "final_stability", **of, reduction="decision")
+    assert dot.value == pytest.approx((1 + 0.75**2) / 2 - 0.5, abs=0.03)
+    assert decision.value == pytest.approx(0.75**2 - 1, abs=0.03)
+    assert (end.value, end.extras["printed"]) == (pytest.approx(0.75**2, abs=0.02), 0.25)
+    assert verdict(evidence, "stability_decreases") == "not reproduced"
+    assert verdict(evidence, "stability_converges") == "not reproduced"
+    (unseen,) = findings(evidence, "final_stability", task="sparse_parity", rho=0.4, reduction="decision")
+    assert (unseen.status, unseen.why) == (MISSING, "stability was not evaluated at rho = 0.4 (evaluation.rho)")
+    (lead,) = findings(evidence, "lead", task="sparse_parity")
+    assert (lead.n_unit, lead.setting) == ("runs", "calibrated / baseline")
+    (rank,) = findings(evidence, "early_rank", task="sparse_parity")
+    assert -1 <= rank.low <= rank.high <= 1 or math.isnan(rank.low)
+
+
+SHARE = {"text": "", "leaks": "", "confidence": 0.95, "note": "", "n_specifications": 20, "share_open": 0.1}
+
+
+@pytest.mark.parametrize(
+    ("counted", "share", "low", "high", "expected"),
+    [
+        (16, 0.9, 0.7, 0.97, "reproduced"),
+        (16, 0.2, 0.1, 0.4, "not reproduced"),
+        (4, 0.5, 0.2, 0.8, "undecided"),
+        (0, math.nan, math.nan, math.nan, "undecided"),
+    ],
+)
+def test_specifications_are_judged_by_the_share_that_helps(
+    tmp_path: Path, counted: int, share: float, low: float, high: float, expected: str
+) -> None:
+    row = {"task": "modular_addition", "curve": "calibrated", "arm": "gentle", "n_counted": counted, **SHARE}
+    row |= {"share_helps": share, "share_helps_low": low, "share_helps_high": high, "share_hurts": 0.1}
+    schema = TABLES["specification_share"]
+    whole = {field.name: row.get(field.name, 0) for field in schema}
+    other = {**whole, "arm": "reversed", "share_helps_low": 0.9}
+    write_table(tmp_path / "specification_share.parquet", pd.DataFrame([whole, other]), schema, STAMP)
+    evidence = Evidence(tmp_path, None, make_cells(arms=("baseline", "gentle", "reversed")), "paper")
+    found = findings(evidence, "specification_share", tasks=["modular_addition", "next_token"])
+    assert [one.setting for one in found] == ["modular_addition / calibrated / gentle", "next_token"]
+    assert found[1].status == MISSING
+    assert verdict(evidence, "consistently") == expected
+
+
+def test_a_grid_without_the_task_is_missing() -> None:
+    with pytest.raises(
+        Missing, match="no run of next_token is in the grid of the configuration; to make it: snakemake"
+    ):
+        findings(NOTHING, "lead", task="next_token")

@@ -1,0 +1,34 @@
+rule judge_claims:
+    input:
+        claims="claims.yaml",
+        collected=COLLECTED_FILES,
+        tables=expand("results/tables/{table}.parquet", table=TABLES),
+        theory=THEORY_TABLE,
+        pretrained=PRETRAINED_FILES,
+    output:
+        report("results/claims.csv", caption="../report/claims.rst", category="Claims"),
+        report(
+            "results/claim_evidence.csv",
+            caption="../report/evidence.rst",
+            category="Claims",
+        ),
+        "results/claims.parquet",
+        "results/claim_evidence.parquet",
+        "results/claims.md",
+        "results/claims.txt",
+    log:
+        "results/logs/claims.log",
+    conda:
+        "../envs/nsbench.yaml"
+    resources:
+        mem_mb=4000,
+        runtime=30,
+    params:
+        spec=PLAN.grid("analysis"),
+        digest=digest("claims"),
+        theory=lambda w, input: f"--theory {input.theory}" if input.theory else "",
+        pretrained=lambda w, input: f"--pretrained {input.pretrained}" if input.pretrained else "",
+    shell:
+        "nsbench claims --claims {input.claims} --spec {params.spec:q} --digest {params.digest}"
+        " --collected {input.collected} --tables {input.tables} {params.theory} {params.pretrained}"
+        " --out {output} > {log} 2>&1"
