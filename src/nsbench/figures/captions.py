@@ -28,6 +28,14 @@ _SWEEP = (
     "validation data select; the best of many fields is lucky as well as good, so read it beside the leave-one-out "
     "row of the sweep's table."
 )
+_SPECIFICATIONS = (
+    "A specification is one answer to each choice that the paper leaves open. Above, the ratio of steps to target, arm "
+    "/ baseline, of each, sorted, with its interval: below 1 the regulariser helps. Below, which answer each "
+    "specification gives to each choice: a choice that decides the effect has its answers on one side. Only "
+    "specifications whose baseline reaches the target in more than half of the pairs count; the others have no time "
+    "that could be shorter. Sorted values look like a trend even where they differ by chance alone, so read the "
+    "intervals, and the shares in the table."
+)
 _THEORY = (
     " Lines are formulas: solid where the formula is exact or the limit of large sizes, dashed where it approximates, "
     "dotted where it is the paper's printed form and not right. Points are simulated, with bars of 2 standard errors; "
@@ -175,6 +183,26 @@ CAPTIONS: dict[str, tuple[str, str]] = {
     "sweep_modular_addition": ("The sweep of (ρ, γ), modular addition", _SWEEP),
     "sweep_sparse_parity": ("The sweep of (ρ, γ), noisy sparse parity", _SWEEP),
     "sweep_next_token": ("The sweep of (ρ, γ), next-token prediction", _SWEEP + _PROTOCOL),
+    "time_to_target": (
+        "Time to target: share of runs that have reached it, by step",
+        "Kaplan-Meier curves of each variant's arms, with pointwise intervals. A run that does not hold the target "
+        "within its budget is censored there, a diverged one too, and counts in the denominator all along. Where a "
+        "curve rises first its arm is sooner; where it ends below 1 runs were left over. The curves leave the pairs of "
+        "seeds out of account: the table of effects has them.",
+    ),
+    "arms": (
+        "Cheaper arms and controls: steps and FLOPs to target against the baseline",
+        "Each arm's ratio to the baseline of its variant, paired by seed: left in steps, right in FLOPs, below 1 the "
+        "arm needs less. Cheaper arms regularise in every tenth step, on a tenth of the batch, or through one branch, "
+        "scaled to keep the strength. Controls do something else that a reader will ask for: resampled inputs as plain "
+        "data augmentation, an entropy penalty without noise, Grokfast, more dropout, more weight decay. A control "
+        "that does as well says that noise stability is not what helps. Filled marks are settled, hollow ones open.",
+    ),
+    **{
+        f"specification_curve_{task}": (f"Specification curve, {name}", _SPECIFICATIONS)
+        for task, name in (("modular_addition", "modular addition"), ("sparse_parity", "noisy sparse parity"))
+    },
+    "specification_curve_next_token": ("Specification curve, next-token prediction", _SPECIFICATIONS + _PROTOCOL),
 }
 
 

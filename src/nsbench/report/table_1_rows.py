@@ -8,8 +8,8 @@ from typing import Any
 import pandas as pd
 
 from nsbench import pretrained_tables as bounds
-from nsbench.pretrained_rows import INPUTS, READOUTS, UNKNOWN, Row, Rows, at, short
-from nsbench.report_rows import NONE
+from nsbench.report.pretrained_rows import INPUTS, READOUTS, UNKNOWN, Row, Rows, at, short
+from nsbench.report.rows import NONE
 
 N_NEAREST = 3
 """Readings shown for each column of the paper's table and each unit."""

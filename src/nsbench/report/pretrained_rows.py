@@ -13,7 +13,7 @@ from typing import Any
 import pandas as pd
 
 from nsbench.figures import style
-from nsbench.report_rows import NONE
+from nsbench.report.rows import NONE
 
 READOUTS = {
     "top_logit_last": "top logit, last position",

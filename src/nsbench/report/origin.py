@@ -1,0 +1,75 @@
+"""The report's last sections: what was run, by which rules, and what everything was made by."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+import nsbench.report.rows as rows
+from nsbench import provenance
+from nsbench.records import read_stamp
+from nsbench.report.split import Split
+
+
+def section(
+    cells: list[dict[str, Any]],
+    runs: pd.DataFrame,
+    split: Split,
+    files: dict[str, Path],
+    spec: str,
+    digest: str,
+) -> dict[str, Any]:
+    """`grid`, `targets`, `provenance` and `files` as texts; `files` names the Parquet files that the page shows."""
+    text_of = runs.groupby(["task", "variant"], sort=False)["text"].first()
+    grid = pd.DataFrame({"cell": cells}).assign(
+        **{name: [cell[name] for cell in cells] for name in ("task", "variant", "arm")},
+        text=[text_of.get((cell["task"], cell["variant"]), "") for cell in cells],
+    )
+    return {
+        "grid": split(grid, lambda row: rows.grid_row(row["cell"])),
+        "targets": _targets(cells),
+        "provenance": _provenance(provenance.stamp(spec, digest), runs),
+        "files": [_made(name, read_stamp(path)) for name, path in files.items()],
+    }
+
+
+def duration(seconds: float) -> str:
+    """Seconds as minutes, or hours from one on."""
+    return f"{seconds / 3600:,.1f} h" if seconds >= 3600 else f"{seconds / 60:,.1f} min"
+
+
+def _targets(cells: list[dict[str, Any]]) -> list[str]:
+    """Each distinct target of the grid as a phrase, in grid order; variants with the same one together."""
+    variants: dict[tuple[str, str], list[str]] = {}
+    for cell in cells:
+        target = cell["target"]
+        hold = target["hold_evaluations"]
+        held = f"held for {hold} evaluations in a row" if hold > 1 else "at one evaluation"
+        variants.setdefault((cell["task"], f"{rows.target(target)}, {held}"), []).append(cell["variant"])
+    return [f"{task} / {', '.join(dict.fromkeys(names))}: {phrase}" for (task, phrase), names in variants.items()]
+
+
+def _provenance(made: dict[str, str], runs: pd.DataFrame) -> list[tuple[str, str]]:
+    """(what, value) of everything that identifies code, software and machines."""
+    devices = runs["device"].value_counts(sort=False)
+    texts = runs.loc[runs["text"] != "", "text"].value_counts(sort=False)
+    seconds, flops = runs["seconds"].sum(), runs["flops"].sum()
+    found = [
+        ("commit of this page", made["commit"]),
+        ("source digest of this page", made["source_digest"]),
+        ("devices of training", "; ".join(f"{name}: {n} runs" for name, n in devices.items())),
+        ("runs", f"{len(runs)} collected, {int((runs['status'] == 'diverged').sum())} diverged"),
+        ("time in training steps", f"{seconds:,.0f} s over all runs ({duration(seconds)})"),
+        ("work of training steps", f"{flops:.3g} FLOPs over all runs"),
+    ]
+    if len(texts):
+        found.append(("text", "; ".join(f"{name}: {n} runs" for name, n in texts.items())))
+    versions = [(key.removeprefix("version_"), value) for key, value in made.items() if key.startswith("version_")]
+    return [*found, ("python", made["python"]), *versions]
+
+
+def _made(name: str, stamp: dict[str, str]) -> tuple[str, str, str, str]:
+    """A file: name, commit, source digest, device."""
+    return name, *(stamp.get(key, "unknown") for key in ("commit", "source_digest", "device"))

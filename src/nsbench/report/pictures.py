@@ -1,0 +1,42 @@
+"""The figures of the page: each image stands in it once, at the first section that asks for it."""
+
+from __future__ import annotations
+
+import base64
+from pathlib import Path
+from typing import Any
+
+from nsbench.figures.captions import caption
+
+Picture = dict[str, str]
+"""name, title, caption, and the image as base64 text."""
+
+
+class Pictures:
+    """Hands out each figure once; `names` keeps the order in which they were given."""
+
+    def __init__(self, paths: list[Path]) -> None:
+        self._waiting = {Path(path).stem: Path(path) for path in paths}
+        self.names = list(self._waiting)
+
+    def take(self, *names: str) -> list[Picture]:
+        """Those of `names` that are there and were not taken before. Raises FileNotFoundError for a missing file."""
+        return [_picture(self._waiting.pop(name)) for name in dict.fromkeys(names) if name in self._waiting]
+
+    def elsewhere(self, *names: str) -> list[Picture]:
+        """Those of `names` that stand in a section before this one: names and titles alone."""
+        gone = [name for name in dict.fromkeys(names) if name in self.names and name not in self._waiting]
+        return [{"name": name, "title": caption(name)[0]} for name in gone]
+
+    def rest(self) -> list[Picture]:
+        """All that nothing has taken."""
+        return self.take(*list(self._waiting))
+
+    def index(self) -> list[dict[str, Any]]:
+        """Name and title of every figure, in the order given."""
+        return [{"name": name, "title": caption(name)[0]} for name in self.names]
+
+
+def _picture(path: Path) -> Picture:
+    title, text = caption(path.stem)
+    return {"name": path.stem, "title": title, "caption": text, "data": base64.b64encode(path.read_bytes()).decode()}

@@ -1,0 +1,96 @@
+"""Reports of made-up results, and ways to read a page."""
+
+from __future__ import annotations
+
+import base64
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nsbench.report import write_report
+from tests.synthetic_records import make_cells, make_records, write_results
+
+IMAGE = base64.b64decode(
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+)
+CELLS = make_cells(arms=("baseline", "gentle", "reversed"), seeds=(0, 1, 2, 3, 4, 5), threshold=0.95)
+RISES = {
+    **{("baseline", seed): 2000.0 + 40 * seed for seed in range(6)},
+    **{("gentle", seed): 1000.0 + 60 * seed for seed in range(6)},
+    **{("reversed", seed): 1e9 for seed in range(6)},
+}
+
+
+VOID = ("meta", "img", "br", "input")
+
+
+class Page(HTMLParser):
+    """Tags with their attributes, and the text."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.open: list[str] = []
+        self.text = ""
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attributes)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag, f"</{tag}> closes no <{tag}>"
+
+    def handle_data(self, data: str) -> None:
+        self.text += data + " "
+
+
+_PLAIN: list[Path] = []
+
+
+def plain_results(factory: pytest.TempPathFactory) -> Path:
+    """The folder with the results of CELLS and two figures: made once a session, and only read."""
+    if not _PLAIN:
+        folder = factory.mktemp("plain")
+        write_results(folder, CELLS, make_records(CELLS, RISES, diverged=(("reversed", 5),)))
+        for name in ("figure_05_modular_addition", "figure_99"):
+            (folder / f"{name}.png").write_bytes(IMAGE)
+        _PLAIN.append(folder)
+    return _PLAIN[0]
+
+
+def report(results: Path, out: Path, scale: str = "demo", **changes: Any) -> str:
+    arguments = {
+        "figures": sorted(results.glob("*.png")),
+        "tables_folder": results / "tables",
+        "collected_folder": results / "collected",
+        "cells": CELLS,
+        "spec": '{"grid":["<b>"]}',
+        "digest": "fedcba9876543210",
+    }
+    write_report(out, scale=scale, **(arguments | changes))
+    return out.read_text()
+
+
+def section(html: str, name: str) -> str:
+    """The source of a section; empty where the page has none of that name."""
+    return html.partition(f'<section id="{name}">')[2].partition("</section>")[0]
+
+
+def flat(html: str) -> str:
+    """The text of some source in one line."""
+    return " ".join(re.sub(r"<[^>]+>", " ", html).split())
+
+
+def lines(part: str) -> list[str]:
+    """The rows of all tables in some source, each as text."""
+    return [flat(row) for row in re.findall(r"<tr>.*?</tr>", part, flags=re.DOTALL)]
+
+
+def open_part(part: str) -> str:
+    """Some source without what is folded."""
+    return re.sub(r"<details>.*?</details>", "", part, flags=re.DOTALL)

@@ -1,0 +1,188 @@
+"""The verdict table and the claims: every claim once, marked by its scale, with its figure and rule."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from nsbench.claim_records import VERDICTS
+from nsbench.records import RecordError
+from nsbench.report.claims import SIGNS, quantity
+from tests.report_ledger import HOSTILE, NAN, ROWS, make_claims, write_claims
+from tests.report_pages import IMAGE, Page, flat, plain_results, report, section
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return plain_results(tmp_path_factory)
+
+
+@pytest.fixture(scope="module")
+def html(results: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
+    folder = tmp_path_factory.mktemp("claims")
+    (folder / "specification_curve_modular_addition.png").write_bytes(IMAGE)
+    figures = [*sorted(results.glob("*.png")), folder / "specification_curve_modular_addition.png"]
+    return report(results, folder / "report.html", figures=figures, claims_folder=write_claims(folder))
+
+
+def verdict_rows(html: str) -> dict[str, str]:
+    """Claim -> the source of its row in the verdict table."""
+    body = section(html, "verdicts").partition("<tbody")[2].partition("</tbody>")[0]
+    found = re.findall(r"<tr.*?</tr>", body, flags=re.DOTALL)
+    return {re.search(r'href="#claim-(\w+)"', row).group(1): row for row in found}
+
+
+def details(html: str, claim: str) -> str:
+    return html.partition(f'id="claim-{claim}"')[2].partition("</details>")[0]
+
+
+def test_the_verdicts_come_first_and_every_claim_is_a_row(html: str) -> None:
+    assert list(verdict_rows(html)) == [row[0] for row in ROWS]
+    sections = re.findall(r'<section id="(\w+)">', html)
+    assert sections[:2] == ["verdicts", "claims"]
+    assert Page(html).open == []
+
+
+def test_a_row_has_place_numbers_interval_count_and_verdict(html: str) -> None:
+    rows = {name: flat(row) for name, row in verdict_rows(html).items()}
+    assert rows["grok_modular"] == (
+        "Section 6, Figure 5 training On modular addition the regulariser groks in 36% fewer steps "
+        "4,500 → 3,300 steps −6.6% −7.7 to −5.2%, 5 pairs ✗ not reproduced (demo scale)"
+    )
+    assert rows["relu"].endswith("a formula 0.0003 largest difference 42 points ✓ reproduced")
+    assert rows["grok_parity"].endswith("35% 4% −12 to 21%, 6 pairs ≈ undecided (demo scale)")
+    assert rows["stable"].endswith("stay stable – ? not testable as stated")
+    assert "12,346 settings – to ∞, 3 settings" in rows["many_choices"]
+
+
+def test_verdicts_and_groups_are_counted_and_can_be_picked(html: str) -> None:
+    text = flat(section(html, "verdicts"))
+    assert "all 8 ✓ reproduced 1 ◐ partly 2 ✗ not reproduced 1 ? not testable as stated 1 ! paper in error 1" in text
+    assert "all measure 1 theory 2 training 4 pretrained 1" in text
+    page = Page(html)
+    picks = {attributes["id"] for tag, attributes in page.tags if tag == "input"}
+    rules = set(re.findall(r"#verdicts:has\(#([\w-]+):checked\) \.verdicts tbody tr:not", html))
+    assert rules == {pick for pick in picks if re.fullmatch(r"pick-[vg]\d", pick)}
+    assert {rule.removeprefix("pick-") for rule in rules} == {
+        name for row in verdict_rows(html).values() for name in re.search(r'class="([^"]*)"', row).group(1).split()
+    }
+    for name in ("verdict", "group", "order"):
+        group = [a for tag, a in page.tags if tag == "input" and a["name"] == name]
+        assert sum("checked" in attributes for attributes in group) == 1
+
+
+def test_a_pick_without_rows_says_so(html: str) -> None:
+    """Reproduced (v0) is only of the theory (g1), not of what is measured (g0)."""
+    rule = "#verdicts:has(#pick-v0:checked):has(#pick-{}:checked) .none {{ display: block; }}"
+    assert rule.format("g0") in html
+    assert rule.format("g1") not in html
+
+
+def test_verdicts_from_the_demo_are_no_verdict_on_the_paper(results: Path, html: str, tmp_path: Path) -> None:
+    text = flat(section(html, "verdicts"))
+    assert "Demo scale: no verdict on the paper. 3 of these 8 rows" in text
+    assert "3 come from formulas alone" in text
+    rows = verdict_rows(html)
+    assert all(("demo scale" in rows[row[0]]) == (row[-1] == "demo") for row in ROWS)
+    claims = write_claims(tmp_path, make_claims("paper"))
+    paper = report(results, tmp_path / "report.html", scale="paper", claims_folder=claims)
+    assert "demo scale" not in paper.lower()
+    assert "no verdict on the paper" not in paper
+
+
+def test_a_claim_has_its_rule_reason_settings_and_evidence(html: str) -> None:
+    text = flat(details(html, "grok_modular"))
+    assert "Rule reproduced where the interval lies above 30" in text
+    assert "(fixed before looking)" in text
+    assert "Why because of grok_modular" in text
+    assert "Settings calibrated" in text
+    assert "Paper 4,500 → 3,300 steps (26.7%)" in text
+    assert "calibrated / noise_stability −6.6% −7.7 to −5.2%, 5 pairs ✗ not reproduced (demo scale)" in text
+    assert "as_published / noise_stability –" in text
+    other = flat(details(html, "grok_parity"))
+    assert "Note few pairs" in other
+    assert "Text Some &lt;excerpt&gt;" in other
+    assert "<table" not in details(html, "grok_parity")
+
+
+def test_a_figure_stands_at_its_first_claim_and_is_linked_from_the_next(html: str) -> None:
+    assert 'id="figure_05_modular_addition"' in details(html, "grok_modular")
+    assert 'href="#figure_05_modular_addition"' in details(html, "grok_parity")
+    assert 'href="#specification_curve_modular_addition"' in details(html, "many_choices")
+    assert "<img" not in details(html, "many_choices")
+    # A figure that was not drawn is no dead link.
+    assert "figure_77" not in html
+    page = Page(html)
+    ids = [attributes["id"] for _, attributes in page.tags if "id" in attributes]
+    assert len(ids) == len(set(ids))
+    links = {a["href"].removeprefix("#") for tag, a in page.tags if tag == "a"}
+    assert links <= set(ids)
+    assert len([tag for tag, _ in page.tags if tag == "img"]) == 3
+
+
+def test_hostile_text_is_shown_and_not_run(html: str) -> None:
+    assert HOSTILE not in html
+    assert HOSTILE in Page(html).text
+    assert not [tag for tag, _ in Page(html).tags if tag == "script"]
+
+
+def test_claims_in_error_stand_with_the_errata(html: str) -> None:
+    part = section(html, "errata")
+    assert 'href="#claim-parity_noise"' in part
+    assert "because of parity_noise" in part
+
+
+def test_a_page_without_claims_says_that_they_were_not_run(results: Path, tmp_path: Path) -> None:
+    html = report(results, tmp_path / "report.html")
+    assert "The claims were not run" in section(html, "verdicts")
+    assert not section(html, "claims")
+    assert 'href="#claims"' not in html
+    assert "finds in error" not in html
+
+
+def test_an_empty_ledger_is_like_none(results: Path, tmp_path: Path) -> None:
+    empty = tuple(table.iloc[:0] for table in make_claims())
+    html = report(results, tmp_path / "report.html", claims_folder=write_claims(tmp_path, empty))
+    assert "The claims were not run" in section(html, "verdicts")
+
+
+def test_a_claim_without_any_number_is_a_row(results: Path, tmp_path: Path) -> None:
+    claims, evidence = make_claims()
+    claims = claims.assign(paper=NAN, paper_text="", ours=NAN, ours_low=NAN, ours_high=NAN, n=None)
+    html = report(results, tmp_path / "report.html", claims_folder=write_claims(tmp_path, (claims, evidence)))
+    rows = [flat(row) for row in verdict_rows(html).values()]
+    assert len(rows) == len(ROWS)
+    assert all("– –" in row for row in rows)
+    assert "nan" not in flat(section(html, "verdicts")).lower()
+    assert "None" not in flat(section(html, "verdicts"))
+
+
+def test_a_missing_table_of_claims_is_named(results: Path, tmp_path: Path) -> None:
+    folder = write_claims(tmp_path / "claims")
+    (folder / "claim_evidence.parquet").unlink()
+    with pytest.raises(RecordError, match=r"claim_evidence\.parquet: no such file"):
+        report(results, tmp_path / "report.html", claims_folder=folder)
+
+
+def test_every_verdict_has_a_sign() -> None:
+    assert tuple(SIGNS) == VERDICTS
+    assert len(set(SIGNS.values())) == len(VERDICTS)
+
+
+@pytest.mark.parametrize(
+    ("value", "unit", "text"),
+    [
+        (26.7, "%", "26.7%"),
+        (-0.00012, "1", "−0.00012"),
+        (12345.6, "steps", "12,346 steps"),
+        (None, "steps", "–"),
+        (NAN, "%", "–"),
+        (float("inf"), "", "∞"),
+        (-float("inf"), "", "−∞"),
+        (0.5, "", "0.5"),
+    ],
+)
+def test_quantities_as_texts(value: float | None, unit: str, text: str) -> None:
+    assert quantity(value, unit) == text

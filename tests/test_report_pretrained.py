@@ -1,0 +1,278 @@
+"""The report's section on pretrained models."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from nsbench.pretrained_records import MOMENT, STABILITY, TABLES
+from nsbench.pretrained_tables import tail_bounds
+from nsbench.records import RecordError, read_table, write_table
+from tests.report_pages import IMAGE, Page, flat, lines, open_part, plain_results, report, section
+from tests.synthetic_pretrained import Made, make
+
+PRETRAINED = {
+    "decoder": Made(
+        n_special=1, remark="dequantised 4-bit", text="Some <excerpt>", inputs=("text", "uniform", "gaussian")
+    ),
+    "encoder": Made(kind="encoder", inputs=("text", "uniform", "gaussian")),
+    "away": Made(reason="gated: set <HF_TOKEN>", source="hub", paper="gemma", inputs=("text", "uniform", "gaussian")),
+}
+OF_PAPER = PRETRAINED | {"decoder": Made(paper="bert", inputs=("gaussian",))}
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return plain_results(tmp_path_factory)
+
+
+def pretrained_tables(folder: Path, made: dict[str, Made]) -> Path:
+    """The joined tables of these models: trained weights far more sensitive to one token, and more stable to noise."""
+    found = make(made, n_tokens=16, n_sequences=8)
+    mean = found.concentration[found.concentration["of"] == "mean"]
+    concentration = pd.concat([mean, mean.assign(of="each", n_large=0.5, n_half=2.25)], ignore_index=True)
+    moments, stability = [], []
+    for row in found.measured[found.measured["status"] == "measured"].to_dict("records"):
+        case = {name: row[name] for name in ("model", "weights", "inputs", "readout")}
+        own = case["weights"] == "pretrained"
+        moments.append(case | {"mean": 1.0, "norm2": 2.0, "variance": 1.0, "scale": 0.5})
+        redrawn = {"noise": "replacement", "reduction": "half_square", "rho": math.nan, "correlation": math.nan}
+        tokens = case["inputs"] != "gaussian" and case["readout"] != "cross_entropy"
+        if tokens:
+            stability.append(case | redrawn | {"value": 96.0 if own else 6.0, "standard_error": 0.1})
+        for rho in (0.5, 0.9):
+            gaussian = {"noise": "gaussian", "rho": rho, "correlation": rho, "standard_error": 0.012}
+            token = {"noise": "resampling", "rho": rho, "correlation": (1 + rho) / 2, "standard_error": math.nan}
+            value = 0.98 if own else 0.5 * rho
+            stability += [case | gaussian | {"reduction": name, "value": value} for name in ("normalised", "pearson")]
+            for noise in (gaussian, token):
+                law = {"gaussian": "gaussian", "uniform": "resampling"}.get(case["inputs"])
+                if noise["noise"] == law and (tokens or law == "gaussian"):
+                    stability.append(case | noise | {"reduction": "half_square", "value": 2.0 * (1.0 - value)})
+            if not tokens:
+                continue
+            stability += [case | token | {"reduction": name, "value": value} for name in ("normalised", "pearson")]
+            if row["readout"] == "mean_top_logit":
+                output = case | token | {"readout": "output"}
+                names = ("probability_dot", "probability_cosine", "decision")
+                stability += [output | {"reduction": name, "value": 0.25} for name in names]
+                changed = case | redrawn | {"readout": "output", "standard_error": 0.5}
+                if rho == 0.5:
+                    stability.append(changed | {"reduction": "decision", "value": 4.75 if own else 1.25})
+                    stability.append(changed | {"reduction": "probability_distance", "value": 0.625})
+    noisy = pd.DataFrame(stability, columns=STABILITY.names)
+    moment = pd.DataFrame(moments, columns=MOMENT.names)
+    tables = {
+        "pretrained_models": found.models,
+        "pretrained_measured": found.measured,
+        "concentration": concentration,
+        "pretrained_stability": noisy,
+        "table_1": tail_bounds(noisy, moment, concentration, found.models, 15),
+    }
+    for name, table in tables.items():
+        write_table(folder / f"{name}.parquet", table, TABLES[name], {})
+    return folder
+
+
+def change(folder: Path, how: Callable[[pd.DataFrame], pd.DataFrame]) -> Path:
+    """Change each of the tables in `folder`."""
+    for path in folder.glob("*.parquet"):
+        schema = TABLES[path.stem]
+        write_table(path, how(read_table(path, schema)), schema, {})
+    return folder
+
+
+@pytest.fixture(scope="module")
+def pretrained_page(results: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
+    folder = tmp_path_factory.mktemp("pretrained")
+    (folder / "figure_01.png").write_bytes(IMAGE)
+    figures = [results / "figure_99.png", folder / "figure_01.png"]
+    tables = pretrained_tables(folder, PRETRAINED)
+    return report(results, folder / "report.html", figures=figures, pretrained_tables=tables)
+
+
+def test_pretrained_models_have_a_section(pretrained_page: str) -> None:
+    assert Page(pretrained_page).open == []
+    part = section(pretrained_page, "pretrained")
+    assert 'href="#pretrained"' in pretrained_page
+    assert 'id="figure_01"' in part
+    assert 'id="figure_99"' not in part
+    assert 'id="figure_01"' not in section(pretrained_page, "figures")
+    text = flat(part)
+    assert "Not the paper's models: decoder, encoder." in text.replace("&#39;", "'")
+    assert "Not the paper's text: Some &lt;excerpt&gt;." in text.replace("&#39;", "'")
+    assert not re.search(r"https?://|<script|<link|url\(", pretrained_page)
+
+
+def test_pretrained_models_left_out_leave_no_section(results: Path, tmp_path: Path) -> None:
+    html = report(results, tmp_path / "report.html")
+    assert 'id="pretrained"' not in html
+    assert 'href="#pretrained"' not in html
+
+
+def test_the_models_are_listed_with_what_they_are(pretrained_page: str) -> None:
+    found = [row.replace("&#39;", "'") for row in lines(section(pretrained_page, "pretrained"))]
+    assert found[1] == (
+        "decoder dequantised 4-bit not one of the paper's models measured package: decoder 0.1 causal MadeUp 1,000 "
+        "6 layers of 4 heads, width 16 Some &lt;excerpt&gt; 16 1 special 8"
+    )
+    assert found[2].startswith("decoder control: random weights dequantised 4-bit measured decoder 0.1 causal")
+    assert found[5].startswith("away unavailable gated: set &lt;HF_TOKEN&gt; hub: away 0.1 –")
+
+
+def test_an_unavailable_model_is_a_row_of_every_table(pretrained_page: str) -> None:
+    tables = re.findall(r"<tbody>.*?</tbody>", section(pretrained_page, "pretrained"), flags=re.DOTALL)
+    readings = [table for table in tables if "tokens redrawn" in table or "standard units" in table]
+    others = [table for table in tables if table not in readings]
+    assert len(readings) == 4
+    # Models, patterns of two norms by two ways, two laws of Table 1, two kinds of tokens, three of Gaussian noise, and
+    # average sensitivity with two kinds of tokens.
+    assert len(others) == 1 + 2 * 2 + 2 + 2 + 3 + 2
+    assert all(sum("gated" in row for row in lines(table)) >= 1 for table in others)
+    folds = re.findall(r"<details>.*?</details>", section(pretrained_page, "pretrained"), flags=re.DOTALL)
+    assert any("away: all readings" in fold and "unavailable: gated" in fold for fold in folds)
+
+
+def test_a_readout_that_a_model_has_not_says_why(pretrained_page: str) -> None:
+    part = section(pretrained_page, "pretrained")
+    rows = [row for row in lines(open_part(part)) if row.startswith("encoder") and "not applicable" in row]
+    missing = (
+        "encoder top logit, last position top logit, mean over positions cross entropy not applicable: encoder has no "
+        "language-model head, so no logits"
+    )
+    # Two norms, Table 1 with two kinds of inputs, Gaussian noise; and the output, its sensitivity too.
+    assert rows.count(missing) == 5
+    assert rows[-3:].count("encoder not applicable: no language-model head, so no probabilities") == 2
+    assert len(rows) == 7
+
+
+def test_patterns_stand_beside_those_of_the_control(pretrained_page: str, tmp_path: Path) -> None:
+    found = make(PRETRAINED, n_tokens=16, n_sequences=8).concentration
+    at = found[
+        (found["of"] == "mean")
+        & (found["site"] == "embeddings")
+        & (found["inputs"] == "text")
+        & (found["norm"] == "l1")
+    ]
+    both = at[(at["model"] == "decoder") & (at["readout"] == "pooled_norm")].set_index("weights")
+    own, control = both.loc["pretrained"], both.loc["random"]
+
+    def share(row: pd.Series, end: str) -> str:
+        return f"{100 * row[f'{end}_share']:.2g}%, rank {row[f'{end}_rank']:.0f}"
+
+    expected = (
+        f"decoder norm of the pooled hidden state {own['n_large']:.0f} of 16 control {control['n_large']:.0f} of 16 "
+        f"{own['n_half']:.0f} of 16 control {control['n_half']:.0f} of 16 {share(own, 'first')} control "
+        f"{share(control, 'first')} {share(own, 'last')} control {share(control, 'last')} 0 control 0"
+    )
+    part = section(pretrained_page, "pretrained")
+    assert expected in lines(open_part(part))
+    assert expected in lines(part.split("Squared L2 norm")[0])
+    # Of each sequence by itself: made up to be means of counts.
+    assert sum("0.5 of 16 control 0.5 of 16 2.2 of 16" in row for row in lines(part)) == 2 * (4 + 1)
+    assert not any("0.5 of 16" in row for row in lines(open_part(part)))
+
+
+def test_a_readout_without_any_influence_says_so(results: Path, tmp_path: Path) -> None:
+    def silence(table: pd.DataFrame) -> pd.DataFrame:
+        return table[table["readout"] != "pooled_norm"] if "gini" in table else table
+
+    tables = change(pretrained_tables(tmp_path, {"alone": Made()}), silence)
+    part = section(report(results, tmp_path / "report.html", figures=[], pretrained_tables=tables), "pretrained")
+    assert lines(part).count("alone norm of the pooled hidden state no influence at any position") == 2 * 2
+
+
+def test_proved_bounds_are_shown_and_those_above_1_say_nothing(pretrained_page: str) -> None:
+    part = section(pretrained_page, "pretrained")
+    uniform = part.partition("<b>Uniform tokens</b>")[2].partition("</table>")[0]
+    (row,) = (row for row in lines(uniform) if row.startswith("decoder top logit, mean over positions"))
+    # 96 / (15 * 2) = 3.2 and 6 / 30 = 0.2; of the variance twice that. The correlation (1 + rho) / 2 is 0.75 and 0.95:
+    # 0.02 / (1 - 0.75^15) = 0.0203, of the variance 0.04; of the control 0.75 / (1 - 0.75^15) = 0.76, and of the
+    # variance more than all is lost.
+    assert row == (
+        "decoder top logit, mean over positions says nothing (3.2) control 0.2 0.0203 control 0.76 says nothing (6.4) "
+        "control 0.4 0.0405 control says nothing (1.01) stability control influence"
+    )
+    assert "decoder cross entropy no bound: its labels are the tokens that are redrawn" in lines(uniform)
+    assert "which reading gives its numbers cannot be told here" in flat(part)
+    folded = [row for row in lines(part) if row not in lines(open_part(part))]
+    assert any(row.startswith("Σ E|∂f|, raw embeddings cross entropy text") for row in folded)
+    own = [row for row in folded if row.startswith("tokens redrawn, correlation taken as ρ top logit, mean over")]
+    # 1 - 0.5^15 and 1 - 0.9^15 = 0.794.
+    assert own[-2].endswith("uniform tokens divided by E f² 0.02 control 0.75 0.0252 control 0.693 0.02 control 0.693")
+    assert not any("Σ E|∂f|" in row for row in lines(open_part(part)))
+
+
+def test_stability_is_told_at_each_rho_with_its_error(pretrained_page: str) -> None:
+    found = lines(open_part(section(pretrained_page, "pretrained")))
+    assert "output, text ρ = 0.5 ρ = 0.9" in found
+    assert "decoder cosine of the probabilities 0.250 control 0.250 0.250 control 0.250" in found
+    assert "decoder cross entropy 0.980 ± 0.012 control 0.250 ± 0.012 0.980 ± 0.012 control 0.450 ± 0.012" in found
+
+
+def test_average_sensitivity_is_told_of_the_output(pretrained_page: str) -> None:
+    part = section(pretrained_page, "pretrained").partition("<h3>Average sensitivity</h3>")[2]
+    assert "output, text changed answers positions, summed distance of probabilities summed" in lines(part)
+    assert "decoder 4.750 ± 0.500 control 1.250 ± 0.500 0.625 ± 0.500 control 0.625 ± 0.500" in lines(part)
+
+
+def test_the_paper_s_numbers_stand_beside_those_of_its_models(results: Path, tmp_path: Path) -> None:
+    tables = pretrained_tables(tmp_path, OF_PAPER)
+    part = section(report(results, tmp_path / "report.html", figures=[], pretrained_tables=tables), "pretrained")
+    found = lines(open_part(part))
+    gaussian = part.partition("<b>Gaussian embeddings</b>")[2].partition("</table>")[0]
+    (row,) = (row for row in lines(gaussian) if row.startswith("decoder cross entropy"))
+    assert row.endswith("0.04 stability 0.02")
+    # A model that has not been measured on these inputs is a row all the same.
+    assert "decoder not measured" in lines(part.partition("<b>Uniform tokens</b>")[2].partition("</table>")[0])
+    # 0.02 / (1 - 0.5^15) is the paper's 0.02 for bert.
+    assert any(row.endswith("divided by E f² ρ = 0.5 stability share 1 1 1") for row in found)
+    assert "cannot be told here" not in flat(part)
+    assert "Not the paper&#39;s models: encoder." in flat(part)
+
+
+def test_without_a_control_the_model_stands_alone(results: Path, tmp_path: Path) -> None:
+    tables = pretrained_tables(tmp_path, {"alone": Made(weights=("pretrained",))})
+    part = section(report(results, tmp_path / "report.html", figures=[], pretrained_tables=tables), "pretrained")
+    rows = [row for row in lines(part) if row.startswith("alone")]
+    assert rows
+    assert not any("control" in row for row in rows)
+    assert "alone cross entropy 0.980 ± 0.012 0.980 ± 0.012" in rows
+
+
+def test_a_control_that_failed_is_named_beside_its_model(results: Path, tmp_path: Path) -> None:
+    def fail(table: pd.DataFrame) -> pd.DataFrame:
+        control = table["weights"] == "random"
+        if "status" not in table:
+            return table[~control]
+        table.loc[control, ["status", "reason"]] = ["unavailable", "no memory"]
+        return table
+
+    tables = change(pretrained_tables(tmp_path, {"alone": Made()}), fail)
+    part = section(report(results, tmp_path / "report.html", figures=[], pretrained_tables=tables), "pretrained")
+    gap = "alone norm of the pooled hidden state control unavailable: no memory"
+    rows = [row for row in lines(open_part(part)) if row.startswith(gap)]
+    assert len(rows) == 2 + 1 + 1
+    assert f"{gap} 0.980 ± 0.012 0.980 ± 0.012" in rows
+    assert not any("control" in row.removeprefix(gap) for row in rows)
+
+
+def test_where_no_model_is_to_be_had_every_table_says_so(results: Path, tmp_path: Path) -> None:
+    tables = change(pretrained_tables(tmp_path, PRETRAINED), lambda table: table[table["model"] == "away"])
+    html = report(results, tmp_path / "report.html", figures=[], pretrained_tables=tables)
+    assert Page(html).open == []
+    part = section(html, "pretrained")
+    assert lines(part).count("away unavailable: gated: set &lt;HF_TOKEN&gt;") == 2 * 2 + 2 + 2 + 3 + 2
+    assert 'colspan="0"' not in part
+
+
+def test_a_missing_table_of_pretrained_models_is_named(results: Path, tmp_path: Path) -> None:
+    tables = pretrained_tables(tmp_path / "tables", PRETRAINED)
+    (tables / "table_1.parquet").unlink()
+    with pytest.raises(RecordError, match=r"table_1\.parquet: no such file"):
+        report(results, tmp_path / "report.html", pretrained_tables=tables)
