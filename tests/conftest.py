@@ -17,8 +17,9 @@ from nsbench.training import TrainSpec, train_pack
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The longest module first: the other workers do the rest meanwhile."""
-    items.sort(key=lambda item: item.path.name != "test_workflow.py")
+    """The longest modules first: the other workers do the rest meanwhile."""
+    first = ["test_workflow.py", "test_workflow_plans.py"]
+    items.sort(key=lambda item: first.index(item.path.name) if item.path.name in first else len(first))
 
 
 @pytest.fixture(autouse=True)
@@ -32,6 +33,18 @@ def _one_thread() -> None:
 def device(request: pytest.FixtureRequest) -> torch.device:
     """Every device that this machine has."""
     return torch.device(request.param)
+
+
+@pytest.fixture(scope="session")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a tiny pretrained model of each kind, and a text."""
+    from tests import tiny_models
+
+    folder = tmp_path_factory.mktemp("models")
+    for kind in tiny_models.KINDS:
+        tiny_models.make(folder, kind)
+    (folder / "text.txt").write_text(tiny_models.TEXT)
+    return folder
 
 
 BASELINE = {"kind": "baseline"}

@@ -7,9 +7,8 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -38,9 +37,6 @@ LAYERS = {
         "pretrained_tables",
         "claims",
         "report",
-        "report_rows",
-        "pretrained_rows",
-        "table_1_rows",
         "tracking",
         "tracking_content",
     },
@@ -52,6 +48,8 @@ LAYERS = {
         "hub",
         "model",
         "step",
+        "treatment",
+        "grokfast",
         "regularizers",
         "figures",
         "runstore",
@@ -61,7 +59,11 @@ LAYERS = {
     "ground": {
         "closed",
         "settings",
+        "arms",
+        "arm_text",
         "config",
+        "designs",
+        "variants",
         "grid",
         "sentences",
         "seeding",
@@ -77,11 +79,19 @@ LAYERS = {
         "pretrained_records",
         "readings",
         "statistics",
+        "times",
+        "paired",
+        "pvalues",
+        "bootstrap",
+        "survival",
+        "power",
+        "specifications",
         "intervals",
         "onsets",
         "selection",
         "scores",
         "leaks",
+        "claim_records",
         "texts",
         "vocabulary",
     },
@@ -267,8 +277,6 @@ def copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     folder = tmp_path / PACKAGE
     shutil.copytree(provenance.SOURCE_FOLDER, folder, ignore=shutil.ignore_patterns("__pycache__"))
     monkeypatch.setattr(provenance, "SOURCE_FOLDER", folder)
-    monkeypatch.setattr(provenance, "_tree", TREE)
-    monkeypatch.setattr(provenance, "_bare", BARE)
     forget()
     yield folder
     monkeypatch.undo()
@@ -278,22 +286,6 @@ def copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 def forget() -> None:
     for function in (imports, closure, source_digest, provenance.commit):
         function.cache_clear()
-
-
-def by_content(function: Callable[[Path], Any]) -> Callable[[Path], Any]:
-    """The function of a file, remembered for each content: only to save time."""
-    known: dict[str, Any] = {}
-
-    def remembered(path: Path) -> Any:
-        text = path.read_text(encoding="utf-8")
-        if text not in known:
-            known[text] = function(path)
-        return known[text]
-
-    return remembered
-
-
-TREE, BARE = by_content(provenance._tree.__wrapped__), by_content(provenance._bare)
 
 
 @pytest.mark.parametrize(
@@ -471,7 +463,7 @@ EVERYTHING = {f"{stage} {name}".strip() for stage, name in STAGES}
         ("figures/figure_02", {"theory-figure figure_02"}),
         ("figures/theory", {"report"} | THEORY_DRAWN),
         ("tracking", {"track"}),
-        ("report", {"report"}),
+        ("report/page", {"report"}),
         ("records", EVERYTHING),
         ("closed", set()),
         ("settings", set()),
@@ -546,7 +538,7 @@ def digest_of(path: Path, text: str) -> str:
 
 
 def test_a_module_s_data_file_counts_as_its_code(before: dict[str, str], copy: Path) -> None:
-    with (copy / "report.html.j2").open("a", encoding="utf-8") as file:
+    with (copy / "report/page.html.j2").open("a", encoding="utf-8") as file:
         file.write("<!-- edited -->")
     assert changed(before) == {"report"}
     (copy / "training.json").write_text("{}")

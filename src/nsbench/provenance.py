@@ -22,6 +22,7 @@ SOURCE_FOLDER = Path(__file__).parent
 LEFT_OUT = {
     "nsbench.closed",
     "nsbench.settings",
+    "nsbench.arms",
     "nsbench.theory_settings",
     "nsbench.pretrained_settings",
     "nsbench.theory",
@@ -43,8 +44,20 @@ def module_path(module: str) -> Path | None:
 
 
 @functools.cache
-def _tree(path: Path) -> ast.Module:
-    return ast.parse(path.read_text(encoding="utf-8"))
+def _tree(text: str) -> ast.Module:
+    """A module's syntax tree, docstrings removed (comments never enter the tree)."""
+    tree = ast.parse(text)
+    for node in ast.walk(tree):
+        body = getattr(node, "body", None)
+        if isinstance(body, list):
+            node.body = [entry for entry in body if not _is_text(entry)]
+    return tree
+
+
+@functools.cache
+def _bare(text: str) -> str:
+    """That tree as text. Kept, since most modules count in the digests of many stages."""
+    return ast.dump(_tree(text))
 
 
 @functools.cache
@@ -55,7 +68,7 @@ def imports(module: str) -> frozenset[str]:
         raise ValueError(f"no module {module!r} in {PACKAGE}")
     package = module if path.name == "__init__.py" else module.rpartition(".")[0]
     found = set()
-    for node in ast.walk(_tree(path)):
+    for node in ast.walk(_tree(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
@@ -96,21 +109,11 @@ def source_digest(*roots: str) -> str:
     digest = hashlib.sha256()
     for module in closure(*roots):
         path = module_path(module)
-        digest.update(f"{module}\n{_bare(path)}\n".encode())
+        digest.update(f"{module}\n{_bare(path.read_text(encoding='utf-8'))}\n".encode())
         for companion in sorted(path.parent.glob(f"{path.stem}.*")):
             if companion.suffix in DATA_SUFFIXES:
                 digest.update(companion.read_bytes())
     return digest.hexdigest()[:16]
-
-
-def _bare(path: Path) -> str:
-    """A module's syntax tree as text, docstrings removed (comments never enter the tree)."""
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    for node in ast.walk(tree):
-        body = getattr(node, "body", None)
-        if isinstance(body, list):
-            node.body = [entry for entry in body if not _is_text(entry)]
-    return ast.dump(tree)
 
 
 def _is_text(node: ast.AST) -> bool:

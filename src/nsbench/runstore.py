@@ -9,6 +9,8 @@
 Snakemake tracks packs, not these folders: so a pack that is asked for again with one seed more, or
 after an interruption, trains only what is not finished. Every file carries the run's key (settings,
 seed, data and training code), and a file of another key counts as absent.
+
+Torch and pandas are imported where they are used only: the workflow looks at run folders while it plans.
 """
 
 from __future__ import annotations
@@ -18,15 +20,16 @@ import json
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pandas as pd
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
-from torch import Tensor
 
 from nsbench.closed import canonical_json
 from nsbench.records import HISTORY, RecordError, read_stamp, read_table, whole, write_table, write_text
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from torch import Tensor
 
 
 def order_key(spec: dict[str, Any], seed: int, digest: str) -> str:
@@ -94,6 +97,8 @@ class RunFolder:
 
     def save_progress(self, progress: Progress) -> None:
         """Write what is needed to go on from here."""
+        from safetensors.torch import save_file
+
         metadata = {"run_key": self.key, "step": str(progress.step), "notes": json.dumps(progress.notes)}
         with whole(self.path / "progress.safetensors") as temporary:
             save_file({name: value.contiguous() for name, value in progress.tensors.items()}, temporary, metadata)
@@ -124,6 +129,8 @@ class RunFolder:
 
     def save_checkpoint(self, step: int, weights: dict[str, Tensor], metadata: dict[str, str]) -> None:
         """Add a checkpoint to the trail."""
+        from safetensors.torch import save_file
+
         with whole(self.path / "trail" / f"step-{step:08d}.safetensors") as temporary:
             tensors = {name: value.contiguous() for name, value in weights.items()}
             save_file(tensors, temporary, {**metadata, "run_key": self.key, "step": str(step)})

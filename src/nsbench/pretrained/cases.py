@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-import numpy as np
 import pandas as pd
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from nsbench.measures import readouts
 from nsbench.measures.batches import batches
-from nsbench.measures.concentration import concentration
 from nsbench.measures.estimate import Estimate
 from nsbench.measures.gaussian_stability import gaussian_noise_stabilities
-from nsbench.measures.influence import NORMS, Influences, geometric_influences
+from nsbench.measures.influence import geometric_influences
 from nsbench.measures.resampling import OUTPUT, Outputs, single_replacements, token_noise_stability
 from nsbench.pretrained.inputs import Inputs, Tokens, regular_ids
 from nsbench.pretrained.models import LanguageModel, States
-from nsbench.pretrained_records import NONE, PARTS
+from nsbench.pretrained.sites import concentrations, positions, sites_of
+from nsbench.pretrained_records import PARTS
 from nsbench.pretrained_settings import Measurement
 from nsbench.seeding import torch_stream
 from nsbench.theory.resampling import resampling_correlation
@@ -105,9 +103,9 @@ def measure_case(
         coordinates=False,
     )
     for name, influences in zip(names, found, strict=True):
-        sites = _sites(influences)
-        influence += [frame.assign(readout=name) for frame in _positions(sites, shown_heads)]
-        concentrated += [frame.assign(readout=name) for frame in _concentration(sites)]
+        sites = sites_of(influences)
+        influence += [frame.assign(readout=name) for frame in positions(sites, shown_heads)]
+        concentrated += [frame.assign(readout=name) for frame in concentrations(sites)]
     stability = [
         *_gaussian(f, inputs, names, others, settings, batch_size),
         *_resampled(model, states, inputs, tokens, names, settings, batch_size),
@@ -155,94 +153,6 @@ def _moments(
         }
         for name, values_N in zip(names, values_NR.T, strict=True)
     ]
-
-
-class _Sites(NamedTuple):
-    """The influences of all sites: the embeddings, what enters each layer, and what each head gives."""
-
-    site: NDArray[np.str_]
-    layer: NDArray[np.int64]
-    head: NDArray[np.int64]
-    per_input: dict[str, NDArray[np.float64]]
-    """Norm -> (S, N, T)."""
-
-    def named(self, rows: NDArray[np.int64], repeats: int = 1) -> dict[str, NDArray[Any]]:
-        """The columns that name the sites in these rows, each `repeats` times."""
-        return {name: np.repeat(getattr(self, name)[rows], repeats) for name in ("site", "layer", "head")}
-
-
-def _sites(influences: Influences) -> _Sites:
-    names = [("embeddings", NONE, NONE), *(("layer", int(layer), NONE) for layer in influences.layers)]
-    parts: dict[str, list[Tensor]] = {
-        norm: [influences.inputs.per_input[norm], *(layer.per_input[norm] for layer in influences.layers.values())]
-        for norm in NORMS
-    }
-    for layer, influence in influences.heads.items():
-        n_heads = influence.per_input[NORMS[0]].shape[-1]
-        names += [("head", int(layer), head) for head in range(n_heads)]
-        for norm in NORMS:
-            parts[norm] += influence.per_input[norm].unbind(-1)
-    site, layer, head = (np.array(column) for column in zip(*names, strict=True))
-    return _Sites(site, layer, head, {norm: torch.stack(parts[norm]).numpy() for norm in NORMS})
-
-
-def _positions(sites: _Sites, shown_heads: Sequence[tuple[int, int]]) -> Iterator[pd.DataFrame]:
-    """Influences position by position, with standard errors: of the embeddings, the layers and the shown heads."""
-    shown = [(int(layer), int(head)) in shown_heads for layer, head in zip(sites.layer, sites.head, strict=True)]
-    rows = np.flatnonzero((sites.head == NONE) | np.array(shown))
-    for norm, values_SNT in sites.per_input.items():
-        _, n_inputs, length = values_SNT.shape
-        value_ST = values_SNT[rows].mean(1)
-        error_ST = np.full_like(value_ST, np.nan)
-        if n_inputs > 1:
-            error_ST = values_SNT[rows].std(1, ddof=1) / math.sqrt(n_inputs)
-        yield pd.DataFrame(
-            {
-                **sites.named(rows, length),
-                "norm": norm,
-                "position": np.tile(np.arange(length), len(rows)),
-                "value": value_ST.ravel(),
-                "standard_error": error_ST.ravel(),
-            }
-        )
-
-
-def _concentration(sites: _Sites) -> Iterator[pd.DataFrame]:
-    """How concentrated the mean over inputs is, and each input by itself; nothing where all influences are 0."""
-    for norm, values_SNT in sites.per_input.items():
-        _, n_inputs, length = values_SNT.shape
-        rows = np.flatnonzero(values_SNT.any((1, 2)))
-        live_SNT = values_SNT[rows]
-        total_SN = live_SNT.sum(-1)
-        error_S = np.full(len(rows), np.nan)
-        if n_inputs > 1:
-            error_S = total_SN.std(1, ddof=1) / math.sqrt(n_inputs)
-        common = {
-            **sites.named(rows),
-            "norm": norm,
-            "total": total_SN.mean(1),
-            "total_standard_error": error_S,
-            "n_positions": length,
-        }
-        if len(rows):
-            yield pd.DataFrame(common | {"of": "mean"} | _shares(live_SNT.mean(1, keepdims=True)))
-            yield pd.DataFrame(common | {"of": "each"} | _shares(live_SNT))
-
-
-def _shares(values_SNT: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
-    """Statistics of each input's influences, averaged over the inputs that have any: name -> (S)."""
-    alive_SN = values_SNT.any(-1)
-    values_MT = values_SNT[alive_SN]
-    found = vars(concentration(values_MT)) | {
-        "first_rank": 1 + (values_MT > values_MT[:, :1]).sum(1),
-        "last_rank": 1 + (values_MT > values_MT[:, -1:]).sum(1),
-    }
-    averaged = {}
-    for name, value_M in found.items():
-        spread_SN = np.zeros(alive_SN.shape)
-        spread_SN[alive_SN] = value_M
-        averaged[name] = spread_SN.sum(1) / alive_SN.sum(1)
-    return averaged
 
 
 def _gaussian(

@@ -1,0 +1,167 @@
+"""`nsbench measure`: a model of one's own from the command line, checkpoints of this project too."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors import safe_open
+
+from nsbench import cli
+from nsbench.closed import canonical_json
+from nsbench.datasets import read_dataset
+from nsbench.model import TransformerStack
+from nsbench.pretrained import command, own
+from nsbench.pretrained.sources import ModelError
+from nsbench.pretrained_records import PARTS
+from nsbench.pretrained_settings import FolderModel
+from nsbench.records import read_stamp, read_table
+from nsbench.runstore import RunFolder
+from nsbench.settings import Model
+from tests.conftest import make_dataset
+from tests.pretrained_models import CPU
+
+
+def measure(*arguments: Any) -> int:
+    return cli.main(["measure", *map(str, arguments)])
+
+
+SHORT = ("--n-tokens", 8, "--n-sequences", 2, "--rho", 0.5, "--device", "cpu")
+
+
+def test_measure_prints_a_table_and_writes_tables_a_figure_and_provenance(
+    made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert measure("--model", made / "causal", "--text", made / "text.txt", "--out", tmp_path / "out", *SHORT) == 0
+    said = capsys.readouterr().out
+    for words in ("causal: LlamaForCausalLM", "2 sequences of 8 tokens of text.txt", "pretrained", "random", "ρ = 0.5"):
+        assert words in said
+    for made_file in ("influence.png", "influence.pdf", "influence.parquet", "tables/concentration.csv"):
+        assert (tmp_path / "out" / made_file).stat().st_size > 0
+    stamp = read_stamp(tmp_path / "out/stability.parquet")
+    assert '"n_tokens":8' in stamp["spec"]
+    assert stamp["device"] == "cpu"
+    assert stamp["version_torch"] == torch.__version__
+
+
+def test_measure_finds_names_of_config(
+    made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = {"mine": FolderModel(source="folder", path=str(made / "encoder"))}
+    monkeypatch.setattr(command, "_known", lambda config: known)
+    monkeypatch.chdir(tmp_path)
+    assert measure("--model", "mine", "--text", made / "text.txt", "--out", "out", *SHORT, "--no-control") == 0
+    said = capsys.readouterr().out
+    assert "top_logit_last on text: not_applicable (the model has no language-model head)" in said
+    assert "random" not in said
+    assert measure("--model", "mime", "--text", made / "text.txt", "--out", "out2", *SHORT) == 2
+    assert "'mime' is neither a folder nor a model of config, did you mean 'mine'?" in capsys.readouterr().err
+    assert not (tmp_path / "out2").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--n-tokens", 5000), "at least 5000 are needed for a sequence of 5000"),
+        (("--rho", 1.5), "rho"),
+        (("--inputs", "txt"), "inputs"),
+        (("--n-sequences", 1), "n_sequences"),
+    ],
+)
+def test_measure_refuses_in_one_sentence(
+    made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: tuple[Any, ...], words: str
+) -> None:
+    given = ("--model", made / "causal", "--text", made / "text.txt", "--out", tmp_path / "out")
+    assert measure(*given, *SHORT, *arguments) == 2
+    said = capsys.readouterr().err.strip().splitlines()[-1]
+    assert said.startswith("nsbench measure: ")
+    assert words in said
+    assert not (tmp_path / "out").exists()
+
+
+# --- checkpoints of ours -------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module", params=["next_token", "sparse_parity"])
+def run_folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A run's folder with two checkpoints, of a model with an output at each position and of a pooled one."""
+    task = request.param
+    root = tmp_path_factory.mktemp(task)
+    dataset = make_dataset(root, task)
+    data = read_dataset(dataset, 3)
+    pooling = {"mask": "causal", "pooling": "none"} if task == "next_token" else {}
+    settings = Model(d_model=8, n_layers=1, n_heads=2, **pooling)
+    stack = TransformerStack(settings, data.vocabulary, data.n_classes, [7])
+    folder = RunFolder(root / "runs", task, "tiny", "baseline", 3, "key")
+    metadata = {"model": canonical_json(settings), "vocabulary": str(data.vocabulary), "n_classes": str(data.n_classes)}
+    for step in (0, 10):
+        folder.save_checkpoint(step, stack.run_weights(0), metadata)
+    return folder.path, dataset
+
+
+def test_a_run_s_folder_means_its_last_checkpoint(run_folder: tuple[Path, Path], tmp_path: Path) -> None:
+    folder, _ = run_folder
+    last = folder / "trail/step-00000010.safetensors"
+    assert own.find_checkpoint(folder) == own.find_checkpoint(last) == last
+    assert own.find_checkpoint(tmp_path) is None
+    (tmp_path / "trail").mkdir()
+    with pytest.raises(ModelError, match="has no checkpoints; they are kept where"):
+        own.find_checkpoint(tmp_path)
+
+
+def test_a_checkpoint_is_the_model_that_was_saved(run_folder: tuple[Path, Path]) -> None:
+    folder, dataset = run_folder
+    data = read_dataset(dataset, 3)
+    model = own.load_checkpoint(own.find_checkpoint(folder), CPU)
+    tokens = own.dataset_tokens(own.find_checkpoint(folder), dataset, 4)
+    assert torch.equal(tokens.text_NT, data["test_tokens"][:4])
+    assert torch.equal(tokens.labels, data["test_labels"][:4])
+    stack = TransformerStack(Model(**json.loads(safe_metadata(folder)["model"])), data.vocabulary, data.n_classes, [7])
+    with torch.no_grad():
+        wanted = stack(tokens.text_NT[None])[0]
+        found = model.states(model.embed(tokens.text_NT))
+    torch.testing.assert_close(found.logits, wanted)
+    assert model.pooled == (wanted.ndim == 2)
+    control = own.load_checkpoint(own.find_checkpoint(folder), CPU, control_seed=8)
+    assert not torch.allclose(control.states(control.embed(tokens.text_NT)).logits, wanted)
+
+
+def safe_metadata(folder: Path) -> dict[str, str]:
+    with safe_open(folder / "trail/step-00000010.safetensors", "pt") as file:
+        return file.metadata()
+
+
+def test_measure_takes_a_run_and_its_data_set(
+    run_folder: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, dataset = run_folder
+    given = ("--model", folder, "--text", dataset, "--out", tmp_path / "out")
+    assert measure(*given, *SHORT, "--inputs", "text", "uniform") == 0
+    said = capsys.readouterr().out
+    assert "baseline-seed-3: TransformerStack" in said
+    pooled = "sparse_parity" in str(folder)
+    assert ("mean_top_logit on text: not_applicable" in said) == pooled
+    assert "cross_entropy on uniform: not_applicable" in said
+    labels = read_table(tmp_path / "out/measured.parquet", PARTS["measured"]).set_index(["inputs", "readout"])
+    assert (labels.loc[("text", "cross_entropy"), "status"] == "measured").all()
+    stability = read_table(tmp_path / "out/stability.parquet", PARTS["stability"])
+    assert {"product", "decision"} <= set(stability["reduction"])
+
+
+def test_measure_refuses_what_is_not_a_run_s(
+    run_folder: tuple[Path, Path], made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, dataset = run_folder
+    checkpoint = shutil.copy(folder / "trail/step-00000010.safetensors", tmp_path / "lost.safetensors")
+    for model, text, words in (
+        (folder, made / "text.txt", "is measured on its data set; give its file"),
+        (made / "causal/model.safetensors", dataset, "is no checkpoint of a run of ours"),
+        (checkpoint, dataset, "does not lie in a run's folder"),
+    ):
+        assert measure("--model", model, "--text", text, "--out", tmp_path / "out", *SHORT) == 2
+        assert words in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()

@@ -1,0 +1,154 @@
+"""Measures under token noise: batches, memory, chance, and what is refused."""
+
+from __future__ import annotations
+
+import math
+import weakref
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor
+
+from nsbench.measures import resampling
+from nsbench.measures.resampling import OUTPUT, Found, Outputs, single_replacements, token_noise_stability
+from tests.resampled_functions import (
+    generator,
+    named,
+)
+
+
+class Answer:
+    """Readouts and logits that mix all tokens; it counts what it is asked, and that it is alone with its logits."""
+
+    def __init__(self, dtype: torch.dtype = torch.float64) -> None:
+        self.sizes: list[int] = []
+        self.alive: list[weakref.ref] = []
+        self.most_alive = 0
+        self._weights = torch.randn(6, 4 * 11, dtype=dtype, generator=generator(5))
+
+    def __call__(self, tokens: Tensor) -> Outputs:
+        assert not torch.is_grad_enabled()
+        self.sizes.append(len(tokens))
+        self.most_alive = max(self.most_alive, sum(one() is not None for one in self.alive))
+        storage_N = (tokens.to(self._weights) @ self._weights.to(tokens.device)).sin()
+        logits = 3 * storage_N.view(-1, 4, 11)
+        self.alive.append(weakref.ref(logits))
+        # A view of the logits, of their dtype.
+        return Outputs(logits[:, -1, :2], logits)
+
+
+def noise(answer: Answer, tokens: Tensor, seed: int = 1, batch_size: int = 1) -> list[Found]:
+    keywords = {"n_draws": 2, "fixed_ids": torch.tensor([3, 4]), "batch_size": batch_size}
+    return token_noise_stability(answer, tokens, [0.3, 0.8], 5, generator(seed, tokens.device), **keywords)
+
+
+def replacements(answer: Answer, tokens: Tensor, seed: int = 1, batch_size: int = 1) -> list[Found]:
+    keywords = {"n_positions": 3, "fixed_ids": torch.tensor([3, 4]), "batch_size": batch_size}
+    return single_replacements(answer, tokens, 5, generator(seed, tokens.device), **keywords)
+
+
+MEASURES = [noise, replacements]
+TOKENS = torch.randint(5, (10, 6), generator=generator(3))
+
+
+@pytest.mark.parametrize("measure", MEASURES)
+@pytest.mark.parametrize("batch_size", [1, 4])
+def test_results_do_not_depend_on_the_batches(
+    measure: Callable[..., list[Found]], batch_size: int, device: torch.device
+) -> None:
+    answer, tokens = Answer(), TOKENS.to(device)
+    found, whole = (
+        named(measure(answer, tokens, batch_size=batch_size)),
+        named(measure(Answer(), tokens, batch_size=10)),
+    )
+    assert found.keys() == whole.keys()
+    assert {readout for readout, _, _ in found} == {0, 1, OUTPUT}
+    for key, one in whole.items():
+        assert found[key].value == pytest.approx(one.value, rel=1e-6)
+        assert found[key].standard_error == pytest.approx(one.standard_error, rel=1e-5)
+    assert max(answer.sizes) == batch_size
+
+
+@pytest.mark.parametrize("measure", MEASURES)
+@pytest.mark.parametrize("block", [1, 25])
+def test_results_do_not_depend_on_the_blocks_of_probabilities(
+    measure: Callable[..., list[Found]], block: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Four positions of eleven classes, one or two at a time."""
+    whole = named(measure(Answer(), TOKENS))
+    monkeypatch.setattr(resampling, "BLOCK", block)
+    found = named(measure(Answer(), TOKENS))
+    assert found.keys() == whole.keys()
+    for key, one in whole.items():
+        assert found[key].value == pytest.approx(one.value, rel=1e-6)
+
+
+def test_clean_outputs_are_computed_once_for_all_noise() -> None:
+    answer = Answer()
+    noise(answer, TOKENS, batch_size=4)
+    # A batch itself, and 2 rho of 2 draws.
+    assert answer.sizes == [4] * 5 + [4] * 5 + [2] * 5
+
+
+@pytest.mark.parametrize("measure", MEASURES)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_logits_are_let_go_before_the_next_are_computed(
+    measure: Callable[..., list[Found]], dtype: torch.dtype
+) -> None:
+    answer = Answer(dtype)
+    measure(answer, TOKENS, batch_size=3)
+    assert len(answer.alive) > 10
+    assert answer.most_alive == 0
+
+
+@pytest.mark.parametrize("measure", MEASURES)
+def test_the_generator_alone_decides(measure: Callable[..., list[Found]]) -> None:
+    first = measure(Answer(), TOKENS)
+    torch.manual_seed(99)
+    state = torch.random.get_rng_state()
+    assert repr(measure(Answer(), TOKENS)) == repr(first)
+    assert repr(measure(Answer(), TOKENS, seed=2)) != repr(first)
+    assert torch.equal(torch.random.get_rng_state(), state)
+
+
+@pytest.mark.parametrize("measure", MEASURES)
+def test_one_input_has_no_standard_error(measure: Callable[..., list[Found]]) -> None:
+    found = measure(Answer(), TOKENS[:1])
+    assert all(math.isnan(one.standard_error) for _, one in found)
+    assert any(one.value > 0 for _, one in found)
+
+
+def test_misuse_is_told() -> None:
+    def fine(tokens: Tensor) -> Outputs:
+        return Outputs(tokens.double(), None)
+
+    tokens = torch.zeros(3, 2, dtype=torch.long)
+    for shape in ((3,), (0, 2), (3, 0), (1, 2, 3)):
+        with pytest.raises(ValueError, match="tokens_NT of shape"):
+            token_noise_stability(fine, torch.zeros(shape), [0.5], 2, generator())
+        with pytest.raises(ValueError, match="tokens_NT of shape"):
+            single_replacements(fine, torch.zeros(shape), 2, generator(), n_positions=1)
+    with pytest.raises(ValueError, match=r"rhos = 1\.5 is not allowed"):
+        token_noise_stability(fine, tokens, [0.5, 1.5], 2, generator())
+    with pytest.raises(ValueError, match="n_draws = 0 is not allowed"):
+        token_noise_stability(fine, tokens, [0.5], 2, generator(), n_draws=0)
+    with pytest.raises(ValueError, match="n_positions = 0 is not allowed"):
+        single_replacements(fine, tokens, 2, generator(), n_positions=0)
+    for batch_size in (0, 1.5):
+        with pytest.raises(ValueError, match=f"batch_size = {batch_size} is not allowed"):
+            token_noise_stability(fine, tokens, [0.5], 2, generator(), batch_size=batch_size)
+    with pytest.raises(ValueError, match="symbols has 1 ids"):
+        single_replacements(fine, tokens, 1, generator(), n_positions=1, same_symbol=False)
+    wrong = [
+        (lambda t: Outputs(t[:, 0].double(), None), r"values of shape \(1,\) for 1 inputs"),
+        (lambda t: Outputs(t.repeat(2, 1).double(), None), r"values of shape \(2, 2\) for 1 inputs"),
+        (lambda t: Outputs(t.double(), torch.zeros(3)), r"logits of shape \(3,\) for 1 inputs"),
+        (lambda t: Outputs(t.double(), torch.zeros(2, 2, 3)), r"logits of shape \(2, 2, 3\) for 1 inputs"),
+        (lambda t: Outputs(t.double(), torch.zeros(1, 3) if t.any() else None), "logits for some inputs only"),
+    ]
+    for outputs, told in wrong:
+        with pytest.raises(ValueError, match=told):
+            token_noise_stability(outputs, tokens, [-1.0], 2, generator(), same_symbol=False)
+        with pytest.raises(ValueError, match=told):
+            single_replacements(outputs, tokens, 2, generator(), n_positions=2, same_symbol=False)

@@ -1,0 +1,79 @@
+"""What the workflow plans before anything has run: whole grids, GPUs, and configurations that it refuses."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.warm import PLANNING, Warm
+from tests.workflow_clone import PROJECT, TINY, Clone
+
+GRIDS = {"": (562, 186), "workflow/config/demo.yaml": (15, 7)}
+"""Overlay -> packs and data sets. The paper's: 18 variants x 3 arms, 2 x 11 and 5 x 14, 10 seeds in packs of five;
+and three specification curves, 69 variants of their own x 2 arms, 6 seeds in two packs. The demo's: a pack a cell."""
+
+
+@pytest.fixture(scope="module")
+def fresh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Clone]:
+    """A clone in which nothing has run."""
+    warm = Warm(PLANNING)
+    yield Clone(tmp_path_factory.mktemp("clone"), warm)
+    warm.close()
+
+
+def test_planning_imports_no_torch() -> None:
+    """Two seconds of every call of snakemake, the shortest too."""
+    rules = (PROJECT / "workflow/rules/common.smk").read_text()
+    imported = re.findall(r"^(?:from|import) .*$", rules, flags=re.MULTILINE)
+    assert "from nsbench.plan import" in "\n".join(imported)
+    code = "\n".join([*imported, "import sys; print(*sys.modules)"])
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert "nsbench.progress" in loaded
+    assert not {"torch", "transformers", "mlflow", "scipy"} & set(loaded)
+
+
+@pytest.mark.parametrize("overlay", GRIDS)
+def test_the_papers_grid_and_the_demo_can_be_planned(fresh: Clone, overlay: str) -> None:
+    planned = fresh.planned(overlay)
+    assert (planned["train_pack"], planned["make_dataset"]) == GRIDS[overlay]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("seeds: [0, 1]", "seedz: [0, 1]", ["seedz", "'seeds'"]),
+        ("seeds: [0, 1]", "seeds: [0, 0]", ["seeds", "0", "once"]),
+        ("n: 5, k: 2", "n: 5, k: 6", ["k = 6", "n = 5"]),
+        ("seeds: [0, 1]", "seeds: [0, 1]\nseeds: [2]", ["seeds", "twice", "line"]),
+        ("scale: demo", "scale: demo\ndevice: cuda", ["cuda", "auto, cpu"]),
+        ("source: embedded", "source: local, path: gone", ["text.path = 'gone' does not exist"]),
+        ("path: tiny_models/causal", "path: gone", ["pretrained.models.tiny_causal.path = 'gone' is no folder"]),
+        ("only: [tiny_causal", "only: [tiny_casual", ["'tiny_casual'", "did you mean 'tiny_causal'"]),
+    ],
+)
+def test_a_wrong_config_stops_before_any_job(fresh: Clone, old: str, new: str, words: list[str]) -> None:
+    text = (fresh.root / TINY).read_text()
+    fresh.edit(TINY, (old, new))
+    status, said = fresh.snakemake()
+    (fresh.root / TINY).write_text(text)
+    assert status != 0
+    assert "Traceback" not in said
+    assert "Select jobs to execute" not in said
+    line = next(line for line in said.splitlines() if "configuration cannot be used" in line)
+    for word in words:
+        assert word in line
+
+
+def test_with_a_gpu_jobs_ask_for_it(fresh: Clone, tmp_path: Path) -> None:
+    """A machine with one GPU, by a stand-in for nvidia-smi; without one, jobs declare none."""
+    fake = tmp_path / "nvidia-smi"
+    fake.write_text("#!/bin/sh\necho 0\n")
+    fake.chmod(0o755)
+    shown = ("--dry-run", "--forcerun", "train_pack")
+    assert re.search(r"resources:.*\bgpu=1\b", fresh.snakemake(*shown, path=tmp_path)[1])
+    assert re.search(r"resources:.*\bgpu=0\b", fresh.snakemake(*shown)[1])
