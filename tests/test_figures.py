@@ -220,23 +220,26 @@ def test_a_grid_is_drawn_the_figures_that_it_can_fill() -> None:
         make_cells(task, arms=("baseline", "gentle")) for task in ("modular_addition", "sparse_parity", "next_token")
     )
     assert figures.figures_for([]) == []
-    assert figures.figures_for(addition) == ["figure_05_modular_addition"]
-    assert figures.figures_for(parity) == ["figure_05_sparse_parity", "figure_11"]
-    assert figures.figures_for(text) == ["figure_06", "figure_12", "figure_14"]
-    assert figures.figures_for(make_cells("next_token", arms=("baseline", *three[:2], "reversed"))) == [
-        "figure_06",
-        "figure_12",
-        "figure_14",
-    ]
+    assert figures.figures_for(addition) == ["figure_05_modular_addition", "time_to_target"]
+    assert figures.figures_for(parity) == ["figure_05_sparse_parity", "figure_11", "time_to_target"]
+    of_text = ["figure_06", "figure_12", "figure_14"]
+    assert figures.figures_for(text) == [*of_text, "time_to_target"]
+    two = make_cells("next_token", arms=("baseline", *three[:2], "reversed"))
+    assert figures.figures_for(two) == [*of_text, "time_to_target"]
     assert figures.figures_for([*make_cells(arms=("baseline", *three)), *text]) == [
         "figure_05_modular_addition",
-        "figure_06",
-        "figure_12",
-        "figure_14",
+        *of_text,
         "sweep_modular_addition",
+        "time_to_target",
     ]
+    controlled = [{**addition[0], "arm": "entropy", "arm_settings": {"kind": "entropy"}}, *addition]
+    assert figures.figures_for(controlled) == ["figure_05_modular_addition", "time_to_target", "arms"]
+    curve = [{**cell, "curve": cell["variant"]} for cell in addition]
+    assert figures.figures_for(curve)[1:] == ["time_to_target", "specification_curve_modular_addition"]
     every = [
-        cell for task in ("modular_addition", "sparse_parity", "next_token") for cell in make_cells(task, arms=three)
+        {**cell, "curve": cell["variant"]}
+        for task in figures.TASKS
+        for cell in [*make_cells(task, arms=three), controlled[0] | {"task": task}]
     ]
     assert figures.figures_for(every) == list(FIGURES)
 

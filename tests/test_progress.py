@@ -124,8 +124,8 @@ def finish_all(plan: Plan, results: Path) -> None:
 
 def test_every_run_of_the_grid_is_expected_once(results: Path) -> None:
     expected = progress._expected(plan_of())
-    assert len(expected) == len({run.folder.path for run in expected}) == (2 + 2 + 4) * 2
-    assert len({run.order for run in expected}) == 16
+    assert len(expected) == len({run.folder.path for run in expected}) == (4 + 3 + 4) * 2
+    assert len({run.order for run in expected}) == 22
     assert results / "runs" / "modular_addition" / "tiny" / "baseline" / "seed-0" in {r.folder.path for r in expected}
     assert share_done(plan_of()) == 0
 
@@ -194,7 +194,7 @@ def test_the_start_says_what_will_run(
 ) -> None:
     monkeypatch.setattr(progress.threading, "Thread", lambda **_: type("T", (), {"start": lambda self: None})())
     progress.start(plan_of(("runs_per_pack", 1)))
-    assert capsys.readouterr().err == "nsbench | 8 cells, 16 runs in 16 packs (demo scale)\n"
+    assert capsys.readouterr().err == "nsbench | 11 cells, 22 runs in 22 packs (demo scale)\n"
     assert list(results.iterdir()) == []
 
 

@@ -183,12 +183,21 @@ def _parser() -> argparse.ArgumentParser:
     measure.add_argument("--batch-size", type=_count, help="sequences at a time; left out, as many as memory allows")
     measure.add_argument("--max-memory-gb", type=_gigabytes, default=4.0)
 
+    claims = stage("claims", commands.claims, "judge the paper's claims by the rules of claims.yaml")
+    claims.add_argument("--claims", type=Path, required=True, help="the claims and their rules")
+    claims.add_argument("--collected", type=Path, nargs="+", required=True)
+    claims.add_argument("--tables", type=Path, nargs="+", required=True)
+    claims.add_argument("--theory", type=Path, help="the theory stage's table, where the theory is not left out")
+    claims.add_argument("--pretrained", type=Path, nargs="+", help="tables of pretrained models, if any")
+    claims.add_argument("--out", type=Path, nargs="+", required=True)
+
     report = stage("report", commands.report, "write the report")
     report.add_argument("--figures", type=Path, nargs="+", required=True)
     report.add_argument("--collected", type=Path, nargs="+", required=True)
     report.add_argument("--tables", type=Path, nargs="+", required=True)
     report.add_argument("--theory", type=Path, help="the theory stage's table, where the theory is not left out")
     report.add_argument("--pretrained", type=Path, nargs="+", help="tables of pretrained models, if any")
+    report.add_argument("--claims", type=Path, nargs="+", help="the files of the claims stage")
     report.add_argument("--out", type=Path, required=True)
 
     track = stage("track", commands.track, "import the runs into MLflow")

@@ -187,6 +187,26 @@ def measure(options: argparse.Namespace) -> None:
     )
 
 
+def claims(options: argparse.Namespace) -> None:
+    from nsbench.claims import write_claims
+
+    config, cells = _grid(options)
+    write_claims(
+        options.claims,
+        _folder(options.tables),
+        _folder(options.collected),
+        cells,
+        config.scale,
+        _folder(options.out),
+        options.spec,
+        options.digest,
+        options.theory,
+        _folder(options.pretrained) if options.pretrained else None,
+        config.analysis.confidence,
+        config.analysis.n_resamples,
+    )
+
+
 def report(options: argparse.Namespace) -> None:
     from nsbench.report import write_report
 
@@ -202,6 +222,7 @@ def report(options: argparse.Namespace) -> None:
         options.digest,
         options.theory,
         _folder(options.pretrained) if options.pretrained else None,
+        _folder(options.claims) if options.claims else None,
     )
 
 

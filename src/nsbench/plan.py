@@ -182,6 +182,7 @@ def digest(stage: str, name: str = "") -> str:
         "pretrained": ["nsbench.pretrained.run"],
         "pretrained-tables": ["nsbench.pretrained_tables"],
         "pretrained-figure": ["nsbench.figures.pretrained", f"nsbench.figures.{name}"],
+        "claims": ["nsbench.claims", "nsbench.leaks"],
         "report": ["nsbench.report", "nsbench.leaks"],
         "track": ["nsbench.tracking", "nsbench.leaks"],
     }
@@ -199,6 +200,9 @@ def grid_cells(config: Config) -> list[dict[str, Any]]:
             "target": cell.settings.target.model_dump(mode="json"),
             "budget_steps": cell.settings.training.steps,
             "leaks": leaks(cell.settings),
+            "curve": cell.curve,
+            "choices": cell.choices,
+            "curve_only": cell.curve_only,
         }
         for cell in expand(config)
     ]

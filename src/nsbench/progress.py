@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 import threading
@@ -9,6 +10,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from nsbench.arms import forward_passes
 from nsbench.grid import Cell
 from nsbench.plan import Plan, digest
 from nsbench.runstore import RunFolder, order_key
@@ -37,12 +39,13 @@ def start(plan: Plan) -> None:
 
 
 def finish(plan: Plan, tracking_uri: str) -> None:
-    """Name what was made."""
+    """Name what was made, and show the verdicts."""
     figures = sorted((RESULTS / "figures").glob("*.png"))
     lines = [
         "done. What was made:",
         *(f"  figure   {path}  (and .pdf)" for path in figures),
         *(f"  table    {path}  (and .parquet)" for path in sorted((RESULTS / "tables").glob("*.csv"))),
+        f"  claims   {RESULTS / 'claims.md'}  (and .csv, .parquet)",
         f"  report   {RESULTS / 'report.html'}",
         f"  MLflow   make ui  (the store is {tracking_uri})",
     ]
@@ -50,6 +53,8 @@ def finish(plan: Plan, tracking_uri: str) -> None:
         lines.append(f"These are {plan.config.scale}-scale results: they show the workflow, not the paper's setting.")
     for line in lines:
         _say(line)
+    with contextlib.suppress(OSError):
+        print(f"\n{(RESULTS / 'claims.txt').read_text(encoding='utf-8')}", file=sys.stderr, flush=True)
 
 
 def fail() -> None:
@@ -89,7 +94,7 @@ def _cost(cell: Cell) -> float:
     width = model.ffn_width or 4 * model.d_model
     length = sequence_length(cell.settings)
     per_token = model.n_layers * (4 * model.d_model**2 + 2 * model.d_model * width + 2 * model.d_model * length)
-    passes = 1 if cell.arm_settings.kind == "baseline" else 1 + cell.settings.noise.n_draws
+    passes = forward_passes(cell.arm_settings, cell.settings.noise.n_draws)
     head = model.d_model * (getattr(cell.settings.data, "n_symbols", 0) if model.pooling == "none" else 0)
     per_step = cell.settings.training.batch_size * length * (per_token + head) * passes
     return float(cell.settings.training.steps * per_step)

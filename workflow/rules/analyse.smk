@@ -28,7 +28,13 @@ rule analyse_grid:
     input:
         COLLECTED_FILES,
     output:
-        expand("results/tables/{table}.{format}", table=TABLES, format=["parquet", "csv"]),
+        parquet=expand("results/tables/{table}.parquet", table=TABLES),
+        csv=report(
+            expand("results/tables/{table}.csv", table=TABLES),
+            caption="../report/tables.rst",
+            category="Tables",
+            subcategory="Training",
+        ),
     log:
         "results/logs/analyse.log",
     conda:

@@ -7,6 +7,7 @@ from nsbench import device, progress
 from nsbench.analysis import TABLES
 from nsbench.closed import ConfigError, canonical_json
 from nsbench.figures import FIGURES, figures_for, module_of
+from nsbench.figures.captions import caption
 from nsbench.figures.pretrained import FIGURES as PRETRAINED_FIGURES
 from nsbench.figures.theory import FIGURES as THEORY_FIGURES
 from nsbench.grid import load, refuse_duplicate_keys
@@ -37,6 +38,7 @@ if PLAN.config.pretrained is not None:
     PRETRAINED_FILES = [f"results/tables/{name}.parquet" for name in PRETRAINED_TABLES]
 PRETRAINED_CSV = [name for name in PRETRAINED_TABLES if name != "pretrained_influence"]
 COLLECTED_FILES = [f"results/collected/{name}.parquet" for name in ("history", "runs", "evaluation", "floors")]
+CLAIMS_FILES = ["results/claims.parquet", "results/claim_evidence.parquet"]
 PACK = "{task}/{variant}/{arm}/{pack}"
 TRACKING_URI = PLAN.config.tracking.uri or "sqlite:///results/mlflow.db"
 

@@ -38,7 +38,12 @@ rule join_pretrained:
         ),
     output:
         tables=expand("results/tables/{table}.parquet", table=PRETRAINED_TABLES),
-        csv=expand("results/tables/{table}.csv", table=PRETRAINED_CSV),
+        csv=report(
+            expand("results/tables/{table}.csv", table=PRETRAINED_CSV),
+            caption="../report/pretrained_tables.rst",
+            category="Tables",
+            subcategory="Pretrained models",
+        ),
     log:
         "results/logs/pretrained/tables.log",
     conda:
@@ -59,7 +64,13 @@ rule draw_pretrained_figure:
     input:
         expand("results/tables/{table}.parquet", table=PRETRAINED_TABLES),
     output:
-        png="results/figures/{pretrained_figure}.png",
+        png=report(
+            "results/figures/{pretrained_figure}.png",
+            caption="../report/pretrained_figure.rst",
+            category="Figures",
+            subcategory="Pretrained models",
+            labels=lambda w: {"figure": caption(w.pretrained_figure)[0]},
+        ),
         pdf="results/figures/{pretrained_figure}.pdf",
     log:
         "results/logs/figures/{pretrained_figure}.log",

@@ -3,7 +3,13 @@ rule draw_figure:
         collected=COLLECTED_FILES,
         tables=expand("results/tables/{table}.parquet", table=TABLES),
     output:
-        png="results/figures/{figure}.png",
+        png=report(
+            "results/figures/{figure}.png",
+            caption="../report/figure.rst",
+            category="Figures",
+            subcategory="Training",
+            labels=lambda w: {"figure": caption(w.figure)[0]},
+        ),
         pdf="results/figures/{figure}.pdf",
     log:
         "results/logs/figures/{figure}.log",
@@ -27,8 +33,14 @@ rule write_report:
         tables=expand("results/tables/{table}.parquet", table=TABLES),
         theory=THEORY_TABLE,
         pretrained=PRETRAINED_FILES,
+        claims=CLAIMS_FILES,
     output:
-        "results/report.html",
+        report(
+            "results/report.html",
+            caption="../report/report.rst",
+            category="The page",
+            labels={"what": "the whole report"},
+        ),
     log:
         "results/logs/report.log",
     conda:
@@ -43,4 +55,5 @@ rule write_report:
         pretrained=lambda w, input: f"--pretrained {input.pretrained}" if input.pretrained else "",
     shell:
         "nsbench report --spec {params.spec:q} --digest {params.digest} --figures {input.figures}"
-        " --collected {input.collected} --tables {input.tables} {params.theory} {params.pretrained} --out {output} > {log} 2>&1"
+        " --collected {input.collected} --tables {input.tables} {params.theory} {params.pretrained}"
+        " --claims {input.claims} --out {output} > {log} 2>&1"

@@ -51,7 +51,12 @@ rule join_theory:
         expand("results/theory/{experiment}.table.parquet", experiment=EXPERIMENTS),
     output:
         table="results/tables/theory.parquet",
-        csv="results/tables/theory.csv",
+        csv=report(
+            "results/tables/theory.csv",
+            caption="../report/theory_table.rst",
+            category="Tables",
+            subcategory="Theory",
+        ),
     log:
         "results/logs/theory/table.log",
     conda:
@@ -75,7 +80,13 @@ rule draw_theory_figure:
             part=["curves", "points", "examples"],
         ),
     output:
-        png="results/figures/{theory_figure}.png",
+        png=report(
+            "results/figures/{theory_figure}.png",
+            caption="../report/theory_figure.rst",
+            category="Figures",
+            subcategory="Theory",
+            labels=lambda w: {"figure": caption(w.theory_figure)[0]},
+        ),
         pdf="results/figures/{theory_figure}.pdf",
     log:
         "results/logs/figures/{theory_figure}.log",

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import importlib
 import inspect
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from nsbench import records, scores, selection, statistics
+from nsbench import records, scores, selection, specifications, statistics, survival
+from nsbench.arm_text import PAPER_KINDS
 from nsbench.figures import comparison, style
+from nsbench.scores import by_variant
 
 
 class Drawing(NamedTuple):
@@ -22,24 +25,35 @@ class Drawing(NamedTuple):
     """In this package; its `draw` makes the figure."""
     arguments: dict[str, Any]
     """Keyword arguments of `draw` besides tables, cells and scale."""
-    task: str
-    sweep: bool = False
-    """Whether some variant of the task needs a sweep of (rho, gamma) (`comparison.has_sweep`)."""
+    task: str | None = None
+    """The task that it is of; None: all of them."""
+    needs: str = ""
+    """What some variant must have (NEEDS); nothing in particular where empty."""
 
 
+NEEDS: dict[str, Callable[[list[dict[str, Any]]], bool]] = {
+    "": bool,
+    "sweep": comparison.has_sweep,
+    "other arms": lambda group: any(cell["arm_settings"]["kind"] not in PAPER_KINDS for cell in group),
+    "curve": lambda group: any(cell.get("curve") for cell in group),
+}
+"""What a figure may need, asked of the cells of one variant."""
+
+
+TASKS = ("modular_addition", "sparse_parity", "next_token")
 FIGURES: dict[str, Drawing] = {
     "figure_05_modular_addition": Drawing("figure_05", {"task": "modular_addition"}, "modular_addition"),
     "figure_05_sparse_parity": Drawing("figure_05", {"task": "sparse_parity"}, "sparse_parity"),
     "figure_06": Drawing("figure_06", {}, "next_token"),
     "figure_11": Drawing("figure_11", {}, "sparse_parity"),
     "figure_12": Drawing("figure_12", {}, "next_token"),
-    "figure_13_train": Drawing("figure_13", {"metric": "train_loss"}, "next_token", sweep=True),
-    "figure_13_val": Drawing("figure_13", {"metric": "val_loss"}, "next_token", sweep=True),
+    "figure_13_train": Drawing("figure_13", {"metric": "train_loss"}, "next_token", "sweep"),
+    "figure_13_val": Drawing("figure_13", {"metric": "val_loss"}, "next_token", "sweep"),
     "figure_14": Drawing("figure_14", {}, "next_token"),
-    **{
-        f"sweep_{task}": Drawing("sweep", {"task": task}, task, sweep=True)
-        for task in ("modular_addition", "sparse_parity", "next_token")
-    },
+    **{f"sweep_{task}": Drawing("sweep", {"task": task}, task, "sweep") for task in TASKS},
+    "time_to_target": Drawing("time_to_target", {}),
+    "arms": Drawing("arms", {}, needs="other arms"),
+    **{f"specification_curve_{task}": Drawing("specification_curve", {"task": task}, task, "curve") for task in TASKS},
 }
 """Every figure that a grid may have, by name, in the report's order."""
 
@@ -55,6 +69,9 @@ TABLES = {
     "scores": ("score", scores.SCORE),
     "score_effects": ("score_effect", scores.SCORE_EFFECT),
     "selections": ("selection", selection.SELECTION),
+    "kaplan_meier": ("kaplan_meier", survival.KAPLAN_MEIER),
+    "specifications": ("specification", specifications.SPECIFICATION),
+    "shares": ("specification_share", specifications.SPECIFICATION_SHARE),
 }
 """Parameter of `draw` -> the file's stem and its schema."""
 
@@ -65,17 +82,13 @@ def module_of(name: str) -> str:
 
 
 def figures_for(cells: list[dict[str, Any]]) -> list[str]:
-    """The figures that a grid can fill, in the order of FIGURES: its tasks', and the sweep's where a
-    variant of the task has one."""
-    groups = {
-        task: style.variants([cell for cell in cells if cell["task"] == task]).values()
-        for task in dict.fromkeys(cell["task"] for cell in cells)
-    }
+    """The figures that a grid can fill, in the order of FIGURES: those whose task it has, with a variant that
+    has what they need."""
+    groups = by_variant(cells)
     return [
         name
         for name, drawing in FIGURES.items()
-        if drawing.task in groups
-        and (not drawing.sweep or any(comparison.has_sweep(group) for group in groups[drawing.task]))
+        if any(drawing.task in (None, task) and NEEDS[drawing.needs](group) for (task, _), group in groups.items())
     ]
 
 
@@ -91,9 +104,12 @@ def render(
     """Draw figure `name` from the collected records and the tables, and save it in both formats.
 
     Reads only the tables that the figure's `draw` names as parameters. Raises KeyError for an
-    unknown name, records.RecordError for a table that is missing.
+    unknown name, records.RecordError for a table that is missing. Variants that are in the grid only for a
+    specification curve are on that figure alone.
     """
-    module, arguments, *_ = FIGURES[name]
+    module, arguments, _, needs = FIGURES[name]
+    if needs != "curve":
+        cells = comparison.ordinary(cells)
     draw = importlib.import_module(f"nsbench.figures.{module}").draw
     wanted = inspect.signature(draw).parameters
     tables = {
