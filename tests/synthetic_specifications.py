@@ -73,7 +73,9 @@ def effect_row(
     row |= {"baseline": "baseline", "text": "", "n_pairs": n, "n_baseline_reached": n, "n_arm_reached": n, "note": ""}
     for name, factor in (("steps_ratio", 1.0), ("flops_ratio", 2.0)):
         row |= {name: factor * ratio, f"{name}_low": factor * low, f"{name}_high": factor * high}
-    return {**row, "confidence": CONFIDENCE, "p_value": 0.1, **given}
+    # All pairs go one way, so that the permutation test agrees.
+    sooner = {"n_arm_sooner": n * (ratio < 1), "n_baseline_sooner": n * (ratio > 1)}
+    return {**row, **sooner, "confidence": CONFIDENCE, "p_value": 2.0 ** (1 - n), **given}
 
 
 def make_effects(cells: list[dict[str, Any]], seed: int = 1) -> pd.DataFrame:

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from nsbench import statistics
 from nsbench.figures import arms, comparison, figure_05, style
-from nsbench.intervals import settles
+from nsbench.intervals import settles, settles_steps
 from tests.artists import check_layout, shown, texts, with_gid
 from tests.synthetic_records import ARMS, OTHER_ARMS, make_cells, make_records, swept
 
@@ -74,7 +74,9 @@ def test_a_mark_is_filled_where_the_interval_settles_it() -> None:
             found = [mark.get_markerfacecolor() != "white" for mark in with_gid(axes, "ratio")]
             rows = effects.loc["calibrated"].loc[IN_ORDER]
             expected = [
-                settles(row[f"{column}_low"], row[f"{column}_high"], row["n_pairs"], row["confidence"], 1.0) != 0
+                settles_steps(row) != 0
+                if column == "steps_ratio"
+                else settles(row[f"{column}_low"], row[f"{column}_high"], row["n_pairs"], row["confidence"], 1.0) != 0
                 for _, row in rows.iterrows()
             ]
             assert found == expected

@@ -11,6 +11,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from nsbench.figures import comparison, curves, figure_06, figure_12, figure_13, figure_14, style, sweep
+from nsbench.intervals import settles
 from nsbench.records import TARGETS
 from tests.artists import check_layout, shown, texts, with_gid
 from tests.synthetic_records import ARMS, COUNTED, make_cells, make_records, swept, write_results
@@ -167,12 +168,12 @@ def test_arms_that_are_missing_are_left_out() -> None:
 
 
 def test_an_interval_settles_an_effect_only_with_pairs_enough() -> None:
-    assert comparison.settles(0.1, 0.2, 6, 0.95) == 1
-    assert comparison.settles(-0.2, -0.1, 6, 0.95) == -1
-    assert comparison.settles(-0.2, 0.1, 6, 0.95) == 0
-    assert comparison.settles(0.5, 0.9, 6, 0.95, neutral=1.0) == -1
-    assert comparison.settles(0.1, 0.2, 5, 0.95) == 0
-    assert comparison.settles(np.nan, np.nan, 6, 0.95) == 0
+    assert settles(0.1, 0.2, 6, 0.95) == 1
+    assert settles(-0.2, -0.1, 6, 0.95) == -1
+    assert settles(-0.2, 0.1, 6, 0.95) == 0
+    assert settles(0.5, 0.9, 6, 0.95, neutral=1.0) == -1
+    assert settles(0.1, 0.2, 5, 0.95) == 0
+    assert settles(np.nan, np.nan, 6, 0.95) == 0
 
 
 # --- figure 6 ------------------------------------------------------------------------------------------
@@ -348,7 +349,7 @@ def test_the_sweep_shows_every_arm_with_its_interval(made: Any) -> None:
     assert all(len(with_gid(axes, "field")) == 4 for axes in panels)
     row = made[1]["effects"].set_index(["variant", "arm"]).loc[("plain", SWEPT[0])]
     value, low, high = (row[f"fewer_steps_percent{end}"] for end in ("", "_low", "_high"))
-    assert comparison.settles(low, high, 6, 0.95) == 1
+    assert settles(low, high, 6, 0.95) == 1
     shown_text = fields(panels[0])
     assert f"{value:+.0f}% •".replace("-", "−") in shown_text
     assert f"{low:+.0f} to {high:+.0f}".replace("-", "−") in shown_text

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nsbench.bootstrap import expanded
+from nsbench.intervals import settles_steps
 from nsbench.paired import ratio_of_means
 from nsbench.pvalues import holm, permutation_p, smallest_p
 from nsbench.statistics import paired_effects, time_to_target, with_families
@@ -236,3 +237,33 @@ def test_the_level_of_few_values_is_the_normal_one_made_as_long_as_students() ->
     levels = [expanded(0.9, n) for n in range(2, 40)]
     assert levels == sorted(levels, reverse=True)
     assert min(levels) > 0.9
+
+
+# --- what settles an effect in steps ---------------------------------------------------------------------------
+
+
+def effect(low: float, high: float, sooner: tuple[int, int], p_value: float) -> dict[str, float]:
+    return {
+        "steps_ratio_low": low,
+        "steps_ratio_high": high,
+        "n_arm_sooner": sooner[0],
+        "n_baseline_sooner": sooner[1],
+        "confidence": 0.95,
+        "p_value": p_value,
+    }
+
+
+@pytest.mark.parametrize(
+    ("row", "side"),
+    [
+        (effect(0.7, 0.9, (6, 0), 0.031), -1),
+        (effect(1.1, 1.3, (0, 6), 0.031), 1),
+        (effect(0.9, 1.1, (4, 3), 0.5), 0),
+        (effect(0.7, 0.9, (6, 0), math.nan), -1),  # not tested: the interval alone
+        (effect(0.7, 0.95, (5, 1), 0.0625), 0),  # the test does not agree
+        (effect(0.7, 0.95, (5, 0), 0.031), 0),  # of six pairs one is a tie
+        (effect(math.nan, math.nan, (6, 0), 0.031), 0),
+    ],
+)
+def test_an_effect_in_steps_is_settled_by_interval_pairs_that_differ_and_test(row: dict[str, float], side: int) -> None:
+    assert settles_steps(row) == side

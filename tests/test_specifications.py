@@ -91,7 +91,7 @@ def test_a_specification_without_an_effect_is_named() -> None:
 def test_effects_without_a_p_value_have_none() -> None:
     cells = make_curve_cells(1, choices=CHOICES)
     effects = make_effects(cells)
-    assert specifications(effects, cells)["p_value"].tolist() == [0.1]
+    assert specifications(effects, cells)["p_value"].tolist() == [0.03125]
     assert specifications(effects.drop(columns="p_value"), cells)["p_value"].isna().all()
 
 

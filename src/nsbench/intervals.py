@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -87,3 +88,16 @@ def settles(low: float, high: float, n_pairs: float, confidence: float, neutral:
     if not (math.isfinite(low) and math.isfinite(high)) or coverage_of_range(int(n_pairs)) < confidence:
         return 0
     return int(low > neutral) - int(high < neutral)
+
+
+def settles_steps(effect: Mapping[str, Any]) -> int:
+    """-1 where an arm's fewer steps are settled, 1 where its more steps are, 0 where that is open.
+
+    `effect`: a row of `statistics.PAIRED_EFFECT`. The interval of its ratio must lie on one side of 1, enough
+    pairs must differ (a tie, as of two censored runs, tells nothing of the side), and the permutation
+    test, where it was made, must agree.
+    """
+    n_differ = effect["n_baseline_sooner"] + effect["n_arm_sooner"]
+    side = settles(effect["steps_ratio_low"], effect["steps_ratio_high"], n_differ, effect["confidence"], neutral=1.0)
+    # A missing p-value compares false.
+    return 0 if effect.get("p_value", math.nan) > 1 - effect["confidence"] else side

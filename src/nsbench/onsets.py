@@ -69,7 +69,12 @@ EARLY_RANK = pa.schema(
     [
         field("task", pa.string(), "name", "task"),
         field("variant", pa.string(), "name", "setting of the task's open choices"),
-        field("group", pa.string(), "name", "runs that are ranked: those of kind baseline, or those of all arms"),
+        field(
+            "group",
+            pa.string(),
+            "name",
+            "runs that are ranked: kind baseline, or all arms of the paper's kinds",
+        ),
         RUNS.field("text"),
         field("n_runs", pa.int64(), "runs", "runs of the group in the grid"),
         field("n_seeds", pa.int64(), "1", "seeds of the group in the grid"),
@@ -147,7 +152,7 @@ def lead_lag(
     """How many steps stability leads validation loss by, for every cell: columns of LEAD_LAG.
 
     Takes the table that `onsets` returns. The mean lead is over the runs with both onsets; its
-    interval is the percentile interval of a bootstrap of these runs, from the same state of the
+    interval is the expanded percentile interval of a bootstrap of these runs, from the same state of the
     generator for every cell. Raises RecordError naming a run of the grid that is missing.
     """
     entropy = int(generator.integers(2**63))

@@ -15,7 +15,7 @@ import pandas as pd
 import pyarrow as pa
 
 from nsbench.closed import canonical_json
-from nsbench.intervals import few, settles
+from nsbench.intervals import few, settles_steps
 from nsbench.records import CELL, RUNS, TIME_TO_TARGET, RecordError, field
 from nsbench.statistics import CELL_KEYS, PAIRED_EFFECT
 
@@ -104,7 +104,7 @@ def specifications(effects: pd.DataFrame, cells: list[dict[str, Any]]) -> pd.Dat
     """The effect of every arm in every specification of every curve: columns of SPECIFICATION, in grid order.
 
     Takes `statistics.PAIRED_EFFECT`; its `p_value` is used where there is one. `effect` says what
-    `intervals.settles` makes of the interval of `steps_ratio` round 1. Raises RecordError for a
+    `intervals.settles_steps` makes of it. Raises RecordError for a
     specification without a row in `effects`.
     """
     by_cell = {tuple(row[key] for key in CELL_KEYS): row for row in effects.to_dict("records")}
@@ -139,9 +139,8 @@ def specifications(effects: pd.DataFrame, cells: list[dict[str, Any]]) -> pd.Dat
 
 
 def _effect(row: dict[str, Any]) -> str:
-    """What the interval of steps_ratio settles: fewer steps help."""
-    low, high = row["steps_ratio_low"], row["steps_ratio_high"]
-    return {-1: HELPS, 0: OPEN, 1: HURTS}[settles(low, high, row["n_pairs"], row["confidence"], neutral=1.0)]
+    """What is settled of steps_ratio: fewer steps help."""
+    return {-1: HELPS, 0: OPEN, 1: HURTS}[settles_steps(row)]
 
 
 def specification_shares(table: pd.DataFrame) -> pd.DataFrame:

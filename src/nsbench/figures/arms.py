@@ -14,7 +14,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from nsbench.arm_text import CHEAPER_KINDS, PAPER_KINDS, describe
 from nsbench.figures import comparison, curves, style
-from nsbench.intervals import settles
+from nsbench.intervals import settles, settles_steps
 from nsbench.scores import by_variant
 
 RATIOS = {
@@ -132,7 +132,10 @@ def _panel(
             continue
         if math.isfinite(low) and math.isfinite(high):
             axes.plot([low, high], [row.y, row.y], color=colour, lw=1.8, solid_capstyle="butt", gid="interval")
-        settled = settles(low, high, effect["n_pairs"], effect["confidence"], neutral=1.0) != 0
+        if column == "steps_ratio":
+            settled = settles_steps(effect) != 0
+        else:
+            settled = settles(low, high, effect["n_pairs"], effect["confidence"], neutral=1.0) != 0
         face = colour if settled else "white"
         axes.plot([value], [row.y], ls="", marker="o", ms=5.5, mec=colour, mew=1.4, mfc=face, gid="ratio", zorder=3)
 

@@ -7,7 +7,6 @@ from typing import Any
 import pandas as pd
 
 from nsbench.arm_text import PAPER_KINDS
-from nsbench.intervals import settles as settles
 from nsbench.scores import by_variant
 from nsbench.selection import selected_arm
 

@@ -17,6 +17,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.patheffects import withStroke
 
 from nsbench.figures import comparison, curves, style
+from nsbench.intervals import settles, settles_steps
 
 STEPS, LOSS = "fewer_steps_percent", "best_val_loss_difference"
 LABELS = {STEPS: "fewer steps to target, %", LOSS: "best validation loss,\narm − baseline (nats)"}
@@ -46,7 +47,7 @@ def draw(
     validation loss, over gamma (across) and rho (up).
 
     Takes `statistics.PAIRED_EFFECT`, `scores.SCORE_EFFECT` and `selection.SELECTION`. A field has
-    the estimate and its interval, bold with a dot where `comparison.settles` it; hatched fields
+    the estimate and its interval, bold with a dot where that settles it; hatched fields
     are those in which no run reached the target; the arm that validation selects is framed.
     Panels of one kind share their colours. Without a sweep the figure says that there is none.
     """
@@ -147,7 +148,10 @@ def _write(axes: Axes, x: int, y: int, row: dict[str, Any] | None, column: str, 
         axes.text(x, y, text, ha="center", va="center", fontsize=7, color=style.MUTED, gid="field text", bbox=box)
         return
     low, high = float(row[f"{column}_low"]), float(row[f"{column}_high"])
-    settled = comparison.settles(low, high, _n_pairs(row, column), row["confidence"]) != 0
+    if column == STEPS:
+        settled = settles_steps(row) != 0
+    else:
+        settled = settles(low, high, row["n_compared"], row["confidence"]) != 0
     ink = "white" if abs(norm(value) - 0.5) > 0.34 else "#1A1A1A"
     look = {"ha": "center", "color": ink, "gid": "field text"}
     form = FORMS[column]
@@ -158,11 +162,6 @@ def _write(axes: Axes, x: int, y: int, row: dict[str, Any] | None, column: str, 
     if has_interval:
         interval = f"{form.format(low)} to {form.format(high)}".replace("%", "")
         axes.text(x, y - 0.22, _signed(interval), va="center", fontsize=6.3, **look)
-
-
-def _n_pairs(row: dict[str, Any], column: str) -> int:
-    """Pairs that an effect is a mean over; steps have a value for diverged runs too, the budget."""
-    return row["n_pairs"] if column == STEPS else row["n_compared"]
 
 
 def _reached(row: dict[str, Any]) -> bool:

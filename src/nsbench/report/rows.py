@@ -11,7 +11,7 @@ from typing import Any
 from nsbench.arm_text import describe
 from nsbench.figures import style
 from nsbench.figures.curves import is_loss
-from nsbench.intervals import settles
+from nsbench.intervals import settles, settles_steps
 
 NONE = "–"
 DIRECTIONS = {-1: "fewer", 0: "open", 1: "more"}
@@ -29,13 +29,14 @@ def effect(row: dict[str, Any]) -> dict[str, Any]:
         "faster": with_interval(row, "faster_by_percent", "{:+.1f}%"),
         "p": (probability(row["p_value"]), f"log-rank {probability(row['p_logrank'])}"),
         "holm": (probability(row["p_holm"]), f"of {row['n_family']}" if row["n_family"] else ""),
-        "verdict": direction(row, "steps_ratio", neutral=1.0),
+        "verdict": DIRECTIONS[settles_steps(row)],
     }
 
 
 def cost(row: dict[str, Any]) -> dict[str, Any]:
     """A row of the effects table as what it costs: is fewer steps less work?"""
-    steps, flops, seconds = (settled(row, f"{name}_ratio", neutral=1.0) for name in ("steps", "flops", "seconds"))
+    steps = settles_steps(row)
+    flops, seconds = (settled(row, f"{name}_ratio", neutral=1.0) for name in ("flops", "seconds"))
     answer = {
         (-1, -1): "fewer steps, less work",
         (-1, 0): "fewer steps, work open",

@@ -42,7 +42,7 @@ class Split:
             of_curve = name in self.of_curve
             folded = of_curve or ("arm" in row and (*name, row["arm"]) not in self.shown)
             if folded:
-                reasons.append("variants of the specification curves" if of_curve else "the other arms of each sweep")
+                reasons.append("variants of the specification curves" if of_curve else "further arms")
             found["folded" if folded else "shown"].append({"note": "", "leaks": self.leaks.get(name, []), **texts(row)})
         found["of"] = ", and ".join(dict.fromkeys(reasons))
         found["labels"] = labels(table)
