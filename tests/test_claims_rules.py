@@ -53,7 +53,7 @@ def of_the_paper() -> list[Claim]:
 def rule_named(name: str) -> tuple[Claim, dict[str, float]]:
     """A claim of claims.yaml with this shared rule, and the extras that its conditions ask for."""
     claim = next(claim for claim in of_the_paper() if claim.entry.rule == name)
-    return claim, {"coverage": 0.99, "confidence": 0.95}
+    return claim, {"coverage": 0.99, "confidence": 0.95, "p_value": 0.01, "baseline_censored": 0.0}
 
 
 # --- conditions ----------------------------------------------------------------------------------------
@@ -255,7 +255,7 @@ def test_a_time_is_judged_within_a_factor_of_two(value: float, n_reached: int, b
     claim, _ = rule_named("same_size")
     claim = claim._replace(entry=claim.entry.model_copy(update={"paper": 4500.0}))
     extras = {"n_reached": float(n_reached), "n_seeds": 8.0, "budget_steps": float(budget)}
-    assert judge_one(claim, Finding("here", value, extras=extras)).verdict == expected
+    assert judge_one(claim, Finding("here", value, n=8, extras=extras)).verdict == expected
 
 
 @pytest.mark.parametrize(
@@ -267,10 +267,8 @@ def test_a_printed_form_is_right_within_a_hundredth(printed: float, expected: st
 
 
 def test_too_few_pairs_settle_nothing() -> None:
-    claim, _ = rule_named("effect")
-    judged = judge_one(
-        claim, Finding("a", 36, 30, 44, 5, "pairs", {"coverage": 0.9375, "confidence": 0.95}, note="only 5")
-    )
+    claim, extras = rule_named("effect")
+    judged = judge_one(claim, Finding("a", 36, 30, 44, 5, "pairs", extras | {"coverage": 0.9375}, note="only 5"))
     assert judged.verdict == "undecided"
     assert "36% (30 to 44)" in judged.reason.replace("36 (30 to 44)%", "36% (30 to 44)")
     assert "coverage = 0.938" in judged.reason

@@ -21,7 +21,7 @@ VERDICTS = (
 """What can be said of a claim. The last two are what is left: no rule applies, or what it needs was not made."""
 RULED = VERDICTS[:-2]
 """The verdicts that a rule may have a condition for."""
-GROUPS = ("measure", "theory", "training", "pretrained", "statement of numbers")
+GROUPS = ("training", "measure", "theory", "pretrained", "statement of numbers")
 SCALES = ("paper", "demo", "none")
 """Scale of what was measured; none: computed from formulas alone, whatever the scale."""
 

@@ -211,10 +211,10 @@ class LeftOut(Closed):
 
 
 def _not_stated(_: Evidence, of: LeftOut) -> list[Finding]:
-    """How many things that a test would need are not stated."""
+    """How many things that a test would need are not stated, as `n` and `n_left_out`: no number answers the claim."""
     count = len(of.left_out)
     note = f"not stated: {'; '.join(of.left_out)}" if count else ""
-    return [Finding("as printed", float(count), extras={"n_left_out": float(count)}, note=note)]
+    return [Finding("as printed", n=count, n_unit="unstated", extras={"n_left_out": float(count)}, note=note)]
 
 
 QUANTITIES = {

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Literal
 
 import numpy as np
 import pandas as pd
+from pydantic import Field
 
 from nsbench.claims.evidence import MISSING, Evidence, Finding, Quantity
 from nsbench.claims.variants import OfTask, Variant, enough, paper_arm, variants
 from nsbench.intervals import mean_interval
 from nsbench.records import RUNS
 
+Reduction = Literal["decision", "probability_dot", "probability_cosine"]
 ENTROPY = 0
 """Seeds the bootstrap of every interval here, so that equal values have equal intervals."""
 LAST = 3
@@ -33,8 +37,8 @@ class Course(OfTask):
 class Change(OfTask):
     """Stability at the checkpoints of baseline runs."""
 
-    reduction: Literal["probability_dot", "probability_cosine", "decision"]
-    """How two outputs are compared."""
+    reductions: list[Reduction] = Field(default_factory=lambda: ["decision", "probability_dot", "probability_cosine"])
+    """How two outputs are compared: a setting each, where it was evaluated."""
     rho: float
     """Definition 6.1's rho."""
 
@@ -101,51 +105,54 @@ def _rough(rows: pd.DataFrame) -> float:
 
 def _stability_change(evidence: Evidence, of: Change) -> list[Finding]:
     """Noise stability at the last checkpoint less that at the first, mean over baseline runs."""
-    found = []
-    for variant in variants(evidence, of):
-        if variant.status == MISSING:
-            found.append(variant.finding())
-            continue
-        values_by_run = _checkpoints(evidence, of, variant)
-        if not values_by_run:
-            found.append(variant.finding(**_not_evaluated(of)))
-            continue
-        changes = np.array([values[-1] - values[0] for values in values_by_run])
-        found.append(_interval(evidence, variant, f"{variant.name} / {of.reduction}", changes, "runs", 0))
-    return found
+    return _by_reduction(evidence, of, lambda rows: float(rows["value"].iloc[-1] - rows["value"].iloc[0]))
 
 
 def _final_stability(evidence: Evidence, of: Change) -> list[Finding]:
-    """Noise stability at the last checkpoint of baseline runs; `printed` is rho^k of the target."""
+    """Noise stability at the last checkpoint, mean over baseline runs.
+
+    `printed` is rho^k, of the paper; `target` what a model that is the target function has of this reduction, with the
+    correlation kappa = (1 + rho)/2 that the noise really keeps (errata, entry 24).
+    """
+    return _by_reduction(evidence, of, lambda rows: float(rows["value"].iloc[-1]), with_target=True)
+
+
+def _by_reduction(
+    evidence: Evidence, of: Change, number: Callable[[pd.DataFrame], float], with_target: bool = False
+) -> list[Finding]:
+    """The mean over a variant's baseline runs of a number of their checkpoints, for each reduction."""
     found = []
     for variant in variants(evidence, of):
         if variant.status == MISSING:
             found.append(variant.finding())
             continue
-        values_by_run = _checkpoints(evidence, of, variant)
-        if not values_by_run:
-            found.append(variant.finding(**_not_evaluated(of)))
-            continue
-        values = np.array([values[-1] for values in values_by_run])
-        one = _interval(evidence, variant, f"{variant.name} / {of.reduction}", values, "runs", 0)
-        k = variant.cells[0]["settings"]["data"].get("k")
-        printed = math.nan if k is None else of.rho**k
-        found.append(Finding(**vars(one) | {"extras": {**one.extras, "printed": printed}}))
+        rows = _checkpoints(evidence, of, variant)
+        reductions = [name for name in of.reductions if (rows["reduction"] == name).any()]
+        if not reductions:
+            why = f"stability was not evaluated at rho = {of.rho:g} (evaluation.rho)"
+            found.append(variant.finding(status=MISSING, why=why))
+        for reduction in reductions:
+            here = rows[rows["reduction"] == reduction]
+            values = np.array([number(run) for _, run in here.groupby("seed")])
+            one = _interval(evidence, variant, f"{variant.name} / {reduction}", values, "runs", 0)
+            if with_target:
+                k = variant.cells[0]["settings"]["data"].get("k")
+                printed = math.nan if k is None else of.rho**k
+                target = float(here["target_value"].astype(float).mean())
+                said = f"printed: {printed:.4g}; of the target with this noise: {target:.4g}"
+                notes = "; ".join(note for note in (said, one.note) if note)
+                extras = {**one.extras, "printed": printed, "target": target}
+                one = replace(one, extras=extras, note=notes)
+            found.append(one)
     return found
 
 
-def _checkpoints(evidence: Evidence, of: Change, variant: Variant) -> list[np.ndarray]:
-    """Stability at the checkpoints of each run of a variant's baseline, by step."""
+def _checkpoints(evidence: Evidence, of: Change, variant: Variant) -> pd.DataFrame:
+    """Noise stability at the checkpoints of a variant's baseline runs, by step."""
     rows, baseline = evidence.records("evaluation"), variant.baseline
     here = (rows["task"] == of.task) & (rows["variant"] == variant.name) & (rows["arm"] == baseline["arm"])
-    here &= (rows["measure"] == "noise_stability") & (rows["reduction"] == of.reduction) & (rows["rho"] == of.rho)
-    here &= rows["seed"].isin(baseline["seeds"])
-    by_seed = rows[here].sort_values("step").groupby("seed")["value"]
-    return [values.to_numpy(float) for _, values in by_seed]
-
-
-def _not_evaluated(of: Change) -> dict[str, str]:
-    return {"status": MISSING, "why": f"stability was not evaluated at rho = {of.rho:g} (evaluation.rho)"}
+    here &= (rows["measure"] == "noise_stability") & (rows["rho"] == of.rho)
+    return rows[here & rows["seed"].isin(baseline["seeds"])].sort_values("step")
 
 
 def _arm(variant: Variant, arm: str, rho: float, gamma: float) -> str | None:
@@ -192,5 +199,5 @@ QUANTITIES = {
     "stability_kept": Quantity(_stability_kept, Course, _EXTRAS),
     "fluctuation": Quantity(_fluctuation, Pair, _EXTRAS),
     "stability_change": Quantity(_stability_change, Change, _EXTRAS),
-    "final_stability": Quantity(_final_stability, Change, (*_EXTRAS, "printed")),
+    "final_stability": Quantity(_final_stability, Change, (*_EXTRAS, "printed", "target")),
 }

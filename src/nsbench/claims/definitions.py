@@ -34,7 +34,7 @@ class Entry(Closed):
     """Its name, once in the file."""
     place: str = Words
     """Where the paper says it."""
-    group: Literal["measure", "theory", "training", "pretrained", "statement of numbers"]
+    group: Literal["training", "measure", "theory", "pretrained", "statement of numbers"]
     """What it is about."""
     claim: str = Words
     """What the paper says, in words of ours."""

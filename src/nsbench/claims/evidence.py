@@ -70,6 +70,8 @@ class Quantity(NamedTuple):
     """The names of every Finding's extras."""
     source: str = "training"
     """Where it comes from, a key of COMMANDS; empty: computed from formulas, at no scale."""
+    all_needed: bool = False
+    """Whether its settings are named things that must all be there (tasks, models): without one, partly at most."""
 
 
 @dataclass

@@ -169,7 +169,8 @@ def _table_1(evidence: Evidence, of: OfTable) -> list[Finding]:
                     n=len(group),
                     n_unit="readings",
                     text=text,
-                    note=f"nearest: {nearest['inputs']}, {nearest['readout']}, {nearest['reading']}",
+                    note=f"nearest: {nearest['inputs']}, {nearest['readout']}, {nearest['reading']}; the ends are the "
+                    "smallest and the largest of the readings, not an interval",
                 )
             )
     return found
@@ -197,7 +198,7 @@ def _smaller_bound(evidence: Evidence, of: OfTable) -> list[Finding]:
 
 
 def _quantity(measure: Callable[..., list[Finding]], parameters: type[Closed], *extras: str) -> Quantity:
-    return Quantity(measure, parameters, extras, source="pretrained")
+    return Quantity(measure, parameters, extras, source="pretrained", all_needed=True)
 
 
 QUANTITIES = {

@@ -11,6 +11,15 @@ from nsbench.claims.curves import QUANTITIES as OF_CURVES
 from nsbench.claims.evidence import Quantity
 from nsbench.claims.pretrained_models import QUANTITIES as PRETRAINED
 from nsbench.claims.simulations import QUANTITIES as SIMULATED
+from nsbench.claims.specification_curves import QUANTITIES as OF_SPECIFICATIONS
 from nsbench.claims.training import QUANTITIES as TRAINED
 
-QUANTITIES: dict[str, Quantity] = {**COMPUTED, **OF_LAYERS, **TRAINED, **OF_CURVES, **SIMULATED, **PRETRAINED}
+QUANTITIES: dict[str, Quantity] = {
+    **COMPUTED,
+    **OF_LAYERS,
+    **TRAINED,
+    **OF_CURVES,
+    **OF_SPECIFICATIONS,
+    **SIMULATED,
+    **PRETRAINED,
+}

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, Literal
 
 import pandas as pd
 
 from nsbench.bootstrap import coverage_of_range
 from nsbench.claims.evidence import ASIDE, COUNTS, MISSING, Evidence, Finding, Quantity
-from nsbench.claims.variants import OfArm, OfTask, TaskName, Variant, enough, paper_arm, row_of, variants, with_arm
+from nsbench.claims.variants import OfArm, OfTask, Variant, enough, paper_arm, row_of, variants, with_arm
 from nsbench.closed import Closed
 
 
@@ -28,14 +29,12 @@ class Time(OfTask):
     """Of the regularised arm."""
 
 
-class OfTasks(Closed):
-    """Several tasks."""
-
-    tasks: list[TaskName]
-
-
 def _paired_effect(evidence: Evidence, of: Effect) -> list[Finding]:
-    """What the regulariser changes in the time to target, in per cent."""
+    """What the regulariser changes in the time to target, in per cent.
+
+    Of effects in steps `coverage` is that of the pairs that differ, and `p_value` that of the table; of FLOPs, which no
+    test is made of and in which pairs that tie in steps may differ, `coverage` is that of all pairs.
+    """
     chosen, found = list(with_arm(evidence, of)), []
     table = evidence.table("paired_effect")
     for variant, arm in chosen:
@@ -43,14 +42,37 @@ def _paired_effect(evidence: Evidence, of: Effect) -> list[Finding]:
         if variant.status == MISSING or row is None:
             found.append(variant.finding(**({} if variant.status == MISSING else _no_row("paired_effect"))))
             continue
-        name = of.convention
+        name, differ = of.convention, int(row["n_arm_sooner"] + row["n_baseline_sooner"])
+        extras = {column: row[column] for column in ("n_baseline_reached", "n_arm_reached")}
+        extras |= {"n_differ": differ, "baseline_censored": 1 - row["n_baseline_reached"] / max(row["n_pairs"], 1)}
+        # A pair of equal times says nothing of a side, and much against a large effect.
+        extras |= {"coverage_with_ties": enough(row["n_pairs"], float(row["confidence"]))["coverage"]}
         if name == "less_work_percent":
             ends = [100 * (1 - row[f"flops_ratio{end}"]) for end in ("", "_high", "_low")]
+            extras |= {"p_value": math.nan}
         else:
             ends = [row[f"{name}{end}"] for end in ("", "_low", "_high")]
-        extras = {"n_baseline_reached": row["n_baseline_reached"], "n_arm_reached": row["n_arm_reached"]}
-        found.append(_paired(variant, row, ends, f"{variant.name} / {arm}", "n_pairs", extras))
+            extras |= {"p_value": row["p_value"], **enough(differ, float(row["confidence"]))}
+        one = _paired(variant, row, ends, f"{variant.name} / {arm}", "n_pairs", extras)
+        found.append(_with_notes(one, variant.resolution, *_censored(row)))
     return found
+
+
+def _censored(row: pd.Series) -> list[str]:
+    """What runs that never reached the target do to an effect, of both arms of a row of PAIRED_EFFECT."""
+    notes = []
+    for whose, column, does in (
+        ("baseline runs", "n_baseline_reached", "understates"),
+        ("runs of the arm", "n_arm_reached", "overstates"),
+    ):
+        if row[column] < row["n_pairs"]:
+            never = int(row["n_pairs"] - row[column])
+            notes.append(f"{never} of {row['n_pairs']} {whose} are censored, which {does} the effect")
+    return notes
+
+
+def _with_notes(one: Finding, *notes: str) -> Finding:
+    return replace(one, note="; ".join(note for note in (one.note, *notes) if note))
 
 
 def _paired(
@@ -108,7 +130,8 @@ def _steps_to_target(evidence: Evidence, of: Time) -> list[Finding]:
                 status=ASIDE if demo else COUNTS,
                 why="the demo's tasks are smaller, so that their steps are not to be compared" if demo else "",
                 text=row["text"],
-                note=f"{row['n_reached']} of {row['n_seeds']} runs reached it in {int(row['budget_steps']):,} steps",
+                note=f"{row['n_reached']} of {row['n_seeds']} runs reached it in {int(row['budget_steps']):,} steps; "
+                f"{variant.resolution}; the ends are the first and the last run, not an interval",
             )
         )
     return found
@@ -135,7 +158,7 @@ def _lead(evidence: Evidence, of: OfTask) -> list[Finding]:
 
 
 def _early_rank(evidence: Evidence, of: OfTask) -> list[Finding]:
-    """Rank correlation, over baseline runs, of early stability and final accuracy."""
+    """Rank correlation, over baseline runs, of final accuracy with early stability; `rank_by_val_loss`: early loss."""
     chosen, found = variants(evidence, of), []
     table = evidence.table("early_rank")
     for variant in chosen:
@@ -144,15 +167,19 @@ def _early_rank(evidence: Evidence, of: OfTask) -> list[Finding]:
             found.append(variant.finding(**({} if variant.status == MISSING else _no_row("early_rank"))))
             continue
         ends = [row[f"rank_by_stability{end}"] for end in ("", "_low", "_high")]
-        one = _paired(variant, row, ends, f"{variant.name} / baseline", "n_runs")
+        by_loss = {"rank_by_val_loss": row["rank_by_val_loss"]}
+        one = _paired(variant, row, ends, f"{variant.name} / baseline", "n_runs", by_loss)
         found.append(Finding(**{**vars(one), "n_unit": "runs"}))
     return found
 
 
 def _selection(evidence: Evidence, of: OfTask) -> list[Finding]:
-    """Steps that the best of a sweep saves on test data, chosen for each seed on the other seeds; in per cent."""
+    """Steps that the best of a sweep saves on test data, chosen for each seed on the other seeds; in per cent.
+
+    `baseline_censored` is the share of the baseline's runs that did not reach the target on validation data.
+    """
     chosen, found = variants(evidence, of), []
-    table = evidence.table("selection")
+    table, cells = evidence.table("selection"), evidence.table("cells")
     for variant in chosen:
         row = row_of(table, task=of.task, variant=variant.name, procedure="leave_one_out")
         if variant.status == MISSING or row is None:
@@ -160,7 +187,12 @@ def _selection(evidence: Evidence, of: OfTask) -> list[Finding]:
             found.append(variant.finding(**({} if variant.status == MISSING else why)))
             continue
         ends = [100 * (1 - row[f"test_steps_ratio{end}"]) for end in ("", "_high", "_low")]
-        found.append(_paired(variant, row, ends, f"{variant.name} / best of {row['n_arms']}", "n_pairs"))
+        runs = row_of(cells, task=of.task, variant=variant.name, arm=row["baseline"])
+        censored = math.nan if runs is None else 1 - runs["n_reached"] / runs["n_seeds"]
+        extras = {"baseline_censored": censored}
+        one = _paired(variant, row, ends, f"{variant.name} / best of {row['n_arms']}", "n_pairs", extras)
+        note = f"on validation data {100 * censored:.0f}% of baseline runs are censored, which understates the effect"
+        found.append(_with_notes(one, note if censored > 0 else ""))
     return found
 
 
@@ -185,7 +217,7 @@ def _sweep_breadth(evidence: Evidence, of: OfTask) -> list[Finding]:
     chosen, found = variants(evidence, of), []
     table = evidence.table("paired_effect")
     for variant in chosen:
-        arms = [cell["arm"] for cell in variant.cells if _swept(cell)]
+        arms = [cell["arm"] for cell in variant.cells if is_swept(cell)]
         if variant.status == MISSING or len(arms) < 2:
             why = {"status": MISSING, "why": "the grid has no sweep of (rho, gamma) of it"}
             found.append(variant.finding(**({} if variant.status == MISSING else why)))
@@ -211,7 +243,8 @@ def _sweep_breadth(evidence: Evidence, of: OfTask) -> list[Finding]:
     return found
 
 
-def _swept(cell: dict[str, Any]) -> bool:
+def is_swept(cell: dict[str, Any]) -> bool:
+    """Whether a cell's arm is the paper's regulariser, with whatever (rho, gamma)."""
     arm = cell["arm_settings"]
     return arm["kind"] == "noise_stability" and arm["orientation"] == 1
 
@@ -222,46 +255,17 @@ def variant_text(table: pd.DataFrame, task: str, variant: str) -> str:
     return "" if row is None else str(row["text"])
 
 
-def _specifications(evidence: Evidence, of: OfTasks) -> list[Finding]:
-    """Share of the specifications that count in which the paper's arm settles to help; one finding per curve."""
-    table, found = evidence.table("specification_share"), []
-    for task in of.tasks:
-        arms = {(cell["variant"], cell["arm"]) for cell in evidence.cells if cell["task"] == task and _swept(cell)}
-        names = {arm for _, arm in arms}
-        rows = table[(table["task"] == task) & table["arm"].isin(names)]
-        if rows.empty:
-            found.append(Finding(task, status=MISSING, why="the grid has no specification curve of it"))
-        for _, row in rows.iterrows():
-            counted = int(row["n_counted"])
-            found.append(
-                Finding(
-                    f"{task} / {row['curve']} / {row['arm']}",
-                    float(row["share_helps"]),
-                    float(row["share_helps_low"]),
-                    float(row["share_helps_high"]),
-                    n=counted,
-                    n_unit="specifications",
-                    extras={"share_hurts": float(row["share_hurts"]), "share_open": float(row["share_open"])},
-                    status="counts" if counted else ASIDE,
-                    why="" if counted else "in no specification the baseline reached the target",
-                    text=row["text"],
-                    note=row["note"],
-                )
-            )
-    return found
-
-
 def _effect_quantity(measure: Callable[..., list[Finding]], parameters: type[Closed], *extras: str) -> Quantity:
     return Quantity(measure, parameters, ("coverage", "confidence", *extras))
 
 
+_EFFECT_EXTRAS = ("n_baseline_reached", "n_arm_reached", "n_differ", "baseline_censored", "coverage_with_ties", "p_value")
 QUANTITIES = {
-    "paired_effect": _effect_quantity(_paired_effect, Effect, "n_baseline_reached", "n_arm_reached"),
+    "paired_effect": _effect_quantity(_paired_effect, Effect, *_EFFECT_EXTRAS),
     "steps_to_target": Quantity(_steps_to_target, Time, ("n_reached", "n_seeds", "budget_steps")),
     "lead": _effect_quantity(_lead, OfTask, "resolution_steps"),
-    "early_rank": _effect_quantity(_early_rank, OfTask),
-    "selection": _effect_quantity(_selection, OfTask),
+    "early_rank": _effect_quantity(_early_rank, OfTask, "rank_by_val_loss"),
+    "selection": _effect_quantity(_selection, OfTask, "baseline_censored"),
     "loss_change": _effect_quantity(_loss_change, OfArm),
     "sweep_breadth": _effect_quantity(_sweep_breadth, OfTask, "settled_share"),
-    "specification_share": Quantity(_specifications, OfTasks, ("share_hurts", "share_open")),
 }

@@ -52,6 +52,11 @@ class Variant(NamedTuple):
         return Finding(**found, note="; ".join(note for note in notes if note))
 
     @property
+    def resolution(self) -> str:
+        """How closely times of this variant are known, in words."""
+        return f"times are known to {self.cells[0]['settings']['training']['eval_every_steps']:,} steps"
+
+    @property
     def baseline(self) -> dict[str, Any]:
         return next(cell for cell in self.cells if cell["arm_settings"]["kind"] == "baseline")
 
@@ -59,12 +64,13 @@ class Variant(NamedTuple):
 def variants(evidence: Evidence, of: OfTask) -> list[Variant]:
     """The variants of a task that a claim is judged in, in grid order; listed ones that are not in the grid at the end.
 
-    Variants that are in the grid for their specification curve alone are left out. Raises Missing where the grid has
-    no run of the task.
+    Variants that are in the grid for their specification curve alone are left out, its base excepted. Raises Missing
+    where the grid has no run of the task.
     """
     groups: dict[str, list[dict[str, Any]]] = {}
     for cell in evidence.cells:
-        if cell["task"] == of.task and not cell.get("curve_only", False):
+        of_curve = cell.get("curve_only", False) and cell["variant"] != cell.get("curve")
+        if cell["task"] == of.task and not of_curve:
             groups.setdefault(cell["variant"], []).append(cell)
     if not groups:
         raise Missing(f"no run of {of.task} is in the grid of the configuration", "training")

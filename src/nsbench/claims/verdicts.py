@@ -6,12 +6,14 @@ import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+import numpy as np
 import pandas as pd
 
 from nsbench.claim_records import CLAIM, CLAIM_EVIDENCE, SCALES
 from nsbench.claims.conditions import holds, names_in
 from nsbench.claims.definitions import Claim
 from nsbench.claims.evidence import ASIDE, COMMANDS, COUNTS, MISSING, STAND_IN, Evidence, Finding, Missing
+from nsbench.pvalues import holm
 
 ON_THE_PAPERS_SIDE = ("reproduced", "partly")
 
@@ -30,7 +32,7 @@ def judge(claim: Claim, evidence: Evidence) -> tuple[dict[str, Any], list[dict[s
         found = [judge_one(claim, finding) for finding in claim.quantity.measure(evidence, claim.parameters)]
     except Missing as missing:
         return _row(claim, evidence, [], "not run", _sentence(str(missing))), []
-    verdict, reason = combine(found, COMMANDS.get(claim.quantity.source, ""))
+    verdict, reason = combine(found, COMMANDS.get(claim.quantity.source, ""), claim.quantity.all_needed)
     return _row(claim, evidence, found, verdict, reason), [_evidence(claim, one) for one in found]
 
 
@@ -45,21 +47,38 @@ def judge_one(claim: Claim, finding: Finding) -> Judged:
     number = show_ours(finding.value, finding.low, finding.high, claim.entry.unit)
     for verdict, condition in claim.conditions.items():
         if holds(condition, values):
-            return Judged(finding, verdict, _sentence(f"{number}: {condition}{_named(condition, values)}"))
+            said = (math.isnan(finding.value) and finding.note) or number
+            return Judged(finding, verdict, _sentence(f"{said}: {condition}{_named(condition, values)}"))
     unknown = [name for name in _all_names(claim) if values.get(name) is None or math.isnan(float(values[name]))]
     because = f"; no {', no '.join(_word(name) for name in unknown)}" if unknown else _named_all(claim, values)
     note = f" ({finding.note})" if finding.note else ""
     return Judged(finding, "undecided", _sentence(f"{number}: no condition of the rule holds{because}{note}"))
 
 
-def combine(found: list[Judged], command: str = "") -> tuple[str, str]:
+def combine(found: list[Judged], command: str = "", all_needed: bool = False) -> tuple[str, str]:
     """One verdict and its reason from those of the settings; only the settings that count have a say.
 
     All alike: that verdict. Else partly, where one is reproduced or partly; else undecided, where one is; else the
     settings contradict each other in what they refuse, and the first one's verdict stands. None counts: not run where
     nothing was run of what the claim is about, undecided where it was run and does not count. `command` makes what is
     missing.
+
+    Where a setting on the paper's side stands beside one that is not, one of the former must keep a small p-value
+    after Holm's correction over the settings that count, if they have p-values: else undecided. `all_needed`: without
+    one of the settings, because it is missing or does not count, reproduced becomes partly.
     """
+    verdict, reason = _of_counted(found, command)
+    absent = [one for one in found if one.finding.status in ((MISSING, ASIDE) if all_needed else (MISSING,))]
+    if not absent or not any(one.finding.status == COUNTS for one in found):
+        return verdict, reason
+    without = f"without {_reasons(absent)}"
+    if all_needed and verdict == "reproduced":
+        return "partly", _sentence(f"reproduced {without}; {reason}")
+    return verdict, _sentence(f"{reason.removesuffix('.')}; {without}")
+
+
+def _of_counted(found: list[Judged], command: str) -> tuple[str, str]:
+    """The verdict and its reason of the settings that count."""
     counted = [one for one in found if one.finding.status == COUNTS]
     if not counted:
         aside = [one for one in found if one.finding.status == ASIDE]
@@ -78,11 +97,25 @@ def combine(found: list[Judged], command: str = "") -> tuple[str, str]:
         return verdicts[0], _sentence(
             f"in all {len(counted)} settings that count; {counted[0].finding.setting}: {counted[0].reason}"
         )
-    if set(verdicts) & set(ON_THE_PAPERS_SIDE):
-        verdict = "partly"
-    else:
+    if not set(verdicts) & set(ON_THE_PAPERS_SIDE):
         verdict = "undecided" if "undecided" in verdicts else verdicts[0]
-    return verdict, _sentence(f"the settings differ: {_tally(counted)}")
+        return verdict, _sentence(f"the settings differ: {_tally(counted)}")
+    by_chance = "" if set(verdicts) <= set(ON_THE_PAPERS_SIDE) else _may_be_chance(counted)
+    return "undecided" if by_chance else "partly", _sentence(f"the settings differ: {_tally(counted)}{by_chance}")
+
+
+def _may_be_chance(counted: list[Judged]) -> str:
+    """Words for that no setting on the paper's side survives Holm's correction; empty: one does, or none has a test."""
+    p_values = np.array([float(one.finding.extras.get("p_value", math.nan)) for one in counted])
+    tested = [
+        (p, 1 - one.finding.extras["confidence"])
+        for one, p in zip(counted, holm(p_values), strict=True)
+        if one.verdict in ON_THE_PAPERS_SIDE and not math.isnan(p)
+    ]
+    if not tested or any(p <= alpha for p, alpha in tested):
+        return ""
+    least, n = min(p for p, _ in tested), int(np.isfinite(p_values).sum())
+    return f"; none on the paper's side is left by Holm's correction over {n} settings (p = {show_number(least)})"
 
 
 def show_number(value: float) -> str:
@@ -123,7 +156,7 @@ def _row(claim: Claim, evidence: Evidence, found: list[Judged], verdict: str, re
     row |= {"verdict": verdict, "reason": reason, "rule": claim.rule_text, "settings": _listed(found)}
     row["scale"] = evidence.scale if claim.quantity.source else SCALES[-1]
     row["text"] = "; ".join(dict.fromkeys(one.text for one in counted if one.text))
-    row["note"] = "; ".join(dict.fromkeys(note for note in notes if note))
+    row["note"] = "; ".join(dict.fromkeys(note for note in notes if note)).replace(".; ", "; ")
     return {name: row[name] for name in CLAIM.names}
 
 

@@ -187,7 +187,7 @@ def _sweep_line(groups: dict[Any, list[dict[str, Any]]], drawn: list[dict[str, A
 def _key() -> list[Line2D]:
     grey = {"color": style.MUTED, "marker": "o", "ms": 5.5, "mew": 1.4}
     return [
-        Line2D([], [], ls="", label="interval without 1, pairs enough", **grey),
+        Line2D([], [], ls="", label="settled: interval without 1", **grey),
         Line2D([], [], ls="", label="open", mfc="white", **grey),
         Line2D([], [], lw=1.1, color=style.ARM_COLOURS["baseline", None], label="the baseline"),
     ]

@@ -196,7 +196,7 @@ def _reading(confidences: pd.Series) -> str:
 
 def _key() -> list[Any]:
     return [
-        Line2D([], [], ls="", marker="o", ms=3, color="black", label="bold: interval without zero, pairs enough"),
+        Line2D([], [], ls="", marker="o", ms=3, color="black", label="bold: settled, interval without zero"),
         Rectangle((0, 0), 1, 1, label="selected on validation data", **SELECTED),
         Rectangle((0, 0), 1, 1, fc="white", ec="#C4C4C4", hatch="////", label="no run reached the target"),
     ]
