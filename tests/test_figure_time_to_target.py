@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from nsbench import statistics
 from nsbench.figures import style, time_to_target
-from nsbench.survival import kaplan_meier
+from nsbench.statistics.survival import kaplan_meier
 from tests.artists import check_layout, shown, texts, with_gid
 from tests.synthetic_records import ARMS, make_cells, make_records, swept
 

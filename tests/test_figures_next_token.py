@@ -11,8 +11,8 @@ import pytest
 from matplotlib.figure import Figure
 
 from nsbench.figures import comparison, curves, figure_06, figure_12, figure_13, figure_14, style, sweep
-from nsbench.intervals import settles
 from nsbench.records import TARGETS
+from nsbench.statistics.intervals import settles
 from tests.artists import check_layout, shown, texts, with_gid
 from tests.synthetic_records import ARMS, COUNTED, make_cells, make_records, swept, write_results
 

@@ -79,14 +79,7 @@ LAYERS = {
         "pretrained_records",
         "readings",
         "statistics",
-        "times",
-        "paired",
-        "pvalues",
-        "bootstrap",
-        "survival",
-        "power",
         "specifications",
-        "intervals",
         "onsets",
         "selection",
         "scores",
@@ -484,7 +477,9 @@ def test_an_edit_changes_the_stages_that_run_it_and_no_other(
     assert changed(before) == stages
 
 
-@pytest.mark.parametrize("module", ["figures/style", "statistics", "analysis", "onsets", "scores", "selection"])
+@pytest.mark.parametrize(
+    "module", ["figures/style", "statistics/power", "statistics/times", "analysis", "onsets", "scores", "selection"]
+)
 def test_an_edit_of_what_results_are_shown_by_never_retrains_or_evaluates(
     before: dict[str, str], copy: Path, module: str
 ) -> None:

@@ -10,9 +10,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from nsbench.paired import PAIRED_EFFECT
-from nsbench.power import POWER
 from nsbench.records import read_table, write_table
+from nsbench.statistics.paired import PAIRED_EFFECT
+from nsbench.statistics.power import POWER
 from tests.report_pages import IMAGE, flat, plain_results, report, section
 
 SCHEMAS = {"paired_effect": PAIRED_EFFECT, "power": POWER}

@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nsbench.intervals import Interval, mean_interval, shared_notes
 from nsbench.records import TARGETS, read_table, write_table
 from nsbench.scores import SCORE, SCORE_EFFECT, curves_on_test, run_scores, score_effects, scores, text_labels
+from nsbench.statistics.intervals import Interval, mean_interval, shared_notes
 
 NAN, INF = math.nan, math.inf
 VARIANT = {"task": "next_token", "variant": "windows"}

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nsbench.statistics import summarise_cells
-from nsbench.survival import KAPLAN_MEIER, area_under, kaplan_meier, logrank_p
+from nsbench.statistics.survival import KAPLAN_MEIER, area_under, kaplan_meier, logrank_p
 from tests.paired_times import times_of
 
 NAN = math.nan

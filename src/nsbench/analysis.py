@@ -11,7 +11,6 @@ import pyarrow as pa
 
 from nsbench.config import Analysis
 from nsbench.onsets import EARLY_RANK, LEAD_LAG, ONSET, early_rank, lead_lag, onsets
-from nsbench.power import POWER, power
 from nsbench.provenance import stamp
 from nsbench.records import (
     EVALUATION,
@@ -33,7 +32,8 @@ from nsbench.statistics import (
     summarise_cells,
     time_to_target,
 )
-from nsbench.survival import KAPLAN_MEIER, kaplan_meier
+from nsbench.statistics.power import POWER, power
+from nsbench.statistics.survival import KAPLAN_MEIER, kaplan_meier
 
 LABELS = [SCORE.field("text"), SCORE.field("leaks")]
 """What every table says of its rows: the text that the data were cut from, and how answers leak."""

@@ -17,11 +17,11 @@ import pandas as pd
 import pyarrow as pa
 
 from nsbench.arm_text import PAPER_KINDS
-from nsbench.bootstrap import expanded
-from nsbench.intervals import Interval, estimate_fields, few, mean_interval, shared_notes
 from nsbench.records import CELL, RUN, RUNS, RecordError, field
 from nsbench.scores import Trail, by_variant, final_score, text_labels, trails
 from nsbench.statistics import CELL_KEYS, RUN_KEYS, grid_runs, quantile, run_name
+from nsbench.statistics.bootstrap import expanded
+from nsbench.statistics.intervals import Interval, estimate_fields, few, mean_interval, shared_notes
 
 GROUPS = ("baseline", "all arms")
 

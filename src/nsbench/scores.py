@@ -13,9 +13,9 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from nsbench.intervals import estimate_fields, mean_difference, shared_notes
 from nsbench.records import CELL, RUNS, TARGETS, TIME_TO_TARGET, RecordError, field
 from nsbench.statistics import CELL_KEYS, RUN_KEYS, grid_runs, run_name
+from nsbench.statistics.intervals import estimate_fields, mean_difference, shared_notes
 
 RunKey = tuple[str, str, str, int]
 """(task, variant, arm, seed)."""

@@ -15,10 +15,10 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from nsbench.intervals import Interval, estimate_fields, mean_difference, shared_notes
 from nsbench.records import RUNS, RecordError, field
 from nsbench.scores import baseline_of, by_variant, curves_on_test, run_scores, text_labels
 from nsbench.statistics import RUN_KEYS, first_held, grid_runs, paired_effects, run_name
+from nsbench.statistics.intervals import Interval, estimate_fields, mean_difference, shared_notes
 
 PROCEDURES = ("all_seeds", "leave_one_out")
 CRITERION = (

@@ -15,9 +15,9 @@ import pandas as pd
 import pyarrow as pa
 
 from nsbench.closed import canonical_json
-from nsbench.intervals import few, settles_steps
 from nsbench.records import CELL, RUNS, TIME_TO_TARGET, RecordError, field
 from nsbench.statistics import CELL_KEYS, PAIRED_EFFECT
+from nsbench.statistics.intervals import few, settles_steps
 
 HELPS, HURTS, OPEN, NOT_COUNTED = "helps", "hurts", "open", "not counted"
 EFFECTS = (HELPS, HURTS, OPEN, NOT_COUNTED)

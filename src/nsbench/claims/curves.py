@@ -13,8 +13,8 @@ from pydantic import Field
 
 from nsbench.claims.evidence import MISSING, Evidence, Finding, Quantity
 from nsbench.claims.variants import OfTask, Variant, enough, paper_arm, variants
-from nsbench.intervals import mean_interval
 from nsbench.records import RUNS
+from nsbench.statistics.intervals import mean_interval
 
 Reduction = Literal["decision", "probability_dot", "probability_cosine"]
 ENTROPY = 0

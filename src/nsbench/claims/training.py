@@ -9,10 +9,10 @@ from typing import Any, Literal
 
 import pandas as pd
 
-from nsbench.bootstrap import coverage_of_range
 from nsbench.claims.evidence import ASIDE, COUNTS, MISSING, Evidence, Finding, Quantity
 from nsbench.claims.variants import OfArm, OfTask, Variant, enough, paper_arm, row_of, variants, with_arm
 from nsbench.closed import Closed
+from nsbench.statistics.bootstrap import coverage_of_range
 
 
 class Effect(OfArm):
@@ -259,7 +259,14 @@ def _effect_quantity(measure: Callable[..., list[Finding]], parameters: type[Clo
     return Quantity(measure, parameters, ("coverage", "confidence", *extras))
 
 
-_EFFECT_EXTRAS = ("n_baseline_reached", "n_arm_reached", "n_differ", "baseline_censored", "coverage_with_ties", "p_value")
+_EFFECT_EXTRAS = (
+    "n_baseline_reached",
+    "n_arm_reached",
+    "n_differ",
+    "baseline_censored",
+    "coverage_with_ties",
+    "p_value",
+)
 QUANTITIES = {
     "paired_effect": _effect_quantity(_paired_effect, Effect, *_EFFECT_EXTRAS),
     "steps_to_target": Quantity(_steps_to_target, Time, ("n_reached", "n_seeds", "budget_steps")),

@@ -13,7 +13,7 @@ from nsbench.claim_records import CLAIM, CLAIM_EVIDENCE, SCALES
 from nsbench.claims.conditions import holds, names_in
 from nsbench.claims.definitions import Claim
 from nsbench.claims.evidence import ASIDE, COMMANDS, COUNTS, MISSING, STAND_IN, Evidence, Finding, Missing
-from nsbench.pvalues import holm
+from nsbench.statistics.pvalues import holm
 
 ON_THE_PAPERS_SIDE = ("reproduced", "partly")
 

@@ -12,10 +12,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from nsbench import records, scores, selection, specifications, statistics, survival
+from nsbench import records, scores, selection, specifications, statistics
 from nsbench.arm_text import PAPER_KINDS
 from nsbench.figures import comparison, style
 from nsbench.scores import by_variant
+from nsbench.statistics.survival import KAPLAN_MEIER
 
 
 class Drawing(NamedTuple):
@@ -69,7 +70,7 @@ TABLES = {
     "scores": ("score", scores.SCORE),
     "score_effects": ("score_effect", scores.SCORE_EFFECT),
     "selections": ("selection", selection.SELECTION),
-    "kaplan_meier": ("kaplan_meier", survival.KAPLAN_MEIER),
+    "kaplan_meier": ("kaplan_meier", KAPLAN_MEIER),
     "specifications": ("specification", specifications.SPECIFICATION),
     "shares": ("specification_share", specifications.SPECIFICATION_SHARE),
 }

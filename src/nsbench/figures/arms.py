@@ -14,8 +14,8 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from nsbench.arm_text import CHEAPER_KINDS, PAPER_KINDS, describe
 from nsbench.figures import comparison, curves, style
-from nsbench.intervals import settles, settles_steps
 from nsbench.scores import by_variant
+from nsbench.statistics.intervals import settles, settles_steps
 
 RATIOS = {
     "steps_ratio": "steps to target,\narm / baseline",

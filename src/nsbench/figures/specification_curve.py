@@ -16,9 +16,9 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter, NullLo
 
 from nsbench.arm_text import describe
 from nsbench.figures import curves, style
-from nsbench.intervals import few
 from nsbench.records import RecordError
 from nsbench.specifications import HELPS, HURTS, NOT_COUNTED, OPEN
+from nsbench.statistics.intervals import few
 
 PAPER = {"modular_addition": 3300 / 4500, "sparse_parity": 1 / 1.35, "next_token": 1000 / 4000}
 """Steps of the regularised run / the baseline's as the paper has them: about 3,300 for 4,500, and a speed-up of about

@@ -17,7 +17,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.patheffects import withStroke
 
 from nsbench.figures import comparison, curves, style
-from nsbench.intervals import settles, settles_steps
+from nsbench.statistics.intervals import settles, settles_steps
 
 STEPS, LOSS = "fewer_steps_percent", "best_val_loss_difference"
 LABELS = {STEPS: "fewer steps to target, %", LOSS: "best validation loss,\narm − baseline (nats)"}

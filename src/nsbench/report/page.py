@@ -20,16 +20,16 @@ import nsbench.report.specifications as specifications
 import nsbench.report.theory as theory
 import nsbench.report.training as training
 from nsbench.onsets import EARLY_RANK, LEAD_LAG
-from nsbench.paired import PAIRED_EFFECT
-from nsbench.power import POWER
 from nsbench.records import HISTORY, RUNS, read_table, write_text
 from nsbench.report.pictures import Pictures
 from nsbench.report.split import Split
 from nsbench.scores import SCORE, SCORE_EFFECT
 from nsbench.selection import SELECTION
 from nsbench.specifications import SPECIFICATION, SPECIFICATION_SHARE
-from nsbench.survival import KAPLAN_MEIER
-from nsbench.times import CELL_SUMMARY
+from nsbench.statistics.paired import PAIRED_EFFECT
+from nsbench.statistics.power import POWER
+from nsbench.statistics.survival import KAPLAN_MEIER
+from nsbench.statistics.times import CELL_SUMMARY
 
 FOLDER = Path(__file__).parent
 TABLES = {

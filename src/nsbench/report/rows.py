@@ -11,7 +11,7 @@ from typing import Any
 from nsbench.arm_text import describe
 from nsbench.figures import style
 from nsbench.figures.curves import is_loss
-from nsbench.intervals import settles, settles_steps
+from nsbench.statistics.intervals import settles, settles_steps
 
 NONE = "–"
 DIRECTIONS = {-1: "fewer", 0: "open", 1: "more"}

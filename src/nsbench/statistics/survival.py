@@ -15,7 +15,7 @@ import pandas as pd
 import pyarrow as pa
 
 from nsbench.records import CELL, TIME_TO_TARGET, field
-from nsbench.times import CELL_KEYS
+from nsbench.statistics.times import CELL_KEYS
 
 if TYPE_CHECKING:
     from scipy.stats import CensoredData

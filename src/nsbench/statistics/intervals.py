@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from nsbench.bootstrap import coverage_of_range, percentile_interval
 from nsbench.records import field
+from nsbench.statistics.bootstrap import coverage_of_range, percentile_interval
 
 
 class Interval(NamedTuple):

@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from nsbench.bootstrap import coverage_of_range
-from nsbench.paired import pairs
 from nsbench.records import CELL, TIME_TO_TARGET, field
+from nsbench.statistics.bootstrap import coverage_of_range
+from nsbench.statistics.paired import pairs
 
 EFFECTS_PERCENT = (10.0, 20.0, 35.0)
 """Effects asked about: per cent fewer steps."""

@@ -9,11 +9,11 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from nsbench.bootstrap import coverage_of_range, percentile_interval
-from nsbench.pvalues import holm, permutation_p, smallest_p
 from nsbench.records import CELL, TIME_TO_TARGET, RecordError, field
-from nsbench.survival import logrank_p
-from nsbench.times import COPIED, RUN_KEYS
+from nsbench.statistics.bootstrap import coverage_of_range, percentile_interval
+from nsbench.statistics.pvalues import holm, permutation_p, smallest_p
+from nsbench.statistics.survival import logrank_p
+from nsbench.statistics.times import COPIED, RUN_KEYS
 
 COSTS = ("steps", "flops", "seconds")
 

@@ -1,0 +1,37 @@
+"""Time to target, its censoring, and effects paired by seed: how a method is scored (docs/scoring.md).
+
+Pure functions of DataFrames. The grid is handed in as `cells`, a list of plain dicts (see `times`). `paired` has the
+effects, `pvalues` their tests, `survival` the curves of censored times, `power` the seeds that an effect takes,
+`bootstrap` and `intervals` what is between an estimate and its interval.
+"""
+
+from nsbench.statistics.bootstrap import coverage_of_range
+from nsbench.statistics.paired import COSTS, PAIRED_EFFECT, paired_effects, with_families
+from nsbench.statistics.times import (
+    CELL_KEYS,
+    CELL_SUMMARY,
+    RUN_KEYS,
+    first_held,
+    grid_runs,
+    quantile,
+    run_name,
+    summarise_cells,
+    time_to_target,
+)
+
+__all__ = [
+    "CELL_KEYS",
+    "CELL_SUMMARY",
+    "COSTS",
+    "PAIRED_EFFECT",
+    "RUN_KEYS",
+    "coverage_of_range",
+    "first_held",
+    "grid_runs",
+    "paired_effects",
+    "quantile",
+    "run_name",
+    "summarise_cells",
+    "time_to_target",
+    "with_families",
+]
