@@ -33,7 +33,7 @@ demo: $(MODELS)
 	$(SNAKEMAKE) --configfile workflow/config/demo.yaml
 
 reproduce: $(MODELS)
-	$(SNAKEMAKE)
+	$(SNAKEMAKE) $(if $(OVERLAY),--configfile $(OVERLAY))
 
 test: $(READY)
 	OPENBLAS_NUM_THREADS=1 pytest -n logical --maxprocesses 8 --dist loadfile --no-loadscope-reorder
