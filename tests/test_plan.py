@@ -325,3 +325,14 @@ def test_making_a_plan_leaves_the_configuration_as_it_is() -> None:
     before = copy.deepcopy(values)
     specs(Plan(load(values)))
     assert values == before
+
+
+@pytest.mark.parametrize("overlay", [None, DEMO, TINY, "workflow/config/published.yaml"])
+def test_stages_that_get_the_grid_as_json_expand_it_as_the_workflow_does(overlay: str | None) -> None:
+    """Names and designs depend on the order in which a sweep and choices are written; JSON sorts its keys."""
+    plan = Plan(load(overlaid(overlay) if overlay else overlaid()))
+    again = Plan(load(json.loads(plan.grid("runs_per_pack"))))
+    assert list(again.cells) == list(plan.cells)
+    assert again.cells == plan.cells
+    assert again.packs == plan.packs
+    assert again.grid("runs_per_pack") == plan.grid("runs_per_pack")

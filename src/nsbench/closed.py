@@ -12,7 +12,7 @@ import json
 import re
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationError
 
 from nsbench.sentences import NAME_FORMAT, NAME_RULE, sentence
 
@@ -52,6 +52,33 @@ class Closed(BaseModel):
     """A frozen model that refuses unknown keys and silent type changes."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True)
+
+
+def _to_pairs(value: Any) -> Any:
+    """Mappings as lists of pairs, two deep: what a name maps to may be one that keeps its order too."""
+    if not isinstance(value, dict):
+        return value
+    return [
+        [name, list(map(list, inner.items())) if isinstance(inner, dict) else inner] for name, inner in value.items()
+    ]
+
+
+def _from_pairs(value: Any) -> Any:
+    """What `_to_pairs` made, as mappings again; anything else as it is."""
+
+    def mapping(pairs: Any, inner: type = object) -> Any:
+        fits = isinstance(pairs, list) and all(
+            isinstance(pair, list) and len(pair) == 2 and isinstance(pair[0], str) and isinstance(pair[1], inner)
+            for pair in pairs
+        )
+        return dict(pairs) if fits and pairs else pairs
+
+    outer = {} if value == [] else mapping(value)
+    return {name: mapping(inner, dict) for name, inner in outer.items()} if isinstance(outer, dict) else outer
+
+
+KEEPS_ORDER = (BeforeValidator(_from_pairs), PlainSerializer(_to_pairs, when_used="json"))
+"""Marks a mapping whose order means something: canonical JSON, which sorts keys, has it as a list of pairs."""
 
 
 def canonical_json(value: Any) -> str:

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from nsbench.arms import Arm
-from nsbench.closed import Closed, Name, Real, no_duplicates
+from nsbench.closed import KEEPS_ORDER, Closed, Name, Real, no_duplicates
 from nsbench.pretrained_settings import Pretrained
 from nsbench.settings import ModularAdditionVariant, NextTokenVariant, SparseParityVariant
 from nsbench.theory_settings import Theory
@@ -68,6 +68,7 @@ class Specifications(Closed):
             | Annotated[dict[Name, Annotated[dict[str, Any], Field(min_length=1)]], Field(min_length=2)],
         ],
         Field(min_length=1),
+        *KEEPS_ORDER,
     ]
     """Either a field of the variant, as `model.norm`, with its values; or a name of your own with
     named levels, each of them the fields that it sets: `decay: {weak: {optimizer.weight_decay: 0.001},
@@ -109,7 +110,7 @@ class GridEntry(Closed):
     """More arms: one for each (rho, gamma)."""
     seeds: list[Annotated[int, Field(ge=0, lt=2**31)]] | None = None
     """Replaces the seeds of the whole grid for this block."""
-    sweep: dict[str, Annotated[list[Any], Field(min_length=1)]] = Field(default_factory=dict)
+    sweep: Annotated[dict[str, Annotated[list[Any], Field(min_length=1)]], *KEEPS_ORDER] = Field(default_factory=dict)
     """Fields of the variant, as `data.n`, each with the values to run: every combination
     becomes a variant of its own, named like `calibrated-n20-k2`."""
     specifications: Specifications | None = None
