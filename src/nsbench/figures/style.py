@@ -149,7 +149,8 @@ def scale_text(cells: list[dict[str, Any]], scale: str) -> str:
         parts.append(f"budget {_span([cell['budget_steps'] for cell in cells])} steps")
     text = ", ".join(parts)
     if scale == "paper":
-        return f"{text[:1].upper()}{text[1:]}." if text else ""
+        # A sign (n = 20) stays as it is; a word starts the sentence.
+        return f"{text if text[1:2] == ' ' else text[:1].upper() + text[1:]}." if text else ""
     return f"{scale.upper()} SCALE, not the paper's setting{': ' if text else ''}{text}."
 
 
