@@ -95,7 +95,7 @@ def test_verdicts_from_the_demo_are_no_verdict_on_the_paper(results: Path, html:
 def test_a_claim_has_its_rule_reason_settings_and_evidence(html: str) -> None:
     text = flat(details(html, "grok_modular"))
     assert "Rule reproduced where the interval lies above 30" in text
-    assert "(fixed before looking)" in text
+    assert "(made from the paper’s number, not from ours)" in text
     assert "Why because of grok_modular" in text
     assert "Settings calibrated" in text
     assert "Paper 4,500 → 3,300 steps (26.7%)" in text

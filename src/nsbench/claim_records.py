@@ -45,7 +45,7 @@ CLAIM = pa.schema(
         field("paper_text", pa.string(), "text", "the paper's number or words, as one would show them"),
         field("unit", pa.string(), "name", "unit of `paper` and `ours`"),
         *_OURS,
-        field("rule", pa.string(), "text", "how a number becomes a verdict; fixed before looking"),
+        field("rule", pa.string(), "text", "how a number becomes a verdict"),
         field("settings", pa.string(), "text", "the settings looked at, each with its verdict"),
         field("figure", pa.string(), "name", "figure that shows it, or empty"),
         field("scale", pa.string(), "name", "one of SCALES"),

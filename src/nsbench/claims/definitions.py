@@ -1,4 +1,4 @@
-"""claims.yaml: the claims of the paper, and the rules that were fixed before looking at any result."""
+"""claims.yaml: the claims of the paper, and the rules that make a verdict of a number."""
 
 from __future__ import annotations
 
