@@ -50,25 +50,25 @@ def made(**settings: Any) -> Any:
     ],
 )
 def test_settings_are_told_in_words(settings: dict[str, Any], text: str) -> None:
-    assert arms.describe(made(**settings).model_dump(mode="json")) == text
+    assert arm_text.describe(made(**settings).model_dump(mode="json")) == text
 
 
 def test_settings_without_their_defaults_are_told_too() -> None:
-    assert arms.describe({"kind": "noise_stability", "rho": 0.5}) == "ρ = 0.5"
-    assert arms.describe({"kind": "another"}) == ""
+    assert arm_text.describe({"kind": "noise_stability", "rho": 0.5}) == "ρ = 0.5"
+    assert arm_text.describe({"kind": "another"}) == ""
 
 
 @pytest.mark.parametrize(
     ("every", "ending"), [(2, "2nd"), (3, "3rd"), (11, "11th"), (12, "12th"), (21, "21st"), (111, "111th")]
 )
 def test_ordinals(every: int, ending: str) -> None:
-    assert arms.describe({"kind": "cheap_noise_stability", "every": every}) == f"every {ending} step"
+    assert arm_text.describe({"kind": "cheap_noise_stability", "every": every}) == f"every {ending} step"
 
 
 def test_every_kind_is_the_paper_s_or_cheaper_or_a_control() -> None:
     kinds = TypeAdapter(arms.Arm).json_schema()["discriminator"]["mapping"]
     assert {*arm_text.PAPER_KINDS, *arm_text.CHEAPER_KINDS, *arm_text.CONTROL_KINDS} == set(kinds)
-    assert arms.PAPER_KINDS == ("baseline", "noise_stability")
+    assert arm_text.PAPER_KINDS == ("baseline", "noise_stability")
 
 
 @pytest.mark.parametrize("gradient", ["both", "clean", "noisy"])

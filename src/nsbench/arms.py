@@ -10,11 +10,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from nsbench.arm_text import PAPER_KINDS, describe
 from nsbench.closed import Closed, ConfigError, Real
 
 __all__ = [
-    "PAPER_KINDS",
     "Arm",
     "AugmentationArm",
     "BaselineArm",
@@ -25,7 +23,6 @@ __all__ = [
     "NoiseStabilityArm",
     "WeightDecayArm",
     "check",
-    "describe",
     "forward_passes",
 ]
 
