@@ -25,8 +25,8 @@ _SWEEP = (
     "Each field compares an arm with the baseline of its variant, pair by pair of seeds: above, steps to target (a run "
     "that did not reach it counts at the budget), below, the lowest validation loss. Blue is better. Bold with a dot: "
     "the interval leaves out zero, with pairs enough for it to mean that, and for steps the permutation test agrees. "
-    "The framed arm is the one that the validation data select; the best of many fields is lucky as well as good, so read it beside the leave-one-out "
-    "row of the sweep's table."
+    "The framed arm is the one that the validation data select; the best of many fields is lucky as well as good, so "
+    "read it beside the leave-one-out row of the sweep's table."
 )
 _SPECIFICATIONS = (
     "A specification is one answer to each choice that the paper leaves open. Above, the ratio of steps to target, arm "
