@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
 
-from nsbench import records
+from nsbench import files
 from nsbench.analysis import TABLES, analyse
 from nsbench.collection import collect
 from nsbench.config import Analysis
@@ -182,10 +183,10 @@ def test_a_failed_write_leaves_the_older_table(tmp_path: Path, monkeypatch: pyte
     (out / "time_to_target.csv").write_text("older")
 
     def fail(*_: Any) -> None:
-        raise OSError("disk full")
+        raise OSError(errno.ENOSPC, "disk full")
 
-    monkeypatch.setattr(records.os, "fsync", fail)
-    with pytest.raises(OSError, match="disk full"):
+    monkeypatch.setattr(files.os, "fsync", fail)
+    with pytest.raises(files.FileError, match=r"tables/\w+\.\w+: could not be written \(No space left on device\)"):
         analyse(folder, CELLS, Analysis(n_resamples=199), out, "{}", "digest")
     assert [path.name for path in out.iterdir()] == ["time_to_target.csv"]
     assert (out / "time_to_target.csv").read_text() == "older"

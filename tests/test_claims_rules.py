@@ -184,9 +184,9 @@ def test_a_file_that_cannot_be_used_is_one_sentence(tmp_path: Path) -> None:
     path = tmp_path / "claims.yaml"
     for text, message in [
         ("claims: [", "cannot be read as YAML"),
-        ("- a", "holds a list"),
+        ("- a", r"\['a'\] is not allowed; allowed: sections"),
         ("claims: []", "claims"),
-        ("rules: {}\nrules: {}\nclaims: []", "the key 'rules' is there twice"),
+        ("rules: {}\nrules: {}\nclaims: []", "line 2: key 'rules' stands twice"),
     ]:
         path.write_text(text, encoding="utf-8")
         with pytest.raises(ConfigError, match=message) as caught:

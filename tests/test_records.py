@@ -1,10 +1,8 @@
-"""Parquet files: whole or not at all, NaN kept apart from null, every column explained."""
+"""Parquet files: NaN kept apart from null, bad files named, every column explained."""
 
 from __future__ import annotations
 
 import math
-import os
-import stat
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +21,7 @@ from nsbench.records import (
     read_arrow,
     read_stamp,
     read_table,
-    whole,
     write_table,
-    write_text,
 )
 
 SCHEMAS = {"HISTORY": HISTORY, "RUNS": RUNS, "EVALUATION": EVALUATION, "TIME_TO_TARGET": TIME_TO_TARGET}
@@ -43,81 +39,6 @@ ROWS: list[dict[str, Any]] = [
     {"name": "c", "count": 3, "loss": math.inf, "secret": []},
 ]
 AS = {"rows": lambda rows: rows, "frame": pd.DataFrame}
-
-
-# --- whole or not at all -------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("old", [None, "old"])
-@pytest.mark.parametrize("failure", [RuntimeError, KeyboardInterrupt, SystemExit])
-def test_a_failed_write_leaves_nothing_and_keeps_the_old_file(
-    tmp_path: Path, old: str | None, failure: type[BaseException]
-) -> None:
-    path = tmp_path / "result.txt"
-    if old is not None:
-        path.write_text(old)
-
-    def fail_half_way() -> None:
-        with whole(path) as temporary:
-            temporary.write_text("half")
-            raise failure
-
-    with pytest.raises(failure):
-        fail_half_way()
-    assert [entry.name for entry in tmp_path.iterdir()] == ([] if old is None else ["result.txt"])
-    assert old is None or path.read_text() == old
-
-
-def test_nothing_is_to_be_seen_before_the_end(tmp_path: Path) -> None:
-    path = tmp_path / "deep" / "folder" / "result.txt"
-    with whole(path) as temporary:
-        temporary.write_text("new")
-        assert not path.exists()
-        assert temporary.parent == path.parent  # a rename within one file system is atomic
-        assert temporary.name.startswith(".")
-    assert path.read_text() == "new"
-    assert [entry.name for entry in path.parent.iterdir()] == ["result.txt"]
-
-
-def test_the_new_file_is_synced_before_it_takes_the_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path, synced = tmp_path / "result.txt", []
-    real = os.fsync
-
-    def fsync(handle: int) -> None:
-        synced.append((os.fstat(handle).st_size, path.exists()))
-        real(handle)
-
-    monkeypatch.setattr(os, "fsync", fsync)
-    write_text(path, "12345")
-    assert synced == [(5, False)]
-
-
-def test_a_write_without_a_file_at_the_end_fails(tmp_path: Path) -> None:
-    path = tmp_path / "result.txt"
-    with pytest.raises(FileNotFoundError), whole(path) as temporary:
-        temporary.unlink()
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_files_have_the_usual_permissions(tmp_path: Path) -> None:
-    write_text(tmp_path / "ours", "x")
-    (tmp_path / "usual").write_text("x")
-    assert stat.S_IMODE((tmp_path / "ours").stat().st_mode) == stat.S_IMODE((tmp_path / "usual").stat().st_mode)
-
-
-def test_two_writers_of_one_file_do_not_meet(tmp_path: Path) -> None:
-    path = tmp_path / "result.txt"
-    with whole(path) as first, whole(path) as second:
-        assert first != second
-        first.write_text("first")
-        second.write_text("second")
-    assert path.read_text() == "first"  # the outer block ends last
-    assert len(list(tmp_path.iterdir())) == 1
-
-
-def test_text_is_utf_8(tmp_path: Path) -> None:
-    write_text(tmp_path / "x", "ρ = ½")
-    assert (tmp_path / "x").read_bytes().decode("utf-8") == "ρ = ½"
 
 
 # --- tables --------------------------------------------------------------------------------------------

@@ -161,7 +161,7 @@ def test_every_figure_is_in_the_index_and_stands_once(results: Path, tmp_path: P
 def test_a_missing_figure_leaves_the_older_page(results: Path, tmp_path: Path) -> None:
     out = tmp_path / "report.html"
     out.write_text("older")
-    with pytest.raises(FileNotFoundError, match=r"figure_98\.png"):
+    with pytest.raises(RecordError, match=r"figure_98\.png: no such file"):
         report(results, out, figures=[tmp_path / "figure_98.png"])
     assert out.read_text() == "older"
 

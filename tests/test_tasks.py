@@ -195,7 +195,7 @@ def test_the_digest_of_a_run_s_data_does_not_depend_on_the_pack(tmp_path: Path) 
 
 def test_bad_data_files_are_named(tmp_path: Path) -> None:
     path = tmp_path / "d.safetensors"
-    with pytest.raises(RecordError, match=r"d\.safetensors: not a whole data set"):
+    with pytest.raises(RecordError, match=r"d\.safetensors: no such file; run the stage that makes it$"):
         read_dataset(path, 0)
     write_datasets("sparse_parity", TINY, [3], path)
     with pytest.raises(RecordError, match=r"d\.safetensors: has no data for seed 0; delete it and"):

@@ -10,6 +10,7 @@ import pandas as pd
 import pyarrow as pa
 
 from nsbench.config import Analysis
+from nsbench.files import write_text
 from nsbench.onsets import EARLY_RANK, LEAD_LAG, ONSET, early_rank, lead_lag, onsets
 from nsbench.provenance import stamp
 from nsbench.records import (
@@ -20,7 +21,6 @@ from nsbench.records import (
     TIME_TO_TARGET,
     read_table,
     write_table,
-    write_text,
 )
 from nsbench.scores import SCORE, SCORE_EFFECT, run_scores, score_effects, scores, text_labels
 from nsbench.selection import SELECTION, selections

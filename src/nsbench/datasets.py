@@ -16,12 +16,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from nsbench.records import LEFT_OUT, RecordError
 from nsbench.seeding import stream
 from nsbench.settings import Noise
+from nsbench.tensor_files import read_tensors
+
+AGAIN = "delete it and run its stage again"
+METADATA = ("task", "vocabulary", "n_classes", "text")
+"""What a file of data sets says of all of them, besides its provenance."""
 
 
 @dataclass(frozen=True)
@@ -71,15 +75,13 @@ def read_dataset(path: Path, seed: int, task: str | None = None) -> Dataset:
     task is given, another task's.
     """
     prefix = f"seed-{seed}/"
-    try:
-        with safe_open(path, "pt") as file:
-            metadata = file.metadata()
-            names = sorted(name for name in file.keys() if name.startswith(prefix))  # noqa: SIM118
-            tensors = {name.removeprefix(prefix): file.get_tensor(name) for name in names}
-    except (OSError, SafetensorError) as error:
-        raise RecordError(f"{path}: not a whole data set ({error}); delete it and run its stage again") from None
+    found, metadata = read_tensors(path, "data set", AGAIN, lambda name: name.startswith(prefix))
+    missing = [name for name in METADATA if name not in metadata]
+    if missing:
+        raise RecordError(f"{path}: is no data set, it has no {', '.join(missing)}; {AGAIN}")
+    tensors = {name.removeprefix(prefix): value for name, value in found.items()}
     if not tensors:
-        raise RecordError(f"{path}: has no data for seed {seed}; delete it and run its stage again")
+        raise RecordError(f"{path}: has no data for seed {seed}; {AGAIN}")
     if task is not None and metadata["task"] != task:
         raise RecordError(f"{path}: is a data set of {metadata['task']}, not of {task}; give the right file")
     vocabulary, n_classes = int(metadata["vocabulary"]), int(metadata["n_classes"])

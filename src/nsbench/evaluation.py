@@ -14,7 +14,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from nsbench.closed import Closed, canonical_json, parse
+from nsbench.closed import Closed, FilePart, Seeds, canonical_json, parse
 from nsbench.config import Evaluation
 from nsbench.datasets import Dataset, read_dataset
 from nsbench.measures.estimate import Estimate
@@ -24,7 +24,7 @@ from nsbench.measures.stability import noise_stability
 from nsbench.model import TransformerStack
 from nsbench.provenance import stamp
 from nsbench.records import EVALUATION, RUNS, TARGETS, RecordError, read_stamp, read_table, write_table
-from nsbench.runstore import RunFolder, read_checkpoint
+from nsbench.runstore import TRAIN_AGAIN, RunFolder, read_checkpoint
 from nsbench.seeding import torch_stream
 from nsbench.settings import DATA_SETTINGS, Model, Noise
 from nsbench.theory.resampling import resampling_correlation
@@ -39,13 +39,13 @@ class EvaluateSpec(Closed):
     """All that the evaluate stage reads from config."""
 
     task: str
-    variant: str
-    arm: str
+    variant: FilePart
+    arm: FilePart
     data: dict[str, Any]
     noise: Noise
     evaluation: Evaluation
     keep_checkpoints: bool
-    seeds: list[int]
+    seeds: Seeds
 
 
 def evaluate_pack(
@@ -59,7 +59,7 @@ def evaluate_pack(
 ) -> None:
     """Evaluate the runs of a pack that are not evaluated yet, and write all rows to `out`.
 
-    Raises RecordError where a run's trail is gone.
+    Raises RecordError where a run's trail, or a part of it, is gone.
     """
     keys = read_table(runs_file, RUNS).set_index("seed")["run_key"]
     settings = {k: v for k, v in spec.model_dump(mode="json").items() if k not in ("seeds", "keep_checkpoints")}
@@ -72,23 +72,28 @@ def evaluate_pack(
         identity = canonical_json({"settings": settings, "run": folder.key, "code": digest})
         key = hashlib.sha256(identity.encode()).hexdigest()
         path = folder.path / "evaluation.parquet"
-        if _is_done(path, key):
+        kept = _kept(path, key)
+        if kept is not None:
             logger.info("%s: evaluated before, kept", folder.name)
         else:
             rows = list(_evaluate_run(spec, folder, read_dataset(dataset, seed, spec.task), device))
             write_table(path, rows, EVALUATION, {**made_by, "evaluation_key": key})
             logger.info("%s: %d measurements", folder.name, len(rows))
-        tables.append(read_table(path, EVALUATION))
+        tables.append(read_table(path, EVALUATION) if kept is None else kept)
         if not spec.keep_checkpoints:
             folder.drop_trail()
     write_table(out, pd.concat(tables, ignore_index=True), EVALUATION, made_by)
 
 
-def _is_done(path: Path, key: str) -> bool:
+def _kept(path: Path, key: str) -> pd.DataFrame | None:
+    """The evaluation that an earlier call wrote, if it is of this key; a warning where it is damaged."""
+    if not path.exists():
+        return None
     try:
-        return read_stamp(path).get("evaluation_key") == key
-    except (OSError, ValueError):
-        return False
+        return read_table(path, EVALUATION) if read_stamp(path).get("evaluation_key") == key else None
+    except RecordError as error:
+        logger.warning("evaluated again, since it cannot be used: %s", error)
+        return None
 
 
 def _evaluate_run(
@@ -98,8 +103,10 @@ def _evaluate_run(
     if not trail:
         raise RecordError(
             f"{folder.path}/trail: no checkpoints of {folder.name}; they are kept where config says "
-            "checkpoints.keep: true, and training the run again makes them (delete its folder first)"
+            f"checkpoints.keep: true; {TRAIN_AGAIN}"
         )
+    if lost := folder.lost_checkpoints():
+        raise RecordError(f"{folder.path}/trail: {lost[0]} is gone; {TRAIN_AGAIN}")
     seed = int(folder.path.name.removeprefix("seed-"))
     tokens_NT = data["test_tokens"][: spec.evaluation.n_inputs]
     symbols, fixed = data.noise_symbols(spec.noise), data.fixed_ids(spec.noise)

@@ -4,23 +4,21 @@ from __future__ import annotations
 
 import importlib
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from pydantic import Field
-from safetensors.torch import save_file
-
-from nsbench.closed import Closed, parse
-from nsbench.records import FLOORS, RecordError, whole, write_table
+from nsbench.closed import Closed, FilePart, Seeds, parse
+from nsbench.records import FLOORS, RecordError, write_table
 from nsbench.settings import DATA_SETTINGS, OF_TEXT
+from nsbench.tensor_files import write_tensors
 
 
 class DatasetSpec(Closed):
     """All that the dataset stage reads from config."""
 
     task: Literal["modular_addition", "sparse_parity", "next_token"]
-    variant: str
+    variant: FilePart
     data: dict[str, Any]
-    seeds: Annotated[list[int], Field(min_length=1)]
+    seeds: Seeds
 
 
 def make_datasets(
@@ -32,7 +30,7 @@ def make_datasets(
     missing, ConfigError where the text cannot give the data asked for.
     """
     module = importlib.import_module(f"nsbench.tasks.{spec.task}")
-    data = parse(DATA_SETTINGS[spec.task], spec.data)
+    data = parse(DATA_SETTINGS[spec.task], spec.data, "spec.data")
     text, tensors, floors = None, {}, []
     if spec.task in OF_TEXT:
         if text_file is None:
@@ -40,12 +38,11 @@ def make_datasets(
         text = module.read_text_file(text_file)
     for seed in spec.seeds:
         made, vocabulary, n_classes = module.make(data, seed, text) if text else module.make(data, seed)
-        tensors |= {f"seed-{seed}/{name}": value.contiguous() for name, value in made.items()}
+        tensors |= {f"seed-{seed}/{name}": value for name, value in made.items()}
         identity = {"task": spec.task, "variant": spec.variant, "seed": seed}
         if text:
             floors += [{**identity, **row} for row in module.floor_rows(made, n_classes)]
     metadata = {**stamp, "task": spec.task, "vocabulary": str(vocabulary), "n_classes": str(n_classes)}
     metadata["text"] = text.label if text else ""
-    with whole(out) as temporary:
-        save_file(tensors, temporary, metadata)
+    write_tensors(out, tensors, metadata)
     write_table(floors_file, floors, FLOORS, stamp)

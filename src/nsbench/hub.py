@@ -59,9 +59,9 @@ def is_whole(folder: Path) -> bool:
         return any(folder.glob("*.safetensors"))
     try:
         names = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
-    except (ValueError, KeyError, AttributeError):
+        return bool(names) and all(name.endswith(".safetensors") and (folder / name).is_file() for name in names)
+    except (OSError, ValueError, KeyError, AttributeError, TypeError):
         return False
-    return all((folder / name).is_file() for name in names)
 
 
 def why(error: Exception) -> str:

@@ -1,4 +1,4 @@
-"""The Parquet files that stages hand to each other: schemas, whole-or-nothing writes, readers.
+"""The Parquet files that stages hand to each other: schemas, writer, readers.
 
 Every column's unit and meaning stands in its field's metadata; every file carries its provenance
 (`nsbench.provenance.stamp`) in the schema's metadata.
@@ -7,8 +7,8 @@ Every column's unit and meaning stands in its field's metadata; every file carri
 from __future__ import annotations
 
 import contextlib
-import os
-import tempfile
+import hashlib
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,9 +17,17 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from nsbench.files import FileError, whole
 
-class RecordError(ValueError):
+
+class RecordError(FileError):
     """A result file that cannot be read as what it should be; the message names it and what to do."""
+
+
+AGAIN = "delete it and run its stage again"
+OWN = "nsbench."
+"""How the keys of our metadata begin."""
+CHECKSUM = "stamp_sha256"
 
 
 TARGETS = {"all": "", "unpadded": "_unpadded", "known": "_known"}
@@ -159,39 +167,6 @@ TIME_TO_TARGET = pa.schema(
 )
 
 
-@contextlib.contextmanager
-def whole(path: Path | str) -> Iterator[Path]:
-    """A temporary path beside `path` that becomes it, synced to disk, when the block ends well.
-
-    Where the block fails nothing is left behind and an older file at `path` stays.
-    """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=path.suffix)
-    os.close(handle)
-    temporary = Path(name)
-    try:
-        yield temporary
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        temporary.chmod(0o666 & ~_umask())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _umask() -> int:
-    current = os.umask(0)
-    os.umask(current)
-    return current
-
-
-def write_text(path: Path | str, text: str) -> None:
-    """Write a text file whole or not at all."""
-    with whole(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
-
-
 def write_table(
     path: Path | str, rows: pd.DataFrame | list[dict[str, Any]], schema: pa.Schema, stamp: dict[str, str]
 ) -> None:
@@ -205,9 +180,15 @@ def write_table(
         for field in schema:
             _refuse_fractions([row.get(field.name) for row in rows], field.type)
         table = pa.Table.from_pylist(rows, schema=schema)
-    table = table.replace_schema_metadata({f"nsbench.{key}": value for key, value in stamp.items()})
+    # Parquet's own checksums cover the pages alone.
+    signed = {**stamp, CHECKSUM: _checksum(stamp)} if stamp else {}
+    table = table.replace_schema_metadata({OWN + key: value for key, value in signed.items()})
     with whole(path) as temporary:
-        pq.write_table(table, temporary, compression="zstd")
+        pq.write_table(table, temporary, compression="zstd", write_page_checksum=True)
+
+
+def _checksum(stamp: dict[str, str]) -> str:
+    return hashlib.sha256(json.dumps(stamp, sort_keys=True).encode()).hexdigest()
 
 
 def _column(values: pd.Series, kind: pa.DataType) -> pa.Array:
@@ -227,20 +208,22 @@ def _refuse_fractions(values: list[Any], kind: pa.DataType) -> None:
 
 
 def read_arrow(path: Path | str, schema: pa.Schema) -> pa.Table:
-    """Read a Parquet file that must have the columns of `schema`.
+    """Read a Parquet file that must have the columns of `schema`, of its types, without nulls where it allows none.
 
-    Raises RecordError naming the file where it is missing, broken or of another kind.
+    Raises RecordError naming the file where it is missing, broken, damaged or of another kind.
     """
-    try:
-        table = pq.read_table(path)
-    except FileNotFoundError:
-        raise RecordError(f"{path}: no such file; run the stage that makes it") from None
-    except (pa.ArrowInvalid, OSError) as error:
-        reason = str(error).splitlines()[0]
-        raise RecordError(f"{path}: not a whole Parquet file ({reason}); delete it and run its stage again") from None
-    missing = [name for name in schema.names if name not in table.column_names]
+    with _refused(path):
+        table = pq.read_table(path, page_checksum_verification=True)
+        table.validate(full=True)
+        missing = [name for name in schema.names if name not in table.column_names]
     if missing:
-        raise RecordError(f"{path}: lacks the columns {', '.join(missing)}; delete it and run its stage again")
+        raise RecordError(f"{path}: lacks the columns {', '.join(missing)}; {AGAIN}")
+    for wanted in schema:
+        column = table[wanted.name]
+        if column.type != wanted.type:
+            raise RecordError(f"{path}: its column {wanted.name} holds {column.type}, not {wanted.type}; {AGAIN}")
+        if column.null_count and not wanted.nullable:
+            raise RecordError(f"{path}: its column {wanted.name} has {column.null_count} gaps, none may be; {AGAIN}")
     return table.select(schema.names)
 
 
@@ -250,10 +233,29 @@ def read_table(path: Path | str, schema: pa.Schema) -> pd.DataFrame:
 
 
 def read_stamp(path: Path | str) -> dict[str, str]:
-    """The provenance in a Parquet file's metadata."""
-    metadata = pq.read_schema(path).metadata or {}
-    return {
-        key.decode().removeprefix("nsbench."): value.decode()
-        for key, value in metadata.items()
-        if key.startswith(b"nsbench.")
-    }
+    """The provenance in a Parquet file's metadata, empty in a file of others.
+
+    Raises RecordError where the file is missing, broken or damaged.
+    """
+    with _refused(path):
+        metadata = pq.read_schema(path).metadata or {}
+        stamp = {
+            key.decode().removeprefix(OWN): value.decode()
+            for key, value in metadata.items()
+            if key.startswith(OWN.encode())
+        }
+    if stamp and stamp.pop(CHECKSUM, "") != _checksum(stamp):
+        raise RecordError(f"{path}: is damaged, what it says of its origin has a wrong checksum; {AGAIN}")
+    return stamp
+
+
+@contextlib.contextmanager
+def _refused(path: Path | str) -> Iterator[None]:
+    """Make RecordError about `path` of whatever pyarrow says of a file that it cannot read."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise RecordError(f"{path}: no such file; run the stage that makes it") from None
+    except (pa.ArrowException, OSError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise RecordError(f"{path}: not a whole Parquet file ({reason}); {AGAIN}") from None

@@ -21,7 +21,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from nsbench import hub
-from nsbench.closed import Closed, ConfigError
+from nsbench.closed import Closed, ConfigError, Words
 from nsbench.config import TextSource
 from nsbench.texts import PARTS, Text, write_text_file
 
@@ -63,7 +63,7 @@ class TextSpec(Closed):
     """All that the text stage reads: config's choice, and the bytes of the local files it names."""
 
     source: Literal["auto", "hub", "local", "embedded"]
-    path: str | None
+    path: Words | None
     fingerprint: str
     """sha256 of the local files, so that an edited file is noticed; empty without any."""
 
@@ -188,8 +188,10 @@ def _hub_part(part: str, name: str) -> _Part:
         kind = type(error).__name__
         raise TextError(f"WikiText-2 cannot be fetched from the Hugging Face hub ({kind}); {instead}") from error
     try:
-        rows = pq.read_table(path, columns=["text"])["text"].to_pylist()
-    except (pa.ArrowException, OSError, KeyError) as error:
+        column = pq.read_table(path, columns=["text"])["text"]
+        # Whatever else a foreign file has there, its checksum is refused below.
+        rows = column.cast(pa.string()).fill_null("").to_pylist()
+    except (pa.ArrowException, OSError, KeyError, ValueError) as error:
         raise TextError(f"{name} from the Hugging Face hub is not a whole Parquet file of text; {instead}") from error
     # The hub keeps each line with its end, but a blank line, " \n" in the original file, as "".
     found = _Part(tuple(_words_apart(row) for row in rows), "".join(row or " \n" for row in rows).encode())

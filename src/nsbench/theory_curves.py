@@ -12,7 +12,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from nsbench import readings
-from nsbench.records import RecordError, read_stamp, read_table, write_table, write_text
+from nsbench.files import write_text
+from nsbench.records import RecordError, read_stamp, read_table, write_table
 from nsbench.theory.attention import attention_pattern_stability
 from nsbench.theory.propagation import network_intervals, random_network
 from nsbench.theory.recurrences import ffn_recurrence, ffn_second_moment, transformer_recurrence

@@ -17,6 +17,8 @@ from nsbench.sentences import nearest
 
 ALWAYS = ("value", "low", "high", "paper", "n")
 """The names that every condition may use: our number, the ends of its interval, the paper's number, a count."""
+LONGEST = 500
+"""Letters of a condition: far more than one needs, far fewer than Python's parser bears."""
 _ALLOWED = (
     ast.Expression,
     ast.BoolOp,
@@ -47,6 +49,8 @@ def names_in(condition: str, where: str) -> list[str]:
 
     Raises ConfigError where it is no combination of comparisons by `and` and `or`.
     """
+    if len(condition) > LONGEST:
+        raise ConfigError(f"{where}: a condition of {len(condition)} letters; at most {LONGEST} are allowed")
     try:
         tree = ast.parse(condition.strip(), mode="eval")
     except SyntaxError as error:
@@ -76,6 +80,12 @@ def check(condition: str, known: Collection[str], where: str) -> None:
             raise ConfigError(
                 f"{where}: unknown name {name!r} in {condition!r}{nearest(name, known)}; allowed: {', '.join(known)}"
             )
+    try:
+        holds(condition, dict.fromkeys(known, 1.0))
+    except ZeroDivisionError:
+        raise ConfigError(f"{where}: {condition!r} divides by 0; another number is allowed") from None
+    except RecursionError:
+        raise ConfigError(f"{where}: {condition!r} has too many signs; a shorter one is allowed") from None
 
 
 def holds(condition: str, values: Mapping[str, float | None]) -> bool:

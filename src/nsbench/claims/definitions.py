@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-import yaml
 from pydantic import Field
 
 from nsbench.claim_records import RULED
@@ -13,6 +12,7 @@ from nsbench.claims.conditions import ALWAYS, check, names_in
 from nsbench.claims.evidence import Quantity
 from nsbench.claims.quantities import QUANTITIES
 from nsbench.closed import Closed, ConfigError, Name, Real, no_duplicates, parse
+from nsbench.config_files import read
 from nsbench.sentences import nearest
 
 Words = Field(min_length=1)
@@ -79,36 +79,15 @@ class Claim(NamedTuple):
         return name + "; ".join(f"{verdict} if {condition}" for verdict, condition in self.conditions.items())
 
 
-class _Loader(yaml.SafeLoader):
-    """Refuses a key that a mapping has twice: YAML would take the last one."""
-
-    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
-        seen = set()
-        for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)
-            if key in seen:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"the key {key!r} is there twice", key_node.start_mark
-                )
-            seen.add(key)
-        return super().construct_mapping(node, deep)
-
-
 def load_claims(path: Path | str) -> list[Claim]:
     """The claims of a file, in its order, each one checked whole.
 
     Raises ConfigError, one sentence that names the file and the claim: no YAML, an unknown key, an id that is there
     twice, an unknown quantity, parameter, rule, verdict or name in a condition.
     """
-    try:
-        values = yaml.load(Path(path).read_text(encoding="utf-8"), Loader=_Loader)
-    except FileNotFoundError:
-        raise ConfigError(f"{path}: no such file; claims.yaml of the repository is meant") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: cannot be read as YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(values, dict):
-        raise ConfigError(f"{path}: holds a {type(values).__name__}; a mapping with rules and claims is allowed")
-    file = _parse(ClaimsFile, values, f"{path}")
+    if not Path(path).exists():
+        raise ConfigError(f"{path}: no such file; claims.yaml of the repository is meant")
+    file = _parse(ClaimsFile, read(Path(path)), f"{path}")
     no_duplicates([entry.id for entry in file.claims], f"{path}: claims.id")
     for name, rule in file.rules.items():
         _check_verdicts(rule, f"{path}: rules.{name}")

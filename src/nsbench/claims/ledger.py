@@ -10,8 +10,9 @@ from nsbench.claims.definitions import load_claims
 from nsbench.claims.evidence import Evidence
 from nsbench.claims.shown import markdown, verdict_table
 from nsbench.claims.verdicts import frames, judge
+from nsbench.files import write_text
 from nsbench.provenance import stamp
-from nsbench.records import write_table, write_text
+from nsbench.records import write_table
 
 __all__ = ["verdict_table", "write_claims"]
 

@@ -7,6 +7,7 @@ kind differ by dashes. Nothing here touches matplotlib's global state.
 from __future__ import annotations
 
 import contextlib
+import io
 import math
 import textwrap
 from pathlib import Path
@@ -21,7 +22,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator, StrMethodFormatter
 
 from nsbench.arm_text import CHEAPER_KINDS, CONTROL_KINDS, describe
-from nsbench.records import whole
+from nsbench.files import whole
 
 ARM_COLOURS = {
     ("baseline", None): "#3B3B3B",
@@ -246,5 +247,8 @@ def save(figure: Figure, out_png: Path | str, out_pdf: Path | str) -> None:
     no_traces = {"png": {"Software": None}, "pdf": {"Creator": None, "Producer": None, "CreationDate": None}}
     with applied():
         for path, kind in ((out_png, "png"), (out_pdf, "pdf")):
+            # In memory first: on a full disk matplotlib stumbles over what it could not write of a PDF.
+            drawn = io.BytesIO()
+            figure.savefig(drawn, format=kind, dpi=DPI, metadata=no_traces[kind], facecolor="white")
             with whole(path) as temporary:
-                figure.savefig(temporary, format=kind, dpi=DPI, metadata=no_traces[kind], facecolor="white")
+                temporary.write_bytes(drawn.getvalue())

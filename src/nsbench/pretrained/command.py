@@ -11,13 +11,13 @@ from typing import Any
 
 import pandas as pd
 import torch
-import yaml
 
 from nsbench.closed import ConfigError, canonical_json, parse
 from nsbench.config import Config
+from nsbench.config_files import read
 from nsbench.device import use_device
 from nsbench.figures.pretrained import render
-from nsbench.grid import load, refuse_duplicate_keys
+from nsbench.grid import load
 from nsbench.pretrained import own
 from nsbench.pretrained.run import Subject, measure, measure_model
 from nsbench.pretrained.sources import ModelError
@@ -195,11 +195,7 @@ def _model(request: Request) -> Model:
 def _known(config: Path) -> dict[str, Model]:
     if not config.is_file():
         return {}
-    try:
-        refuse_duplicate_keys(config)
-        loaded: Config = load(yaml.safe_load(config.read_text(encoding="utf-8")))
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{config}: is no YAML ({str(error).splitlines()[0]})") from error
+    loaded: Config = load(read(config))
     return dict(loaded.pretrained.models) if loaded.pretrained else {}
 
 

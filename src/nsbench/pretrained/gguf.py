@@ -12,9 +12,12 @@ def convert(file: Path, folder: Path) -> None:
     import transformers
 
     transformers.utils.logging.disable_progress_bar()
-    given = {"gguf_file": file.name, "local_files_only": True, "trust_remote_code": False}
-    tokenizer = transformers.AutoTokenizer.from_pretrained(file.parent, **given)
-    model = transformers.AutoModelForCausalLM.from_pretrained(file.parent, dtype=torch.float32, **given)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(
+        file.parent, gguf_file=file.name, local_files_only=True, trust_remote_code=False
+    )
+    model = transformers.AutoModelForCausalLM.from_pretrained(
+        file.parent, gguf_file=file.name, dtype=torch.float32, local_files_only=True, trust_remote_code=False
+    )
     # The quantizer has done its work; what it leaves on the model cannot be written.
     for thing in (model, model.config):
         for trace in [attribute for attribute in vars(thing) if "quanti" in attribute]:

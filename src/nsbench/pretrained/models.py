@@ -118,7 +118,7 @@ def load(
     else:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(control_seed)
-            model, remarks = auto.from_config(config, dtype=torch.float32), []
+            model, remarks = auto.from_config(config, dtype=torch.float32, trust_remote_code=False), []
     model.to(device).eval().requires_grad_(False)
     text = config.get_text_config()
     try:
@@ -220,7 +220,7 @@ def _pretrained(name: str, folder: Path, auto: Any) -> tuple[nn.Module, list[str
             output_loading_info=True,
         )
     except Exception as error:
-        raise ModelError(f"{name}: transformers cannot load {folder} ({_first(error)})") from error
+        raise ModelError(f"{name}: transformers cannot load {folder} ({_first(error)}); get its files again") from error
     missing = sorted({*found["missing_keys"], *(key for key, *_ in found["mismatched_keys"])})
     if missing:
         raise ModelError(

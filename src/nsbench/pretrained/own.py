@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from nsbench.datasets import Dataset, read_dataset
@@ -15,18 +13,22 @@ from nsbench.model import TransformerStack, ffn_width
 from nsbench.pretrained.inputs import Tokens
 from nsbench.pretrained.models import LanguageModel, States
 from nsbench.pretrained.sources import ModelError
-from nsbench.runstore import read_checkpoint
+from nsbench.records import RecordError
+from nsbench.runstore import read_checkpoint, read_summary
 from nsbench.settings import Model, Noise
+from nsbench.tensor_files import read_tensors
+
+INSTEAD = "give a run's folder, or of another model its folder"
 
 
 def find_checkpoint(path: Path) -> Path | None:
     """The checkpoint that a path means: itself, or the last one of a run's folder; None where it is neither.
 
-    Raises ModelError for a run's folder without checkpoints, and for another file of weights.
+    Raises ModelError for a run's folder without checkpoints, records.RecordError for another file of weights and for
+    a damaged one.
     """
     if path.is_file():
-        if "run_key" not in _metadata(path):
-            raise ModelError(f"{path}: is no checkpoint of a run of ours; of another model give the folder")
+        _metadata(path)
         return path
     if not ((path / "run.json").is_file() or (path / "trail").is_dir()):
         return None
@@ -39,15 +41,12 @@ def find_checkpoint(path: Path) -> Path | None:
 def load_checkpoint(path: Path, device: torch.device, control_seed: int | None = None) -> LanguageModel:
     """The model of a checkpoint; with a control_seed one of its shape with the initial weights of that seed.
 
-    It has no modules for its layers and heads: what enters them cannot be asked for. Raises ModelError for a file
-    that no run of ours wrote.
+    It has no modules for its layers and heads: what enters them cannot be asked for. Raises records.RecordError for a
+    file that no run of ours wrote and for a damaged one.
     """
     metadata = _metadata(path)
-    try:
-        settings = Model.model_validate_json(metadata["model"])
-        weights, _ = read_checkpoint(path, metadata["run_key"])
-    except (KeyError, ValueError) as error:
-        raise ModelError(f"{path}: is no checkpoint of a run of ours ({error}); give a run's folder") from error
+    weights, _ = read_checkpoint(path, metadata["run_key"])
+    settings = Model.model_validate_json(metadata["model"])
     stack = TransformerStack(settings, int(metadata["vocabulary"]), int(metadata["n_classes"]), [control_seed or 0])
     if control_seed is None:
         stack.load_run(0, weights)
@@ -94,12 +93,9 @@ def dataset_tokens(checkpoint: Path, dataset: Path, count: int) -> Tokens:
             "seeds-....safetensors"
         )
     data: Dataset = read_dataset(dataset, int(seed[1]), task=run.parts[-4])
-    if (run / "run.json").is_file():
-        trained_on = json.loads((run / "run.json").read_text(encoding="utf-8")).get("data_sha256")
-        if trained_on != data.sha256:
-            raise ModelError(
-                f"{dataset}: is not the data set that {run} was trained on; give that of its variant and pack"
-            )
+    summary = read_summary(run / "run.json")
+    if summary is not None and summary["data_sha256"] != data.sha256:
+        raise ModelError(f"{dataset}: is not the data set that {run} was trained on; give that of its variant and pack")
     tokens_NT, labels = data["test_tokens"][:count], data["test_labels"][:count]
     fixed_ids = data.fixed_ids(Noise(positions="task"))
     label = data.text or f"test inputs of {run.parts[-4]}"
@@ -107,9 +103,8 @@ def dataset_tokens(checkpoint: Path, dataset: Path, count: int) -> Tokens:
 
 
 def _metadata(path: Path) -> dict[str, str]:
-    """What stands beside the weights of a safetensors file; nothing for another file."""
-    try:
-        with safe_open(path, "pt") as file:
-            return file.metadata() or {}
-    except (OSError, SafetensorError):
-        return {}
+    """What stands beside the weights of a checkpoint. Raises records.RecordError for another file."""
+    _, metadata = read_tensors(path, "checkpoint of a run of ours", INSTEAD, wanted=lambda name: False)
+    if "run_key" not in metadata or "model" not in metadata:
+        raise RecordError(f"{path}: is no checkpoint of a run of ours; {INSTEAD}")
+    return metadata

@@ -25,7 +25,7 @@ from nsbench.pretrained.models import LanguageModel
 from nsbench.pretrained.sources import Fetched, Unavailable, fetch, origin, settings_digest
 from nsbench.pretrained_records import PARTS
 from nsbench.pretrained_settings import Measurement, MeasureSpec
-from nsbench.records import read_stamp, read_table, write_table
+from nsbench.records import RecordError, read_stamp, read_table, write_table
 
 logger = logging.getLogger(__name__)
 
@@ -199,11 +199,16 @@ def _case_key(stamp: dict[str, str], subject: Subject, weights: str, inputs: str
 
 
 def _read_case(folder: Path, key: str) -> Found | None:
+    """The case that an earlier call kept, if all of it is of this key; a warning where it is damaged."""
+    paths = {part: folder / f"{part}.parquet" for part in Found._fields}
+    if not all(path.exists() for path in paths.values()):
+        return None
     try:
-        if any(read_stamp(folder / f"{part}.parquet").get("case_key") != key for part in Found._fields):
+        if any(read_stamp(path).get("case_key") != key for path in paths.values()):
             return None
-        return Found(*(read_table(folder / f"{part}.parquet", PARTS[part]) for part in Found._fields))
-    except (OSError, ValueError):
+        return Found(*(read_table(path, PARTS[part]) for part, path in paths.items()))
+    except RecordError as error:
+        logger.warning("measured again, since it cannot be used: %s", error)
         return None
 
 

@@ -20,6 +20,7 @@ from typing import NamedTuple
 from filelock import FileLock
 
 from nsbench import hub
+from nsbench.files import explained
 from nsbench.pretrained_settings import FolderModel, HubModel, Model, PackageModel
 from nsbench.provenance import source_digest
 
@@ -27,6 +28,10 @@ logger = logging.getLogger(__name__)
 
 MODELS_LOCK = "requirements-models.lock (Gemma-3-270M: requirements-gemma.lock)"
 """The hash-pinned packages of weights, beside requirements.lock."""
+SETTINGS = (".json", ".txt", ".model", ".jinja")
+"""Suffixes of a model's small files: its configuration and its tokenizer."""
+CONVERTED = "weights.sha256"
+"""Beside converted weights: their digest."""
 
 
 class ModelError(ValueError):
@@ -60,13 +65,17 @@ def fetch(name: str, model: Model, cache: Path | None = None) -> Fetched:
     """A model's files, fetched, checked and, where they are GGUF, converted, each once.
 
     Raises Unavailable where the hub or the package is not there, ModelError where what is there is not what it
-    should be. Nothing but safetensors and GGUF is read, and no code of a repository is run.
+    should be, files.FileError where the cache cannot be written. Nothing but safetensors and GGUF is read, and no code
+    of a repository is run.
     """
-    if isinstance(model, HubModel):
-        return _from_hub(name, model)
-    if isinstance(model, PackageModel):
-        return _from_package(name, model, cache or cache_folder())
-    return from_folder(name, model)
+    try:
+        if isinstance(model, HubModel):
+            return _from_hub(name, model)
+        if isinstance(model, PackageModel):
+            return _from_package(name, model, cache or cache_folder())
+        return from_folder(name, model)
+    except OSError as error:
+        raise ModelError(f"{name}: {error.filename} cannot be read ({error.strerror}); make it readable") from error
 
 
 def cache_folder() -> Path:
@@ -128,12 +137,16 @@ def _converted(name: str, title: str, files: list[Path], digest: str, cache: Pat
     version = importlib.metadata.version("transformers")
     code = source_digest("nsbench.pretrained.gguf")
     folder = cache / "models" / f"{Path(title).stem}-{digest[:16]}-transformers-{version}-{code[:8]}"
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(f"{folder}.lock"):
-        if hub.is_whole(folder):
+    with contextlib.ExitStack() as held:
+        with explained(folder):
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            held.enter_context(FileLock(f"{folder}.lock"))
+        if _is_as_converted(folder):
             return folder
         logger.info("%s: converting %s, once; kept in %s", name, title, folder)
-        shutil.rmtree(folder, ignore_errors=True)
+        # What is damaged, and what a conversion that was killed left behind.
+        for old in (folder, *folder.parent.glob(f".{folder.name}.*")):
+            shutil.rmtree(old, ignore_errors=True)
         # Here, because it loads torch and transformers.
         from nsbench.pretrained import gguf
 
@@ -141,9 +154,18 @@ def _converted(name: str, title: str, files: list[Path], digest: str, cache: Pat
             if len(files) == 1:
                 gguf.convert(files[0], temporary)
             else:
-                with tempfile.TemporaryDirectory(dir=folder.parent) as joined:
+                with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as joined:
                     gguf.convert(_joined(files, Path(joined) / title), temporary)
+            (temporary / CONVERTED).write_text(_sum_of(temporary), encoding="utf-8")
     return folder
+
+
+def _is_as_converted(folder: Path) -> bool:
+    """Whether a converted model is there, its weights as they were written."""
+    try:
+        return hub.is_whole(folder) and (folder / CONVERTED).read_text(encoding="utf-8") == _sum_of(folder)
+    except (OSError, UnicodeDecodeError):
+        return False
 
 
 def _joined(parts: list[Path], file: Path) -> Path:
@@ -156,12 +178,19 @@ def _joined(parts: list[Path], file: Path) -> Path:
 
 @contextlib.contextmanager
 def _new_folder(folder: Path) -> Iterator[Path]:
-    """A temporary folder beside `folder` that becomes it when the block ends well, and vanishes otherwise."""
-    temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
+    """A temporary folder beside `folder` that becomes it when the block ends well, and vanishes otherwise.
+
+    Raises FileError where it cannot be written.
+    """
+    with explained(folder):
+        temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
     try:
-        yield temporary
-        temporary.chmod(0o755)
-        temporary.replace(folder)
+        # What joins the pieces lies beside it, under a name that begins so as well.
+        with explained(folder, within=folder.parent / f".{folder.name}."):
+            yield temporary
+        with explained(folder):
+            temporary.chmod(0o755)
+            temporary.replace(folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
@@ -169,7 +198,7 @@ def _new_folder(folder: Path) -> Iterator[Path]:
 def settings_digest(folder: Path) -> str:
     """sha256 of all small files of a folder, its configuration and its tokenizer: what weights alone do not tell."""
     digest = hashlib.sha256()
-    for file in sorted(path for path in folder.iterdir() if path.suffix in (".json", ".txt", ".model", ".jinja")):
+    for file in sorted(path for path in folder.iterdir() if path.suffix in SETTINGS and path.is_file()):
         digest.update(file.name.encode() + b"\0" + file.read_bytes())
     return digest.hexdigest()
 

@@ -19,8 +19,9 @@ import nsbench.report.pretrained as pretrained
 import nsbench.report.specifications as specifications
 import nsbench.report.theory as theory
 import nsbench.report.training as training
+from nsbench.files import write_text
 from nsbench.onsets import EARLY_RANK, LEAD_LAG
-from nsbench.records import HISTORY, RUNS, read_table, write_text
+from nsbench.records import HISTORY, RUNS, read_table
 from nsbench.report.pictures import Pictures
 from nsbench.report.split import Split
 from nsbench.scores import SCORE, SCORE_EFFECT
@@ -66,7 +67,7 @@ def write_report(
     Reads TABLES, `history` and `runs` of the collected records, and where they are given the theory's table, the
     folder with the tables of pretrained models, and the one with `claims` and `claim_evidence`. A figure stands
     with the first claim that names it, else in its own section. Raises records.RecordError for a missing table,
-    FileNotFoundError for a missing figure.
+    or figure, and for one that is damaged.
     """
     collected, folder = Path(collected_folder), Path(tables_folder)
     tables = {name: read_table(folder / f"{name}.parquet", schema) for name, schema in TABLES.items()}

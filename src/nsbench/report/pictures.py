@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import base64
+import io
 from pathlib import Path
 from typing import Any
 
+from PIL import Image, UnidentifiedImageError
+
 from nsbench.figures.captions import caption
+from nsbench.records import AGAIN, RecordError
 
 Picture = dict[str, str]
 """name, title, caption, and the image as base64 text."""
@@ -20,7 +24,7 @@ class Pictures:
         self.names = list(self._waiting)
 
     def take(self, *names: str) -> list[Picture]:
-        """Those of `names` that are there and were not taken before. Raises FileNotFoundError for a missing file."""
+        """Those of `names` that are there and were not taken before. Raises RecordError for a bad file."""
         return [_picture(self._waiting.pop(name)) for name in dict.fromkeys(names) if name in self._waiting]
 
     def elsewhere(self, *names: str) -> list[Picture]:
@@ -39,4 +43,18 @@ class Pictures:
 
 def _picture(path: Path) -> Picture:
     title, text = caption(path.stem)
-    return {"name": path.stem, "title": title, "caption": text, "data": base64.b64encode(path.read_bytes()).decode()}
+    return {"name": path.stem, "title": title, "caption": text, "data": base64.b64encode(_png(path)).decode()}
+
+
+def _png(path: Path) -> bytes:
+    try:
+        data = path.read_bytes()
+        # Reads all of it and compares its checksums.
+        with Image.open(io.BytesIO(data), formats=["PNG"]) as image:
+            image.verify()
+    except FileNotFoundError:
+        raise RecordError(f"{path}: no such file; run the stage that makes it") from None
+    except Exception as error:  # The library has no error of its own for a bad file.
+        reason = "another kind of file" if isinstance(error, UnidentifiedImageError) else " ".join(str(error).split())
+        raise RecordError(f"{path}: not a whole PNG ({reason}); {AGAIN}") from None
+    return data
