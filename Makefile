@@ -9,7 +9,7 @@ GPUS := $(shell n=$$(nvidia-smi -L 2>/dev/null | grep -c ^GPU); [ "$$n" -gt 0 ] 
 SNAKEMAKE := snakemake --cores all --resources gpu=$(GPUS) --quiet rules host reason
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
-.PHONY: install models demo reproduce test ui lint format lock
+.PHONY: install models demo reproduce test test-faults ui lint format lock
 
 install: $(READY)
 
@@ -33,10 +33,14 @@ demo: $(MODELS)
 	$(SNAKEMAKE) --configfile workflow/config/demo.yaml
 
 reproduce: $(MODELS)
+	@test -z "$(OVERLAY)" || test -f "$(OVERLAY)" || { echo "nsbench | OVERLAY=$(OVERLAY) is no file"; exit 1; }
 	$(SNAKEMAKE) $(if $(OVERLAY),--configfile $(OVERLAY))
 
 test: $(READY)
 	OPENBLAS_NUM_THREADS=1 pytest -n logical --maxprocesses 8 --dist loadfile --no-loadscope-reorder
+
+test-faults: $(READY)
+	OPENBLAS_NUM_THREADS=1 python -m tests.faults
 
 ui: $(READY)
 	@test -f results/mlflow.db || { echo "nsbench | results/mlflow.db is not there yet: run make demo or make reproduce first"; exit 1; }

@@ -5,6 +5,9 @@ from snakemake.utils import min_version
 min_version("9.0")
 
 
+include: "workflow/rules/configuration.smk"
+
+
 configfile: "config.yaml"
 
 
@@ -57,7 +60,7 @@ if PLAN.config.pretrained is not None:
 
 
 onstart:
-    progress.start(PLAN)
+    begin()
 
 
 onsuccess:

@@ -11,14 +11,15 @@ import torch
 
 from nsbench.closed import parse
 from nsbench.generation import DatasetSpec, make_datasets
+from nsbench.loop import TrainSpec
 from nsbench.settings import OF_TEXT, Noise
 from nsbench.texts import Text, write_text_file
-from nsbench.training import TrainSpec, train_pack
+from nsbench.training import train_pack
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The longest modules first: the other workers do the rest meanwhile."""
-    first = ["test_workflow.py", "test_workflow_plans.py"]
+    first = ["test_workflow.py", "test_workflow_plans.py", "test_workflow_faults.py"]
     items.sort(key=lambda item: first.index(item.path.name) if item.path.name in first else len(first))
 
 

@@ -13,12 +13,12 @@ from torch import Tensor
 
 from nsbench.closed import ConfigError
 from nsbench.datasets import Dataset, read_dataset
+from nsbench.loop import TrainSpec
 from nsbench.model import DropoutMasks, TransformerStack, dropout_size
 from nsbench.noise import resample_tokens
 from nsbench.seeding import torch_stream
 from nsbench.settings import Noise
 from nsbench.step import TrainingStep
-from nsbench.training import TrainSpec
 from nsbench.treatment import build_regularizer
 from tests.conftest import BASELINE, arm, make_dataset, train_spec
 from tests.test_step import BATCH, batches, build, gap

@@ -15,9 +15,9 @@ from nsbench.evaluation import EvaluateSpec
 from nsbench.figures.theory import TheoryFigureSpec
 from nsbench.generation import DatasetSpec
 from nsbench.grid import expand, load
+from nsbench.loop import TrainSpec
 from nsbench.plan import Plan, grid_cells, pack_name
 from nsbench.theory_settings import EXPERIMENTS, ExperimentSpec
-from nsbench.training import TrainSpec
 from tests.test_config import DEMO, TINY, overlaid, place
 
 ROOT = Path(__file__).parent.parent

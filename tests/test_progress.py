@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,11 @@ import pytest
 from nsbench import progress
 from nsbench.closed import parse
 from nsbench.grid import load
+from nsbench.loop import TrainSpec
+from nsbench.occupancy import HOLDER, LOCK, OccupiedError
 from nsbench.plan import Plan, digest
 from nsbench.progress import EVALUATION_SHARE, line
 from nsbench.runstore import RunFolder, order_key
-from nsbench.training import TrainSpec
 from tests.test_config import TINY, overlaid, place
 
 RUN = ("modular_addition", "tiny", "baseline", 0)
@@ -193,9 +195,11 @@ def test_the_start_says_what_will_run(
     results: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(progress.threading, "Thread", lambda **_: type("T", (), {"start": lambda self: None})())
-    progress.start(plan_of(("runs_per_pack", 1)))
-    assert capsys.readouterr().err == "nsbench | 11 cells, 22 runs in 22 packs (demo scale)\n"
-    assert list(results.iterdir()) == []
+    with progress.start(plan_of(("runs_per_pack", 1))):
+        assert capsys.readouterr().err == "nsbench | 11 cells, 22 runs in 22 packs (demo scale)\n"
+        with pytest.raises(OccupiedError, match=f"process {os.getpid()} on "):
+            progress.start(plan_of())
+    assert sorted(path.name for path in results.iterdir()) == [HOLDER, LOCK]
 
 
 def test_the_watch_reports_until_all_is_done(

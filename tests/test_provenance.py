@@ -28,6 +28,7 @@ LAYERS = {
         "collection",
         "generation",
         "training",
+        "loop",
         "validation",
         "evaluation",
         "analysis",
@@ -38,7 +39,9 @@ LAYERS = {
         "claims",
         "report",
         "tracking",
+        "tracking_clone",
         "tracking_content",
+        "tracking_store",
     },
     "core": {
         "tasks",
@@ -58,6 +61,8 @@ LAYERS = {
     },
     "ground": {
         "closed",
+        "config_files",
+        "sizes",
         "settings",
         "arms",
         "arm_text",
@@ -70,6 +75,8 @@ LAYERS = {
         "records",
         "provenance",
         "device",
+        "interruption",
+        "occupancy",
         "noise",
         "measures",
         "theory",
@@ -86,7 +93,10 @@ LAYERS = {
         "leaks",
         "claim_records",
         "texts",
+        "tracking_uri",
         "vocabulary",
+        "files",
+        "tensor_files",
     },
 }
 """From top to bottom: a room may import from its own layer and from those below."""
@@ -101,6 +111,7 @@ ONLY = {
 """Libraries and the one room that may import them."""
 APART = [
     ("training", "measures"),
+    ("loop", "measures"),
     ("step", "measures"),
     ("validation", "measures"),
     ("theory", "torch"),

@@ -10,11 +10,11 @@ import torch
 import torch.nn.functional as F
 
 from nsbench.datasets import read_dataset
+from nsbench.loop import TrainSpec
 from nsbench.model import TransformerStack, ffn_width
 from nsbench.regularizers import agreement
 from nsbench.seeding import torch_stream
 from nsbench.step import TrainingStep
-from nsbench.training import TrainSpec
 from tests.conftest import arm, make_dataset, train_spec
 
 BATCH = 10

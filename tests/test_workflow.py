@@ -11,6 +11,7 @@ import shutil
 from collections.abc import Iterator
 
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 
 from nsbench.figures.pretrained import FIGURES as PRETRAINED_FIGURES
@@ -34,6 +35,13 @@ LEDGER = {"judge_claims": 1, **REPORT}
 """What follows a table."""
 ONE_EXPERIMENT = {"compute_theory": 1, "join_theory": 1, "draw_theory_figure": 1, **LEDGER}
 OF_MODELS = {"join_pretrained": 1, "draw_pretrained_figure": len(PRETRAINED_FIGURES), **LEDGER}
+SECRETS = {
+    "HF_TOKEN": "hf_NobodyMustSeeThisToken",
+    "MLFLOW_TRACKING_USERNAME": "ada-the-secret-user",
+    "MLFLOW_TRACKING_PASSWORD": "hunter2-of-the-server",
+    "PGPASSWORD": "hunter2-of-the-database",
+}
+"""What the environment of the first call holds and nothing may keep."""
 DOWNSTREAM = {"collect_packs": 1, "analyse_grid": 1, "draw_figure": FIGURES, **LEDGER, "track_runs": 1}
 """What follows a pack."""
 
@@ -48,7 +56,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Clone]:
     """A clone in which the tiny grid has run."""
     warm = Warm(STAGES)
     clone = Clone(tmp_path_factory.mktemp("clone"), warm)
-    (clone.root / "first_call.txt").write_text(clone.run_all())
+    (clone.root / "first_call.txt").write_text(clone.run_all(**SECRETS))
     yield clone
     warm.close()
 
@@ -112,6 +120,22 @@ def test_first_call_makes_everything_and_says_so(finished: Clone) -> None:
     assert models.loc[("absent", "pretrained"), "reason"] in page.replace("&#39;", "'")
 
 
+def test_no_secret_of_the_environment_is_kept_anywhere(finished: Clone) -> None:
+    """Logs, Parquet, report, figures, MLflow's store, Snakemake's own files, and what was said."""
+    looked = 0
+    for path in finished.root.rglob("*"):
+        if path.is_file() and path.relative_to(finished.root).parts[0] not in ("src", "workflow", "profiles"):
+            content = path.read_bytes()
+            if path.suffix == ".parquet":  # compressed
+                content += str(pq.read_table(path).to_pydict()).encode()
+            looked += 1
+            for name, secret in SECRETS.items():
+                assert secret.encode() not in content, f"{name} is in {path}"
+    assert looked > 200
+    places = {path.relative_to(finished.root).parts[0] for path in finished.root.rglob("*") if path.is_file()}
+    assert {"results", ".snakemake", "first_call.txt"} <= places
+
+
 def test_second_call_does_nothing(clone: Clone) -> None:
     assert clone.planned() == {}
 
@@ -120,7 +144,7 @@ def test_a_comment_reruns_nothing(clone: Clone) -> None:
     for module in ("training", "evaluation", "model", "figures/style", "measures/stability", "tasks/sparse_parity"):
         path = clone.root / f"src/nsbench/{module}.py"
         path.write_text(path.read_text() + "\n\n# A comment.\n")
-    clone.edit("src/nsbench/training.py", ('"""Training of a pack', '"""Teaching of a pack'))
+    clone.edit("src/nsbench/training.py", ('"""The train stage', '"""The stage of training'))
     assert clone.planned() == {}
 
 

@@ -5,6 +5,7 @@ others are there before, never nsbench, whose code the tests edit. The client si
 so that it can stand in for the `nsbench` command (see `write_command`).
 """
 
+import contextlib
 import json
 import os
 import select
@@ -28,12 +29,15 @@ STAGES = (
 
 
 class Warm:
-    """A server with `packages` imported, which ends with `close` or with the process that started it."""
+    """A server with `packages` imported, which ends with `close` or with the process that started it.
 
-    def __init__(self, packages: Sequence[str]) -> None:
+    within: what a command starts with that runs it elsewhere, as `SmallDisk.within`.
+    """
+
+    def __init__(self, packages: Sequence[str], within: Sequence[str] = ()) -> None:
         self.folder = tempfile.TemporaryDirectory(prefix="nsbench-")
         self.address = str(Path(self.folder.name) / "socket")
-        command = [sys.executable, __file__, self.address, *packages]
+        command = [*within, sys.executable, __file__, self.address, *packages]
         # Rules give each job one thread; libraries read it when they are imported.
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
         self.server = subprocess.Popen(
@@ -57,6 +61,14 @@ class Warm:
             f"sys.exit(call({self.address!r}, 'nsbench', sys.argv[1:], os.getcwd(), dict(os.environ), (1, 2)))\n"
         )
         path.chmod(0o755)
+
+    def processes(self) -> dict[int, str]:
+        """The programs that run now, `snakemake ...` or `nsbench STAGE`, by process."""
+        found = {}
+        for pid in Path(f"/proc/{self.server.pid}/task/{self.server.pid}/children").read_text().split():
+            with contextlib.suppress(OSError):
+                found[int(pid)] = Path(f"/proc/{pid}/comm").read_text().strip()
+        return {pid: name for pid, name in found.items() if name.startswith(("snakemake ", "nsbench "))}
 
     def close(self) -> None:
         assert self.server.stdin is not None
@@ -132,6 +144,8 @@ def _answer(connection: socket.socket) -> None:
         # As a fresh Python would have it: PYTHONPATH before all, no folder of this file.
         sys.path[:1] = environment.get("PYTHONPATH", "").split(os.pathsep)
         sys.argv = [program, *arguments]
+        # So that a test can find the process that does a job, to kill it.
+        Path("/proc/self/comm").write_text(f"{program} {arguments[0]}"[:15])
         if program == "snakemake":
             from snakemake.cli import main
         else:

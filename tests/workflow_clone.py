@@ -60,16 +60,23 @@ class Clone:
 
     def snakemake(self, *arguments: str, path: Path | None = None, overlay: str = TINY) -> tuple[int, str]:
         """Exit status and what was said. A fork of a warm process."""
-        command = [*arguments, *self._options(overlay)]
+        command = [*arguments, *self.options(overlay)]
         return self.warm.run("snakemake", command, self.root, self.environment(*([path] if path else [])))
 
-    def run_all(self) -> str:
-        """Run the tiny grid with a Snakemake of its own, its jobs as forks of the warm process; what was said."""
+    def write_command(self) -> Path:
+        """Make a folder with an `nsbench` whose calls are forks of the warm process."""
         commands = self.root / "bin"
         commands.mkdir()
         self.warm.write_command(commands / "nsbench")
-        command = [sys.executable, "-m", "snakemake", *self._options(TINY)]
-        environment = self.environment(commands)
+        return commands
+
+    def run_all(self, **variables: str) -> str:
+        """Run the tiny grid with a Snakemake of its own, its jobs as forks of the warm process; what was said.
+
+        variables: more of the environment.
+        """
+        command = [sys.executable, "-m", "snakemake", *self.options(TINY)]
+        environment = {**self.environment(self.write_command()), **variables}
         done = subprocess.run(command, cwd=self.root, env=environment, capture_output=True, text=True)
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout + done.stderr
@@ -96,5 +103,6 @@ class Clone:
         return text
 
     @staticmethod
-    def _options(overlay: str) -> list[str]:
+    def options(overlay: str) -> list[str]:
+        """The options of every call."""
         return ["--cores", "2", "--resources", "gpu=4", *(["--configfile", overlay] if overlay else [])]

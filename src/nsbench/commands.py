@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,8 @@ def train(options: argparse.Namespace) -> None:
     from nsbench.device import use_device
 
     with use_device(options.device, options.processes_per_gpu) as device:
-        from nsbench.training import TrainSpec, train_pack
+        from nsbench.loop import TrainSpec
+        from nsbench.training import train_pack
 
         spec = parse(TrainSpec, _read_spec(options), "spec")
         train_pack(
@@ -227,11 +229,12 @@ def report(options: argparse.Namespace) -> None:
 
 
 def track(options: argparse.Namespace) -> None:
-    from nsbench.records import write_text
+    from nsbench.files import write_text
     from nsbench.tracking import track
+    from nsbench.tracking_uri import resolve
 
     config, cells = _grid(options)
-    uri = config.tracking.uri or f"sqlite:///{options.out.parent}/mlflow.db"
+    uri = resolve(config.tracking.uri, os.environ, f"sqlite:///{options.out.parent}/mlflow.db")
     summary = track(_folder(options.collected), _folder(options.tables), cells, uri, options.spec, options.digest)
     write_text(options.out, json.dumps(vars(summary)))
 
@@ -239,7 +242,7 @@ def track(options: argparse.Namespace) -> None:
 def _read_spec(options: argparse.Namespace) -> Any:
     try:
         return json.loads(options.spec)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ConfigError(f"--spec: not JSON ({error}); the stage's settings as one JSON object are allowed") from None
 
 

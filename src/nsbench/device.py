@@ -44,6 +44,15 @@ def visible_gpus() -> list[str]:
     return listed.stdout.split() if listed.returncode == 0 else []
 
 
+OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "ALLOC_FAILED")
+"""What torch says, in different places, where a device's memory is full."""
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an error of torch's says that memory is full."""
+    return any(words in str(error) for words in OUT_OF_MEMORY)
+
+
 def wants_gpu(device: str) -> bool:
     """Whether a job with this device setting needs a GPU here.
 

@@ -10,8 +10,12 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from filelock import FileLock
+
 from nsbench.arms import forward_passes
+from nsbench.files import lack_of_room
 from nsbench.grid import Cell
+from nsbench.occupancy import occupy
 from nsbench.plan import Plan, digest
 from nsbench.runstore import RunFolder, order_key
 from nsbench.settings import Model, sequence_length
@@ -31,11 +35,17 @@ class _Expected:
     cost: float
 
 
-def start(plan: Plan) -> None:
-    """Say what will run, and begin to report on it in the background."""
+def start(plan: Plan) -> FileLock:
+    """Take the results folder for this workflow, say what will run, and begin to report on it in the background.
+
+    The lock that is returned must live as long as the workflow. Raises OccupiedError where another
+    workflow works there.
+    """
+    lock = occupy(RESULTS)
     expected = _expected(plan)
     _say(f"{len(plan.cells)} cells, {len(expected)} runs in {len(plan.packs)} packs ({plan.config.scale} scale)")
     threading.Thread(target=_watch, args=(expected,), daemon=True).start()
+    return lock
 
 
 def finish(plan: Plan, tracking_uri: str) -> None:
@@ -60,6 +70,9 @@ def finish(plan: Plan, tracking_uri: str) -> None:
 def fail() -> None:
     """Say that finished work is kept."""
     _say("stopped before the end: see the messages above and results/logs/.")
+    # A log on a full disk may be empty.
+    if full := lack_of_room(RESULTS):
+        _say(full)
     _say("Finished runs are kept and interrupted ones resume: give the same command again.")
 
 

@@ -4,7 +4,8 @@ The digest of a stage covers the nsbench modules that it imports, transitively, 
 docstrings and layout left out, so that a comment invalidates nothing and a changed line of code
 invalidates exactly the stages that run it. The settings and `provenance` are left out: all of
 config that reaches a stage is in its spec, and provenance is about results, not part of them. So are the
-theory's table of public names and its checks of arguments, which carry no number.
+theory's table of public names and its checks of arguments, which carry no number, and what says where
+and until when a process works and how its files reach the disk.
 """
 
 from __future__ import annotations
@@ -29,6 +30,9 @@ LEFT_OUT = {
     "nsbench.theory.domain",
     "nsbench.config",
     "nsbench.provenance",
+    "nsbench.device",
+    "nsbench.interruption",
+    "nsbench.files",
 }
 DATA_SUFFIXES = {".j2", ".json", ".yaml"}
 RECORDED_PACKAGES = ("torch", "numpy", "scipy", "pandas", "pyarrow", "transformers", "tokenizers", "gguf")

@@ -15,21 +15,32 @@ Torch and pandas are imported where they are used only: the workflow looks at ru
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
+import logging
 import shutil
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from safetensors import SafetensorError, safe_open
+from filelock import FileLock, Timeout
 
 from nsbench.closed import canonical_json
-from nsbench.records import HISTORY, RecordError, read_stamp, read_table, whole, write_table, write_text
+from nsbench.files import remove_abandoned, write_text
+from nsbench.records import HISTORY, RecordError, read_stamp, read_table, write_table
+from nsbench.tensor_files import read_tensors, write_tensors
 
 if TYPE_CHECKING:
     import pandas as pd
     from torch import Tensor
+
+logger = logging.getLogger(__name__)
+
+TRAIN_AGAIN = "delete the run's folder and its pack's runs.parquet, and give the same command again"
+LOCK = ".lock"
+"""The file in a run's folder that the process which trains it has locked."""
 
 
 def order_key(spec: dict[str, Any], seed: int, digest: str) -> str:
@@ -73,13 +84,19 @@ class RunFolder:
         self.key = key
 
     def finished(self) -> dict[str, Any] | None:
-        """The row that `finish` wrote, if the run is whole and of this key."""
+        """The row that `finish` wrote, if the run is whole and of this key; a warning where it is damaged."""
+        path = self.path / "run.json"
         try:
-            row = json.loads((self.path / "run.json").read_text(encoding="utf-8"))
-            whole_run = row["run_key"] == self.key and read_stamp(self.path / "history.parquet")["run_key"] == self.key
-        except (OSError, ValueError, KeyError):
+            row = read_summary(path)
+            if row is None or row["run_key"] != self.key:
+                return None
+            path = self.path / "history.parquet"
+            if read_stamp(path).get("run_key") != self.key or history_digest(self.history()) != row["history_sha256"]:
+                raise RecordError(f"{path}: is damaged, it is not the history that {self.path}/run.json tells of")
+        except RecordError as error:
+            logger.warning("%s: is trained again, since a file of it is bad: %s", self.name, error)
             return None
-        return row if whole_run else None
+        return row
 
     def history(self) -> pd.DataFrame:
         """The finished run's history."""
@@ -88,56 +105,84 @@ class RunFolder:
     def finish(self, rows: pd.DataFrame, row: dict[str, Any], stamp: dict[str, str]) -> None:
         """Write the run's history and summary; the summary last, since it says that all is there."""
         write_table(self.path / "history.parquet", rows, HISTORY, {**stamp, "run_key": self.key})
-        write_text(self.path / "run.json", json.dumps(row))
+        row = {**row, "trail": [path.name for path in self.trail()]}
+        write_text(self.path / "run.json", json.dumps({**row, "sha256": _row_digest(row)}))
         (self.path / "progress.safetensors").unlink(missing_ok=True)
+        # What was left by a writer that was killed: nothing writes that file again.
+        remove_abandoned(self.path / "progress.safetensors")
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """Be the only process that trains this run; waits, and says so, while another does.
+
+        The system frees the lock when its holder ends, however it ends. A run goes on without its
+        workflow where that alone was killed, and a cluster may start a job again that is not dead.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(self.path / LOCK)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            logger.info("%s: another process trains it; waiting for that", self.name)
+            lock.acquire()
+        try:
+            yield
+        finally:
+            lock.release()
 
     def clear(self) -> None:
         """Remove what a run of another key left."""
-        shutil.rmtree(self.path, ignore_errors=True)
+        for path in self.path.glob("*") if self.path.is_dir() else []:
+            if path.is_dir():
+                shutil.rmtree(path)
+            elif path.name != LOCK:
+                path.unlink()
 
     def save_progress(self, progress: Progress) -> None:
         """Write what is needed to go on from here."""
-        from safetensors.torch import save_file
-
         metadata = {"run_key": self.key, "step": str(progress.step), "notes": json.dumps(progress.notes)}
-        with whole(self.path / "progress.safetensors") as temporary:
-            save_file({name: value.contiguous() for name, value in progress.tensors.items()}, temporary, metadata)
+        write_tensors(self.path / "progress.safetensors", progress.tensors, metadata)
 
     def progress(self) -> Progress | None:
-        """What `save_progress` wrote, if it is whole and of this key."""
+        """What `save_progress` wrote, if it is whole and of this key; a warning where it is damaged."""
+        path = self.path / "progress.safetensors"
+        if not path.exists():
+            return None
         try:
-            with safe_open(self.path / "progress.safetensors", "pt") as file:
-                metadata = file.metadata()
-                if metadata["run_key"] != self.key:
-                    return None
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        except (OSError, SafetensorError):
+            tensors, metadata = read_tensors(path, "progress file", "the run starts from the beginning")
+        except RecordError as error:
+            logger.warning("%s: %s", self.name, error)
+            return None
+        if metadata.get("run_key") != self.key:
             return None
         return Progress(int(metadata["step"]), tensors, json.loads(metadata["notes"]))
 
     def report_status(self, order: str, share: float) -> None:
         """Say how much of the run is done, 0 to 1; `order` as of `order_key`."""
-        write_text(self.path / "status.json", json.dumps({"order": order, "share": share}))
+        # Only the progress line reads it, and each evaluation writes it: not worth waiting for the disk.
+        write_text(self.path / "status.json", json.dumps({"order": order, "share": share}), durable=False)
 
     def status(self, order: str) -> float:
         """The share that `report_status` last said, 0 where none of this order is."""
         try:
             found = json.loads((self.path / "status.json").read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+            return float(found["share"]) if found["order"] == order else 0.0
+        except (OSError, ValueError, KeyError, TypeError):
             return 0.0
-        return found["share"] if found.get("order") == order else 0.0
 
     def save_checkpoint(self, step: int, weights: dict[str, Tensor], metadata: dict[str, str]) -> None:
         """Add a checkpoint to the trail."""
-        from safetensors.torch import save_file
-
-        with whole(self.path / "trail" / f"step-{step:08d}.safetensors") as temporary:
-            tensors = {name: value.contiguous() for name, value in weights.items()}
-            save_file(tensors, temporary, {**metadata, "run_key": self.key, "step": str(step)})
+        path = self.path / "trail" / f"step-{step:08d}.safetensors"
+        write_tensors(path, weights, {**metadata, "run_key": self.key, "step": str(step)})
 
     def trail(self) -> list[Path]:
         """The checkpoints, in order of steps."""
         return sorted((self.path / "trail").glob("step-*.safetensors"))
+
+    def lost_checkpoints(self) -> list[str]:
+        """Names of checkpoints that the finished run wrote and that are gone."""
+        row = read_summary(self.path / "run.json")
+        return [] if row is None else sorted({*row["trail"]} - {path.name for path in self.trail()})
 
     def drop_trail(self) -> None:
         """Remove the checkpoints."""
@@ -149,12 +194,25 @@ def read_checkpoint(path: Path, key: str) -> tuple[dict[str, Tensor], dict[str, 
 
     Raises RecordError naming the file where it is missing, broken or of another run key.
     """
+    weights, metadata = read_tensors(path, "checkpoint", TRAIN_AGAIN)
+    if metadata.get("run_key") != key:
+        raise RecordError(f"{path}: belongs to another training of this run; {TRAIN_AGAIN}")
+    return {name: value.float() for name, value in weights.items()}, metadata
+
+
+def read_summary(path: Path) -> dict[str, Any] | None:
+    """The row in a `run.json`; None where there is no such file. Raises RecordError where it is not as written."""
     try:
-        with safe_open(path, "pt") as file:
-            metadata = file.metadata()
-            weights = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118
-    except (OSError, SafetensorError) as error:
-        raise RecordError(f"{path}: not a whole checkpoint ({error}); run its pack's train job again") from None
-    if metadata["run_key"] != key:
-        raise RecordError(f"{path}: belongs to another training of this run; run its pack's train job again")
-    return weights, metadata
+        row = json.loads(path.read_text(encoding="utf-8"))
+        if row.pop("sha256") != _row_digest(row):
+            raise ValueError("wrong checksum")
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        reason = str(error) if isinstance(error, OSError | ValueError) else "another kind of file"
+        raise RecordError(f"{path}: not a whole summary of a run ({reason}); {TRAIN_AGAIN}") from None
+    return row
+
+
+def _row_digest(row: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(row, sort_keys=True).encode()).hexdigest()

@@ -17,6 +17,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from nsbench.arms import Arm
 from nsbench.datasets import Dataset
+from nsbench.device import out_of_memory
 from nsbench.grokfast import GrokfastFilter
 from nsbench.model import DropoutMasks, TransformerStack, dropout_size
 from nsbench.regularizers import AugmentationRegularizer, EntropyRegularizer, is_due, share_size, steps_due
@@ -264,6 +265,8 @@ class TrainingStep:
                 with torch.cuda.graph(graph):
                     self._run(kind)
         except RuntimeError as error:
+            if out_of_memory(error):
+                raise
             logger.warning("the step could not be captured (%s): falling back to launching it eagerly", error)
         else:
             self._graphs = graphs

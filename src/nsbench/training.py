@@ -1,4 +1,4 @@
-"""Training of a pack: the runs of one cell, stacked, evaluated, recorded, resumable.
+"""The train stage: the runs of a pack that are not finished yet are trained, and all are handed on.
 
 A run's numbers depend on its task, variant, arm and seed alone. On a GPU all runs of a pack are
 trained as one stack. On a CPU a stack gains no speed (docs/performance.md), and kernels may round
@@ -8,71 +8,43 @@ each as a stack of one by the same code: that makes a run equal to the bit whate
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import itertools
 import json
 import logging
-import math
-import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import torch
-from pydantic import model_validator
-from torch import Tensor
 
-from nsbench.arms import Arm, check
-from nsbench.closed import Closed, canonical_json
-from nsbench.datasets import Dataset, EpochOrder, batch_indices, read_dataset
-from nsbench.model import TransformerStack
+from nsbench.closed import canonical_json
+from nsbench.datasets import Dataset, read_dataset
+from nsbench.device import DeviceError, out_of_memory
+from nsbench.loop import Run, StackTraining, TrainSpec
 from nsbench.provenance import stamp
 from nsbench.records import HISTORY, RUNS, write_table
-from nsbench.runstore import Progress, RunFolder, history_digest, order_key, run_key
-from nsbench.settings import Model, Noise, Optimizer, Training
-from nsbench.step import TrainingStep
-from nsbench.validation import Validation, checkpoint_steps, evaluation_steps
+from nsbench.runstore import RunFolder, order_key, run_key
 
 logger = logging.getLogger(__name__)
 
 
-class TrainSpec(Closed):
-    """All that the train stage reads from config."""
-
-    task: str
-    variant: str
-    arm: str
-    arm_settings: Arm
-    model: Model
-    optimizer: Optimizer
-    training: Training
-    noise: Noise
-    checkpoint_count: int
-    checkpoint_dtype: str
-    seeds: list[int]
-
-    @model_validator(mode="after")
-    def _fits(self) -> TrainSpec:
-        check(self.arm_settings, self, "arm_settings")
-        return self
-
-
-@dataclass
-class Run:
-    """One run in training: identity, data, and what it has recorded so far."""
+@dataclass(frozen=True)
+class _Asked:
+    """A run of the pack: what is asked for, and where it lies."""
 
     seed: int
     data: Dataset
     folder: RunFolder
     order: str
-    resumed: Progress | None
-    rows: list[dict[str, Any]] = field(default_factory=list)
-    seconds: float = 0.0
-    diverged: bool = False
 
-    @property
-    def start(self) -> int:
-        return self.resumed.step if self.resumed else 0
+    def opened(self) -> Run:
+        """The run as far as its folder has it; what another key left there is cleared."""
+        resumed = self.folder.progress()
+        if resumed is None:
+            self.folder.clear()
+        return Run(self.seed, self.data, self.folder, self.order, resumed)
 
 
 def train_pack(
@@ -85,248 +57,86 @@ def train_pack(
     device: torch.device,
     progress_every_seconds: float,
 ) -> None:
-    """Train what is not finished of a pack, then write the histories and the rows of all its runs."""
-    settings = json.loads(canonical_json(spec))
+    """Train what is not finished of a pack, then write the histories and the rows of all its runs.
+
+    A run that another process trains at the moment is waited for. Raises DeviceError where a run
+    alone does not fit into the memory; SystemExit where the process was asked to stop, with the
+    progress saved.
+    """
     made_by = stamp(canonical_json(spec), digest, str(device))
-    waiting, folders, texts = [], [], []
+    pack = _asked(spec, digest, dataset, runs_root)
+    with contextlib.ExitStack() as held:
+        # In the order of seeds, so that two packs with the same runs cannot wait for each other.
+        for run in sorted(pack, key=lambda run: run.seed):
+            held.enter_context(run.folder.held())
+        for run in pack:
+            if run.folder.finished():
+                logger.info("%s: finished before, kept", run.folder.name)
+        _train(spec, pack, device, made_by, progress_every_seconds)
+        history = pd.concat([run.folder.history() for run in pack], ignore_index=True)
+        # The text's name is no part of a run's identity (its data are), so it is told as it is now.
+        rows = [{**run.folder.finished(), "text": run.data.text} for run in pack]
+        write_table(history_file, history, HISTORY, made_by)
+        write_table(runs_file, rows, RUNS, made_by)
+
+
+def stack_size(device: torch.device, n_runs: int) -> int:
+    """How many of a pack's runs are trained as one stack on a device."""
+    return 1 if device.type == "cpu" else n_runs
+
+
+def _asked(spec: TrainSpec, digest: str, dataset: Path, runs_root: Path) -> list[_Asked]:
+    settings, pack = json.loads(canonical_json(spec)), []
     for seed in spec.seeds:
         data = read_dataset(dataset, seed, spec.task)
         key = run_key(settings, seed, data.sha256, digest)
         folder = RunFolder(runs_root, spec.task, spec.variant, spec.arm, seed, key)
-        folders.append(folder)
-        texts.append(data.text)
-        if folder.finished():
-            logger.info("%s: finished before, kept", folder.name)
-            continue
-        resumed = folder.progress()
-        if resumed:
-            logger.info("%s: goes on from step %d", folder.name, resumed.step)
-        else:
-            folder.clear()
-        waiting.append(Run(seed, data, folder, order_key(settings, seed, digest), resumed))
-    # A stack moves in step, so runs that were interrupted at different steps train apart.
-    for _, together in itertools.groupby(sorted(waiting, key=lambda run: run.start), key=lambda run: run.start):
-        runs = list(together)
-        for stack in [[run] for run in runs] if device.type == "cpu" else [runs]:
-            StackTraining(spec, stack, device, made_by).train(progress_every_seconds)
-    history = pd.concat([folder.history() for folder in folders], ignore_index=True)
-    write_table(history_file, history, HISTORY, made_by)
-    # The text's name is no part of a run's identity (its data are), so it is told as it is now.
-    rows = [{**folder.finished(), "text": text} for folder, text in zip(folders, texts, strict=True)]
-    write_table(runs_file, rows, RUNS, made_by)
+        pack.append(_Asked(seed, data, folder, order_key(settings, seed, digest)))
+    return pack
 
 
-class StackTraining:
-    """The training of runs that start at the same step, as one stack."""
-
-    def __init__(self, spec: TrainSpec, runs: list[Run], device: torch.device, made_by: dict[str, str]) -> None:
-        self.spec, self.runs, self.device, self.made_by = spec, runs, device, made_by
-        first = runs[0].data
-        seeds = [run.seed for run in runs]
-        self.train_tokens = [run.data["train_tokens"] for run in runs]
-        self.train_labels = [run.data["train_labels"] for run in runs]
-        self.n_train = len(self.train_labels[0])
-        self.batch_size = spec.training.batch_size
-        self.epoch_steps = math.ceil(self.n_train / self.batch_size)
-        self.orders = [EpochOrder(seed, self.n_train) for seed in seeds]
-        self.stack = TransformerStack(spec.model, first.vocabulary, first.n_classes, seeds).to(device)
-        self.step = TrainingStep(
-            self.stack,
-            seeds,
-            spec.arm_settings,
-            spec.model,
-            spec.optimizer,
-            spec.noise,
-            first,
-            self.batch_size,
-        )
-        self.validation = Validation([run.data for run in runs], seeds, spec.noise, self.batch_size, device)
-        self.schedulers = [_plateau(optimizer, spec.optimizer) for optimizer in self.step.optimizers]
-        # Sums of loss and accuracy at the last evaluation and the last epoch, to take means since.
-        self.done = runs[0].start
-        self.marks = {"evaluation": self._sums(), "epoch": self._sums()}
-        self.evaluated_at = set(evaluation_steps(spec.training))
-        self.checkpoint_at = set(checkpoint_steps(spec.training, spec.checkpoint_count))
-        for index, run in enumerate(runs):
+def _train(spec: TrainSpec, pack: list[_Asked], device: torch.device, made_by: dict[str, str], every: float) -> None:
+    """Train the runs that are not finished, in stacks; a stack that the memory does not hold is halved."""
+    size = stack_size(device, len(pack))
+    while waiting := [run for run in pack if not run.folder.finished()]:
+        opened = sorted((run.opened() for run in waiting), key=lambda run: run.start)
+        for run in opened:
             if run.resumed:
-                self._resume(index, run)
-
-    def train(self, progress_every_seconds: float) -> None:
-        """Train to the budget, or until every run has diverged."""
-        budget = self.spec.training.steps
-        saved = started = time.perf_counter()
-        if self.done == 0:
-            self._evaluate(0.0)
-        while self.done < budget and not all(run.diverged for run in self.runs):
-            tokens_RBT, labels_RB = self._batch(self.done)
-            self.step(tokens_RBT, labels_RB, self.done)
-            self.done += 1
-            if self.spec.optimizer.scheduler_unit == "epoch" and self.done % self.epoch_steps == 0:
-                self._schedule()
-            if self.done not in self.evaluated_at:
-                continue
-            if self.device.type == "cuda":
-                torch.cuda.synchronize()
-            self._evaluate(time.perf_counter() - started)
-            started = time.perf_counter()
-            if started - saved > progress_every_seconds and self.done < budget:
-                self._save_progress()
-                saved = started = time.perf_counter()
-        for run in self.runs:
-            self._finish(run)
-
-    def _batch(self, step: int) -> tuple[Tensor, Tensor]:
-        tokens, labels = [], []
-        for index, order in enumerate(self.orders):
-            chosen = batch_indices(self.n_train, self.batch_size, step, order)
-            tokens.append(self.train_tokens[index][chosen])
-            labels.append(self.train_labels[index][chosen])
-        return torch.stack(tokens), torch.stack(labels)
-
-    def _sums(self) -> tuple[int, list[float], list[float]]:
-        return self.done, self.step.loss_sum_R.tolist(), self.step.correct_sum_R.tolist()
-
-    def _means_since(self, mark: str) -> tuple[list[float], list[float]]:
-        """Mean training loss (nats) and accuracy of each run since a mark, which is moved here."""
-        before, after = self.marks[mark], self._sums()
-        self.marks[mark] = after
-        steps = after[0] - before[0]
-        return tuple(
-            [(now - then) / steps if steps else math.nan for now, then in zip(after[i], before[i], strict=True)]
-            for i in (1, 2)
-        )
-
-    def _evaluate(self, seconds: float) -> None:
-        """Add a row to each run's history; mark the runs that are no longer finite."""
-        losses, accuracies = self._means_since("evaluation")
-        scores = self.validation(self.stack)
-        finite = self._finite()
-        for index, run in enumerate(self.runs):
-            if run.diverged:
-                continue
-            run.seconds += seconds / len(self.runs)
-            run.rows.append(
-                {
-                    "task": self.spec.task,
-                    "variant": self.spec.variant,
-                    "arm": self.spec.arm,
-                    "seed": run.seed,
-                    "step": self.done,
-                    "epoch": self.done * self.batch_size / self.n_train,
-                    "train_loss": losses[index],
-                    "train_accuracy": accuracies[index],
-                    **scores[index],
-                    "learning_rate": self.step.learning_rate(index),
-                    "seconds": run.seconds,
-                    "flops": self.step.flops_after(self.done),
-                }
-            )
-            seen_loss = losses[index] if self.done else 0.0
-            run.diverged = not (finite[index] and math.isfinite(scores[index]["val_loss"]) and math.isfinite(seen_loss))
-            if run.diverged:
-                logger.warning("%s: diverged by step %d", run.folder.name, self.done)
-            elif self.done in self.checkpoint_at:
-                self._save_checkpoint(index, run)
-            run.folder.report_status(run.order, self.done / self.spec.training.steps)
-        if self.spec.optimizer.scheduler_unit == "evaluation" and self.done:
-            for index, scheduler in enumerate(self.schedulers):
-                if scheduler is not None:
-                    of_training = self.spec.optimizer.scheduler_metric == "train_loss"
-                    scheduler.step(losses[index] if of_training else scores[index]["val_loss"])
-
-    def _finite(self) -> list[bool]:
-        """Whether each run's weights and last gradient are finite."""
-        finite_R = torch.ones(len(self.runs), dtype=torch.bool, device=self.device)
-        for weight in self.stack.parameters():
-            finite_R &= weight.detach().flatten(1).isfinite().all(1) & weight.grad.flatten(1).isfinite().all(1)
-        return finite_R.tolist()
-
-    def _schedule(self) -> None:
-        """End of an epoch: let each run's scheduler see its metric."""
-        if self.spec.optimizer.scheduler == "none":
-            return
-        if self.spec.optimizer.scheduler_metric == "val_loss":
-            losses = self.validation.losses(self.stack)
-        else:
-            losses = self._means_since("epoch")[0]
-        for scheduler, loss in zip(self.schedulers, losses, strict=True):
-            scheduler.step(loss)
-
-    def _save_checkpoint(self, index: int, run: Run) -> None:
-        dtype = getattr(torch, self.spec.checkpoint_dtype)
-        weights = {name: value.cpu().to(dtype) for name, value in self.stack.run_weights(index).items()}
-        metadata = {
-            "model": canonical_json(self.step.model),
-            "vocabulary": str(run.data.vocabulary),
-            "n_classes": str(run.data.n_classes),
-        }
-        run.folder.save_checkpoint(self.done, weights, metadata)
-
-    def _save_progress(self) -> None:
-        for index, run in enumerate(self.runs):
-            if run.diverged:
-                continue
-            weights = {f"weights.{name}": value.cpu() for name, value in self.stack.run_weights(index).items()}
-            state = {f"state.{name}": value for name, value in self.step.state(index).items()}
-            scheduler = self.schedulers[index]
-            notes = {
-                "rows": run.rows,
-                "seconds": run.seconds,
-                "flops": list(self.step.flops.items()),
-                "scheduler": None if scheduler is None else scheduler.state_dict(),
-                "marks": {name: [at, loss[index], right[index]] for name, (at, loss, right) in self.marks.items()},
-            }
-            run.folder.save_progress(Progress(self.done, {**weights, **state}, notes))
-
-    def _resume(self, index: int, run: Run) -> None:
-        saved = run.resumed
-        parts: dict[str, dict[str, Tensor]] = {"weights": {}, "state": {}}
-        for name, value in saved.tensors.items():
-            part, _, rest = name.partition(".")
-            parts[part][rest] = value
-        self.stack.load_run(index, parts["weights"])
-        self.step.load_state(index, parts["state"])
-        self.step.flops = dict(saved.notes["flops"])
-        run.rows, run.seconds = saved.notes["rows"], saved.notes["seconds"]
-        if self.schedulers[index] is not None:
-            self.schedulers[index].load_state_dict(saved.notes["scheduler"])
-        for name, (at, loss, right) in saved.notes["marks"].items():
-            _, losses, rights = self.marks[name]
-            losses[index], rights[index] = loss, right
-            self.marks[name] = (at, losses, rights)
-
-    def _finish(self, run: Run) -> None:
-        rows = pd.DataFrame(run.rows)
-        last = run.rows[-1]
-        summary = {
-            **{name: last[name] for name in ("task", "variant", "arm", "seed")},
-            "status": "diverged" if run.diverged else "completed",
-            "steps": last["step"],
-            "n_parameters": self.stack.n_parameters(),
-            "seconds": last["seconds"],
-            "flops": last["flops"],
-            "device": torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else "cpu",
-            "run_key": run.folder.key,
-            "history_sha256": history_digest(rows),
-            "data_sha256": run.data.sha256,
-            "secret": run.data.secret,
-            "text": run.data.text,
-        }
-        run.folder.finish(rows, summary, self.made_by)
-        run.folder.report_status(run.order, 1.0)
-        logger.info(
-            "%s: %s at step %d, validation accuracy %.3f, %.0f s",
-            run.folder.name,
-            summary["status"],
-            last["step"],
-            last["val_accuracy"],
-            run.seconds,
-        )
+                logger.info("%s: goes on from step %d", run.folder.name, run.start)
+        # A stack moves in step, so runs that were interrupted at different steps train apart.
+        groups = [list(group) for _, group in itertools.groupby(opened, key=lambda run: run.start)]
+        stacks = [group[place : place + size] for group in groups for place in range(0, len(group), size)]
+        for stack in stacks:
+            if not _fits(spec, stack, device, made_by, every):
+                # What did not fit alone was refused, so this ends.
+                size = (len(stack) + 1) // 2
+                logger.warning(
+                    "%d runs at once do not fit into the memory of %s: going on with stacks of at most %d",
+                    len(stack),
+                    _name(device),
+                    size,
+                )
+                gc.collect()
+                if device.type == "cuda":
+                    torch.cuda.empty_cache()
+                break
 
 
-def _plateau(optimizer: torch.optim.Optimizer, settings: Optimizer) -> Any:
-    if settings.scheduler == "none":
-        return None
-    return torch.optim.lr_scheduler.ReduceLROnPlateau(
-        optimizer, factor=settings.scheduler_factor, patience=settings.scheduler_patience
-    )
+def _fits(spec: TrainSpec, stack: list[Run], device: torch.device, made_by: dict[str, str], every: float) -> bool:
+    """Train a stack, if the memory holds it; no object of the failed attempt is alive afterwards."""
+    try:
+        StackTraining(spec, stack, device, made_by).train(every)
+    except RuntimeError as error:
+        if not out_of_memory(error):
+            raise
+        if len(stack) == 1:
+            raise DeviceError(
+                f"{stack[0].folder.name}: one run does not fit into the memory of {_name(device)}; lower its "
+                "training.batch_size or model's sizes, or processes_per_gpu, or free the device"
+            ) from None
+        return False
+    return True
+
+
+def _name(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else "this machine"

@@ -1,16 +1,16 @@
 # Validates the configuration, expands the grid, and gives each stage its spec and source digest.
 # The only rules file with functions.
 import os
-from pathlib import Path
 
-from nsbench import device, progress
+from nsbench import device, progress, tracking_uri
 from nsbench.analysis import TABLES
 from nsbench.closed import ConfigError, canonical_json
 from nsbench.figures import FIGURES, figures_for, module_of
 from nsbench.figures.captions import caption
 from nsbench.figures.pretrained import FIGURES as PRETRAINED_FIGURES
 from nsbench.figures.theory import FIGURES as THEORY_FIGURES
-from nsbench.grid import load, refuse_duplicate_keys
+from nsbench.grid import load
+from nsbench.occupancy import OccupiedError
 from nsbench.plan import Plan, digest, grid_cells
 from nsbench.pretrained_records import PARTS as PRETRAINED_PARTS
 from nsbench.pretrained_records import TABLES as PRETRAINED_TABLES
@@ -21,8 +21,6 @@ from nsbench.theory_settings import EXPERIMENTS
 from snakemake.exceptions import WorkflowError
 
 try:
-    for configfile in workflow.configfiles:
-        refuse_duplicate_keys(Path(configfile))
     PLAN = Plan(load(config))
     TEXT_SPEC = canonical_json(resolve(PLAN.config.text, os.environ)) if PLAN.needs_text() else ""
     MODEL_FILES = {}
@@ -40,7 +38,18 @@ PRETRAINED_CSV = [name for name in PRETRAINED_TABLES if name != "pretrained_infl
 COLLECTED_FILES = [f"results/collected/{name}.parquet" for name in ("history", "runs", "evaluation", "floors")]
 CLAIMS_FILES = ["results/claims.parquet", "results/claim_evidence.parquet"]
 PACK = "{task}/{variant}/{arm}/{pack}"
-TRACKING_URI = PLAN.config.tracking.uri or "sqlite:///results/mlflow.db"
+TRACKING_URI = tracking_uri.shown(
+    tracking_uri.resolve(PLAN.config.tracking.uri, os.environ, "sqlite:///results/mlflow.db")
+)
+HELD = []
+
+
+def begin():
+    """Hold the results folder until this process ends, and begin to report."""
+    try:
+        HELD.append(progress.start(PLAN))
+    except OccupiedError as error:
+        raise WorkflowError(str(error)) from None
 
 
 def pack_files(name):

@@ -8,6 +8,8 @@ rule track_runs:
         "results/logs/track.log",
     conda:
         "../envs/nsbench.yaml"
+    # A store that cannot be reached must not keep figures and report from being made.
+    priority: -1
     resources:
         mem_mb=4000,
         runtime=minutes(60),

@@ -1,0 +1,267 @@
+"""A run that is stopped, doubled or too large: nothing is lost, and its numbers stay the same."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from nsbench import loop, training
+from nsbench.device import DeviceError
+from nsbench.interruption import stop_request
+from nsbench.loop import TrainSpec
+from nsbench.records import RUNS, read_table
+from nsbench.runstore import RunFolder
+from tests.conftest import arm, train, train_spec
+from tests.test_training import Killed, numbers, same
+
+STEP = loop.TrainingStep.__call__
+
+
+def every_step(monkeypatch: pytest.MonkeyPatch, look: Any) -> None:
+    """Have `look(training step, step number)` called before each step."""
+
+    def watched(self: Any, tokens: Any, labels: Any, step: int) -> None:
+        look(self, step)
+        STEP(self, tokens, labels, step)
+
+    monkeypatch.setattr(loop.TrainingStep, "__call__", watched)
+
+
+def spec_of(*seeds: int) -> TrainSpec:
+    return train_spec(arm_settings=arm(), seeds=list(seeds))
+
+
+# --- asked to stop -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_saves_the_progress_at_that_step_and_ends_the_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, number: signal.Signals
+) -> None:
+    spec = spec_of(3, 4)
+    calm, _ = train(tmp_path / "calm", spec)
+    seen = []
+
+    def stop(step: Any, at: int) -> None:
+        if step.seeds == [4] and at == 6:
+            os.kill(os.getpid(), number)
+
+    every_step(monkeypatch, stop)
+    with pytest.raises(SystemExit) as caught:
+        train(tmp_path / "stopped", spec)
+    assert caught.value.code == 128 + number
+    assert "asked to stop: the progress is saved at step 7" in caplog.text
+    every_step(monkeypatch, lambda step, at: seen.append((step.seeds, at)))
+    again, _ = train(tmp_path / "stopped", spec)
+    assert seen[0] == ([4], 7)
+    assert same(numbers(calm), numbers(again))
+    assert signal.getsignal(number) in (signal.default_int_handler, signal.SIG_DFL)
+
+
+def test_a_second_signal_ends_the_process_at_once() -> None:
+    program = (
+        "import os, signal; from nsbench.interruption import stop_request\n"
+        "with stop_request() as stop:\n"
+        "    os.kill(os.getpid(), signal.SIGTERM)\n"
+        "    assert stop and stop.status == 143\n"
+        "    os.kill(os.getpid(), signal.SIGTERM)\n"
+        "    print('alive')"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (-signal.SIGTERM, "")
+
+
+def test_outside_the_main_thread_signals_are_left_alone() -> None:
+    def inside() -> None:
+        with stop_request() as stop:
+            found.append((bool(stop), signal.getsignal(signal.SIGTERM)))
+
+    found: list[Any] = []
+    before = signal.getsignal(signal.SIGTERM)
+    thread = threading.Thread(target=inside)
+    thread.start()
+    thread.join()
+    assert found == [(False, before)]
+
+
+# --- two processes on one run ----------------------------------------------------------------------------
+
+
+def test_a_run_that_another_process_trains_is_waited_for_and_not_trained_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    steps: list[int] = []
+    started, go_on = threading.Event(), threading.Event()
+
+    def slowly(_: Any, at: int) -> None:
+        steps.append(at)
+        started.set()
+        assert go_on.wait(60)
+
+    every_step(monkeypatch, slowly)
+    spec = spec_of(3)
+    first = threading.Thread(target=train, args=(tmp_path, spec))
+    first.start()
+    assert started.wait(60)
+    second = threading.Thread(target=train, args=(tmp_path, spec))
+    second.start()
+    deadline = time.monotonic() + 60
+    while "another process trains it; waiting" not in caplog.text and time.monotonic() < deadline:
+        time.sleep(0.01)
+    go_on.set()
+    first.join()
+    second.join()
+    assert "another process trains it; waiting" in caplog.text
+    assert steps == list(range(spec.training.steps))
+    assert "finished before, kept" in caplog.text
+
+
+def test_the_lock_of_a_killed_process_is_free_and_survives_a_clearing(tmp_path: Path) -> None:
+    program = (
+        "import sys, time; from pathlib import Path; from nsbench.runstore import RunFolder\n"
+        "with RunFolder(Path(sys.argv[1]), 't', 'v', 'a', 3, 'key').held():\n"
+        "    print('held', flush=True); time.sleep(600)"
+    )
+    command = [sys.executable, "-c", program, str(tmp_path)]
+    holder = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    try:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "held\n"
+        folder = RunFolder(tmp_path, "t", "v", "a", 3, "key")
+        (folder.path / "trail").mkdir()
+        (folder.path / "run.json").write_text("{}")
+        folder.clear()
+        assert [path.name for path in folder.path.iterdir()] == [".lock"]
+        taken = threading.Event()
+
+        def take() -> None:
+            with folder.held():
+                taken.set()
+
+        waiting = threading.Thread(target=take)
+        waiting.start()
+        assert not taken.wait(0.5)
+    finally:
+        holder.kill()
+        holder.wait()
+        holder.stdout.close()
+    assert taken.wait(60)
+    waiting.join()
+
+
+# --- memory ------------------------------------------------------------------------------------------------
+
+
+def small_memory(monkeypatch: pytest.MonkeyPatch, most: int, at: int) -> list[int]:
+    """A device that stacks runs and holds `most` at once: a larger stack fails at step `at`; the sizes tried."""
+    tried: list[int] = []
+
+    def full(step: Any, now: int) -> None:
+        if now in (0, at) and (not tried or tried[-1] != len(step.seeds) or now == 0):
+            tried.append(len(step.seeds))
+        if len(step.seeds) > most and now == at:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+    monkeypatch.setattr(training, "stack_size", lambda device, n_runs: n_runs)
+    every_step(monkeypatch, full)
+    return tried
+
+
+@pytest.mark.parametrize("progress", [3600.0, 0.0])
+def test_out_of_memory_halves_the_pack_and_gives_the_same_numbers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, progress: float
+) -> None:
+    seeds = (3, 4, 5)
+    with monkeypatch.context() as patch:
+        # What stacks of two and one give: rounding may depend on a stack's size, a run on nothing else.
+        patch.setattr(training, "stack_size", lambda device, n_runs: 2)
+        halves, _ = train(tmp_path / "halves", spec_of(*seeds))
+    alone, _ = train(tmp_path / "alone", spec_of(*seeds))
+    small_memory(monkeypatch, most=2, at=9)
+    full, runs = train(tmp_path / "full", spec_of(*seeds), progress_every_seconds=progress)
+    assert "3 runs at once do not fit into the memory of this machine: going on with stacks of at most 2" in caplog.text
+    assert list(read_table(runs, RUNS)["status"]) == ["completed"] * 3
+    if progress:
+        assert same(numbers(full), numbers(halves))
+    assert numbers(full) == pytest.approx(numbers(alone), rel=1e-4, nan_ok=True)
+
+
+def test_halving_goes_on_until_one_run_is_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    tried = small_memory(monkeypatch, most=1, at=0)
+    full, _ = train(tmp_path / "full", spec_of(3, 4, 5))
+    monkeypatch.undo()
+    alone, _ = train(tmp_path / "alone", spec_of(3, 4, 5))
+    assert tried == [3, 2, 1, 1, 1]
+    assert same(numbers(full), numbers(alone))
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:119] . DefaultCPUAllocator: can't allocate memory: you tried"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+    ],
+)
+def test_a_run_that_does_not_fit_alone_is_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def full(*_: Any) -> None:
+        raise error
+
+    every_step(monkeypatch, full)
+    with pytest.raises(DeviceError, match=r"seed 3: one run does not fit into the memory of this machine; lower") as e:
+        train(tmp_path, spec_of(3))
+    assert "\n" not in str(e.value)
+
+
+def test_another_error_of_torch_is_no_lack_of_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: Any) -> None:
+        raise RuntimeError("shapes do not fit")
+
+    monkeypatch.setattr(training, "stack_size", lambda device, n_runs: n_runs)
+    every_step(monkeypatch, broken)
+    with pytest.raises(RuntimeError, match="shapes do not fit"):
+        train(tmp_path, spec_of(3, 4))
+
+
+# --- divergence --------------------------------------------------------------------------------------------
+
+
+def test_a_run_that_has_diverged_is_finished_before_its_neighbours_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """So a kill afterwards costs it nothing, and it stays a row."""
+    caplog.set_level("INFO")
+    alone, _ = train(tmp_path / "alone", spec_of(4))
+    monkeypatch.setattr(training, "stack_size", lambda device, n_runs: n_runs)
+
+    def poison(step: Any, at: int) -> None:
+        if at == 5 and step.seeds == [3, 4]:
+            step.stack.run_weights(0)["embedding"].fill_(float("nan"))
+        if at == 10 and step.seeds == [3, 4]:
+            raise Killed
+
+    every_step(monkeypatch, poison)
+    with pytest.raises(Killed):
+        train(tmp_path / "both", spec_of(3, 4), progress_every_seconds=0.0)
+    caplog.clear()
+    both, runs = train(tmp_path / "both", spec_of(3, 4))
+    rows = read_table(runs, RUNS).set_index("seed")
+    assert rows["status"].to_dict() == {3: "diverged", 4: "completed"}
+    assert rows["steps"].to_dict() == {3: 8, 4: 24}
+    assert caplog.text.count("seed 3: finished before, kept") == 1
+    assert "seed 4: goes on from step 10" in caplog.text
+    assert numbers(both, 4) == pytest.approx(numbers(alone), rel=1e-4, nan_ok=True)

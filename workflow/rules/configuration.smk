@@ -1,0 +1,13 @@
+# Checks the files of settings before Snakemake loads them: it says little of what is wrong with one.
+from pathlib import Path
+
+from nsbench import config_files
+from nsbench.closed import ConfigError
+
+from snakemake.exceptions import WorkflowError
+
+try:
+    for configfile in ("config.yaml", *workflow.configfiles):
+        config_files.read(Path(configfile))
+except ConfigError as error:
+    raise WorkflowError(f"the configuration cannot be used. {error}") from None
