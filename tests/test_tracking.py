@@ -2,185 +2,35 @@
 
 from __future__ import annotations
 
-import itertools
-import json
-import math
 import sqlite3
 import subprocess
 import sys
 import threading
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 from filelock import FileLock
 
-from nsbench import tracking
-from nsbench.records import EVALUATION, HISTORY, RUNS, TIME_TO_TARGET, RecordError, write_table
+from nsbench import tracking, tracking_store
+from nsbench.records import RecordError
+from tests.tracked_results import LIBRARIES_WARN, Results, cell, cells, lend_tables, make_tables
 
-pytestmark = [
-    pytest.mark.filterwarnings(f"ignore::{kind}:{library}")
-    for kind in ("DeprecationWarning", "FutureWarning")
-    for library in (r"mlflow\.", r"alembic\.", r"sqlalchemy\.", r"google\.")
-]
-
-SCORES = ("val_loss", "val_accuracy")
-TEXT = {"modular_addition": "", "sparse_parity": "", "next_token": "a made-up text"}
-STAMP = {"spec": "{}", "source_digest": "0f", "commit": "c0ffee", "device": "cpu", "version_torch": "2.13.0"}
-STEPS, DIVERGED = (0, 100, 200), ("modular_addition", "calibrated", "steady", 1)
+pytestmark = [pytest.mark.filterwarnings(warning) for warning in LIBRARIES_WARN]
 
 
-@dataclass
-class Results:
-    """A folder with the Parquet files of a small grid, and its MLflow store."""
-
-    folder: Path
-    cells: list[dict[str, Any]]
-
-    @property
-    def uri(self) -> str:
-        return f"sqlite:///{self.folder}/mlflow.db"
-
-    def track(self, **changes: Any) -> tracking.TrackSummary:
-        settings = {"cells": self.cells, "uri": self.uri, "spec": "{}", "digest": "d1"} | changes
-        return tracking.track(self.folder / "collected", self.folder / "tables", **settings)
-
-    def sql(self, query: str) -> list[tuple[Any, ...]]:
-        database = sqlite3.connect(self.folder / "mlflow.db")
-        try:
-            with database:
-                return database.execute(query).fetchall()
-        finally:
-            database.close()
-
-    def runs(self) -> dict[str, str]:
-        """Run ids by name, experiment first; every row of the table, deleted or not."""
-        rows = self.sql("SELECT e.name || '/' || r.name, run_uuid FROM runs r JOIN experiments e USING (experiment_id)")
-        assert len(dict(rows)) == len(rows)
-        return dict(rows)
-
-    def size(self) -> tuple[int, ...]:
-        return tuple(self.sql(f"SELECT count(*) FROM {table}")[0][0] for table in ("runs", "metrics", "params", "tags"))
-
-    def write(self, val_loss: float = 0.5) -> None:
-        """The Parquet files; `val_loss` is that of the first run at its last step."""
-        history, runs, evaluation, target = [], [], [], []
-        for cell in self.cells:
-            for seed in cell["seeds"]:
-                run = {name: cell[name] for name in ("task", "variant", "arm")} | {"seed": seed}
-                diverged = tuple(run.values()) == DIVERGED
-                for step in STEPS:
-                    loss = math.inf if diverged and step == 100 else math.nan if diverged and step else 2.0 - step / 200
-                    train = (
-                        {"train_loss": loss, "train_accuracy": 0.5}
-                        if step
-                        else dict.fromkeys(("train_loss", "train_accuracy"), math.nan)
-                    )
-                    if not history or not any(row["step"] == step for row in history):
-                        loss = val_loss if step == STEPS[-1] else loss
-                    rates = {"val_accuracy": step / 200, "stability": 0.1, "learning_rate": 1e-3}
-                    history.append(
-                        run
-                        | {
-                            "step": step,
-                            "epoch": step / 8,
-                            **train,
-                            "val_loss": loss,
-                            **rates,
-                            "seconds": step / 10,
-                            "flops": step * 1e9,
-                        }
-                    )
-                    for reduction, rho in (("decision", 0.5), ("decision", -0.5), ("probability_dot", 0.5)):
-                        values = {
-                            "correlation": rho,
-                            "value": rho * step,
-                            "standard_error": 0.1,
-                            "target_value": math.nan,
-                        }
-                        row = {"step": step, "measure": "noise_stability", "reduction": reduction, "rho": rho, **values}
-                        evaluation.append(run | row | {"n_inputs": 9, "n_draws": 2})
-                    row |= {
-                        "measure": "average_sensitivity",
-                        "reduction": "decision",
-                        "rho": math.nan,
-                        "correlation": math.nan,
-                    }
-                    evaluation.append(run | row | {"value": 3.0, "n_inputs": 9, "n_draws": 2})
-                status = {"status": "diverged" if diverged else "completed"}
-                cost = {"n_parameters": 42, "seconds": 20.0, "flops": 2e11, "device": "cpu"}
-                digests = {"run_key": f"key{seed}", "history_sha256": "h", "data_sha256": "d"}
-                secret = [1, 4] if cell["task"] == "sparse_parity" else None
-                runs.append(
-                    run
-                    | status
-                    | {"steps": STEPS[-1]}
-                    | cost
-                    | digests
-                    | {"secret": secret, "text": TEXT[cell["task"]]}
-                )
-                arm = {
-                    "arm_kind": cell["arm_settings"]["kind"],
-                    "rho": math.nan,
-                    "gamma": math.nan,
-                    "orientation": math.nan,
-                }
-                goal = {"metric": "val_accuracy", "threshold": 0.95, "hold_evaluations": 1, "budget_steps": 200}
-                reached = (
-                    {"step": 200.0, "flops": 2e11, "seconds": 20.0}
-                    if not diverged
-                    else dict.fromkeys(("step", "flops", "seconds"), math.nan)
-                )
-                target.append(
-                    run | arm | goal | status | {"reached": not diverged} | reached | {"text": TEXT[cell["task"]]}
-                )
-        for row in history:
-            # Padding counts 0.1 less and unknown words too, so that the three curves of text differ.
-            for name, ending in itertools.product(SCORES, ("_unpadded", "_known")):
-                row[name + ending] = row[name] - 0.1 * (row["task"] == "next_token")
-        for name, rows, schema in (
-            ("history", history, HISTORY),
-            ("runs", runs, RUNS),
-            ("evaluation", evaluation, EVALUATION),
-        ):
-            write_table(self.folder / "collected" / f"{name}.parquet", rows, schema, STAMP)
-        write_table(self.folder / "tables" / "time_to_target.parquet", target, TIME_TO_TARGET, STAMP)
-
-
-def cell(task: str, arm: str, seeds: list[int]) -> dict[str, Any]:
-    settings = {
-        "data": {"n": 4},
-        "model": {"d_model": 8, "ffn_width": None},
-        "noise": {"same_symbol": True},
-        "training": {"steps": 200},
-    }
-    return {
-        "task": task,
-        "variant": "calibrated",
-        "arm": arm,
-        "arm_settings": {"kind": "baseline"} if arm == "baseline" else {"kind": "noise_stability", "rho": 0.5},
-        "settings": settings,
-        "seeds": seeds,
-        "target": {"metric": "val_accuracy", "threshold": 0.95},
-        "budget_steps": 200,
-        "leaks": ["windows overlap", "no mask"] if task == "next_token" else [],
-    }
+@pytest.fixture(scope="module")
+def tables(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store with MLflow's tables, made once: that takes a second; so does importing MLflow, here for all tests."""
+    return make_tables(tmp_path_factory.mktemp("tables"))
 
 
 @pytest.fixture
-def results(tmp_path: Path) -> Results:
-    cells = [cell("modular_addition", arm, [0, 1]) for arm in ("baseline", "steady")]
-    made = Results(tmp_path / "results", [*cells, cell("sparse_parity", "baseline", [0])])
-    made.write()
+def results(tmp_path: Path, tables: Path) -> Results:
+    made = Results(tmp_path / "results", cells())
+    lend_tables(tables, made.folder / "mlflow.db")
     return made
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _mlflow() -> None:
-    """Import MLflow once, outside any test's time."""
-    pytest.importorskip("mlflow")
 
 
 def client(results: Results) -> Any:
@@ -234,6 +84,8 @@ def test_one_run_per_key_with_parameters_curves_and_final_metrics(
     parity = results.runs()["nsbench/sparse_parity/calibrated/baseline/seed-0"]
     assert client(results).get_run(parity).data.params["secret"] == "[1, 4]"
     assert [path.name for path in tmp_path.iterdir()] == ["results"], "MLflow left files in the working directory"
+    files = {path.name for path in results.folder.iterdir()} - {"mlflow.db.lock", "track.lock"}
+    assert files == {"collected", "tables", "mlflow.db", "clone.json"}
 
 
 def test_text_and_leaks_are_told_and_only_curves_of_their_own_are_shown(results: Results) -> None:
@@ -332,25 +184,10 @@ def test_duplicates_and_deleted_experiments_are_healed(results: Results) -> None
     assert len(client(results).search_runs([experiment])) == len(results.runs()) - 1 == 4
 
 
-def test_two_first_imports_at_once_end_in_one_run_per_key(results: Results) -> None:
-    program = (
-        "import json, pathlib, sys; from nsbench.tracking import track; folder = pathlib.Path(sys.argv[1]);"
-        "track(folder / 'collected', folder / 'tables', json.loads(sys.argv[2]), sys.argv[3], '{}', 'd1')"
-    )
-    command = [sys.executable, "-c", program, str(results.folder), json.dumps(results.cells), results.uri]
-    both = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(2)]
-    for process in both:
-        out, err = process.communicate(timeout=120)
-        said = [line for line in err.splitlines() if not line.startswith("nsbench track: another import holds")]
-        assert (process.returncode, out, said) == (0, "", [])
-    assert len(results.runs()) == 5
-    assert results.track().unchanged == 5
-
-
 def test_import_waits_for_another_with_a_message(
     results: Results, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(tracking, "PATIENCE_SECONDS", 0.05)
+    monkeypatch.setattr(tracking_store, "PATIENCE_SECONDS", 0.05)
     held = threading.Event()
 
     def hold() -> None:
@@ -372,7 +209,7 @@ def test_database_held_by_another_program_is_tried_again(
     results.track()
     other = sqlite3.connect(results.folder / "mlflow.db", check_same_thread=False)
     other.execute("BEGIN IMMEDIATE")
-    monkeypatch.setattr(tracking, "PATIENCE_SECONDS", 0.05)
+    monkeypatch.setattr(tracking_store, "PATIENCE_SECONDS", 0.05)
     monkeypatch.setattr(tracking.time, "sleep", lambda seconds: other.rollback())
     assert results.track().unchanged == 5
     other.close()

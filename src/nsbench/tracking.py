@@ -2,29 +2,30 @@
 
 One MLflow run stands for each (task, variant, arm, seed), in the experiment `nsbench/<task>`. A tag
 with a digest of all that was imported is written last: a run that carries the right digest is left
-alone; any other run of the same key, stale or cut short, is deleted and imported anew. So an import
-may be repeated, interrupted or started twice at once, and still ends in one run per key.
+alone; any other run of the same key, stale or cut short, is deleted and imported anew. Whatever was
+written is read again, from the store opened anew, until nothing is left to do. So an import may be
+repeated, interrupted, started twice at once or have its store deleted under it, and still ends in
+one run per key. Runs of other results folders in the same store are left alone (`tracking_clone`).
 """
 
 from __future__ import annotations
 
 import contextlib
+import itertools
 import logging
 import os
-import re
-import sqlite3
-import sys
-import textwrap
 import time
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from filelock import FileLock, Timeout
-
+from nsbench import tracking_store
+from nsbench.tracking_clone import Clone, identify
 from nsbench.tracking_content import Content, read_contents
+from nsbench.tracking_store import TrackingError, say
+from nsbench.tracking_uri import shown
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -32,17 +33,9 @@ if TYPE_CHECKING:
 
 NAME_TAG, CONTENT_TAG = "nsbench.run", "nsbench.content"
 METRICS_PER_BATCH, PARAMETERS_PER_BATCH = 1000, 100  # MLflow's limits
-PATIENCE_SECONDS, LOCKED_ATTEMPTS = 5.0, 15
-STORE_LIBRARIES = {"mlflow", "sqlalchemy", "sqlite3", "alembic", "requests"}
-
-# MLflow must contact nobody but its store and be silent; an unreachable server must show within a minute.
-ENVIRONMENT = {
-    "MLFLOW_DISABLE_TELEMETRY": "true",
-    "DO_NOT_TRACK": "true",
-    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3",
-    "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
-}
+LOCKED_ATTEMPTS, ROUNDS = 15, 5
+CHANGED_UNDER_US = {"RESOURCE_DOES_NOT_EXIST", "RESOURCE_ALREADY_EXISTS", "INVALID_STATE", "INVALID_PARAMETER_VALUE"}
+"""What MLflow says of a run that somebody else deleted in the middle, or of an experiment that somebody else made."""
 EXPERIMENT_TAGS = {
     "mlflow.experimentKind": "custom_model_development",
     "mlflow.note.content": "Imported by `nsbench track`, one run per variant, arm and seed. "
@@ -50,15 +43,12 @@ EXPERIMENT_TAGS = {
 }
 
 
-class TrackingError(RuntimeError):
-    """MLflow's store cannot be used; the message names its URI and what to do."""
-
-
 @dataclass(frozen=True)
 class TrackSummary:
     """What one import did, counted in runs."""
 
     uri: str
+    """Without what is secret in it."""
     added: int
     replaced: int
     """Runs that stood with other content, or cut short."""
@@ -68,6 +58,27 @@ class TrackSummary:
     seconds: float
     spec: str
     digest: str
+
+
+@dataclass
+class _Import:
+    """What is to stand in the store, and what was done for it so far."""
+
+    contents: list[Content]
+    clone: Clone
+    project: str
+    start: float
+    """Seconds since the epoch at which training is shown to begin."""
+    local: bool
+    """Whether the store is a file."""
+    copied_store: bool
+    """Whether the store lies in the results folder."""
+    outcomes: dict[str, str] = field(default_factory=dict)
+    """added, replaced or unchanged, by key: what the first look at each run led to."""
+
+    def tell(self, key: str, outcome: str) -> None:
+        if self.outcomes.get(key, "unchanged") == "unchanged":
+            self.outcomes[key] = outcome
 
 
 def track(
@@ -82,55 +93,104 @@ def track(
     """Bring the MLflow store at `uri` in line with the collected runs of `cells`.
 
     Reads history, runs and evaluation.parquet of `collected_folder` and time_to_target.parquet of
-    `tables_folder`. Runs in the store that belong to none of `cells` are left alone. One import
-    works at a time: others wait for it, with a message. `spec` and `digest` go into the summary.
+    `tables_folder`. The results folder, that in which `collected_folder` lies, gets an identity if it has
+    none; runs in the store that are another folder's, or belong to none of `cells`, are left alone. One
+    import works at a time: others wait for it, with a message. `spec` and `digest` go into the summary.
 
     Raises RecordError where a Parquet file is missing or broken, TrackingError where the store
-    cannot be reached, read or written.
+    cannot be reached, read or written, FileError where a file cannot be written.
     """
-    clock, outcomes = time.monotonic(), {}
+    clock = time.monotonic()
     contents, missing = read_contents(Path(collected_folder), Path(tables_folder), cells)
     collected_at = (Path(collected_folder) / "runs.parquet").stat().st_mtime
     start = collected_at - max((content.seconds for content in contents), default=0.0)
-    database = _sqlite_path(uri)
-    lock = Path(collected_folder) / "mlflow.lock" if database is None else Path(f"{database}.lock")
-    with _one_sentence(uri), _alone(lock):
-        for attempt in range(1, LOCKED_ATTEMPTS + 1):
-            try:
-                _check_sqlite(database)
-                with _client(uri) as client:
-                    _import(client, contents, project, start, database is not None, outcomes)
-                break
-            except Exception as error:
-                if "database is locked" not in str(error) or attempt == LOCKED_ATTEMPTS:
-                    raise
-                _say(f"{uri} is locked by another program; trying again ({attempt} of {LOCKED_ATTEMPTS - 1})")
-                time.sleep(PATIENCE_SECONDS)
-    n = Counter(outcomes.values())
+    results = Path(collected_folder).parent
+    for name, value in tracking_store.ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    with tracking_store.one_sentence(uri, os.environ), tracking_store.alone(uri, results):
+        file = tracking_store.sqlite_file(uri)
+        inside = file is not None and file.parent.resolve() == results.resolve()
+        task = _Import(contents, identify(results), project, start, file is not None, inside)
+        _settle(uri, file, task)
+    n = Counter(task.outcomes.values())
     counts = {name: n[name] for name in ("added", "replaced", "unchanged")}
-    return TrackSummary(uri, **counts, missing=missing, seconds=time.monotonic() - clock, spec=spec, digest=digest)
+    seconds = time.monotonic() - clock
+    return TrackSummary(shown(uri), **counts, missing=missing, seconds=seconds, spec=spec, digest=digest)
 
 
-def _import(
-    client: MlflowClient, contents: list[Content], project: str, start: float, local: bool, outcomes: dict[str, str]
-) -> None:
-    """Make one complete run stand for each content; `outcomes` tells what that took, by key."""
+def _settle(uri: str, file: Path | None, task: _Import) -> None:
+    """Import until an import, with the store opened anew, finds nothing to do."""
+    wrote = False
+    for left in reversed(range(ROUNDS)):
+        if file is not None:
+            tracking_store.make_sqlite(file, _make_tables)
+        opened = _identity(file)
+        try:
+            busy = _patiently(uri, file, task)
+            if not busy and opened == _identity(file):
+                return
+            changed, wrote = wrote or not busy, busy
+        except Exception as error:
+            # Where the path names another file now, or none, the failure may be that of the old one.
+            mendable = left and getattr(error, "error_code", None) in CHANGED_UNDER_US
+            if opened == _identity(file) and not mendable:
+                raise
+            changed, wrote = True, False
+        if changed:
+            say(f"{shown(uri)} was changed by somebody else meanwhile; importing again")
+    raise TrackingError(
+        f"{shown(uri)}: MLflow's store changes whenever it is written; the results are safe in their Parquet files: "
+        "end what else writes or deletes its runs, then run `nsbench track` again"
+    )
+
+
+def _patiently(uri: str, file: Path | None, task: _Import) -> bool:
+    """One import; a database that another program holds is tried again. Whether there was anything to do."""
+    for attempt in itertools.count(1):
+        try:
+            if file is not None:
+                tracking_store.touch_sqlite(file)
+            with _client(uri) as client:
+                return _import(client, task)
+        except Exception as error:
+            if "database is locked" not in str(error) or attempt == LOCKED_ATTEMPTS:
+                raise
+            say(f"{shown(uri)} is locked by another program; trying again ({attempt} of {LOCKED_ATTEMPTS - 1})")
+            time.sleep(tracking_store.PATIENCE_SECONDS)
+    raise AssertionError  # the count has no end
+
+
+def _identity(file: Path | None) -> tuple[int, int] | None:
+    """Which file a path names now."""
+    try:
+        status = file.stat() if file is not None else None
+    except OSError:
+        return None
+    return (status.st_dev, status.st_ino) if status else None
+
+
+def _import(client: MlflowClient, task: _Import) -> bool:
+    """Make one complete run stand for each content; whether there was anything to do."""
     experiments: dict[str, tuple[str, dict[str, list[Run]]]] = {}
-    for index, content in enumerate(contents):
-        task, _, _ = content.key.partition("/")
-        if task not in experiments:
-            experiment = _experiment(client, f"{project}/{task}", local)
-            experiments[task] = experiment, _standing(client, experiment)
-        experiment, standing = experiments[task]
+    busy = False
+    for index, content in enumerate(task.contents):
+        name, _, _ = content.key.partition("/")
+        if name not in experiments:
+            experiment = _experiment(client, f"{task.project}/{name}", task.local)
+            experiments[name] = experiment, _standing(client, experiment, task)
+        experiment, standing = experiments[name]
         old, digest = standing.get(content.key, []), content.digest
         if len(old) == 1 and old[0].data.tags.get(CONTENT_TAG) == digest:
-            outcomes.setdefault(content.key, "unchanged")
+            busy |= _claim(client, old[0], task.clone)
+            task.tell(content.key, "unchanged")
             continue
         for run in old:
             _delete(client, run.info.run_id)
         # Newest first is MLflow's order: a millisecond between runs makes it the order of the grid.
-        _write(client, experiment, content, digest, round(start * 1000) - index)
-        outcomes[content.key] = "replaced" if old else "added"
+        _write(client, experiment, content, digest, round(task.start * 1000) - index, task.clone)
+        task.tell(content.key, "replaced" if old else "added")
+        busy = True
+    return busy
 
 
 def _experiment(client: MlflowClient, name: str, local: bool) -> str:
@@ -144,18 +204,28 @@ def _experiment(client: MlflowClient, name: str, local: bool) -> str:
     return experiment.experiment_id
 
 
-def _standing(client: MlflowClient, experiment: str) -> dict[str, list[Run]]:
-    """The active runs of an experiment that an import has made, by key."""
+def _standing(client: MlflowClient, experiment: str, task: _Import) -> dict[str, list[Run]]:
+    """The active runs of an experiment that imports of this results folder have made, by key."""
     found: dict[str, list[Run]] = {}
     token = None
     while True:
         page = client.search_runs([experiment], max_results=500, page_token=token)
         for run in page:
-            if NAME_TAG in run.data.tags:
+            if NAME_TAG in run.data.tags and task.clone.owns(run.data.tags, task.copied_store):
                 found.setdefault(run.data.tags[NAME_TAG], []).append(run)
         token = page.token
         if not token:
             return found
+
+
+def _claim(client: MlflowClient, run: Run, clone: Clone) -> bool:
+    """Tag a run of ours from before there were identities, or before the folder moved; whether that was needed."""
+    from mlflow.entities import RunTag
+
+    tags = [RunTag(name, value) for name, value in clone.tags.items() if run.data.tags.get(name) != value]
+    if tags:
+        client.log_batch(run.info.run_id, tags=tags)
+    return bool(tags)
 
 
 def _delete(client: MlflowClient, run_id: str) -> None:
@@ -163,12 +233,12 @@ def _delete(client: MlflowClient, run_id: str) -> None:
     getattr(client._tracking_client.store, "_hard_delete_run", client.delete_run)(run_id)
 
 
-def _write(client: MlflowClient, experiment: str, content: Content, digest: str, start_ms: int) -> None:
+def _write(client: MlflowClient, experiment: str, content: Content, digest: str, start_ms: int, clone: Clone) -> None:
     """Create a run whose clock is its training time."""
     from mlflow.entities import Metric, Param, RunTag
 
     source = {"name": "nsbench", "type": "LOCAL", "git.commit": content.origin.get("commit", "unknown")}
-    tags = {NAME_TAG: content.key, **content.tags, **content.origin} | {
+    tags = {NAME_TAG: content.key, **clone.tags, **content.tags, **content.origin} | {
         f"mlflow.source.{k}": v for k, v in source.items()
     }
     run_id = client.create_run(experiment, start_time=start_ms, tags=tags, run_name=content.name).info.run_id
@@ -187,71 +257,33 @@ def _chunks(items: list[Any], size: int) -> Iterator[list[Any]]:
     return (items[start : start + size] for start in range(0, len(items), size))
 
 
-# --- reaching the store ----------------------------------------------------------------------------
+def _make_tables(uri: str) -> None:
+    """MLflow's tables in a new SQLite file; it waits for the disk hundreds of times for them, which is left out."""
+    from sqlalchemy import Engine, event
+
+    def hurry(connection: Any, _: Any) -> None:
+        connection.execute("PRAGMA synchronous = OFF")
+        connection.execute("PRAGMA journal_mode = MEMORY")
+
+    event.listen(Engine, "connect", hurry)
+    try:
+        with _client(uri):
+            pass
+    finally:
+        event.remove(Engine, "connect", hurry)
 
 
 @contextlib.contextmanager
 def _client(uri: str) -> Iterator[MlflowClient]:
-    """A quiet client of the store at `uri`; a database without MLflow's tables gets them."""
-    for name, value in ENVIRONMENT.items():
-        os.environ.setdefault(name, value)
+    """A quiet client of the store at `uri`, opened anew; a database without MLflow's tables gets them."""
     from mlflow import MlflowClient
 
-    for name in ("mlflow", "alembic"):
+    for name in ("mlflow", "alembic", "urllib3"):
         logging.getLogger(name).setLevel(logging.CRITICAL)  # failures reach the user as TrackingError
     client = MlflowClient(tracking_uri=uri)
+    engine = getattr(client._tracking_client.store, "engine", None)
     try:
         yield client
     finally:
-        if engine := getattr(client._tracking_client.store, "engine", None):
+        if engine is not None:
             engine.dispose()
-
-
-def _sqlite_path(uri: str) -> Path | None:
-    match = re.match(r"sqlite(?:\+\w+)?:///([^?]+)", uri)
-    return Path(match[1]) if match else None
-
-
-def _check_sqlite(path: Path | None) -> None:
-    """Touch a SQLite file before MLflow does, which would retry for an hour to open a broken one."""
-    if path is not None and path.exists():
-        with contextlib.closing(sqlite3.connect(path, timeout=PATIENCE_SECONDS)) as database:
-            database.execute("BEGIN IMMEDIATE")
-            database.execute("PRAGMA schema_version").fetchone()
-
-
-@contextlib.contextmanager
-def _alone(path: Path) -> Iterator[None]:
-    """Hold the writers' lock; the system frees it when its holder dies, so waiting has no limit."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(path)
-    try:
-        lock.acquire(timeout=PATIENCE_SECONDS)
-    except Timeout:
-        _say(f"another import holds {path}; waiting for it")
-        lock.acquire()
-    try:
-        yield
-    finally:
-        lock.release()
-
-
-@contextlib.contextmanager
-def _one_sentence(uri: str) -> Iterator[None]:
-    """Tell any failure of the store as a TrackingError; the libraries are known by name, so as not to import them."""
-    try:
-        yield
-    except Exception as error:
-        libraries = {base.__module__.partition(".")[0] for base in type(error).__mro__}
-        if not isinstance(error, OSError) and not libraries & STORE_LIBRARIES:
-            raise
-        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
-        reason = textwrap.shorten(reason, 250, placeholder="...").rstrip(". ")
-        raise TrackingError(
-            f"{uri}: MLflow's store cannot be used ({reason}); the results are safe in their Parquet files: "
-            "repair the store, move its file away or set another tracking.uri, then run `nsbench track` again"
-        ) from error
-
-
-def _say(message: str) -> None:
-    print(f"nsbench track: {message}", file=sys.stderr, flush=True)

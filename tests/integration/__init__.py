@@ -1,0 +1,1 @@
+"""Tests against real servers; they skip where those are not installed, and say how to install them."""

@@ -1,0 +1,166 @@
+"""Clones that share a store do not mix their runs; imports at the same moment lose and double nothing."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nsbench.records import RecordError
+from nsbench.tracking_clone import CLONE_TAG, PLACE_TAG, identify
+from tests.tracked_results import (
+    LIBRARIES_WARN,
+    MLFLOW,
+    Results,
+    assert_whole,
+    cells,
+    lend_tables,
+    make_tables,
+    small_grid,
+)
+from tests.warm import Warm
+
+pytestmark = [pytest.mark.filterwarnings(warning) for warning in LIBRARIES_WARN]
+AT_ONCE = 3
+"""Processes; tests/faults/tracking.py starts eight."""
+
+
+@pytest.fixture(scope="module")
+def tables(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_tables(tmp_path_factory.mktemp("tables"))
+
+
+@pytest.fixture
+def clones(tmp_path: Path, tables: Path) -> list[Results]:
+    """Two results folders with the same keys, their first runs not alike, and one store."""
+    uri = f"sqlite:///{tmp_path}/shared/mlflow.db"
+    lend_tables(tables, tmp_path / "shared/mlflow.db")
+    losses = {"a": 0.5, "b": 0.7}
+    return [Results(tmp_path / name / "results", cells(), uri, val_loss=loss) for name, loss in losses.items()]
+
+
+@pytest.fixture(scope="module")
+def warm() -> Iterator[Warm]:
+    server = Warm(MLFLOW)
+    yield server
+    server.close()
+
+
+def client(results: Results) -> Any:
+    from mlflow import MlflowClient
+
+    return MlflowClient(tracking_uri=results.uri)
+
+
+def counts(results: Results, **changes: Any) -> tuple[int, int, int]:
+    summary = results.track(**changes)
+    return summary.added, summary.replaced, summary.unchanged
+
+
+def losses(results: Results) -> dict[str, float]:
+    """The first run's last validation loss, by the folder that its tags name."""
+    rows = results.sql(
+        "SELECT t.value, m.value FROM latest_metrics m JOIN tags t USING (run_uuid) JOIN runs r USING (run_uuid) "
+        f"WHERE r.name = 'calibrated/baseline/seed-0' AND m.key = 'final/val_loss' AND t.key = '{PLACE_TAG}' "
+        "AND EXISTS (SELECT 1 FROM tags n WHERE n.run_uuid = r.run_uuid AND n.value LIKE 'modular_addition/%')"
+    )
+    assert len(dict(rows)) == len(rows)
+    return {place.split("/")[-2]: value for place, value in rows}
+
+
+def test_two_clones_keep_their_runs_apart_in_one_store(clones: list[Results]) -> None:
+    a, b = clones
+    assert [counts(a), counts(b)] == [(5, 0, 0)] * 2
+    assert [counts(a), counts(b)] == [(0, 0, 5)] * 2
+    assert losses(a) == {"a": 0.5, "b": 0.7}
+    a.write(val_loss=0.25)
+    assert [counts(a), counts(b)] == [(0, 1, 4), (0, 0, 5)]
+    assert losses(a) == {"a": 0.25, "b": 0.7}
+    for results in clones:
+        assert_whole(client(results), results)
+
+
+def test_runs_from_before_there_were_identities_are_claimed_once(clones: list[Results]) -> None:
+    a, b = clones
+    a.track()
+    a.sql(f"DELETE FROM tags WHERE key IN ('{CLONE_TAG}', '{PLACE_TAG}')")
+    assert counts(a) == (0, 0, 5)
+    assert counts(b) == (5, 0, 0)
+    assert counts(a) == (0, 0, 5)
+    assert losses(a) == {"a": 0.5, "b": 0.7}
+
+
+def test_a_folder_that_was_moved_keeps_its_runs(clones: list[Results], tmp_path: Path) -> None:
+    a, _ = clones
+    a.track()
+    (tmp_path / "a").rename(tmp_path / "c")
+    a.folder = tmp_path / "c/results"
+    size = a.size()
+    assert counts(a) == (0, 0, 5)
+    assert a.size() == size
+    assert losses(a) == {"c": 0.5}
+
+
+def test_a_copied_folder_is_a_clone_of_its_own(clones: list[Results], tmp_path: Path) -> None:
+    a, _ = clones
+    a.track()
+    shutil.copytree(tmp_path / "a", tmp_path / "c")
+    c = Results(tmp_path / "c/results", a.cells, a.uri, val_loss=0.9)
+    assert counts(c) == (5, 0, 0)
+    assert counts(a) == (0, 0, 5)
+    assert losses(a) == {"a": 0.5, "c": 0.9}
+
+
+def test_a_store_that_was_copied_with_its_folder_has_one_run_per_key(tmp_path: Path, tables: Path) -> None:
+    lend_tables(tables, tmp_path / "a/results/mlflow.db")
+    a = Results(tmp_path / "a/results", cells())
+    a.track()
+    shutil.copytree(tmp_path / "a", tmp_path / "c")
+    c = Results(tmp_path / "c/results", cells(), val_loss=0.9)
+    assert counts(c) == (0, 1, 4)
+    assert (len(c.runs()), losses(c), losses(a)) == (5, {"c": 0.9}, {"a": 0.5})
+    assert counts(a) == (0, 0, 5)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"id": 5, "place": "x", "copied_from": []}', '{"id": "x"}'])
+def test_a_broken_identity_is_named(tmp_path: Path, text: str) -> None:
+    (tmp_path / "clone.json").write_text(text)
+    with pytest.raises(RecordError, match=r"clone\.json: not the identity of a results folder; delete it"):
+        identify(tmp_path)
+
+
+def at_once(warm: Warm, imports: list[Results]) -> list[str]:
+    """What `nsbench track` says, each in a process of its own, all at once."""
+
+    def run(results: Results) -> tuple[int, str]:
+        return warm.run("nsbench", results.arguments(), results.folder.parent, dict(os.environ))
+
+    with ThreadPoolExecutor(len(imports)) as pool:
+        ended = list(pool.map(run, imports))
+    assert [status for status, _ in ended] == [0] * len(imports), ended
+    return [said for _, said in ended]
+
+
+def test_first_imports_of_several_grids_at_once_lose_no_run(warm: Warm, tmp_path: Path) -> None:
+    uri = f"sqlite:///{tmp_path}/shared/mlflow.db"
+    grids = [small_grid(tmp_path / str(n) / "results", uri, seeds=[n]) for n in range(AT_ONCE)]
+    for said in at_once(warm, grids):
+        assert all("another import holds" in line for line in said.splitlines()), said
+    for results in grids:
+        assert_whole(client(results), results)
+        assert json.loads((results.folder / "tracked.json").read_text())["added"] == 4
+    assert grids[0].size()[0] == 4 * AT_ONCE
+
+
+def test_first_imports_of_the_same_grid_at_once_double_no_run(warm: Warm, tmp_path: Path) -> None:
+    results = small_grid(tmp_path / "results")
+    for said in at_once(warm, [results] * AT_ONCE):
+        assert all("another import holds" in line for line in said.splitlines()), said
+    assert results.size()[0] == 8
+    assert_whole(client(results), results)

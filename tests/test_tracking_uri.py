@@ -1,0 +1,127 @@
+"""Which store is meant, and that no password in its URI is ever shown."""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nsbench.closed import ConfigError
+from nsbench.grid import load
+from nsbench.tracking_uri import ALLOWED, VARIABLE, flaw, has_secret, resolve, secrets, shown, without_secrets
+from tests.tracked_results import PROJECT
+
+SHOWN = {
+    "sqlite:///results/mlflow.db": "sqlite:///results/mlflow.db",
+    "sqlite:////home/a@b/c#d/x.db?mode=rw": "sqlite:////home/a@b/c#d/x.db?mode=rw",
+    "sqlite+pysqlcipher://:pass@/x.db": "sqlite+pysqlcipher://:***@/x.db",
+    "http://127.0.0.1:5000/sub/a@b": "http://127.0.0.1:5000/sub/a@b",
+    "http://alice:pass@host:5000": "http://alice:***@host:5000",
+    "http://alice:pa/ss@host": "http://alice:***@host",
+    "https://token@host/x": "https://***@host/x",
+    "https://host/x?access=token#pass": "https://host/x?access=***#***",
+    "postgresql://alice@host/runs": "postgresql://alice@host/runs",
+    "postgresql+psycopg2://alice:p@s/s#w?rd@host/runs": "postgresql+psycopg2://alice:***@host/runs",
+    "postgresql://alice:12/34@host/runs": "postgresql://alice:***@host/runs",
+    "postgresql:///runs?host=/run/pg&user=a&password=pass": "postgresql:///runs?host=/run/pg&user=a&password=***",
+    "mssql+pyodbc:///?odbc_connect=UID%3Da%3BPWD%3Dpass": "mssql+pyodbc:///?odbc_connect=***",
+    "alice:pass@host": "alice:***@host",
+    "databricks://profile": "databricks://profile",
+}
+
+
+STORES = [uri for uri in SHOWN if not uri.startswith(("sqlite+", "alice"))]
+
+
+@pytest.mark.parametrize(("uri", "seen"), SHOWN.items())
+def test_what_is_shown(uri: str, seen: str) -> None:
+    assert shown(uri) == seen == shown(seen)
+    assert has_secret(uri) == (uri != seen)
+
+
+@given(
+    st.sampled_from(["http", "https", "postgresql", "mysql+pymysql", "mssql+pyodbc"]),
+    st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=1, max_size=30),
+    st.sampled_from(["/runs", "", ":5000/a?sslmode=require"]),
+    st.booleans(),
+)
+def test_no_password_is_shown_escaped_or_not(scheme: str, password: str, place: str, escaped: bool) -> None:
+    marked = f"<{password}>"
+    given = quote(marked, safe="") if escaped else marked
+    uri = f"{scheme}://alice:{given}@host{place}"
+    assert shown(uri) == f"{scheme}://alice:***@host{place}"
+    assert {given, marked} <= set(secrets(uri))
+    told = without_secrets(f'could not log in with "{marked}" or {given} ({uri})', *secrets(uri))
+    assert marked not in told
+    assert given not in told
+
+
+def test_a_password_is_hidden_in_the_pieces_that_a_driver_makes_of_it() -> None:
+    uri = "postgresql://alice:pa@ssword@host/runs"
+    reason = 'could not translate host name "ssword@host" to address'
+    assert "ssword" not in without_secrets(reason, *secrets(uri))
+
+
+def test_the_environment_wins_over_config_and_that_over_the_default() -> None:
+    assert resolve(None, {}, "sqlite:///x.db") == "sqlite:///x.db"
+    assert resolve("http://a", {}, "sqlite:///x.db") == "http://a"
+    assert resolve("http://a", {VARIABLE: " "}, "sqlite:///x.db") == "http://a"
+    assert resolve("http://a", {VARIABLE: "http://u:p@b\n"}, "sqlite:///x.db") == "http://u:p@b"
+
+
+@pytest.mark.parametrize("uri", [*STORES, "databricks", "mysql://h/d", "sqlite:///a b.db"])
+def test_stores_are_allowed(uri: str) -> None:
+    assert flaw(uri) == ""
+
+
+@pytest.mark.parametrize(
+    "uri",
+    ["", "mlruns", "file:///x", "htp://h", "http:/h", "http", "sqlite:x.db", "sqlite://", "sqlite:///:memory:", "ht\0"],
+)
+def test_what_is_no_store_is_refused_before_anything_runs(uri: str) -> None:
+    assert ALLOWED in flaw(uri)
+    with pytest.raises(ConfigError, match="tracking: uri") as caught:
+        load(config(uri=uri))
+    assert str(caught.value).endswith(ALLOWED)
+
+
+@pytest.mark.parametrize("uri", [uri for uri, seen in SHOWN.items() if uri != seen])
+def test_config_refuses_a_password_without_printing_it(uri: str) -> None:
+    with pytest.raises(ConfigError, match=r"tracking: uri '.*\*\*\*.*' has a password or token in it") as caught:
+        load(config(uri=uri))
+    assert f"{VARIABLE} to the whole URI" in str(caught.value)
+    assert not [secret for secret in ("pass@", "=pass", "token", "p@s", "34") if secret in without_advice(caught.value)]
+
+
+SECRET = "postgresql://alice:S3cret@host/" + "runs" * 30
+
+
+@pytest.mark.parametrize(
+    "section",
+    [
+        SECRET,
+        [SECRET],
+        {SECRET: None},
+        {"uri": [SECRET]},
+        {"uri": {"is": SECRET}},
+        {"uri": SECRET, "urll": 1},
+        {"uri": "http://" + "x" * 60 + ":S3cret@host"},
+    ],
+)
+def test_no_other_complaint_about_tracking_prints_the_password(section: Any) -> None:
+    with pytest.raises(ConfigError, match="tracking") as caught:
+        load({**config(), "tracking": section})
+    assert "S3cret" not in str(caught.value)
+    assert len(str(caught.value)) < 600
+
+
+def without_advice(error: Exception) -> str:
+    return str(error).partition(" has a password or token in it")[0]
+
+
+def config(**tracking: Any) -> dict[str, Any]:
+    return {**yaml.safe_load((PROJECT / "config.yaml").read_text()), "tracking": tracking}
