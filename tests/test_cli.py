@@ -41,13 +41,21 @@ def edited(spec: str, **changes: object) -> str:
     return json.dumps({**json.loads(spec), **changes})
 
 
-def train(spec: str = TRAIN, dataset: str = "data", device: str = "cpu", *more: str) -> list[str]:
-    files = ["--dataset", dataset, "--run-store", "runs", "--history", "h.parquet", "--runs", "r.parquet"]
+def train(
+    spec: str = TRAIN,
+    dataset: str = "data",
+    device: str = "cpu",
+    *more: str,
+    store: str = "runs",
+    history: str = "h.parquet",
+    runs: str = "r.parquet",
+) -> list[str]:
+    files = ["--dataset", dataset, "--run-store", store, "--history", history, "--runs", runs]
     return ["train", "--spec", spec, "--digest", "d", *files, "--device", device, *more]
 
 
-def make_dataset(spec: str) -> list[str]:
-    return ["dataset", "--spec", spec, "--digest", "d", "--out", "new", "--floors", "new.floors.parquet"]
+def make_dataset(spec: str = DATASET, out: str = "new", floors: str = "new.floors.parquet", *more: str) -> list[str]:
+    return ["dataset", "--spec", spec, "--digest", "d", "--out", out, "--floors", floors, *more]
 
 
 def text(path: str) -> list[str]:
@@ -74,8 +82,8 @@ def theory(points: str) -> list[str]:
     return ["theory", "--spec", PLAN.experiment("relu"), "--digest", "d", *files]
 
 
-def theory_figure(name: str, spec: str) -> list[str]:
-    files = ["--tables", "gone.parquet", "p", "e", "--png", "f.png", "--pdf", "f.pdf"]
+def theory_figure(name: str, spec: str, curves: str = "gone.parquet") -> list[str]:
+    files = ["--tables", curves, "p", "e", "--png", "f.png", "--pdf", "f.pdf"]
     return ["theory-figure", name, "--spec", spec, "--digest", "d", *files]
 
 
@@ -84,13 +92,30 @@ def analyse(spec: str = GRID, *collected: str) -> list[str]:
     return ["analyse", "--spec", spec, "--digest", "d", *files]
 
 
+def measure(*more: str, model: str = "empty", text: str = "text", out: str = "new") -> list[str]:
+    return ["measure", "--model", model, "--text", text, "--out", out, *more]
+
+
+def pretrained(spec: str, text: str = "gone.txt", out: str = "new", *more: str) -> list[str]:
+    return ["pretrained", "--spec", spec, "--digest", "d", "--text", text, "--out", out, *more]
+
+
+def of_grid(stage: str, *more: str, spec: str = GRID) -> list[str]:
+    return [stage, "--spec", spec, "--digest", "d", "--collected", "a/x", "--tables", "b/x", *more]
+
+
+RELU, MODEL = PLAN.experiment("relu"), PLAN.pretrained("tiny_causal")
+
 MISUSE = {
     "unknown stage": (["trian"], ["invalid choice: 'trian'", "dataset", "evaluate"]),
     "no stage": ([], ["arguments are required: STAGE"]),
     "missing option": (["dataset", "--digest", "d"], ["arguments are required: --spec, --out"]),
     "unknown device": (train(device="gpu"), ["--device: invalid choice: 'gpu'"]),
     "device that is not there": (train(device="cuda"), ["nsbench train: device: 'cuda'", "allowed: auto, cpu"]),
-    "no processes": (train(TRAIN, "data", "cpu", "--processes-per-gpu", "0"), ["'0' is not allowed", "at least 1"]),
+    "no processes": (
+        train(TRAIN, "data", "cpu", "--processes-per-gpu", "0"),
+        ["'0' is not allowed", "a whole number in 1"],
+    ),
     "text for processes": (train(TRAIN, "data", "cpu", "--processes-per-gpu", "two"), ["'two' is not allowed"]),
     "text for seconds": (train(TRAIN, "data", "cpu", "--progress-every", "soon"), ["'soon' is not allowed", "60s"]),
     "no seconds": (train(TRAIN, "data", "cpu", "--progress-every", "0s"), ["'0s' is not allowed", "above 0"]),
@@ -107,9 +132,9 @@ MISUSE = {
     ),
     "bad data": (make_dataset(edited(DATASET, data={"modulus": 1})), ["modulus: 1 is not allowed", "2 ... 4096"]),
     "bad grid": (analyse(edited(GRID, seeds=[0, 0])), ["nsbench analyse: seeds: 0 is listed twice"]),
-    "missing dataset": (train(dataset="gone"), ["nsbench train: gone: not a whole data set", "run its stage again"]),
+    "missing dataset": (train(dataset="gone"), ["nsbench train: gone: no such file; run the stage that makes it"]),
     "dataset that is none": (train(dataset="text"), ["nsbench train: text: not a whole data set"]),
-    "foreign dataset": (train(dataset="foreign"), ["nsbench train: foreign: has no data for seed 0"]),
+    "foreign dataset": (train(dataset="foreign"), ["nsbench train: foreign: is no data set, or a damaged one"]),
     "dataset of other seeds": (train(dataset="other"), ["nsbench train: other: has no data for seed 0"]),
     "missing records": (evaluate(), ["nsbench evaluate: gone.parquet: no such file; run the stage that makes it"]),
     "records that are none": (evaluate("text"), ["nsbench evaluate: text: not a whole Parquet file"]),
@@ -146,6 +171,119 @@ MISUSE = {
         ["nsbench theory-figure: gone.parquet: no such file"],
     ),
     "unknown figure": (figure("figure_99"), ["no figure is called 'figure_99'", "figure_11"]),
+    # Options.
+    "a misspelt option": (make_dataset(DATASET, "new", "f", "--txt", "text"), ["unrecognized arguments: --txt"]),
+    "half an option": (["dataset", "--spe", DATASET, *make_dataset()[3:]], ["arguments are required: --spec"]),
+    "an option without its value": (["dataset", "--spec"], ["argument --spec: expected one argument"]),
+    "too many processes": (train(TRAIN, "data", "cpu", "--processes-per-gpu", "9" * 20), ["in 1 ... 999999999999"]),
+    "a count in other digits": (simulate(RELU, "--max-values", "²"), ["'²' is not allowed", "a whole number"]),
+    "seconds without end": (train(TRAIN, "data", "cpu", "--progress-every", "inf"), ["'inf' is not allowed"]),
+    "two tables of three": (
+        [
+            "theory-figure",
+            "figure_09",
+            "--spec",
+            "{}",
+            "--digest",
+            "d",
+            "--tables",
+            "a",
+            "b",
+            "--png",
+            "c",
+            "--pdf",
+            "d",
+        ],
+        ["argument --tables: expected 3 arguments"],
+    ),
+    "no number for memory": (pretrained(MODEL, "gone.txt", "new", "--max-memory-gb", "nan"), ["'nan' is not allowed"]),
+    # Specs.
+    "nan in a spec": (make_dataset(DATASET.replace("7", "NaN", 1)), ["modulus: nan is not allowed", "2 ... 4096"]),
+    "a spec without end": (make_dataset("[" * 100_000), ["nsbench dataset: --spec: not JSON (maximum recursion"]),
+    "a number of 5,000 digits": (make_dataset(DATASET.replace("7", "7" * 5000, 1)), ["--spec: not JSON (Exceeds"]),
+    "a spec that is a word": (make_dataset('"x"'), ["nsbench dataset: spec: 'x' is not allowed", "a section"]),
+    "no seeds": (train(edited(TRAIN, seeds=[])), ["spec.seeds: [] is not allowed", "a non-empty list"]),
+    "a seed twice": (train(edited(TRAIN, seeds=[0, 0])), ["spec.seeds: [0, 0] is not allowed"]),
+    "a path for a variant": (train(edited(TRAIN, variant="../../x")), ["spec.variant: '../../x' is not allowed"]),
+    "data of another task": (
+        make_dataset(edited(DATASET, task="sparse_parity")),
+        ["modulus: unknown key", "label_noise"],
+    ),
+    "a model that no machine holds": (
+        train(edited(TRAIN, model={"d_model": 16384, "n_layers": 256})),
+        ["spec.model: d_model = 16384", "at most 5e+09 are allowed"],
+    ),
+    "an experiment without end": (
+        simulate(edited(RELU, settings={"n_pairs": 10**8, "n_draws": 10**6})),
+        ["spec.settings: n_draws = 1000000 x n_pairs = 100000000", "at most 1e+13"],
+    ),
+    "a source that is none": (
+        pretrained(edited(MODEL, model={"source": "disk", "path": "x"})),
+        ["spec.model.source: 'disk' is not allowed", "'folder'"],
+    ),
+    "a text from nowhere": (
+        ["text", "--spec", '{"source": "web", "path": null, "fingerprint": ""}', "--digest", "d", "--out", "new"],
+        ["spec.source: 'web' is not allowed; allowed: 'auto' or 'hub'"],
+    ),
+    # Files to be made.
+    "a folder to write to": (make_dataset(DATASET, "folder"), ["--out: 'folder' is a folder; allowed: a file"]),
+    "a file in a file": (make_dataset(DATASET, "text/new"), ["--out: 'text/new' would lie in", "which is a file"]),
+    "a name too long": (make_dataset(DATASET, "x" * 300), ["argument --out: 'xxx", "(File name too long)"]),
+    "no name": (make_dataset(DATASET, ""), ["argument --out: '' is not allowed"]),
+    "no name at all": (make_dataset(DATASET, "a\0b"), ["argument --out: 'a\\x00b' is not allowed"]),
+    "a place that nothing can be made in": (
+        make_dataset(DATASET, "/proc/nsbench/new"),
+        ["/proc/nsbench/new: could not be written (No such file or directory)"],
+    ),
+    "a store that is a file": (train(store="text"), ["argument --run-store: 'text' is a file; allowed: a folder"]),
+    "a result in place of the data": (
+        train(history="data"),
+        ["nsbench train: --dataset and --history are both 'data'; each needs a path of its own"],
+    ),
+    "two results in one place": (train(history="h", runs="./h"), ["--history and --runs are both 'h'"]),
+    "tables in place of records": (
+        ["analyse", "--spec", GRID, "--digest", "d", "--collected", "a/x", "a/y", "--out", "b/t", "a/y"],
+        ["--collected and --out are both 'a/y'"],
+    ),
+    # Files to be read.
+    "data that are a folder": (train(dataset="folder"), ["nsbench train: folder: not a whole data set"]),
+    "records that are a folder": (evaluate("folder"), ["nsbench evaluate: folder: lacks the columns"]),
+    "wrong tables to a figure": (
+        theory_figure("figure_09", PLAN.theory_figure("relu"), "foreign.parquet"),
+        ["foreign.parquet: lacks the columns experiment"],
+    ),
+    "points that are none": (theory("foreign.parquet"), ["foreign.parquet: lacks the columns experiment"]),
+    "claims that are not there": (of_grid("claims", "--claims", "gone", "--out", "o/a", "o/b"), ["gone: no such file"]),
+    "a report of nothing": (of_grid("report", "--figures", "f.png", "--out", "new"), ["no such file; run the stage"]),
+    "a store of no kind": (
+        of_grid("track", "--out", "new", spec=edited(GRID, tracking={"uri": "x://y"})),
+        ["nsbench track: tracking", "x://y", "allowed: http"],
+    ),
+    "packs that are not there": (
+        ["collect", "--spec", GRID, "--digest", "d", "--packs", "p", "--datasets", "d", "--out", "c/a"],
+        ["nsbench collect: d/modular_addition/tiny/seeds-0-1.floors.parquet: no such file"],
+    ),
+    "one folder for three models": (
+        ["pretrained-tables", "--spec", PLAN.pretrained_tables(), "--digest", "d", "--models", "gone", "--out", "new"],
+        ["nsbench pretrained-tables: 1 folders for 3 models; one for each is allowed"],
+    ),
+    "unknown figure of models": (
+        ["pretrained-figure", "x", "--spec", "{}", "--digest", "d", "--tables", "t", "--png", "f", "--pdf", "g"],
+        ["no figure of pretrained models is called 'x'; allowed: figure_01"],
+    ),
+    # A model of the user's own.
+    "no model": (measure(model=""), ["argument --model: '' is not allowed"]),
+    "a model that is nowhere": (measure(model="gone"), ["--model 'gone' is neither a folder nor a model of config"]),
+    "a model's folder without one": (measure(), ["empty has no config.json"]),
+    "a file that is no run": (measure(model="text"), ["text: not a whole checkpoint"]),
+    "a correlation above one": (measure("--rho", "2"), ["settings.rho[0]: 2.0 is not allowed", "below 1"]),
+    "too short a sequence": (measure("--n-tokens", "1"), ["settings.n_tokens: 1 is not allowed", "in 4 ... 100000"]),
+    "a seed below 0": (measure("--seed", "-1"), ["settings.seed: -1 is not allowed", "2147483647"]),
+    "inputs of no kind": (measure("--inputs", "noise"), ["settings.inputs[0]: 'noise' is not allowed", "'gaussian'"]),
+    "inputs twice": (measure("--inputs", "text", "text"), ["inputs: 'text' is listed twice"]),
+    "a text that is nowhere": (measure(text="gone.txt"), ["gone.txt: cannot be read (No such file"]),
+    "results in a file": (measure(out="text"), ["argument --out: 'text' is a file; allowed: a folder"]),
+    "a config that is none": (measure("--config", "text", model="gpt3"), ["nsbench measure: text: 'no data"]),
 }
 IN_PROCESS = {name for name in MISUSE if name not in ("unknown stage", "bad value", "missing dataset")}
 """Run in this process, to save the seconds that a start of torch takes; the rest as users do."""
@@ -157,6 +295,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (place / "text").write_text("no data\n" * 50)
     save_file({"weights": torch.zeros(3)}, place / "foreign")
     pd.DataFrame({"x": [1.0]}).to_parquet(place / "foreign.parquet")
+    for name in ("folder", "empty"):
+        (place / name).mkdir()
     write_datasets("modular_addition", json.loads(DATASET)["data"], [5], place / "other")
     write_datasets("modular_addition", json.loads(DATASET)["data"], [0, 1], place / "data")
     return place
@@ -184,6 +324,7 @@ def test_misuse_ends_with_one_sentence(
     name: str, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     arguments, told = MISUSE[name]
+    before = {path.name for path in folder.iterdir()}
     monkeypatch.chdir(folder)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     try:
@@ -191,8 +332,7 @@ def test_misuse_ends_with_one_sentence(
     except SystemExit as ended:
         status = ended.code
     check(status, *reversed(capsys.readouterr()), told)
-    assert not (folder / "new").exists()
-    assert not (folder / "runs").exists()
+    assert {path.name for path in folder.iterdir()} == before
 
 
 def test_a_mistake_of_the_program_shows_its_traceback(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:

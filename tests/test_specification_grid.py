@@ -251,7 +251,7 @@ BAD = {
     "a level twice": (curve({"model.norm": ["pre", "pre"]}), "model.norm: 'pre' is listed twice"),
     "an unknown field": (curve({"model.norn": ["pre", "post"]}), "unknown key 'norn', did you mean 'norm'?"),
     "an unknown section": (curve({"modle.norm": ["pre", "post"]}), "unknown key 'modle', did you mean 'model'?"),
-    "a whole section": (curve({"model": [{"norm": "pre"}, {"norm": "post"}]}), "'model' is a section of a variant"),
+    "a whole section": (curve({"model": ["pre", "post"]}), "'model' is a section of a variant"),
     "below a field": (curve({"model.norm.x": [1, 2]}), "'norm' is no section of a variant"),
     "without the base": (
         curve({"optimizer.weight_decay": [0.1, 0.01]}),

@@ -27,7 +27,7 @@ __all__ = [
 ]
 
 Rho = Annotated[Real, Field(ge=-1.0, le=1.0)]
-Gamma = Annotated[Real, Field(ge=0.0)]
+Gamma = Annotated[Real, Field(ge=0.0, le=1e6)]
 
 
 class BaselineArm(Closed):
@@ -55,7 +55,7 @@ class CheapNoiseStabilityArm(Closed):
     gamma: Gamma
     orientation: Annotated[int, Field(ge=0, le=1)] = 1
     """S: 1 rewards stability, 0 punishes it."""
-    every: Annotated[int, Field(ge=1)] = 1
+    every: Annotated[int, Field(ge=1, le=10_000_000)] = 1
     """Applied where the step (from 0) is a multiple of this, with gamma times this."""
     share: Annotated[Real, Field(gt=0.0, le=1.0)] = 1.0
     """Applied to the first ceil(share x batch) examples of the shuffled batch, and averaged over those."""
@@ -90,21 +90,21 @@ class GrokfastArm(Closed):
 
     kind: Literal["grokfast"]
     alpha: Annotated[Real, Field(ge=0.0, lt=1.0)]
-    lamb: Annotated[Real, Field(ge=0.0)]
+    lamb: Annotated[Real, Field(ge=0.0, le=1e6)]
 
 
 class DropoutArm(Closed):
     """A control: the variant's `model.dropout` is replaced."""
 
     kind: Literal["dropout"]
-    rate: Annotated[Real, Field(ge=0.0, lt=1.0)]
+    rate: Annotated[Real, Field(ge=0.0, le=0.99)]
 
 
 class WeightDecayArm(Closed):
     """A control: the variant's `optimizer.weight_decay` is replaced, its convention kept."""
 
     kind: Literal["weight_decay"]
-    value: Annotated[Real, Field(ge=0.0)]
+    value: Annotated[Real, Field(ge=0.0, le=1000.0)]
 
 
 Arm = Annotated[

@@ -5,12 +5,15 @@ from __future__ import annotations
 import argparse
 import logging
 import math
+import os
+import re
 import sys
 from pathlib import Path
 from typing import Any
 
 from nsbench import commands
 from nsbench.closed import ConfigError
+from nsbench.sentences import show
 
 MEASURE = (
     "How stable a language model is, and how concentrated its dependence on its input: geometric influence of each "
@@ -25,6 +28,7 @@ def main(arguments: list[str] | None = None) -> int:
     # It tells each step of putting a font into a PDF.
     logging.getLogger("fontTools").setLevel(logging.WARNING)
     try:
+        _refuse_twins(options)
         options.run(options)
     except Exception as error:
         if not _for_users(error):
@@ -36,13 +40,13 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _for_users(error: Exception) -> bool:
     from nsbench.device import DeviceError
+    from nsbench.files import FileError
     from nsbench.pretrained.inputs import InputError
     from nsbench.pretrained.sources import ModelError
-    from nsbench.records import RecordError
     from nsbench.text_sources import TextError
     from nsbench.tracking import TrackingError
 
-    kinds = ConfigError | RecordError | DeviceError | TextError | TrackingError | ModelError | InputError
+    kinds = ConfigError | FileError | DeviceError | TextError | TrackingError | ModelError | InputError
     return isinstance(error, kinds)
 
 
@@ -68,9 +72,62 @@ def _gigabytes(text: str) -> float:
 
 
 def _count(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not allowed; allowed: a whole number at least 1")
+    if not re.fullmatch("[0-9]{1,12}", text) or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{show(text)} is not allowed; allowed: a whole number in 1 ... 999999999999")
     return int(text)
+
+
+def _words(text: str) -> str:
+    if not text or not text.isprintable():
+        raise argparse.ArgumentTypeError(f"{show(text)} is not allowed; allowed: a name or path")
+    return text
+
+
+def _given(text: str) -> Path:
+    return Path(_words(text))
+
+
+class _Made(type(Path())):
+    """The path of what a stage makes."""
+
+
+def _made(text: str) -> _Made:
+    path = _placed(text)
+    if path.is_dir():
+        raise argparse.ArgumentTypeError(f"{show(text)} is a folder; allowed: a file, there or not")
+    return path
+
+
+def _made_folder(text: str) -> _Made:
+    path = _placed(text)
+    if path.exists() and not path.is_dir():
+        raise argparse.ArgumentTypeError(f"{show(text)} is a file; allowed: a folder, there or not")
+    return path
+
+
+def _placed(text: str) -> _Made:
+    path = _Made(_words(text))
+    try:
+        above = next(folder for folder in path.absolute().parents if folder.exists())
+        path.exists()  # a name that is too long ends this
+    except OSError as error:
+        raise argparse.ArgumentTypeError(f"{show(text)} is not allowed ({error.strerror})") from None
+    if not above.is_dir():
+        raise argparse.ArgumentTypeError(f"{show(text)} would lie in {show(str(above))}, which is a file")
+    return path
+
+
+def _refuse_twins(options: argparse.Namespace) -> None:
+    """Refuse to make a file in the place of one that is read, or of another that is made. Raises ConfigError."""
+    seen: dict[str, tuple[str, bool]] = {}
+    for name, value in vars(options).items():
+        for path in value if isinstance(value, list) else [value]:
+            if isinstance(path, Path):
+                made = isinstance(path, _Made)
+                first, first_made = seen.setdefault(os.path.realpath(path), (name, made))
+                if first != name and (made or first_made):
+                    flags = " and ".join(f"--{flag.replace('_', '-')}" for flag in (first, name))
+                    raise ConfigError(f"{flags} are both {show(str(path))}; each needs a path of its own")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -78,7 +135,7 @@ def _parser() -> argparse.ArgumentParser:
     stages = parser.add_subparsers(dest="stage", required=True, metavar="STAGE")
 
     def stage(name: str, run: Any, text: str) -> argparse.ArgumentParser:
-        sub = stages.add_parser(name, help=text, description=text)
+        sub = stages.add_parser(name, help=text, description=text, allow_abbrev=False)
         sub.set_defaults(run=run)
         sub.add_argument("--spec", required=True, help="the stage's settings, as canonical JSON")
         sub.add_argument("--digest", required=True, help="digest of the code that the stage runs")
@@ -89,88 +146,90 @@ def _parser() -> argparse.ArgumentParser:
         sub.add_argument("--processes-per-gpu", type=_count, default=1)
 
     text = stage("text", commands.text, "fetch and check the text of next-token prediction")
-    text.add_argument("--out", type=Path, required=True)
+    text.add_argument("--out", type=_made, required=True)
 
     dataset = stage("dataset", commands.dataset, "make the data sets of a pack's seeds, and their floors")
-    dataset.add_argument("--text", type=Path, help="the text stage's file, for tasks that need one")
-    dataset.add_argument("--out", type=Path, required=True)
-    dataset.add_argument("--floors", type=Path, required=True)
+    dataset.add_argument("--text", type=_given, help="the text stage's file, for tasks that need one")
+    dataset.add_argument("--out", type=_made, required=True)
+    dataset.add_argument("--floors", type=_made, required=True)
 
     train = stage("train", commands.train, "train the runs of a pack that are not finished")
-    train.add_argument("--dataset", type=Path, required=True)
-    train.add_argument("--run-store", type=Path, required=True, help="folder of run folders")
-    train.add_argument("--history", type=Path, required=True)
-    train.add_argument("--runs", type=Path, required=True)
+    train.add_argument("--dataset", type=_given, required=True)
+    train.add_argument("--run-store", type=_made_folder, required=True, help="folder of run folders")
+    train.add_argument("--history", type=_made, required=True)
+    train.add_argument("--runs", type=_made, required=True)
     train.add_argument("--progress-every", type=_seconds, default=60.0, help="seconds between progress files, as 60s")
     add_device(train)
 
     evaluate = stage("evaluate", commands.evaluate, "measure the checkpoints of a pack")
-    evaluate.add_argument("--runs", type=Path, required=True)
-    evaluate.add_argument("--dataset", type=Path, required=True)
-    evaluate.add_argument("--run-store", type=Path, required=True, help="folder of run folders")
-    evaluate.add_argument("--out", type=Path, required=True)
+    evaluate.add_argument("--runs", type=_given, required=True)
+    evaluate.add_argument("--dataset", type=_given, required=True)
+    evaluate.add_argument("--run-store", type=_given, required=True, help="folder of run folders")
+    evaluate.add_argument("--out", type=_made, required=True)
     add_device(evaluate)
 
     collect = stage("collect", commands.collect, "join the records of all packs of the grid")
-    collect.add_argument("--packs", type=Path, required=True, help="folder of the packs")
-    collect.add_argument("--datasets", type=Path, required=True, help="folder of the data sets")
-    collect.add_argument("--out", type=Path, nargs="+", required=True)
+    collect.add_argument("--packs", type=_given, required=True, help="folder of the packs")
+    collect.add_argument("--datasets", type=_given, required=True, help="folder of the data sets")
+    collect.add_argument("--out", type=_made, nargs="+", required=True)
 
     analyse = stage("analyse", commands.analyse, "time to target, per run and cell, and paired effects")
-    analyse.add_argument("--collected", type=Path, nargs="+", required=True)
-    analyse.add_argument("--out", type=Path, nargs="+", required=True)
+    analyse.add_argument("--collected", type=_given, nargs="+", required=True)
+    analyse.add_argument("--out", type=_made, nargs="+", required=True)
 
     figure = stage("figure", commands.figure, "draw a figure")
     figure.add_argument("name")
-    figure.add_argument("--collected", type=Path, nargs="+", required=True)
-    figure.add_argument("--tables", type=Path, nargs="+", required=True)
-    figure.add_argument("--png", type=Path, required=True)
-    figure.add_argument("--pdf", type=Path, required=True)
+    figure.add_argument("--collected", type=_given, nargs="+", required=True)
+    figure.add_argument("--tables", type=_given, nargs="+", required=True)
+    figure.add_argument("--png", type=_made, required=True)
+    figure.add_argument("--pdf", type=_made, required=True)
 
     simulate = stage("simulate", commands.simulate, "simulate an experiment of the theory")
     simulate.add_argument("--max-values", type=_count, default=4_000_000, help="numbers held at once: bounds memory")
-    simulate.add_argument("--points", type=Path, required=True)
-    simulate.add_argument("--examples", type=Path, required=True, help="single draws, shown as they are")
+    simulate.add_argument("--points", type=_made, required=True)
+    simulate.add_argument("--examples", type=_made, required=True, help="single draws, shown as they are")
     add_device(simulate)
 
     theory = stage("theory", commands.theory, "an experiment's formulas as curves, and beside each simulated point")
-    theory.add_argument("--points", type=Path, required=True)
-    theory.add_argument("--curves", type=Path, required=True)
-    theory.add_argument("--table", type=Path, required=True)
+    theory.add_argument("--points", type=_given, required=True)
+    theory.add_argument("--curves", type=_made, required=True)
+    theory.add_argument("--table", type=_made, required=True)
 
     theory_table = stage("theory-table", commands.theory_table, "join the theory's tables")
-    theory_table.add_argument("--tables", type=Path, nargs="+", required=True)
-    theory_table.add_argument("--out", type=Path, required=True)
-    theory_table.add_argument("--csv", type=Path, required=True)
+    theory_table.add_argument("--tables", type=_given, nargs="+", required=True)
+    theory_table.add_argument("--out", type=_made, required=True)
+    theory_table.add_argument("--csv", type=_made, required=True)
 
     theory_figure = stage("theory-figure", commands.theory_figure, "draw a figure of the theory")
     theory_figure.add_argument("name")
-    theory_figure.add_argument("--tables", type=Path, nargs=3, required=True, help="curves, points and examples")
-    theory_figure.add_argument("--png", type=Path, required=True)
-    theory_figure.add_argument("--pdf", type=Path, required=True)
+    theory_figure.add_argument("--tables", type=_given, nargs=3, required=True, help="curves, points and examples")
+    theory_figure.add_argument("--png", type=_made, required=True)
+    theory_figure.add_argument("--pdf", type=_made, required=True)
 
     pretrained = stage("pretrained", commands.pretrained, "measure a pretrained model and a random copy of it")
-    pretrained.add_argument("--text", type=Path, required=True, help="the text stage's file")
-    pretrained.add_argument("--out", type=Path, required=True, help="folder of the model's files")
+    pretrained.add_argument("--text", type=_given, required=True, help="the text stage's file")
+    pretrained.add_argument("--out", type=_made_folder, required=True, help="folder of the model's files")
     pretrained.add_argument("--unreachable", choices=["stop", "skip"], default="stop")
     pretrained.add_argument("--max-memory-gb", type=_gigabytes, default=4.0)
     add_device(pretrained)
 
     pretrained_tables = stage("pretrained-tables", commands.pretrained_tables, "join the models' files, and Table 1")
-    pretrained_tables.add_argument("--models", type=Path, nargs="+", required=True, help="the models' folders")
-    pretrained_tables.add_argument("--out", type=Path, nargs="+", required=True)
+    pretrained_tables.add_argument("--models", type=_given, nargs="+", required=True, help="the models' folders")
+    pretrained_tables.add_argument("--out", type=_made, nargs="+", required=True)
 
     pretrained_figure = stage("pretrained-figure", commands.pretrained_figure, "draw a figure of pretrained models")
     pretrained_figure.add_argument("name")
-    pretrained_figure.add_argument("--tables", type=Path, nargs="+", required=True)
-    pretrained_figure.add_argument("--png", type=Path, required=True)
-    pretrained_figure.add_argument("--pdf", type=Path, required=True)
+    pretrained_figure.add_argument("--tables", type=_given, nargs="+", required=True)
+    pretrained_figure.add_argument("--png", type=_made, required=True)
+    pretrained_figure.add_argument("--pdf", type=_made, required=True)
 
-    measure = stages.add_parser("measure", help="measure a model of your own", description=MEASURE)
+    measure = stages.add_parser("measure", help="measure a model of your own", description=MEASURE, allow_abbrev=False)
     measure.set_defaults(run=commands.measure)
-    measure.add_argument("--model", required=True, help="a name of config's, a model's folder, or a run's folder")
-    measure.add_argument("--text", type=Path, required=True, help="a UTF-8 text; of a run its data set's file")
-    measure.add_argument("--out", type=Path, required=True, help="folder for the results")
+    measure.add_argument(
+        "--model", type=_words, required=True, help="a name of config's, a model's folder, or a run's folder"
+    )
+    measure.add_argument("--text", type=_given, required=True, help="a UTF-8 text; of a run its data set's file")
+    measure.add_argument("--out", type=_made_folder, required=True, help="folder for the results")
     measure.add_argument("--rho", type=float, nargs="+", default=[0.5, 0.9])
     measure.add_argument("--n-tokens", type=_count, default=256)
     measure.add_argument("--n-sequences", type=_count, default=16)
@@ -178,32 +237,34 @@ def _parser() -> argparse.ArgumentParser:
     measure.add_argument("--inputs", nargs="+", default=["text"], help="text, uniform and gaussian")
     measure.add_argument("--no-control", action="store_true", help="leave the randomly initialised copy out")
     measure.add_argument("--seed", type=int, default=0)
-    measure.add_argument("--config", type=Path, default=Path("config.yaml"), help="where names of models are looked up")
+    measure.add_argument(
+        "--config", type=_given, default=Path("config.yaml"), help="where names of models are looked up"
+    )
     measure.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
     measure.add_argument("--batch-size", type=_count, help="sequences at a time; left out, as many as memory allows")
     measure.add_argument("--max-memory-gb", type=_gigabytes, default=4.0)
 
     claims = stage("claims", commands.claims, "judge the paper's claims by the rules of claims.yaml")
-    claims.add_argument("--claims", type=Path, required=True, help="the claims and their rules")
-    claims.add_argument("--collected", type=Path, nargs="+", required=True)
-    claims.add_argument("--tables", type=Path, nargs="+", required=True)
-    claims.add_argument("--theory", type=Path, help="the theory stage's table, where the theory is not left out")
-    claims.add_argument("--pretrained", type=Path, nargs="+", help="tables of pretrained models, if any")
-    claims.add_argument("--out", type=Path, nargs="+", required=True)
+    claims.add_argument("--claims", type=_given, required=True, help="the claims and their rules")
+    claims.add_argument("--collected", type=_given, nargs="+", required=True)
+    claims.add_argument("--tables", type=_given, nargs="+", required=True)
+    claims.add_argument("--theory", type=_given, help="the theory stage's table, where the theory is not left out")
+    claims.add_argument("--pretrained", type=_given, nargs="+", help="tables of pretrained models, if any")
+    claims.add_argument("--out", type=_made, nargs="+", required=True)
 
     report = stage("report", commands.report, "write the report")
-    report.add_argument("--figures", type=Path, nargs="+", required=True)
-    report.add_argument("--collected", type=Path, nargs="+", required=True)
-    report.add_argument("--tables", type=Path, nargs="+", required=True)
-    report.add_argument("--theory", type=Path, help="the theory stage's table, where the theory is not left out")
-    report.add_argument("--pretrained", type=Path, nargs="+", help="tables of pretrained models, if any")
-    report.add_argument("--claims", type=Path, nargs="+", help="the files of the claims stage")
-    report.add_argument("--out", type=Path, required=True)
+    report.add_argument("--figures", type=_given, nargs="+", required=True)
+    report.add_argument("--collected", type=_given, nargs="+", required=True)
+    report.add_argument("--tables", type=_given, nargs="+", required=True)
+    report.add_argument("--theory", type=_given, help="the theory stage's table, where the theory is not left out")
+    report.add_argument("--pretrained", type=_given, nargs="+", help="tables of pretrained models, if any")
+    report.add_argument("--claims", type=_given, nargs="+", help="the files of the claims stage")
+    report.add_argument("--out", type=_made, required=True)
 
     track = stage("track", commands.track, "import the runs into MLflow")
-    track.add_argument("--collected", type=Path, nargs="+", required=True)
-    track.add_argument("--tables", type=Path, nargs="+", required=True)
-    track.add_argument("--out", type=Path, required=True)
+    track.add_argument("--collected", type=_given, nargs="+", required=True)
+    track.add_argument("--tables", type=_given, nargs="+", required=True)
+    track.add_argument("--out", type=_made, required=True)
     return parser
 
 

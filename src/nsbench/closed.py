@@ -9,14 +9,28 @@ settings (`closed`, `settings`, `config`) are left out of the source digests.
 from __future__ import annotations
 
 import json
+import math
 import re
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationError
 
-from nsbench.sentences import NAME_FORMAT, NAME_RULE, sentence
+from nsbench.sentences import (
+    LEVEL_FORMAT,
+    LONGEST_NAME,
+    LONGEST_TEXT,
+    NAME_FORMAT,
+    NAME_RULE,
+    WORDS_FORMAT,
+    sentence,
+    show,
+)
 
-NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+NAME_PATTERN = re.compile(rf"[A-Za-z0-9][A-Za-z0-9_.-]{{0,{LONGEST_NAME - 1}}}")
+DEEPEST = 50
+"""Levels of sections and lists inside each other that values may have; a configuration needs ten."""
+MOST_VALUES = 200_000
+"""Values, lists and sections that may stand in values, each counted wherever a YAML alias repeats it."""
 
 
 class ConfigError(ValueError):
@@ -36,16 +50,98 @@ def _name(value: Any) -> Any:
     return value
 
 
+def _words(value: Any) -> Any:
+    # No file can be called so, and a line break would tear a message or a table apart.
+    if isinstance(value, str) and not value.isprintable():
+        raise ValueError("text without control characters")
+    return value
+
+
+def _level(value: Any) -> Any:
+    fits = (
+        value is None
+        or isinstance(value, bool)
+        or (isinstance(value, int) and abs(value) < 2**63)
+        or (isinstance(value, float) and math.isfinite(value))
+        or (isinstance(value, str) and len(value) <= LONGEST_TEXT and value.isprintable())
+    )
+    if not fits:
+        raise ValueError("a number, one line of text, true, false or null")
+    return value
+
+
 def no_duplicates(values: list[Any], where: str) -> None:
-    seen: list[Any] = []
+    """Raise ConfigError, its message starting with `where`, for a value that stands twice."""
+    seen: set[Any] = set()
+    unhashable: list[Any] = []
     for value in values:
-        if value in seen:
-            raise ConfigError(f"{where}: {value!r} is listed twice; each value is allowed once")
-        seen.append(value)
+        try:
+            twice, keep = value in seen, seen.add
+        except TypeError:
+            twice, keep = value in unhashable, unhashable.append
+        if twice:
+            raise ConfigError(f"{where}: {show(value)} is listed twice; each value is allowed once")
+        keep(value)
 
 
+def refuse_tangled(values: Any, where: str = "") -> None:
+    """Check that values can be walked through: not inside themselves, not too deep and not too many.
+
+    A few lines of YAML make what no memory holds, by aliases of aliases. `where` is the key of `values`. Raises
+    ConfigError.
+    """
+    counts: dict[int, int] = {}
+    """Of each section and list its values, by identity; 0 while they are being counted."""
+    keys = [where] if where else []
+
+    def refuse(what: str) -> None:
+        place = ".".join(
+            key if isinstance(key, str) and key.isprintable() and len(key) < 50 else show(key) for key in keys[:6]
+        )
+        raise ConfigError(f"{place or 'config'}: {what}")
+
+    def count(value: Any) -> int:
+        if not isinstance(value, dict | list | tuple | set | frozenset):
+            return 1
+        if len(keys) > DEEPEST:
+            refuse(f"sections and lists stand more than {DEEPEST} deep in each other; fewer are allowed")
+        if id(value) not in counts:
+            counts[id(value)] = 0
+            total = 1
+            for key, part in value.items() if isinstance(value, dict) else enumerate(value):
+                keys.append(key)
+                total += count(part)
+                keys.pop()
+            counts[id(value)] = total
+        if counts[id(value)] == 0:
+            refuse("a section or list stands inside itself; leave that alias out")
+        if counts[id(value)] > MOST_VALUES:
+            refuse(f"has more than {MOST_VALUES:,} values, its aliases written out; fewer are allowed")
+        return counts[id(value)]
+
+    count(values)
+
+
+def _once(values: list[Any]) -> list[Any]:
+    if len(set(values)) < len(values):
+        raise ValueError("each value once")
+    return values
+
+
+Seeds = Annotated[
+    list[Annotated[int, Field(ge=0, lt=2**31)]], AfterValidator(_once), Field(min_length=1, max_length=1024)
+]
+"""The seeds of a pack, each once."""
 Real = Annotated[float, BeforeValidator(_number), Field(allow_inf_nan=False)]
 Name = Annotated[str, BeforeValidator(_name), Field(json_schema_extra={"format": NAME_FORMAT})]
+Words = Annotated[
+    str, BeforeValidator(_words), Field(max_length=LONGEST_TEXT, json_schema_extra={"format": WORDS_FORMAT})
+]
+"""Text of one line, as a path."""
+FilePart = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,199}$")]
+"""A name that may be made of several, as that of a variant of a sweep."""
+Level = Annotated[Any, BeforeValidator(_level), Field(json_schema_extra={"format": LEVEL_FORMAT})]
+"""One value of a field that is varied."""
 
 
 class Closed(BaseModel):
@@ -99,6 +195,7 @@ def parse(model: type[BaseModel], values: Any, where: str = "") -> Any:
 
     Raises ConfigError: one sentence with key, value and what is allowed.
     """
+    refuse_tangled(values, where)
     try:
         return model.model_validate(values)
     except ValidationError as error:

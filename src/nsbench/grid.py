@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import itertools
-from pathlib import Path
+import math
 from typing import Any
 
-import yaml
 from pydantic import Field
 
+from nsbench import sizes
 from nsbench.arms import Arm, check
-from nsbench.closed import NAME_PATTERN, Closed, ConfigError, no_duplicates, parse
+from nsbench.closed import NAME_PATTERN, Closed, ConfigError, canonical_json, no_duplicates, parse
 from nsbench.config import Config, GridEntry
-from nsbench.settings import Variant
+from nsbench.sentences import show
+from nsbench.settings import Variant, vocabulary
 from nsbench.variants import known, variants_of
+
+MOST_CELLS, MOST_PACKS = 20_000, 50_000
+"""Of a grid: Snakemake plans a job of each of three stages for every pack."""
+MOST_RESAMPLED = 200_000_000
+"""Numbers that a bootstrap of a cell's seeds holds at once: 1.6 GB, some times over."""
+LONGEST_SPEC = 100_000
+"""Characters of a configuration: a stage gets its settings as one argument, and Linux allows 128 KiB."""
 
 
 class Cell(Closed):
@@ -40,6 +48,12 @@ def load(values: dict[str, Any]) -> Config:
     """
     config = parse(Config, values)
     expand(config)
+    size = len(canonical_json(config))
+    if size > LONGEST_SPEC:
+        raise ConfigError(
+            f"config: is {size:,} characters with all defaults; at most {LONGEST_SPEC:,} are allowed, since a command "
+            "line has it, so take out what the grid does not use"
+        )
     return config
 
 
@@ -50,7 +64,9 @@ def expand(config: Config) -> list[Cell]:
     their seeds. Raises ConfigError for an unknown variant, arm or field, for duplicates, for a block
     without a baseline (effects are paired against it), and for specifications that settings refuse.
     """
+    _refuse_too_many(config)
     cells: dict[tuple[str, str, str], Cell] = {}
+    spelt: dict[tuple[str, ...], tuple[str, ...]] = {}
     curves: set[tuple[str, str]] = set()
     listed: set[tuple[str, str]] = set()
     for index, entry in enumerate(config.grid):
@@ -65,7 +81,8 @@ def expand(config: Config) -> list[Cell]:
         arms = arms_of(entry, task, where)
         if not any(arm.kind == "baseline" for arm in arms.values()):
             raise ConfigError(
-                f"{where}.arms: {entry.arms} has no arm of kind baseline; effects are paired against it, so add one"
+                f"{where}.arms: {show(entry.arms)} has no arm of kind baseline; effects are paired against it, so add "
+                "one"
             )
         base = entry.variants[0] if entry.specifications else None
         if (entry.task, base) in curves:
@@ -76,6 +93,13 @@ def expand(config: Config) -> list[Cell]:
         if base is not None:
             curves.add((entry.task, base))
         for variant, settings, choices in variants_of(entry, task, where):
+            runs = min(len(seeds), config.runs_per_pack)
+            weights = runs * sizes.parameters(settings.model, vocabulary(settings))
+            if weights > sizes.MOST_PARAMETERS:
+                raise ConfigError(
+                    f"runs_per_pack: {config.runs_per_pack} runs of {where}, {variant}, have {weights:.3g} parameters "
+                    f"together; at most {sizes.MOST_PARAMETERS:.0e} are allowed, so train fewer side by side"
+                )
             if base is None:
                 listed.add((entry.task, variant))
             for arm, arm_settings in arms.items():
@@ -91,6 +115,7 @@ def expand(config: Config) -> list[Cell]:
                     choices=choices,
                 )
                 key = (entry.task, variant, arm)
+                _refuse_case(spelt.setdefault(tuple(map(str.lower, key)), key), key, where)
                 cells[key] = _shared(cells[key], cell, where) if key in cells else cell
     return [
         cell.model_copy(update={"curve_only": True}) if (cell.task, cell.variant) not in listed else cell
@@ -113,11 +138,48 @@ def _shared(first: Cell, second: Cell, where: str) -> Cell:
         )
     if not set(second.seeds) <= set(first.seeds):
         raise ConfigError(
-            f"{where}.seeds: the cell {name} is in an earlier block with the seeds {first.seeds}; some of them are "
-            f"allowed here, not {second.seeds}"
+            f"{where}.seeds: the cell {name} is in an earlier block with the seeds {show(first.seeds)}; some of them "
+            f"are allowed here, not {show(second.seeds)}"
         )
     curve = second if first.curve is None else first
     return first.model_copy(update={"curve": curve.curve, "choices": curve.choices})
+
+
+def _refuse_too_many(config: Config) -> None:
+    """Refuse a grid of too many cells or packs by what its blocks multiply out to, before any of it is made."""
+    n_cells = n_packs = 0
+    for index, entry in enumerate(config.grid):
+        n_variants = math.prod([len(entry.variants), *map(len, entry.sweep.values())])
+        if entry.specifications is not None:
+            n_variants = entry.specifications.count
+        sweep = entry.arm_sweep
+        n_arms = len(entry.arms) + (0 if sweep is None else len(sweep.rho) * len(sweep.gamma))
+        n_seeds = len(config.seeds if entry.seeds is None else entry.seeds)
+        n_cells += n_variants * n_arms
+        n_packs += n_variants * n_arms * -(-n_seeds // config.runs_per_pack)
+        for number, most, what in ((n_cells, MOST_CELLS, "cells"), (n_packs, MOST_PACKS, "packs")):
+            if number > most:
+                raise ConfigError(
+                    f"grid[{index}]: the grid up to here has {_number(number)} {what} (variants x arms"
+                    f"{' x seeds / runs_per_pack' * (what == 'packs')}); at most {most:,} are allowed"
+                )
+        if n_seeds * config.analysis.n_resamples > MOST_RESAMPLED:
+            raise ConfigError(
+                f"analysis.n_resamples: {config.analysis.n_resamples} for the {n_seeds} seeds of grid[{index}] hold "
+                f"too many numbers at once; at most {MOST_RESAMPLED // n_seeds} is allowed for as many seeds"
+            )
+
+
+def _number(count: int) -> str:
+    return f"{count:,}" if count < 10**15 else "more than 10^15"
+
+
+def _refuse_case(first: tuple[str, ...], second: tuple[str, ...], where: str) -> None:
+    if first != second:
+        raise ConfigError(
+            f"{where}: the cells {' / '.join(first)} and {' / '.join(second)} differ in upper and lower case alone; "
+            "some file systems take both for one, so rename one"
+        )
 
 
 def arms_of(entry: GridEntry, task: Any, where: str = "grid") -> dict[str, Arm]:
@@ -129,6 +191,7 @@ def arms_of(entry: GridEntry, task: Any, where: str = "grid") -> dict[str, Arm]:
     for arm in entry.arms:
         known(arm, task.arms, f"{where}.arms", "arm")
     arms = {arm: task.arms[arm] for arm in entry.arms}
+    named: dict[Arm, str] = {settings: name for name, settings in arms.items()}
     sweep = entry.arm_sweep
     if sweep is None:
         return arms
@@ -143,47 +206,18 @@ def arms_of(entry: GridEntry, task: Any, where: str = "grid") -> dict[str, Arm]:
         values = {**settings.model_dump(), "rho": float(rho), "gamma": float(gamma)}
         name = f"{sweep.arm}-rho{rho:g}-gamma{gamma:g}"
         arm = parse(type(settings), values, f"{where}.arm_sweep")
-        twin = next((name for name, other in arms.items() if other == arm), None)
-        if twin is not None:
+        twin = named.setdefault(arm, name)
+        if twin != name:
             raise ConfigError(
                 f"{where}.arm_sweep: rho = {rho:g}, gamma = {gamma:g} is already the arm '{twin}' of this block; "
                 "take one of them out"
             )
         if name in arms or not NAME_PATTERN.fullmatch(name):
-            raise ConfigError(f"{where}.arm_sweep: the name '{name}' is taken or no file name; sweep plainer numbers")
+            raise ConfigError(
+                f"{where}.arm_sweep: the name {show(name)} is taken or no file name; sweep plainer numbers"
+            )
         arms[name] = arm
     return arms
-
-
-def refuse_duplicate_keys(path: Path) -> None:
-    """Check that no mapping of a YAML file has a key twice (YAML parsers keep the last, silently).
-
-    Raises ConfigError naming the key and its line; also for a file that is no YAML.
-    """
-
-    seen = set()
-
-    def check(node: yaml.Node) -> None:
-        if id(node) in seen:  # an anchor's node stands at each of its aliases, in itself too
-            return
-        seen.add(id(node))
-        if isinstance(node, yaml.MappingNode):
-            keys = [key.value for key, _ in node.value]
-            for index, (key, _) in enumerate(node.value):
-                if key.value in keys[:index]:
-                    line = key.start_mark.line + 1
-                    raise ConfigError(f"{path}, line {line}: key {key.value!r} stands twice; once is allowed")
-        children = node.value if isinstance(node, yaml.CollectionNode) else []
-        for child in children:
-            for part in child if isinstance(child, tuple) else (child,):
-                check(part)
-
-    try:
-        root = yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ConfigError(f"{path}: cannot be read as YAML: {' '.join(str(error).split())}") from None
-    if root is not None:
-        check(root)
 
 
 def packs(seeds: list[int], runs_per_pack: int) -> list[list[int]]:

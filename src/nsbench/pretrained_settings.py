@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from nsbench.closed import Closed, ConfigError, Name, Real, no_duplicates
+from nsbench.closed import Closed, ConfigError, Name, Real, Words, no_duplicates
 from nsbench.sentences import nearest
 
 Readout = Literal["top_logit_last", "mean_top_logit", "cross_entropy", "pooled_norm"]
@@ -14,15 +14,15 @@ Inputs = Literal["text", "uniform", "gaussian"]
 READOUTS: tuple[Readout, ...] = ("top_logit_last", "mean_top_logit", "cross_entropy", "pooled_norm")
 INPUTS: tuple[Inputs, ...] = ("text", "uniform", "gaussian")
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-Count = Annotated[int, Field(ge=1)]
-Head = Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=2, max_length=2)]
+Count = Annotated[int, Field(ge=1, le=100_000)]
+Head = Annotated[list[Annotated[int, Field(ge=0, le=10_000)]], Field(min_length=2, max_length=2)]
 
 
 class _Model(Closed):
     heads: Annotated[list[Head], Field(min_length=2, max_length=2)] | None = None
     """The two attention heads of Figure 8, each as [layer, head] from 0; null: head 0 of the first and of the
     middle layer."""
-    remark: str = ""
+    remark: Words = ""
     """What stands beside the model's name wherever it is shown."""
     paper: Literal["gpt2", "bert", "roberta", "gemma"] | None = None
     """The model of the paper that these weights are; others are labelled as not the paper's."""
@@ -32,7 +32,7 @@ class HubModel(_Model):
     """A repository of the Hugging Face hub with safetensors, at one revision. A gated one needs $HF_TOKEN."""
 
     source: Literal["hub"]
-    repository: Annotated[str, Field(min_length=1)]
+    repository: Annotated[Words, Field(min_length=1)]
     revision: Annotated[str, Field(pattern=r"^[0-9a-f]{40}$")]
 
 
@@ -40,16 +40,16 @@ class PackageModel(_Model):
     """Weights that an installed Python package ships: `file`, safetensors or GGUF, with its configuration beside it."""
 
     source: Literal["package"]
-    package: Annotated[str, Field(min_length=1)]
+    package: Annotated[Words, Field(min_length=1)]
     """The distribution's name, as pip knows it."""
-    version: Annotated[str, Field(min_length=1)]
-    file: Annotated[str, Field(pattern=r"^[^/].*\.(safetensors|gguf)$")]
+    version: Annotated[Words, Field(min_length=1)]
+    file: Annotated[Words, Field(pattern=r"^[^/].*\.(safetensors|gguf)$")]
     """The weights, from the folder in which packages are installed; with `parts`, the name that they make together."""
-    parts: Annotated[list[str], Field(min_length=1)] | None = None
+    parts: Annotated[list[Words], Field(min_length=1, max_length=1000)] | None = None
     """GGUF weights in several files, in order, from the same folder."""
     sha256: Sha256
     """Of the file, or of the parts one after the other."""
-    initializer_range: Annotated[Real, Field(gt=0.0)] | None = None
+    initializer_range: Annotated[Real, Field(gt=0.0, le=1000.0)] | None = None
     """Standard deviation of the control's weights, where the file does not carry the original configuration's."""
 
     @model_validator(mode="after")
@@ -63,7 +63,7 @@ class FolderModel(_Model):
     """A folder with a model's configuration, its tokenizer and safetensors."""
 
     source: Literal["folder"]
-    path: Annotated[str, Field(min_length=1)]
+    path: Annotated[Words, Field(min_length=1)]
 
 
 Model = Annotated[HubModel | PackageModel | FolderModel, Field(discriminator="source")]
@@ -72,16 +72,16 @@ Model = Annotated[HubModel | PackageModel | FolderModel, Field(discriminator="so
 class Measurement(Closed):
     """What is measured on each model: the same for all."""
 
-    n_tokens: Annotated[int, Field(ge=4)] = 256
+    n_tokens: Annotated[int, Field(ge=4, le=100_000)] = 256
     """Length of a sequence, the tokenizer's special tokens included."""
-    n_sequences: Annotated[int, Field(ge=2)] = 64
+    n_sequences: Annotated[int, Field(ge=2, le=100_000)] = 64
     special_tokens: bool = True
     """Whether the tokenizer puts its own special tokens round each sequence."""
     inputs: Annotated[list[Inputs], Field(min_length=1)] = Field(default_factory=lambda: list(INPUTS))
     """`text`; `uniform`: token ids drawn uniformly, special ones left out; `gaussian`: embeddings drawn from the
     normal law with the text's mean and scale, for which alone the spectral bounds are proved."""
     readouts: Annotated[list[Readout], Field(min_length=1)] = Field(default_factory=lambda: list(READOUTS))
-    rho: Annotated[list[Annotated[Real, Field(ge=0.0, lt=1.0)]], Field(min_length=1)] = Field(
+    rho: Annotated[list[Annotated[Real, Field(ge=0.0, lt=1.0)]], Field(min_length=1, max_length=1000)] = Field(
         default_factory=lambda: [0.25, 0.5, 0.75, 0.9, 0.99]
     )
     n_draws: Count = 1
@@ -115,14 +115,14 @@ class Shown(Closed):
 class Pretrained(Closed):
     """The section `pretrained`."""
 
-    models: Annotated[dict[Name, Model], Field(min_length=1)]
+    models: Annotated[dict[Name, Model], Field(min_length=1, max_length=1000)]
     """By name, in the order in which figures and tables show them."""
     only: Annotated[list[Name], Field(min_length=1)] | None = None
     """The models that are measured; null: all of them."""
     unreachable: Literal["stop", "skip"] = "stop"
     """What a model that cannot be had does: `stop` ends the workflow with its name and what to do; `skip` gives
     it rows with status `unavailable`, shown as such."""
-    max_memory_gb: Annotated[Real, Field(gt=0.0)] = 4.0
+    max_memory_gb: Annotated[Real, Field(gt=0.0, le=1e6)] = 4.0
     """What a batch may take, by a rough estimate: bounds the batch size, and changes no number but by rounding."""
     measurement: Measurement = Measurement()
     figures: Shown = Shown()

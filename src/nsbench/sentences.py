@@ -6,15 +6,30 @@ What is allowed is read from the model's own JSON schema, so that a sentence nev
 from __future__ import annotations
 
 import difflib
+import functools
+import itertools
 import math
+import reprlib
 from collections.abc import Iterable
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-NAME_RULE = "a name of letters, digits, '_', '-' and '.', starting with a letter or digit"
-NAME_FORMAT = "nsbench-name"
-"""Marks text in a JSON schema that follows NAME_RULE."""
+from nsbench.tracking_uri import shown, without_secrets
+
+LONGEST_NAME, LONGEST_TEXT = 100, 1000
+"""Characters that a name and other text may have: names become parts of file names."""
+NAME_RULE = f"a name of at most {LONGEST_NAME} letters, digits, '_', '-' and '.', starting with a letter or digit"
+NAME_FORMAT, WORDS_FORMAT, LEVEL_FORMAT = "nsbench-name", "nsbench-words", "nsbench-level"
+"""Mark in a JSON schema: text that follows NAME_RULE, other text, and a value of a field that is varied."""
+FORMATS = {
+    NAME_FORMAT: (NAME_RULE, NAME_RULE.replace("a name", "names").replace("starting", "each starting")),
+    WORDS_FORMAT: ("text of one line",) * 2,
+    LEVEL_FORMAT: ("a number, a word, true, false or null", "values, each a number, a word, true, false or null"),
+}
+"""What each of them is in words, for one and for many."""
+LONGEST_LIST = 300
+"""Characters of a list of what is allowed."""
 
 
 def sentence(error: ValidationError, model: type[BaseModel], values: Any, where: str = "") -> str:
@@ -25,58 +40,112 @@ def sentence(error: ValidationError, model: type[BaseModel], values: Any, where:
     problems = error.errors(include_url=False)
     problem = next((entry for entry in problems if entry["type"] in ("extra_forbidden", "invalid_key")), problems[0])
     kind, loc, value = problem["type"], problem["loc"], problem["input"]
-    if kind == "union_tag_not_found":
-        # The key that tells models apart is missing in a section: seen as a missing key of its own.
-        kind, loc = "missing", (*loc, "kind")
-    elif kind == "union_tag_invalid":
-        loc, value = (*loc, "kind"), value["kind"]
-    schema = _Schema(model)
+    if kind in ("union_tag_not_found", "union_tag_invalid"):
+        # The key that tells models apart (`kind` of arms, `source` of pretrained models) is a key of its own.
+        tag = problem["ctx"]["discriminator"].strip("'")
+        if kind == "union_tag_not_found" and not (isinstance(value, dict) and tag in value):
+            kind, loc = "missing", (*loc, tag)
+        else:
+            loc, value = (*loc, tag), value[tag]
+    schema = _schema(model)
     if loc[-1:] == ("[key]",):
-        return _line(
-            f"{_key(where, loc[:-2], values)}: {show(value)} is not allowed as a name; allowed: {NAME_RULE}",
-        )
-    key = _key(where, loc, values) or "config"
+        key, _ = _place(where, loc[:-2], values, schema, False)
+        return _line(f"{key}: {show(value)} is not allowed as a name; allowed: {NAME_RULE}")
+    key, loc = _place(where, loc, values, schema, kind in ("missing", "invalid_key"))
+    key = key or "config"
     if kind in ("extra_forbidden", "invalid_key"):
         known = schema.keys(loc[:-1])
-        return _line(f"{key}: unknown key{nearest(loc[-1], known)}; allowed: {', '.join(known)}")
+        return _line(f"{key}: unknown key{nearest(loc[-1], known)}; allowed: {side_by_side(known)}")
     if kind == "missing":
         return _line(f"{key}: this key is missing; needed: {schema.allowed(loc)}")
-    if kind == "value_error" and isinstance(value, dict):
+    if kind == "value_error" and schema.is_section(loc):
         return _line(f"{key}: {problem['msg'].removeprefix('Value error, ')}")
     return _line(f"{key}: {show(value)} is not allowed; allowed: {schema.allowed(loc)}")
 
 
 def nearest(name: Any, known: Iterable[Any]) -> str:
     """`, did you mean ...?` with the most similar of the known names, or nothing."""
-    close = difflib.get_close_matches(str(name), [str(entry) for entry in known], n=1, cutoff=0.5)
-    return f", did you mean {close[0]!r}?" if close else ""
+    wanted = str(name)[: 2 * LONGEST_NAME] if isinstance(name, str) else show(name)
+    words = {str(entry).lower(): str(entry) for entry in known}
+    close = difflib.get_close_matches(wanted.lower(), words, n=1, cutoff=0.5)
+    return f", did you mean {words[close[0]]!r}?" if close else ""
+
+
+def side_by_side(known: Iterable[Any]) -> str:
+    """Names side by side, the first of them where they are too many to read."""
+    names = list(map(str, known))
+    ends = itertools.accumulate(len(name) + 2 for name in names)
+    shown = [name for name, end in zip(names, ends, strict=True) if end <= LONGEST_LIST]
+    return ", ".join(shown) + (f", ... ({len(names)} in all)" if len(shown) < len(names) else "")
+
+
+class _Shown(reprlib.Repr):
+    """Values as YAML users know them, cut short before they are written out: some are too big to be."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.maxdict = self.maxlist = self.maxtuple = self.maxset = 12
+        self.maxstring = self.maxother = 80
+
+    def repr_NoneType(self, value: None, level: int) -> str:
+        return "null"
+
+    def repr_bool(self, value: bool, level: int) -> str:
+        return str(value).lower()
+
+    def repr_int(self, value: int, level: int) -> str:
+        # Python refuses to write out an int of thousands of digits.
+        return repr(value) if value.bit_length() < 128 else f"a whole number of {value.bit_length()} bits"
+
+    def repr_str(self, value: str, level: int) -> str:
+        # Before it is cut short, which may take what tells a password in a URI from the rest.
+        return super().repr_str(shown(value) if "://" in value else value, level)
+
+    def repr_date(self, value: Any, level: int) -> str:
+        return str(value)
+
+    repr_datetime = repr_date
 
 
 def show(value: Any) -> str:
     """A value as YAML users know it, shortened."""
-    if value is None or isinstance(value, bool):
-        return "null" if value is None else str(value).lower()
-    text = repr(value)
+    text = _Shown().repr(value)
     return text if len(text) <= 80 else text[:77] + "..."
 
 
 def _line(text: str) -> str:
-    return " ".join(text.split())
+    return " ".join(without_secrets(text).split())
 
 
-def _key(where: str, loc: tuple[Any, ...], values: Any) -> str:
-    """A place as users write it: without the tags that pydantic puts behind a section whose `kind`
-    chooses its model. They are the parts that the values do not have; a missing key comes last."""
-    key, here = where, values
+def _place(
+    where: str, loc: tuple[Any, ...], values: Any, schema: _Schema, missing: bool
+) -> tuple[str, tuple[Any, ...]]:
+    """A place as users write it, and as the schema has it.
+
+    Where one of several models or types was tried pydantic names it in `loc`; such a part is none of the values. For
+    users all of them are left out; for the schema those stay that are the value of a key which tells models apart.
+    Where a key is missing, the last part is none of the values either.
+    """
+    key, here, kept = where, values, []
     for index, part in enumerate(loc):
+        if schema.is_tag(tuple(kept), part):
+            kept.append(part)
+            continue
         in_list = isinstance(here, list)
         try:
             here = here[part]
         except (KeyError, IndexError, TypeError):
-            if index < len(loc) - 1:
+            if not (missing and index == len(loc) - 1):
                 continue
-        key += f"[{part}]" if in_list else f".{part}" if key else str(part)
-    return key
+        kept.append(part)
+        word = part if isinstance(part, str) and part.isprintable() and 0 < len(part) <= LONGEST_NAME else show(part)
+        key += f"[{part}]" if in_list else f".{word}" if key else word
+    return key, tuple(kept)
+
+
+@functools.cache
+def _schema(model: type[BaseModel]) -> _Schema:
+    return _Schema(model)
 
 
 class _Schema:
@@ -110,11 +179,19 @@ class _Schema:
         inner = node.get("anyOf", []) + node.get("oneOf", [])
         return [option for entry in inner for option in self._options(entry)] or [node]
 
+    def is_section(self, loc: tuple[Any, ...]) -> bool:
+        """Whether a section with keys of its own stands at a place."""
+        return any(node.get("properties") for node in self._nodes(loc))
+
+    def is_tag(self, loc: tuple[Any, ...], part: Any) -> bool:
+        """Whether `part` after a place is the value of a key, like `kind`, that tells models apart there."""
+        return any(_has_tag(node, part) for node in self._nodes(loc))
+
     def _steps(self, node: dict[str, Any], part: Any) -> list[dict[str, Any]]:
+        if _has_tag(node, part):
+            return [node]
         if part in node.get("properties", {}):
             return [node["properties"][part]]
-        if part == node.get("properties", {}).get("kind", {}).get("const", math.nan):
-            return [node]  # pydantic's tag for this model
         if isinstance(node.get("additionalProperties"), dict):
             return [node["additionalProperties"]]
         return [node["items"]] if "items" in node else []
@@ -126,17 +203,24 @@ class _Schema:
         kind = node.get("type")
         if kind in ("integer", "number"):
             return _number_words(node, many)
+        if node.get("format") in FORMATS:
+            return FORMATS[node["format"]][many]
         if kind == "string":
-            rule = NAME_RULE if node.get("format") == NAME_FORMAT else "text"
-            return rule.replace("a name", "names").replace("starting", "each starting") if many else rule
+            text = f"text that matches {node['pattern']}" if "pattern" in node else "text"
+            return f"non-empty {text}" if node.get("minLength") else text
         if kind == "array":
             items = " or ".join(self._words(option, many=True) for option in self._options(node["items"]))
-            return f"a {'non-empty ' if node.get('minItems') else ''}list of {items}"
+            most = f", at most {node['maxItems']} of them" if "maxItems" in node else ""
+            return f"a {'non-empty ' if node.get('minItems') else ''}list of {items}{most}"
         if kind == "object" and node.get("properties"):
             return f"{'sections' if many else 'a section'} (keys: {', '.join(node['properties'])})"
         if kind == "object":
             return "a section of names, each with its settings"
         return {"boolean": "true or false", "null": "null"}.get(kind, "values" if many else "a value")
+
+
+def _has_tag(node: dict[str, Any], part: Any) -> bool:
+    return any(part == inner.get("const", math.nan) for inner in node.get("properties", {}).values())
 
 
 def _number_words(node: dict[str, Any], many: bool) -> str:

@@ -6,7 +6,13 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from nsbench import sizes
 from nsbench.closed import Closed, Real
+
+MOST_STEPS = 10_000_000
+MOST_EVALUATIONS = 100_000
+"""Of a run: its history has a row each."""
+Examples = Annotated[int, Field(ge=1, le=10_000_000)]
 
 
 class ModularAdditionData(Closed):
@@ -16,9 +22,9 @@ class ModularAdditionData(Closed):
     """K: the number of residues and of classes."""
     layout: Literal["a_plus_b_eq", "a_b"] = "a_plus_b_eq"
     """The tokens of an example: `a + b =` (four) or `a b` (two)."""
-    n_train: Annotated[int, Field(ge=1)] = 2000
-    n_val: Annotated[int, Field(ge=1)] = 200
-    n_test: Annotated[int, Field(ge=1)] = 200
+    n_train: Examples = 2000
+    n_val: Examples = 200
+    n_test: Examples = 200
 
     @model_validator(mode="after")
     def _fits(self) -> ModularAdditionData:
@@ -36,15 +42,15 @@ class SparseParityData(Closed):
 
     n: Annotated[int, Field(ge=1, le=4096)] = 20
     """Length of the bit string."""
-    k: Annotated[int, Field(ge=1)] = 2
+    k: Annotated[int, Field(ge=1, le=4096)] = 2
     """Size of the secret set, drawn from the seed."""
     label_noise: Annotated[Real, Field(ge=0.0, lt=0.5)] = 0.1
     """eta: probability that a training label is flipped; validation and test labels are clean."""
     layout: Literal["bits", "bits_cls"] = "bits"
     """The tokens of an example: the bits, or the bits and a closing CLS token."""
-    n_train: Annotated[int, Field(ge=1)] = 5000
-    n_val: Annotated[int, Field(ge=1)] = 1000
-    n_test: Annotated[int, Field(ge=1)] = 1000
+    n_train: Examples = 5000
+    n_val: Examples = 1000
+    n_test: Examples = 1000
 
     @model_validator(mode="after")
     def _fits(self) -> SparseParityData:
@@ -74,9 +80,9 @@ class NextTokenData(Closed):
     they share text, which is a leak."""
     targets: Literal["last", "every"] = "last"
     """`last`: one target, the token after the example; `every`: at each position the token after it."""
-    n_train: Annotated[int, Field(ge=1)] = 1000
-    n_val: Annotated[int, Field(ge=1)] = 1000
-    n_test: Annotated[int, Field(ge=1)] = 1000
+    n_train: Examples = 1000
+    n_val: Examples = 1000
+    n_test: Examples = 1000
 
     @model_validator(mode="after")
     def _fits(self) -> NextTokenData:
@@ -99,7 +105,7 @@ class Model(Closed):
 
     d_model: Annotated[int, Field(ge=1, le=16384)] = 128
     n_layers: Annotated[int, Field(ge=1, le=256)] = 2
-    n_heads: Annotated[int, Field(ge=1)] = 2
+    n_heads: Annotated[int, Field(ge=1, le=16384)] = 2
     ffn_width: Annotated[int, Field(ge=1, le=65536)] | None = None
     """Hidden width of the feed-forward network; null means 4 x d_model."""
     norm: Literal["pre", "post"] = "pre"
@@ -111,7 +117,7 @@ class Model(Closed):
     """Factor on token embeddings before positions are added."""
     qkv_init: Literal["normal", "xavier"] = "normal"
     """Query, key and value weights: N(0, 0.02^2) as every linear layer, or Xavier."""
-    dropout: Annotated[Real, Field(ge=0.0, lt=1.0)] = 0.1
+    dropout: Annotated[Real, Field(ge=0.0, le=0.99)] = 0.1
     """Rate on attention weights, attention output and feed-forward hidden layer."""
     max_length: Annotated[int, Field(ge=1, le=65536)] = 512
     """Longest sequence that the fixed sinusoidal positions serve."""
@@ -122,14 +128,16 @@ class Model(Closed):
             raise ValueError(
                 f"d_model = {self.d_model} is not divisible by n_heads = {self.n_heads}; a multiple of it is allowed"
             )
+        sizes.check_model(self)
         return self
 
 
 class Optimizer(Closed):
     """AdamW and its scheduler (Table 2)."""
 
-    learning_rate: Annotated[Real, Field(gt=0.0)] = 1e-3
-    weight_decay: Annotated[Real, Field(ge=0.0)] = 1e-3
+    learning_rate: Annotated[Real, Field(gt=0.0, le=1e38)] = 1e-3
+    """Beyond the largest float32 no step can be taken; far below it runs diverge, which is a result."""
+    weight_decay: Annotated[Real, Field(ge=0.0, le=1000.0)] = 1e-3
     """lambda, read by `weight_decay_convention`."""
     weight_decay_convention: Literal["times_lr", "per_step", "l2"] = "times_lr"
     """A step multiplies weights by 1 - lr x lambda (torch's AdamW), by 1 - lambda, or adds
@@ -139,7 +147,7 @@ class Optimizer(Closed):
     units without a better `scheduler_metric`."""
     scheduler_metric: Literal["val_loss", "train_loss"] = "val_loss"
     scheduler_unit: Literal["epoch", "evaluation"] = "epoch"
-    scheduler_patience: Annotated[int, Field(ge=0)] = 10
+    scheduler_patience: Annotated[int, Field(ge=0, le=MOST_STEPS)] = 10
     scheduler_factor: Annotated[Real, Field(gt=0.0, lt=1.0)] = 0.8
 
     @model_validator(mode="after")
@@ -173,15 +181,21 @@ class Noise(Closed):
 class Training(Closed):
     """Budget and rhythm of a run, in optimiser steps."""
 
-    steps: Annotated[int, Field(ge=1)] = 10_000
-    batch_size: Annotated[int, Field(ge=1)] = 256
-    eval_every_steps: Annotated[int, Field(ge=1)] = 100
+    steps: Annotated[int, Field(ge=1, le=MOST_STEPS)] = 10_000
+    batch_size: Annotated[int, Field(ge=1, le=1_000_000)] = 256
+    eval_every_steps: Annotated[int, Field(ge=1, le=MOST_STEPS)] = 100
 
     @model_validator(mode="after")
     def _fits(self) -> Training:
         if self.eval_every_steps > self.steps:
             raise ValueError(
                 f"eval_every_steps = {self.eval_every_steps} is more than steps = {self.steps}; at most that is allowed"
+            )
+        if self.steps // self.eval_every_steps > MOST_EVALUATIONS:
+            raise ValueError(
+                f"steps = {self.steps} with eval_every_steps = {self.eval_every_steps} are more than "
+                f"{MOST_EVALUATIONS:,} evaluations, each a row of the history; at least "
+                f"{-(-self.steps // MOST_EVALUATIONS)} is allowed for eval_every_steps"
             )
         return self
 
@@ -198,9 +212,18 @@ class Target(Closed):
         "val_loss_known",
     ] = "val_accuracy"
     """`_unpadded`: padding is no target; `_known`: neither padding nor the unknown word is one."""
-    threshold: Real = 0.95
-    hold_evaluations: Annotated[int, Field(ge=1)] = 3
+    threshold: Annotated[Real, Field(ge=0.0, le=1000.0)] = 0.95
+    hold_evaluations: Annotated[int, Field(ge=1, le=MOST_EVALUATIONS)] = 3
     """Evaluations in a row, the first included, that must reach the threshold."""
+
+    @model_validator(mode="after")
+    def _fits(self) -> Target:
+        if "accuracy" in self.metric and not 0 < self.threshold <= 1:
+            raise ValueError(
+                f"threshold = {self.threshold:g} of metric = {self.metric!r}; above 0 and at most 1 is allowed, as "
+                "every run reaches 0 and none more than 1"
+            )
+        return self
 
 
 class _Variant(Closed):
@@ -256,6 +279,11 @@ def sequence_length(variant: Variant) -> int:
     return data.length
 
 
+def vocabulary(variant: Variant) -> int:
+    """Symbols of the task, special ones left out."""
+    return getattr(variant.data, "n_symbols", getattr(variant.data, "modulus", 2))
+
+
 def _check(variant: Variant) -> None:
     """What data and model must agree on."""
     length, longest = sequence_length(variant), variant.model.max_length
@@ -270,3 +298,6 @@ def _check(variant: Variant) -> None:
             f"model.pooling = {pooling!r} does not fit the targets: with a target at every position 'none' is "
             "allowed, with one target 'mean' or 'last'"
         )
+    data = variant.data
+    n_examples = data.n_train + data.n_val + data.n_test
+    sizes.check(variant.model, variant.training.batch_size, length, vocabulary(variant), n_examples)

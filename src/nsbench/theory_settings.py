@@ -14,16 +14,21 @@ from pydantic import Field, model_validator
 from nsbench import readings
 from nsbench.closed import Closed, ConfigError, Real, no_duplicates, parse
 
-Count = Annotated[int, Field(ge=1)]
-Draws = Annotated[int, Field(ge=2)]
+Count = Annotated[int, Field(ge=1, le=100_000_000)]
+Draws = Annotated[int, Field(ge=2, le=1_000_000)]
+Depth = Annotated[int, Field(ge=1, le=10_000)]
 Correlation = Annotated[Real, Field(ge=0.0, le=1.0)]
-Correlations = Annotated[list[Correlation], Field(min_length=1)]
+Correlations = Annotated[list[Correlation], Field(min_length=1, max_length=1000)]
 TENTHS = [round(0.1 * step, 1) for step in range(11)]
 
 
 def _apart(values: list[float], where: str) -> None:
     """Refuse values that one label would stand for: series are told apart by six digits."""
     no_duplicates([f"{value:g}" for value in values], where)
+
+
+MOST_NUMBERS = 10**13
+"""That an experiment may make for one point, pair after pair: days on a CPU."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +60,7 @@ class AttentionExperiment(Closed):
     n_tokens: Count = 16
     d_model: Count = 128
     rho: Correlations = Field(default_factory=lambda: list(TENTHS))
-    ranks: Annotated[list[Count], Field(min_length=1)] = Field(default_factory=lambda: [1, 4, 16, 64])
+    ranks: Annotated[list[Count], Field(min_length=1, max_length=1000)] = Field(default_factory=lambda: [1, 4, 16, 64])
     """k of W = U U^T with U of d x k entries N(0, 1/k)."""
     n_draws: Draws = 100
     n_pairs: Count = 100
@@ -77,7 +82,7 @@ class AttentionExperiment(Closed):
 class PatternsExperiment(Closed):
     """Figure 3: which token each row of the attention matrix attends to, W with entries N(0, 1)."""
 
-    n_tokens: Annotated[list[Annotated[int, Field(ge=2)]], Field(min_length=1)] = Field(
+    n_tokens: Annotated[list[Annotated[int, Field(ge=2, le=100_000)]], Field(min_length=1, max_length=1000)] = Field(
         default_factory=lambda: [8, 16, 32]
     )
     d_model: Count = 128
@@ -102,8 +107,8 @@ class PatternsExperiment(Closed):
 class FeedForwardExperiment(Closed):
     """Figure 4a: second moment E[h(X) h(Y)] after each layer of a deep ReLU network, by its weights."""
 
-    width: Annotated[int, Field(ge=2)] = 512
-    depth: Count = 8
+    width: Annotated[int, Field(ge=2, le=100_000_000)] = 512
+    depth: Depth = 8
     rho: Correlations = Field(default_factory=lambda: [0.0, 0.5, 0.9])
     n_draws: Draws = 200
     n_pairs: Count = 50
@@ -122,10 +127,10 @@ class FeedForwardExperiment(Closed):
 class RecurrenceExperiment(Closed):
     """Figure 4b: the recurrence of Equation 5 and its corrected forms."""
 
-    depth: Count = 20
+    depth: Depth = 20
     rho: Correlations = Field(default_factory=lambda: [0.0, 0.5, 1.0])
     """Where the recurrences start."""
-    width: Annotated[int, Field(ge=2)] = 512
+    width: Annotated[int, Field(ge=2, le=100_000_000)] = 512
     n_draws: Draws = 200
     n_pairs: Count = 50
 
@@ -142,10 +147,12 @@ class RecurrenceExperiment(Closed):
 class ReluExperiment(Closed):
     """Figure 9: stability of one ReLU, exact and quadratic."""
 
-    rho: Annotated[list[Annotated[Real, Field(ge=-1.0, le=1.0)]], Field(min_length=1)] = Field(
+    rho: Annotated[list[Annotated[Real, Field(ge=-1.0, le=1.0)]], Field(min_length=1, max_length=1000)] = Field(
         default_factory=lambda: [round(-1 + 0.1 * step, 1) for step in range(21)]
     )
-    means: Annotated[list[Real], Field(min_length=1)] = Field(default_factory=lambda: [0.0, 0.5, -0.5])
+    means: Annotated[list[Annotated[Real, Field(ge=-1e6, le=1e6)]], Field(min_length=1, max_length=1000)] = Field(
+        default_factory=lambda: [0.0, 0.5, -0.5]
+    )
     """Means of the Gaussian inputs; their standard deviation is 1."""
     n_draws: Draws = 100
     n_pairs: Count = 100_000
@@ -166,9 +173,9 @@ class TransformerExperiment(Closed):
 
     n_tokens: Count = 16
     d_model: Count = 128
-    depth: Count = 8
+    depth: Depth = 8
     rho: Correlation = 0.5
-    value_norms: Annotated[list[Annotated[Real, Field(ge=0.0)]], Field(min_length=1)] = Field(
+    value_norms: Annotated[list[Annotated[Real, Field(ge=0.0, le=1e6)]], Field(min_length=1, max_length=1000)] = Field(
         default_factory=lambda: [0.5, 0.8, 0.9, 1.0]
     )
     n_draws: Draws = 200
@@ -190,9 +197,9 @@ class IntervalsExperiment(Closed):
 
     n_tokens: Annotated[int, Field(ge=1, le=16)] = 4
     d_model: Annotated[int, Field(ge=1, le=16)] = 4
-    depth: Count = 4
+    depth: Depth = 4
     rho: Correlation = 0.5
-    logit_scales: Annotated[list[Annotated[Real, Field(gt=0.0)]], Field(min_length=1)] = Field(
+    logit_scales: Annotated[list[Annotated[Real, Field(gt=0.0, le=1e6)]], Field(min_length=1, max_length=1000)] = Field(
         default_factory=lambda: [0.01, 0.03, 0.1, 0.3, 1.0]
     )
     """Standard deviation of the entries of W_Q and W_K."""
@@ -216,6 +223,16 @@ EXPERIMENTS = ("attention", "patterns", "feed_forward", "recurrence", "relu", "t
 """Sections of Theory that are experiments; each is a module of `nsbench.simulation`."""
 
 
+def _check_work(experiment: Any, where: str) -> None:
+    """Raises ConfigError, its message starting with `where`, for an experiment of which no one would see the end."""
+    n_numbers = experiment.held().per_pair * experiment.n_draws * experiment.n_pairs
+    if n_numbers > MOST_NUMBERS:
+        raise ConfigError(
+            f"{where}: n_draws = {experiment.n_draws} x n_pairs = {experiment.n_pairs} at these sizes make "
+            f"{n_numbers:.3g} numbers for each point; at most {MOST_NUMBERS:.0e} are allowed"
+        )
+
+
 class ExperimentSpec(Closed):
     """All that the stages `simulate` and `theory` read from config for one experiment."""
 
@@ -226,14 +243,16 @@ class ExperimentSpec(Closed):
 
     def parsed(self) -> Closed:
         """The settings as the experiment's model. Raises ConfigError where they do not fit it."""
-        return parse(Theory.model_fields[self.experiment].annotation, self.settings, "spec.settings")
+        settings = parse(Theory.model_fields[self.experiment].annotation, self.settings, "spec.settings")
+        _check_work(settings, "spec.settings")
+        return settings
 
 
 class Theory(Closed):
     """The theory beside simulation; each experiment has a figure."""
 
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
-    max_values: Annotated[int, Field(ge=1_000)] = 4_000_000
+    max_values: Annotated[int, Field(ge=1_000, le=10_000_000_000)] = 4_000_000
     """Numbers that a simulation holds at once in all arrays of its pairs together. Weights, or sums by draw, are at
     most as many, up to three times over while they are made or used: in all, four times max_values at most, beside
     each point's means by draw. Results change with it by rounding alone."""
@@ -247,6 +266,8 @@ class Theory(Closed):
 
     @model_validator(mode="after")
     def _fits(self) -> Theory:
+        for name in EXPERIMENTS:
+            _check_work(getattr(self, name), name)
         for name, needed in self._least_max_values().items():
             if self.max_values < needed:
                 raise ConfigError(

@@ -9,10 +9,7 @@ from typing import Any
 from nsbench import designs
 from nsbench.closed import NAME_PATTERN, ConfigError, canonical_json, no_duplicates, parse
 from nsbench.config import GridEntry, Specifications
-from nsbench.sentences import nearest, show
-
-LONGEST_NAME = 100
-"""Characters of a specification's name; a longer one gets a digest of its settings instead."""
+from nsbench.sentences import LONGEST_NAME, nearest, show, side_by_side
 
 
 def variants_of(entry: GridEntry, task: Any, where: str) -> list[tuple[str, Any, dict[str, Any]]]:
@@ -34,7 +31,7 @@ def variants_of(entry: GridEntry, task: Any, where: str) -> list[tuple[str, Any,
                 _set(settings, path, value, f"{where}.sweep.{path}")
                 name += f"-{path.rsplit('.', 1)[-1]}{value}"
             if not NAME_PATTERN.fullmatch(name):
-                raise ConfigError(f"{where}.sweep: the name '{name}' is no file name; sweep numbers or words")
+                raise ConfigError(f"{where}.sweep: the name {show(name)} is no file name; sweep numbers or short words")
             settings = parse(type(task.variants[variant]), settings, f"{where}.sweep ({name})")
             found.append((name, settings, {}))
     return found
@@ -120,7 +117,10 @@ def _levels(
 
 
 def _specification_name(base: str, variant: Any, settings: Any) -> str:
-    """The base's name and the fields that differ from it, in the order of their paths."""
+    """The base's name and the fields that differ from it, in the order of their paths.
+
+    Instead of a name that is too long, or none for a file, a digest of the fields.
+    """
     before = _flat(variant.model_dump())
     other = {path: value for path, value in sorted(_flat(settings.model_dump()).items()) if value != before[path]}
     name = "-".join([base, *(f"{path.rsplit('.', 1)[-1]}{value}" for path, value in other.items())])
@@ -137,4 +137,4 @@ def _flat(settings: dict[str, Any]) -> dict[str, Any]:
 def known(name: str, names: Any, where: str, what: str) -> None:
     """Raise ConfigError where `name` is none of the `names`; `what` it is, for the message."""
     if name not in names:
-        raise ConfigError(f"{where}: unknown {what} {name!r}{nearest(name, names)}; allowed: {', '.join(names)}")
+        raise ConfigError(f"{where}: unknown {what} {show(name)}{nearest(name, names)}; allowed: {side_by_side(names)}")
