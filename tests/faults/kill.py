@@ -37,8 +37,9 @@ from tests.workflow_clone import Clone
 OVERLAY = "tests/config/faults.yaml"
 TARGETS = ("results/tables/score.parquet", "results/tracked.json")
 RUNS = 8
-MOST_CALLS = 6
 COLD_EVERY = 10
+AIMED, LITTLE = 0.5, 3.0
+"""The share of kills that are aimed at a run in training, and how long at most they wait once there is one (s)."""
 MACHINE = {"seconds"}
 """Columns that no two runs of a program share."""
 
@@ -168,7 +169,12 @@ def _trial(
     results = clone.root / "results"
     for _ in range(dice.randint(1, 3)):
         call = Workflow(clone, cold)
-        time.sleep(dice.uniform(0, seconds[cold]))
+        if dice.random() < AIMED:
+            while not (progress(results) or call.ended()):
+                time.sleep(0.01)
+            time.sleep(dice.uniform(0, LITTLE))
+        else:
+            time.sleep(dice.uniform(0, seconds[cold]))
         target, number = dice.choice(["job", "snakemake", "all"]), dice.choice([signal.SIGKILL, signal.SIGTERM])
         hit = call.kill(target, number)
         if hit:
