@@ -39,9 +39,6 @@ LAYERS = {
         "claims",
         "report",
         "tracking",
-        "tracking_clone",
-        "tracking_content",
-        "tracking_store",
     },
     "core": {
         "tasks",
@@ -466,7 +463,7 @@ EVERYTHING = {f"{stage} {name}".strip() for stage, name in STAGES}
         ("simulation/transformer", {"simulate transformer"}),
         ("figures/figure_02", {"theory-figure figure_02"}),
         ("figures/theory", {"report"} | THEORY_DRAWN),
-        ("tracking", {"track"}),
+        ("tracking/importer", {"track"}),
         ("report/page", {"report"}),
         ("records", EVERYTHING),
         ("closed", set()),

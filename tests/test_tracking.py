@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 from filelock import FileLock
 
-from nsbench import tracking, tracking_store
 from nsbench.records import RecordError
+from nsbench.tracking import importer, stores
 from tests.tracked_results import LIBRARIES_WARN, Results, cell, cells, lend_tables, make_tables
 
 pytestmark = [pytest.mark.filterwarnings(warning) for warning in LIBRARIES_WARN]
@@ -187,7 +187,7 @@ def test_duplicates_and_deleted_experiments_are_healed(results: Results) -> None
 def test_import_waits_for_another_with_a_message(
     results: Results, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(tracking_store, "PATIENCE_SECONDS", 0.05)
+    monkeypatch.setattr(stores, "PATIENCE_SECONDS", 0.05)
     held = threading.Event()
 
     def hold() -> None:
@@ -209,8 +209,8 @@ def test_database_held_by_another_program_is_tried_again(
     results.track()
     other = sqlite3.connect(results.folder / "mlflow.db", check_same_thread=False)
     other.execute("BEGIN IMMEDIATE")
-    monkeypatch.setattr(tracking_store, "PATIENCE_SECONDS", 0.05)
-    monkeypatch.setattr(tracking.time, "sleep", lambda seconds: other.rollback())
+    monkeypatch.setattr(stores, "PATIENCE_SECONDS", 0.05)
+    monkeypatch.setattr(importer.time, "sleep", lambda seconds: other.rollback())
     assert results.track().unchanged == 5
     other.close()
     assert "is locked by another program; trying again" in capsys.readouterr().err
@@ -221,7 +221,7 @@ def test_database_held_by_another_program_is_tried_again(
 )
 def test_corrupt_database_is_one_sentence(results: Results, damage: bytes) -> None:
     (results.folder / "mlflow.db").write_bytes(damage)
-    with pytest.raises(tracking.TrackingError, match="run `nsbench track` again") as caught:
+    with pytest.raises(importer.TrackingError, match="run `nsbench track` again") as caught:
         results.track()
     assert str(caught.value).startswith(f"{results.uri}: MLflow's store cannot be used (")
     assert "\n" not in str(caught.value)
@@ -232,7 +232,7 @@ def test_unreachable_stores_are_one_sentence(results: Results, monkeypatch: pyte
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     monkeypatch.setenv("NO_PROXY", "*")
     for uri in ("http://127.0.0.1:9", f"sqlite:///{results.folder}/collected/runs.parquet/mlflow.db", "nowhere://x"):
-        with pytest.raises(tracking.TrackingError, match=uri):
+        with pytest.raises(importer.TrackingError, match=uri):
             results.track(uri=uri)
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from nsbench.records import RecordError
-from nsbench.tracking_clone import CLONE_TAG, PLACE_TAG, identify
+from nsbench.tracking.clones import CLONE_TAG, PLACE_TAG, identify
 from tests.tracked_results import (
     LIBRARIES_WARN,
     MLFLOW,

@@ -14,10 +14,10 @@ from typing import Any
 
 import pytest
 
-from nsbench import tracking, tracking_store
 from nsbench.closed import canonical_json
 from nsbench.files import FileError
-from nsbench.tracking_store import TrackingError
+from nsbench.tracking import importer, stores
+from nsbench.tracking.stores import TrackingError
 from tests.bad_servers import ANSWERS, serve
 from tests.conftest import make_dataset, train_spec
 from tests.own_mounts import Disk, on_a_disk
@@ -73,7 +73,7 @@ def test_a_store_deleted_in_the_middle_is_filled_again(
     call: int,
 ) -> None:
     """The third search looks at what was written: the file is gone, but this process could still read it."""
-    monkeypatch.setattr(tracking_store, "make_sqlite", lambda path, fill: lend_tables(tables, path))
+    monkeypatch.setattr(stores, "make_sqlite", lambda path, fill: lend_tables(tables, path))
     calls = during(monkeypatch, call, (results.folder / "mlflow.db").unlink, method)
     summary = results.track()
     assert len(calls) > call
@@ -86,8 +86,8 @@ def test_a_store_that_is_deleted_again_and_again_is_given_up(
     results: Results, monkeypatch: pytest.MonkeyPatch, tables: Path
 ) -> None:
     store = results.folder / "mlflow.db"
-    monkeypatch.setattr(tracking, "_write", lambda *arguments: store.unlink(missing_ok=True))
-    monkeypatch.setattr(tracking_store, "make_sqlite", lambda path, fill: lend_tables(tables, path))
+    monkeypatch.setattr(importer, "_write", lambda *arguments: store.unlink(missing_ok=True))
+    monkeypatch.setattr(stores, "make_sqlite", lambda path, fill: lend_tables(tables, path))
     with pytest.raises(TrackingError, match=r"changes whenever it is written; .* end what else writes") as caught:
         results.track()
     assert "\n" not in str(caught.value)
@@ -143,10 +143,10 @@ def test_what_the_store_refuses_again_and_again_is_told(results: Results, monkey
         raise MlflowException("the run is under a spell", error_code=INVALID_STATE)
 
     calls = []
-    monkeypatch.setattr(tracking, "_write", lambda *arguments: (calls.append(1), refuse()))
+    monkeypatch.setattr(importer, "_write", lambda *arguments: (calls.append(1), refuse()))
     with pytest.raises(TrackingError, match="the run is under a spell"):
         results.track()
-    assert len(calls) == tracking.ROUNDS
+    assert len(calls) == importer.ROUNDS
 
 
 def test_the_journal_of_a_deleted_store_does_not_spoil_the_next(results: Results) -> None:
@@ -249,9 +249,9 @@ def test_a_server_that_is_no_help_is_told_in_one_sentence_without_the_password(
 
 
 def test_a_silent_server_is_given_up_within_a_minute() -> None:
-    retries = int(tracking_store.ENVIRONMENT["MLFLOW_HTTP_REQUEST_MAX_RETRIES"])
+    retries = int(stores.ENVIRONMENT["MLFLOW_HTTP_REQUEST_MAX_RETRIES"])
     waits = sum(2 * 2**n + 1 for n in range(1, retries))  # the first again is at once
-    assert (retries + 1) * int(tracking_store.ENVIRONMENT["MLFLOW_HTTP_REQUEST_TIMEOUT"]) + waits <= 60
+    assert (retries + 1) * int(stores.ENVIRONMENT["MLFLOW_HTTP_REQUEST_TIMEOUT"]) + waits <= 60
 
 
 @pytest.mark.parametrize("kind", ["silent", "hangs up", "speaks no HTTP"])

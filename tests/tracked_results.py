@@ -13,12 +13,12 @@ from typing import Any
 
 import yaml
 
-from nsbench import tracking, tracking_store
 from nsbench.grid import load
 from nsbench.plan import Plan, grid_cells
 from nsbench.records import EVALUATION, HISTORY, RUNS, TIME_TO_TARGET, write_table
-from nsbench.tracking_clone import identify
-from nsbench.tracking_content import read_contents
+from nsbench.tracking import importer, stores
+from nsbench.tracking.clones import identify
+from nsbench.tracking.content import read_contents
 from nsbench.tracking_uri import sqlite_path
 
 PROJECT = Path(__file__).parents[1]
@@ -63,9 +63,9 @@ class Results:
         cells = [(f"nsbench/{c['task']}/{c['variant']}/{c['arm']}", c["seeds"]) for c in self.cells]
         return sorted(f"{cell}/seed-{seed}" for cell, seeds in cells for seed in seeds)
 
-    def track(self, **changes: Any) -> tracking.TrackSummary:
+    def track(self, **changes: Any) -> importer.TrackSummary:
         settings = {"cells": self.cells, "uri": self.uri, "spec": "{}", "digest": "d1"} | changes
-        return tracking.track(self.folder / "collected", self.folder / "tables", **settings)
+        return importer.track(self.folder / "collected", self.folder / "tables", **settings)
 
     def arguments(self) -> list[str]:
         """Those of the `nsbench` command; `spec` must be that of a grid with these cells."""
@@ -157,7 +157,7 @@ def small_grid(folder: Path, uri: str | None = None, **changes: Any) -> Results:
 
 def make_tables(folder: Path) -> Path:
     """A store that has MLflow's tables and nothing in them, which stands in for a new one."""
-    tracking_store.make_sqlite(folder / "mlflow.db", tracking._make_tables)
+    stores.make_sqlite(folder / "mlflow.db", importer._make_tables)
     return folder / "mlflow.db"
 
 

@@ -186,7 +186,7 @@ def test_a_wrong_password_is_told_at_once(postgres: Postgres, warm: Warm, tmp_pa
 def test_imports_into_one_database_wait_for_each_other(postgres: Postgres, warm: Warm, tmp_path: Path) -> None:
     import psycopg2
 
-    from nsbench.tracking_store import ADVISORY_LOCK
+    from nsbench.tracking.stores import ADVISORY_LOCK
 
     uri = postgres.uri("waiting", password=True)
     results = small_grid(tmp_path / "results")

@@ -5,7 +5,7 @@ with a digest of all that was imported is written last: a run that carries the r
 alone; any other run of the same key, stale or cut short, is deleted and imported anew. Whatever was
 written is read again, from the store opened anew, until nothing is left to do. So an import may be
 repeated, interrupted, started twice at once or have its store deleted under it, and still ends in
-one run per key. Runs of other results folders in the same store are left alone (`tracking_clone`).
+one run per key. Runs of other results folders in the same store are left alone (`clones`).
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nsbench import tracking_store
-from nsbench.tracking_clone import Clone, identify
-from nsbench.tracking_content import Content, read_contents
-from nsbench.tracking_store import TrackingError, say
+import nsbench.tracking.stores as stores  # not from the package, which imports this module
+from nsbench.tracking.clones import Clone, identify
+from nsbench.tracking.content import Content, read_contents
+from nsbench.tracking.stores import TrackingError, say
 from nsbench.tracking_uri import shown
 
 if TYPE_CHECKING:
@@ -105,10 +105,10 @@ def track(
     collected_at = (Path(collected_folder) / "runs.parquet").stat().st_mtime
     start = collected_at - max((content.seconds for content in contents), default=0.0)
     results = Path(collected_folder).parent
-    for name, value in tracking_store.ENVIRONMENT.items():
+    for name, value in stores.ENVIRONMENT.items():
         os.environ.setdefault(name, value)
-    with tracking_store.one_sentence(uri, os.environ), tracking_store.alone(uri, results):
-        file = tracking_store.sqlite_file(uri)
+    with stores.one_sentence(uri, os.environ), stores.alone(uri, results):
+        file = stores.sqlite_file(uri)
         inside = file is not None and file.parent.resolve() == results.resolve()
         task = _Import(contents, identify(results), project, start, file is not None, inside)
         _settle(uri, file, task)
@@ -123,7 +123,7 @@ def _settle(uri: str, file: Path | None, task: _Import) -> None:
     wrote = False
     for left in reversed(range(ROUNDS)):
         if file is not None:
-            tracking_store.make_sqlite(file, _make_tables)
+            stores.make_sqlite(file, _make_tables)
         opened = _identity(file)
         try:
             busy = _patiently(uri, file, task)
@@ -149,14 +149,14 @@ def _patiently(uri: str, file: Path | None, task: _Import) -> bool:
     for attempt in itertools.count(1):
         try:
             if file is not None:
-                tracking_store.touch_sqlite(file)
+                stores.touch_sqlite(file)
             with _client(uri) as client:
                 return _import(client, task)
         except Exception as error:
             if "database is locked" not in str(error) or attempt == LOCKED_ATTEMPTS:
                 raise
             say(f"{shown(uri)} is locked by another program; trying again ({attempt} of {LOCKED_ATTEMPTS - 1})")
-            time.sleep(tracking_store.PATIENCE_SECONDS)
+            time.sleep(stores.PATIENCE_SECONDS)
     raise AssertionError  # the count has no end
 
 
