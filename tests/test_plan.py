@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import copy
 import json
 import re
@@ -10,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from nsbench import commands, grid
 from nsbench.closed import ConfigError, canonical_json, parse
 from nsbench.evaluation import EvaluateSpec
 from nsbench.figures.theory import TheoryFigureSpec
@@ -336,3 +338,18 @@ def test_stages_that_get_the_grid_as_json_expand_it_as_the_workflow_does(overlay
     assert again.cells == plan.cells
     assert again.packs == plan.packs
     assert again.grid("runs_per_pack") == plan.grid("runs_per_pack")
+
+
+def test_a_stage_refuses_no_grid_that_was_planned(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its spec lacks runs_per_pack, so the default would make more packs of the same grid."""
+    values = overlaid(TINY) | {"seeds": list(range(10)), "runs_per_pack": 10}
+    plan = Plan(load(values))
+    # Blocks are counted before it is seen which cells they share.
+    monkeypatch.setattr(grid, "MOST_PACKS", len(plan.packs) + 4)
+    load(values)
+    for sections in ((), ("analysis",), ("tracking",)):
+        config, cells = commands._grid(argparse.Namespace(spec=plan.grid(*sections)))
+        assert len(cells) == len(plan.cells)
+    assert config.runs_per_pack == 5
+    with pytest.raises(ConfigError, match="packs"):
+        load(values | {"runs_per_pack": 5})

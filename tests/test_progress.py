@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from pathlib import Path
@@ -195,10 +196,11 @@ def test_the_start_says_what_will_run(
     results: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(progress.threading, "Thread", lambda **_: type("T", (), {"start": lambda self: None})())
-    with progress.start(plan_of(("runs_per_pack", 1))):
+    with contextlib.ExitStack() as held:
+        progress.start(plan_of(("runs_per_pack", 1)), held)
         assert capsys.readouterr().err == "nsbench | 11 cells, 22 runs in 22 packs (demo scale)\n"
         with pytest.raises(OccupiedError, match=f"process {os.getpid()} on "):
-            progress.start(plan_of())
+            progress.start(plan_of(), contextlib.ExitStack())
     assert sorted(path.name for path in results.iterdir()) == [HOLDER, LOCK]
 
 

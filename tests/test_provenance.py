@@ -74,6 +74,7 @@ LAYERS = {
         "device",
         "interruption",
         "occupancy",
+        "locks",
         "noise",
         "measures",
         "theory",

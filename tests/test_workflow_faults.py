@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from nsbench.occupancy import HOLDER, OccupiedError, occupy
+from nsbench.occupancy import HOLDER, OccupiedError, occupied
 from tests.faults.kill import OVERLAY, Workflow, identity, progress
 from tests.warm import STAGES, Warm
 from tests.workflow_clone import Clone
@@ -57,7 +57,7 @@ def test_a_killed_workflow_is_finished_by_the_next_call_and_a_second_beside_it_i
     assert len(again) == 8
     assert finished.items() <= again.items()
     logs = "".join(path.read_text() for path in (results / "logs/train").rglob("*.log"))
-    assert logs.count("finished before, kept") + len(interrupted) >= 1
+    assert logs.count("completed at step") == 8 - len(finished)
     for path, step in interrupted.items():
         assert f"seed {path.name.removeprefix('seed-')}: goes on from step {step}" in logs
     status, said = clone.snakemake("--dry-run", TARGET, overlay=OVERLAY)
@@ -67,24 +67,26 @@ def test_a_killed_workflow_is_finished_by_the_next_call_and_a_second_beside_it_i
 
 def test_a_folder_has_one_workflow_until_that_ends_however(tmp_path: Path) -> None:
     program = (
-        "import sys, time; from pathlib import Path; from nsbench.occupancy import occupy\n"
-        "lock = occupy(Path(sys.argv[1])); print('held', flush=True); time.sleep(600)"
+        "import sys, time; from pathlib import Path; from nsbench.occupancy import occupied\n"
+        "with occupied(Path(sys.argv[1])): print('held', flush=True); time.sleep(600)"
     )
     holder = subprocess.Popen([sys.executable, "-c", program, str(tmp_path)], stdout=subprocess.PIPE, text=True)
     try:
         assert holder.stdout is not None
         assert holder.stdout.readline() == "held\n"
-        with pytest.raises(
-            OccupiedError, match=rf"^{tmp_path}: another snakemake \(process {holder.pid} on "
-        ) as caught:
-            occupy(tmp_path)
+        with (
+            pytest.raises(OccupiedError, match=rf"^{tmp_path}: another snakemake \(process {holder.pid} on ") as caught,
+            occupied(tmp_path),
+        ):
+            pass
         assert "\n" not in str(caught.value)
         (tmp_path / HOLDER).write_text("{")
-        with pytest.raises(OccupiedError, match=rf"^{tmp_path}: another snakemake is at work in this folder"):
-            occupy(tmp_path)
+        refused = rf"^{tmp_path}: another snakemake is at work in this folder"
+        with pytest.raises(OccupiedError, match=refused), occupied(tmp_path):
+            pass
     finally:
         holder.kill()
         holder.wait()
         holder.stdout.close()
-    with occupy(tmp_path):
+    with occupied(tmp_path):
         assert json.loads((tmp_path / HOLDER).read_text()).keys() == {"process", "host", "since"}

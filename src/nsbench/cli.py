@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import logging
 import math
 import os
 import re
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from nsbench import commands
 from nsbench.closed import ConfigError
+from nsbench.locks import locked
 from nsbench.sentences import show
 
 MEASURE = (
@@ -29,13 +32,35 @@ def main(arguments: list[str] | None = None) -> int:
     logging.getLogger("fontTools").setLevel(logging.WARNING)
     try:
         _refuse_twins(options)
-        options.run(options)
+        with _alone(options):
+            options.run(options)
     except Exception as error:
         if not _for_users(error):
             raise
         print(f"nsbench {options.stage}: {error}", file=sys.stderr)
         return 2
     return 0
+
+
+@contextlib.contextmanager
+def _alone(options: argparse.Namespace) -> Iterator[None]:
+    """Be the only process that makes the stage's files.
+
+    A job may outlive its workflow; the next one's job must be the last to write, for its settings may be newer.
+    """
+    of_this_job = [value for name, value in vars(options).items() if name != "run_store"]
+    made = sorted(path for value in of_this_job for path in _paths(value) if isinstance(path, _Made))
+    if not made or not made[0].parent.is_dir():
+        yield
+        return
+    # The files that a job makes are its alone, so one of them stands for all.
+    first = made[0]
+    with locked(first.with_name(f".{first.name}.lock"), f"another process makes {first}; waiting for that"):
+        yield
+
+
+def _paths(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
 
 
 def _for_users(error: Exception) -> bool:
@@ -121,7 +146,7 @@ def _refuse_twins(options: argparse.Namespace) -> None:
     """Refuse to make a file in the place of one that is read, or of another that is made. Raises ConfigError."""
     seen: dict[str, tuple[str, bool]] = {}
     for name, value in vars(options).items():
-        for path in value if isinstance(value, list) else [value]:
+        for path in _paths(value):
             if isinstance(path, Path):
                 made = isinstance(path, _Made)
                 first, first_made = seen.setdefault(os.path.realpath(path), (name, made))

@@ -10,7 +10,6 @@ from typing import Any
 
 from nsbench.closed import ConfigError, parse
 from nsbench.config import Config
-from nsbench.grid import load
 
 
 def text(options: argparse.Namespace) -> None:
@@ -249,7 +248,8 @@ def _read_spec(options: argparse.Namespace) -> Any:
 def _grid(options: argparse.Namespace) -> tuple[Config, list[dict[str, Any]]]:
     from nsbench.plan import grid_cells
 
-    config = load(_read_spec(options))
+    # Not `load`: the size of the grid was looked at when it was planned, by settings that a spec may lack.
+    config = parse(Config, _read_spec(options))
     return config, grid_cells(config)
 
 

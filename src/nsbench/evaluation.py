@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib
 import logging
@@ -64,25 +65,30 @@ def evaluate_pack(
     keys = read_table(runs_file, RUNS).set_index("seed")["run_key"]
     settings = {k: v for k, v in spec.model_dump(mode="json").items() if k not in ("seeds", "keep_checkpoints")}
     made_by = stamp(canonical_json(spec), digest, str(device))
-    tables = []
     for seed in spec.seeds:
         if seed not in keys.index:
             raise RecordError(f"{runs_file}: has no run of seed {seed}; run its pack's train job again")
-        folder = RunFolder(runs_root, spec.task, spec.variant, spec.arm, seed, keys[seed])
-        identity = canonical_json({"settings": settings, "run": folder.key, "code": digest})
-        key = hashlib.sha256(identity.encode()).hexdigest()
-        path = folder.path / "evaluation.parquet"
-        kept = _kept(path, key)
-        if kept is not None:
-            logger.info("%s: evaluated before, kept", folder.name)
-        else:
-            rows = list(_evaluate_run(spec, folder, read_dataset(dataset, seed, spec.task), device))
-            write_table(path, rows, EVALUATION, {**made_by, "evaluation_key": key})
-            logger.info("%s: %d measurements", folder.name, len(rows))
-        tables.append(read_table(path, EVALUATION) if kept is None else kept)
-        if not spec.keep_checkpoints:
-            folder.drop_trail()
-    write_table(out, pd.concat(tables, ignore_index=True), EVALUATION, made_by)
+    folders = {seed: RunFolder(runs_root, spec.task, spec.variant, spec.arm, seed, keys[seed]) for seed in spec.seeds}
+    tables = []
+    with contextlib.ExitStack() as held:
+        # A job that outlived its workflow may still train or evaluate them, by older settings.
+        for seed in sorted(spec.seeds):
+            held.enter_context(folders[seed].held())
+        for seed, folder in folders.items():
+            identity = canonical_json({"settings": settings, "run": folder.key, "code": digest})
+            key = hashlib.sha256(identity.encode()).hexdigest()
+            path = folder.path / "evaluation.parquet"
+            kept = _kept(path, key)
+            if kept is not None:
+                logger.info("%s: evaluated before, kept", folder.name)
+            else:
+                rows = list(_evaluate_run(spec, folder, read_dataset(dataset, seed, spec.task), device))
+                write_table(path, rows, EVALUATION, {**made_by, "evaluation_key": key})
+                logger.info("%s: %d measurements", folder.name, len(rows))
+            tables.append(read_table(path, EVALUATION) if kept is None else kept)
+            if not spec.keep_checkpoints:
+                folder.drop_trail()
+        write_table(out, pd.concat(tables, ignore_index=True), EVALUATION, made_by)
 
 
 def _kept(path: Path, key: str) -> pd.DataFrame | None:

@@ -8,12 +8,11 @@ from typing import Any
 
 from pydantic import Field
 
-from nsbench import sizes
 from nsbench.arms import Arm, check
 from nsbench.closed import NAME_PATTERN, Closed, ConfigError, canonical_json, no_duplicates, parse
 from nsbench.config import Config, GridEntry
 from nsbench.sentences import show
-from nsbench.settings import Variant, vocabulary
+from nsbench.settings import Variant
 from nsbench.variants import known, variants_of
 
 MOST_CELLS, MOST_PACKS = 20_000, 50_000
@@ -42,11 +41,12 @@ class Cell(Closed):
 
 
 def load(values: dict[str, Any]) -> Config:
-    """Validate a whole configuration, the cross-references of its grid included.
+    """Validate a whole configuration, the cross-references and the size of its grid included.
 
     Raises ConfigError.
     """
     config = parse(Config, values)
+    _refuse_too_many(config)
     expand(config)
     size = len(canonical_json(config))
     if size > LONGEST_SPEC:
@@ -64,7 +64,7 @@ def expand(config: Config) -> list[Cell]:
     their seeds. Raises ConfigError for an unknown variant, arm or field, for duplicates, for a block
     without a baseline (effects are paired against it), and for specifications that settings refuse.
     """
-    _refuse_too_many(config)
+    _refuse_too_many(config, packs_too=False)
     cells: dict[tuple[str, str, str], Cell] = {}
     spelt: dict[tuple[str, ...], tuple[str, ...]] = {}
     curves: set[tuple[str, str]] = set()
@@ -93,13 +93,6 @@ def expand(config: Config) -> list[Cell]:
         if base is not None:
             curves.add((entry.task, base))
         for variant, settings, choices in variants_of(entry, task, where):
-            runs = min(len(seeds), config.runs_per_pack)
-            weights = runs * sizes.parameters(settings.model, vocabulary(settings))
-            if weights > sizes.MOST_PARAMETERS:
-                raise ConfigError(
-                    f"runs_per_pack: {config.runs_per_pack} runs of {where}, {variant}, have {weights:.3g} parameters "
-                    f"together; at most {sizes.MOST_PARAMETERS:.0e} are allowed, so train fewer side by side"
-                )
             if base is None:
                 listed.add((entry.task, variant))
             for arm, arm_settings in arms.items():
@@ -145,8 +138,11 @@ def _shared(first: Cell, second: Cell, where: str) -> Cell:
     return first.model_copy(update={"curve": curve.curve, "choices": curve.choices})
 
 
-def _refuse_too_many(config: Config) -> None:
-    """Refuse a grid of too many cells or packs by what its blocks multiply out to, before any of it is made."""
+def _refuse_too_many(config: Config, packs_too: bool = True) -> None:
+    """Refuse a grid of too many cells or packs by what its blocks multiply out to, before any of it is made.
+
+    packs_too: stages that look at the whole grid are not given what packs and the analysis are made by.
+    """
     n_cells = n_packs = 0
     for index, entry in enumerate(config.grid):
         n_variants = math.prod([len(entry.variants), *map(len, entry.sweep.values())])
@@ -158,12 +154,12 @@ def _refuse_too_many(config: Config) -> None:
         n_cells += n_variants * n_arms
         n_packs += n_variants * n_arms * -(-n_seeds // config.runs_per_pack)
         for number, most, what in ((n_cells, MOST_CELLS, "cells"), (n_packs, MOST_PACKS, "packs")):
-            if number > most:
+            if number > most and (packs_too or what == "cells"):
                 raise ConfigError(
                     f"grid[{index}]: the grid up to here has {_number(number)} {what} (variants x arms"
                     f"{' x seeds / runs_per_pack' * (what == 'packs')}); at most {most:,} are allowed"
                 )
-        if n_seeds * config.analysis.n_resamples > MOST_RESAMPLED:
+        if packs_too and n_seeds * config.analysis.n_resamples > MOST_RESAMPLED:
             raise ConfigError(
                 f"analysis.n_resamples: {config.analysis.n_resamples} for the {n_seeds} seeds of grid[{index}] hold "
                 f"too many numbers at once; at most {MOST_RESAMPLED // n_seeds} is allowed for as many seeds"

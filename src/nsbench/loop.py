@@ -103,13 +103,14 @@ class StackTraining:
     def train(self, progress_every_seconds: float) -> None:
         """Train to the budget, or until every run has diverged.
 
-        Raises SystemExit after SIGTERM or SIGINT, once the progress is saved.
+        Raises SystemExit after SIGTERM or SIGINT, once the progress is saved or the runs are finished.
         """
         budget = self.spec.training.steps
         saved = self.clock = time.perf_counter()
         with stop_request() as stop:
             if self.done == 0:
                 self._evaluate()
+                self.clock = time.perf_counter()
             while self.done < budget and not all(run.diverged for run in self.runs):
                 tokens_RBT, labels_RB = self._batch(self.done)
                 self.step(tokens_RBT, labels_RB, self.done)
@@ -130,9 +131,12 @@ class StackTraining:
                         logger.warning("asked to stop: the progress is saved at step %d", self.done)
                         raise SystemExit(stop.status)
                 self.clock = time.perf_counter()
-        for run in self.runs:
-            if not run.diverged:
-                self._finish(run)
+            for run in self.runs:
+                if not run.diverged:
+                    self._finish(run)
+            if stop:
+                logger.warning("asked to stop: the runs of this stack are finished")
+                raise SystemExit(stop.status)
 
     def _count_seconds(self) -> None:
         """Add the time since the clock was set to each run that is still in training."""
@@ -241,7 +245,7 @@ class StackTraining:
                 "rows": run.rows,
                 "seconds": run.seconds,
                 "flops": list(self.step.flops.items()),
-                "scheduler": None if scheduler is None else scheduler.state_dict(),
+                "scheduler": None if scheduler is None else _state(scheduler),
                 "marks": {name: [at, loss[index], right[index]] for name, (at, loss, right) in self.marks.items()},
             }
             run.folder.save_progress(Progress(self.done, {**weights, **state}, notes))
@@ -290,6 +294,11 @@ class StackTraining:
             last["val_accuracy"],
             run.seconds,
         )
+
+
+def _state(scheduler: Any) -> dict[str, Any]:
+    """A scheduler's state, but for a copy of the learning rate: that is the step's, and a tensor on a GPU."""
+    return {name: value for name, value in scheduler.state_dict().items() if name != "_last_lr"}
 
 
 def _plateau(optimizer: torch.optim.Optimizer, settings: Optimizer) -> Any:

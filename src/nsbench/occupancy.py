@@ -8,17 +8,14 @@ from __future__ import annotations
 
 import contextlib
 import json
-import logging
 import os
 import socket
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
-from nsbench.files import write_text
-
-logger = logging.getLogger(__name__)
+from nsbench.files import FileError, write_text
+from nsbench.locks import HeldError, locked
 
 LOCK, HOLDER = ".workflow.lock", ".workflow.json"
 
@@ -27,26 +24,23 @@ class OccupiedError(RuntimeError):
     """Another workflow works in the folder; the message says which."""
 
 
-def occupy(folder: Path) -> FileLock:
-    """Be the only workflow that works in `folder` for as long as the lock that is returned lives.
+@contextlib.contextmanager
+def occupied(folder: Path) -> Iterator[None]:
+    """Be the only workflow that works in `folder`.
 
-    Raises OccupiedError where another one does.
+    Raises OccupiedError where another one does, FileError where the folder cannot be written.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder / LOCK)
     try:
-        lock.acquire(timeout=0)
-    except Timeout:
+        with locked(folder / LOCK, meanwhile=None):
+            who = {"process": os.getpid(), "host": socket.gethostname(), "since": time.strftime("%Y-%m-%d %H:%M:%S")}
+            with contextlib.suppress(FileError):  # It only serves a message.
+                write_text(folder / HOLDER, json.dumps(who))
+            yield
+    except HeldError:
         raise OccupiedError(
             f"{folder}: {_holder(folder)} is at work in this folder; wait until it ends, or stop it (its finished work "
             "is kept); one at a time is allowed"
         ) from None
-    except NotImplementedError:
-        logger.warning("%s: this file system has no locks, so nothing stops a second workflow here", folder)
-        return lock
-    who = {"process": os.getpid(), "host": socket.gethostname(), "since": time.strftime("%Y-%m-%d %H:%M:%S")}
-    write_text(folder / HOLDER, json.dumps(who))
-    return lock
 
 
 def _holder(folder: Path) -> str:

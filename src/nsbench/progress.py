@@ -10,12 +10,10 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from filelock import FileLock
-
 from nsbench.arms import forward_passes
 from nsbench.files import lack_of_room
 from nsbench.grid import Cell
-from nsbench.occupancy import occupy
+from nsbench.occupancy import occupied
 from nsbench.plan import Plan, digest
 from nsbench.runstore import RunFolder, order_key
 from nsbench.settings import Model, sequence_length
@@ -35,17 +33,16 @@ class _Expected:
     cost: float
 
 
-def start(plan: Plan) -> FileLock:
+def start(plan: Plan, held: contextlib.ExitStack) -> None:
     """Take the results folder for this workflow, say what will run, and begin to report on it in the background.
 
-    The lock that is returned must live as long as the workflow. Raises OccupiedError where another
-    workflow works there.
+    The folder is taken until `held` closes. Raises OccupiedError where another workflow works there, FileError
+    where nothing can be written.
     """
-    lock = occupy(RESULTS)
+    held.enter_context(occupied(RESULTS))
     expected = _expected(plan)
     _say(f"{len(plan.cells)} cells, {len(expected)} runs in {len(plan.packs)} packs ({plan.config.scale} scale)")
     threading.Thread(target=_watch, args=(expected,), daemon=True).start()
-    return lock
 
 
 def finish(plan: Plan, tracking_uri: str) -> None:

@@ -33,6 +33,7 @@ LEFT_OUT = {
     "nsbench.device",
     "nsbench.interruption",
     "nsbench.files",
+    "nsbench.locks",
 }
 DATA_SUFFIXES = {".j2", ".json", ".yaml"}
 RECORDED_PACKAGES = ("torch", "numpy", "scipy", "pandas", "pyarrow", "transformers", "tokenizers", "gguf")

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
-MOST_PARAMETERS = 5_000_000_000
-"""Of one model, and of the runs of a pack together: with gradients and AdamW's two moments 80 GB."""
+MOST_PARAMETERS = 20_000_000_000
+"""Of one model: with gradients and AdamW's two moments 320 GB. A pack may have more, for it is halved where it must."""
 MOST_ACTIVATIONS = 50_000_000_000
 """Numbers that one forward pass of one run keeps for its gradient, roughly: 200 GB."""
 MOST_TOKENS = 2_000_000_000

@@ -26,6 +26,7 @@ from nsbench.loop import Run, StackTraining, TrainSpec
 from nsbench.provenance import stamp
 from nsbench.records import HISTORY, RUNS, write_table
 from nsbench.runstore import RunFolder, order_key, run_key
+from nsbench.validation import checkpoint_steps
 
 logger = logging.getLogger(__name__)
 
@@ -39,9 +40,18 @@ class _Asked:
     folder: RunFolder
     order: str
 
-    def opened(self) -> Run:
-        """The run as far as its folder has it; what another key left there is cleared."""
+    def opened(self, spec: TrainSpec) -> Run:
+        """The run as far as its folder has it; what another key left there is cleared.
+
+        A run whose checkpoints so far are not all there starts from the beginning, which is told.
+        """
         resumed = self.folder.progress()
+        if resumed is not None:
+            due = checkpoint_steps(spec.training, spec.checkpoint_count)
+            lost = self.folder.lost([step for step in due if step <= resumed.step])
+            if lost:
+                logger.warning("%s: starts from the beginning, since %s is gone", self.folder.name, lost[0])
+                resumed = None
         if resumed is None:
             self.folder.clear()
         return Run(self.seed, self.data, self.folder, self.order, resumed)
@@ -99,7 +109,7 @@ def _train(spec: TrainSpec, pack: list[_Asked], device: torch.device, made_by: d
     """Train the runs that are not finished, in stacks; a stack that the memory does not hold is halved."""
     size = stack_size(device, len(pack))
     while waiting := [run for run in pack if not run.folder.finished()]:
-        opened = sorted((run.opened() for run in waiting), key=lambda run: run.start)
+        opened = sorted((run.opened(spec) for run in waiting), key=lambda run: run.start)
         for run in opened:
             if run.resumed:
                 logger.info("%s: goes on from step %d", run.folder.name, run.start)

@@ -1,5 +1,6 @@
 # Validates the configuration, expands the grid, and gives each stage its spec and source digest.
 # The only rules file with functions.
+import contextlib
 import os
 
 from nsbench import device, progress, tracking_uri
@@ -9,6 +10,7 @@ from nsbench.figures import FIGURES, figures_for, module_of
 from nsbench.figures.captions import caption
 from nsbench.figures.pretrained import FIGURES as PRETRAINED_FIGURES
 from nsbench.figures.theory import FIGURES as THEORY_FIGURES
+from nsbench.files import FileError
 from nsbench.grid import load
 from nsbench.occupancy import OccupiedError
 from nsbench.plan import Plan, digest, grid_cells
@@ -41,14 +43,14 @@ PACK = "{task}/{variant}/{arm}/{pack}"
 TRACKING_URI = tracking_uri.shown(
     tracking_uri.resolve(PLAN.config.tracking.uri, os.environ, "sqlite:///results/mlflow.db")
 )
-HELD = []
+HELD = contextlib.ExitStack()
 
 
 def begin():
     """Hold the results folder until this process ends, and begin to report."""
     try:
-        HELD.append(progress.start(PLAN))
-    except OccupiedError as error:
+        progress.start(PLAN, HELD)
+    except (OccupiedError, FileError) as error:
         raise WorkflowError(str(error)) from None
 
 
