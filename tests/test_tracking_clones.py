@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import socket
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -117,6 +119,65 @@ def test_a_copied_folder_is_a_clone_of_its_own(clones: list[Results], tmp_path: 
     assert losses(a) == {"a": 0.5, "c": 0.9}
 
 
+def test_a_folder_that_was_copied_to_another_host_is_a_clone_of_its_own(
+    clones: list[Results], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    a, _ = clones
+    a.track()
+    original = identify(a.folder)
+    shutil.copytree(tmp_path / "a", tmp_path / "c")
+    c = Results(tmp_path / "c/results", a.cells, a.uri, val_loss=0.9)
+    with monkeypatch.context() as elsewhere:
+        elsewhere.setattr(socket, "gethostname", lambda: "elsewhere")
+        assert [counts(c), counts(c)] == [(5, 0, 0), (0, 0, 5)]
+        copy = identify(c.folder)
+    assert (copy.copied_from, copy.place) == ((original.id,), f"elsewhere:{c.folder}")
+    assert copy.id != original.id
+    assert counts(a) == (0, 0, 5)
+    assert losses(a) == {"a": 0.5, "c": 0.9}
+
+
+def test_a_folder_that_hosts_share_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = identify(tmp_path)
+    assert first.inode == tmp_path.stat().st_ino
+    for host in ("node1", "node2", "node1"):
+        monkeypatch.setattr(socket, "gethostname", lambda host=host: host)
+        assert identify(tmp_path) == replace(first, place=f"{host}:{tmp_path}")
+
+
+def test_a_copy_of_a_copy_on_another_host_remembers_both(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "0").mkdir()
+    ids = [identify(tmp_path / "0").id]
+    for n in (1, 2):
+        shutil.copytree(tmp_path / str(n - 1), tmp_path / str(n))
+        monkeypatch.setattr(socket, "gethostname", lambda n=n: f"host{n}")
+        clone = identify(tmp_path / str(n))
+        assert clone.copied_from == tuple(reversed(ids))
+        ids.append(clone.id)
+    assert len(set(ids)) == 3
+
+
+@pytest.mark.parametrize("host", ["elsewhere", socket.gethostname()])
+def test_an_identity_without_an_inode_is_kept_and_gets_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, host: str
+) -> None:
+    first = identify(tmp_path)
+    older = {name: value for name, value in vars(first).items() if name != "inode"}
+    (tmp_path / "clone.json").write_text(json.dumps(older))
+    monkeypatch.setattr(socket, "gethostname", lambda: host)
+    assert identify(tmp_path) == replace(first, place=f"{host}:{tmp_path}")
+    assert json.loads((tmp_path / "clone.json").read_text())["inode"] == tmp_path.stat().st_ino
+
+
+def test_a_folder_that_got_another_inode_on_its_host_keeps_its_identity(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    first = identify(tmp_path / "a")
+    shutil.copytree(tmp_path / "a", tmp_path / "b")
+    shutil.rmtree(tmp_path / "a")
+    moved = identify(tmp_path / "b")
+    assert (moved.id, moved.copied_from, moved.inode) == (first.id, (), (tmp_path / "b").stat().st_ino)
+
+
 def test_a_store_that_was_copied_with_its_folder_has_one_run_per_key(tmp_path: Path, tables: Path) -> None:
     lend_tables(tables, tmp_path / "a/results/mlflow.db")
     a = Results(tmp_path / "a/results", cells())
@@ -128,7 +189,12 @@ def test_a_store_that_was_copied_with_its_folder_has_one_run_per_key(tmp_path: P
     assert counts(a) == (0, 0, 5)
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"id": 5, "place": "x", "copied_from": []}', '{"id": "x"}'])
+ODD_INODE = f'{{"id": "{"0" * 32}", "place": "x:/y", "copied_from": [], "inode": "5"}}'
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", '{"id": 5, "place": "x", "copied_from": []}', '{"id": "x"}', ODD_INODE]
+)
 def test_a_broken_identity_is_named(tmp_path: Path, text: str) -> None:
     (tmp_path / "clone.json").write_text(text)
     with pytest.raises(RecordError, match=r"clone\.json: not the identity of a results folder; delete it"):

@@ -10,7 +10,8 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nsbench.closed import ConfigError
+from nsbench.closed import ConfigError, parse
+from nsbench.config import Tracking
 from nsbench.grid import load
 from nsbench.tracking_uri import ALLOWED, VARIABLE, flaw, has_secret, resolve, secrets, shown, without_secrets
 from tests.tracked_results import PROJECT
@@ -29,12 +30,47 @@ SHOWN = {
     "postgresql://alice:12/34@host/runs": "postgresql://alice:***@host/runs",
     "postgresql:///runs?host=/run/pg&user=a&password=pass": "postgresql:///runs?host=/run/pg&user=a&password=***",
     "mssql+pyodbc:///?odbc_connect=UID%3Da%3BPWD%3Dpass": "mssql+pyodbc:///?odbc_connect=***",
-    "alice:pass@host": "alice:***@host",
+    "alice:pass@host": "***@host",
     "databricks://profile": "databricks://profile",
+    "databricks://my-team_2.b": "databricks://my-team_2.b",
+    "http://[::1]:5000/sub/a@b": "http://[::1]:5000/sub/a@b",
+    "http://alice:p%40ss@[fe80::1]:5000/x": "http://alice:***@[fe80::1]:5000/x",
+    "http://alice:p@ss@[::1]": "http://alice:***@[::1]",
+    "postgresql://alice:p@ss@[::1]:5432/runs": "postgresql://alice:***@[::1]:5432/runs",
+    "postgresql://alice@[::1]:5432/runs?user=a@b": "postgresql://alice@[::1]:5432/runs?user=a@b",
+    "postgresql://[::1]:5432/runs?user=a@b": "postgresql://[::1]:5432/runs?user=a@b",
 }
+ODD = {
+    "http//u:SECRET@h": "***@h",
+    "http:/u:SECRET@h": "***@h",
+    "htp://u:SECRET@h?a=SECRET": "***@h?a=***",
+    "//u:SECRET@host": "***@host",
+    "u:SECRET@host": "***@host",
+    "u:SECRET://x@host": "***@host",
+    "SECRET@host#SECRET": "***@host#***",
+    "HTTPS://SECRET@host": "HTTPS://***@host",
+    "HTTP://h/p?port=SECRET#SECRET": "HTTP://h/p?port=***#***",
+    "PostgreSQL://u:SECRET@h/d?port=1": "PostgreSQL://u:***@h/d?port=1",
+    "http://h/p?user=SECRET": "http://h/p?user=***",
+    "http://SECRET:@h": "http://***@h",
+    "http:///u:SECRET@h": "http://***@h",
+    "http://u:p@S/SECRET@h": "http://u:***@h",
+    "http://SECRET@h:5000/a@b": "http://***@b",
+    "http://u:SECRET": "http://u:***",
+    "postgresql://u:SECRET/runs": "postgresql://u:***",
+    "postgresql://u@server:SECRET@h/runs": "postgresql://u@server:***@h/runs",
+    "postgresql:///u:SECRET@h/runs": "postgresql://***@h/runs",
+    "postgresql://u/SECRET@h/runs": "postgresql://***@h/runs",
+    "databricks://SECRET@x": "databricks://***",
+    "databricks://profile:SECRET": "databricks://***",
+    "databricks://profile/SECRET?SECRET": "databricks://***",
+    "Databricks:profile:SECRET": "Databricks:***",
+}
+"""Typos and odd forms, whether a store can be meant or not."""
+SHOWN |= ODD
 
 
-STORES = [uri for uri in SHOWN if not uri.startswith(("sqlite+", "alice"))]
+STORES = [uri for uri in SHOWN if uri not in ODD and not uri.startswith(("sqlite+", "alice"))]
 
 
 @pytest.mark.parametrize(("uri", "seen"), SHOWN.items())
@@ -53,11 +89,30 @@ def test_no_password_is_shown_escaped_or_not(scheme: str, password: str, place: 
     marked = f"<{password}>"
     given = quote(marked, safe="") if escaped else marked
     uri = f"{scheme}://alice:{given}@host{place}"
-    assert shown(uri) == f"{scheme}://alice:***@host{place}"
+    seen = place.replace("require", "***") if scheme.startswith("http") else place
+    assert shown(uri) == f"{scheme}://alice:***@host{seen}"
     assert {given, marked} <= set(secrets(uri))
     told = without_secrets(f'could not log in with "{marked}" or {given} ({uri})', *secrets(uri))
     assert marked not in told
     assert given not in told
+
+
+@pytest.mark.parametrize("uri", ODD)
+def test_no_secret_of_an_odd_form_is_told(uri: str) -> None:
+    with pytest.raises(ConfigError, match="has a password or token in it") as caught:
+        parse(Tracking, {"uri": uri})
+    assert "SECRET" not in str(caught.value)
+    assert "SECRET" not in flaw(uri)
+    if not flaw(uri):
+        assert "SECRET" not in without_secrets("could not log in with SECRET", *secrets(uri))
+
+
+@pytest.mark.parametrize("uri", [uri for uri in ODD if "u:SECRET@h" in uri])
+def test_no_secret_of_an_odd_form_is_told_where_a_list_or_a_key_is_one(uri: str) -> None:
+    for section in ({"uri": [uri]}, {uri: None}):
+        with pytest.raises(ConfigError) as caught:
+            parse(Tracking, section, "tracking")
+        assert "SECRET" not in str(caught.value)
 
 
 def test_a_password_is_hidden_in_the_pieces_that_a_driver_makes_of_it() -> None:
@@ -71,6 +126,15 @@ def test_the_environment_wins_over_config_and_that_over_the_default() -> None:
     assert resolve("http://a", {}, "sqlite:///x.db") == "http://a"
     assert resolve("http://a", {VARIABLE: " "}, "sqlite:///x.db") == "http://a"
     assert resolve("http://a", {VARIABLE: "http://u:p@b\n"}, "sqlite:///x.db") == "http://u:p@b"
+
+
+@pytest.mark.parametrize(
+    ("uri", "resolved"),
+    [("HTTP://Host/X", "http://Host/X"), ("SQLite:///A.db", "sqlite:///A.db"), ("Databricks", "databricks")],
+)
+def test_a_scheme_may_be_in_capitals(uri: str, resolved: str) -> None:
+    assert flaw(uri) == flaw(resolved) == ""
+    assert resolve(uri, {}, "") == resolved
 
 
 @pytest.mark.parametrize("uri", [*STORES, "databricks", "mysql://h/d", "sqlite:///a b.db"])

@@ -8,7 +8,8 @@ from collections.abc import Mapping
 VARIABLE = "NSBENCH_TRACKING_URI"
 HIDDEN = "***"
 WEB = ("http", "https")
-STORES = (*WEB, "sqlite", "postgresql", "mysql", "mssql", "databricks")
+DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
+STORES = (*WEB, *DATABASES, "databricks")
 ALLOWED = "http://HOST:PORT, https://..., sqlite:///FILE, postgresql://..., mysql://..., mssql://... or databricks"
 ELSEWHERE = (
     f"give it without, and in the environment set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD for a server, "
@@ -20,19 +21,30 @@ write_timeout sslmode sslrootcert ssl_ca gssencmode channel_binding target_sessi
 trustservercertificate mode cache uri nolock immutable check_same_thread
 """
 HARMLESS = frozenset(_TOLD.split())
-"""Keys of a query whose values are shown; that of any other is hidden, for it may be a password by any name."""
-_URI = re.compile(r"[A-Za-z][\w+.-]*://[^'\"<>\n]+")
+"""Keys of a database's query whose values are shown; that of any other may be a password by any name."""
+_URI = re.compile(r"[A-Za-z][\w+.-]*://[^'\"<>\n]+|[^\s'\"<>:/@]*(?::|//)[^\s'\"<>]+@")
+"""In a text: a URI, or what stands before the host in something that was meant to be one."""
+_SCHEME = re.compile(r"([a-z]+)(?:\+[\w.-]+)?://|(databricks)[:/]+", re.I)
+_PROFILE = re.compile(r"[\w.-]*", re.ASCII)
+_PLACE = re.compile(r"(?:\[[^]\s/?#@]*\]|[^][/?#@:]+)(?::\d*)?(?=[/?#]|\Z)")
+"""A host, with its port if any, and nothing before it."""
+_NO_HOST = re.compile(r"[^][\s/?#:@]*:[^\s@]+")
+"""A name and a password, where the host was forgotten."""
 
 
 def resolve(config_uri: str | None, environ: Mapping[str, str], default: str) -> str:
-    """The store's URI: that of the environment, else that of config, else the default. It may hold a password."""
-    return environ.get(VARIABLE, "").strip() or config_uri or default
+    """The store's URI: that of the environment, else that of config, else the default. It may hold a password.
+
+    Its scheme is in lower case, the only one that the libraries know.
+    """
+    uri = environ.get(VARIABLE, "").strip() or config_uri or default
+    return re.sub(r"\A[\w+.-]+(?=://|\Z)", lambda scheme: scheme[0].lower(), uri)
 
 
 def flaw(uri: str) -> str:
     """Why a URI cannot be that of a store, as a clause that names it; empty where it can."""
     scheme, separator, rest = uri.partition(":")
-    kind = scheme.partition("+")[0]
+    kind = scheme.partition("+")[0].lower()
     bare = kind == "databricks" and not separator
     if kind not in STORES or not (bare or rest.startswith("//")) or not uri.isprintable():
         return f"{brief(uri)} is not allowed; allowed: {ALLOWED}"
@@ -43,7 +55,7 @@ def flaw(uri: str) -> str:
 
 def sqlite_path(uri: str) -> str | None:
     """The file of a SQLite store; None for other stores and for one in memory."""
-    match = re.fullmatch(r"sqlite(?:\+\w+)?:///(?:file:)?([^?]+)(?:\?.*)?", uri, re.DOTALL)
+    match = re.fullmatch(r"(?i:sqlite)(?:\+\w+)?:///(?:file:)?([^?]+)(?:\?.*)?", uri, re.DOTALL)
     return None if match is None or match[1] == ":memory:" or "mode=memory" in uri else match[1]
 
 
@@ -55,22 +67,24 @@ def has_secret(uri: str) -> bool:
 def shown(uri: str) -> str:
     """A URI with `***` for its password, for a token before `@`, and for what its query may hide.
 
-    Where characters of a password are not escaped as they should be, more is hidden rather than less.
+    Where characters of a password are not escaped as they should be, more is hidden rather than less; where the scheme
+    is none that is known, all before the last `@` is.
     """
-    scheme, separator, rest = uri.partition("://")
-    if not separator:
-        scheme, rest = "", uri
-    secret = _user_part(scheme, rest)
+    kind, scheme, rest = _split(uri)
+    if kind == "databricks":
+        return uri if _PROFILE.fullmatch(rest) else scheme + HIDDEN
+    secret = _user_part(kind, rest)
     rest = rest[len(secret) :]
-    # Elsewhere '#' is a character as others are: of a file's name, say.
-    rest, hash_sign, fragment = rest.partition("#") if scheme in WEB else (rest, "", "")
+    # In a database's URI '#' is a character as others are: of a file's name, say.
+    rest, hash_sign, fragment = (rest, "", "") if kind in DATABASES else rest.partition("#")
     rest, question_mark, query = rest.partition("?")
+    harmless = HARMLESS if kind in DATABASES else frozenset()
     return "".join(
         [
-            scheme + separator,
-            _without_password(scheme, secret),
+            scheme,
+            _without_password(kind, secret),
             rest,
-            question_mark + "&".join(_without_value(part) for part in re.split("[&;]", query)),
+            question_mark + "&".join(_without_value(part, harmless) for part in re.split("[&;]", query)),
             hash_sign + HIDDEN if fragment else hash_sign,
         ]
     )
@@ -86,12 +100,16 @@ def secrets(uri: str) -> list[str]:
     """What `shown` hides of who logs in, in the forms and pieces that a library's message may have; longest first."""
     from urllib.parse import unquote
 
-    scheme, _, rest = uri.partition("://")
-    name, colon, password = _user_part(scheme, rest).removesuffix("@").partition(":")
-    if scheme in WEB and not colon:
-        password = name
+    kind, _, rest = _split(uri)
+    if kind == "databricks":
+        password = "" if _PROFILE.fullmatch(rest) else rest
+    else:
+        user = _user_part(kind, rest).removesuffix("@")
+        password = user if _hides_name(kind, user) else user.partition(":")[2]
     values = re.findall(r"=([^&;#]+)", rest) if has_secret(uri) else []
-    whole = [password, *(value for value in values if value not in shown(uri))]
+    # Of several '@' each may be the one before the host.
+    ends = [at.start() for at in re.finditer("@", password)]
+    whole = [password, *(password[:end] for end in ends), *(value for value in values if value not in shown(uri))]
     forms = {form for value in whole for form in (value, unquote(value)) if form}
     # A driver that finds an unescaped '@', '/' or ':' in a password takes what follows it for a host.
     pieces = {piece for form in forms for piece in re.split(r"[@/:?#]", form) if len(piece) > 2}
@@ -105,31 +123,52 @@ def without_secrets(text: str, *known: str) -> str:
     return _URI.sub(lambda match: shown(match[0]), text)
 
 
-def _user_part(scheme: str, rest: str) -> str:
-    """What stands before the host, with its `@`, as the libraries that open such a URI read it."""
-    if rest.startswith("/"):
+def _split(uri: str) -> tuple[str, str, str]:
+    """The kind of store, the scheme as it was written, with `://`, and the rest; all is rest where no kind is known."""
+    match = _SCHEME.match(uri)
+    kind = (match[1] or match[2]).lower() if match else ""
+    return (kind, match[0], uri[match.end() :]) if match and kind in STORES else ("", "", uri)
+
+
+def _user_part(kind: str, rest: str) -> str:
+    """What stands before the host, with its `@`: as the libraries that open such a URI read it, or more."""
+    to_last = rest[: rest.rfind("@") + 1]
+    if not kind:
+        return to_last
+    place = _PLACE.match(rest)
+    if (kind == "sqlite" and rest.startswith("/")) or (place and (kind in WEB or rest.startswith("["))):
         return ""
-    if scheme not in WEB:
-        match = re.match(r"[^/?#:@]*(:.*)?@", rest, re.DOTALL)
-        return match[0] if match else ""
-    authority = re.match(r"[^/?#]*", rest)[0]
-    user, at, _ = authority.rpartition("@")
-    if not at and re.search(r":(?!\d*$)", authority):
-        # Neither a host nor host:port: a password with '/', '?' or '#' in it.
-        user, at, _ = rest.rpartition("@")
-    return user + at
+    if not to_last:
+        return rest if not place and _NO_HOST.fullmatch(rest) else ""
+    name = re.match(r"[^/?#:@]*@(?=\[)", rest)
+    if kind in DATABASES and name and _PLACE.match(rest, name.end()):
+        return name[0]
+    if kind in WEB or re.match(r"[^/?#:]*:.*@", rest, re.DOTALL):
+        return to_last
+    name = re.match(r"[^/?#:]*@", rest)
+    # Without a name, '@' or ':' in a path is of no database's name but of an account in the wrong place.
+    return name[0] if name else to_last if re.search("[@:]", rest.partition("?")[0]) else ""
 
 
-def _without_password(scheme: str, user_part: str) -> str:
-    name, colon, password = user_part.removesuffix("@").partition(":")
-    if colon:
-        return f"{name}:{HIDDEN if password else ''}@"
-    # A server's name without a password is a token.
-    return f"{HIDDEN}@" if name and scheme in WEB else user_part
+def _hides_name(kind: str, user: str) -> bool:
+    """Whether the name may be as secret as the password: a token, a piece of a password, or who knows what."""
+    name, _, password = user.partition(":")
+    return not kind or bool(re.search("[/?#]", name)) or (kind in WEB and (not password or "@" in name))
 
 
-def _without_value(part: str) -> str:
+def _without_password(kind: str, user_part: str) -> str:
+    user = user_part.removesuffix("@")
+    at = user_part[len(user) :]
+    name, colon, password = user.partition(":")
+    if user in ("", ":"):
+        return user_part
+    if _hides_name(kind, user):
+        return HIDDEN + at
+    return f"{name}:{HIDDEN}{at}" if colon and password else user_part
+
+
+def _without_value(part: str, harmless: frozenset[str]) -> str:
     name, equals, value = part.partition("=")
-    if not part or (equals and (not value or name.lower() in HARMLESS)):
+    if not part or (equals and (not value or name.lower() in harmless)):
         return part
     return f"{name}={HIDDEN}" if equals else HIDDEN

@@ -8,7 +8,7 @@ import uuid
 from dataclasses import dataclass
 from pathlib import Path
 
-from nsbench.files import write_text
+from nsbench.files import explained, write_text
 from nsbench.records import RecordError
 
 FILE = "clone.json"
@@ -25,6 +25,8 @@ class Clone:
     """host:folder, for people."""
     copied_from: tuple[str, ...] = ()
     """The identities of the folders that this one is a copy of."""
+    inode: int | None = None
+    """The folder's number in its file system, the same on every host that shares it; None where not recorded."""
 
     @property
     def tags(self) -> dict[str, str]:
@@ -42,19 +44,22 @@ class Clone:
 def identify(folder: Path) -> Clone:
     """The identity of a results folder, which is made where it has none. One process at a time may ask.
 
-    A folder that was moved keeps its identity; a copy whose original is still there gets one of its own.
+    A folder that was moved on its host keeps its identity, and so does one that several hosts share. A copy gets one
+    of its own: on the host of its original where that is still there, on another host always.
 
     Raises RecordError where the file is broken, FileError where it cannot be written.
     """
     path = folder / FILE
     place = f"{socket.gethostname()}:{folder.resolve()}"
     old = _read(path)
+    with explained(path):
+        inode = folder.stat().st_ino
     if old is None:
-        clone = Clone(uuid.uuid4().hex, place)
-    elif _has_original(path, old, place):
-        clone = Clone(uuid.uuid4().hex, place, (old.id, *old.copied_from))
+        clone = Clone(uuid.uuid4().hex, place, inode=inode)
+    elif _was_copied(path, old, place, inode):
+        clone = Clone(uuid.uuid4().hex, place, (old.id, *old.copied_from), inode)
     else:
-        clone = Clone(old.id, place, old.copied_from)
+        clone = Clone(old.id, place, old.copied_from, inode)
     if clone != old:
         write_text(path, json.dumps(vars(clone)))
     return clone
@@ -63,8 +68,10 @@ def identify(folder: Path) -> Clone:
 def _read(path: Path) -> Clone | None:
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
-        clone = Clone(values["id"], values["place"], tuple(values["copied_from"]))
+        clone = Clone(values["id"], values["place"], tuple(values["copied_from"]), values.get("inode"))
         uuid.UUID(clone.id)
+        if type(clone.inode) not in (int, type(None)):
+            raise TypeError
     except FileNotFoundError:
         return None
     except (OSError, ValueError, TypeError, KeyError, AttributeError):
@@ -75,11 +82,14 @@ def _read(path: Path) -> Clone | None:
     return clone
 
 
-def _has_original(path: Path, old: Clone, place: str) -> bool:
-    """Whether another folder of this machine has this identity, so that the one at `path` is a copy of it."""
+def _was_copied(path: Path, old: Clone, place: str, inode: int) -> bool:
+    """Whether the folder at `path` is not the one that its identity was written for, but a copy of that."""
     host, _, folder = old.place.partition(":")
+    if host != place.partition(":")[0]:
+        # Nodes of a cluster share one folder under many names of hosts, so the name alone says nothing.
+        return old.inode not in (None, inode)
     original = Path(folder) / FILE
-    if old.place == place or host != place.partition(":")[0] or not original.is_file() or original.samefile(path):
+    if old.place == place or not original.is_file() or original.samefile(path):
         return False
     try:
         there = _read(original)

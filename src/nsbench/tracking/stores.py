@@ -83,7 +83,7 @@ def alone(uri: str, results: Path) -> Iterator[None]:
         stack.enter_context(_locked(results / "track.lock"))
         if database is not None:
             stack.enter_context(_locked(Path(f"{database}.lock")))
-        elif not uri.startswith(("http", "databricks")):
+        elif not uri.lower().startswith(("http", "databricks")):
             stack.enter_context(_connected(uri))
         yield
 
