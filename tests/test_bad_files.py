@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import ast
+import contextlib
+import errno
 import json
 import logging
+import os
+import resource
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,6 +18,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import safetensors
 import torch
 import yaml
 from matplotlib.figure import Figure
@@ -32,7 +37,7 @@ from nsbench.runstore import RunFolder, read_checkpoint, read_summary
 from nsbench.tensor_files import read_tensors, write_tensors
 from nsbench.texts import Text, read_text_file, write_text_file
 from tests.bad_files import KINDS, spoil
-from tests.conftest import write_datasets
+from tests.conftest import train, train_spec, write_datasets
 from tests.small_disk import SmallDisk
 from tests.tiny_results import ARMS, TASK, Stage, make
 
@@ -193,7 +198,8 @@ def stages(tmp_path_factory: pytest.TempPathFactory, made: Path) -> dict[str, St
 
 
 def contents(folder: Path) -> dict[Path, tuple[int, int]]:
-    return {path: (path.stat().st_ino, path.stat().st_mtime_ns) for path in folder.rglob("*") if path.is_file()}
+    files = (path for path in folder.rglob("*") if path.is_file() and path.suffix != ".lock")
+    return {path: (path.stat().st_ino, path.stat().st_mtime_ns) for path in files}
 
 
 @pytest.fixture
@@ -292,6 +298,108 @@ def test_a_finished_run_that_is_damaged_is_trained_again_and_says_so(
     caplog.clear()
     assert stage.run() == 0
     assert caplog.text == ""
+
+
+PASSING = {
+    "stale": OSError(errno.ESTALE, "Stale file handle"),
+    "broken": OSError(errno.EIO, "Input/output error"),
+    "too many": OSError(errno.EMFILE, "Too many open files"),
+    "forbidden": PermissionError(errno.EACCES, "Permission denied"),
+    "memory": MemoryError("malloc of size 64 failed"),
+    "arrow's memory": pa.ArrowMemoryError("malloc of size 64 failed"),
+    "rust": OSError("Stale file handle (os error 116)"),
+    "torch": RuntimeError("unable to mmap 64 bytes from file </x>: Cannot allocate memory (12)"),
+    "hidden": FileNotFoundError("No such file or directory: /x"),
+}
+"""What a read may say that says nothing of the file."""
+OPENERS: dict[str, tuple[tuple[Any, str], tuple[str, ...]]] = {
+    "run.json": ((Path, "open"), ("stale", "broken", "too many", "forbidden", "memory")),
+    "history.parquet schema": ((pq, "read_schema"), ("stale", "broken", "too many", "forbidden", "arrow's memory")),
+    "history.parquet": ((pq, "read_table"), ("stale", "broken", "too many", "forbidden", "arrow's memory")),
+    "progress.safetensors stat": ((Path, "stat"), ("stale", "broken", "forbidden")),
+    "progress.safetensors": ((Path, "open"), ("stale", "broken", "too many", "forbidden")),
+    "progress.safetensors tensors": ((safetensors, "safe_open"), ("memory", "rust", "torch", "hidden")),
+}
+"""A run's file -> what opens it, and what that may say."""
+
+
+def break_reading(monkeypatch: pytest.MonkeyPatch, file: str, passing: str) -> None:
+    (owner, name), _ = OPENERS[file]
+    real = getattr(owner, name)
+
+    def opened(path: Any, *rest: Any, **named: Any) -> Any:
+        if Path(path).name == file.partition(" ")[0]:
+            raise PASSING[passing]
+        return real(path, *rest, **named)
+
+    monkeypatch.setattr(owner, name, opened)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder where `train` has trained one run."""
+    root = tmp_path_factory.mktemp("trained")
+    train(root, train_spec(seeds=[3]))
+    return root
+
+
+@pytest.mark.parametrize(
+    ("file", "passing"), [(file, passing) for file, (_, all_of_it) in OPENERS.items() for passing in all_of_it]
+)
+def test_a_read_that_fails_ends_training_and_costs_nothing(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, file: str, passing: str
+) -> None:
+    """A run that counts as damaged is cleared, and hours of training with it."""
+    root, spec = shutil.copytree(trained, tmp_path / "copy"), train_spec(seeds=[3])
+    (run,) = (path.parent for path in root.rglob("run.json"))
+    if "progress" in file:  # one that is not finished
+        (run / "run.json").unlink()
+        make_tensors(run / "progress.safetensors")
+    before = contents(run)
+    name = file.partition(" ")[0]
+    with monkeypatch.context() as broken:
+        break_reading(broken, file, passing)
+        with pytest.raises(FileError, match=rf"/{name}: could not be .*; .* and give the same command again") as caught:
+            train(root, spec)
+    assert not isinstance(caught.value, RecordError)
+    assert "\n" not in str(caught.value)
+    assert contents(run) == before
+    if "progress" not in file:
+        train(root, spec)
+        assert contents(run) == before
+
+
+def test_readers_tell_a_read_that_fails_from_a_bad_file(tmp_path: Path) -> None:
+    """As the libraries say it themselves: no file can be opened any more."""
+    table, tensors, summary = tmp_path / "h.parquet", tmp_path / "t.safetensors", tmp_path / "run.json"
+    make_table(table)
+    make_tensors(tensors)
+    make_summary(summary)
+    reads: list[Callable[[], Any]] = [
+        lambda: read_table(table, HISTORY),
+        lambda: read_stamp(table),
+        lambda: read_tensors(tensors, "thing", "make it again"),
+        lambda: read_summary(summary),
+    ]
+    for read in reads:
+        read()
+    before, taken = resource.getrlimit(resource.RLIMIT_NOFILE), []
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(before[0], 4096), before[1]))
+    try:
+        with contextlib.suppress(OSError):
+            while True:
+                taken.append(os.open("/dev/null", os.O_RDONLY))
+        for n_free in range(3):  # safetensors needs more than one
+            for read in reads if n_free == 0 else [reads[2]]:
+                with pytest.raises(FileError, match=r": could not be (read \(Too many open files\)|opened once more);"):
+                    read()
+            os.close(taken.pop())
+    finally:
+        for handle in taken:
+            os.close(handle)
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+    for read in reads:
+        read()
 
 
 @pytest.mark.parametrize("kind", KINDS)

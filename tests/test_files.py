@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import resource
 import signal
 import stat
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -142,57 +145,133 @@ def writer(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
         process.kill()
 
 
-def test_what_a_killed_writer_left_is_removed_by_the_next_one(tmp_path: Path, writer: subprocess.Popen[str]) -> None:
+def left_by(domain: str, process: int, name: str = "result.txt") -> str:
+    return f".{name}.{domain}-{process}-abcd1234{Path(name).suffix}"
+
+
+OURS = files._domain(os.getpid())
+ELSEWHERE = "0" * 8 if OURS != "0" * 8 else "1" * 8
+
+
+def ended_process() -> int:
+    with subprocess.Popen(["true"]) as process:
+        process.wait()
+    return process.pid
+
+
+@pytest.mark.parametrize("reaped", [True, False])
+def test_what_a_killed_writer_left_is_removed_by_the_next_one(
+    tmp_path: Path, writer: subprocess.Popen[str], reaped: bool
+) -> None:
     (left,) = names(tmp_path)
-    assert left.startswith(".result.txt.")
+    assert left.startswith(f".result.txt.{OURS}-{writer.pid}-")
     write_text(tmp_path / "result.txt", "of another")
     assert names(tmp_path) == [left, "result.txt"]  # its writer lives
     writer.send_signal(signal.SIGKILL)
-    writer.wait()
-    for other in ("result.txt", ".result.txt.backup.txt", ".other.txt.abcd1234.txt", ".result.txt.abcd1234.tmp"):
+    if reaped:
+        writer.wait()
+    else:
+        os.waitid(os.P_PID, writer.pid, os.WEXITED | os.WNOWAIT)
+    others = [".result.txt.backup.txt", ".result.txt.abcd1234.txt", left.replace("result", "other"), left[:-3] + "tmp"]
+    for other in ("result.txt", *others):
         (tmp_path / other).write_text("of the user")
     write_text(tmp_path / "other", "x")
     assert left in names(tmp_path)
     write_text(tmp_path / "result.txt", "new")
-    assert left not in names(tmp_path)
-    assert len(names(tmp_path)) == 5
+    assert names(tmp_path) == sorted([*others, "other", "result.txt"])
     assert (tmp_path / "result.txt").read_text() == "new"
 
 
-def test_a_file_that_a_cleaner_took_before_it_was_locked_is_made_anew(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    real, seen = files.fcntl.flock, []
+def test_a_writer_in_another_thread_is_left_alone(tmp_path: Path) -> None:
+    path, writing, go_on = tmp_path / "result.txt", threading.Event(), threading.Event()
 
-    def flock(handle: int, how: int) -> None:
-        if not seen:
-            seen.extend(tmp_path.iterdir())
-            seen[0].unlink()
-        real(handle, how)
+    def write() -> None:
+        with whole(path) as temporary:
+            temporary.write_text("of the thread")
+            writing.set()
+            go_on.wait(60)
 
-    monkeypatch.setattr(files.fcntl, "flock", flock)
-    write_text(tmp_path / "result.txt", "new")
-    assert len(seen) == 1
+    thread = threading.Thread(target=write)
+    thread.start()
+    assert writing.wait(60)
+    write_text(path, "of the other")
+    assert len(names(tmp_path)) == 2
+    go_on.set()
+    thread.join()
     assert names(tmp_path) == ["result.txt"]
-    assert (tmp_path / "result.txt").read_text() == "new"
+    assert path.read_text() == "of the thread"
 
 
-def test_without_locks_files_are_written_and_nothing_is_taken_for_abandoned(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def flock(handle: int, how: int) -> None:
-        raise OSError(errno.ENOLCK, "No locks available")
+def test_a_fork_writes_under_its_own_number(tmp_path: Path) -> None:
+    program = """
+import os, sys
+from pathlib import Path
+from nsbench.files import whole
+with whole(Path(sys.argv[1])) as temporary:
+    if not (child := os.fork()):
+        with whole(Path(sys.argv[1])) as below:
+            print(os.getpid(), below.name, flush=True)
+            os._exit(0)  # as if it had been killed
+    os.waitpid(child, 0)
+    temporary.write_text("of the parent")
+"""
+    done = subprocess.run([sys.executable, "-c", program, str(tmp_path / "f")], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    process, left = done.stdout.split()
+    assert left.startswith(f".f.{OURS}-{process}-")
+    assert names(tmp_path) == sorted([left, "f"])
+    write_text(tmp_path / "f", "new")
+    assert names(tmp_path) == ["f"]
 
-    monkeypatch.setattr(files.fcntl, "flock", flock)
-    (tmp_path / ".result.txt.abcd1234.txt").write_text("perhaps another's")
+
+def test_of_another_machine_s_files_only_old_ones_are_removed(tmp_path: Path) -> None:
+    young, old = left_by(ELSEWHERE, ended_process()), left_by(ELSEWHERE, os.getpid(), "other.txt")
+    for name, age_s in ((young, 23 * 3600), (old, 25 * 3600)):
+        (tmp_path / name).write_text("half")
+        os.utime(tmp_path / name, (time.time(), time.time() - age_s))
     write_text(tmp_path / "result.txt", "new")
-    assert names(tmp_path) == [".result.txt.abcd1234.txt", "result.txt"]
+    write_text(tmp_path / "other.txt", "new")
+    assert names(tmp_path) == sorted([young, "other.txt", "result.txt"])
+
+
+def test_a_living_writer_s_file_may_grow_old(tmp_path: Path) -> None:
+    path = tmp_path / "result.txt"
+    with whole(path) as temporary:
+        os.utime(temporary, (0, 0))
+        write_text(path, "of another")
+        assert temporary.exists()
+
+
+def test_no_lock_is_held_on_what_is_written(tmp_path: Path) -> None:
+    """On SMB a lock keeps everybody else's writes away, also those of the same process; on NFS SQLite's locks."""
+    with whole(tmp_path / "result.txt") as temporary, temporary.open("r+b") as file:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def test_machines_without_proc_are_told_apart_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    def absent(path: Path, **_: str) -> str:
+        raise FileNotFoundError(errno.ENOENT, "No such file or directory", str(path))
+
+    monkeypatch.setattr(Path, "read_text", absent)
+    domains = []
+    for host in ("a", "b", "a"):
+        monkeypatch.setattr(files.socket, "gethostname", lambda host=host: host)
+        domains.append(files._domain.__wrapped__(1))
+    assert domains[0] == domains[2] != domains[1]
+    assert all(len(domain) == 8 for domain in domains)
+
+
+def test_processes_of_other_users_live() -> None:
+    assert not files._is_gone(1)
+    assert not files._is_gone(os.getpid())
+    assert files._is_gone(ended_process())
 
 
 def test_a_finished_run_leaves_no_half_progress(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path, "t", "v", "a", 0, "key")
     folder.path.mkdir(parents=True)
-    (folder.path / ".progress.safetensors.abcd1234.safetensors").write_text("of a killed writer")
+    (folder.path / left_by(OURS, ended_process(), "progress.safetensors")).write_text("of a killed writer")
     folder.finish(pd.DataFrame(columns=HISTORY.names), {"run_key": "key"}, {})
     assert names(folder.path) == ["history.parquet", "run.json"]
 
@@ -359,6 +438,19 @@ def test_errors_that_are_not_about_writing_pass_through(tmp_path: Path) -> None:
             raise error
         assert caught.value is error
     assert names(tmp_path) == []
+
+
+def test_what_was_told_already_stays_as_it_is(tmp_path: Path) -> None:
+    """An input that could not be read while something was written is no failure to write."""
+
+    def read() -> None:
+        try:
+            raise OSError(errno.EIO, "Input/output error")  # as of pyarrow: without a file's name
+        except OSError as error:
+            raise FileError("in: could not be read") from error
+
+    with pytest.raises(FileError, match=r"^in: could not be read$"), whole(tmp_path / "f"):
+        read()
 
 
 def test_places_where_no_file_can_be_are_told(tmp_path: Path) -> None:

@@ -47,10 +47,11 @@ def _alone(options: argparse.Namespace) -> Iterator[None]:
     """Be the only process that makes the stage's files.
 
     A job may outlive its workflow; the next one's job must be the last to write, for its settings may be newer.
+    An import into MLflow has locks of its own, of the results and of the store.
     """
     of_this_job = [value for name, value in vars(options).items() if name != "run_store"]
     made = sorted(path for value in of_this_job for path in _paths(value) if isinstance(path, _Made))
-    if not made or not made[0].parent.is_dir():
+    if options.stage == "track" or not made or not made[0].parent.is_dir():
         yield
         return
     # The files that a job makes are its alone, so one of them stands for all.

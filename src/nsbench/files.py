@@ -1,14 +1,20 @@
-"""Files written whole or not at all, and what a user is told where one cannot be written. Standard library only."""
+"""Files written whole or not at all, and what a user is told where one cannot be written or read.
+
+No locks: on some network file systems a lock keeps even its holder from writing. Standard library only.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
+import functools
+import hashlib
 import os
 import re
 import shutil
+import socket
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,9 +27,14 @@ NO_FOLDER_SYNC = {errno.EINVAL, errno.ENOTSUP, errno.EBADF}
 """What file systems say that cannot sync a folder."""
 LITTLE_ROOM = 2**20
 """Bytes: with less than this nothing of use can be written."""
-_OS_ERROR = re.compile(r"\(os error (\d+)\)")
-_RANDOM = "[a-z0-9_]{8}"
-"""What `tempfile` puts into a name."""
+OF_THE_FILE = {errno.ENOENT, errno.ENOTDIR, errno.EISDIR}
+"""What a failed reading says of the file; any other number tells of the disk, the network or the process."""
+ABANDONED_S = 24 * 3600.0
+"""Seconds without a change after which a temporary file of another machine counts as abandoned."""
+_OS_ERROR = re.compile(r"(?:\(os error |^unable to .* \(|Error code )(\d+)")
+"""The system's number in the words of safetensors and of torch."""
+_WRITER = "([0-9a-f]{8})-([1-9][0-9]{0,8})-[a-z0-9_]{8}"
+"""What a temporary file's name tells of its writer: domain and process; then what `tempfile` puts into a name."""
 
 
 class FileError(ValueError):
@@ -36,7 +47,7 @@ def whole(path: Path | str, durable: bool = True) -> Iterator[Path]:
 
     Where the block fails nothing is left behind and an older file at `path` stays; what a writer of the same path
     left that was killed is removed first. durable: whether to wait for the disk; without, the file may be lost, or
-    empty, after a power cut. The block must write into the temporary file itself, not replace it by another one.
+    empty, after a power cut.
 
     Raises FileError, one sentence, where the file cannot be written (no space, no permission, a broken disk ...); any
     other error of the block passes through.
@@ -45,7 +56,7 @@ def whole(path: Path | str, durable: bool = True) -> Iterator[Path]:
     with explained(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         remove_abandoned(path)
-        handle, temporary = _temporary(path)
+        temporary = _temporary(path)
     try:
         with explained(path, temporary):
             yield temporary
@@ -57,9 +68,8 @@ def whole(path: Path | str, durable: bool = True) -> Iterator[Path]:
             if durable:
                 _sync(path.parent)
     finally:
-        # Both before anything is said: on a full disk that frees the room to say it.
+        # Before anything is said: on a full disk that frees the room to say it.
         temporary.unlink(missing_ok=True)
-        os.close(handle)
 
 
 def write_text(path: Path | str, text: str, durable: bool = True) -> None:
@@ -77,6 +87,8 @@ def explained(path: Path | str, within: Path | str | None = None) -> Iterator[No
     """
     try:
         yield
+    except FileError:  # Told already, perhaps of another file.
+        raise
     except Exception as error:
         cause = _cause(error)
         number, name = _number(cause), getattr(cause, "filename", None)
@@ -85,6 +97,24 @@ def explained(path: Path | str, within: Path | str | None = None) -> Iterator[No
         if number is None:
             raise
         raise FileError(_sentence(path, number)) from error
+
+
+def refuse_passing(path: Path | str, error: Exception) -> None:
+    """Raise FileError where `error` tells not of what the file at `path` holds, but of a reading that went wrong.
+
+    What is taken for damaged is made again, and what it had is lost with it: a network that fails, too many open files
+    or too little memory must not do that.
+    """
+    number = errno.ENOMEM if isinstance(error, MemoryError) else _number(error)
+    if number is None or number in OF_THE_FILE:
+        return
+    if number in FORBIDDEN:
+        advice = "make it readable"
+    elif number == errno.ENOMEM:
+        advice = "free some memory"
+    else:
+        advice = "mend that"
+    raise FileError(f"{path}: could not be read ({os.strerror(number)}); {advice} {AGAIN}") from error
 
 
 def lack_of_room(folder: Path | str) -> str:
@@ -108,7 +138,7 @@ def _cause(error: BaseException) -> BaseException:
 
 def _number(error: BaseException) -> int | None:
     """The operating system's number of an error; libraries in Rust, as safetensors, put it into the text."""
-    if isinstance(error, OSError):
+    if isinstance(error, OSError) and error.errno is not None:
         return error.errno
     found = _OS_ERROR.search(str(error))
     return int(found[1]) if found else None
@@ -124,34 +154,61 @@ def _sentence(path: Path | str, number: int) -> str:
     return f"{path}: could not be written ({os.strerror(number)}); {advice} {AGAIN}"
 
 
-def _temporary(path: Path) -> tuple[int, Path]:
-    """A new file beside `path`, open and locked, so that others see that somebody writes it."""
-    while True:
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=path.suffix)
-        # Where the file system knows no locks nobody can take the file for abandoned either.
-        with contextlib.suppress(OSError):
-            fcntl.flock(handle, fcntl.LOCK_EX)
-        try:
-            if os.path.samestat(os.fstat(handle), os.stat(name)):
-                return handle, Path(name)
-        except FileNotFoundError:  # Between the two lines above another writer took it for abandoned.
-            pass
-        os.close(handle)
+def _temporary(path: Path) -> Path:
+    """A new file beside `path`, whose name tells others who writes it."""
+    process = os.getpid()
+    prefix = f".{path.name}.{_domain(process)}-{process}-"
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=prefix, suffix=path.suffix)
+    os.close(handle)
+    return Path(name)
 
 
 def remove_abandoned(path: Path) -> None:
-    """Remove what writers of `path` left that were killed: its temporary files that nobody holds."""
-    ours = re.compile(re.escape(f".{path.name}.") + _RANDOM + re.escape(path.suffix))
-    for entry in list(os.scandir(path.parent)):
-        if not ours.fullmatch(entry.name):
-            continue
+    """Remove what writers of `path` left that were killed.
+
+    Of this machine's writers those whose process is gone; of others', whose processes cannot be seen, what has not
+    changed for ABANDONED_S.
+    """
+    pattern = re.compile(re.escape(f".{path.name}.") + _WRITER + re.escape(path.suffix))
+    ours = _domain(os.getpid())
+    with os.scandir(path.parent) as entries:
+        found = [(entry, match) for entry in entries if (match := pattern.fullmatch(entry.name))]
+    for entry, match in found:
         with contextlib.suppress(OSError):
-            handle = os.open(entry.path, os.O_RDWR | os.O_CLOEXEC)
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if match[1] == ours:
+                abandoned = _is_gone(int(match[2]))
+            else:
+                abandoned = time.time() - entry.stat(follow_symlinks=False).st_mtime > ABANDONED_S
+            if abandoned:
                 os.unlink(entry.path)
-            finally:
-                os.close(handle)
+
+
+@functools.lru_cache(maxsize=1)
+def _domain(process: int) -> str:
+    """Where the number of a process means something: a digest of this boot of the machine, and the container in it.
+
+    process: this one; a fork may be in a namespace of its own.
+    """
+    parts = [socket.gethostname()]
+    with contextlib.suppress(OSError):
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+        parts += [boot, str(os.stat("/proc/self/ns/pid").st_ino)]
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:8]
+
+
+def _is_gone(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:  # another user's
+        return False
+    try:
+        state = Path(f"/proc/{process}/stat").read_bytes().rpartition(b")")[2].split()[0]
+    except (OSError, IndexError):
+        return False
+    # Killed, and its parent has not asked yet: in a container without an init perhaps nobody ever does.
+    return state in (b"Z", b"X")
 
 
 def _sync(path: Path) -> None:

@@ -17,7 +17,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from nsbench.files import FileError, whole
+from nsbench.files import FileError, refuse_passing, whole
 
 
 class RecordError(FileError):
@@ -210,7 +210,8 @@ def _refuse_fractions(values: list[Any], kind: pa.DataType) -> None:
 def read_arrow(path: Path | str, schema: pa.Schema) -> pa.Table:
     """Read a Parquet file that must have the columns of `schema`, of its types, without nulls where it allows none.
 
-    Raises RecordError naming the file where it is missing, broken, damaged or of another kind.
+    Raises RecordError naming the file where it is missing, broken, damaged or of another kind; FileError where it
+    could not be read at the moment.
     """
     with _refused(path):
         table = pq.read_table(path, page_checksum_verification=True)
@@ -229,13 +230,14 @@ def read_arrow(path: Path | str, schema: pa.Schema) -> pa.Table:
 
 def read_table(path: Path | str, schema: pa.Schema) -> pd.DataFrame:
     """`read_arrow` as a DataFrame."""
-    return read_arrow(path, schema).to_pandas()
+    with _refused(path):
+        return read_arrow(path, schema).to_pandas()
 
 
 def read_stamp(path: Path | str) -> dict[str, str]:
     """The provenance in a Parquet file's metadata, empty in a file of others.
 
-    Raises RecordError where the file is missing, broken or damaged.
+    Raises RecordError where the file is missing, broken or damaged; FileError where it could not be read at the moment.
     """
     with _refused(path):
         metadata = pq.read_schema(path).metadata or {}
@@ -251,11 +253,17 @@ def read_stamp(path: Path | str) -> dict[str, str]:
 
 @contextlib.contextmanager
 def _refused(path: Path | str) -> Iterator[None]:
-    """Make RecordError about `path` of whatever pyarrow says of a file that it cannot read."""
+    """Make RecordError about `path` of whatever pyarrow says of a file that it cannot read.
+
+    FileError where that says nothing of the file: pyarrow's errors about contents carry no number.
+    """
     try:
         yield
+    except FileError:
+        raise
     except FileNotFoundError:
         raise RecordError(f"{path}: no such file; run the stage that makes it") from None
-    except (pa.ArrowException, OSError, ValueError) as error:
+    except (pa.ArrowException, OSError, ValueError, MemoryError) as error:
+        refuse_passing(path, error)
         reason = str(error).splitlines()[0]
         raise RecordError(f"{path}: not a whole Parquet file ({reason}); {AGAIN}") from None

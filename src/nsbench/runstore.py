@@ -25,10 +25,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from filelock import FileLock, Timeout
-
 from nsbench.closed import canonical_json
-from nsbench.files import remove_abandoned, write_text
+from nsbench.files import refuse_passing, remove_abandoned, write_text
+from nsbench.locks import locked
 from nsbench.records import HISTORY, RecordError, read_stamp, read_table, write_table
 from nsbench.tensor_files import read_tensors, write_tensors
 
@@ -40,7 +39,7 @@ logger = logging.getLogger(__name__)
 
 TRAIN_AGAIN = "delete the run's folder and its pack's runs.parquet, and give the same command again"
 LOCK = ".lock"
-"""The file in a run's folder that the process which trains it has locked."""
+"""The file in a run's folder that the process which works on it has locked."""
 
 
 def order_key(spec: dict[str, Any], seed: int, digest: str) -> str:
@@ -84,7 +83,10 @@ class RunFolder:
         self.key = key
 
     def finished(self) -> dict[str, Any] | None:
-        """The row that `finish` wrote, if the run is whole and of this key; a warning where it is damaged."""
+        """The row that `finish` wrote, if the run is whole and of this key; a warning where it is damaged.
+
+        Raises FileError where it could not be read at the moment: a run that is not finished is trained again.
+        """
         path = self.path / "run.json"
         try:
             row = read_summary(path)
@@ -113,22 +115,13 @@ class RunFolder:
 
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:
-        """Be the only process that trains this run; waits, and says so, while another does.
+        """Be the only process that trains or evaluates this run; waits, and says so, while another does.
 
         The system frees the lock when its holder ends, however it ends. A run goes on without its
         workflow where that alone was killed, and a cluster may start a job again that is not dead.
         """
-        self.path.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(self.path / LOCK)
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            logger.info("%s: another process trains it; waiting for that", self.name)
-            lock.acquire()
-        try:
+        with locked(self.path / LOCK, f"{self.name}: another process works on it; waiting for that"):
             yield
-        finally:
-            lock.release()
 
     def clear(self) -> None:
         """Remove what a run of another key left."""
@@ -144,12 +137,19 @@ class RunFolder:
         write_tensors(self.path / "progress.safetensors", progress.tensors, metadata)
 
     def progress(self) -> Progress | None:
-        """What `save_progress` wrote, if it is whole and of this key; a warning where it is damaged."""
+        """What `save_progress` wrote, if it is whole and of this key; a warning where it is damaged.
+
+        Raises FileError where it could not be read at the moment: a run without progress starts again.
+        """
         path = self.path / "progress.safetensors"
-        if not path.exists():
-            return None
         try:
+            path.stat()
             tensors, metadata = read_tensors(path, "progress file", "the run starts from the beginning")
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            refuse_passing(path, error)
+            raise
         except RecordError as error:
             logger.warning("%s: %s", self.name, error)
             return None
@@ -170,10 +170,18 @@ class RunFolder:
         except (OSError, ValueError, KeyError, TypeError):
             return 0.0
 
+    def lost(self, steps: list[int]) -> list[Path]:
+        """The checkpoints of these steps that are not there."""
+        names = {path.name for path in self.trail()}
+        return [path for path in map(self._checkpoint, steps) if path.name not in names]
+
     def save_checkpoint(self, step: int, weights: dict[str, Tensor], metadata: dict[str, str]) -> None:
         """Add a checkpoint to the trail."""
-        path = self.path / "trail" / f"step-{step:08d}.safetensors"
+        path = self._checkpoint(step)
         write_tensors(path, weights, {**metadata, "run_key": self.key, "step": str(step)})
+
+    def _checkpoint(self, step: int) -> Path:
+        return self.path / "trail" / f"step-{step:08d}.safetensors"
 
     def trail(self) -> list[Path]:
         """The checkpoints, in order of steps."""
@@ -201,14 +209,18 @@ def read_checkpoint(path: Path, key: str) -> tuple[dict[str, Tensor], dict[str, 
 
 
 def read_summary(path: Path) -> dict[str, Any] | None:
-    """The row in a `run.json`; None where there is no such file. Raises RecordError where it is not as written."""
+    """The row in a `run.json`; None where there is no such file.
+
+    Raises RecordError where it is not as written, FileError where it could not be read at the moment.
+    """
     try:
         row = json.loads(path.read_text(encoding="utf-8"))
         if row.pop("sha256") != _row_digest(row):
             raise ValueError("wrong checksum")
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, MemoryError) as error:
+        refuse_passing(path, error)
         reason = str(error) if isinstance(error, OSError | ValueError) else "another kind of file"
         raise RecordError(f"{path}: not a whole summary of a run ({reason}); {TRAIN_AGAIN}") from None
     return row

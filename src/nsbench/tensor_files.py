@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nsbench.files import whole
+from nsbench.files import AGAIN, FileError, refuse_passing, whole
 from nsbench.records import RecordError
 
 if TYPE_CHECKING:
@@ -50,13 +50,15 @@ def read_tensors(
     """The tensors whose names are wanted, sorted by name, and the metadata that `write_tensors` was given.
 
     kind: what the file should be, as "data set"; remedy: what to do about a bad one, as "run its stage again".
-    Raises RecordError, one sentence, where the file is missing, empty, truncated, damaged or not of `write_tensors`.
+    Raises RecordError, one sentence, where the file is missing, empty, truncated, damaged or not of `write_tensors`;
+    FileError where it could not be read at the moment.
     """
     from safetensors import SafetensorError, safe_open
 
     path = Path(path)
     try:
-        with safe_open(path, "pt") as file:
+        # Python tells what keeps a file from being opened; safetensors calls it absent, whatever it is.
+        with path.open("rb"), safe_open(path, "pt") as file:
             metadata = file.metadata() or {}
             digests = _digests(metadata)
             if digests is None:
@@ -64,11 +66,18 @@ def read_tensors(
             names = sorted(file.keys())
             # Copies: the tensors would be views of the file, whatever becomes of it.
             tensors = {name: file.get_tensor(name).clone() for name in names if wanted(name)}
-    except FileNotFoundError:
+    except FileNotFoundError as error:
+        if error.errno is None:  # of safetensors
+            raise FileError(f"{path}: could not be opened once more; mend that {AGAIN}") from error
         raise RecordError(f"{path}: no such file; run the stage that makes it") from None
-    except (OSError, SafetensorError) as error:
-        reason = "a folder" if path.is_dir() else "empty" if _is_empty(path) else " ".join(str(error).split())
+    except (OSError, SafetensorError, MemoryError) as error:
+        refuse_passing(path, error)
+        is_folder = isinstance(error, IsADirectoryError)
+        reason = "a folder" if is_folder else "empty" if _is_empty(path) else " ".join(str(error).split())
         raise RecordError(f"{path}: not a whole {kind} ({reason}); {remedy}") from None
+    except RuntimeError as error:  # of torch
+        refuse_passing(path, error)
+        raise
     damaged = sorted(set(names) ^ set(digests)) + [
         name for name, value in tensors.items() if digests.get(name) != _digest(name, value)
     ]
