@@ -198,7 +198,7 @@ def stages(tmp_path_factory: pytest.TempPathFactory, made: Path) -> dict[str, St
 
 
 def contents(folder: Path) -> dict[Path, tuple[int, int]]:
-    files = (path for path in folder.rglob("*") if path.is_file() and path.suffix != ".lock")
+    files = (path for path in folder.rglob("*") if path.is_file() and ".locks" not in path.parts)
     return {path: (path.stat().st_ino, path.stat().st_mtime_ns) for path in files}
 
 

@@ -321,7 +321,7 @@ def test_misuse_in_a_process_of_its_own_ends_with_one_sentence(name: str, folder
 
 def named(folder: Path) -> set[str]:
     """The files of a folder, but for locks, which stay."""
-    return {path.name for path in folder.iterdir() if path.suffix != ".lock"}
+    return {path.name for path in folder.iterdir() if path.name != ".locks"}
 
 
 @pytest.mark.parametrize("name", sorted(IN_PROCESS))

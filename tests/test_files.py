@@ -392,7 +392,7 @@ def test_a_stage_on_a_full_disk_ends_with_a_sentence(disk: SmallDisk, capsys: py
     assert names(disk.path / "a") == []
     disk.resize(8 * MEGABYTE)
     assert cli.main(command) == 0
-    assert names(disk.path / "a") == ["d.floors.parquet", "d.safetensors"]
+    assert names(disk.path / "a") == [".locks", "d.floors.parquet", "d.safetensors"]
 
 
 def test_a_file_that_grows_past_what_is_allowed_is_told(tmp_path: Path) -> None:
