@@ -6,10 +6,10 @@ rule track_runs:
         "results/tracked.json",
     log:
         "results/logs/track.log",
-    conda:
-        "../envs/nsbench.yaml"
     # A store that cannot be reached must not keep figures and report from being made.
     priority: -1
+    conda:
+        "../envs/nsbench.yaml"
     resources:
         mem_mb=4000,
         runtime=minutes(60),
