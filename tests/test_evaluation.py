@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from nsbench.config import Evaluation
 from nsbench.datasets import read_dataset
 from nsbench.evaluation import EvaluateSpec, evaluate_pack
 from nsbench.records import EVALUATION, TARGETS, RecordError, read_table
+from nsbench.runstore import RunFolder
 from nsbench.settings import Noise
 from tests.conftest import DATA, train, train_spec
 
@@ -123,3 +125,19 @@ def test_a_diverged_run_is_evaluated_as_far_as_it_came(tmp_path: Path) -> None:
     rows = read_table(evaluate(tmp_path), EVALUATION)
     assert set(rows["step"]) == {0}
     assert not math.isnan(rows["value"].iloc[0])
+
+
+def test_runs_that_another_process_works_on_are_waited_for(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """One that outlived its workflow would write over newer measurements, or drop a trail that is being written."""
+    caplog.set_level("INFO")
+    train(tmp_path, train_spec("sparse_parity"))
+    (path,) = (tmp_path / "runs").rglob("seed-4/run.json")
+    folder = RunFolder(tmp_path / "runs", *path.relative_to(tmp_path / "runs").parts[:3], 4)
+    with folder.held():
+        evaluation = threading.Thread(target=evaluate, args=(tmp_path,))
+        evaluation.start()
+        while "seed 4: another process works on it; waiting for that" not in caplog.text:
+            assert evaluation.is_alive()
+        assert not list(tmp_path.rglob("evaluation.parquet"))
+    evaluation.join()
+    assert len(read_table(tmp_path / "evaluation.parquet", EVALUATION)) > 0
