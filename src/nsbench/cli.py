@@ -56,7 +56,7 @@ def _alone(options: argparse.Namespace) -> Iterator[None]:
         return
     # The files that a job makes are its alone, so one of them stands for all.
     first = made[0]
-    with locked(first.parent / ".locks" / first.name, f"another process makes {first}; waiting for that"):
+    with locked(first.parent / ".locks" / f"{first.name}.lock", f"another process makes {first}; waiting for that"):
         yield
 
 
