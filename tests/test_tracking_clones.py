@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -14,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from nsbench.files import FileError
 from nsbench.records import RecordError
 from nsbench.tracking.clones import CLONE_TAG, PLACE_TAG, identify
 from tests.tracked_results import (
@@ -230,3 +232,19 @@ def test_first_imports_of_the_same_grid_at_once_double_no_run(warm: Warm, tmp_pa
         assert all("another import holds" in line for line in said.splitlines()), said
     assert results.size()[0] == 8
     assert_whole(client(results), results)
+
+
+def test_an_identity_that_cannot_be_read_just_now_is_not_to_be_deleted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = identify(tmp_path)
+
+    def stale(*_: Any, **__: Any) -> str:
+        raise OSError(errno.ESTALE, "Stale file handle")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "read_text", stale)
+        with pytest.raises(FileError, match=r"clone\.json: could not be read \(Stale file handle\)") as caught:
+            identify(tmp_path)
+    assert "delete" not in str(caught.value)
+    assert identify(tmp_path) == kept

@@ -8,7 +8,7 @@ import uuid
 from dataclasses import dataclass
 from pathlib import Path
 
-from nsbench.files import explained, write_text
+from nsbench.files import explained, refuse_passing, write_text
 from nsbench.records import RecordError
 
 FILE = "clone.json"
@@ -74,7 +74,8 @@ def _read(path: Path) -> Clone | None:
             raise TypeError
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        refuse_passing(path, error)
         raise RecordError(
             f"{path}: not the identity of a results folder; delete it and give the same command again: a tracking "
             "store that others use too then keeps the runs imported so far beside the new ones"
