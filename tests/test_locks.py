@@ -13,7 +13,7 @@ from pathlib import Path
 import filelock
 import pytest
 
-from nsbench import cli, commands, locks
+from nsbench import cli, commands
 from nsbench.files import FileError
 from nsbench.locks import HeldError, locked
 
@@ -110,4 +110,3 @@ def test_a_job_that_outlives_its_workflow_is_waited_for_and_the_newer_one_writes
     for job in jobs:
         job.join()
     assert out.read_text() == "newer"
-    assert locks.logger.name == "nsbench.locks"

@@ -1,4 +1,7 @@
-"""The command line: `nsbench <stage> ...`, one stage of the workflow each. Argument parsing only."""
+"""The command line: `nsbench <stage> ...`, one stage of the workflow each.
+
+Argument parsing, and that one process at a time makes a stage's files; what a stage does is elsewhere.
+"""
 
 from __future__ import annotations
 

@@ -38,6 +38,8 @@ OVERLAY = "tests/config/faults.yaml"
 TARGETS = ("results/tables/score.parquet", "results/tracked.json")
 RUNS = 8
 COLD_EVERY = 10
+NAMES = {"job": "a job", "snakemake": "Snakemake", "all": "all"}
+"""What is killed, and how the totals call it."""
 AIMED, LITTLE = 0.5, 3.0
 """The share of kills that are aimed at a run in training, and how long at most they wait once there is one (s)."""
 MACHINE = {"seconds"}
@@ -175,13 +177,11 @@ def _trial(
             time.sleep(dice.uniform(0, LITTLE))
         else:
             time.sleep(dice.uniform(0, seconds[cold]))
-        target, number = dice.choice(["job", "snakemake", "all"]), dice.choice([signal.SIGKILL, signal.SIGTERM])
+        target, number = dice.choice(list(NAMES)), dice.choice([signal.SIGKILL, signal.SIGTERM])
         hit = call.kill(target, number)
         if hit:
             totals["kills"] += 1
-            totals[
-                f"{number.name} to {'a job' if target == 'job' else 'Snakemake' if target == 'snakemake' else 'all'}"
-            ] += 1
+            totals[f"{number.name} to {NAMES[target]}"] += 1
         status = call.end()
         assert "Traceback" not in call.said or number is signal.SIGTERM, call.said[-3000:]
         orphans = target == "snakemake" and number is signal.SIGKILL and bool(hit)
