@@ -24,7 +24,9 @@ from snakemake.exceptions import WorkflowError
 
 try:
     PLAN = Plan(load(config))
-    TEXT_SPEC = canonical_json(resolve(PLAN.config.text, os.environ)) if PLAN.needs_text() else ""
+    # The text is fetched where one types; a node may not even see it.
+    needs_text = PLAN.needs_text() and not workflow.remote_exec
+    TEXT_SPEC = canonical_json(resolve(PLAN.config.text, os.environ)) if needs_text else ""
     MODEL_FILES = {}
     if PLAN.config.pretrained is not None:
         MODEL_FILES = {name: PLAN.model_files(name) for name in PLAN.config.pretrained.chosen}
