@@ -25,6 +25,7 @@ Graph = dict[str, set[str]]
 LAYERS = {
     "cli": {"cli", "commands"},
     "stage": {
+        "finished",
         "collection",
         "generation",
         "training",
@@ -63,6 +64,7 @@ LAYERS = {
         "settings",
         "arms",
         "arm_text",
+        "partial",
         "config",
         "designs",
         "variants",
