@@ -16,6 +16,7 @@ import pytest
 
 from nsbench.figures.pretrained import FIGURES as PRETRAINED_FIGURES
 from nsbench.figures.theory import FIGURES as THEORY_FIGURES
+from nsbench.occupancy import occupied
 from nsbench.theory_settings import EXPERIMENTS
 from tests import tiny_models
 from tests.warm import STAGES, Warm
@@ -335,6 +336,42 @@ def test_another_level_of_a_choice_runs_that_specification(clone: Clone) -> None
     planned = clone.planned()
     assert planned == {"make_dataset": 1, **packs(2)}
     assert all("tiny-poolinglast" in made for made in planned.outputs["train_pack"])
+
+
+def test_partial_work_is_reported_beside_a_workflow_and_strict_results_stay(clone: Clone) -> None:
+    results = clone.root / "results"
+    pack = results / "packs/sparse_parity/tiny/every_10th/seeds-0-1"
+    strict = {path: path.stat().st_mtime_ns for path in results.glob("tables/*")}
+    aside = pack.with_name("aside")
+    pack.rename(aside)
+    runs = SEEDS * sum(PACKS.values())
+    try:
+        with occupied(results):  # as by a workflow that trains
+            status, said = clone.snakemake("partial", path=clone.root / "bin")
+            assert status == 0, said[-3000:]
+            assert f"partial report on {runs - SEEDS} of {runs} runs: results/partial/report.html" in said
+            assert "what is missing: results/partial/missing.csv" in said
+            assert "of training and evaluation" not in said
+            status, again = clone.snakemake("partial", "--dry-run")
+            assert "Nothing to be done" in again, again
+        missing = pd.read_csv(results / "partial/missing.csv")
+        # Its runs' folders are there still.
+        assert missing[["arm", "seed", "state"]].values.tolist() == [
+            ["every_10th", seed, "trained, not evaluated"] for seed in range(SEEDS)
+        ]
+        page = (results / "partial/report.html").read_text()
+        assert f"PARTIAL: {runs - SEEDS} of {runs} runs" in page
+        drawn = {path.stem for path in (results / "partial/figures").glob("*.png")}
+        # No other cell of the grid has an arm that is not the paper's.
+        assert len(drawn) == FIGURES - 1
+        assert "arms" not in drawn
+        assert all(f'<figure id="{name}">' in page for name in (*drawn, *THEORY_FIGURES, *PRETRAINED_FIGURES))
+        assert clone.planned() == packs(1)
+    finally:
+        aside.rename(pack)
+    assert clone.planned() == {}
+    assert "rule look_at_packs" in clone.snakemake("partial", "--dry-run")[1]
+    assert {path: path.stat().st_mtime_ns for path in results.glob("tables/*")} == strict
 
 
 def test_a_lost_pack_is_made_again_from_finished_runs(clone: Clone) -> None:
