@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -101,10 +101,13 @@ def look(plan: Plan, places: Places, text_spec: str) -> list[dict[str, Any]]:
     return rows
 
 
-def seen(plan: Plan, places: Places) -> str:
-    """A digest of what `look` looks at: it changes when a file comes, goes or changes, and with the code of runs."""
+def seen(plan: Plan, places: Places, others: Iterable[str] = ()) -> str:
+    """A digest of what `look` looks at: it changes when a file comes, goes or changes, and with the code of runs.
+
+    others: further files that a partial report takes as they are.
+    """
     found: list[Any] = [digest("train"), *sorted({digest(of, pack[0]) for pack in plan.packs for of in _BY_TASK})]
-    found += [_looks(path) for path in _paths(plan, places)]
+    found += [_looks(path) for path in (*_paths(plan, places), *map(Path, others))]
     return hashlib.sha256(json.dumps(found).encode()).hexdigest()[:16]
 
 

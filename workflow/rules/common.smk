@@ -94,8 +94,9 @@ def floor_files():
 
 
 def seen_now(wildcards):
-    """What a look at the packs would look at, so that a call after any change looks again. Asked for where it is planned."""
-    return seen(PLAN, PLACES)
+    """What a look would see, so that a call after any change looks again; made where partial results are planned."""
+    others = [*THEORY_TABLE, *PRETRAINED_FILES, *(f"results/figures/{name}.png" for name in other_figures())]
+    return seen(PLAN, PLACES, others)
 
 
 def if_there(option, files):

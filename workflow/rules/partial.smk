@@ -23,7 +23,7 @@ rule look_at_packs:
         runtime=30,
     params:
         spec=PLAN.grid("runs_per_pack", "checkpoints", "evaluation"),
-        digest=digest("finished"),
+        digest=lambda w: digest("finished"),
         text_spec=TEXT_SPEC,
         seen=seen_now,
     shell:
@@ -96,7 +96,7 @@ rule draw_finished_runs:
         runtime=60,
     params:
         spec=PLAN.grid(),
-        digest=digest("figures", " ".join(sorted(set(map(module_of, FIGURES))))),
+        digest=lambda w: digest("figures", " ".join(sorted(set(map(module_of, FIGURES))))),
         finished=FINISHED,
     shell:
         "nsbench figures --spec {params.spec:q} --digest {params.digest} {params.finished}"
