@@ -47,13 +47,14 @@ TRACKING_URI = tracking_uri.shown(
 HELD = contextlib.ExitStack()
 PARTIAL = str(progress.PARTIAL)
 PLACES = Places(*(progress.RESULTS / name for name in ("packs", "datasets", "runs", "text.parquet")))
-TARGETS = sorted(workflow.dag_settings.targets or []) if workflow.dag_settings else []
 
 
 def is_partial():
     """Whether nothing is asked for but reports on what is finished: they may be made beside a workflow that trains."""
-    targets = [os.path.relpath(target) if os.path.isabs(target) else target for target in TARGETS]
-    return bool(targets) and all(target == "partial" or target.startswith(f"{PARTIAL}/") for target in targets)
+    targets = workflow.dag_settings.targets  # known only when all rules are read
+    return bool(targets) and all(
+        name == "partial" or os.path.relpath(name).startswith(f"{PARTIAL}/") for name in targets
+    )
 
 
 def begin():
