@@ -205,7 +205,7 @@ def _parser() -> argparse.ArgumentParser:
     finished.add_argument("--datasets", type=_given, required=True, help="folder of the data sets")
     finished.add_argument("--run-store", type=_given, required=True, help="folder of run folders")
     finished.add_argument("--text", type=_given, required=True, help="the text stage's file, there or not")
-    finished.add_argument("--text-spec", default="", help="the text stage's settings, where a task needs a text")
+    finished.add_argument("--text-spec", default="null", help="the text stage's settings; null: no task needs a text")
     finished.add_argument("--out", type=_made, required=True, help="Parquet: every run of the grid and its state")
     finished.add_argument("--missing", type=_made, required=True, help="CSV: the runs that are not finished, and why")
 

@@ -68,7 +68,9 @@ def finished(options: argparse.Namespace) -> None:
 
     plan = Plan(parse(Config, _read_spec(options)))
     places = Places(options.packs, options.datasets, options.run_store, options.text)
-    write_finished(plan, places, options.text_spec, options.out, options.missing, options.spec, options.digest)
+    write_finished(
+        plan, places, _read_spec(options, "text_spec"), options.out, options.missing, options.spec, options.digest
+    )
 
 
 def collect(options: argparse.Namespace) -> None:
@@ -262,11 +264,14 @@ def track(options: argparse.Namespace) -> None:
     write_text(options.out, json.dumps(vars(summary)))
 
 
-def _read_spec(options: argparse.Namespace) -> Any:
+def _read_spec(options: argparse.Namespace, option: str = "spec") -> Any:
     try:
-        return json.loads(options.spec)
+        return json.loads(getattr(options, option))
     except (ValueError, RecursionError) as error:
-        raise ConfigError(f"--spec: not JSON ({error}); the stage's settings as one JSON object are allowed") from None
+        flag = option.replace("_", "-")
+        raise ConfigError(
+            f"--{flag}: not JSON ({error}); the stage's settings as one JSON object are allowed"
+        ) from None
 
 
 class _Grid(NamedTuple):

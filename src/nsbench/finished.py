@@ -66,7 +66,7 @@ class Places(NamedTuple):
 
 
 def write_finished(
-    plan: Plan, places: Places, text_spec: str, out: Path | str, missing: Path | str, spec: str, digest: str
+    plan: Plan, places: Places, text_spec: Any, out: Path | str, missing: Path | str, spec: str, digest: str
 ) -> None:
     """Write the state of every run (RUN_STATE) to `out`, and the runs that are not finished, as CSV, to `missing`.
 
@@ -82,10 +82,10 @@ def write_finished(
     write_table(out, rows, RUN_STATE, stamp(spec, digest))
 
 
-def look(plan: Plan, places: Places, text_spec: str) -> list[dict[str, Any]]:
+def look(plan: Plan, places: Places, text_spec: Any) -> list[dict[str, Any]]:
     """A row of RUN_STATE for every run of the grid, in grid order.
 
-    text_spec: the spec of the text stage, empty where no task needs one.
+    text_spec: the spec of the text stage, None where no task needs one.
     """
     stale_text = _stale_text(places, text_spec)
     rows = []
@@ -246,12 +246,12 @@ def _is_of_another_order(folder: RunFolder, order: str) -> bool:
         return False
 
 
-def _stale_text(places: Places, text_spec: str) -> str:
+def _stale_text(places: Places, text_spec: Any) -> str:
     """Why data from the text of now would be others; empty: they would not, or nobody can tell."""
-    if not text_spec or not places.text.exists():
+    if text_spec is None or not places.text.exists():
         return ""
     try:
-        same = _is_of(places.text, json.loads(text_spec), digest("text"))
+        same = _is_of(places.text, text_spec, digest("text"))
     except FileError:
         return ""
     return "" if same else "its text is another than the settings name"

@@ -24,7 +24,7 @@ rule look_at_packs:
     params:
         spec=PLAN.grid("runs_per_pack", "checkpoints", "evaluation"),
         digest=lambda w: digest("finished"),
-        text_spec=TEXT_SPEC,
+        text_spec=TEXT_SPEC or "null",
         seen=seen_now,
     shell:
         "nsbench finished --spec {params.spec:q} --digest {params.digest} --packs results/packs"
