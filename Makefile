@@ -6,10 +6,12 @@ PORT ?= 5000
 READY := $(VENV)/.ready
 MODELS := $(VENV)/.models
 GPUS := $(shell n=$$(nvidia-smi -L 2>/dev/null | grep -c ^GPU); [ "$$n" -gt 0 ] && echo $$n || echo 1)
-SNAKEMAKE := snakemake --cores all --resources gpu=$(GPUS) --quiet rules host reason
+OPTIONS := --cores all --resources gpu=$(GPUS) --quiet rules host reason
+SNAKEMAKE := snakemake $(OPTIONS)
+OVERLAY_THERE = test -z "$(OVERLAY)" || test -f "$(OVERLAY)" || { echo "nsbench | OVERLAY=$(OVERLAY) is no file"; exit 1; }
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
-.PHONY: install models demo reproduce test test-faults ui lint format lock
+.PHONY: install models demo reproduce partial test test-faults ui lint format lock
 
 install: $(READY)
 
@@ -33,8 +35,12 @@ demo: $(MODELS)
 	$(SNAKEMAKE) --configfile workflow/config/demo.yaml
 
 reproduce: $(MODELS)
-	@test -z "$(OVERLAY)" || test -f "$(OVERLAY)" || { echo "nsbench | OVERLAY=$(OVERLAY) is no file"; exit 1; }
+	@$(OVERLAY_THERE)
 	$(SNAKEMAKE) $(if $(OVERLAY),--configfile $(OVERLAY))
+
+partial: $(READY)
+	@$(OVERLAY_THERE)
+	snakemake partial $(OPTIONS) $(if $(OVERLAY),--configfile $(OVERLAY))
 
 test: $(READY)
 	OPENBLAS_NUM_THREADS=1 pytest -n logical --maxprocesses 8 --dist loadfile --no-loadscope-reorder

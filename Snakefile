@@ -31,6 +31,7 @@ wildcard_constraints:
 
 localrules:
     all,
+    partial,
 
 
 rule all:
@@ -47,6 +48,7 @@ include: "workflow/rules/analyse.smk"
 include: "workflow/rules/claims.smk"
 include: "workflow/rules/report.smk"
 include: "workflow/rules/track.smk"
+include: "workflow/rules/partial.smk"
 
 
 if PLAN.config.theory is not None:
@@ -64,8 +66,8 @@ onstart:
 
 
 onsuccess:
-    progress.finish(PLAN, TRACKING_URI)
+    finish()
 
 
 onerror:
-    progress.fail()
+    fail()

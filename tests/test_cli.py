@@ -104,10 +104,17 @@ def of_grid(stage: str, *more: str, spec: str = GRID) -> list[str]:
     return [stage, "--spec", spec, "--digest", "d", "--collected", "a/x", "--tables", "b/x", *more]
 
 
+def finished(text_spec: str) -> list[str]:
+    files = ["--packs", "p", "--datasets", "x", "--run-store", "r", "--text", "t", "--out", "new", "--missing", "new2"]
+    return ["finished", "--spec", GRID, "--digest", "d", *files, "--text-spec", text_spec]
+
+
 RELU, MODEL = PLAN.experiment("relu"), PLAN.pretrained("tiny_causal")
 
 MISUSE = {
     "unknown stage": (["trian"], ["invalid choice: 'trian'", "dataset", "evaluate"]),
+    "a text's settings that are no JSON": (finished("{"), ["--text-spec: not JSON"]),
+    "a grid of which nothing is there": (finished("null"), ["no run of the grid can be reported on yet", "not begun"]),
     "no stage": ([], ["arguments are required: STAGE"]),
     "missing option": (["dataset", "--digest", "d"], ["arguments are required: --spec, --out"]),
     "unknown device": (train(device="gpu"), ["--device: invalid choice: 'gpu'"]),

@@ -39,7 +39,7 @@ def test_the_software_that_snakemake_records_is_the_locks() -> None:
         assert re.search(rf"^{re.escape(pin)}( ;|$)", LOCK, flags=re.MULTILINE), pin
 
 
-@pytest.mark.parametrize("target", ["install", "demo", "test", "reproduce", "ui", "lint"])
+@pytest.mark.parametrize("target", ["install", "demo", "test", "reproduce", "partial", "ui", "lint"])
 def test_make_has_the_target(target: str) -> None:
     shown = subprocess.run(["make", "--dry-run", target], cwd=PROJECT, capture_output=True, text=True)
     assert "No rule to make target" not in shown.stderr

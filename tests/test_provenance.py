@@ -25,6 +25,7 @@ Graph = dict[str, set[str]]
 LAYERS = {
     "cli": {"cli", "commands"},
     "stage": {
+        "finished",
         "collection",
         "generation",
         "training",
@@ -64,6 +65,7 @@ LAYERS = {
         "settings",
         "arms",
         "arm_text",
+        "partial",
         "config",
         "designs",
         "variants",

@@ -16,10 +16,11 @@ import pytest
 
 from nsbench.figures.pretrained import FIGURES as PRETRAINED_FIGURES
 from nsbench.figures.theory import FIGURES as THEORY_FIGURES
+from nsbench.occupancy import occupied
 from nsbench.theory_settings import EXPERIMENTS
 from tests import tiny_models
 from tests.warm import STAGES, Warm
-from tests.workflow_clone import TINY, Clone
+from tests.workflow_clone import TINY, Clone, Planned
 
 SEEDS = 2
 PACKS = {"modular_addition": 4, "sparse_parity": 3, "next_token": 4}
@@ -335,6 +336,43 @@ def test_another_level_of_a_choice_runs_that_specification(clone: Clone) -> None
     planned = clone.planned()
     assert planned == {"make_dataset": 1, **packs(2)}
     assert all("tiny-poolinglast" in made for made in planned.outputs["train_pack"])
+
+
+def test_partial_work_is_reported_beside_a_workflow_and_strict_results_stay(clone: Clone) -> None:
+    results = clone.root / "results"
+    strict = {path: path.stat().st_mtime_ns for path in results.glob("tables/*")}
+    out = {results / f"packs/{task}": results / f"aside/{task}" for task in ("modular_addition", "next_token")}
+    n_finished, runs = SEEDS * PACKS["sparse_parity"], SEEDS * sum(PACKS.values())
+    (results / "aside").mkdir()
+    for pack, aside in out.items():
+        pack.rename(aside)
+    try:
+        with occupied(results):  # as by a workflow that trains
+            status, said = clone.snakemake("partial", path=clone.root / "bin")
+            assert status == 0, said[-3000:]
+            assert f"partial report on {n_finished} of {runs} runs: results/partial/report.html" in said
+            assert "what is missing: results/partial/missing.csv" in said
+            assert "of training and evaluation" not in said
+            status, again = clone.snakemake("partial", "--dry-run")
+            assert "Nothing to be done" in again, again
+        missing = pd.read_csv(results / "partial/missing.csv")
+        # The folders of its runs are there still.
+        assert set(missing["state"]) == {"trained, not evaluated"}
+        assert missing["task"].value_counts().to_dict() == {task.name: SEEDS * PACKS[task.name] for task in out}
+        page = (results / "partial/report.html").read_text()
+        assert f"PARTIAL: {n_finished} of {runs} runs" in page
+        drawn = {path.stem for path in (results / "partial/figures").glob("*.png")}
+        assert drawn == {"figure_05_sparse_parity", "figure_11", "time_to_target", "arms"}
+        assert all(f'<figure id="{name}">' in page for name in (*drawn, *THEORY_FIGURES, *PRETRAINED_FIGURES))
+        # Strict results want every pack.
+        _, said = clone.snakemake("--dry-run", "--forcerun", "collect_packs")
+        assert Planned(said)["train_pack"] == sum(PACKS[task.name] for task in out)
+    finally:
+        for pack, aside in out.items():
+            aside.rename(pack)
+    assert clone.planned() == {}
+    assert "rule look_at_packs" in clone.snakemake("partial", "--dry-run")[1]
+    assert {path: path.stat().st_mtime_ns for path in results.glob("tables/*")} == strict
 
 
 def test_a_lost_pack_is_made_again_from_finished_runs(clone: Clone) -> None:

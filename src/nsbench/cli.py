@@ -174,6 +174,9 @@ def _parser() -> argparse.ArgumentParser:
         sub.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
         sub.add_argument("--processes-per-gpu", type=_count, default=1)
 
+    def add_finished(sub: argparse.ArgumentParser) -> None:
+        sub.add_argument("--finished", type=_given, help="the finished stage's file: only runs that it has as finished")
+
     text = stage("text", commands.text, "fetch and check the text of next-token prediction")
     text.add_argument("--out", type=_made, required=True)
 
@@ -197,21 +200,39 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--out", type=_made, required=True)
     add_device(evaluate)
 
+    finished = stage("finished", commands.finished, "look which runs of the grid are finished, and why others are not")
+    finished.add_argument("--packs", type=_given, required=True, help="folder of the packs")
+    finished.add_argument("--datasets", type=_given, required=True, help="folder of the data sets")
+    finished.add_argument("--run-store", type=_given, required=True, help="folder of run folders")
+    finished.add_argument("--text", type=_given, required=True, help="the text stage's file, there or not")
+    finished.add_argument("--text-spec", default="null", help="the text stage's settings; null: no task needs a text")
+    finished.add_argument("--out", type=_made, required=True, help="Parquet: every run of the grid and its state")
+    finished.add_argument("--missing", type=_made, required=True, help="CSV: the runs that are not finished, and why")
+
     collect = stage("collect", commands.collect, "join the records of all packs of the grid")
+    add_finished(collect)
     collect.add_argument("--packs", type=_given, required=True, help="folder of the packs")
     collect.add_argument("--datasets", type=_given, required=True, help="folder of the data sets")
     collect.add_argument("--out", type=_made, nargs="+", required=True)
 
     analyse = stage("analyse", commands.analyse, "time to target, per run and cell, and paired effects")
+    add_finished(analyse)
     analyse.add_argument("--collected", type=_given, nargs="+", required=True)
     analyse.add_argument("--out", type=_made, nargs="+", required=True)
 
     figure = stage("figure", commands.figure, "draw a figure")
+    add_finished(figure)
     figure.add_argument("name")
     figure.add_argument("--collected", type=_given, nargs="+", required=True)
     figure.add_argument("--tables", type=_given, nargs="+", required=True)
     figure.add_argument("--png", type=_made, required=True)
     figure.add_argument("--pdf", type=_made, required=True)
+
+    figures = stage("figures", commands.figures, "draw every figure that the runs can fill, and leave the others out")
+    add_finished(figures)
+    figures.add_argument("--collected", type=_given, nargs="+", required=True)
+    figures.add_argument("--tables", type=_given, nargs="+", required=True)
+    figures.add_argument("--out", type=_made_folder, required=True, help="folder of the figures")
 
     simulate = stage("simulate", commands.simulate, "simulate an experiment of the theory")
     simulate.add_argument("--max-values", type=_count, default=4_000_000, help="numbers held at once: bounds memory")
@@ -274,6 +295,7 @@ def _parser() -> argparse.ArgumentParser:
     measure.add_argument("--max-memory-gb", type=_gigabytes, default=4.0)
 
     claims = stage("claims", commands.claims, "judge the paper's claims by the rules of claims.yaml")
+    add_finished(claims)
     claims.add_argument("--claims", type=_given, required=True, help="the claims and their rules")
     claims.add_argument("--collected", type=_given, nargs="+", required=True)
     claims.add_argument("--tables", type=_given, nargs="+", required=True)
@@ -282,7 +304,8 @@ def _parser() -> argparse.ArgumentParser:
     claims.add_argument("--out", type=_made, nargs="+", required=True)
 
     report = stage("report", commands.report, "write the report")
-    report.add_argument("--figures", type=_given, nargs="+", required=True)
+    add_finished(report)
+    report.add_argument("--figures", type=_given, nargs="+", required=True, help="PNG files, or folders of figures")
     report.add_argument("--collected", type=_given, nargs="+", required=True)
     report.add_argument("--tables", type=_given, nargs="+", required=True)
     report.add_argument("--theory", type=_given, help="the theory stage's table, where the theory is not left out")

@@ -6,10 +6,13 @@ import argparse
 import json
 import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from nsbench.closed import ConfigError, parse
 from nsbench.config import Config
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 def text(options: argparse.Namespace) -> None:
@@ -59,21 +62,36 @@ def evaluate(options: argparse.Namespace) -> None:
         evaluate_pack(spec, options.digest, options.runs, options.dataset, options.run_store, options.out, device)
 
 
+def finished(options: argparse.Namespace) -> None:
+    from nsbench.finished import Places, write_finished
+    from nsbench.plan import Plan
+
+    plan = Plan(parse(Config, _read_spec(options)))
+    places = Places(options.packs, options.datasets, options.run_store, options.text)
+    write_finished(
+        plan, places, _read_spec(options, "text_spec"), options.out, options.missing, options.spec, options.digest
+    )
+
+
 def collect(options: argparse.Namespace) -> None:
     from nsbench.collection import collect
     from nsbench.plan import Plan
 
-    config, cells = _grid(options)
+    config, cells, _, _ = _grid(options)
     plan = Plan(config)
-    packs = [options.packs.joinpath(*pack) for pack in plan.packs]
-    floors = [options.datasets / task / variant / f"{pack}.floors.parquet" for task, variant, pack in plan.datasets()]
-    collect(cells, packs, floors, _folder(options.out), options.spec, options.digest)
+    wanted = {(cell["task"], cell["variant"], cell["arm"], seed) for cell in cells for seed in cell["seeds"]}
+    packs = [pack for pack in plan.packs if any((*pack[:3], seed) in wanted for seed in plan.seeds[pack[-1]])]
+    folders = [options.packs.joinpath(*pack) for pack in packs]
+    of_packs = {(task, variant, pack) for task, variant, _, pack in packs}
+    datasets = [dataset for dataset in plan.datasets() if dataset in of_packs]
+    floors = [options.datasets / task / variant / f"{pack}.floors.parquet" for task, variant, pack in datasets]
+    collect(cells, folders, floors, _folder(options.out), options.spec, options.digest)
 
 
 def analyse(options: argparse.Namespace) -> None:
     from nsbench.analysis import analyse
 
-    config, cells = _grid(options)
+    config, cells, _, _ = _grid(options)
     analyse(
         _folder(options.collected),
         cells,
@@ -89,9 +107,16 @@ def figure(options: argparse.Namespace) -> None:
 
     if options.name not in FIGURES:
         raise ConfigError(f"name: no figure is called {options.name!r}; allowed: {', '.join(FIGURES)}")
-    config, cells = _grid(options)
+    _, cells, scale, _ = _grid(options)
     collected, tables = _folder(options.collected), _folder(options.tables)
-    render(options.name, collected, tables, cells, config.scale, options.png, options.pdf)
+    render(options.name, collected, tables, cells, scale, options.png, options.pdf)
+
+
+def figures(options: argparse.Namespace) -> None:
+    from nsbench.figures import render_all
+
+    _, cells, scale, _ = _grid(options)
+    render_all(_folder(options.collected), _folder(options.tables), cells, scale, options.out)
 
 
 def simulate(options: argparse.Namespace) -> None:
@@ -191,13 +216,13 @@ def measure(options: argparse.Namespace) -> None:
 def claims(options: argparse.Namespace) -> None:
     from nsbench.claims import write_claims
 
-    config, cells = _grid(options)
+    config, cells, scale, _ = _grid(options)
     write_claims(
         options.claims,
         _folder(options.tables),
         _folder(options.collected),
         cells,
-        config.scale,
+        scale,
         _folder(options.out),
         options.spec,
         options.digest,
@@ -211,19 +236,20 @@ def claims(options: argparse.Namespace) -> None:
 def report(options: argparse.Namespace) -> None:
     from nsbench.report import write_report
 
-    config, cells = _grid(options)
+    _, cells, scale, states = _grid(options)
     write_report(
         options.out,
-        options.figures,
+        _pictures(options.figures),
         _folder(options.tables),
         _folder(options.collected),
         cells,
-        config.scale,
+        scale,
         options.spec,
         options.digest,
         options.theory,
         _folder(options.pretrained) if options.pretrained else None,
         _folder(options.claims) if options.claims else None,
+        states,
     )
 
 
@@ -232,25 +258,57 @@ def track(options: argparse.Namespace) -> None:
     from nsbench.tracking import track
     from nsbench.tracking_uri import resolve
 
-    config, cells = _grid(options)
+    config, cells, _, _ = _grid(options)
     uri = resolve(config.tracking.uri, os.environ, f"sqlite:///{options.out.parent}/mlflow.db")
     summary = track(_folder(options.collected), _folder(options.tables), cells, uri, options.spec, options.digest)
     write_text(options.out, json.dumps(vars(summary)))
 
 
-def _read_spec(options: argparse.Namespace) -> Any:
+def _read_spec(options: argparse.Namespace, option: str = "spec") -> Any:
     try:
-        return json.loads(options.spec)
+        return json.loads(getattr(options, option))
     except (ValueError, RecursionError) as error:
-        raise ConfigError(f"--spec: not JSON ({error}); the stage's settings as one JSON object are allowed") from None
+        flag = option.replace("_", "-")
+        raise ConfigError(
+            f"--{flag}: not JSON ({error}); the stage's settings as one JSON object are allowed"
+        ) from None
 
 
-def _grid(options: argparse.Namespace) -> tuple[Config, list[dict[str, Any]]]:
+class _Grid(NamedTuple):
+    """What a stage looks at: the grid, or the finished part of it where `--finished` names one."""
+
+    config: Config
+    cells: list[dict[str, Any]]
+    scale: str
+    """As results name it (nsbench.partial.named)."""
+    states: pd.DataFrame | None
+    """The state of every run of the grid (nsbench.partial.RUN_STATE); None for a whole one."""
+
+
+def _grid(options: argparse.Namespace) -> _Grid:
     from nsbench.plan import grid_cells
 
     # Not `load`: the size of the grid was looked at when it was planned, by settings that a spec may lack.
     config = parse(Config, _read_spec(options))
-    return config, grid_cells(config)
+    cells = grid_cells(config)
+    if getattr(options, "finished", None) is None:
+        return _Grid(config, cells, config.scale, None)
+    from nsbench.partial import FINISHED, named, read_states, restricted
+
+    states = read_states(options.finished, cells)
+    scale = named(config.scale, int((states["state"] == FINISHED).sum()), len(states))
+    return _Grid(config, restricted(cells, states), scale, states)
+
+
+def _pictures(paths: list[Path]) -> list[Path]:
+    """Paths of pictures, each folder replaced by those of training's figures that are in it."""
+    from nsbench.figures import FIGURES
+
+    found = []
+    for path in paths:
+        inside = [path / f"{name}.png" for name in FIGURES] if path.is_dir() else None
+        found += [path] if inside is None else [picture for picture in inside if picture.exists()]
+    return found
 
 
 def _folder(paths: list[Path]) -> Path:

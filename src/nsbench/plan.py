@@ -166,16 +166,18 @@ class Plan:
 
 
 def digest(stage: str, name: str = "") -> str:
-    """Source digest of a stage; `name` is the task (dataset, evaluate), the figure's module, or the
-    theory's experiment."""
+    """Source digest of a stage; `name` is the task (dataset, evaluate), the figure's module (figures: all
+    of them, blanks between), or the theory's experiment."""
     roots = {
         "text": ["nsbench.text_sources"],
         "dataset": ["nsbench.generation", f"nsbench.tasks.{name}"],
         "train": ["nsbench.training"],
         "evaluate": ["nsbench.evaluation", f"nsbench.tasks.{name}"],
+        "finished": ["nsbench.finished"],
         "collect": ["nsbench.collection"],
         "analyse": ["nsbench.analysis", "nsbench.leaks"],
         "figure": ["nsbench.figures", f"nsbench.figures.{name}", "nsbench.leaks"],
+        "figures": ["nsbench.figures", *(f"nsbench.figures.{module}" for module in name.split()), "nsbench.leaks"],
         "simulate": ["nsbench.simulation.run", f"nsbench.simulation.{name}"],
         "theory": ["nsbench.theory_curves"],
         "theory-figure": ["nsbench.figures.theory", f"nsbench.figures.{name}"],

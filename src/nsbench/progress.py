@@ -13,10 +13,14 @@ from pathlib import Path
 from nsbench.files import lack_of_room
 from nsbench.needs import train_flops
 from nsbench.occupancy import occupied
+from nsbench.partial import FINISHED, RUN_STATE
 from nsbench.plan import Plan, digest
+from nsbench.records import read_table
 from nsbench.runstore import RunFolder, order_key
 
 RESULTS = Path("results")
+PARTIAL = RESULTS / "partial"
+MADE = ("figures", "tables", "claims.md")
 EVERY_SECONDS = 10.0
 EVALUATION_SHARE = 0.1
 """The part of a run's cost that its evaluation is guessed to take."""
@@ -41,6 +45,33 @@ def start(plan: Plan, held: contextlib.ExitStack) -> None:
     expected = _expected(plan)
     _say(f"{len(plan.cells)} cells, {len(expected)} runs in {len(plan.packs)} packs ({plan.config.scale} scale)")
     threading.Thread(target=_watch, args=(expected,), daemon=True).start()
+
+
+def start_partial(held: contextlib.ExitStack) -> None:
+    """Take the folder of partial results for this workflow; one that trains may work beside it.
+
+    Raises as `start` does.
+    """
+    held.enter_context(occupied(PARTIAL))
+    _say("looking at what is finished so far; nothing is trained")
+
+
+def finish_partial() -> None:
+    """Name the partial report, what it is made from, and what is missing."""
+    states = read_table(PARTIAL / "finished.parquet", RUN_STATE)["state"]
+    n_finished, n_runs = int((states == FINISHED).sum()), len(states)
+    _say(
+        f"partial report on {n_finished:,} of {n_runs:,} runs: {PARTIAL / 'report.html'}; what is missing: "
+        f"{PARTIAL / 'missing.csv'}"
+    )
+    _say(f"figures, tables and verdicts of these runs: {', '.join(str(PARTIAL / name) for name in MADE)}")
+
+
+def fail_partial() -> None:
+    """Say that nothing that is finished was touched."""
+    _say(f"no partial report: see the messages above and {RESULTS / 'logs' / 'partial'}. No run was touched.")
+    if full := lack_of_room(RESULTS):
+        _say(full)
 
 
 def finish(plan: Plan, tracking_uri: str) -> None:

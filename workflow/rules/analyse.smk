@@ -21,8 +21,9 @@ rule collect_packs:
     params:
         spec=PLAN.grid("runs_per_pack"),
         digest=digest("collect"),
+        finished="",
     shell:
-        "nsbench collect --spec {params.spec:q} --digest {params.digest} --packs results/packs"
+        "nsbench collect --spec {params.spec:q} --digest {params.digest} {params.finished} --packs results/packs"
         " --datasets results/datasets --out {output} > {log} 2>&1"
 
 
@@ -49,6 +50,7 @@ rule analyse_grid:
     params:
         spec=PLAN.grid("analysis"),
         digest=digest("analyse"),
+        finished="",
     shell:
-        "nsbench analyse --spec {params.spec:q} --digest {params.digest} --collected {input}"
+        "nsbench analyse --spec {params.spec:q} --digest {params.digest} {params.finished} --collected {input}"
         " --out {output} > {log} 2>&1"

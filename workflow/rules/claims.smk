@@ -28,9 +28,10 @@ rule judge_claims:
     params:
         spec=PLAN.grid("analysis"),
         digest=digest("claims"),
+        finished="",
         theory=lambda w, input: f"--theory {input.theory}" if input.theory else "",
         pretrained=lambda w, input: f"--pretrained {input.pretrained}" if input.pretrained else "",
     shell:
-        "nsbench claims --claims {input.claims} --spec {params.spec:q} --digest {params.digest}"
+        "nsbench claims --claims {input.claims} --spec {params.spec:q} --digest {params.digest} {params.finished}"
         " --collected {input.collected} --tables {input.tables} {params.theory} {params.pretrained}"
         " --out {output} > {log} 2>&1"

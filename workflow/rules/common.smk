@@ -11,6 +11,7 @@ from nsbench.figures.captions import caption
 from nsbench.figures.pretrained import FIGURES as PRETRAINED_FIGURES
 from nsbench.figures.theory import FIGURES as THEORY_FIGURES
 from nsbench.files import FileError
+from nsbench.finished import Places, seen
 from nsbench.grid import load
 from nsbench.occupancy import OccupiedError
 from nsbench.plan import Plan, digest, grid_cells
@@ -47,19 +48,47 @@ TRACKING_URI = tracking_uri.shown(
 GPUS_PER_JOB = device.gpus_per_job(PLAN.config.device)
 DEVICE_ASKED = "cuda" if GPUS_PER_JOB else "cpu"
 HELD = contextlib.ExitStack()
+PARTIAL = str(progress.PARTIAL)
+PLACES = Places(*(progress.RESULTS / name for name in ("packs", "datasets", "runs", "text.parquet")))
+
+
+def is_partial():
+    """Whether nothing is asked for but reports on what is finished: they may be made beside a workflow that trains."""
+    targets = workflow.dag_settings.targets  # known only when all rules are read
+    return bool(targets) and all(
+        name == "partial" or os.path.relpath(name).startswith(f"{PARTIAL}/") for name in targets
+    )
 
 
 def begin():
-    """Hold the results folder until this process ends, and begin to report."""
+    """Hold the folder of results, or of partial ones, until this process ends, and begin to report."""
     try:
-        # Where jobs run is not known before.
-        device.check_place(PLAN.config.device, here=workflow.local_exec)
+        if is_partial():
+            progress.start_partial(HELD)
+        else:
+            # Where jobs run is not known before.
+            device.check_place(PLAN.config.device, here=workflow.local_exec)
+            progress.start(PLAN, HELD)
     except device.DeviceError as error:
         raise WorkflowError(f"the configuration cannot be used. {error}") from None
-    try:
-        progress.start(PLAN, HELD)
     except (OccupiedError, FileError) as error:
         raise WorkflowError(str(error)) from None
+
+
+def finish():
+    """Name what was made."""
+    if is_partial():
+        progress.finish_partial()
+    else:
+        progress.finish(PLAN, TRACKING_URI)
+
+
+def fail():
+    """Say what is kept."""
+    if is_partial():
+        progress.fail_partial()
+    else:
+        progress.fail()
 
 
 def pack_files(name):
@@ -72,6 +101,22 @@ def floor_files():
     return [f"results/datasets/{task}/{variant}/{pack}.floors.parquet" for task, variant, pack in PLAN.datasets()]
 
 
+def seen_now(wildcards):
+    """What a look would see, so that a call after any change looks again; made where partial results are planned."""
+    others = [*THEORY_TABLE, *PRETRAINED_FILES, *(f"results/figures/{name}.png" for name in other_figures())]
+    return seen(PLAN, PLACES, others)
+
+
+def if_there(option, files):
+    """A command's option with files that partial results take as they are, where all of them are there; else nothing."""
+    return f"{option} {' '.join(files)}" if files and all(map(os.path.exists, files)) else ""
+
+
+def figures_there():
+    """The figures of the theory and of pretrained models that are there."""
+    return " ".join(filter(os.path.exists, (f"results/figures/{name}.png" for name in other_figures())))
+
+
 def figure_module(wildcards):
     """The module that draws a figure."""
     return module_of(wildcards.figure)
@@ -79,9 +124,14 @@ def figure_module(wildcards):
 
 def report_figures():
     """The figures of the report: those that the grid can fill, the theory's, and those of pretrained models."""
+    return [*figures_for(grid_cells(PLAN.config)), *other_figures()]
+
+
+def other_figures():
+    """The figures that show no run: the theory's, and those of pretrained models."""
     theory = [] if PLAN.config.theory is None else THEORY_FIGURES
     pretrained = [] if PLAN.config.pretrained is None else PRETRAINED_FIGURES
-    return [*figures_for(grid_cells(PLAN.config)), *theory, *pretrained]
+    return [*theory, *pretrained]
 
 
 def minutes(base):

@@ -53,9 +53,12 @@ rule write_report:
     params:
         spec=PLAN.grid(),
         digest=digest("report"),
+        finished="",
+        more_figures="",
         theory=lambda w, input: f"--theory {input.theory}" if input.theory else "",
         pretrained=lambda w, input: f"--pretrained {input.pretrained}" if input.pretrained else "",
     shell:
-        "nsbench report --spec {params.spec:q} --digest {params.digest} --figures {input.figures}"
+        "nsbench report --spec {params.spec:q} --digest {params.digest} {params.finished} --figures {input.figures}"
+        " {params.more_figures}"
         " --collected {input.collected} --tables {input.tables} {params.theory} {params.pretrained}"
         " --claims {input.claims} --out {output} > {log} 2>&1"

@@ -79,7 +79,8 @@ class Evidence:
     """The tables and records of one configuration, read when they are asked for.
 
     tables: folder of the tables of `analyse`; collected: folder of `collect`; theory: theory.parquet; pretrained:
-    folder of the tables of pretrained models; None: that part was left out. cells: the grid. scale: paper or demo.
+    folder of the tables of pretrained models; None: that part was left out. cells: the grid. scale: paper or demo, of
+    partial work with how much of it is there (nsbench.partial.named).
     confidence and n_resamples are those of intervals that the ledger makes itself.
     """
 

@@ -35,7 +35,8 @@ def write_claims(
 
     tables_folder: the tables of `analyse`; collected_folder: the records of all runs; theory: theory.parquet;
     pretrained: the folder of the tables of pretrained models; None: that part was left out, and claims that need it
-    are `not run`. cells: the grid (`plan.grid_cells`). scale: paper or demo. The same input gives the same bytes.
+    are `not run`. cells: the grid (`plan.grid_cells`). scale: paper or demo, of partial work
+    with how much of it is there (nsbench.partial.named). The same input gives the same bytes.
 
     Raises ConfigError for a claims file that cannot be used, RecordError for a table that is broken.
     """

@@ -10,8 +10,10 @@ import pandas as pd
 
 from nsbench.claim_records import GROUPS, VERDICTS, verdict_text
 from nsbench.claims.verdicts import show_ours
+from nsbench.partial import parts
 
 NO_VERDICT = "Demo scale: small tasks, few runs and few draws; no verdict on the paper."
+PARTIAL = "PARTIAL: {}; the verdicts on training may change when the others are finished."
 WIDTH = 100
 _COLUMNS = {"place": 19, "claim": 41, "ours": 19, "verdict": 18}
 """Column of the terminal's table -> its width; with blanks between them WIDTH. The paper's number is in its claim."""
@@ -19,7 +21,7 @@ _COLUMNS = {"place": 19, "claim": 41, "ours": 19, "verdict": 18}
 
 def markdown(claims: pd.DataFrame) -> str:
     """The verdict table as one would paste it into a README: columns of CLAIM in, Markdown out."""
-    lines = [NO_VERDICT, ""] if _is_demo(claims) else []
+    lines = _remarks(claims)
     for group, rows in _grouped(claims):
         lines += [
             f"**{group.capitalize()}**",
@@ -37,7 +39,7 @@ def verdict_table(claims: pd.DataFrame) -> str:
 
     `claims`: rows of CLAIM, in the order in which they are shown.
     """
-    lines = [NO_VERDICT, ""] if _is_demo(claims) else []
+    lines = _remarks(claims)
     lines += [*_cells({name: name for name in _COLUMNS}), "-" * WIDTH]
     for group, rows in _grouped(claims):
         lines += [group.upper()]
@@ -52,13 +54,21 @@ def counts(claims: pd.DataFrame) -> str:
     """How many claims have each verdict, in one sentence."""
     number = claims["verdict"].value_counts()
     parts = [f"{number[verdict]} {verdict}" for verdict in VERDICTS if verdict in number]
-    of_demo = int(((claims["scale"] == "demo") & (claims["verdict"] != "not run")).sum())
+    of_demo = int((_sizes(claims).eq("demo") & (claims["verdict"] != "not run")).sum())
     demo = f" ({of_demo} of them at demo scale)" if of_demo else ""
     return f"{len(claims)} claims{demo}: {', '.join(parts)}."
 
 
-def _is_demo(claims: pd.DataFrame) -> bool:
-    return bool((claims["scale"] == "demo").any())
+def _remarks(claims: pd.DataFrame) -> list[str]:
+    """What to know before reading a table, each with a blank line: that it is partial work, or of the demo's scale."""
+    of_work = sorted({part for _, part in map(parts, claims["scale"]) if part})
+    told = [PARTIAL.format(part) for part in of_work] + ([NO_VERDICT] if _sizes(claims).eq("demo").any() else [])
+    return [line for remark in told for line in (remark, "")]
+
+
+def _sizes(claims: pd.DataFrame) -> pd.Series:
+    """The scale of each claim, without what is said of partial work."""
+    return claims["scale"].map(lambda scale: parts(scale)[0])
 
 
 def _grouped(claims: pd.DataFrame) -> Iterable[tuple[str, list[Mapping[str, Any]]]]:

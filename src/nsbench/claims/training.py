@@ -12,6 +12,7 @@ import pandas as pd
 from nsbench.claims.evidence import ASIDE, COUNTS, MISSING, Evidence, Finding, Quantity
 from nsbench.claims.variants import OfArm, OfTask, Variant, enough, paper_arm, row_of, variants, with_arm
 from nsbench.closed import Closed
+from nsbench.partial import parts
 from nsbench.statistics.bootstrap import coverage_of_range
 
 
@@ -117,7 +118,7 @@ def _steps_to_target(evidence: Evidence, of: Time) -> list[Finding]:
             found.append(variant.finding(**_no_row("cells")))
             continue
         # Whether it is reached at all is the claim, so that the baseline's success decides nothing here.
-        demo = evidence.scale == "demo"
+        demo = parts(evidence.scale)[0] == "demo"
         found.append(
             variant.finding(
                 setting=f"{variant.name} / {arm}",

@@ -13,6 +13,7 @@ from nsbench.claim_records import CLAIM, CLAIM_EVIDENCE, SCALES
 from nsbench.claims.conditions import holds, names_in
 from nsbench.claims.definitions import Claim
 from nsbench.claims.evidence import ASIDE, COMMANDS, COUNTS, MISSING, STAND_IN, Evidence, Finding, Missing
+from nsbench.partial import parts
 from nsbench.statistics.pvalues import holm
 
 ON_THE_PAPERS_SIDE = ("reproduced", "partly")
@@ -28,6 +29,15 @@ class Judged(NamedTuple):
 
 def judge(claim: Claim, evidence: Evidence) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """The row of CLAIM for a claim, and its rows of CLAIM_EVIDENCE."""
+    row, rows = _judge(claim, evidence)
+    if parts(row["scale"])[1]:
+        # What is not in it may well be in the whole grid.
+        for one in (row, *rows):
+            one["reason"] = one["reason"].replace("the grid", "the finished part of the grid")
+    return row, rows
+
+
+def _judge(claim: Claim, evidence: Evidence) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     try:
         found = [judge_one(claim, finding) for finding in claim.quantity.measure(evidence, claim.parameters)]
     except Missing as missing:
@@ -154,7 +164,9 @@ def _row(claim: Claim, evidence: Evidence, found: list[Judged], verdict: str, re
     row = {name: getattr(entry, name) for name in ("id", "place", "group", "claim", "paper_text", "unit", "figure")}
     row |= {"paper": math.nan if entry.paper is None else entry.paper, **_ours(shown)}
     row |= {"verdict": verdict, "reason": reason, "rule": claim.rule_text, "settings": _listed(found)}
-    row["scale"] = evidence.scale if claim.quantity.source else SCALES[-1]
+    # Only training's numbers come from a part of the grid.
+    of_runs, source = evidence.scale, claim.quantity.source
+    row["scale"] = {"training": of_runs, "": SCALES[-1]}.get(source, parts(of_runs)[0])
     row["text"] = "; ".join(dict.fromkeys(one.text for one in counted if one.text))
     row["note"] = "; ".join(dict.fromkeys(note for note in notes if note)).replace(".; ", "; ")
     return {name: row[name] for name in CLAIM.names}

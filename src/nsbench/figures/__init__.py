@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,8 +16,11 @@ from typing import Any, NamedTuple
 from nsbench import records, scores, selection, specifications, statistics
 from nsbench.arm_text import PAPER_KINDS
 from nsbench.figures import comparison, style
+from nsbench.files import FileError
 from nsbench.scores import by_variant
 from nsbench.statistics.survival import KAPLAN_MEIER
+
+logger = logging.getLogger(__name__)
 
 
 class Drawing(NamedTuple):
@@ -120,3 +124,25 @@ def render(
         if key in wanted
     }
     style.save(draw(**tables, cells=cells, scale=scale, **arguments), out_png, out_pdf)
+
+
+def render_all(
+    collected_folder: Path | str, tables_folder: Path | str, cells: list[dict[str, Any]], scale: str, out: Path | str
+) -> None:
+    """Draw every figure that the grid can fill into the folder `out`, as PNG and PDF.
+
+    For partial work: one that cannot be drawn from these runs is logged and left out. Raises FileError where a table
+    cannot be read or a figure cannot be written.
+    """
+    folder = Path(out)
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in figures_for(cells):
+        files = folder / f"{name}.png", folder / f"{name}.pdf"
+        try:
+            render(name, collected_folder, tables_folder, cells, scale, *files)
+        except FileError:
+            raise
+        except Exception:
+            logger.exception("%s: left out, since these runs do not fill it", name)
+            for file in files:
+                file.unlink(missing_ok=True)

@@ -21,6 +21,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator, StrMethodFormatter
 
+from nsbench import partial
 from nsbench.arm_text import CHEAPER_KINDS, CONTROL_KINDS, describe
 from nsbench.files import whole
 
@@ -137,7 +138,7 @@ def blocks(n_variants: int, n_rows: int, max_columns: int = 3) -> tuple[int, int
 
 
 def scale_text(cells: list[dict[str, Any]], scale: str) -> str:
-    """What was run and, where the scale is not the paper's, that it is not."""
+    """What was run and, where that is not all of it or the scale is not the paper's, that it is not."""
     found: dict[str, list[float]] = {}
     for cell in cells:
         data = cell.get("settings", {}).get("data", {})
@@ -149,10 +150,14 @@ def scale_text(cells: list[dict[str, Any]], scale: str) -> str:
         parts.append(f"{_span([len(cell['seeds']) for cell in cells])} seeds per arm")
         parts.append(f"budget {_span([cell['budget_steps'] for cell in cells])} steps")
     text = ", ".join(parts)
-    if scale == "paper":
+    size, part = partial.parts(scale)
+    told = [f"PARTIAL: {part}, more may change this."] if part else []
+    if size != "paper":
+        told.append(f"{size.upper()} SCALE, not the paper's setting{': ' if text else ''}{text}.")
+    elif text:
         # A sign (n = 20) stays as it is; a word starts the sentence.
-        return f"{text if text[1:2] == ' ' else text[:1].upper() + text[1:]}." if text else ""
-    return f"{scale.upper()} SCALE, not the paper's setting{': ' if text else ''}{text}."
+        told.append(f"{text if text[1:2] == ' ' else text[:1].upper() + text[1:]}.")
+    return " ".join(told)
 
 
 def _span(values: list[float]) -> str:

@@ -10,6 +10,7 @@ import pandas as pd
 
 from nsbench.claim_records import CLAIM, CLAIM_EVIDENCE, VERDICTS, verdict_text
 from nsbench.figures.captions import caption
+from nsbench.partial import parts
 from nsbench.records import read_table
 from nsbench.report.pictures import Pictures
 from nsbench.report.rows import NONE
@@ -87,7 +88,8 @@ def _claim(place: int, row: dict[str, Any], evidence: pd.DataFrame, pictures: Pi
         "paper": paper,
         "paper_number": quantity(row["paper"], row["unit"]) if row["paper_text"] else "",
         "scale": row["scale"],
-        "demo": row["scale"] == "demo",
+        "demo": parts(row["scale"])[0] == "demo",
+        "part": parts(row["scale"])[1],
         "evidence": [_part(part | {"unit": row["unit"], "scale": row["scale"]}) for part in groups],
         "figures": own,
         "link": row["figure"] if row["figure"] in pictures.names and not own else "",

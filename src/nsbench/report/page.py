@@ -15,12 +15,14 @@ import nsbench.report.claims as claims
 import nsbench.report.effects as effects
 import nsbench.report.errata as errata
 import nsbench.report.origin as origin
+import nsbench.report.partial as partial
 import nsbench.report.pretrained as pretrained
 import nsbench.report.specifications as specifications
 import nsbench.report.theory as theory
 import nsbench.report.training as training
 from nsbench.files import write_text
 from nsbench.onsets import EARLY_RANK, LEAD_LAG
+from nsbench.partial import parts as parts_of
 from nsbench.records import HISTORY, RUNS, read_table
 from nsbench.report.pictures import Pictures
 from nsbench.report.split import Split
@@ -61,6 +63,7 @@ def write_report(
     theory_table: Path | str | None = None,
     pretrained_tables: Path | str | None = None,
     claims_folder: Path | str | None = None,
+    states: pd.DataFrame | None = None,
 ) -> None:
     """Write the page to `out`, whole or not at all, with each of the PNG `figures` once.
 
@@ -68,6 +71,9 @@ def write_report(
     folder with the tables of pretrained models, and the one with `claims` and `claim_evidence`. A figure stands
     with the first claim that names it, else in its own section. Raises records.RecordError for a missing table,
     or figure, and for one that is damaged.
+
+    states: of partial work the state of every run of the grid (nsbench.partial.RUN_STATE), for the section that says
+    what is missing; `cells` and `scale` are then those of the finished part.
     """
     collected, folder = Path(collected_folder), Path(tables_folder)
     tables = {name: read_table(folder / f"{name}.parquet", schema) for name, schema in TABLES.items()}
@@ -85,6 +91,7 @@ def write_report(
     pictures = Pictures(figures)
     # In the page's order: each takes the pictures that are left.
     parts = {
+        "partial": partial.section(states, runs),
         "claims": claims.section(ledger, evidence, pictures),
         "specifications": specifications.section(
             tables["specification_share"], tables["specification"], cells, pictures
@@ -99,7 +106,8 @@ def write_report(
         "origin": origin.section(cells, runs, split, files, spec, digest),
     }
     page = _environment(scale).get_template("page.html.j2")
-    write_text(out, page.render(parts | {"overview": _overview(cells, runs, history), "spec": spec}))
+    n_runs = None if states is None else len(states)
+    write_text(out, page.render(parts | {"overview": _overview(cells, runs, history, n_runs), "spec": spec}))
 
 
 def _environment(scale: str) -> jinja2.Environment:
@@ -111,16 +119,19 @@ def _environment(scale: str) -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.globals["scale"] = scale
+    environment.globals["scale"], environment.globals["part"] = parts_of(scale)
     return environment
 
 
-def _overview(cells: list[dict[str, Any]], runs: pd.DataFrame, history: pd.DataFrame) -> list[tuple[str, str]]:
-    """The page's key numbers: (number, what it counts)."""
+def _overview(
+    cells: list[dict[str, Any]], runs: pd.DataFrame, history: pd.DataFrame, n_runs: int | None
+) -> list[tuple[str, str]]:
+    """The page's key numbers: (number, what it counts); n_runs: of partial work the runs of the whole grid."""
+    counted = "runs in the grid" if n_runs is None else f"runs finished, of {n_runs:,} in the grid"
     return [
         (f"{len({(cell['task'], cell['variant']) for cell in cells})}", "variants of tasks"),
         (f"{len(cells)}", "cells (task × variant × arm)"),
-        (f"{sum(len(cell['seeds']) for cell in cells)}", "runs in the grid"),
+        (f"{sum(len(cell['seeds']) for cell in cells)}", counted),
         (f"{int((runs['status'] == 'diverged').sum())}", "of them diverged"),
         (f"{len(history):,}", "evaluations"),
         (origin.duration(runs["seconds"].sum()), "in training steps, over all runs"),

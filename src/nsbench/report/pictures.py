@@ -9,11 +9,12 @@ from typing import Any
 
 from PIL import Image, UnidentifiedImageError
 
+from nsbench.figures import FIGURES
 from nsbench.figures.captions import caption
 from nsbench.records import AGAIN, RecordError
 
-Picture = dict[str, str]
-"""name, title, caption, and the image as base64 text."""
+Picture = dict[str, Any]
+"""name, title, caption, the image as base64 text, and whether it is `of_runs`, that is of training."""
 
 
 class Pictures:
@@ -43,7 +44,8 @@ class Pictures:
 
 def _picture(path: Path) -> Picture:
     title, text = caption(path.stem)
-    return {"name": path.stem, "title": title, "caption": text, "data": base64.b64encode(_png(path)).decode()}
+    data = base64.b64encode(_png(path)).decode()
+    return {"name": path.stem, "title": title, "caption": text, "data": data, "of_runs": path.stem in FIGURES}
 
 
 def _png(path: Path) -> bytes:

@@ -1,0 +1,80 @@
+"""Partial work: what is known of every run of a grid, which part of the grid that leaves, and how results name it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+
+from nsbench.records import RUN, RecordError, field, read_table
+
+FINISHED = "finished"
+NOT_BEGUN = "not begun"
+IN_TRAINING = "in training"
+NOT_EVALUATED = "trained, not evaluated"
+OUTDATED = "outdated"
+BAD_FILE = "bad file"
+NO_BASELINE = "no baseline yet"
+STATES = {
+    FINISHED: "trained and evaluated by these settings and this code, its files whole: part of every number here",
+    NOT_BEGUN: "nothing of it is there",
+    IN_TRAINING: "begun; at work, or interrupted and to be resumed",
+    NOT_EVALUATED: "its measures are not there yet",
+    OUTDATED: "made with other settings or code, and made again by the next full run",
+    BAD_FILE: "a file of it is damaged or gone",
+    NO_BASELINE: "finished, but no baseline run of its variant is, so there is nothing to compare it with",
+}
+"""What a run can be -> what that means. All but the first are left out of partial results."""
+
+RUN_STATE = pa.schema(
+    [
+        *RUN,
+        field("pack", pa.string(), "name", "the pack that the run is trained in"),
+        field("state", pa.string(), "name", f"one of: {', '.join(STATES)}"),
+        field("share_trained", pa.float64(), "1", "how much of its training is done"),
+        field("reason", pa.string(), "text", "what exactly is missing, outdated or bad; may be empty"),
+    ]
+)
+"""One row per run of the grid, in grid order."""
+
+MARK = ", PARTIAL: "
+
+
+def named(scale: str, n_finished: int, n_runs: int) -> str:
+    """A scale that says how much of the grid is there: `paper, PARTIAL: 812 of 2,228 runs`; just the scale for all."""
+    return scale if n_finished == n_runs else f"{scale}{MARK}{n_finished:,} of {n_runs:,} runs"
+
+
+def parts(scale: str) -> tuple[str, str]:
+    """What `named` put together: (`paper`, `812 of 2,228 runs`); the second is empty where all are there."""
+    name, _, part = scale.partition(MARK)
+    return name, part
+
+
+def read_states(path: Path | str, cells: list[dict[str, Any]]) -> pd.DataFrame:
+    """The state of every run of the grid `cells`: columns of RUN_STATE.
+
+    Raises RecordError where the file is missing, broken, of another grid, or has no finished run.
+    """
+    states = read_table(path, RUN_STATE)
+    keys = list(states[["task", "variant", "arm", "seed"]].itertuples(index=False, name=None))
+    wanted = [(cell["task"], cell["variant"], cell["arm"], seed) for cell in cells for seed in cell["seeds"]]
+    if keys != wanted or not set(states["state"]) <= set(STATES):
+        raise RecordError(f"{path}: is about other runs than this grid's; delete it and run its stage again")
+    if not (states["state"] == FINISHED).any():
+        raise RecordError(f"{path}: no run of it is {FINISHED}; run its stage again when one is")
+    return states
+
+
+def restricted(cells: list[dict[str, Any]], states: pd.DataFrame) -> list[dict[str, Any]]:
+    """The cells of a grid with their finished seeds alone, those without any left out."""
+    finished = states[states["state"] == FINISHED]
+    seeds = finished.groupby(["task", "variant", "arm"], sort=False)["seed"].agg(set).to_dict()
+    found = []
+    for cell in cells:
+        here = seeds.get((cell["task"], cell["variant"], cell["arm"]), set())
+        if here:
+            found.append({**cell, "seeds": [seed for seed in cell["seeds"] if seed in here]})
+    return found

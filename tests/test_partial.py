@@ -1,0 +1,313 @@
+"""Reports on the finished part of a grid: which runs count and why others do not, and that no number is about those."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import re
+import shutil
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from nsbench import cli, figures
+from nsbench.analysis import TABLES
+from nsbench.figures import style
+from nsbench.finished import Places, seen
+from nsbench.partial import FINISHED, named, parts
+from nsbench.plan import Plan, grid_cells
+from nsbench.report.partial import section
+from nsbench.settings import OF_TEXT
+from tests.partial_grid import DIVERGED, Pack, PartialGrid, tiny_plan
+
+BASELINE, ARM = ("modular_addition", "tiny", "baseline"), ("modular_addition", "tiny", "noise_stability")
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> PartialGrid:
+    """Every pack of the grid."""
+    return PartialGrid(tmp_path_factory.mktemp("whole"), tiny_plan())
+
+
+@pytest.fixture
+def grid(whole: PartialGrid, tmp_path: Path) -> PartialGrid:
+    """A copy to spoil."""
+    copied = object.__new__(PartialGrid)
+    vars(copied).update(vars(whole) | {"root": tmp_path / "grid"})
+    shutil.copytree(whole.root, copied.root, ignore=shutil.ignore_patterns("partial"))
+    return copied
+
+
+def state(grid: PartialGrid, pack: Pack) -> tuple[str, str]:
+    """State and reason of a pack's first run."""
+    assert grid.finished() == 0
+    rows = grid.states()
+    of_cell = (rows["task"] == pack[0]) & (rows["variant"] == pack[1]) & (rows["arm"] == pack[2])
+    row = rows[of_cell & (rows["pack"] == pack[3])].iloc[0]
+    return row["state"], row["reason"]
+
+
+# --- which runs are finished ---------------------------------------------------------------------------
+
+
+def test_packs_that_are_whole_and_of_now_are_finished(whole: PartialGrid) -> None:
+    assert whole.finished() == 0
+    rows = whole.states()
+    assert set(rows["state"]) == {FINISHED}
+    assert list(rows[["task", "variant", "arm", "seed"]].itertuples(index=False, name=None)) == [
+        (cell["task"], cell["variant"], cell["arm"], seed)
+        for cell in grid_cells(whole.plan.config)
+        for seed in cell["seeds"]
+    ]
+    missing = (whole.root / "partial/missing.csv").read_text()
+    assert missing == "task,variant,arm,seed,pack,state,share_trained,reason\n"
+
+
+def test_each_reason_for_being_out_has_its_words(grid: PartialGrid) -> None:
+    *packs, last = [pack for pack in grid.plan.packs if pack[0] == "next_token" and pack[2] != "baseline"]
+    begun, done, other, begun_otherwise, evaluated_otherwise, *_ = packs
+    grid.take_away(begun, done, begun_otherwise, last)
+    grid.begin(begun, 0.25)
+    grid.begin(done, 1.0)
+    grid.begin(begun_otherwise, 0.5, digest_of="0" * 16)
+    grid.write(other, ("runs",), source_digest="0" * 16)
+    grid.write(evaluated_otherwise, ("evaluation",), spec="{}")
+    assert grid.finished() == 0
+    rows = pd.read_csv(grid.root / "partial/missing.csv", keep_default_na=False).set_index(["arm", "pack"])
+    found = {key: tuple(row) for key, row in rows[["state", "share_trained", "reason"]].iterrows()}
+    assert found == {
+        begun[2:]: ("in training", 0.25, ""),
+        done[2:]: ("trained, not evaluated", 1.0, ""),
+        other[2:]: ("outdated", 0.0, "trained with other settings or code"),
+        begun_otherwise[2:]: ("outdated", 0.0, "begun with other settings or code"),
+        evaluated_otherwise[2:]: ("outdated", 1.0, "evaluated with other settings or code"),
+        last[2:]: ("not begun", 0.0, ""),
+    }
+
+
+def test_an_outdated_pack_whose_run_is_trained_again_is_in_training(grid: PartialGrid) -> None:
+    pack = (*ARM, "seeds-0-0")
+    grid.write(pack, ("history", "runs"), spec="{}")
+    grid.begin(pack, 0.5)
+    assert state(grid, pack) == ("in training", "")
+
+
+def test_a_damaged_file_is_told_by_its_sentence_and_left_out(grid: PartialGrid) -> None:
+    pack = (*ARM, "seeds-1-1")
+    path = grid.path(pack, "history")
+    path.write_bytes(path.read_bytes()[:-40])
+    found, reason = state(grid, pack)
+    assert found == "bad file"
+    assert reason.startswith(f"{path}: not a whole Parquet file")
+    assert "\n" not in reason
+    told = section(grid.states(), grid.tables["runs"])
+    assert told["sentences"] == [reason]
+    assert [(row["arm"], row["finished"], row["counts"]) for row in told["shown"]] == [(ARM[2], "1 of 2", ["1"])]
+
+
+@pytest.mark.parametrize("name", ["evaluation", "floors"])
+def test_what_else_a_run_needs_is_looked_at_too(grid: PartialGrid, name: str) -> None:
+    pack = (*ARM, "seeds-0-0")
+    if name == "evaluation":
+        grid.path(pack, name).unlink()
+        assert state(grid, pack) == ("trained, not evaluated", "")
+    else:
+        Places(grid.root / "packs", grid.root / "datasets", grid.root, grid.root).floors(pack).unlink()
+        assert state(grid, pack)[0] == "bad file"
+
+
+def test_another_setting_of_now_makes_runs_outdated(grid: PartialGrid) -> None:
+    """Of training or of measures alone, and of data: each by its own words."""
+    text = {"modular_addition": "data", "sparse_parity": "training"}
+    values = grid.plan.config.model_dump(mode="json")
+    assert text
+    for path, value, task, reason in (
+        ("training", {"eval_every_steps": 3}, "sparse_parity", "trained with other settings or code"),
+        ("data", {"n_val": 11}, "modular_addition", "its data set is made with other settings or code"),
+    ):
+        tasks = values["tasks"]
+        (variant,) = [name for name in tasks[task]["variants"] if name == "tiny"]
+        tasks[task]["variants"][variant][path] |= value
+        grid.plan = Plan(type(grid.plan.config).model_validate(values, strict=False))
+        assert grid.finished() == 0
+        rows = grid.states()
+        assert set(rows.loc[rows["task"] == task, "reason"]) == {reason}
+        assert set(rows.loc[rows["task"] == task, "state"]) == {"outdated"}
+        assert set(rows.loc[rows["task"] == "next_token", "state"]) == {FINISHED}
+
+
+def test_another_text_makes_the_runs_on_texts_outdated(grid: PartialGrid) -> None:
+    from nsbench.texts import Text, write_text_file
+
+    write_text_file(grid.root / "text.parquet", Text("old", (), (), ()), {"spec": '{"source":"old"}'})
+    assert grid.finished("--text-spec", '{"source":"new"}') == 0
+    rows = grid.states()
+    assert set(rows.loc[rows["task"].isin(OF_TEXT), "reason"]) == {"its text is another than the settings name"}
+    assert set(rows.loc[~rows["task"].isin(OF_TEXT), "state"]) == {FINISHED}
+
+
+def test_an_evaluation_older_than_its_training_counts_only_where_it_is_of_that_training(grid: PartialGrid) -> None:
+    pack = (*ARM, "seeds-0-0")
+    os.utime(grid.path(pack, "evaluation"), (1, 1))
+    # Its run's folder is not there to tell.
+    assert state(grid, pack)[0] == "bad file"
+    folder = grid.root.joinpath("runs", *ARM, "seed-0")
+    folder.mkdir(parents=True)
+    shutil.copy(grid.path(pack, "evaluation"), folder / "evaluation.parquet")
+    assert state(grid, pack) == ("trained, not evaluated", "its evaluation is of an earlier training")
+
+
+def test_finished_runs_without_a_baseline_are_left_out_and_told(grid: PartialGrid) -> None:
+    grid.take_away(*[pack for pack in grid.plan.packs if pack[:3] == BASELINE])
+    assert state(grid, (*ARM, "seeds-0-0"))[0] == "no baseline yet"
+
+
+@pytest.mark.parametrize("left", ["nothing", "one arm without a baseline"])
+def test_where_nothing_can_be_reported_one_sentence_says_so(
+    grid: PartialGrid, left: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kept = [] if left == "nothing" else [(*ARM, "seeds-0-0")]
+    grid.take_away(*[pack for pack in grid.plan.packs if pack not in kept])
+    assert grid.finished() == 2
+    said = capsys.readouterr().err.strip().splitlines()[-1]
+    assert said.startswith("nsbench finished: no run of the grid can be reported on yet (")
+    assert f"{len(grid.plan.packs) - len(kept)} not begun" in said
+    assert not (grid.root / "partial/finished.parquet").exists()
+
+
+def test_a_look_is_asked_for_again_after_any_change(grid: PartialGrid) -> None:
+    places = Places(*(grid.root / name for name in ("packs", "datasets", "runs", "text.parquet")))
+    looks = [seen(grid.plan, places)]
+    assert seen(grid.plan, places) == looks[0]
+    grid.begin((*ARM, "seeds-0-0"), 0.5)
+    looks.append(seen(grid.plan, places))
+    grid.take_away((*ARM, "seeds-1-1"))
+    looks.append(seen(grid.plan, places))
+    grid.write((*ARM, "seeds-1-1"))
+    looks.append(seen(grid.plan, places))
+    assert len(set(looks)) == len(looks)
+
+
+def test_the_scale_names_the_part() -> None:
+    assert named("paper", 812, 2228) == "paper, PARTIAL: 812 of 2,228 runs"
+    assert parts(named("paper", 812, 2228)) == ("paper", "812 of 2,228 runs")
+    assert named("demo", 8, 8) == "demo"
+    assert parts("demo") == ("demo", "")
+    assert style.scale_text([], named("paper", 1, 2)) == "PARTIAL: 1 of 2 runs, more may change this."
+    assert style.scale_text([], "paper") == ""
+
+
+# --- what is made of them ------------------------------------------------------------------------------
+
+
+def check(grid: PartialGrid, drawn: list[str]) -> None:
+    """Run every stage on what is finished; no row of any table may be about a run, or a cell, that is out."""
+    folder = grid.root / "partial"
+    shutil.rmtree(folder, ignore_errors=True)
+    assert grid.finished() == 0
+    grid.report()
+    rows = grid.states()
+    finished = rows[rows["state"] == FINISHED]
+    runs = set(finished[["task", "variant", "arm", "seed"]].itertuples(index=False, name=None))
+    cells = finished.groupby(["task", "variant", "arm"])["seed"].agg(set).to_dict()
+    collected = pd.read_parquet(folder / "collected/runs.parquet")
+    assert set(collected[["task", "variant", "arm", "seed"]].itertuples(index=False, name=None)) == runs
+    for name in TABLES:
+        table = pd.read_parquet(folder / f"tables/{name}.parquet")
+        for row in table.to_dict("records"):
+            # Shares are of a whole curve, which its base variant names.
+            place = (row["task"], row["curve" if name == "specification_share" else "variant"])
+            arms = [row[key] for key in ("arm", "baseline") if row.get(key)]
+            assert all((*place, arm) in cells for arm in arms), (name, row)
+            assert any(place == cell[:2] for cell in cells), (name, row)
+            if "seed" in row:
+                assert (*place, row["arm"], row["seed"]) in runs, (name, row)
+            if name == "cells":
+                assert row["n_seeds"] == len(cells[(*place, row["arm"])]), (name, row)
+            if name == "paired_effect":
+                assert row["n_pairs"] == len(cells[(*place, row["arm"])] & cells[(*place, row["baseline"])])
+    n, of = len(finished), len(rows)
+    page, claims = (folder / "report.html").read_text(), pd.read_parquet(folder / "claims.parquet")
+    label = f"PARTIAL: {n} of {of} runs"
+    assert f"<title>nsbench report (demo scale) ({label})</title>" in page
+    assert f'class="banner" role="note">{label}.' in page
+    assert label in (folder / "claims.md").read_text()
+    of_runs = claims[claims["group"] == "training"]
+    assert set(of_runs["scale"]) <= {f"demo, {label}", "none"}
+    assert not of_runs["reason"].str.contains(r"(?<!part of )the grid").any()
+    # Each figure that these runs fill was drawn, with that name on it; nothing failed.
+    assert len(drawn) == len(list((folder / "figures").glob("*.png")))
+    assert drawn
+    assert all(label in text for text in drawn)
+
+
+@pytest.fixture
+def drawn(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
+    """The words of each figure; saved are blank ones, and a figure that fails fails the test."""
+    words: list[str] = []
+    style.save(style.empty("blank", "demo"), tmp_path / "blank.png", tmp_path / "blank.pdf")
+
+    def keep(figure: style.Figure, png: Path, pdf: Path) -> None:
+        words.append(" ".join(" ".join(text.get_text() for text in figure.texts).split()))
+        shutil.copy(tmp_path / "blank.png", png)
+
+    def fail(*said: object) -> None:
+        raise AssertionError(said)
+
+    monkeypatch.setattr(style, "save", keep)
+    monkeypatch.setattr(figures.logger, "exception", fail)
+    return words
+
+
+SUBSETS = {
+    "only baselines": lambda pack: pack[2] == "baseline",
+    "one seed of a task": lambda pack: pack[0] == "next_token" and pack[3] == "seeds-0-0",
+    "no pair of a seed": lambda pack: (pack[2] == "baseline") == (pack[3] == "seeds-0-0"),
+    "a diverged run and one baseline": lambda pack: (
+        pack in {(*DIVERGED[:1], "tiny", "baseline", "seeds-0-0"), (*DIVERGED[:1], "tiny", DIVERGED[1], "seeds-1-1")}
+    ),
+}
+
+
+@pytest.mark.parametrize("subset", SUBSETS)
+def test_any_part_gives_tables_figures_claims_and_a_page(grid: PartialGrid, drawn: list[str], subset: str) -> None:
+    grid.take_away(*[pack for pack in grid.plan.packs if not SUBSETS[subset](pack)])
+    check(grid, drawn)
+
+
+def test_a_random_part_does(grid: PartialGrid, drawn: list[str]) -> None:
+    draw = random.Random(4)
+    share = 0.6
+    grid.take_away(*[pack for pack in grid.plan.packs if pack != (*BASELINE, "seeds-0-0") and draw.random() > share])
+    check(grid, drawn)
+
+
+def test_a_whole_grid_s_tables_are_those_of_the_strict_way(grid: PartialGrid) -> None:
+    assert grid.finished() == 0
+    grid.report(tables_alone=True)
+    grid.report(tables_alone=True, partial=False, out="strict")
+    for name in TABLES:
+        ours, strict = (grid.root / f"{way}/tables/{name}.csv" for way in ("partial", "strict"))
+        assert ours.read_bytes() == strict.read_bytes(), name
+
+
+def test_without_the_option_a_missing_run_still_stops_the_collection(
+    grid: PartialGrid, capsys: pytest.CaptureFixture[str]
+) -> None:
+    grid.take_away((*ARM, "seeds-1-1"))
+    out = [str(grid.root / f"strict/{name}.parquet") for name in ("history", "runs", "evaluation", "floors")]
+    places = ["--packs", str(grid.root / "packs"), "--datasets", str(grid.root / "datasets"), "--out", *out]
+    assert cli.main(["collect", "--spec", grid.plan.grid("runs_per_pack"), "--digest", "d", *places]) == 2
+    assert "noise_stability/seeds-1-1/history.parquet: no such file" in capsys.readouterr().err
+    assert not (grid.root / "strict/runs.parquet").exists()
+
+
+def test_a_state_file_of_another_grid_is_refused(grid: PartialGrid, capsys: pytest.CaptureFixture[str]) -> None:
+    assert grid.finished() == 0
+    spec = json.loads(grid.plan.grid("runs_per_pack", "analysis"))
+    files = ["--finished", str(grid.root / "partial/finished.parquet"), "--collected", "a/history.parquet"]
+    spec["seeds"] = [0, 1, 2]
+    assert cli.main(["analyse", "--spec", json.dumps(spec), "--digest", "d", *files, "--out", "t/t.parquet"]) == 2
+    assert re.search(r"finished.parquet: is about other runs than this grid's; delete it", capsys.readouterr().err)

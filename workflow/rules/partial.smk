@@ -1,0 +1,120 @@
+# A report on the runs that are finished so far. Packs are no inputs here, since Snakemake would train what is outdated.
+FINISHED = f"--finished {PARTIAL}/finished.parquet"
+PARTIAL_COLLECTED = [path.replace("results", PARTIAL, 1) for path in COLLECTED_FILES]
+PARTIAL_TABLES = expand(f"{PARTIAL}/tables/{{table}}.parquet", table=TABLES)
+
+
+rule partial:
+    input:
+        f"{PARTIAL}/report.html",
+        f"{PARTIAL}/missing.csv",
+
+
+rule look_at_packs:
+    output:
+        finished=f"{PARTIAL}/finished.parquet",
+        missing=f"{PARTIAL}/missing.csv",
+    log:
+        "results/logs/partial/finished.log",
+    conda:
+        "../envs/nsbench.yaml"
+    resources:
+        mem_mb=4000,
+        runtime=30,
+    params:
+        spec=PLAN.grid("runs_per_pack", "checkpoints", "evaluation"),
+        digest=lambda w: digest("finished"),
+        text_spec=TEXT_SPEC or "null",
+        seen=seen_now,
+    shell:
+        "nsbench finished --spec {params.spec:q} --digest {params.digest} --packs results/packs"
+        " --datasets results/datasets --run-store results/runs --text results/text.parquet"
+        " --text-spec {params.text_spec:q} --out {output.finished} --missing {output.missing} > {log} 2>&1"
+
+
+use rule collect_packs as collect_finished_packs with:
+    input:
+        f"{PARTIAL}/finished.parquet",
+    output:
+        PARTIAL_COLLECTED,
+    log:
+        "results/logs/partial/collect.log",
+    params:
+        finished=FINISHED,
+
+
+use rule analyse_grid as analyse_finished_runs with:
+    input:
+        PARTIAL_COLLECTED,
+    output:
+        PARTIAL_TABLES,
+        expand(f"{PARTIAL}/tables/{{table}}.csv", table=TABLES),
+    log:
+        "results/logs/partial/analyse.log",
+    params:
+        finished=FINISHED,
+
+
+use rule judge_claims as judge_finished_runs with:
+    input:
+        claims="claims.yaml",
+        collected=PARTIAL_COLLECTED,
+        tables=PARTIAL_TABLES,
+    output:
+        expand(
+            f"{PARTIAL}/{{name}}",
+            name=[
+                "claims.csv",
+                "claim_evidence.csv",
+                "claims.parquet",
+                "claim_evidence.parquet",
+                "claims.md",
+                "claims.txt",
+            ],
+        ),
+    log:
+        "results/logs/partial/claims.log",
+    params:
+        finished=FINISHED,
+        theory=lambda w: if_there("--theory", THEORY_TABLE),
+        pretrained=lambda w: if_there("--pretrained", PRETRAINED_FILES),
+
+
+# One job for all: which figures the finished runs can fill is known only when it is known which these are.
+rule draw_finished_runs:
+    input:
+        collected=PARTIAL_COLLECTED,
+        tables=PARTIAL_TABLES,
+    output:
+        directory(f"{PARTIAL}/figures"),
+    log:
+        "results/logs/partial/figures.log",
+    conda:
+        "../envs/nsbench.yaml"
+    resources:
+        mem_mb=4000,
+        runtime=60,
+    params:
+        spec=PLAN.grid(),
+        digest=lambda w: digest("figures", " ".join(sorted(set(map(module_of, FIGURES))))),
+        finished=FINISHED,
+    shell:
+        "nsbench figures --spec {params.spec:q} --digest {params.digest} {params.finished}"
+        " --collected {input.collected} --tables {input.tables} --out {output} > {log} 2>&1"
+
+
+use rule write_report as report_finished_runs with:
+    input:
+        figures=f"{PARTIAL}/figures",
+        collected=PARTIAL_COLLECTED,
+        tables=PARTIAL_TABLES,
+        claims=[f"{PARTIAL}/claims.parquet", f"{PARTIAL}/claim_evidence.parquet"],
+    output:
+        f"{PARTIAL}/report.html",
+    log:
+        "results/logs/partial/report.log",
+    params:
+        finished=FINISHED,
+        more_figures=lambda w: figures_there(),
+        theory=lambda w: if_there("--theory", THEORY_TABLE),
+        pretrained=lambda w: if_there("--pretrained", PRETRAINED_FILES),
