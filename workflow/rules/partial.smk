@@ -16,11 +16,12 @@ rule look_at_packs:
         missing=f"{PARTIAL}/missing.csv",
     log:
         "results/logs/partial/finished.log",
+    localrule: True
     conda:
         "../envs/nsbench.yaml"
     resources:
-        mem_mb=4000,
-        runtime=30,
+        mem_mb=megabytes(4000),
+        runtime=minutes(30),
     params:
         spec=PLAN.grid("runs_per_pack", "checkpoints", "evaluation"),
         digest=lambda w: digest("finished"),
@@ -39,6 +40,8 @@ use rule collect_packs as collect_finished_packs with:
         PARTIAL_COLLECTED,
     log:
         "results/logs/partial/collect.log",
+    benchmark:
+        "results/benchmarks/partial/collect.tsv"
     params:
         finished=FINISHED,
 
@@ -51,6 +54,8 @@ use rule analyse_grid as analyse_finished_runs with:
         expand(f"{PARTIAL}/tables/{{table}}.csv", table=TABLES),
     log:
         "results/logs/partial/analyse.log",
+    benchmark:
+        "results/benchmarks/partial/analyse.tsv"
     params:
         finished=FINISHED,
 
@@ -74,6 +79,8 @@ use rule judge_claims as judge_finished_runs with:
         ),
     log:
         "results/logs/partial/claims.log",
+    benchmark:
+        "results/benchmarks/partial/claims.tsv"
     params:
         finished=FINISHED,
         theory=lambda w: if_there("--theory", THEORY_TABLE),
@@ -89,11 +96,12 @@ rule draw_finished_runs:
         directory(f"{PARTIAL}/figures"),
     log:
         "results/logs/partial/figures.log",
+    localrule: True
     conda:
         "../envs/nsbench.yaml"
     resources:
-        mem_mb=4000,
-        runtime=60,
+        mem_mb=megabytes(4000),
+        runtime=minutes(60),
     params:
         spec=PLAN.grid(),
         digest=lambda w: digest("figures", " ".join(sorted(set(map(module_of, FIGURES))))),
