@@ -16,6 +16,7 @@ import hashlib
 import importlib.metadata
 import platform
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 PACKAGE = "nsbench"
@@ -52,11 +53,18 @@ def module_path(module: str) -> Path | None:
 def _tree(text: str) -> ast.Module:
     """A module's syntax tree, docstrings removed (comments never enter the tree)."""
     tree = ast.parse(text)
-    for node in ast.walk(tree):
-        body = getattr(node, "body", None)
-        if isinstance(body, list):
-            node.body = [entry for entry in body if not _is_text(entry)]
+    for node in (tree, *_statements(tree)):
+        if hasattr(node, "body"):
+            node.body = [entry for entry in node.body if not _is_text(entry)]
     return tree
+
+
+def _statements(node: ast.AST) -> Iterator[ast.AST]:
+    """The statements in a node, at all depths. Expressions, most of a tree, hold none."""
+    for place in ("body", "orelse", "finalbody", "handlers", "cases"):
+        for statement in getattr(node, place, ()):
+            yield statement
+            yield from _statements(statement)
 
 
 @functools.cache
@@ -73,7 +81,7 @@ def imports(module: str) -> frozenset[str]:
         raise ValueError(f"no module {module!r} in {PACKAGE}")
     package = module if path.name == "__init__.py" else module.rpartition(".")[0]
     found = set()
-    for node in ast.walk(_tree(path.read_text(encoding="utf-8"))):
+    for node in _statements(_tree(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):

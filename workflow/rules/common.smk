@@ -13,7 +13,7 @@ from nsbench.figures.theory import FIGURES as THEORY_FIGURES
 from nsbench.files import FileError
 from nsbench.grid import load
 from nsbench.occupancy import OccupiedError
-from nsbench.plan import Plan, digest, grid_cells
+from nsbench.plan import Plan, digest, plain
 from nsbench.pretrained_records import PARTS as PRETRAINED_PARTS
 from nsbench.pretrained_records import TABLES as PRETRAINED_TABLES
 from nsbench.settings import OF_TEXT
@@ -73,7 +73,7 @@ def report_figures():
     """The figures of the report: those that the grid can fill, the theory's, and those of pretrained models."""
     theory = [] if PLAN.config.theory is None else THEORY_FIGURES
     pretrained = [] if PLAN.config.pretrained is None else PRETRAINED_FIGURES
-    return [*figures_for(grid_cells(PLAN.config)), *theory, *pretrained]
+    return [*figures_for(plain(PLAN.cells.values())), *theory, *pretrained]
 
 
 def minutes(base):

@@ -50,7 +50,7 @@ rule write_report:
         runtime=30,
     params:
         spec=PLAN.grid(),
-        digest=digest("report"),
+        digest=lambda w: digest("report"),
         theory=lambda w, input: f"--theory {input.theory}" if input.theory else "",
         pretrained=lambda w, input: f"--pretrained {input.pretrained}" if input.pretrained else "",
     shell:
