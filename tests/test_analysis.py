@@ -138,9 +138,9 @@ def test_a_file_found_damaged_while_it_is_collected_leaves_what_was_there(tmp_pa
     folder = collected(tmp_path, made)
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
     damaged = tmp_path / "pack-3/evaluation.parquet"
-    place = pq.read_metadata(damaged).row_group(0).column(EVALUATION.names.index("value")).data_page_offset
+    column = pq.read_metadata(damaged).row_group(0).column(EVALUATION.names.index("value"))
     content = bytearray(damaged.read_bytes())
-    content[place + 40] ^= 1
+    content[column.dictionary_page_offset + column.total_compressed_size // 2] ^= 1
     damaged.write_bytes(content)
     floors = [tmp_path / "floors.parquet"]
     with pytest.raises(RecordError, match=r"pack-3/evaluation\.parquet: not a whole Parquet file"):
