@@ -7,13 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
-from nsbench import files
+from nsbench import collection, files
 from nsbench.analysis import TABLES, analyse
 from nsbench.collection import collect
 from nsbench.config import Analysis
-from nsbench.records import EVALUATION, FLOORS, HISTORY, RUNS, read_stamp, read_table, write_table
+from nsbench.records import EVALUATION, FLOORS, HISTORY, RUNS, RecordError, read_stamp, read_table, write_table
 from tests.synthetic_records import make_cells, make_records, write_records
 
 Records = dict[str, pd.DataFrame]
@@ -75,6 +77,88 @@ def test_collect_joins_packs_in_grid_order_and_changes_no_value(tmp_path: Path) 
     assert read_stamp(folder / "runs.parquet")["spec"] == '{"grid":1}'
     assert read_stamp(folder / "history.parquet")["source_digest"] == "digest"
     assert list(read_table(folder / "runs.parquet", RUNS)["secret"][0]) == [1, 4]
+
+
+def test_collect_writes_what_write_table_would_of_all_rows_in_grid_order(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In as many row groups as it takes; rows of a run in the order in which they are found, nulls no NaN."""
+    monkeypatch.setattr(collection, "ROWS_AT_ONCE", 20)
+    made = make_records(CELLS)
+    made["history"].loc[::5, "train_loss"] = float("nan")
+    # Runs take turns in a pack's rows, as no stage writes them.
+    made["history"] = made["history"].sort_values(["step", "arm"], kind="stable")
+    folder = collected(tmp_path, made)
+    for name, schema in SCHEMAS.items():
+        rows = [
+            row for seed in (1, 2, 3) for row in pq.read_table(tmp_path / f"pack-{seed}/{name}.parquet").to_pylist()
+        ]
+        order = [(arm, seed) for arm in ("baseline", "gentle") for seed in (3, 1, 2)]
+        rows.sort(key=lambda row: order.index((row["arm"], row["seed"])))
+        write_table(tmp_path / "expected.parquet", rows, schema, read_stamp(folder / f"{name}.parquet"))
+        expected, found = (pq.read_table(path) for path in (tmp_path / "expected.parquet", folder / f"{name}.parquet"))
+        assert found.schema.equals(expected.schema, check_metadata=True)
+        assert str(found.to_pylist()) == str(expected.to_pylist())
+        assert (pq.read_metadata(folder / f"{name}.parquet").num_row_groups > 3) == (name != "runs")
+
+
+def test_collect_holds_no_more_memory_for_more_packs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bytes that pyarrow holds whenever a file has been read: of 24 packs not twice those of 6."""
+    monkeypatch.setattr(collection, "ROWS_AT_ONCE", 500)
+    held: list[int] = []
+    read: list[Path] = []
+
+    def reading(path: Path, schema: pa.Schema) -> pa.Table:
+        table = read_arrow(path, schema)
+        held.append(pa.total_allocated_bytes() - before)
+        read.append(path)
+        return table
+
+    read_arrow = collection.read_arrow
+    monkeypatch.setattr(collection, "read_arrow", reading)
+    peaks = []
+    for n_packs in (6, 24):
+        cells = make_cells("sparse_parity", arms=("baseline",), seeds=tuple(range(n_packs)), budget=30_000)
+        made = make_records(cells)
+        folders = []
+        for seed in range(n_packs):
+            folders.append(tmp_path / f"{n_packs}/pack-{seed}")
+            write_records(folders[-1], {name: table[table["seed"] == seed] for name, table in made.items()})
+        before = pa.total_allocated_bytes()
+        held.clear(), read.clear()
+        collect(cells, folders, [], tmp_path / f"{n_packs}/collected", "{}", "digest")
+        assert sorted(read) == sorted(folder / f"{name}.parquet" for folder in folders for name in SCHEMAS)
+        peaks.append(max(held))
+    assert pq.read_metadata(tmp_path / "24/collected/history.parquet").num_rows == 24 * 301
+    assert 0 < peaks[1] < 2 * peaks[0]
+
+
+def test_a_file_found_damaged_while_it_is_collected_leaves_what_was_there(tmp_path: Path) -> None:
+    made = make_records(CELLS)
+    folder = collected(tmp_path, made)
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    damaged = tmp_path / "pack-3/evaluation.parquet"
+    column = pq.read_metadata(damaged).row_group(0).column(EVALUATION.names.index("value"))
+    content = bytearray(damaged.read_bytes())
+    content[column.dictionary_page_offset + column.total_compressed_size // 2] ^= 1
+    damaged.write_bytes(content)
+    floors = [tmp_path / "floors.parquet"]
+    with pytest.raises(RecordError, match=r"pack-3/evaluation\.parquet: not a whole Parquet file"):
+        collect(CELLS, [tmp_path / f"pack-{seed}" for seed in (1, 2, 3)], floors, folder, "{}", "another")
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
+@pytest.mark.parametrize("table", SCHEMAS)
+def test_a_file_that_does_not_say_whose_its_rows_are_is_named(tmp_path: Path, table: str) -> None:
+    folders = packs(tmp_path, make_records(CELLS))
+    path = folders[1] / f"{table}.parquet"
+    pq.write_table(pq.read_table(path).drop_columns(["seed"]), path)
+    with pytest.raises(RecordError, match=rf"pack-2/{table}\.parquet: lacks the columns seed"):
+        collect(CELLS, folders, [], tmp_path / "collected", "{}", "digest")
+    path.unlink()
+    with pytest.raises(RecordError, match=rf"pack-2/{table}\.parquet: no such file"):
+        collect(CELLS, folders, [], tmp_path / "collected", "{}", "digest")
+    assert not (tmp_path / "collected").exists()
 
 
 @pytest.mark.parametrize("table", ["history", "runs", "evaluation"])

@@ -6,19 +6,22 @@ import argparse
 import copy
 import json
 import re
+import sys
+from collections.abc import Callable
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import pytest
 
-from nsbench import commands, grid
+from nsbench import commands, grid, progress
 from nsbench.closed import ConfigError, canonical_json, parse
 from nsbench.evaluation import EvaluateSpec
 from nsbench.figures.theory import TheoryFigureSpec
 from nsbench.generation import DatasetSpec
 from nsbench.grid import expand, load
 from nsbench.loop import TrainSpec
-from nsbench.plan import Plan, grid_cells, pack_name
+from nsbench.plan import Plan, digest, grid_cells, pack_name, plain
 from nsbench.theory_settings import EXPERIMENTS, ExperimentSpec
 from tests.test_config import DEMO, TINY, overlaid, place
 
@@ -143,6 +146,54 @@ def test_cells_as_plain_values() -> None:
     assert cell["arm_settings"] == {"kind": "noise_stability", "rho": 0.25, "gamma": 0.75, "orientation": 1}
     assert (cell["seeds"], cell["budget_steps"]) == ([0, 1], 12)
     assert cell["target"] == {"metric": "val_accuracy", "threshold": 0.95, "hold_evaluations": 3}
+
+
+# --- large grids ---------------------------------------------------------------------------------------
+
+
+def of_variants(count: int) -> dict[str, Any]:
+    """A grid of so many variants, with two arms and two packs of each."""
+    values = overlaid(TINY) | {"runs_per_pack": 1}
+    block = {"task": "modular_addition", "variants": ["tiny"], "arms": ["baseline", "noise_stability"]}
+    return values | {"grid": [block | {"sweep": {"optimizer.learning_rate": [1e-4 * (n + 1) for n in range(count)]}}]}
+
+
+def lines_run(work: Callable[[], Any]) -> int:
+    """How many lines of nsbench a call runs: a measure of its work that no other work disturbs."""
+    count = 0
+
+    def trace(frame: FrameType, event: str, _: Any) -> Any:
+        nonlocal count
+        if "nsbench" not in frame.f_globals.get("__name__", ""):
+            return None
+        count += event == "line"
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        work()
+    finally:
+        sys.settrace(before)
+    return count
+
+
+def test_the_work_of_planning_grows_as_the_grid_does() -> None:
+    """Of 800 packs four times that of 200: nothing looks through the whole grid for each of its jobs."""
+
+    def work(values: dict[str, Any]) -> None:
+        plan = Plan(load(values))
+        for found in plan.packs:
+            plan.dataset(found[0], found[1], found[3])
+            plan.train(*found)
+            plan.evaluate(*found)
+        plain(plan.cells.values())
+        progress._expected(plan)
+
+    digest("train")
+    small, large = of_variants(50), of_variants(200)
+    assert len(Plan(load(large)).packs) == 800
+    assert lines_run(lambda: work(large)) < 4.2 * lines_run(lambda: work(small))
 
 
 # --- what an edit changes ------------------------------------------------------------------------------

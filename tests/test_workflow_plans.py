@@ -27,14 +27,14 @@ def fresh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Clone]:
 
 
 def test_planning_imports_no_torch() -> None:
-    """Two seconds of every call of snakemake, the shortest too."""
+    """Nor scipy, nor matplotlib: seconds of every call of snakemake, the shortest too."""
     rules = (PROJECT / "workflow/rules/common.smk").read_text()
     imported = re.findall(r"^(?:from|import) .*$", rules, flags=re.MULTILINE)
     assert "from nsbench.plan import" in "\n".join(imported)
     code = "\n".join([*imported, "import sys; print(*sys.modules)"])
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert "nsbench.progress" in loaded
-    assert not {"torch", "transformers", "mlflow", "scipy"} & set(loaded)
+    assert not {"torch", "transformers", "mlflow", "scipy", "matplotlib"} & set(loaded)
 
 
 @pytest.mark.parametrize("overlay", GRIDS)

@@ -1,26 +1,55 @@
 """The stage `collect`: from packs to one set of records.
 
 Here the files found meet the grid asked for: what is missing, doubled or foreign stops it with the
-run's name, so that no table is ever made from whatever happened to exist.
+run's name, so that no table is ever made from whatever happened to exist. Rows stream from the packs
+into the files, so that memory does not grow with the length of histories.
 """
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter
+from collections.abc import Iterable, Iterator
+from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
+from nsbench.files import whole
 from nsbench.provenance import stamp
-from nsbench.records import EVALUATION, FLOORS, HISTORY, RUNS, RecordError, read_arrow, write_table
+from nsbench.records import (
+    CHECKSUM,
+    EVALUATION,
+    FLOORS,
+    HISTORY,
+    OWN,
+    RUNS,
+    RecordError,
+    _checksum,
+    read_arrow,
+    write_table,
+)
 from nsbench.statistics import RUN_KEYS, grid_runs, run_name
 
-COLLECTED = {"history": HISTORY, "runs": RUNS, "evaluation": EVALUATION}
+STREAMED = {"history": HISTORY, "evaluation": EVALUATION}
+KEYS = pa.schema([HISTORY.field(name) for name in RUN_KEYS])
+ROWS_AT_ONCE = 2**17
+"""Rows that are gathered before they are written, as one row group: some 20 MB of a history."""
 
 RunKey = tuple[str, str, str, int]
 """(task, variant, arm, seed)."""
+
+
+class Stretch(NamedTuple):
+    """Rows of one run that follow each other in a file."""
+
+    path: Path
+    start: int
+    length: int
 
 
 def collect(
@@ -35,28 +64,89 @@ def collect(
     `floors` of all data sets.
 
     Every run of the grid must be there once and complete, and no other. A diverged run needs no
-    evaluation. Raises RecordError naming the first run that breaks this; nothing is written then.
+    evaluation. Raises RecordError naming the first run that breaks this, or a file that cannot be
+    read; nothing is written then. Holds a pack and a row group at a time, and floors and runs whole.
     """
     floors = pa.concat_tables([FLOORS.empty_table(), *(read_arrow(path, FLOORS) for path in floor_files)])
-    tables = {
-        name: pa.concat_tables(
-            [schema.empty_table(), *(read_arrow(Path(folder) / f"{name}.parquet", schema) for folder in pack_folders)]
-        )
-        for name, schema in COLLECTED.items()
+    found = {
+        name: _stretches_by_run([Path(folder) / f"{name}.parquet" for folder in pack_folders], schema)
+        for name, schema in STREAMED.items()
     }
-    keys = {name: _keys(table) for name, table in tables.items()}
-    _check(cells, tables["runs"], keys)
-    order = {key: place for place, key in enumerate(grid_runs(cells))}
+    runs = pa.concat_tables(
+        [RUNS.empty_table(), *(read_arrow(Path(folder) / "runs.parquet", RUNS) for folder in pack_folders)]
+    )
+    run_keys = list(zip(*(runs[name].to_pylist() for name in RUN_KEYS), strict=True))
+    _check(cells, runs, {"history": list(found["history"]), "runs": run_keys, "evaluation": list(found["evaluation"])})
+    row_of = {key: row for row, key in enumerate(run_keys)}
     provenance = stamp(spec, digest)
-    for name, schema in COLLECTED.items():
-        places = np.argsort([order[key] for key in keys[name]], kind="stable")
-        # Through rows, not pandas: so null and NaN stay apart.
-        rows = tables[name].take(pa.array(places)).to_pylist()
-        write_table(Path(out_folder) / f"{name}.parquet", rows, schema, provenance)
-    # A variant in two blocks of the grid may have its seeds in two data sets, whose floors are the same.
-    identity = [name for name in FLOORS.names if name not in ("n_targets", "accuracy", "loss")]
-    unique = {tuple(row[name] for name in identity): row for row in floors.to_pylist()}
-    write_table(Path(out_folder) / "floors.parquet", list(unique.values()), FLOORS, provenance)
+    with contextlib.ExitStack() as written:  # No file appears before all of them are there.
+
+        def write(name: str, tables: Iterable[pa.Table], schema: pa.Schema) -> None:
+            _write(written.enter_context(whole(Path(out_folder) / f"{name}.parquet")), tables, schema, provenance)
+
+        write("runs", [runs.take([row_of[key] for key in grid_runs(cells)])], RUNS)
+        for name, schema in STREAMED.items():
+            in_order = (stretch for key in grid_runs(cells) for stretch in found[name].get(key, []))
+            write(name, _rows(in_order, schema), schema)
+        # A variant in two blocks of the grid may have its seeds in two data sets, whose floors are the same.
+        identity = [name for name in FLOORS.names if name not in ("n_targets", "accuracy", "loss")]
+        unique = {tuple(row[name] for name in identity): row for row in floors.to_pylist()}
+        write_table(Path(out_folder) / "floors.parquet", list(unique.values()), FLOORS, provenance)
+
+
+def _stretches_by_run(paths: list[Path], schema: pa.Schema) -> dict[RunKey, list[Stretch]]:
+    """Where each run's rows are, runs and rows in the order in which they are found."""
+    found: dict[RunKey, list[Stretch]] = {}
+    for path in paths:
+        for key, start, stop in _stretches(_keys(path, schema)):
+            found.setdefault(key, []).append(Stretch(path, start, stop - start))
+    return found
+
+
+def _keys(path: Path, schema: pa.Schema) -> pa.Table:
+    """The columns of a file that say whose its rows are.
+
+    Raises what `read_arrow` raises where they cannot be had.
+    """
+    with contextlib.suppress(OSError, ValueError, pa.ArrowException):
+        keys = pq.ParquetFile(path).read(columns=RUN_KEYS)
+        if keys.schema.equals(KEYS):
+            return keys
+    return read_arrow(path, schema).select(RUN_KEYS)
+
+
+def _stretches(keys: pa.Table) -> Iterator[tuple[RunKey, int, int]]:
+    """Each stretch of rows of one run: its key, where it starts and where it stops."""
+    ends = [pc.run_end_encode(column.combine_chunks()).run_ends for column in keys.columns]
+    bounds = np.unique(np.concatenate([[0], *ends]))
+    first_rows = keys.take(bounds[:-1]).columns
+    runs = zip(*(column.to_pylist() for column in first_rows), strict=True)
+    for key, (start, stop) in zip(runs, pairwise(bounds.tolist()), strict=True):
+        yield key, start, stop
+
+
+def _rows(stretches: Iterable[Stretch], schema: pa.Schema) -> Iterator[pa.Table]:
+    """The rows of stretches; a file is read once for all that follow each other of it."""
+    path, table = None, None
+    for stretch in stretches:
+        if stretch.path != path:
+            path, table = stretch.path, read_arrow(stretch.path, schema)
+        yield table.slice(stretch.start, stretch.length)
+
+
+def _write(path: Path, tables: Iterable[pa.Table], schema: pa.Schema, stamp: dict[str, str]) -> None:
+    """Write tables one after the other as one file, signed as `write_table` does."""
+    metadata = {OWN + key: value for key, value in {**stamp, CHECKSUM: _checksum(stamp)}.items()}
+    signed = schema.with_metadata(metadata)
+    with pq.ParquetWriter(path, signed, compression="zstd", write_page_checksum=True) as writer:
+        waiting: list[pa.Table] = []
+        for table in tables:
+            waiting.append(pa.Table.from_arrays(table.columns, schema=signed))
+            if sum(map(len, waiting)) >= ROWS_AT_ONCE:
+                writer.write_table(pa.concat_tables(waiting))
+                waiting.clear()
+        if waiting:
+            writer.write_table(pa.concat_tables(waiting))
 
 
 def _check(cells: list[dict[str, Any]], runs: pa.Table, keys: dict[str, list[RunKey]]) -> None:
@@ -80,7 +170,3 @@ def _check(cells: list[dict[str, Any]], runs: pa.Table, keys: dict[str, list[Run
         missing = next((key for key in budget if key not in present), None)
         if missing:
             raise RecordError(f"{run_name(*missing)}: this run of the grid is missing in {name} of the packs")
-
-
-def _keys(table: pa.Table) -> list[RunKey]:
-    return list(zip(*(table[name].to_pylist() for name in RUN_KEYS), strict=True))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,9 @@ class Plan:
     def __init__(self, config: Config) -> None:
         self.config = config
         self.cells = {(cell.task, cell.variant, cell.arm): cell for cell in expand(config)}
+        self.data: dict[tuple[str, str], Any] = {}
+        for (task, variant, _), cell in self.cells.items():
+            self.data.setdefault((task, variant), cell.settings.data)
         self.seeds: dict[str, list[int]] = {}
         self.packs: list[tuple[str, str, str, str]] = []
         for key, cell in self.cells.items():
@@ -54,8 +58,8 @@ class Plan:
 
     def dataset(self, task: str, variant: str, pack: str) -> str:
         """Spec of the dataset stage."""
-        cell = next(cell for cell in self.cells.values() if (cell.task, cell.variant) == (task, variant))
-        return canonical_json({"task": task, "variant": variant, "data": cell.settings.data, "seeds": self.seeds[pack]})
+        data = self.data[task, variant]
+        return canonical_json({"task": task, "variant": variant, "data": data, "seeds": self.seeds[pack]})
 
     def train(self, task: str, variant: str, arm: str, pack: str) -> str:
         """Spec of the train stage."""
@@ -193,6 +197,11 @@ def digest(stage: str, name: str = "") -> str:
 
 def grid_cells(config: Config) -> list[dict[str, Any]]:
     """The cells of a grid as plain values, for the stages that look at the whole grid."""
+    return plain(expand(config))
+
+
+def plain(cells: Iterable[Cell]) -> list[dict[str, Any]]:
+    """Cells as plain values."""
     return [
         {
             **_identity(cell),
@@ -206,7 +215,7 @@ def grid_cells(config: Config) -> list[dict[str, Any]]:
             "choices": cell.choices,
             "curve_only": cell.curve_only,
         }
-        for cell in expand(config)
+        for cell in cells
     ]
 
 

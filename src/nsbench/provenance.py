@@ -16,7 +16,9 @@ import hashlib
 import importlib.metadata
 import platform
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 PACKAGE = "nsbench"
 SOURCE_FOLDER = Path(__file__).parent
@@ -48,21 +50,30 @@ def module_path(module: str) -> Path | None:
     return None
 
 
+class _Read(NamedTuple):
+    """What counts of a module's text. Not its tree: hundreds of them would slow all that Python does meanwhile."""
+
+    bare: str
+    """The syntax tree as text, docstrings removed (comments never enter the tree)."""
+    imports: list[ast.Import | ast.ImportFrom]
+
+
 @functools.cache
-def _tree(text: str) -> ast.Module:
-    """A module's syntax tree, docstrings removed (comments never enter the tree)."""
+def _read(text: str) -> _Read:
     tree = ast.parse(text)
-    for node in ast.walk(tree):
-        body = getattr(node, "body", None)
-        if isinstance(body, list):
-            node.body = [entry for entry in body if not _is_text(entry)]
-    return tree
+    statements = [tree, *_statements(tree)]
+    for node in statements:
+        if hasattr(node, "body"):
+            node.body = [entry for entry in node.body if not _is_text(entry)]
+    return _Read(ast.dump(tree), [node for node in statements if isinstance(node, ast.Import | ast.ImportFrom)])
 
 
-@functools.cache
-def _bare(text: str) -> str:
-    """That tree as text. Kept, since most modules count in the digests of many stages."""
-    return ast.dump(_tree(text))
+def _statements(node: ast.AST) -> Iterator[ast.AST]:
+    """The statements in a node, at all depths. Expressions, most of a tree, hold none."""
+    for place in ("body", "orelse", "finalbody", "handlers", "cases"):
+        for statement in getattr(node, place, ()):
+            yield statement
+            yield from _statements(statement)
 
 
 @functools.cache
@@ -73,10 +84,10 @@ def imports(module: str) -> frozenset[str]:
         raise ValueError(f"no module {module!r} in {PACKAGE}")
     package = module if path.name == "__init__.py" else module.rpartition(".")[0]
     found = set()
-    for node in ast.walk(_tree(path.read_text(encoding="utf-8"))):
+    for node in _read(path.read_text(encoding="utf-8")).imports:
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
+        else:
             parent = package.rsplit(".", node.level - 1)[0] if node.level else ""
             base = ".".join(part for part in (parent, node.module) if part)
             found.add(base)
@@ -114,7 +125,7 @@ def source_digest(*roots: str) -> str:
     digest = hashlib.sha256()
     for module in closure(*roots):
         path = module_path(module)
-        digest.update(f"{module}\n{_bare(path.read_text(encoding='utf-8'))}\n".encode())
+        digest.update(f"{module}\n{_read(path.read_text(encoding='utf-8')).bare}\n".encode())
         for companion in sorted(path.parent.glob(f"{path.stem}.*")):
             if companion.suffix in DATA_SUFFIXES:
                 digest.update(companion.read_bytes())

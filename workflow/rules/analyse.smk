@@ -20,7 +20,7 @@ rule collect_packs:
         runtime=minutes(30),
     params:
         spec=PLAN.grid("runs_per_pack"),
-        digest=digest("collect"),
+        digest=lambda w: digest("collect"),
         finished="",
     shell:
         "nsbench collect --spec {params.spec:q} --digest {params.digest} {params.finished} --packs results/packs"
@@ -49,7 +49,7 @@ rule analyse_grid:
         runtime=minutes(30),
     params:
         spec=PLAN.grid("analysis"),
-        digest=digest("analyse"),
+        digest=lambda w: digest("analyse"),
         finished="",
     shell:
         "nsbench analyse --spec {params.spec:q} --digest {params.digest} {params.finished} --collected {input}"

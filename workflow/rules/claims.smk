@@ -27,7 +27,7 @@ rule judge_claims:
         runtime=minutes(30),
     params:
         spec=PLAN.grid("analysis"),
-        digest=digest("claims"),
+        digest=lambda w: digest("claims"),
         finished="",
         theory=lambda w, input: f"--theory {input.theory}" if input.theory else "",
         pretrained=lambda w, input: f"--pretrained {input.pretrained}" if input.pretrained else "",

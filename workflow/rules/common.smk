@@ -14,7 +14,7 @@ from nsbench.files import FileError
 from nsbench.finished import Places, seen
 from nsbench.grid import load
 from nsbench.occupancy import OccupiedError
-from nsbench.plan import Plan, digest, grid_cells
+from nsbench.plan import Plan, digest, plain
 from nsbench.pretrained_records import PARTS as PRETRAINED_PARTS
 from nsbench.pretrained_records import TABLES as PRETRAINED_TABLES
 from nsbench.settings import OF_TEXT
@@ -124,7 +124,7 @@ def figure_module(wildcards):
 
 def report_figures():
     """The figures of the report: those that the grid can fill, the theory's, and those of pretrained models."""
-    return [*figures_for(grid_cells(PLAN.config)), *other_figures()]
+    return [*figures_for(plain(PLAN.cells.values())), *other_figures()]
 
 
 def other_figures():

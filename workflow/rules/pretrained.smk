@@ -21,7 +21,7 @@ rule measure_model:
         max_memory_gb=str(PLAN.config.pretrained.max_memory_gb),
     params:
         spec=lambda w: PLAN.pretrained(w.model),
-        digest=digest("pretrained"),
+        digest=lambda w: digest("pretrained"),
         out=lambda w: f"results/pretrained/{w.model}",
     shell:
         "nsbench pretrained --spec {params.spec:q} --digest {params.digest} --text {input.text} --out {params.out}"
@@ -54,7 +54,7 @@ rule join_pretrained:
         runtime=minutes(30),
     params:
         spec=PLAN.pretrained_tables(),
-        digest=digest("pretrained-tables"),
+        digest=lambda w: digest("pretrained-tables"),
         folders=expand("results/pretrained/{model}", model=PLAN.config.pretrained.chosen),
     shell:
         "nsbench pretrained-tables --spec {params.spec:q} --digest {params.digest} --models {params.folders}"

@@ -52,7 +52,7 @@ rule write_report:
         runtime=minutes(30),
     params:
         spec=PLAN.grid(),
-        digest=digest("report"),
+        digest=lambda w: digest("report"),
         finished="",
         more_figures="",
         theory=lambda w, input: f"--theory {input.theory}" if input.theory else "",

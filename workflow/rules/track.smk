@@ -16,7 +16,7 @@ rule track_runs:
         runtime=minutes(60),
     params:
         spec=PLAN.grid("tracking"),
-        digest=digest("track"),
+        digest=lambda w: digest("track"),
     shell:
         "nsbench track --spec {params.spec:q} --digest {params.digest} --collected {input.collected}"
         " --tables {input.tables} --out {output} > {log} 2>&1"

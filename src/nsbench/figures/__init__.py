@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from nsbench import records, scores, selection, specifications, statistics
 from nsbench.arm_text import PAPER_KINDS
-from nsbench.figures import comparison, style
+from nsbench.figures import comparison
 from nsbench.files import FileError
 from nsbench.scores import by_variant
 from nsbench.statistics.survival import KAPLAN_MEIER
@@ -112,6 +112,9 @@ def render(
     unknown name, records.RecordError for a table that is missing. Variants that are in the grid only for a
     specification curve are on that figure alone.
     """
+    # Here, because the workflow asks for names alone, each time it starts.
+    from nsbench.figures import style
+
     module, arguments, _, needs = FIGURES[name]
     if needs != "curve":
         cells = comparison.ordinary(cells)

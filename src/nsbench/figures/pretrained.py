@@ -7,7 +7,6 @@ import inspect
 from pathlib import Path
 
 from nsbench import records
-from nsbench.figures import style
 from nsbench.pretrained_records import TABLES
 from nsbench.pretrained_settings import PretrainedFigureSpec
 
@@ -30,6 +29,9 @@ def render(
     Reads only the tables that the figure's `draw` names as parameters. Raises KeyError for an
     unknown name, records.RecordError for a table that is missing.
     """
+    # Here, because the workflow asks for names alone, each time it starts.
+    from nsbench.figures import style
+
     if name not in FIGURES:
         raise KeyError(name)
     draw = importlib.import_module(f"nsbench.figures.{name}").draw

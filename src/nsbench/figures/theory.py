@@ -7,7 +7,6 @@ from pathlib import Path
 
 from nsbench import records
 from nsbench.closed import Closed, canonical_json
-from nsbench.figures import style
 from nsbench.theory_records import CURVES, EXAMPLE, SIMULATION
 from nsbench.theory_settings import ExperimentSpec
 
@@ -46,6 +45,9 @@ def render(
     Raises KeyError for an unknown name, records.RecordError for a table that is missing or was made under
     other settings.
     """
+    # Here, because the workflow asks for names alone, each time it starts.
+    from nsbench.figures import style
+
     tables = []
     for path, schema in ((curves_file, CURVES), (points_file, SIMULATION), (examples_file, EXAMPLE)):
         tables.append(records.read_table(path, schema))
