@@ -1,0 +1,385 @@
+"""The workflow on a real Slurm of two nodes that are lost and come back, as does the controller.
+
+Skips where Slurm (apt-get install slurmctld slurmd slurm-client munge) or Snakemake's plugin for it
+(pip install snakemake-executor-plugin-slurm) are not installed. The GPUs are made up; training is on the CPU.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shlex
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from tests.faults.kill import differences, identity, progress, tables
+from tests.integration.slurm_cluster import SAVES_S, Cluster, missing, wait
+from tests.warm import STAGES, Warm
+from tests.workflow_clone import Clone
+
+pytestmark = pytest.mark.skipif(bool(missing()), reason=missing() or "-")
+OVERLAY = "tests/config/slurm.yaml"
+PROFILE = "workflow/profiles/slurm"
+PACKS = RUNS = 4
+CALLS = 3
+"""How often at most the same command is given: Snakemake may give up a job whose fate nobody told it."""
+LIMIT_S = 600.0
+"""The longest that a call of Snakemake, or anything waited for here, may take."""
+ON_NODES = {"make_dataset", "train_pack", "evaluate_pack"}
+
+
+@dataclass
+class Seen:
+    """What was seen of jobs and runs while a workflow ran, by looking all the time."""
+
+    nodes: set[str] = field(default_factory=set)
+    gpus: set[str] = field(default_factory=set)
+    """What jobs of packs held at any moment, as `node1 0`."""
+    without_gpu: set[str] = field(default_factory=set)
+    """Jobs of packs that ran and had none."""
+    shared: set[tuple[str, str]] = field(default_factory=set)
+    """Pairs of jobs that had the same GPU at the same time."""
+    logs: set[str] = field(default_factory=set)
+    """Where Slurm writes what jobs say."""
+    restarts: dict[int, int] = field(default_factory=dict)
+    """How often each job was started again."""
+    identities: dict[Path, set[tuple[int, int]]] = field(default_factory=dict)
+    """Each finished run's summary: more than one identity, and it was trained again."""
+
+    def look(self, jobs: dict[int, dict[str, str]], results: Path) -> None:
+        held: dict[str, str] = {}
+        for number, job in jobs.items():
+            self.logs.add(job["StdOut"])
+            self.restarts[number] = max(self.restarts.get(number, 0), int(job["Restarts"]))
+            if job["JobState"] != "RUNNING":
+                continue
+            self.nodes.add(job["NodeList"])
+            if not job["GPUs"]:
+                if "pack" in job["Comment"]:
+                    self.without_gpu.add(job["Comment"])
+                continue
+            place = f"{job['NodeList']} {job['GPUs']}"
+            self.gpus.add(place)
+            if place in held:
+                self.shared.add((held[place], str(number)))
+            held[place] = str(number)
+        for path in results.rglob("run.json"):
+            with contextlib.suppress(FileNotFoundError):
+                self.identities.setdefault(path, set()).add(identity(path))
+
+
+class Call:
+    """A call of Snakemake on the cluster, in the background; `close` ends it, however it stands."""
+
+    def __init__(self, cluster: Cluster, clone: Clone, seen: Seen) -> None:
+        self.cluster, self.clone, self.seen = cluster, clone, seen
+        self.results = clone.root / "results"
+        self._out = (clone.root / "said.txt").open("a")
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "snakemake", *on_slurm()],
+            cwd=clone.root,
+            env=cluster.environment(clone.environment()),
+            stdout=self._out,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        self._over = threading.Event()
+        self._watcher = threading.Thread(target=self._watch)
+        self._watcher.start()
+        self._end = time.monotonic() + LIMIT_S
+
+    def until(self, happened: Callable[[], object], what: str) -> None:
+        """Wait for something while the call is under way; AssertionError, with the logs, where it does not happen."""
+
+        def looked() -> object:
+            found = happened()
+            assert found or self._process.poll() is None, f"Snakemake ended before {what}\n{self.words()}"
+            return found
+
+        wait(looked, self._end - time.monotonic(), f"waited for {what}", self.words)
+
+    def end(self) -> int:
+        """The exit status, once it has ended; AssertionError with the logs where it does not."""
+        wait(lambda: self._process.poll() is not None, self._end - time.monotonic(), "Snakemake hangs", self.words)
+        return self._process.wait()
+
+    def close(self) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+        self._over.set()
+        self._watcher.join()
+        self._out.close()
+
+    def said(self) -> str:
+        """What all calls so far said."""
+        return (self.clone.root / "said.txt").read_text(errors="replace")
+
+    def words(self) -> str:
+        logs = sorted((self.results / "logs").rglob("*.log"))
+        tails = "\n".join(f"--- {path}\n{path.read_text(errors='replace')[-1500:]}" for path in logs)
+        return f"{tails}\n{self.cluster.words()}\n--- snakemake\n{self.said()[-4000:]}\n{self.cluster.jobs()}"
+
+    def _watch(self) -> None:
+        while not self._over.wait(0.5):
+            self.seen.look(self.cluster.jobs(), self.results)
+
+
+@dataclass
+class Story:
+    """A workflow that went through all this, and what is there to check."""
+
+    cluster: Cluster
+    clone: Clone
+    seen: Seen = field(default_factory=Seen)
+    statuses: list[int] = field(default_factory=list)
+    train: list[str] = field(default_factory=list)
+    """The command line of a pack's training, as it ran on a node."""
+    orphan: Path = Path()
+    """The pack whose node was lost while its process lived on."""
+    crashed: dict[Path, int] = field(default_factory=dict)
+    """The packs in the middle on the node that crashed, and the step that each one's run had saved."""
+    said: str = ""
+
+    @property
+    def results(self) -> Path:
+        return self.clone.root / "results"
+
+
+@dataclass(frozen=True)
+class Training:
+    """A process that trains a pack on a node."""
+
+    process: int
+    node: str
+    command: list[str]
+
+    @property
+    def pack(self) -> Path:
+        """TASK/VARIANT/ARM/seeds-N-N: here a pack is one run."""
+        history = self.command[self.command.index("--history") + 1]
+        return Path(history).parent.relative_to("results/packs")
+
+
+def seed_of(pack: Path) -> str:
+    return f"seed {pack.name.rpartition('-')[2]}"
+
+
+def run_of(results: Path, pack: Path) -> Path:
+    """The folder of a pack's only run."""
+    return results / "runs" / pack.parent / seed_of(pack).replace(" ", "-")
+
+
+def log_of(results: Path, pack: Path) -> str:
+    """What a pack's training has logged."""
+    path = results / f"logs/train/{pack}.log"
+    return path.read_text(errors="replace") if path.exists() else ""
+
+
+def on_slurm() -> list[str]:
+    """The options of a call on this cluster, which has no accounts, no database and no GPU that CUDA knows."""
+    return [
+        *("--workflow-profile", PROFILE, "--configfile", OVERLAY, "--config", "device=cpu"),
+        *("--set-resources", "train_pack:gpu=1", "evaluate_pack:gpu=1"),
+        *("--default-resources", "slurm_partition=main", "mem_mb=2000", "runtime=30"),
+        *("--slurm-status-command", "squeue", "--slurm-status-attempts", "60", "--slurm-no-account"),
+        *("--slurm-init-seconds-before-status-checks", "3"),
+    ]
+
+
+def trainings(cluster: Cluster) -> list[Training]:
+    """The processes that train on a node now."""
+    found = []
+    for node in cluster.nodes:
+        for process, command in cluster.processes(node).items():
+            if len(command) > 2 and Path(command[1]).name == "nsbench" and command[2] == "train":
+                found.append(Training(process, node, command))
+    return found
+
+
+@pytest.fixture(scope="module")
+def warm() -> Iterator[Warm]:
+    made = Warm(STAGES)
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="module")
+def local(warm: Warm, tmp_path_factory: pytest.TempPathFactory) -> Clone:
+    """A clone in which the grid has run undisturbed on this machine."""
+    clone = Clone(tmp_path_factory.mktemp("local"), warm)
+    target = "results/tables/score.parquet"
+    status, said = clone.snakemake(target, "--config", "device=cpu", path=clone.write_command(), overlay=OVERLAY)
+    assert status == 0, said
+    return clone
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Cluster]:
+    made = Cluster()
+    yield made
+    made.stop()
+
+
+@pytest.fixture(scope="module")
+def story(warm: Warm, cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Story:
+    """A clone in which the grid has run on the cluster, with all that can be lost lost once."""
+    story = Story(cluster, Clone(tmp_path_factory.mktemp("slurm"), warm))
+    call = Call(cluster, story.clone, story.seen)
+    try:
+        _lose_everything_once(story, call)
+        story.statuses.append(call.end())
+    finally:
+        call.close()
+    while story.statuses[-1] != 0 and len(story.statuses) < CALLS:
+        call = Call(cluster, story.clone, story.seen)
+        try:
+            story.statuses.append(call.end())
+        finally:
+            call.close()
+    story.said = call.said()
+    assert story.statuses[-1] == 0, call.words()
+    return story
+
+
+def _lose_everything_once(story: Story, call: Call) -> None:
+    """Lose a node whose processes live on, crash the other, kill the controller; and bring all of them back."""
+    cluster, results = story.cluster, story.results
+
+    def in_the_middle(node: str = "") -> list[Training]:
+        begun = progress(results)
+        return [one for one in trainings(cluster) if run_of(results, one.pack) in begun and node in ("", one.node)]
+
+    call.until(in_the_middle, "a run in the middle")
+    orphan = in_the_middle()[0]
+    story.train, story.orphan = orphan.command, orphan.pack
+    # It works no further until Slurm has started its job again: there are two of it, whatever the machine's speed.
+    os.kill(orphan.process, signal.SIGSTOP)
+    cluster.kill_node(orphan.node)
+
+    (other,) = set(cluster.nodes) - {orphan.node}
+    call.until(lambda: in_the_middle(other), "a run in the middle on the other node")
+    lost = [one.pack for one in trainings(cluster) if one.node == other]
+    cluster.crash_node(other)
+    saved = progress(results)
+    story.crashed = {pack: saved[run_of(results, pack)] for pack in lost if run_of(results, pack) in saved}
+    call.until(lambda: cluster.states("down") == set(cluster.nodes), "both nodes to be lost")
+    cluster.start_node(other)
+
+    call.until(lambda: "another process makes" in log_of(results, orphan.pack), "a second writer of the orphan's pack")
+    time.sleep(SAVES_S)
+    cluster.kill_controller()
+    os.kill(orphan.process, signal.SIGCONT)
+    call.until(lambda: (run_of(results, orphan.pack) / "run.json").exists(), "the orphan's end")
+    cluster.start_controller()
+    call.until(lambda: "finished before, kept" in log_of(results, orphan.pack), "what the second writer finds")
+    cluster.start_node(orphan.node)
+
+
+def test_the_tables_are_those_of_one_machine_to_the_bit(local: Clone, story: Story) -> None:
+    calm, found = tables(local.root / "results"), tables(story.results)
+    assert len(calm) > 10
+    assert differences(calm, found) == []
+
+
+def test_both_nodes_worked_and_no_gpu_had_two_jobs(story: Story) -> None:
+    assert story.seen.nodes == set(story.cluster.nodes)
+    assert story.seen.without_gpu == set()
+    assert story.seen.gpus == {f"{node} {place}" for node in story.cluster.nodes for place in (0, 1)}
+    assert story.seen.shared == set()
+
+
+def test_what_was_lost_went_on_and_nothing_was_trained_twice(story: Story) -> None:
+    assert story.crashed
+    log = story.cluster.log("slurmctld")
+    again = [number for number, restarts in story.seen.restarts.items() if restarts]
+    assert len(again) >= 1 + len(story.crashed), log
+    assert all(f"requeue job JobId={number} due to failure of node" in log for number in again), log
+    for pack, step in story.crashed.items():
+        assert f"{seed_of(pack)}: goes on from step {step}" in log_of(story.results, pack)
+    said = log_of(story.results, story.orphan)
+    assert "another process makes" in said
+    assert f"{seed_of(story.orphan)}: finished before, kept" in said
+    assert len(story.seen.identities) == RUNS
+    assert [path for path, seen in story.seen.identities.items() if len(seen) > 1] == []
+
+
+def test_nothing_is_left_behind_and_a_further_call_has_nothing_to_do(story: Story) -> None:
+    left = [path for path in story.results.rglob(".*") if path.is_file() and not path.name.endswith((".lock", ".json"))]
+    assert left == []
+    assert list(story.results.rglob("progress.safetensors")) == []
+    environment = story.cluster.environment(story.clone.environment())
+    command = [sys.executable, "-m", "snakemake", "--dry-run", *on_slurm()]
+    done = subprocess.run(command, cwd=story.clone.root, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "Nothing to be done" in done.stdout + done.stderr
+
+
+def test_logs_lie_where_the_results_are_and_the_head_tracks(story: Story) -> None:
+    logs = story.results / "logs"
+    assert story.seen.logs
+    assert [path for path in story.seen.logs if not Path(path).is_relative_to(logs / "slurm")] == []
+    for folder, count in (("train", PACKS), ("evaluate", PACKS)):
+        assert len(list((logs / folder).rglob("*.log"))) == count
+    assert (story.results / "report.html").stat().st_size > 0
+    assert json.loads((story.results / "tracked.json").read_text())["added"] == RUNS
+    with contextlib.closing(sqlite3.connect(story.results / "mlflow.db")) as database:
+        names = [row[0] for row in database.execute("SELECT value FROM tags WHERE key = 'nsbench.run'")]
+    assert sorted(Counter(names).values()) == [1] * RUNS
+
+
+def test_one_pack_on_two_nodes_is_trained_once(story: Story) -> None:
+    """Two jobs of the same command, by hand: the later waits, and hands on what the earlier made."""
+    cluster, clone = story.cluster, story.clone
+    folder = clone.root / "two"
+    command = list(story.train[1:])
+    for option, path in (("--run-store", "runs"), ("--history", "history.parquet"), ("--runs", "runs.parquet")):
+        command[command.index(option) + 1] = str(Path("two") / path)
+    folder.mkdir()
+    environment = cluster.environment(clone.environment())
+    jobs = {}
+    for node in cluster.nodes:
+        submit = ["sbatch", "--parsable", f"--nodelist={node}", "--gpus=1", "--mem=2000", f"--output=two/{node}.log"]
+        wrapped = f"exec {shlex.join([sys.executable, *command])}"
+        said = subprocess.run(
+            [*submit, f"--wrap={wrapped}"], cwd=clone.root, env=environment, capture_output=True, text=True
+        )
+        assert said.returncode == 0, said.stderr
+        jobs[node] = int(said.stdout)
+        if len(jobs) == 1:
+            wait(lambda: list(folder.rglob("progress.safetensors")), 120, "no progress", cluster.words)
+            (first,) = trainings(cluster)
+            os.kill(first.process, signal.SIGSTOP)
+    earlier, later = (folder / f"{node}.log" for node in jobs)
+    waits = "another process makes two/history.parquet; waiting for that"
+    wait(lambda: later.exists() and waits in later.read_text(), 120, "the later does not wait", cluster.words)
+    os.kill(first.process, signal.SIGCONT)
+    wait(
+        lambda: {cluster.jobs()[job]["JobState"] for job in jobs.values()} == {"COMPLETED"},
+        180,
+        "the jobs do not end",
+        cluster.words,
+    )
+    assert "completed at step" in earlier.read_text()
+    assert "finished before, kept" in later.read_text()
+    assert "completed at step" not in later.read_text()
+    assert len(list(folder.rglob("run.json"))) == 1
+    assert list(folder.rglob(".*parquet")) == []
+    pack = Path(story.train[story.train.index("--history") + 1])
+    for name in ("history.parquet", "runs.parquet"):
+        made, expected = pd.read_parquet(folder / name), pd.read_parquet(clone.root / pack.parent / name)
+        pd.testing.assert_frame_equal(made.drop(columns="seconds"), expected.drop(columns="seconds"), check_exact=True)
+    shutil.rmtree(folder)
