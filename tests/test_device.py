@@ -17,7 +17,7 @@ import pytest
 import torch
 
 from nsbench import device
-from nsbench.device import DeviceError, gpu_slot, use_device, visible_gpus, wants_gpu
+from nsbench.device import DeviceError, gpu_slot, gpus_per_job, use_device, visible_gpus, wants_gpu
 
 HOLD = """
 import os, sys, time
@@ -193,6 +193,18 @@ def test_cuda_without_a_gpu_is_an_error_that_says_what_is_allowed(monkeypatch: p
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")
     with pytest.raises(DeviceError, match=r"^device: 'cuda' is asked for, but no GPU is visible.*allowed: auto, cpu$"):
         ask("cuda")
+
+
+@pytest.mark.parametrize("visible", ["", "0"])
+def test_where_jobs_run_elsewhere_the_device_is_named_and_this_machine_is_not_looked_at(
+    monkeypatch: pytest.MonkeyPatch, visible: str
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert gpus_per_job("cuda", here=False) == 1
+    assert gpus_per_job("cpu", here=False) == 0
+    with pytest.raises(DeviceError, match=r"^device: 'auto' looks at this machine.*allowed: cuda, cpu$"):
+        gpus_per_job("auto", here=False)
+    assert gpus_per_job("auto", here=True) == (visible == "0")
 
 
 # --- the device itself ---------------------------------------------------------------------------------

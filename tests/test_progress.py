@@ -1,4 +1,4 @@
-"""The progress line: what is done, what is left, and what a run is guessed to cost."""
+"""The progress line: what is done, and what is left."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from nsbench import progress
 from nsbench.closed import parse
 from nsbench.grid import load
 from nsbench.loop import TrainSpec
+from nsbench.needs import train_flops
 from nsbench.occupancy import HOLDER, LOCK, OccupiedError
 from nsbench.plan import Plan, digest
 from nsbench.progress import EVALUATION_SHARE, line
@@ -64,44 +65,6 @@ def test_durations(seconds: float, text: str) -> None:
     assert progress._duration(seconds) == text
 
 
-# --- cost ----------------------------------------------------------------------------------------------
-
-
-def cost(*changes: tuple[str, Any], arm: str = "baseline", task: str = "modular_addition") -> float:
-    return progress._cost(plan_of(*changes).cells[task, "tiny", arm])
-
-
-VARIANT = "tasks.modular_addition.variants.tiny"
-
-
-@pytest.mark.parametrize("task", ["modular_addition", "sparse_parity"])
-def test_a_regularised_run_costs_twice_a_baseline(task: str) -> None:
-    assert cost(task=task, arm="noise_stability") == 2 * cost(task=task)
-
-
-@pytest.mark.parametrize(
-    ("path", "value", "factor"),
-    [
-        (f"{VARIANT}.training.steps", 120, 10),
-        (f"{VARIANT}.training.batch_size", 24, 3),
-        (f"{VARIANT}.model", {"d_model": 8, "n_layers": 6}, 3),
-        (f"{VARIANT}.model", {"d_model": 8, "ffn_width": 32}, 1),
-        (f"{VARIANT}.noise", {"n_draws": 5}, 1),
-    ],
-)
-def test_the_cost_grows_with_the_work(path: str, value: Any, factor: float) -> None:
-    assert cost((path, value)) == factor * cost()
-
-
-def test_draws_cost_a_pass_each() -> None:
-    assert cost((f"{VARIANT}.noise", {"n_draws": 5}), arm="noise_stability") == 6 * cost()
-
-
-def test_the_cost_is_that_of_the_matrix_products() -> None:
-    """d_model 8, width 32, 2 layers, 2 tokens: 4 d^2 for attention, 2 d w forward, 2 d T for scores."""
-    assert cost() == 12 * 8 * 2 * 2 * (4 * 64 + 2 * 8 * 32 + 2 * 8 * 2)
-
-
 # --- what is done --------------------------------------------------------------------------------------
 
 
@@ -136,7 +99,7 @@ def test_every_run_of_the_grid_is_expected_once(results: Path) -> None:
 def test_a_run_counts_by_its_cost_and_its_evaluation_by_a_tenth(results: Path) -> None:
     plan = plan_of()
     total = sum(run.cost for run in progress._expected(plan))
-    part = progress._cost(plan.cells[RUN[:3]]) / total
+    part = train_flops(plan.cells[RUN[:3]]) / total
     folder = RunFolder(results / "runs", *RUN)
     folder.report_status(order(plan, *RUN), 0.5)
     assert share_done(plan) == pytest.approx(part * 0.5 * (1 - EVALUATION_SHARE))

@@ -54,6 +54,7 @@ LAYERS = {
         "figures",
         "runstore",
         "plan",
+        "needs",
         "progress",
     },
     "ground": {

@@ -220,6 +220,21 @@ class Tracking(Closed):
         return self
 
 
+class Gflops(Closed):
+    """Operations that one job does in a second, in 1e9: the slowest to reckon with."""
+
+    cpu: Annotated[Real, Field(gt=0.0, le=1e9)] = 5.0
+    cuda: Annotated[Real, Field(gt=0.0, le=1e9)] = 200.0
+
+
+class Cluster(Closed):
+    """What jobs ask of a cluster's scheduler. It changes no number, and a single machine does not look at it."""
+
+    gflops: Gflops = Gflops()
+    max_minutes: Annotated[int, Field(ge=1, le=1_000_000)] = 1440
+    """No job asks for more. A training that needs more is stopped there, and goes on in its next attempt."""
+
+
 class Config(Closed):
     """All of `config.yaml`."""
 
@@ -233,6 +248,7 @@ class Config(Closed):
     evaluation: Evaluation = Evaluation()
     analysis: Analysis = Analysis()
     tracking: Tracking = Tracking()
+    cluster: Cluster = Cluster()
     text: TextSource = TextSource()
     theory: Theory | None = Theory()
     """The theory beside simulation; null leaves it out."""

@@ -63,6 +63,21 @@ def wants_gpu(device: str) -> bool:
     return device != "cpu" and bool(visible_gpus())
 
 
+def gpus_per_job(device: str, here: bool) -> int:
+    """GPUs that a job with this device setting asks for; here: whether jobs run on this machine.
+
+    Raises DeviceError for `cuda` where there is none here, and for `auto` where jobs run on machines that cannot be
+    looked at.
+    """
+    if here:
+        return int(wants_gpu(device))
+    if device == "auto":
+        raise DeviceError(
+            "device: 'auto' looks at this machine, but jobs run on others, so name what they have; allowed: cuda, cpu"
+        )
+    return int(device == "cuda")
+
+
 def slots_folder() -> Path:
     """Where the lock files lie: one folder per user and, under Slurm, per job.
 

@@ -10,13 +10,11 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from nsbench.arms import forward_passes
 from nsbench.files import lack_of_room
-from nsbench.grid import Cell
+from nsbench.needs import train_flops
 from nsbench.occupancy import occupied
 from nsbench.plan import Plan, digest
 from nsbench.runstore import RunFolder, order_key
-from nsbench.settings import Model, sequence_length
 
 RESULTS = Path("results")
 EVERY_SECONDS = 10.0
@@ -91,23 +89,11 @@ def _expected(plan: Plan) -> list[_Expected]:
     found = []
     for task, variant, arm, pack in plan.packs:
         spec = json.loads(plan.train(task, variant, arm, pack))
-        cost = _cost(plan.cells[task, variant, arm])
+        cost = train_flops(plan.cells[task, variant, arm])
         for seed in plan.seeds[pack]:
             folder = RunFolder(RESULTS / "runs", task, variant, arm, seed)
             found.append(_Expected(folder, order_key(spec, seed, code), cost))
     return found
-
-
-def _cost(cell: Cell) -> float:
-    """Roughly the multiplications of a run's training."""
-    model: Model = cell.settings.model
-    width = model.ffn_width or 4 * model.d_model
-    length = sequence_length(cell.settings)
-    per_token = model.n_layers * (4 * model.d_model**2 + 2 * model.d_model * width + 2 * model.d_model * length)
-    passes = forward_passes(cell.arm_settings, cell.settings.noise.n_draws)
-    head = model.d_model * (getattr(cell.settings.data, "n_symbols", 0) if model.pooling == "none" else 0)
-    per_step = cell.settings.training.batch_size * length * (per_token + head) * passes
-    return float(cell.settings.training.steps * per_step)
 
 
 def _done(run: _Expected) -> float:

@@ -11,11 +11,13 @@ rule collect_packs:
         floors="results/collected/floors.parquet",
     log:
         "results/logs/collect.log",
+    benchmark:
+        "results/benchmarks/collect.tsv"
     conda:
         "../envs/nsbench.yaml"
     resources:
-        mem_mb=4000,
-        runtime=30,
+        mem_mb=megabytes(4000),
+        runtime=minutes(30),
     params:
         spec=PLAN.grid("runs_per_pack"),
         digest=digest("collect"),
@@ -37,11 +39,13 @@ rule analyse_grid:
         ),
     log:
         "results/logs/analyse.log",
+    benchmark:
+        "results/benchmarks/analyse.tsv"
     conda:
         "../envs/nsbench.yaml"
     resources:
-        mem_mb=4000,
-        runtime=30,
+        mem_mb=megabytes(4000),
+        runtime=minutes(30),
     params:
         spec=PLAN.grid("analysis"),
         digest=digest("analyse"),

@@ -18,11 +18,13 @@ rule judge_claims:
         "results/claims.txt",
     log:
         "results/logs/claims.log",
+    benchmark:
+        "results/benchmarks/claims.tsv"
     conda:
         "../envs/nsbench.yaml"
     resources:
-        mem_mb=4000,
-        runtime=30,
+        mem_mb=megabytes(4000),
+        runtime=minutes(30),
     params:
         spec=PLAN.grid("analysis"),
         digest=digest("claims"),

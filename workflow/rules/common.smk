@@ -3,7 +3,7 @@
 import contextlib
 import os
 
-from nsbench import device, progress, tracking_uri
+from nsbench import device, needs, progress, tracking_uri
 from nsbench.analysis import TABLES
 from nsbench.closed import ConfigError, canonical_json
 from nsbench.figures import FIGURES, figures_for, module_of
@@ -28,7 +28,10 @@ try:
     MODEL_FILES = {}
     if PLAN.config.pretrained is not None:
         MODEL_FILES = {name: PLAN.model_files(name) for name in PLAN.config.pretrained.chosen}
-    GPUS_PER_JOB = int(device.wants_gpu(PLAN.config.device))
+    # A dry run does not tell where jobs would run, so a device with a name is believed.
+    named = workflow.dryrun and PLAN.config.device != "auto"
+    here = workflow.local_exec and not workflow.remote_exec and not named
+    GPUS_PER_JOB = device.gpus_per_job(PLAN.config.device, here)
 except (ConfigError, device.DeviceError) as error:
     raise WorkflowError(f"the configuration cannot be used. {error}") from None
 
@@ -43,6 +46,7 @@ PACK = "{task}/{variant}/{arm}/{pack}"
 TRACKING_URI = tracking_uri.shown(
     tracking_uri.resolve(PLAN.config.tracking.uri, os.environ, "sqlite:///results/mlflow.db")
 )
+DEVICE_ASKED = "cuda" if GPUS_PER_JOB else "cpu"
 HELD = contextlib.ExitStack()
 
 
@@ -78,4 +82,33 @@ def report_figures():
 
 def minutes(base):
     """A job's time limit for cluster profiles: doubled at each retry."""
-    return lambda wildcards, attempt: base * 2 ** (attempt - 1)
+    return lambda wildcards, attempt: min(base * 2 ** (attempt - 1), PLAN.config.cluster.max_minutes)
+
+
+def megabytes(base):
+    """A job's memory for cluster profiles: more at each retry."""
+    return lambda wildcards, attempt: base * attempt
+
+
+def train_minutes(w, attempt):
+    """The time limit of a pack's training."""
+    flops = len(PLAN.seeds[w.pack]) * needs.train_flops(PLAN.cells[w.task, w.variant, w.arm])
+    return needs.minutes(flops, DEVICE_ASKED, PLAN.config.cluster, attempt)
+
+
+def train_mb(w, attempt):
+    """The memory of a pack's training."""
+    cell = PLAN.cells[w.task, w.variant, w.arm]
+    return needs.train_mb(cell, len(PLAN.seeds[w.pack]), DEVICE_ASKED) * attempt
+
+
+def evaluate_minutes(w, attempt):
+    """The time limit of a pack's evaluation."""
+    cell = PLAN.cells[w.task, w.variant, w.arm]
+    flops = needs.evaluate_flops(cell, PLAN.config.evaluation, PLAN.config.checkpoints.count)
+    return needs.minutes(len(PLAN.seeds[w.pack]) * flops, DEVICE_ASKED, PLAN.config.cluster, attempt)
+
+
+def evaluate_mb(w, attempt):
+    """The memory of a pack's evaluation."""
+    return needs.evaluate_mb(PLAN.cells[w.task, w.variant, w.arm], PLAN.config.evaluation, DEVICE_ASKED) * attempt

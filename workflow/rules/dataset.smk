@@ -3,11 +3,12 @@ rule fetch_text:
         "results/text.parquet",
     log:
         "results/logs/text.log",
+    localrule: True
     conda:
         "../envs/nsbench.yaml"
     resources:
-        mem_mb=2000,
-        runtime=30,
+        mem_mb=megabytes(2000),
+        runtime=minutes(30),
     params:
         spec=TEXT_SPEC,
         digest=digest("text"),
@@ -23,11 +24,14 @@ rule make_dataset:
         floors="results/datasets/{task}/{variant}/{pack}.floors.parquet",
     log:
         "results/logs/dataset/{task}/{variant}/{pack}.log",
+    benchmark:
+        "results/benchmarks/dataset/{task}/{variant}/{pack}.tsv"
     conda:
         "../envs/nsbench.yaml"
     resources:
-        mem_mb=2000,
-        runtime=10,
+        mem_mb=megabytes(2000),
+        runtime=minutes(10),
+        dataset_makers=1,
     params:
         spec=lambda w: PLAN.dataset(w.task, w.variant, w.pack),
         digest=lambda w: digest("dataset", w.task),

@@ -12,8 +12,8 @@ rule evaluate_pack:
         "../envs/nsbench.yaml"
     threads: 1
     resources:
-        mem_mb=4000,
-        runtime=minutes(60),
+        mem_mb=evaluate_mb,
+        runtime=evaluate_minutes,
         gpu=GPUS_PER_JOB,
         device=PLAN.config.device,
         per_gpu=PLAN.config.processes_per_gpu,

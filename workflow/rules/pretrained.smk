@@ -12,7 +12,7 @@ rule measure_model:
         "../envs/nsbench.yaml"
     threads: 1
     resources:
-        mem_mb=16000,
+        mem_mb=megabytes(16000),
         runtime=minutes(480),
         gpu=GPUS_PER_JOB,
         device=PLAN.config.device,
@@ -46,11 +46,12 @@ rule join_pretrained:
         ),
     log:
         "results/logs/pretrained/tables.log",
+    localrule: True
     conda:
         "../envs/nsbench.yaml"
     resources:
-        mem_mb=4000,
-        runtime=30,
+        mem_mb=megabytes(4000),
+        runtime=minutes(30),
     params:
         spec=PLAN.pretrained_tables(),
         digest=digest("pretrained-tables"),
@@ -74,11 +75,12 @@ rule draw_pretrained_figure:
         pdf="results/figures/{pretrained_figure}.pdf",
     log:
         "results/logs/figures/{pretrained_figure}.log",
+    localrule: True
     conda:
         "../envs/nsbench.yaml"
     resources:
-        mem_mb=4000,
-        runtime=30,
+        mem_mb=megabytes(4000),
+        runtime=minutes(30),
     params:
         spec=PLAN.pretrained_figure(),
         digest=lambda w: digest("pretrained-figure", w.pretrained_figure),

@@ -13,11 +13,12 @@ rule draw_figure:
         pdf="results/figures/{figure}.pdf",
     log:
         "results/logs/figures/{figure}.log",
+    localrule: True
     conda:
         "../envs/nsbench.yaml"
     resources:
-        mem_mb=4000,
-        runtime=30,
+        mem_mb=megabytes(4000),
+        runtime=minutes(30),
     params:
         spec=PLAN.grid(),
         digest=lambda w: digest("figure", figure_module(w)),
@@ -43,11 +44,12 @@ rule write_report:
         ),
     log:
         "results/logs/report.log",
+    localrule: True
     conda:
         "../envs/nsbench.yaml"
     resources:
-        mem_mb=4000,
-        runtime=30,
+        mem_mb=megabytes(4000),
+        runtime=minutes(30),
     params:
         spec=PLAN.grid(),
         digest=digest("report"),

@@ -10,7 +10,7 @@ rule simulate_theory:
         "../envs/nsbench.yaml"
     threads: 1
     resources:
-        mem_mb=4000,
+        mem_mb=megabytes(4000),
         runtime=minutes(60),
         gpu=GPUS_PER_JOB,
         device=PLAN.config.device,
@@ -33,11 +33,13 @@ rule compute_theory:
         table="results/theory/{experiment}.table.parquet",
     log:
         "results/logs/theory/{experiment}.curves.log",
+    benchmark:
+        "results/benchmarks/theory/{experiment}.curves.tsv"
     conda:
         "../envs/nsbench.yaml"
     resources:
-        mem_mb=2000,
-        runtime=30,
+        mem_mb=megabytes(2000),
+        runtime=minutes(30),
     params:
         spec=lambda w: PLAN.experiment(w.experiment),
         digest=digest("theory"),
@@ -59,11 +61,12 @@ rule join_theory:
         ),
     log:
         "results/logs/theory/table.log",
+    localrule: True
     conda:
         "../envs/nsbench.yaml"
     resources:
-        mem_mb=2000,
-        runtime=30,
+        mem_mb=megabytes(2000),
+        runtime=minutes(30),
     params:
         spec="{}",
         digest=digest("theory"),
@@ -90,11 +93,12 @@ rule draw_theory_figure:
         pdf="results/figures/{theory_figure}.pdf",
     log:
         "results/logs/figures/{theory_figure}.log",
+    localrule: True
     conda:
         "../envs/nsbench.yaml"
     resources:
-        mem_mb=2000,
-        runtime=30,
+        mem_mb=megabytes(2000),
+        runtime=minutes(30),
     params:
         spec=lambda w: PLAN.theory_figure(THEORY_FIGURES[w.theory_figure]),
         digest=lambda w: digest("theory-figure", w.theory_figure),

@@ -8,10 +8,11 @@ rule track_runs:
         "results/logs/track.log",
     # A store that cannot be reached must not keep figures and report from being made.
     priority: -1
+    localrule: True
     conda:
         "../envs/nsbench.yaml"
     resources:
-        mem_mb=4000,
+        mem_mb=megabytes(4000),
         runtime=minutes(60),
     params:
         spec=PLAN.grid("tracking"),

@@ -1,0 +1,92 @@
+"""What a job needs of the machine that it runs on: minutes and memory, for a cluster's scheduler.
+
+Operations are counted, and what one job does of them per second is a setting (`config.Cluster`). Memory follows
+the jobs measured in docs/performance.md. Nothing here changes a number of any run.
+"""
+
+from __future__ import annotations
+
+import math
+
+from nsbench.arms import forward_passes
+from nsbench.config import Cluster, Evaluation
+from nsbench.grid import Cell
+from nsbench.settings import sequence_length, vocabulary
+from nsbench.sizes import activations
+
+START_MINUTES = 10.0
+"""For starting Python and Snakemake on a node, reading and writing, on a file system that many share."""
+MARGIN = 1.25
+"""On minutes and memory, beyond what was measured."""
+SNAKEMAKE_MB = 500
+"""Snakemake itself, which starts in each job once more."""
+TRAIN_MB, EVALUATE_MB = 415, 345
+"""What a process that trains or evaluates a tiny model takes."""
+CUDA_MB = 3000
+"""What CUDA's libraries take of the host's memory besides; a guess, no GPU was measured."""
+PASS_COPIES = 2.0
+"""A pass's activations are held so many times over: values, and gradients or temporaries."""
+OUTPUT_COPIES = 6.0
+"""An evaluation holds the outputs of its inputs so many times over."""
+FLOAT, DOUBLE, WORD = 4, 8, 8
+"""Bytes of a weight, of a measure's number, of a token."""
+MB = 2**20
+
+
+def forward_flops(cell: Cell) -> float:
+    """Operations (multiplications and additions of matrix products) of one sequence's way through the model."""
+    model = cell.settings.model
+    width = model.ffn_width or 4 * model.d_model
+    length = sequence_length(cell.settings)
+    per_token = model.n_layers * (4 * model.d_model**2 + 2 * model.d_model * width + 2 * model.d_model * length)
+    head = model.d_model * vocabulary(cell.settings) if model.pooling == "none" else 0
+    return float(2 * length * (per_token + head))
+
+
+def train_flops(cell: Cell) -> float:
+    """Operations of a run's training; a backward pass costs two forward ones."""
+    passes = forward_passes(cell.arm_settings, cell.settings.noise.n_draws)
+    training = cell.settings.training
+    return training.steps * training.batch_size * passes * 3 * forward_flops(cell)
+
+
+def evaluate_flops(cell: Cell, evaluation: Evaluation, checkpoints: int) -> float:
+    """Operations of a run's evaluation on so many checkpoints."""
+    copies = 2 + len(evaluation.rho) * evaluation.n_draws + sequence_length(cell.settings)
+    inputs = min(evaluation.n_inputs, cell.settings.data.n_test)
+    return checkpoints * (inputs * copies + cell.settings.data.n_test) * forward_flops(cell)
+
+
+def minutes(flops: float, device: str, cluster: Cluster, attempt: int) -> int:
+    """A job's time limit: twice as long at each further attempt, and never more than the cluster allows.
+
+    A training that is stopped by its limit goes on where it was at its next attempt.
+    """
+    rate = cluster.gflops.cpu if device == "cpu" else cluster.gflops.cuda
+    asked = (START_MINUTES + MARGIN * flops / (rate * 1e9) / 60) * 2 ** (attempt - 1)
+    return min(math.ceil(asked), cluster.max_minutes)
+
+
+def train_mb(cell: Cell, n_runs: int, device: str) -> int:
+    """Memory of a job that trains a pack of so many runs, in MiB; on a CPU it trains one after the other."""
+    settings = cell.settings
+    length = sequence_length(settings)
+    passes = math.ceil(forward_passes(cell.arm_settings, settings.noise.n_draws))
+    kept = activations(settings.model, settings.training.batch_size, length, vocabulary(cell.settings)) * FLOAT / MB
+    data = settings.data
+    tokens = n_runs * (data.n_train + data.n_val + data.n_test) * length * WORD / MB
+    return _asked(TRAIN_MB + tokens + PASS_COPIES * passes * kept, device)
+
+
+def evaluate_mb(cell: Cell, evaluation: Evaluation, device: str) -> int:
+    """Memory of a job that evaluates a pack, in MiB."""
+    settings = cell.settings
+    rows = sequence_length(settings) if settings.model.pooling == "none" else 1
+    outputs = min(evaluation.n_inputs, settings.data.n_test) * rows * vocabulary(cell.settings) * DOUBLE / MB
+    tokens = evaluation.n_inputs * evaluation.n_draws * sequence_length(settings) * WORD / MB
+    return _asked(EVALUATE_MB + OUTPUT_COPIES * outputs + tokens, device)
+
+
+def _asked(mb: float, device: str) -> int:
+    """What to ask for where that much is used: with a margin, in steps of 100."""
+    return 100 * math.ceil((SNAKEMAKE_MB + MARGIN * mb + CUDA_MB * (device != "cpu")) / 100)
