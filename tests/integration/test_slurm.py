@@ -36,9 +36,10 @@ PROFILE = "workflow/profiles/slurm"
 PACKS = RUNS = 4
 CALLS = 3
 """How often at most the same command is given: Snakemake may give up a job whose fate nobody told it."""
+MIDDLE = 100
+"""A run that has saved this step is in the middle; it has 1000."""
 LIMIT_S = 900.0
 """The longest that a call of Snakemake, or anything waited for here, may take."""
-ON_NODES = {"make_dataset", "train_pack", "evaluate_pack"}
 
 
 @dataclass
@@ -68,7 +69,7 @@ class Seen:
                 continue
             self.nodes.add(job["NodeList"])
             if not job["GPUs"]:
-                if "pack" in job["Comment"]:
+                if "train_pack" in job["Comment"]:
                     self.without_gpu.add(job["Comment"])
                 continue
             place = f"{job['NodeList']} {job['GPUs']}"
@@ -263,7 +264,7 @@ def _lose_everything_once(story: Story, call: Call) -> None:
     def one_in_the_middle_on_each_node() -> bool:
         begun = progress(results)
         for one in trainings(cluster):
-            if one.node not in stopped and run_of(results, one.pack) in begun:
+            if one.node not in stopped and begun.get(run_of(results, one.pack), 0) >= MIDDLE:
                 # So that what follows finds it in the middle, whatever the machine's speed.
                 os.kill(one.process, signal.SIGSTOP)
                 stopped[one.node] = one
@@ -306,7 +307,6 @@ def test_both_nodes_worked_and_no_gpu_had_two_jobs(story: Story) -> None:
 
 def test_what_was_lost_went_on_and_nothing_was_trained_twice(story: Story) -> None:
     assert story.crashed
-    assert story.orphan not in story.crashed
     log = story.cluster.log("slurmctld")
     again = [number for number, restarts in story.seen.restarts.items() if restarts]
     assert len(again) >= 1 + len(story.crashed), log
