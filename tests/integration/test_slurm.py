@@ -53,6 +53,8 @@ class Seen:
     """Jobs of packs that ran and had none."""
     shared: set[tuple[str, str]] = field(default_factory=set)
     """Pairs of jobs that had the same GPU at the same time."""
+    rules: set[str] = field(default_factory=set)
+    """What the jobs were for, as Snakemake's plugin notes it."""
     logs: set[str] = field(default_factory=set)
     """Where Slurm writes what jobs say."""
     restarts: dict[int, int] = field(default_factory=dict)
@@ -63,6 +65,7 @@ class Seen:
     def look(self, jobs: dict[int, dict[str, str]], results: Path) -> None:
         held: dict[str, str] = {}
         for number, job in jobs.items():
+            self.rules.add(job["Comment"])
             self.logs.add(job["StdOut"])
             self.restarts[number] = max(self.restarts.get(number, 0), int(job["Restarts"]))
             if job["JobState"] != "RUNNING":
@@ -153,7 +156,6 @@ class Story:
     """The pack whose node was lost while its process lived on."""
     crashed: dict[Path, int] = field(default_factory=dict)
     """The packs in the middle on the node that crashed, and the step that each one's run had saved."""
-    said: str = ""
 
     @property
     def results(self) -> Path:
@@ -251,7 +253,6 @@ def story(warm: Warm, cluster: Cluster, tmp_path_factory: pytest.TempPathFactory
             story.statuses.append(call.end())
         finally:
             call.close()
-    story.said = call.said()
     assert story.statuses[-1] == 0, call.words()
     return story
 
@@ -337,6 +338,8 @@ def test_logs_lie_where_the_results_are_and_the_head_tracks(story: Story) -> Non
     assert [path for path in story.seen.logs if not Path(path).is_relative_to(logs / "slurm")] == []
     for folder, count in (("train", PACKS), ("evaluate", PACKS)):
         assert len(list((logs / folder).rglob("*.log"))) == count
+    assert "rule_pack_evaluate_pack_train_pack" in story.seen.rules
+    assert [rule for rule in story.seen.rules if "track" in rule or "report" in rule or "figure" in rule] == []
     assert (story.results / "report.html").stat().st_size > 0
     assert json.loads((story.results / "tracked.json").read_text())["added"] == RUNS
     with contextlib.closing(sqlite3.connect(story.results / "mlflow.db")) as database:
