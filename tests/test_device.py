@@ -17,7 +17,7 @@ import pytest
 import torch
 
 from nsbench import device
-from nsbench.device import DeviceError, gpu_slot, gpus_per_job, use_device, visible_gpus, wants_gpu
+from nsbench.device import DeviceError, check_place, gpu_slot, gpus_per_job, use_device, visible_gpus, wants_gpu
 
 HOLD = """
 import os, sys, time
@@ -188,7 +188,10 @@ def test_who_wants_a_gpu(monkeypatch: pytest.MonkeyPatch, setting: str, visible:
     assert wants_gpu(setting) is wanted
 
 
-@pytest.mark.parametrize("ask", [wants_gpu, lambda setting: use_device(setting).__enter__()])
+@pytest.mark.parametrize(
+    "ask",
+    [wants_gpu, lambda setting: check_place(setting, here=True), lambda setting: use_device(setting).__enter__()],
+)
 def test_cuda_without_a_gpu_is_an_error_that_says_what_is_allowed(monkeypatch: pytest.MonkeyPatch, ask) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")
     with pytest.raises(DeviceError, match=r"^device: 'cuda' is asked for, but no GPU is visible.*allowed: auto, cpu$"):
@@ -200,11 +203,14 @@ def test_where_jobs_run_elsewhere_the_device_is_named_and_this_machine_is_not_lo
     monkeypatch: pytest.MonkeyPatch, visible: str
 ) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
-    assert gpus_per_job("cuda", here=False) == 1
-    assert gpus_per_job("cpu", here=False) == 0
+    assert gpus_per_job("cuda") == 1
+    assert gpus_per_job("cpu") == 0
+    assert gpus_per_job("auto") == (visible == "0")
+    check_place("cuda", here=False)
+    check_place("cpu", here=False)
     with pytest.raises(DeviceError, match=r"^device: 'auto' looks at this machine.*allowed: cuda, cpu$"):
-        gpus_per_job("auto", here=False)
-    assert gpus_per_job("auto", here=True) == (visible == "0")
+        check_place("auto", here=False)
+    check_place("auto", here=True)
 
 
 # --- the device itself ---------------------------------------------------------------------------------

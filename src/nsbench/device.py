@@ -63,19 +63,23 @@ def wants_gpu(device: str) -> bool:
     return device != "cpu" and bool(visible_gpus())
 
 
-def gpus_per_job(device: str, here: bool) -> int:
-    """GPUs that a job with this device setting asks for; here: whether jobs run on this machine.
+def gpus_per_job(device: str) -> int:
+    """GPUs that a job with this device setting asks for; only for `auto` is this machine looked at."""
+    return int(device == "cuda" or wants_gpu(device))
 
-    Raises DeviceError for `cuda` where there is none here, and for `auto` where jobs run on machines that cannot be
+
+def check_place(device: str, here: bool) -> None:
+    """Refuse a device setting that does not fit where jobs run; here: on this machine.
+
+    Raises DeviceError for `cuda` where this machine has none, and for `auto` where jobs run on others, which cannot be
     looked at.
     """
     if here:
-        return int(wants_gpu(device))
-    if device == "auto":
+        wants_gpu(device)
+    elif device == "auto":
         raise DeviceError(
             "device: 'auto' looks at this machine, but jobs run on others, so name what they have; allowed: cuda, cpu"
         )
-    return int(device == "cuda")
 
 
 def slots_folder() -> Path:

@@ -24,15 +24,13 @@ from snakemake.exceptions import WorkflowError
 
 try:
     PLAN = Plan(load(config))
-    TEXT_SPEC = canonical_json(resolve(PLAN.config.text, os.environ)) if PLAN.needs_text() else ""
+    # The text is fetched where one types; a node may not even see it.
+    needs_text = PLAN.needs_text() and not workflow.remote_exec
+    TEXT_SPEC = canonical_json(resolve(PLAN.config.text, os.environ)) if needs_text else ""
     MODEL_FILES = {}
     if PLAN.config.pretrained is not None:
         MODEL_FILES = {name: PLAN.model_files(name) for name in PLAN.config.pretrained.chosen}
-    # A dry run does not tell where jobs would run, so a device with a name is believed.
-    named = workflow.dryrun and PLAN.config.device != "auto"
-    here = workflow.local_exec and not workflow.remote_exec and not named
-    GPUS_PER_JOB = device.gpus_per_job(PLAN.config.device, here)
-except (ConfigError, device.DeviceError) as error:
+except ConfigError as error:
     raise WorkflowError(f"the configuration cannot be used. {error}") from None
 
 THEORY_TABLE = [] if PLAN.config.theory is None else ["results/tables/theory.parquet"]
@@ -46,12 +44,18 @@ PACK = "{task}/{variant}/{arm}/{pack}"
 TRACKING_URI = tracking_uri.shown(
     tracking_uri.resolve(PLAN.config.tracking.uri, os.environ, "sqlite:///results/mlflow.db")
 )
+GPUS_PER_JOB = device.gpus_per_job(PLAN.config.device)
 DEVICE_ASKED = "cuda" if GPUS_PER_JOB else "cpu"
 HELD = contextlib.ExitStack()
 
 
 def begin():
     """Hold the results folder until this process ends, and begin to report."""
+    try:
+        # Where jobs run is not known before.
+        device.check_place(PLAN.config.device, here=workflow.local_exec)
+    except device.DeviceError as error:
+        raise WorkflowError(f"the configuration cannot be used. {error}") from None
     try:
         progress.start(PLAN, HELD)
     except (OccupiedError, FileError) as error:
