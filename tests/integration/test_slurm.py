@@ -226,7 +226,7 @@ def test_one_pack_on_two_nodes_is_trained_once(story: Story) -> None:
     assert "finished before, kept" in later.read_text()
     assert "completed at step" not in later.read_text()
     assert len(list(folder.rglob("run.json"))) == 1
-    assert [path for path in folder.rglob(".*") if path.is_file() and path.suffix != ".lock"] == []
+    assert [path for path in folder.rglob(".*") if path.is_file() and not path.name.endswith(".lock")] == []
     pack = Path(story.train[story.train.index("--history") + 1])
     for name in ("history.parquet", "runs.parquet"):
         made, expected = pd.read_parquet(folder / name), pd.read_parquet(clone.root / pack.parent / name)
