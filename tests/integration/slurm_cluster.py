@@ -1,7 +1,8 @@
 """A Slurm of its own for the length of a test: a controller and virtual nodes with made-up GPUs, all on this machine.
 
 It needs no root, no systemd, no cgroups and no database. Everything lies in one folder of /tmp, since a socket's path
-must be short. Every process of it, jobs included, carries MARK in its environment, by which `stop` finds what is left.
+must be short. Every process of it, jobs included, carries MARK in its environment; by that a process of its own, this
+module's program, finds and ends them all when the test has ended, however it ended.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -59,6 +61,11 @@ class Cluster:
         self.nodes = [f"node{n + 1}" for n in range(nodes)]
         self._cpus, self._gpus, self._memory_mb = cpus, gpus, memory_mb
         self._daemons: dict[str, subprocess.Popen[bytes]] = {}
+        # It holds the reading end of a pipe that closes with this process.
+        reaper = [sys.executable, "-m", __name__, str(self.folder)]
+        self._reaper = subprocess.Popen(
+            reaper, cwd=Path(__file__).parents[2], stdin=subprocess.PIPE, start_new_session=True
+        )
         try:
             self._configure()
             self._start("munged", self._munged())
@@ -121,13 +128,10 @@ class Cluster:
 
     def processes(self, node: str = "") -> dict[int, list[str]]:
         """The command lines of this cluster's processes; node: of the jobs there only, with who watches over them."""
-        ours, there = {}, set()
-        for pid, command, environment in _all_processes():
-            if environment.get(MARK) == str(self.folder):
-                ours[pid] = command
-                if environment.get(NODE) == node:
-                    there |= {pid, _parent(pid)}
-        return {pid: command for pid, command in ours.items() if not node or pid in there}
+        ours = {pid: found for pid, *found in _processes_of(self.folder)}
+        there = [pid for pid, (_, environment) in ours.items() if environment.get(NODE) == node]
+        chosen = {*there, *map(_parent, there)} if node else ours
+        return {pid: command for pid, (command, _) in ours.items() if pid in chosen}
 
     def start_controller(self) -> None:
         self._start("slurmctld", ["slurmctld", "-D", "-f", str(self._conf)])
@@ -152,8 +156,8 @@ class Cluster:
         """End all daemons and jobs, and remove the folder."""
         for name in list(self._daemons):
             self._kill(name)
-        _kill_all(self.processes)
-        shutil.rmtree(self.folder, ignore_errors=True)
+        self._reaper.communicate()
+        assert self._reaper.returncode == 0
 
     @property
     def _conf(self) -> Path:
@@ -175,11 +179,9 @@ class Cluster:
         program = shutil.which(command[0], path=FOLDERS)
         assert program is not None
         assert name not in self._daemons, f"{name} runs already"
-        # Where the test itself is killed nobody else would end it.
-        with_us = ["setpriv", "--pdeathsig", "KILL"] if shutil.which("setpriv") else []
         with (self.folder / f"log/{name}.out.log").open("ab") as out:
             self._daemons[name] = subprocess.Popen(
-                [*with_us, program, *command[1:]],
+                [program, *command[1:]],
                 env=self.environment(dict(os.environ)),
                 cwd=self.folder,
                 stdin=subprocess.DEVNULL,
@@ -302,15 +304,16 @@ def _kill_all(processes: Callable[[], dict[int, list[str]]]) -> None:
         time.sleep(0.1)
 
 
-def _all_processes() -> Iterator[tuple[int, list[str], dict[str, str]]]:
-    """Number, command line and environment of each process whose environment may be read, this one left out."""
+def _processes_of(folder: Path) -> Iterator[tuple[int, list[str], dict[str, str]]]:
+    """Number, command line and environment of each process of the cluster in `folder`."""
     for entry in Path("/proc").iterdir():
-        if entry.name.isdigit() and int(entry.name) != os.getpid():
-            # A dead one that nobody has asked after has neither.
+        if entry.name.isdigit():
+            # Another user's may not be read, and one that is dead has neither.
             with contextlib.suppress(OSError):
-                environment = _words(entry / "environ")
-                pairs = (word.partition("=") for word in environment)
-                yield int(entry.name), _words(entry / "cmdline"), {name: value for name, _, value in pairs}
+                pairs = (word.partition("=") for word in _words(entry / "environ"))
+                environment = {name: value for name, _, value in pairs}
+                if environment.get(MARK) == str(folder):
+                    yield int(entry.name), _words(entry / "cmdline"), environment
 
 
 def _words(path: Path) -> list[str]:
@@ -327,3 +330,14 @@ def _user_name() -> str:
     import pwd
 
     return pwd.getpwuid(os.geteuid()).pw_name
+
+
+def _end_with_parent(folder: Path) -> None:
+    """Wait until standard input is closed, then end the cluster in `folder` and remove it."""
+    sys.stdin.read()
+    _kill_all(lambda: {pid: command for pid, command, _ in _processes_of(folder)})
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    _end_with_parent(Path(sys.argv[1]))
