@@ -19,7 +19,7 @@ from nsbench.training import train_pack
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The longest modules first: the other workers do the rest meanwhile."""
-    first = ["test_workflow.py", "test_workflow_plans.py", "test_workflow_faults.py"]
+    first = ["test_slurm.py", "test_workflow.py", "test_workflow_plans.py", "test_workflow_faults.py"]
     items.sort(key=lambda item: first.index(item.path.name) if item.path.name in first else len(first))
 
 

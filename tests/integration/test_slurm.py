@@ -1,0 +1,234 @@
+"""The workflow on a real Slurm of two nodes that are lost and come back, as does the controller.
+
+Skips where Slurm (apt-get install slurmctld slurmd slurm-client munge) or Snakemake's plugin for it
+(pip install snakemake-executor-plugin-slurm) are not installed. The GPUs are made up; training is on the CPU.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shlex
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from tests.faults.kill import differences, progress, tables
+from tests.integration.slurm_calls import OVERLAY, Call, Seen, Training, log_of, on_slurm, run_of, seed_of, trainings
+from tests.integration.slurm_cluster import SAVES_S, Cluster, missing, wait
+from tests.warm import STAGES, Warm
+from tests.workflow_clone import Clone
+
+pytestmark = pytest.mark.skipif(bool(missing()), reason=missing() or "-")
+PACKS = RUNS = 4
+CALLS = 3
+"""How often at most the same command is given: Snakemake may give up a job whose fate nobody told it."""
+MIDDLE = 100
+"""A run that has saved this step is in the middle; it has 1000."""
+
+
+@dataclass
+class Story:
+    """A workflow that went through all this, and what is there to check."""
+
+    cluster: Cluster
+    clone: Clone
+    seen: Seen = field(default_factory=Seen)
+    statuses: list[int] = field(default_factory=list)
+    train: list[str] = field(default_factory=list)
+    """The command line of a pack's training, as it ran on a node."""
+    orphan: Path = Path()
+    """The pack whose node was lost while its process lived on."""
+    crashed: dict[Path, int] = field(default_factory=dict)
+    """The packs in the middle on the node that crashed, and the step that each one's run had saved."""
+
+    @property
+    def results(self) -> Path:
+        return self.clone.root / "results"
+
+
+@pytest.fixture(scope="module")
+def warm() -> Iterator[Warm]:
+    made = Warm(STAGES)
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="module")
+def local(warm: Warm, tmp_path_factory: pytest.TempPathFactory) -> Clone:
+    """A clone in which the grid has run undisturbed on this machine."""
+    clone = Clone(tmp_path_factory.mktemp("local"), warm)
+    target = "results/tables/score.parquet"
+    status, said = clone.snakemake(target, "--config", "device=cpu", path=clone.write_command(), overlay=OVERLAY)
+    assert status == 0, said
+    return clone
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Cluster]:
+    made = Cluster()
+    yield made
+    made.stop()
+
+
+@pytest.fixture(scope="module")
+def story(warm: Warm, cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Story:
+    """A clone in which the grid has run on the cluster, with all that can be lost lost once."""
+    story = Story(cluster, Clone(tmp_path_factory.mktemp("slurm"), warm))
+    call = Call(cluster, story.clone, story.seen)
+    try:
+        _lose_everything_once(story, call)
+        story.statuses.append(call.end())
+    finally:
+        call.close()
+    while story.statuses[-1] != 0 and len(story.statuses) < CALLS:
+        call = Call(cluster, story.clone, story.seen)
+        try:
+            story.statuses.append(call.end())
+        finally:
+            call.close()
+    assert story.statuses[-1] == 0, call.words()
+    return story
+
+
+def _lose_everything_once(story: Story, call: Call) -> None:
+    """Lose a node whose processes live on, crash the other, kill the controller; and bring all of them back."""
+    cluster, results = story.cluster, story.results
+    stopped: dict[str, Training] = {}
+
+    def one_in_the_middle_on_each_node() -> bool:
+        begun = progress(results)
+        for one in trainings(cluster):
+            if one.node not in stopped and begun.get(run_of(results, one.pack), 0) >= MIDDLE:
+                # So that what follows finds it in the middle, whatever the machine's speed.
+                os.kill(one.process, signal.SIGSTOP)
+                stopped[one.node] = one
+        return set(stopped) == set(cluster.nodes)
+
+    call.until(one_in_the_middle_on_each_node, "a run in the middle on each node")
+    orphan, crashed = stopped.values()
+    story.train, story.orphan = orphan.command, orphan.pack
+    cluster.kill_node(orphan.node)
+    lost = [one.pack for one in trainings(cluster) if one.node == crashed.node]
+    cluster.crash_node(crashed.node)
+    saved = progress(results)
+    story.crashed = {pack: saved[run_of(results, pack)] for pack in lost if run_of(results, pack) in saved}
+    call.until(lambda: cluster.states("down") == set(cluster.nodes), "both nodes to be lost")
+    cluster.start_node(crashed.node)
+
+    # The orphan goes no further until Slurm has started its job again: now there are two of it.
+    call.until(lambda: "another process makes" in log_of(results, orphan.pack), "a second writer of the orphan's pack")
+    time.sleep(SAVES_S)
+    cluster.kill_controller()
+    os.kill(orphan.process, signal.SIGCONT)
+    call.until(lambda: (run_of(results, orphan.pack) / "run.json").exists(), "the orphan's end")
+    cluster.start_controller()
+    call.until(lambda: "finished before, kept" in log_of(results, orphan.pack), "what the second writer finds")
+    cluster.start_node(orphan.node)
+
+
+def test_the_tables_are_those_of_one_machine_to_the_bit(local: Clone, story: Story) -> None:
+    calm, found = tables(local.root / "results"), tables(story.results)
+    assert len(calm) > 10
+    assert differences(calm, found) == []
+
+
+def test_both_nodes_worked_and_no_gpu_had_two_jobs(story: Story) -> None:
+    assert story.seen.nodes == set(story.cluster.nodes)
+    assert story.seen.without_gpu == set()
+    assert story.seen.gpus == {f"{node} {place}" for node in story.cluster.nodes for place in (0, 1)}
+    assert story.seen.shared == set()
+
+
+def test_what_was_lost_went_on_and_nothing_was_trained_twice(story: Story) -> None:
+    assert story.crashed
+    log = story.cluster.log("slurmctld")
+    again = [number for number, restarts in story.seen.restarts.items() if restarts]
+    assert len(again) >= 1 + len(story.crashed), log
+    assert all(f"requeue job JobId={number} due to failure of node" in log for number in again), log
+    for pack, step in story.crashed.items():
+        assert f"{seed_of(pack)}: goes on from step {step}" in log_of(story.results, pack)
+    said = log_of(story.results, story.orphan)
+    assert "another process makes" in said
+    assert f"{seed_of(story.orphan)}: finished before, kept" in said
+    assert len(story.seen.identities) == RUNS
+    assert [path for path, seen in story.seen.identities.items() if len(seen) > 1] == []
+
+
+def test_nothing_is_left_behind_and_a_further_call_has_nothing_to_do(story: Story) -> None:
+    left = [path for path in story.results.rglob(".*") if path.is_file() and not path.name.endswith((".lock", ".json"))]
+    assert left == []
+    assert list(story.results.rglob("progress.safetensors")) == []
+    environment = story.cluster.environment(story.clone.environment())
+    command = [sys.executable, "-m", "snakemake", "--dry-run", *on_slurm()]
+    done = subprocess.run(command, cwd=story.clone.root, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "Nothing to be done" in done.stdout + done.stderr
+
+
+def test_logs_lie_where_the_results_are_and_the_head_tracks(story: Story) -> None:
+    logs = story.results / "logs"
+    assert story.seen.logs
+    assert [path for path in story.seen.logs if not Path(path).is_relative_to(logs / "slurm")] == []
+    for folder, count in (("train", PACKS), ("evaluate", PACKS)):
+        assert len(list((logs / folder).rglob("*.log"))) == count
+    assert "rule_pack_evaluate_pack_train_pack" in story.seen.rules
+    assert [rule for rule in story.seen.rules if "track" in rule or "report" in rule or "figure" in rule] == []
+    assert (story.results / "report.html").stat().st_size > 0
+    assert json.loads((story.results / "tracked.json").read_text())["added"] == RUNS
+    with contextlib.closing(sqlite3.connect(story.results / "mlflow.db")) as database:
+        names = [row[0] for row in database.execute("SELECT value FROM tags WHERE key = 'nsbench.run'")]
+    assert sorted(Counter(names).values()) == [1] * RUNS
+
+
+def test_one_pack_on_two_nodes_is_trained_once(story: Story) -> None:
+    """Two jobs of the same command, by hand: the later waits, and hands on what the earlier made."""
+    cluster, clone = story.cluster, story.clone
+    folder = clone.root / "two"
+    command = [sys.executable, *story.train[1:]]
+    for option, path in (("--run-store", "runs"), ("--history", "history.parquet"), ("--runs", "runs.parquet")):
+        command[command.index(option) + 1] = str(Path("two") / path)
+    folder.mkdir()
+    environment = cluster.environment(clone.environment())
+    jobs = {}
+    for node in cluster.nodes:
+        submit = ["sbatch", "--parsable", f"--nodelist={node}", "--gpus=1", "--mem=2000", f"--output=two/{node}.log"]
+        submit.append(f"--wrap=exec {shlex.join(command)}")
+        done = subprocess.run(submit, cwd=clone.root, env=environment, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        jobs[node] = int(done.stdout)
+        if len(jobs) == 1:
+            wait(lambda: list(folder.rglob("progress.safetensors")), 120, "no progress", cluster.words)
+            (first,) = trainings(cluster)
+            os.kill(first.process, signal.SIGSTOP)
+    earlier, later = (folder / f"{node}.log" for node in jobs)
+    waits = "another process makes two/history.parquet; waiting for that"
+    wait(lambda: later.exists() and waits in later.read_text(), 120, "the later does not wait", cluster.words)
+    os.kill(first.process, signal.SIGCONT)
+    wait(
+        lambda: {cluster.jobs()[job]["JobState"] for job in jobs.values()} == {"COMPLETED"},
+        180,
+        "the jobs do not end",
+        cluster.words,
+    )
+    assert "completed at step" in earlier.read_text()
+    assert "finished before, kept" in later.read_text()
+    assert "completed at step" not in later.read_text()
+    assert len(list(folder.rglob("run.json"))) == 1
+    assert [path for path in folder.rglob(".*") if path.is_file() and not path.name.endswith(".lock")] == []
+    pack = Path(story.train[story.train.index("--history") + 1])
+    for name in ("history.parquet", "runs.parquet"):
+        made, expected = pd.read_parquet(folder / name), pd.read_parquet(clone.root / pack.parent / name)
+        pd.testing.assert_frame_equal(made.drop(columns="seconds"), expected.drop(columns="seconds"), check_exact=True)
+    shutil.rmtree(folder)
