@@ -153,10 +153,10 @@ def log_of(results: Path, pack: Path) -> str:
     return path.read_text(errors="replace") if path.exists() else ""
 
 
-def on_slurm() -> list[str]:
+def on_slurm(device: str = "cpu") -> list[str]:
     """The options of a call on this cluster, which has no accounts, no database and no GPU that CUDA knows."""
     return [
-        *("--workflow-profile", PROFILE, "--configfile", OVERLAY, "--config", "device=cpu"),
+        *("--workflow-profile", PROFILE, "--configfile", OVERLAY, "--config", f"device={device}"),
         *("--set-resources", "train_pack:gpu=1", "evaluate_pack:gpu=1"),
         *("--default-resources", "slurm_partition=main", "mem_mb=2000", "runtime=30"),
         *("--slurm-status-command", "squeue", "--slurm-status-attempts", "60", "--slurm-no-account"),

@@ -25,6 +25,7 @@ import pandas as pd
 import pytest
 
 from tests.faults.kill import differences, progress, tables
+from tests.integration import servers
 from tests.integration.slurm_calls import OVERLAY, Call, Seen, Training, log_of, on_slurm, run_of, seed_of, trainings
 from tests.integration.slurm_cluster import SAVES_S, Cluster, missing, wait
 from tests.warm import STAGES, Warm
@@ -138,6 +139,14 @@ def _lose_everything_once(story: Story, call: Call) -> None:
     cluster.start_node(orphan.node)
 
 
+def again(story: Story, *arguments: str, device: str = "cpu", **variables: str) -> tuple[int, str]:
+    """Exit status and words of one more call of Snakemake on the cluster, with further arguments and environment."""
+    environment = story.cluster.environment(story.clone.environment()) | variables
+    command = [sys.executable, "-m", "snakemake", *arguments, *on_slurm(device)]
+    done = subprocess.run(command, cwd=story.clone.root, env=environment, capture_output=True, text=True, timeout=300)
+    return done.returncode, done.stdout + done.stderr
+
+
 def test_the_tables_are_those_of_one_machine_to_the_bit(local: Clone, story: Story) -> None:
     calm, found = tables(local.root / "results"), tables(story.results)
     assert len(calm) > 10
@@ -170,11 +179,9 @@ def test_nothing_is_left_behind_and_a_further_call_has_nothing_to_do(story: Stor
     left = [path for path in story.results.rglob(".*") if path.is_file() and not path.name.endswith((".lock", ".json"))]
     assert left == []
     assert list(story.results.rglob("progress.safetensors")) == []
-    environment = story.cluster.environment(story.clone.environment())
-    command = [sys.executable, "-m", "snakemake", "--dry-run", *on_slurm()]
-    done = subprocess.run(command, cwd=story.clone.root, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "Nothing to be done" in done.stdout + done.stderr
+    status, said = again(story, "--dry-run")
+    assert status == 0, said
+    assert "Nothing to be done" in said
 
 
 def test_logs_lie_where_the_results_are_and_the_head_tracks(story: Story) -> None:
@@ -190,6 +197,36 @@ def test_logs_lie_where_the_results_are_and_the_head_tracks(story: Story) -> Non
     with contextlib.closing(sqlite3.connect(story.results / "mlflow.db")) as database:
         names = [row[0] for row in database.execute("SELECT value FROM tags WHERE key = 'nsbench.run'")]
     assert sorted(Counter(names).values()) == [1] * RUNS
+
+
+@pytest.mark.skipif(bool(servers.missing()), reason=servers.missing() or "-")
+def test_the_head_imports_into_a_server_that_it_names(story: Story, tmp_path: Path) -> None:
+    """MLflow with PostgreSQL behind it, as several who share it would have."""
+    postgres = servers.Postgres()
+    server = servers.Server(postgres.uri("shared"), tmp_path)
+    try:
+        (story.results / "tracked.json").unlink()
+        place = f"http://{server.place}"
+        status, said = again(story, "results/tracked.json", NSBENCH_TRACKING_URI=place, NO_PROXY="*")
+        assert status == 0, said
+        assert "sbatch" not in said
+        assert "SLURM jobid" not in said
+        summary = json.loads((story.results / "tracked.json").read_text())
+        assert (summary["uri"], summary["added"]) == (place, RUNS)
+        names = [row[0] for row in postgres.query("shared", "SELECT value FROM tags WHERE key = 'nsbench.run'")]
+        assert sorted(Counter(names).values()) == [1] * RUNS
+    finally:
+        server.kill()
+        postgres.close()
+
+
+def test_a_device_that_nobody_named_is_refused_before_any_job(story: Story) -> None:
+    """The head's own devices say nothing of the nodes'."""
+    before = set(story.cluster.jobs())
+    status, said = again(story, "--forceall", device="auto")
+    assert status != 0
+    assert "device: 'auto' looks at this machine, but jobs run on others" in said
+    assert set(story.cluster.jobs()) == before
 
 
 def test_one_pack_on_two_nodes_is_trained_once(story: Story) -> None:
