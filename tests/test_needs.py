@@ -108,6 +108,15 @@ def test_memory_of_an_evaluation_is_that_measured() -> None:
         assert mb + needs.SNAKEMAKE_MB < asked < 1.5 * (mb + needs.SNAKEMAKE_MB)
 
 
+@pytest.mark.parametrize(("n_runs", "mb"), [(1_000, 644), (10_000, 5_054)])
+def test_memory_for_the_tables_is_that_measured(n_runs: int, mb: float) -> None:
+    """By benchmarks/workflow_scale.py, with 1,000 rows a run."""
+    cell = cell_of((f"{VARIANT}.training", {"steps": 9990, "eval_every_steps": 10, "batch_size": 8}))
+    asked = needs.analyse_mb([cell] * (n_runs // 2))
+    assert len(cell.seeds) == 2
+    assert mb + needs.SNAKEMAKE_MB < asked < 1.6 * (mb + needs.SNAKEMAKE_MB)
+
+
 def test_every_job_of_the_papers_grid_fits_a_usual_node() -> None:
     most = max(needs.train_mb(cell, 5, device) for cell in GRID.cells.values() for device in ("cpu", "cuda"))
     assert 2000 < most < 8000

@@ -7,6 +7,7 @@ the jobs measured in docs/performance.md. Nothing here changes a number of any r
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 
 from nsbench.arms import forward_passes
 from nsbench.config import Cluster, Evaluation
@@ -28,6 +29,8 @@ PASS_COPIES = 2.0
 """A pass's activations are held so many times over: values, and gradients or temporaries."""
 OUTPUT_COPIES = 6.0
 """An evaluation holds the outputs of its inputs so many times over."""
+ANALYSE_MB, ROW_BYTES = 300, 500
+"""What a process takes that makes tables, and more for each row of the histories."""
 FLOAT, DOUBLE, WORD = 4, 8, 8
 """Bytes of a weight, of a measure's number, of a token."""
 MB = 2**20
@@ -85,6 +88,15 @@ def evaluate_mb(cell: Cell, evaluation: Evaluation, device: str) -> int:
     outputs = min(evaluation.n_inputs, settings.data.n_test) * rows * vocabulary(cell.settings) * DOUBLE / MB
     tokens = evaluation.n_inputs * evaluation.n_draws * sequence_length(settings) * WORD / MB
     return _asked(EVALUATE_MB + OUTPUT_COPIES * outputs + tokens, device)
+
+
+def analyse_mb(cells: Iterable[Cell]) -> int:
+    """Memory of a job that reads the histories of all runs, in MiB."""
+    rows = 0
+    for cell in cells:
+        training = cell.settings.training
+        rows += len(cell.seeds) * (training.steps // training.eval_every_steps + 1)
+    return _asked(ANALYSE_MB + rows * ROW_BYTES / MB, "cpu")
 
 
 def _asked(mb: float, device: str) -> int:

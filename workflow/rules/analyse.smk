@@ -45,7 +45,7 @@ rule analyse_grid:
     conda:
         "../envs/nsbench.yaml"
     resources:
-        mem_mb=megabytes(4000),
+        mem_mb=analyse_mb,
         runtime=minutes(30),
     params:
         spec=PLAN.grid("analysis"),

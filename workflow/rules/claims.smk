@@ -23,7 +23,7 @@ rule judge_claims:
     conda:
         "../envs/nsbench.yaml"
     resources:
-        mem_mb=megabytes(4000),
+        mem_mb=analyse_mb,
         runtime=minutes(30),
     params:
         spec=PLAN.grid("analysis"),

@@ -166,3 +166,8 @@ def evaluate_minutes(w, attempt):
 def evaluate_mb(w, attempt):
     """The memory of a pack's evaluation."""
     return needs.evaluate_mb(PLAN.cells[w.task, w.variant, w.arm], PLAN.config.evaluation, DEVICE_ASKED) * attempt
+
+
+def analyse_mb(wildcards, attempt):
+    """The memory of what reads the histories of all runs."""
+    return needs.analyse_mb(PLAN.cells.values()) * attempt
