@@ -92,6 +92,9 @@ BAD: list[tuple[str, Any, list[str]]] = [
     (f"{VARIANT}.noise", {"same_symbol": 1}, [".noise.same_symbol: 1", "allowed: true or false"]),
     ("tracking.uri", 5, ["tracking.uri: 5", "allowed: text or null"]),
     ("device", "gpu", ["device: 'gpu' is not allowed", "'auto' or 'cpu' or 'cuda'"]),
+    ("cluster.max_minutes", 10, ["cluster.max_minutes: 10", "at least 20"]),
+    ("cluster.gflops.cpu", 0, ["cluster.gflops.cpu: 0", "more than 0"]),
+    ("cluster.gflops", 5, ["cluster.gflops: 5"]),
     ("scale", None, ["scale: null is not allowed", "'paper' or 'demo'"]),
     (f"{VARIANT}.model.norm", "Pre", [".model.norm: 'Pre'", "'pre' or 'post'"]),
     # Lists and sections.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,6 +17,7 @@ import torch
 
 from nsbench import loop, step, training
 from nsbench.device import DeviceError
+from nsbench.files import FileError, whole
 from nsbench.interruption import stop_request
 from nsbench.loop import TrainSpec
 from nsbench.records import RUNS, read_table
@@ -204,14 +206,37 @@ def test_a_run_that_another_process_trains_is_waited_for_and_not_trained_again(
     assert "finished before, kept" in caplog.text
 
 
-def test_a_clearing_leaves_the_lock(tmp_path: Path) -> None:
-    """Or a process that waits for it would hold a file that is gone."""
+def test_a_clearing_leaves_the_lock_and_what_is_being_written(tmp_path: Path) -> None:
+    """Or a process that waits for the lock would hold a file that is gone, and a writer's file would never appear."""
     folder = RunFolder(tmp_path, "t", "v", "a", 3, "key")
     with folder.held():
         (folder.path / "trail").mkdir()
         (folder.path / "run.json").write_text("{}")
-        folder.clear()
-        assert [path.name for path in folder.path.iterdir()] == [".lock"]
+        with whole(folder.path / "status.json") as temporary:
+            temporary.write_text("{}")
+            folder.clear()
+            assert {path.name for path in folder.path.iterdir()} == {".lock", temporary.name}
+        assert {path.name for path in folder.path.iterdir()} == {".lock", "status.json"}
+
+
+def test_a_run_whose_checkpoints_another_process_removed_is_not_finished(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A shorter trail would be evaluated as if it were all of it."""
+    spec = spec_of(3)
+    calm, _ = train(tmp_path / "calm", spec)
+
+    def begins_anew(_: Any, at: int) -> None:
+        if at == 20:
+            shutil.rmtree(tmp_path / "two/runs/modular_addition/tiny/arm/seed-3/trail")
+
+    every_step(monkeypatch, begins_anew)
+    with pytest.raises(FileError, match=r"step-00000000\.safetensors: is gone before its run has ended"):
+        train(tmp_path / "two", spec)
+    assert not (tmp_path / "two/runs/modular_addition/tiny/arm/seed-3/run.json").exists()
+    every_step(monkeypatch, lambda *_: None)
+    again, _ = train(tmp_path / "two", spec)
+    assert same(numbers(calm), numbers(again))
 
 
 # --- memory ------------------------------------------------------------------------------------------------

@@ -1,16 +1,18 @@
 """Two processes that train the same pack at once: a node that was lost and its job's second start.
 
 With locks the later one waits (tests/test_training.py, tests/integration/test_slurm.py). Here the file system has
-none, as some clusters' have not: both train, and what is left is as if one had.
+none, as some clusters' have not: both train, and what the next call leaves is as if one had.
 """
 
 from __future__ import annotations
 
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pandas as pd
+import pytest
 import torch
 
 from nsbench.grid import load
@@ -30,32 +32,48 @@ sys.exit(cli.main(sys.argv[1:]))
 TASK, ARM, PACK = "sparse_parity", "noise_stability", "seeds-0-1"
 
 
-def trained(root: Path, writers: int) -> list[tuple[int, str]]:
-    """Train the pack in so many processes at once; their statuses and what they said."""
-    steps, every = 160, 40
-    values = place(overlaid(TINY), f"tasks.{TASK}.variants.tiny.training.steps", steps)
-    plan = Plan(load(place(values, f"tasks.{TASK}.variants.tiny.training.eval_every_steps", every)))
+def command(root: Path) -> list[str]:
+    """The training of the pack under `root`, whose data set is made here."""
+    values = place(overlaid(TINY), f"tasks.{TASK}.variants.tiny.training.steps", 160)
+    plan = Plan(load(place(values, f"tasks.{TASK}.variants.tiny.training.eval_every_steps", 40)))
     run = [sys.executable, "-c", WITHOUT_LOCKS]
     data = root / "data.safetensors"
     made = [*run, "dataset", "--spec", plan.dataset(TASK, "tiny", PACK), "--digest", "d", "--out", str(data)]
     subprocess.run([*made, "--floors", str(root / "floors.parquet")], check=True, capture_output=True)
-    command = [*run, "train", "--spec", plan.train(TASK, "tiny", ARM, PACK), "--digest", "d", "--dataset", str(data)]
-    command += ["--run-store", str(root / "runs"), "--history", str(root / "history.parquet")]
-    command += ["--runs", str(root / "runs.parquet"), "--device", "cpu", "--progress-every", "0.02s"]
-    processes = [
-        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) for _ in range(writers)
-    ]
-    said = [process.communicate(timeout=300)[0] for process in processes]
-    return [(process.returncode, text) for process, text in zip(processes, said, strict=True)]
+    train = [*run, "train", "--spec", plan.train(TASK, "tiny", ARM, PACK), "--digest", "d", "--dataset", str(data)]
+    train += ["--run-store", str(root / "runs"), "--history", str(root / "history.parquet")]
+    return [*train, "--runs", str(root / "runs.parquet"), "--device", "cpu", "--progress-every", "0.02s"]
 
 
-def test_two_writers_without_locks_leave_what_one_leaves(tmp_path: Path) -> None:
-    [(status, said)] = trained(tmp_path / "one", 1)
-    assert status == 0, said
-    for status, said in trained(tmp_path / "two", 2):
+def begun(command: list[str]) -> subprocess.Popen[str]:
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+@pytest.fixture(scope="module")
+def one(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What a single writer leaves."""
+    root = tmp_path_factory.mktemp("one")
+    subprocess.run(command(root), check=True, capture_output=True)
+    return root
+
+
+@pytest.mark.parametrize("when", ["at once", "in the middle"])
+def test_two_writers_without_locks_leave_what_one_leaves(tmp_path: Path, one: Path, when: str) -> None:
+    two = tmp_path
+    train = command(two)
+    writers = [begun(train)]
+    if when == "in the middle":
+        while not list(two.rglob("progress.safetensors")):
+            assert writers[0].poll() is None
+            time.sleep(0.01)
+    writers.append(begun(train))
+    for writer in writers:
+        said, _ = writer.communicate(timeout=300)
         assert "this file system has no locks" in said
-        assert status == 0, said
-    one, two = tmp_path / "one", tmp_path / "two"
+        # One may take away what the other is about to write: that ends it, with a sentence.
+        assert writer.returncode in (0, 2), said
+        assert "Traceback" not in said
+    subprocess.run(train, check=True, capture_output=True)
     for name, schema in (("history", HISTORY), ("runs", RUNS)):
         tables = [read_table(root / f"{name}.parquet", schema).drop(columns="seconds") for root in (one, two)]
         pd.testing.assert_frame_equal(*tables, check_exact=True)

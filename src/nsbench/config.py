@@ -231,7 +231,7 @@ class Cluster(Closed):
     """What jobs ask of a cluster's scheduler. It changes no number, and a single machine does not look at it."""
 
     gflops: Gflops = Gflops()
-    max_minutes: Annotated[int, Field(ge=1, le=1_000_000)] = 1440
+    max_minutes: Annotated[int, Field(ge=20, le=1_000_000)] = 1440
     """No job asks for more. A training that needs more is stopped there, and goes on in its next attempt."""
 
 

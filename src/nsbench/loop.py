@@ -16,6 +16,7 @@ from torch import Tensor
 from nsbench.arms import Arm, check
 from nsbench.closed import Closed, FilePart, Seeds, canonical_json
 from nsbench.datasets import Dataset, EpochOrder, batch_indices
+from nsbench.files import FileError
 from nsbench.interruption import stop_request
 from nsbench.model import TransformerStack
 from nsbench.runstore import Progress, RunFolder, history_digest
@@ -270,6 +271,13 @@ class StackTraining:
     def _finish(self, run: Run) -> None:
         rows = pd.DataFrame(run.rows)
         last = run.rows[-1]
+        # A run that diverged has no checkpoint of its last step.
+        made = [step for step in sorted(self.checkpoint_at) if step < last["step"] + (not run.diverged)]
+        if lost := run.folder.lost(made):
+            raise FileError(
+                f"{lost[0]}: is gone before its run has ended, as where another process begins the same run; give the "
+                "same command again"
+            )
         summary = {
             **{name: last[name] for name in ("task", "variant", "arm", "seed")},
             "status": "diverged" if run.diverged else "completed",

@@ -61,13 +61,19 @@ def evaluate_flops(cell: Cell, evaluation: Evaluation, checkpoints: int) -> floa
 
 
 def minutes(flops: float, device: str, cluster: Cluster, attempt: int) -> int:
-    """A job's time limit: twice as long at each further attempt, and never more than the cluster allows.
-
-    A training that is stopped by its limit goes on where it was at its next attempt.
-    """
+    """What a job of so many operations needs; twice as much at each further attempt."""
     rate = cluster.gflops.cpu if device == "cpu" else cluster.gflops.cuda
-    asked = (START_MINUTES + MARGIN * flops / (rate * 1e9) / 60) * 2 ** (attempt - 1)
-    return min(math.ceil(asked), cluster.max_minutes)
+    return math.ceil((START_MINUTES + MARGIN * flops / (rate * 1e9) / 60) * 2 ** (attempt - 1))
+
+
+def pack_minutes(train: float, evaluate: float, device: str, cluster: Cluster, attempt: int) -> tuple[int, int]:
+    """Time limits of a pack's training and of its evaluation, of so many operations; one job does both.
+
+    Together they are never more than the cluster allows. A training that is stopped by its limit goes on where it was
+    at its next attempt.
+    """
+    for_evaluation = min(minutes(evaluate, device, cluster, attempt), cluster.max_minutes // 2)
+    return min(minutes(train, device, cluster, attempt), cluster.max_minutes - for_evaluation), for_evaluation
 
 
 def train_mb(cell: Cell, n_runs: int, device: str) -> int:

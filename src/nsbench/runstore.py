@@ -124,12 +124,12 @@ class RunFolder:
             yield
 
     def clear(self) -> None:
-        """Remove what a run of another key left."""
-        for path in self.path.glob("*") if self.path.is_dir() else []:
+        """Remove what a run of another key left; not the lock, nor what another process may just be writing."""
+        for path in self.path.glob("[!.]*") if self.path.is_dir() else []:
             if path.is_dir():
-                shutil.rmtree(path)
-            elif path.name != LOCK:
-                path.unlink()
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
 
     def save_progress(self, progress: Progress) -> None:
         """Write what is needed to go on from here."""

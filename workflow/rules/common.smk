@@ -134,9 +134,10 @@ def other_figures():
     return [*theory, *pretrained]
 
 
-def minutes(base):
-    """A job's time limit for cluster profiles: doubled at each retry."""
-    return lambda wildcards, attempt: min(base * 2 ** (attempt - 1), PLAN.config.cluster.max_minutes)
+def minutes(base, in_one=1):
+    """A job's time limit for cluster profiles: doubled at each retry. in_one: of so many that are one job there."""
+    most = PLAN.config.cluster.max_minutes // in_one
+    return lambda wildcards, attempt: min(base * 2 ** (attempt - 1), most)
 
 
 def megabytes(base):
@@ -144,23 +145,18 @@ def megabytes(base):
     return lambda wildcards, attempt: base * attempt
 
 
-def train_minutes(w, attempt):
-    """The time limit of a pack's training."""
-    flops = len(PLAN.seeds[w.pack]) * needs.train_flops(PLAN.cells[w.task, w.variant, w.arm])
-    return needs.minutes(flops, DEVICE_ASKED, PLAN.config.cluster, attempt)
+def pack_minutes(w, attempt):
+    """The time limits of a pack's training and of its evaluation."""
+    cell, n_runs = PLAN.cells[w.task, w.variant, w.arm], len(PLAN.seeds[w.pack])
+    train = n_runs * needs.train_flops(cell)
+    evaluate = n_runs * needs.evaluate_flops(cell, PLAN.config.evaluation, PLAN.config.checkpoints.count)
+    return needs.pack_minutes(train, evaluate, DEVICE_ASKED, PLAN.config.cluster, attempt)
 
 
 def train_mb(w, attempt):
     """The memory of a pack's training."""
     cell = PLAN.cells[w.task, w.variant, w.arm]
     return needs.train_mb(cell, len(PLAN.seeds[w.pack]), DEVICE_ASKED) * attempt
-
-
-def evaluate_minutes(w, attempt):
-    """The time limit of a pack's evaluation."""
-    cell = PLAN.cells[w.task, w.variant, w.arm]
-    flops = needs.evaluate_flops(cell, PLAN.config.evaluation, PLAN.config.checkpoints.count)
-    return needs.minutes(len(PLAN.seeds[w.pack]) * flops, DEVICE_ASKED, PLAN.config.cluster, attempt)
 
 
 def evaluate_mb(w, attempt):

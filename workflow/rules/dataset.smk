@@ -30,7 +30,7 @@ rule make_dataset:
         "../envs/nsbench.yaml"
     resources:
         mem_mb=megabytes(2000),
-        runtime=minutes(10),
+        runtime=minutes(2, in_one=20),
         dataset_makers=1,
     params:
         spec=lambda w: PLAN.dataset(w.task, w.variant, w.pack),

@@ -13,7 +13,7 @@ rule evaluate_pack:
     threads: 1
     resources:
         mem_mb=evaluate_mb,
-        runtime=evaluate_minutes,
+        runtime=lambda w, attempt: pack_minutes(w, attempt)[1],
         gpu=GPUS_PER_JOB,
         device=PLAN.config.device,
         per_gpu=PLAN.config.processes_per_gpu,

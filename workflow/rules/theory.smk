@@ -11,7 +11,7 @@ rule simulate_theory:
     threads: 1
     resources:
         mem_mb=megabytes(4000),
-        runtime=minutes(60),
+        runtime=minutes(60, in_one=2),
         gpu=GPUS_PER_JOB,
         device=PLAN.config.device,
         per_gpu=PLAN.config.processes_per_gpu,
@@ -39,7 +39,7 @@ rule compute_theory:
         "../envs/nsbench.yaml"
     resources:
         mem_mb=megabytes(2000),
-        runtime=minutes(30),
+        runtime=minutes(30, in_one=2),
     params:
         spec=lambda w: PLAN.experiment(w.experiment),
         digest=lambda w: digest("theory"),

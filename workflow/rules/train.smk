@@ -13,7 +13,7 @@ rule train_pack:
     threads: 1
     resources:
         mem_mb=train_mb,
-        runtime=train_minutes,
+        runtime=lambda w, attempt: pack_minutes(w, attempt)[0],
         gpu=GPUS_PER_JOB,
         device=PLAN.config.device,
         per_gpu=PLAN.config.processes_per_gpu,
