@@ -120,9 +120,9 @@ def test_what_else_a_run_needs_is_looked_at_too(grid: PartialGrid, name: str) ->
 
 def test_another_setting_of_now_makes_runs_outdated(grid: PartialGrid) -> None:
     """Of training or of measures alone, and of data: each by its own words."""
-    text = {"modular_addition": "data", "sparse_parity": "training"}
     values = grid.plan.config.model_dump(mode="json")
-    assert text
+    for pack in grid.plan.packs:  # Their folders stay as they were.
+        grid.begin(pack, 1.0)
     for path, value, task, reason in (
         ("training", {"eval_every_steps": 3}, "sparse_parity", "trained with other settings or code"),
         ("data", {"n_val": 11}, "modular_addition", "its data set is made with other settings or code"),
@@ -135,6 +135,7 @@ def test_another_setting_of_now_makes_runs_outdated(grid: PartialGrid) -> None:
         rows = grid.states()
         assert set(rows.loc[rows["task"] == task, "reason"]) == {reason}
         assert set(rows.loc[rows["task"] == task, "state"]) == {"outdated"}
+        assert set(rows.loc[rows["task"] == task, "share_trained"]) == {0.0}
         assert set(rows.loc[rows["task"] == "next_token", "state"]) == {FINISHED}
 
 
@@ -142,9 +143,12 @@ def test_another_text_makes_the_runs_on_texts_outdated(grid: PartialGrid) -> Non
     from nsbench.texts import Text, write_text_file
 
     write_text_file(grid.root / "text.parquet", Text("old", (), (), ()), {"spec": '{"source":"old"}'})
+    for pack in grid.plan.packs:
+        grid.begin(pack, 1.0)
     assert grid.finished("--text-spec", '{"source":"new"}') == 0
     rows = grid.states()
     assert set(rows.loc[rows["task"].isin(OF_TEXT), "reason"]) == {"its text is another than the settings name"}
+    assert set(rows.loc[rows["task"].isin(OF_TEXT), "share_trained"]) == {0.0}
     assert set(rows.loc[~rows["task"].isin(OF_TEXT), "state"]) == {FINISHED}
 
 

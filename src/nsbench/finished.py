@@ -91,8 +91,8 @@ def look(plan: Plan, places: Places, text_spec: Any) -> list[dict[str, Any]]:
     rows = []
     for pack in plan.packs:
         found = _of_pack(plan, places, pack)
-        if found.state == FINISHED and pack[0] in OF_TEXT and stale_text:
-            found = _Found(OUTDATED, stale_text)
+        if found.share == 1 and pack[0] in OF_TEXT and stale_text:
+            found = _Found(OUTDATED, stale_text, 0)
         spec = json.loads(plan.train(*pack))
         for seed in plan.seeds[pack[-1]]:
             name = dict(zip(("task", "variant", "arm"), pack[:3], strict=True)) | {"seed": seed, "pack": pack[-1]}
@@ -137,8 +137,8 @@ class _Found(NamedTuple):
 
     state: str
     reason: str = ""
-    trained: bool = False
-    """Whether the training is done by the settings and the code of now."""
+    share: float | None = None
+    """How much of the training is done. None: the run's folder says; it knows the order, and nothing of data."""
 
 
 def _of_pack(plan: Plan, places: Places, pack: Pack) -> _Found:
@@ -153,25 +153,25 @@ def _of_pack(plan: Plan, places: Places, pack: Pack) -> _Found:
         if not all(_is_of(places.pack(pack, name), *trained) for name in ("history", "runs")):
             return _Found(OUTDATED, "trained with other settings or code")
         if not _is_of(places.floors(pack), *data):
-            return _Found(OUTDATED, "its data set is made with other settings or code")
+            return _Found(OUTDATED, "its data set is made with other settings or code", 0)
         tables = {name: read_arrow(places.pack(pack, name), PACK_FILES[name]) for name in there}
         read_arrow(places.floors(pack), FLOORS)
         if _lacks(plan, places, pack, tables, "history") or _lacks(plan, places, pack, tables, "runs"):
             return _Found(OUTDATED, "trained for other runs")
         if _is_newer(places.dataset(pack), places.pack(pack, "runs")) and not _same_data(places, pack, tables["runs"]):
-            return _Found(OUTDATED, "its data set was made again since, with other data")
+            return _Found(OUTDATED, "its data set was made again since, with other data", 0)
         if "evaluation" not in there:
-            return _Found(NOT_EVALUATED, trained=True)
+            return _Found(NOT_EVALUATED, share=1)
         if not _is_of(places.pack(pack, "evaluation"), *evaluated):
-            return _Found(OUTDATED, "evaluated with other settings or code", trained=True)
+            return _Found(OUTDATED, "evaluated with other settings or code", share=1)
         if _is_newer(places.pack(pack, "runs"), places.pack(pack, "evaluation")):
             if not _same_evaluation(places, pack, tables, *evaluated):
-                return _Found(NOT_EVALUATED, "its evaluation is of an earlier training", trained=True)
+                return _Found(NOT_EVALUATED, "its evaluation is of an earlier training", share=1)
         elif _lacks(plan, places, pack, tables, "evaluation"):
-            return _Found(NOT_EVALUATED, "its evaluation lacks a run", trained=True)
+            return _Found(NOT_EVALUATED, "its evaluation lacks a run", share=1)
     except FileError as error:
         return _Found(BAD_FILE, str(error))
-    return _Found(FINISHED, trained=True)
+    return _Found(FINISHED, share=1)
 
 
 def _is_of(path: Path, spec: Any, code: str) -> bool:
@@ -228,15 +228,15 @@ def _same_evaluation(places: Places, pack: Pack, tables: dict[str, pa.Table], sp
 def _of_run(folder: RunFolder, order: str, found: _Found) -> dict[str, Any]:
     """A run's state: its pack's, and where that is not of its training as it is ordered, what its own folder says."""
     state, reason = found.state, found.reason
-    share = 1.0 if found.trained else folder.status(order)
-    if not found.trained and state != BAD_FILE:
+    share = folder.status(order) if found.share is None else found.share
+    if found.share is None and state != BAD_FILE:
         if share > 0:
             state, reason = (NOT_EVALUATED if share == 1 else IN_TRAINING), ""
         elif state == NOT_BEGUN and (folder.path / "status.json").exists():
             # No share is told before the first evaluation.
             other = _is_of_another_order(folder, order)
             state, reason = (OUTDATED, "begun with other settings or code") if other else (IN_TRAINING, "")
-    return {"state": state, "share_trained": share, "reason": reason}
+    return {"state": state, "share_trained": float(share), "reason": reason}
 
 
 def _is_of_another_order(folder: RunFolder, order: str) -> bool:
