@@ -12,7 +12,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from nsbench import cli, figures
+from nsbench import cli, figures, progress
 from nsbench.analysis import TABLES
 from nsbench.figures import style
 from nsbench.finished import Places, seen
@@ -174,11 +174,29 @@ def test_where_nothing_can_be_reported_one_sentence_says_so(
 ) -> None:
     kept = [] if left == "nothing" else [(*ARM, "seeds-0-0")]
     grid.take_away(*[pack for pack in grid.plan.packs if pack not in kept])
-    assert grid.finished() == 2
+    assert grid.finished() == 0
+    missing = pd.read_csv(grid.root / "partial/missing.csv")
+    assert len(missing) == len(grid.plan.packs)
+    with pytest.raises(AssertionError, match="collect"):
+        grid.report()
     said = capsys.readouterr().err.strip().splitlines()[-1]
-    assert said.startswith("nsbench finished: no run of the grid can be reported on yet (")
+    assert said.startswith("nsbench collect: no run of the grid can be reported on yet (")
     assert f"{len(grid.plan.packs) - len(kept)} not begun" in said
-    assert not (grid.root / "partial/finished.parquet").exists()
+
+
+def test_without_a_report_what_lies_there_is_named_as_old(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    progress.fail_partial()
+    assert "of an earlier look" not in capsys.readouterr().err
+    progress.PARTIAL.mkdir(parents=True)
+    for name in ("report.html", "missing.csv"):
+        (progress.PARTIAL / name).write_text("")
+    progress.fail_partial()
+    said = capsys.readouterr().err
+    assert "what is missing: results/partial/missing.csv" in said
+    assert "of an earlier look, not of now: results/partial/report.html\n" in said
 
 
 def test_a_look_is_asked_for_again_after_any_change(grid: PartialGrid) -> None:

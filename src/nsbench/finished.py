@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -27,11 +26,10 @@ from nsbench.partial import (
     NOT_EVALUATED,
     OUTDATED,
     RUN_STATE,
-    STATES,
 )
 from nsbench.plan import Plan, digest
 from nsbench.provenance import stamp
-from nsbench.records import EVALUATION, FLOORS, HISTORY, RUNS, RecordError, read_arrow, read_stamp, write_table
+from nsbench.records import EVALUATION, FLOORS, HISTORY, RUNS, read_arrow, read_stamp, write_table
 from nsbench.runstore import RunFolder, order_key
 from nsbench.settings import OF_TEXT
 
@@ -70,13 +68,9 @@ def write_finished(
 ) -> None:
     """Write the state of every run (RUN_STATE) to `out`, and the runs that are not finished, as CSV, to `missing`.
 
-    Raises RecordError, and writes nothing, where no run can be reported on.
+    Both are written where no run is finished too; `nsbench.partial.read_states` refuses these then.
     """
     rows = look(plan, places, text_spec)
-    if not any(row["state"] == FINISHED for row in rows):
-        counted = Counter(row["state"] for row in rows)
-        told = "; ".join(f"{counted[state]:,} {state}" for state in STATES if counted[state])
-        raise RecordError(f"no run of the grid can be reported on yet ({told}); try again when more is finished")
     left = pd.DataFrame([row for row in rows if row["state"] != FINISHED], columns=RUN_STATE.names)
     write_text(missing, left.to_csv(index=False, lineterminator="\n"))
     write_table(out, rows, RUN_STATE, stamp(spec, digest))

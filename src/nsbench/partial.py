@@ -64,7 +64,9 @@ def read_states(path: Path | str, cells: list[dict[str, Any]]) -> pd.DataFrame:
     if keys != wanted or not set(states["state"]) <= set(STATES):
         raise RecordError(f"{path}: is about other runs than this grid's; delete it and run its stage again")
     if not (states["state"] == FINISHED).any():
-        raise RecordError(f"{path}: no run of it is {FINISHED}; run its stage again when one is")
+        counts = states["state"].value_counts()
+        told = "; ".join(f"{counts[state]:,} {state}" for state in STATES if state in counts)
+        raise RecordError(f"no run of the grid can be reported on yet ({told}); try again when more is finished")
     return states
 
 
