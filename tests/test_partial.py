@@ -16,11 +16,14 @@ from nsbench import cli, figures, progress
 from nsbench.analysis import TABLES
 from nsbench.figures import style
 from nsbench.finished import Places, seen
-from nsbench.partial import FINISHED, named, parts
-from nsbench.plan import Plan, grid_cells
+from nsbench.of_now import outdated
+from nsbench.partial import FINISHED, RUN_STATE, named, parts
+from nsbench.plan import Plan, digest, grid_cells
+from nsbench.records import write_table
 from nsbench.report.partial import section
 from nsbench.settings import OF_TEXT
 from tests.partial_grid import DIVERGED, Pack, PartialGrid, tiny_plan
+from tests.test_config import TINY, overlaid, place
 
 BASELINE, ARM = ("modular_addition", "tiny", "baseline"), ("modular_addition", "tiny", "noise_stability")
 
@@ -212,6 +215,40 @@ def test_a_look_is_asked_for_again_after_any_change(grid: PartialGrid) -> None:
     assert len(set(looks)) == len(looks)
 
 
+def test_numbers_that_show_no_run_are_of_now_or_outdated(tmp_path: Path) -> None:
+    values = overlaid(TINY)
+    model = {"only": ["tiny_causal"]}
+    plan = tiny_plan(theory=values["theory"], pretrained=values["pretrained"] | model)
+    assert outdated(plan, tmp_path) == []
+
+    def write(place: str, spec: str, code: str) -> None:
+        write_table(tmp_path / f"{place}.parquet", [], RUN_STATE, {"spec": spec, "source_digest": code})
+
+    spec = plan.experiment("relu")
+    write("theory/relu.points", spec, digest("simulate", "relu"))
+    write("theory/relu.table", spec, digest("theory"))
+    write("tables/theory", "{}", digest("theory"))
+    write("pretrained/tiny_causal/measured", plan.pretrained("tiny_causal"), digest("pretrained"))
+    write("tables/table_1", plan.pretrained_tables(), digest("pretrained-tables"))
+    assert outdated(plan, tmp_path) == []
+    # Settings, code, and what was made again since.
+    seed = tiny_plan(theory=values["theory"] | {"seed": 7}, pretrained=values["pretrained"] | model)
+    assert outdated(seed, tmp_path) == ["theory"]
+    rho = place(values["pretrained"] | model, "measurement.rho", [0.25])
+    assert outdated(tiny_plan(theory=values["theory"], pretrained=rho), tmp_path) == ["pretrained"]
+    assert outdated(tiny_plan(), tmp_path) == []
+    os.utime(tmp_path / "tables/table_1.parquet", (1, 1))
+    write("theory/relu.points", spec, "0" * 16)
+    assert outdated(plan, tmp_path) == ["theory", "pretrained"]
+    # A damaged file is told by what reads it.
+    (tmp_path / "theory/relu.points.parquet").write_bytes(b"")
+    assert outdated(plan, tmp_path) == ["pretrained"]
+    write("text", '{"source":"old"}', digest("text"))
+    os.utime(tmp_path / "tables/table_1.parquet")
+    assert outdated(plan, tmp_path, {"source": "old"}) == []
+    assert outdated(plan, tmp_path, {"source": "new"}) == ["pretrained"]
+
+
 def test_the_scale_names_the_part() -> None:
     assert named("paper", 812, 2228) == "paper, PARTIAL: 812 of 2,228 runs"
     assert parts(named("paper", 812, 2228)) == ("paper", "812 of 2,228 runs")
@@ -259,6 +296,10 @@ def check(grid: PartialGrid, drawn: list[str]) -> None:
     of_runs = claims[claims["group"] == "training"]
     assert set(of_runs["scale"]) <= {f"demo, {label}", "none"}
     assert not of_runs["reason"].str.contains(r"(?<!part of )the grid").any()
+    reasons = claims.set_index("id")["reason"]
+    assert reasons["theorem_5_1"].startswith("theory.parquet was not made; to make it:")
+    assert "was made with other settings or code; to make it:" in reasons["junta_like"]
+    assert "Left out: numbers and figures of pretrained models, which were made with other settings" in page
     # Each figure that these runs fill was drawn, with that name on it; nothing failed.
     assert len(drawn) == len(list((folder / "figures").glob("*.png")))
     assert drawn

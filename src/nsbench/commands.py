@@ -230,6 +230,7 @@ def claims(options: argparse.Namespace) -> None:
         _folder(options.pretrained) if options.pretrained else None,
         config.analysis.confidence,
         config.analysis.n_resamples,
+        options.outdated,
     )
 
 
@@ -250,6 +251,7 @@ def report(options: argparse.Namespace) -> None:
         _folder(options.pretrained) if options.pretrained else None,
         _folder(options.claims) if options.claims else None,
         states,
+        options.outdated,
     )
 
 

@@ -17,6 +17,7 @@ import pyarrow as pa
 
 from nsbench.closed import canonical_json
 from nsbench.files import FileError, write_text
+from nsbench.of_now import is_newer, is_of
 from nsbench.partial import (
     BAD_FILE,
     FINISHED,
@@ -144,21 +145,21 @@ def _of_pack(plan: Plan, places: Places, pack: Pack) -> _Found:
     evaluated = json.loads(plan.evaluate(*pack)), digest("evaluate", pack[0])
     data = json.loads(plan.dataset(pack[0], pack[1], pack[3])), digest("dataset", pack[0])
     try:
-        if not all(_is_of(places.pack(pack, name), *trained) for name in ("history", "runs")):
+        if not all(is_of(places.pack(pack, name), *trained) for name in ("history", "runs")):
             return _Found(OUTDATED, "trained with other settings or code")
-        if not _is_of(places.floors(pack), *data):
+        if not is_of(places.floors(pack), *data):
             return _Found(OUTDATED, "its data set is made with other settings or code", 0)
         tables = {name: read_arrow(places.pack(pack, name), PACK_FILES[name]) for name in there}
         read_arrow(places.floors(pack), FLOORS)
         if _lacks(plan, places, pack, tables, "history") or _lacks(plan, places, pack, tables, "runs"):
             return _Found(OUTDATED, "trained for other runs")
-        if _is_newer(places.dataset(pack), places.pack(pack, "runs")) and not _same_data(places, pack, tables["runs"]):
+        if is_newer(places.dataset(pack), places.pack(pack, "runs")) and not _same_data(places, pack, tables["runs"]):
             return _Found(OUTDATED, "its data set was made again since, with other data", 0)
         if "evaluation" not in there:
             return _Found(NOT_EVALUATED, share=1)
-        if not _is_of(places.pack(pack, "evaluation"), *evaluated):
+        if not is_of(places.pack(pack, "evaluation"), *evaluated):
             return _Found(OUTDATED, "evaluated with other settings or code", share=1)
-        if _is_newer(places.pack(pack, "runs"), places.pack(pack, "evaluation")):
+        if is_newer(places.pack(pack, "runs"), places.pack(pack, "evaluation")):
             if not _same_evaluation(places, pack, tables, *evaluated):
                 return _Found(NOT_EVALUATED, "its evaluation is of an earlier training", share=1)
         elif _lacks(plan, places, pack, tables, "evaluation"):
@@ -166,15 +167,6 @@ def _of_pack(plan: Plan, places: Places, pack: Pack) -> _Found:
     except FileError as error:
         return _Found(BAD_FILE, str(error))
     return _Found(FINISHED, share=1)
-
-
-def _is_of(path: Path, spec: Any, code: str) -> bool:
-    """Whether a file was made by these settings and this code. Raises as `read_stamp` does."""
-    found = read_stamp(path)
-    try:
-        return json.loads(found.get("spec", "")) == spec and found.get("source_digest") == code
-    except ValueError:
-        return False
 
 
 def _lacks(plan: Plan, places: Places, pack: Pack, tables: dict[str, pa.Table], name: str) -> bool:
@@ -187,11 +179,6 @@ def _lacks(plan: Plan, places: Places, pack: Pack, tables: dict[str, pa.Table], 
         status = dict(zip(runs["seed"].to_pylist(), runs["status"].to_pylist(), strict=True))
         return not found <= wanted or any(status[key[-1]] != "diverged" for key in wanted - found)
     return found != wanted
-
-
-def _is_newer(source: Path, made: Path) -> bool:
-    """Whether `made` is older than what it was made from, as after a copy without times too."""
-    return source.exists() and source.stat().st_mtime_ns > made.stat().st_mtime_ns
 
 
 def _same_data(places: Places, pack: Pack, runs: pa.Table) -> bool:
@@ -245,7 +232,7 @@ def _stale_text(places: Places, text_spec: Any) -> str:
     if text_spec is None or not places.text.exists():
         return ""
     try:
-        same = _is_of(places.text, text_spec, digest("text"))
+        same = is_of(places.text, text_spec, digest("text"))
     except FileError:
         return ""
     return "" if same else "its text is another than the settings name"
