@@ -12,14 +12,15 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from nsbench import cli, figures, progress
+from nsbench import cli, commands, figures, progress
 from nsbench.analysis import TABLES
 from nsbench.figures import style
 from nsbench.finished import Places, seen
 from nsbench.of_now import outdated
 from nsbench.partial import FINISHED, RUN_STATE, named, parts
 from nsbench.plan import Plan, digest, grid_cells
-from nsbench.records import write_table
+from nsbench.records import read_stamp, write_table
+from nsbench.report import page
 from nsbench.report.partial import section
 from nsbench.settings import OF_TEXT
 from tests.partial_grid import DIVERGED, Pack, PartialGrid, tiny_plan
@@ -288,10 +289,13 @@ def check(grid: PartialGrid, drawn: list[str]) -> None:
             if name == "paired_effect":
                 assert row["n_pairs"] == len(cells[(*place, row["arm"])] & cells[(*place, row["baseline"])])
     n, of = len(finished), len(rows)
-    page, claims = (folder / "report.html").read_text(), pd.read_parquet(folder / "claims.parquet")
+    # A file that is copied away tells too.
+    files = [*folder.glob("collected/*.parquet"), *folder.glob("tables/*.parquet"), *folder.glob("claim*.parquet")]
+    assert {read_stamp(path).get("partial") for path in files} == {f"{n} of {of} runs"}
+    said, claims = (folder / "report.html").read_text(), pd.read_parquet(folder / "claims.parquet")
     label = f"PARTIAL: {n} of {of} runs"
-    assert f"<title>nsbench report (demo scale) ({label})</title>" in page
-    assert f'class="banner" role="note">{label}.' in page
+    assert f"<title>nsbench report (demo scale) ({label})</title>" in said
+    assert f'class="banner" role="note">{label}.' in said
     assert label in (folder / "claims.md").read_text()
     of_runs = claims[claims["group"] == "training"]
     assert set(of_runs["scale"]) <= {f"demo, {label}", "none"}
@@ -299,7 +303,7 @@ def check(grid: PartialGrid, drawn: list[str]) -> None:
     reasons = claims.set_index("id")["reason"]
     assert reasons["theorem_5_1"].startswith("theory.parquet was not made; to make it:")
     assert "was made with other settings or code; to make it:" in reasons["junta_like"]
-    assert "Left out: numbers and figures of pretrained models, which were made with other settings" in page
+    assert "Left out: numbers and figures of pretrained models, which were made with other settings" in said
     # Each figure that these runs fill was drawn, with that name on it; nothing failed.
     assert len(drawn) == len(list((folder / "figures").glob("*.png")))
     assert drawn
@@ -322,6 +326,26 @@ def drawn(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
     monkeypatch.setattr(style, "save", keep)
     monkeypatch.setattr(figures.logger, "exception", fail)
     return words
+
+
+def test_a_figure_that_fails_is_named_on_the_page(grid: PartialGrid, monkeypatch: pytest.MonkeyPatch) -> None:
+    grid.take_away((*ARM, "seeds-1-1"))
+    assert grid.finished() == 0
+
+    def render(name: str, *given: object) -> None:
+        Path(str(given[-2])).write_bytes(b"")
+        if name == "arms":
+            raise ValueError("too few runs")
+
+    monkeypatch.setattr(figures, "render", render)
+    figures.render_all("", "", grid_cells(grid.plan.config), "demo", grid.root / "figures")
+    pictures, failed = commands._pictures([grid.root / "figures", Path("other.png")])
+    assert failed == ["arms"]
+    assert "arms" not in {path.stem for path in pictures}
+    assert {"time_to_target", "other"} <= {path.stem for path in pictures}
+    said = section(grid.states(), grid.tables["runs"], not_drawn=failed)
+    template = page._environment(named("demo", 1, 2)).get_template("partial.html.j2")
+    assert "<p>Not drawn: arms. These runs do not fill them" in template.render(partial=said)
 
 
 SUBSETS = {

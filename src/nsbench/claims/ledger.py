@@ -12,6 +12,7 @@ from nsbench.claims.evidence import Evidence
 from nsbench.claims.shown import markdown, verdict_table
 from nsbench.claims.verdicts import frames, judge
 from nsbench.files import write_text
+from nsbench.partial import parts
 from nsbench.provenance import stamp
 from nsbench.records import write_table
 
@@ -54,7 +55,7 @@ def write_claims(
         outdated,
     )
     table, settings = frames([judge(claim, evidence) for claim in claims])
-    provenance, folder = stamp(spec, digest), Path(out_folder)
+    provenance, folder = stamp(spec, digest, partial=parts(scale)[1]), Path(out_folder)
     for name, rows, schema in (("claims", table, CLAIM), ("claim_evidence", settings, CLAIM_EVIDENCE)):
         write_table(folder / f"{name}.parquet", rows, schema, provenance)
         write_text(folder / f"{name}.csv", rows.to_csv(index=False, lineterminator="\n"))

@@ -18,11 +18,13 @@ PARTS = {"theory": "the theory", "pretrained": "pretrained models"}
 """What is made apart from runs."""
 
 
-def section(states: pd.DataFrame | None, runs: pd.DataFrame, outdated: Collection[str] = ()) -> dict[str, Any]:
+def section(
+    states: pd.DataFrame | None, runs: pd.DataFrame, outdated: Collection[str] = (), not_drawn: Collection[str] = ()
+) -> dict[str, Any]:
     """The section as texts; empty for a whole grid.
 
     states: rows of partial.RUN_STATE; runs: records.RUNS of those that are finished; outdated: PARTS that are there of
-    other settings or code.
+    other settings or code; not_drawn: names of figures that could not be drawn.
     """
     if states is None:
         return {}
@@ -44,6 +46,7 @@ def section(states: pd.DataFrame | None, runs: pd.DataFrame, outdated: Collectio
         "folded": rows[SHOWN:],
         "sentences": sentences[:NAMED],
         "outdated": [PARTS[name] for name in outdated],
+        "not_drawn": list(not_drawn),
         "n_further": max(0, len(sentences) - NAMED),
     }
 
