@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import random
@@ -14,14 +15,18 @@ import pytest
 
 from nsbench import cli, commands, figures, progress
 from nsbench.analysis import TABLES
+from nsbench.closed import canonical_json, parse
+from nsbench.datasets import read_dataset
 from nsbench.figures import style
 from nsbench.finished import Places, seen
+from nsbench.generation import DatasetSpec, make_datasets
 from nsbench.of_now import outdated
 from nsbench.partial import FINISHED, RUN_STATE, named, parts
 from nsbench.plan import Plan, digest, grid_cells
-from nsbench.records import read_stamp, write_table
+from nsbench.records import EVALUATION, read_stamp, write_table
 from nsbench.report import page
 from nsbench.report.partial import section
+from nsbench.runstore import _row_digest
 from nsbench.settings import OF_TEXT
 from tests.partial_grid import DIVERGED, Pack, PartialGrid, tiny_plan
 from tests.test_config import TINY, overlaid, place
@@ -161,10 +166,62 @@ def test_an_evaluation_older_than_its_training_counts_only_where_it_is_of_that_t
     os.utime(grid.path(pack, "evaluation"), (1, 1))
     # Its run's folder is not there to tell.
     assert state(grid, pack)[0] == "bad file"
-    folder = grid.root.joinpath("runs", *ARM, "seed-0")
-    folder.mkdir(parents=True)
-    shutil.copy(grid.path(pack, "evaluation"), folder / "evaluation.parquet")
+    keep_evaluation(grid, pack, "another training")
     assert state(grid, pack) == ("trained, not evaluated", "its evaluation is of an earlier training")
+    keep_evaluation(grid, pack, run_key(grid, pack))
+    assert state(grid, pack) == (FINISHED, "")
+    # Its run's folder keeps other rows than the pack has.
+    rows = grid.tables["evaluation"]
+    grid.tables = grid.tables | {"evaluation": rows.assign(value=rows["value"] + 1)}
+    keep_evaluation(grid, pack, run_key(grid, pack))
+    assert state(grid, pack)[0] == "trained, not evaluated"
+
+
+def run_key(grid: PartialGrid, pack: Pack) -> str:
+    """The key of a pack's one run."""
+    return pd.read_parquet(grid.path(pack, "runs"))["run_key"].item()
+
+
+def keep_evaluation(grid: PartialGrid, pack: Pack, run: str) -> None:
+    """Put the evaluation of a pack's one run into its folder, as of the training `run`."""
+    spec = json.loads(grid.plan.evaluate(*pack))
+    settings = {name: value for name, value in spec.items() if name not in ("seeds", "keep_checkpoints")}
+    key = canonical_json({"settings": settings, "run": run, "code": digest("evaluate", pack[0])})
+    (seed,) = grid.plan.seeds[pack[3]]
+    rows = grid.tables["evaluation"]
+    for name, value in (*zip(("task", "variant", "arm"), pack[:3], strict=True), ("seed", seed)):
+        rows = rows[rows[name] == value]
+    path = grid.root.joinpath("runs", *pack[:3], f"seed-{seed}", "evaluation.parquet")
+    write_table(path, rows, EVALUATION, {"evaluation_key": hashlib.sha256(key.encode()).hexdigest()})
+
+
+@pytest.mark.parametrize("of", ["its training", "another training"])
+def test_a_run_that_only_its_pack_lacks_is_finished(grid: PartialGrid, of: str) -> None:
+    """As after other runs per pack."""
+    pack = (*ARM, "seeds-0-0")
+    grid.begin(pack, 1.0)
+    row = {"run_key": run_key(grid, pack)}
+    (grid.root.joinpath("runs", *ARM, "seed-0") / "run.json").write_text(json.dumps(row | {"sha256": _row_digest(row)}))
+    places = Places(*(grid.root / name for name in ("packs", "datasets", "runs", "text.parquet")))
+    before = seen(grid.plan, places)
+    keep_evaluation(grid, pack, row["run_key"] if of == "its training" else of)
+    assert seen(grid.plan, places) != before
+    grid.take_away(pack)
+    assert state(grid, pack) == ("finished, not joined" if of == "its training" else "trained, not evaluated", "")
+
+
+def test_data_that_were_made_again_count_where_they_are_the_same(grid: PartialGrid) -> None:
+    pack = (*ARM, "seeds-0-0")
+    path = grid.root.joinpath("datasets", *ARM[:2], "seeds-0-0.safetensors")
+    spec = grid.plan.dataset(*ARM[:2], "seeds-0-0")
+    made_by = {"spec": spec, "source_digest": digest("dataset", ARM[0])}
+    make_datasets(parse(DatasetSpec, json.loads(spec)), path, grid.root / "floors.parquet", made_by)
+    grid.begin(pack, 1.0)
+    assert state(grid, pack) == ("outdated", "its data set was made again since, with other data")
+    grid.tables = grid.tables | {"runs": grid.tables["runs"].assign(data_sha256=read_dataset(path, 0).sha256)}
+    grid.write(pack)
+    os.utime(path, (2**32, 2**32))
+    assert state(grid, pack) == (FINISHED, "")
 
 
 def test_finished_runs_without_a_baseline_are_left_out_and_told(grid: PartialGrid) -> None:

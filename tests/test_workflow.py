@@ -358,7 +358,7 @@ def test_partial_work_is_reported_beside_a_workflow_and_strict_results_stay(clon
             assert "Nothing to be done" in again, again
         missing = pd.read_csv(results / "partial/missing.csv")
         # The folders of its runs are there still.
-        assert set(missing["state"]) == {"trained, not evaluated"}
+        assert set(missing["state"]) == {"finished, not joined"}
         tasks = [place.name for place in out if place.name in PACKS]
         assert missing["task"].value_counts().to_dict() == {task: SEEDS * PACKS[task] for task in tasks}
         page = (results / "partial/report.html").read_text()

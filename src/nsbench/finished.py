@@ -25,13 +25,14 @@ from nsbench.partial import (
     NO_BASELINE,
     NOT_BEGUN,
     NOT_EVALUATED,
+    NOT_JOINED,
     OUTDATED,
     RUN_STATE,
 )
 from nsbench.plan import Plan, digest
 from nsbench.provenance import stamp
 from nsbench.records import EVALUATION, FLOORS, HISTORY, RUNS, read_arrow, read_stamp, write_table
-from nsbench.runstore import RunFolder, order_key
+from nsbench.runstore import RunFolder, order_key, read_summary
 from nsbench.settings import OF_TEXT
 
 Pack = tuple[str, str, str, str]
@@ -89,9 +90,12 @@ def look(plan: Plan, places: Places, text_spec: Any) -> list[dict[str, Any]]:
         if found.share == 1 and pack[0] in OF_TEXT and stale_text:
             found = _Found(OUTDATED, stale_text, 0)
         spec = json.loads(plan.train(*pack))
+        evaluated = json.loads(plan.evaluate(*pack)), digest("evaluate", pack[0])
         for seed in plan.seeds[pack[-1]]:
             name = dict(zip(("task", "variant", "arm"), pack[:3], strict=True)) | {"seed": seed, "pack": pack[-1]}
-            rows.append(name | _of_run(places.run(pack, seed), order_key(spec, seed, digest("train")), found))
+            rows.append(
+                name | _of_run(places.run(pack, seed), order_key(spec, seed, digest("train")), found, evaluated)
+            )
     _set_apart(plan, rows)
     return rows
 
@@ -116,7 +120,7 @@ def _paths(plan: Plan, places: Places) -> Iterator[Path]:
         yield places.floors(pack)
         yield from (places.pack(pack, name) for name in PACK_FILES)
         for seed in plan.seeds[pack[-1]]:
-            yield places.run(pack, seed).path / "status.json"
+            yield from (places.run(pack, seed).path / name for name in ("status.json", "evaluation.parquet"))
 
 
 def _looks(path: Path) -> list[int]:
@@ -192,27 +196,47 @@ def _same_data(places: Places, pack: Pack, runs: pa.Table) -> bool:
 
 def _same_evaluation(places: Places, pack: Pack, tables: dict[str, pa.Table], spec: Any, code: str) -> bool:
     """Whether a pack's evaluation is that of its runs as they are now, by what their folders have."""
-    settings = {name: value for name, value in spec.items() if name not in ("seeds", "keep_checkpoints")}
     rows = tables["evaluation"].to_pandas()
     runs = tables["runs"]
     for seed, run in zip(runs["seed"].to_pylist(), runs["run_key"].to_pylist(), strict=True):
-        path = places.run(pack, seed).path / "evaluation.parquet"
-        key = canonical_json({"settings": settings, "run": run, "code": code})
-        if read_stamp(path).get("evaluation_key") != hashlib.sha256(key.encode()).hexdigest():
+        folder = places.run(pack, seed)
+        if not _is_evaluated(folder, run, spec, code):
             return False
-        own = read_arrow(path, EVALUATION).to_pandas()
+        own = read_arrow(folder.path / "evaluation.parquet", EVALUATION).to_pandas()
         if not rows[rows["seed"] == seed].reset_index(drop=True).equals(own):
             return False
     return True
 
 
-def _of_run(folder: RunFolder, order: str, found: _Found) -> dict[str, Any]:
-    """A run's state: its pack's, and where that is not of its training as it is ordered, what its own folder says."""
+def _is_evaluated(folder: RunFolder, run: str, spec: Any, code: str) -> bool:
+    """Whether a run's folder has the evaluation of the training `run` (a run_key). Raises as `read_stamp` does."""
+    settings = {name: value for name, value in spec.items() if name not in ("seeds", "keep_checkpoints")}
+    key = canonical_json({"settings": settings, "run": run, "code": code})
+    found = read_stamp(folder.path / "evaluation.parquet").get("evaluation_key")
+    return found == hashlib.sha256(key.encode()).hexdigest()
+
+
+def _trained_state(folder: RunFolder, evaluated: tuple[Any, str]) -> str:
+    """The state of a run whose training is done and whose pack is not there."""
+    try:
+        row = read_summary(folder.path / "run.json")
+        if row is not None and _is_evaluated(folder, row["run_key"], *evaluated):
+            return NOT_JOINED
+    except FileError:
+        pass
+    return NOT_EVALUATED
+
+
+def _of_run(folder: RunFolder, order: str, found: _Found, evaluated: tuple[Any, str]) -> dict[str, Any]:
+    """A run's state: its pack's, and where that is not of its training as it is ordered, what its own folder says.
+
+    evaluated: spec and source digest of its evaluation.
+    """
     state, reason = found.state, found.reason
     share = folder.status(order) if found.share is None else found.share
     if found.share is None and state != BAD_FILE:
         if share > 0:
-            state, reason = (NOT_EVALUATED if share == 1 else IN_TRAINING), ""
+            state, reason = (_trained_state(folder, evaluated) if share == 1 else IN_TRAINING), ""
         elif state == NOT_BEGUN and (folder.path / "status.json").exists():
             # No share is told before the first evaluation.
             other = _is_of_another_order(folder, order)

@@ -14,6 +14,7 @@ FINISHED = "finished"
 NOT_BEGUN = "not begun"
 IN_TRAINING = "in training"
 NOT_EVALUATED = "trained, not evaluated"
+NOT_JOINED = "finished, not joined"
 OUTDATED = "outdated"
 BAD_FILE = "bad file"
 NO_BASELINE = "no baseline yet"
@@ -22,6 +23,7 @@ STATES = {
     NOT_BEGUN: "nothing of it is there",
     IN_TRAINING: "begun; at work, or interrupted and to be resumed",
     NOT_EVALUATED: "its measures are not there yet",
+    NOT_JOINED: "trained and evaluated; the next full run joins it with its pack, and trains nothing of it",
     OUTDATED: "made with other settings or code, and made again by the next full run",
     BAD_FILE: "a file of it is damaged or gone",
     NO_BASELINE: "finished, but no baseline run of its variant is, so there is nothing to compare it with",
