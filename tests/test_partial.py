@@ -406,9 +406,11 @@ def test_a_figure_that_fails_is_named_on_the_page(grid: PartialGrid, monkeypatch
 
 
 SUBSETS = {
-    "only baselines": lambda pack: pack[2] == "baseline",
+    "only baselines": lambda pack: pack[2] == "baseline" and pack[0] != "modular_addition",
     "one seed of a task": lambda pack: pack[0] == "next_token" and pack[3] == "seeds-0-0",
-    "no pair of a seed": lambda pack: (pack[2] == "baseline") == (pack[3] == "seeds-0-0"),
+    "no pair of a seed": lambda pack: (
+        pack[0] == "modular_addition" and (pack[2] == "baseline") == (pack[3] == "seeds-0-0")
+    ),
     "a diverged run and one baseline": lambda pack: (
         pack in {(*DIVERGED[:1], "tiny", "baseline", "seeds-0-0"), (*DIVERGED[:1], "tiny", DIVERGED[1], "seeds-1-1")}
     ),
