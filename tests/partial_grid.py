@@ -110,14 +110,17 @@ class PartialGrid:
         read = ["--collected", *collected, "--tables", *tables]
         places = ["--packs", self._at("packs"), "--datasets", self._at("datasets")]
         pictures = self.root / out / "figures"
+        # Of what shows no run, one part is not made yet, and one is made otherwise.
+        aside = ["--theory", self._at("none/theory.parquet"), "--pretrained", self._at("none/table_1.parquet")]
+        aside += ["--outdated", "pretrained"]
         calls = [
             ["collect", *common, *places, "--out", *collected],
             ["analyse", *common, "--collected", *collected, "--out", *tables],
-            ["claims", *common, "--claims", str(PROJECT / "claims.yaml"), *read, "--out", *claims],
+            ["claims", *common, "--claims", str(PROJECT / "claims.yaml"), *read, "--out", *claims, *aside],
             ["figures", *common, *read, "--out", str(pictures)],
             [
                 *("report", *common, "--figures", str(pictures), *read, "--claims", *claims),
-                *("--out", self._at(f"{out}/report.html")),
+                *("--out", self._at(f"{out}/report.html"), *aside[-2:]),
             ],
         ]
         for call in calls[:2] if tables_alone else calls:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import random
@@ -12,15 +13,23 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from nsbench import cli, figures
+from nsbench import cli, commands, figures, progress
 from nsbench.analysis import TABLES
+from nsbench.closed import canonical_json, parse
+from nsbench.datasets import read_dataset
 from nsbench.figures import style
 from nsbench.finished import Places, seen
-from nsbench.partial import FINISHED, named, parts
-from nsbench.plan import Plan, grid_cells
+from nsbench.generation import DatasetSpec, make_datasets
+from nsbench.of_now import outdated
+from nsbench.partial import FINISHED, RUN_STATE, named, parts
+from nsbench.plan import Plan, digest, grid_cells
+from nsbench.records import EVALUATION, read_stamp, write_table
+from nsbench.report import page
 from nsbench.report.partial import section
+from nsbench.runstore import _row_digest
 from nsbench.settings import OF_TEXT
 from tests.partial_grid import DIVERGED, Pack, PartialGrid, tiny_plan
+from tests.test_config import TINY, overlaid, place
 
 BASELINE, ARM = ("modular_addition", "tiny", "baseline"), ("modular_addition", "tiny", "noise_stability")
 
@@ -120,9 +129,9 @@ def test_what_else_a_run_needs_is_looked_at_too(grid: PartialGrid, name: str) ->
 
 def test_another_setting_of_now_makes_runs_outdated(grid: PartialGrid) -> None:
     """Of training or of measures alone, and of data: each by its own words."""
-    text = {"modular_addition": "data", "sparse_parity": "training"}
     values = grid.plan.config.model_dump(mode="json")
-    assert text
+    for pack in grid.plan.packs:  # Their folders stay as they were.
+        grid.begin(pack, 1.0)
     for path, value, task, reason in (
         ("training", {"eval_every_steps": 3}, "sparse_parity", "trained with other settings or code"),
         ("data", {"n_val": 11}, "modular_addition", "its data set is made with other settings or code"),
@@ -135,6 +144,7 @@ def test_another_setting_of_now_makes_runs_outdated(grid: PartialGrid) -> None:
         rows = grid.states()
         assert set(rows.loc[rows["task"] == task, "reason"]) == {reason}
         assert set(rows.loc[rows["task"] == task, "state"]) == {"outdated"}
+        assert set(rows.loc[rows["task"] == task, "share_trained"]) == {0.0}
         assert set(rows.loc[rows["task"] == "next_token", "state"]) == {FINISHED}
 
 
@@ -142,9 +152,12 @@ def test_another_text_makes_the_runs_on_texts_outdated(grid: PartialGrid) -> Non
     from nsbench.texts import Text, write_text_file
 
     write_text_file(grid.root / "text.parquet", Text("old", (), (), ()), {"spec": '{"source":"old"}'})
+    for pack in grid.plan.packs:
+        grid.begin(pack, 1.0)
     assert grid.finished("--text-spec", '{"source":"new"}') == 0
     rows = grid.states()
     assert set(rows.loc[rows["task"].isin(OF_TEXT), "reason"]) == {"its text is another than the settings name"}
+    assert set(rows.loc[rows["task"].isin(OF_TEXT), "share_trained"]) == {0.0}
     assert set(rows.loc[~rows["task"].isin(OF_TEXT), "state"]) == {FINISHED}
 
 
@@ -153,10 +166,62 @@ def test_an_evaluation_older_than_its_training_counts_only_where_it_is_of_that_t
     os.utime(grid.path(pack, "evaluation"), (1, 1))
     # Its run's folder is not there to tell.
     assert state(grid, pack)[0] == "bad file"
-    folder = grid.root.joinpath("runs", *ARM, "seed-0")
-    folder.mkdir(parents=True)
-    shutil.copy(grid.path(pack, "evaluation"), folder / "evaluation.parquet")
+    keep_evaluation(grid, pack, "another training")
     assert state(grid, pack) == ("trained, not evaluated", "its evaluation is of an earlier training")
+    keep_evaluation(grid, pack, run_key(grid, pack))
+    assert state(grid, pack) == (FINISHED, "")
+    # Its run's folder keeps other rows than the pack has.
+    rows = grid.tables["evaluation"]
+    grid.tables = grid.tables | {"evaluation": rows.assign(value=rows["value"] + 1)}
+    keep_evaluation(grid, pack, run_key(grid, pack))
+    assert state(grid, pack)[0] == "trained, not evaluated"
+
+
+def run_key(grid: PartialGrid, pack: Pack) -> str:
+    """The key of a pack's one run."""
+    return pd.read_parquet(grid.path(pack, "runs"))["run_key"].item()
+
+
+def keep_evaluation(grid: PartialGrid, pack: Pack, run: str) -> None:
+    """Put the evaluation of a pack's one run into its folder, as of the training `run`."""
+    spec = json.loads(grid.plan.evaluate(*pack))
+    settings = {name: value for name, value in spec.items() if name not in ("seeds", "keep_checkpoints")}
+    key = canonical_json({"settings": settings, "run": run, "code": digest("evaluate", pack[0])})
+    (seed,) = grid.plan.seeds[pack[3]]
+    rows = grid.tables["evaluation"]
+    for name, value in (*zip(("task", "variant", "arm"), pack[:3], strict=True), ("seed", seed)):
+        rows = rows[rows[name] == value]
+    path = grid.root.joinpath("runs", *pack[:3], f"seed-{seed}", "evaluation.parquet")
+    write_table(path, rows, EVALUATION, {"evaluation_key": hashlib.sha256(key.encode()).hexdigest()})
+
+
+@pytest.mark.parametrize("of", ["its training", "another training"])
+def test_a_run_that_only_its_pack_lacks_is_finished(grid: PartialGrid, of: str) -> None:
+    """As after other runs per pack."""
+    pack = (*ARM, "seeds-0-0")
+    grid.begin(pack, 1.0)
+    row = {"run_key": run_key(grid, pack)}
+    (grid.root.joinpath("runs", *ARM, "seed-0") / "run.json").write_text(json.dumps(row | {"sha256": _row_digest(row)}))
+    places = Places(*(grid.root / name for name in ("packs", "datasets", "runs", "text.parquet")))
+    before = seen(grid.plan, places)
+    keep_evaluation(grid, pack, row["run_key"] if of == "its training" else of)
+    assert seen(grid.plan, places) != before
+    grid.take_away(pack)
+    assert state(grid, pack) == ("finished, not joined" if of == "its training" else "trained, not evaluated", "")
+
+
+def test_data_that_were_made_again_count_where_they_are_the_same(grid: PartialGrid) -> None:
+    pack = (*ARM, "seeds-0-0")
+    path = grid.root.joinpath("datasets", *ARM[:2], "seeds-0-0.safetensors")
+    spec = grid.plan.dataset(*ARM[:2], "seeds-0-0")
+    made_by = {"spec": spec, "source_digest": digest("dataset", ARM[0])}
+    make_datasets(parse(DatasetSpec, json.loads(spec)), path, grid.root / "floors.parquet", made_by)
+    grid.begin(pack, 1.0)
+    assert state(grid, pack) == ("outdated", "its data set was made again since, with other data")
+    grid.tables = grid.tables | {"runs": grid.tables["runs"].assign(data_sha256=read_dataset(path, 0).sha256)}
+    grid.write(pack)
+    os.utime(path, (2**32, 2**32))
+    assert state(grid, pack) == (FINISHED, "")
 
 
 def test_finished_runs_without_a_baseline_are_left_out_and_told(grid: PartialGrid) -> None:
@@ -170,11 +235,29 @@ def test_where_nothing_can_be_reported_one_sentence_says_so(
 ) -> None:
     kept = [] if left == "nothing" else [(*ARM, "seeds-0-0")]
     grid.take_away(*[pack for pack in grid.plan.packs if pack not in kept])
-    assert grid.finished() == 2
+    assert grid.finished() == 0
+    missing = pd.read_csv(grid.root / "partial/missing.csv")
+    assert len(missing) == len(grid.plan.packs)
+    with pytest.raises(AssertionError, match="collect"):
+        grid.report()
     said = capsys.readouterr().err.strip().splitlines()[-1]
-    assert said.startswith("nsbench finished: no run of the grid can be reported on yet (")
+    assert said.startswith("nsbench collect: no run of the grid can be reported on yet (")
     assert f"{len(grid.plan.packs) - len(kept)} not begun" in said
-    assert not (grid.root / "partial/finished.parquet").exists()
+
+
+def test_without_a_report_what_lies_there_is_named_as_old(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    progress.fail_partial()
+    assert "of an earlier look" not in capsys.readouterr().err
+    progress.PARTIAL.mkdir(parents=True)
+    for name in ("report.html", "missing.csv"):
+        (progress.PARTIAL / name).write_text("")
+    progress.fail_partial()
+    said = capsys.readouterr().err
+    assert "what is missing: results/partial/missing.csv" in said
+    assert "of an earlier look, not of now: results/partial/report.html\n" in said
 
 
 def test_a_look_is_asked_for_again_after_any_change(grid: PartialGrid) -> None:
@@ -188,6 +271,40 @@ def test_a_look_is_asked_for_again_after_any_change(grid: PartialGrid) -> None:
     grid.write((*ARM, "seeds-1-1"))
     looks.append(seen(grid.plan, places))
     assert len(set(looks)) == len(looks)
+
+
+def test_numbers_that_show_no_run_are_of_now_or_outdated(tmp_path: Path) -> None:
+    values = overlaid(TINY)
+    model = {"only": ["tiny_causal"]}
+    plan = tiny_plan(theory=values["theory"], pretrained=values["pretrained"] | model)
+    assert outdated(plan, tmp_path) == []
+
+    def write(place: str, spec: str, code: str) -> None:
+        write_table(tmp_path / f"{place}.parquet", [], RUN_STATE, {"spec": spec, "source_digest": code})
+
+    spec = plan.experiment("relu")
+    write("theory/relu.points", spec, digest("simulate", "relu"))
+    write("theory/relu.table", spec, digest("theory"))
+    write("tables/theory", "{}", digest("theory"))
+    write("pretrained/tiny_causal/measured", plan.pretrained("tiny_causal"), digest("pretrained"))
+    write("tables/table_1", plan.pretrained_tables(), digest("pretrained-tables"))
+    assert outdated(plan, tmp_path) == []
+    # Settings, code, and what was made again since.
+    seed = tiny_plan(theory=values["theory"] | {"seed": 7}, pretrained=values["pretrained"] | model)
+    assert outdated(seed, tmp_path) == ["theory"]
+    rho = place(values["pretrained"] | model, "measurement.rho", [0.25])
+    assert outdated(tiny_plan(theory=values["theory"], pretrained=rho), tmp_path) == ["pretrained"]
+    assert outdated(tiny_plan(), tmp_path) == []
+    os.utime(tmp_path / "tables/table_1.parquet", (1, 1))
+    write("theory/relu.points", spec, "0" * 16)
+    assert outdated(plan, tmp_path) == ["theory", "pretrained"]
+    # A damaged file is told by what reads it.
+    (tmp_path / "theory/relu.points.parquet").write_bytes(b"")
+    assert outdated(plan, tmp_path) == ["pretrained"]
+    write("text", '{"source":"old"}', digest("text"))
+    os.utime(tmp_path / "tables/table_1.parquet")
+    assert outdated(plan, tmp_path, {"source": "old"}) == []
+    assert outdated(plan, tmp_path, {"source": "new"}) == ["pretrained"]
 
 
 def test_the_scale_names_the_part() -> None:
@@ -229,14 +346,21 @@ def check(grid: PartialGrid, drawn: list[str]) -> None:
             if name == "paired_effect":
                 assert row["n_pairs"] == len(cells[(*place, row["arm"])] & cells[(*place, row["baseline"])])
     n, of = len(finished), len(rows)
-    page, claims = (folder / "report.html").read_text(), pd.read_parquet(folder / "claims.parquet")
+    # A file that is copied away tells too.
+    files = [*folder.glob("collected/*.parquet"), *folder.glob("tables/*.parquet"), *folder.glob("claim*.parquet")]
+    assert {read_stamp(path).get("partial") for path in files} == {f"{n} of {of} runs"}
+    said, claims = (folder / "report.html").read_text(), pd.read_parquet(folder / "claims.parquet")
     label = f"PARTIAL: {n} of {of} runs"
-    assert f"<title>nsbench report (demo scale) ({label})</title>" in page
-    assert f'class="banner" role="note">{label}.' in page
+    assert f"<title>nsbench report (demo scale) ({label})</title>" in said
+    assert f'class="banner" role="note">{label}.' in said
     assert label in (folder / "claims.md").read_text()
     of_runs = claims[claims["group"] == "training"]
     assert set(of_runs["scale"]) <= {f"demo, {label}", "none"}
     assert not of_runs["reason"].str.contains(r"(?<!part of )the grid").any()
+    reasons = claims.set_index("id")["reason"]
+    assert reasons["theorem_5_1"].startswith("theory.parquet was not made; to make it:")
+    assert "was made with other settings or code; to make it:" in reasons["junta_like"]
+    assert "Left out: numbers and figures of pretrained models, which were made with other settings" in said
     # Each figure that these runs fill was drawn, with that name on it; nothing failed.
     assert len(drawn) == len(list((folder / "figures").glob("*.png")))
     assert drawn
@@ -261,10 +385,32 @@ def drawn(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
     return words
 
 
+def test_a_figure_that_fails_is_named_on_the_page(grid: PartialGrid, monkeypatch: pytest.MonkeyPatch) -> None:
+    grid.take_away((*ARM, "seeds-1-1"))
+    assert grid.finished() == 0
+
+    def render(name: str, *given: object) -> None:
+        Path(str(given[-2])).write_bytes(b"")
+        if name == "arms":
+            raise ValueError("too few runs")
+
+    monkeypatch.setattr(figures, "render", render)
+    figures.render_all("", "", grid_cells(grid.plan.config), "demo", grid.root / "figures")
+    pictures, failed = commands._pictures([grid.root / "figures", Path("other.png")])
+    assert failed == ["arms"]
+    assert "arms" not in {path.stem for path in pictures}
+    assert {"time_to_target", "other"} <= {path.stem for path in pictures}
+    said = section(grid.states(), grid.tables["runs"], not_drawn=failed)
+    template = page._environment(named("demo", 1, 2)).get_template("partial.html.j2")
+    assert "<p>Not drawn: arms. These runs do not fill them" in template.render(partial=said)
+
+
 SUBSETS = {
-    "only baselines": lambda pack: pack[2] == "baseline",
+    "only baselines": lambda pack: pack[2] == "baseline" and pack[0] != "modular_addition",
     "one seed of a task": lambda pack: pack[0] == "next_token" and pack[3] == "seeds-0-0",
-    "no pair of a seed": lambda pack: (pack[2] == "baseline") == (pack[3] == "seeds-0-0"),
+    "no pair of a seed": lambda pack: (
+        pack[0] == "modular_addition" and (pack[2] == "baseline") == (pack[3] == "seeds-0-0")
+    ),
     "a diverged run and one baseline": lambda pack: (
         pack in {(*DIVERGED[:1], "tiny", "baseline", "seeds-0-0"), (*DIVERGED[:1], "tiny", DIVERGED[1], "seeds-1-1")}
     ),

@@ -57,6 +57,7 @@ LAYERS = {
         "plan",
         "needs",
         "progress",
+        "of_now",
     },
     "ground": {
         "closed",

@@ -343,6 +343,7 @@ def test_partial_work_is_reported_beside_a_workflow_and_strict_results_stay(clon
     strict = {path: path.stat().st_mtime_ns for path in results.glob("tables/*")}
     out = {results / f"packs/{task}": results / f"aside/{task}" for task in ("modular_addition", "next_token")}
     n_finished, runs = SEEDS * PACKS["sparse_parity"], SEEDS * sum(PACKS.values())
+    out[results / "tables/theory.parquet"] = results / "aside/theory.parquet"
     (results / "aside").mkdir()
     for pack, aside in out.items():
         pack.rename(aside)
@@ -357,16 +358,19 @@ def test_partial_work_is_reported_beside_a_workflow_and_strict_results_stay(clon
             assert "Nothing to be done" in again, again
         missing = pd.read_csv(results / "partial/missing.csv")
         # The folders of its runs are there still.
-        assert set(missing["state"]) == {"trained, not evaluated"}
-        assert missing["task"].value_counts().to_dict() == {task.name: SEEDS * PACKS[task.name] for task in out}
+        assert set(missing["state"]) == {"finished, not joined"}
+        tasks = [place.name for place in out if place.name in PACKS]
+        assert missing["task"].value_counts().to_dict() == {task: SEEDS * PACKS[task] for task in tasks}
         page = (results / "partial/report.html").read_text()
         assert f"PARTIAL: {n_finished} of {runs} runs" in page
+        reasons = pd.read_csv(results / "partial/claims.csv").set_index("id")["reason"]
+        assert reasons["theorem_5_1"].startswith("theory.parquet was not made")
         drawn = {path.stem for path in (results / "partial/figures").glob("*.png")}
         assert drawn == {"figure_05_sparse_parity", "figure_11", "time_to_target", "arms"}
         assert all(f'<figure id="{name}">' in page for name in (*drawn, *THEORY_FIGURES, *PRETRAINED_FIGURES))
         # Strict results want every pack.
         _, said = clone.snakemake("--dry-run", "--forcerun", "collect_packs")
-        assert Planned(said)["train_pack"] == sum(PACKS[task.name] for task in out)
+        assert Planned(said)["train_pack"] == sum(PACKS[task] for task in tasks)
     finally:
         for pack, aside in out.items():
             aside.rename(pack)

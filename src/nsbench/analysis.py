@@ -71,11 +71,13 @@ def analyse(
     out_folder: Path | str,
     spec: str,
     digest: str,
+    partial: str = "",
 ) -> None:
     """Write the tables of TABLES, each as Parquet and as CSV.
 
     The bootstrap's seed is fixed and every table starts from it, so the same records give the same
-    tables. Raises RecordError naming a run of the grid that is missing.
+    tables. Raises RecordError naming a run of the grid that is missing. partial: how much of the grid `cells` are, for
+    the tables' stamp.
     """
     folder = Path(collected_folder)
     history, runs = read_table(folder / "history.parquet", HISTORY), read_table(folder / "runs.parquet", RUNS)
@@ -104,7 +106,7 @@ def analyse(
         "specification": specified,
         "specification_share": specification_shares(specified),
     }
-    provenance = stamp(spec, digest)
+    provenance = stamp(spec, digest, partial=partial)
     labels = {
         "text": text_labels(runs, cells),
         "leaks": {(cell["task"], cell["variant"]): "; ".join(cell["leaks"]) for cell in cells},

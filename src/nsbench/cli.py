@@ -174,6 +174,15 @@ def _parser() -> argparse.ArgumentParser:
         sub.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
         sub.add_argument("--processes-per-gpu", type=_count, default=1)
 
+    def add_outdated(sub: argparse.ArgumentParser) -> None:
+        sub.add_argument(
+            "--outdated",
+            choices=["theory", "pretrained"],
+            nargs="+",
+            default=[],
+            help="what is there of other settings or code, and left out",
+        )
+
     def add_finished(sub: argparse.ArgumentParser) -> None:
         sub.add_argument("--finished", type=_given, help="the finished stage's file: only runs that it has as finished")
 
@@ -301,6 +310,7 @@ def _parser() -> argparse.ArgumentParser:
     claims.add_argument("--tables", type=_given, nargs="+", required=True)
     claims.add_argument("--theory", type=_given, help="the theory stage's table, where the theory is not left out")
     claims.add_argument("--pretrained", type=_given, nargs="+", help="tables of pretrained models, if any")
+    add_outdated(claims)
     claims.add_argument("--out", type=_made, nargs="+", required=True)
 
     report = stage("report", commands.report, "write the report")
@@ -310,6 +320,7 @@ def _parser() -> argparse.ArgumentParser:
     report.add_argument("--tables", type=_given, nargs="+", required=True)
     report.add_argument("--theory", type=_given, help="the theory stage's table, where the theory is not left out")
     report.add_argument("--pretrained", type=_given, nargs="+", help="tables of pretrained models, if any")
+    add_outdated(report)
     report.add_argument("--claims", type=_given, nargs="+", help="the files of the claims stage")
     report.add_argument("--out", type=_made, required=True)
 

@@ -59,13 +59,15 @@ def collect(
     out_folder: Path | str,
     spec: str,
     digest: str,
+    partial: str = "",
 ) -> None:
     """Join `history`, `runs` and `evaluation` of all packs, in grid order, into `out_folder`, and
     `floors` of all data sets.
 
     Every run of the grid must be there once and complete, and no other. A diverged run needs no
     evaluation. Raises RecordError naming the first run that breaks this, or a file that cannot be
-    read; nothing is written then. Holds a pack and a row group at a time, and floors and runs whole.
+    read; nothing is written then. partial: how much of the grid `cells` are, for the files' stamp.
+    Holds a pack and a row group at a time, and floors and runs whole.
     """
     floors = pa.concat_tables([FLOORS.empty_table(), *(read_arrow(path, FLOORS) for path in floor_files)])
     found = {
@@ -78,7 +80,7 @@ def collect(
     run_keys = list(zip(*(runs[name].to_pylist() for name in RUN_KEYS), strict=True))
     _check(cells, runs, {"history": list(found["history"]), "runs": run_keys, "evaluation": list(found["evaluation"])})
     row_of = {key: row for row, key in enumerate(run_keys)}
-    provenance = stamp(spec, digest)
+    provenance = stamp(spec, digest, partial=partial)
     with contextlib.ExitStack() as written:  # No file appears before all of them are there.
 
         def write(name: str, tables: Iterable[pa.Table], schema: pa.Schema) -> None:

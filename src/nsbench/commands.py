@@ -75,9 +75,10 @@ def finished(options: argparse.Namespace) -> None:
 
 def collect(options: argparse.Namespace) -> None:
     from nsbench.collection import collect
+    from nsbench.partial import parts
     from nsbench.plan import Plan
 
-    config, cells, _, _ = _grid(options)
+    config, cells, scale, _ = _grid(options)
     plan = Plan(config)
     wanted = {(cell["task"], cell["variant"], cell["arm"], seed) for cell in cells for seed in cell["seeds"]}
     packs = [pack for pack in plan.packs if any((*pack[:3], seed) in wanted for seed in plan.seeds[pack[-1]])]
@@ -85,13 +86,14 @@ def collect(options: argparse.Namespace) -> None:
     of_packs = {(task, variant, pack) for task, variant, _, pack in packs}
     datasets = [dataset for dataset in plan.datasets() if dataset in of_packs]
     floors = [options.datasets / task / variant / f"{pack}.floors.parquet" for task, variant, pack in datasets]
-    collect(cells, folders, floors, _folder(options.out), options.spec, options.digest)
+    collect(cells, folders, floors, _folder(options.out), options.spec, options.digest, parts(scale)[1])
 
 
 def analyse(options: argparse.Namespace) -> None:
     from nsbench.analysis import analyse
+    from nsbench.partial import parts
 
-    config, cells, _, _ = _grid(options)
+    config, cells, scale, _ = _grid(options)
     analyse(
         _folder(options.collected),
         cells,
@@ -99,6 +101,7 @@ def analyse(options: argparse.Namespace) -> None:
         _folder(options.out),
         options.spec,
         options.digest,
+        parts(scale)[1],
     )
 
 
@@ -230,6 +233,7 @@ def claims(options: argparse.Namespace) -> None:
         _folder(options.pretrained) if options.pretrained else None,
         config.analysis.confidence,
         config.analysis.n_resamples,
+        options.outdated,
     )
 
 
@@ -237,9 +241,10 @@ def report(options: argparse.Namespace) -> None:
     from nsbench.report import write_report
 
     _, cells, scale, states = _grid(options)
+    pictures, not_drawn = _pictures(options.figures)
     write_report(
         options.out,
-        _pictures(options.figures),
+        pictures,
         _folder(options.tables),
         _folder(options.collected),
         cells,
@@ -250,6 +255,8 @@ def report(options: argparse.Namespace) -> None:
         _folder(options.pretrained) if options.pretrained else None,
         _folder(options.claims) if options.claims else None,
         states,
+        options.outdated,
+        not_drawn,
     )
 
 
@@ -300,15 +307,19 @@ def _grid(options: argparse.Namespace) -> _Grid:
     return _Grid(config, restricted(cells, states), scale, states)
 
 
-def _pictures(paths: list[Path]) -> list[Path]:
-    """Paths of pictures, each folder replaced by those of training's figures that are in it."""
-    from nsbench.figures import FIGURES
+def _pictures(paths: list[Path]) -> tuple[list[Path], list[str]]:
+    """Paths of pictures, each folder replaced by those of training's figures in it, and the names of what failed."""
+    from nsbench.figures import FIGURES, NOT_DRAWN
 
-    found = []
+    found, failed = [], []
     for path in paths:
-        inside = [path / f"{name}.png" for name in FIGURES] if path.is_dir() else None
-        found += [path] if inside is None else [picture for picture in inside if picture.exists()]
-    return found
+        if path.is_dir():
+            found += [picture for name in FIGURES if (picture := path / f"{name}.png").exists()]
+            if (path / NOT_DRAWN).exists():
+                failed += (path / NOT_DRAWN).read_text(encoding="utf-8").split()
+        else:
+            found.append(path)
+    return found, failed
 
 
 def _folder(paths: list[Path]) -> Path:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,6 +17,7 @@ import pyarrow as pa
 
 from nsbench.closed import canonical_json
 from nsbench.files import FileError, write_text
+from nsbench.of_now import is_newer, is_of
 from nsbench.partial import (
     BAD_FILE,
     FINISHED,
@@ -25,14 +25,14 @@ from nsbench.partial import (
     NO_BASELINE,
     NOT_BEGUN,
     NOT_EVALUATED,
+    NOT_JOINED,
     OUTDATED,
     RUN_STATE,
-    STATES,
 )
 from nsbench.plan import Plan, digest
 from nsbench.provenance import stamp
-from nsbench.records import EVALUATION, FLOORS, HISTORY, RUNS, RecordError, read_arrow, read_stamp, write_table
-from nsbench.runstore import RunFolder, order_key
+from nsbench.records import EVALUATION, FLOORS, HISTORY, RUNS, read_arrow, read_stamp, write_table
+from nsbench.runstore import RunFolder, order_key, read_summary
 from nsbench.settings import OF_TEXT
 
 Pack = tuple[str, str, str, str]
@@ -70,13 +70,9 @@ def write_finished(
 ) -> None:
     """Write the state of every run (RUN_STATE) to `out`, and the runs that are not finished, as CSV, to `missing`.
 
-    Raises RecordError, and writes nothing, where no run can be reported on.
+    Both are written where no run is finished too; `nsbench.partial.read_states` refuses these then.
     """
     rows = look(plan, places, text_spec)
-    if not any(row["state"] == FINISHED for row in rows):
-        counted = Counter(row["state"] for row in rows)
-        told = "; ".join(f"{counted[state]:,} {state}" for state in STATES if counted[state])
-        raise RecordError(f"no run of the grid can be reported on yet ({told}); try again when more is finished")
     left = pd.DataFrame([row for row in rows if row["state"] != FINISHED], columns=RUN_STATE.names)
     write_text(missing, left.to_csv(index=False, lineterminator="\n"))
     write_table(out, rows, RUN_STATE, stamp(spec, digest))
@@ -91,12 +87,15 @@ def look(plan: Plan, places: Places, text_spec: Any) -> list[dict[str, Any]]:
     rows = []
     for pack in plan.packs:
         found = _of_pack(plan, places, pack)
-        if found.state == FINISHED and pack[0] in OF_TEXT and stale_text:
-            found = _Found(OUTDATED, stale_text)
+        if found.share == 1 and pack[0] in OF_TEXT and stale_text:
+            found = _Found(OUTDATED, stale_text, 0)
         spec = json.loads(plan.train(*pack))
+        evaluated = json.loads(plan.evaluate(*pack)), digest("evaluate", pack[0])
         for seed in plan.seeds[pack[-1]]:
             name = dict(zip(("task", "variant", "arm"), pack[:3], strict=True)) | {"seed": seed, "pack": pack[-1]}
-            rows.append(name | _of_run(places.run(pack, seed), order_key(spec, seed, digest("train")), found))
+            rows.append(
+                name | _of_run(places.run(pack, seed), order_key(spec, seed, digest("train")), found, evaluated)
+            )
     _set_apart(plan, rows)
     return rows
 
@@ -121,7 +120,7 @@ def _paths(plan: Plan, places: Places) -> Iterator[Path]:
         yield places.floors(pack)
         yield from (places.pack(pack, name) for name in PACK_FILES)
         for seed in plan.seeds[pack[-1]]:
-            yield places.run(pack, seed).path / "status.json"
+            yield from (places.run(pack, seed).path / name for name in ("status.json", "evaluation.parquet"))
 
 
 def _looks(path: Path) -> list[int]:
@@ -137,8 +136,8 @@ class _Found(NamedTuple):
 
     state: str
     reason: str = ""
-    trained: bool = False
-    """Whether the training is done by the settings and the code of now."""
+    share: float | None = None
+    """How much of the training is done. None: the run's folder says; it knows the order, and nothing of data."""
 
 
 def _of_pack(plan: Plan, places: Places, pack: Pack) -> _Found:
@@ -150,37 +149,28 @@ def _of_pack(plan: Plan, places: Places, pack: Pack) -> _Found:
     evaluated = json.loads(plan.evaluate(*pack)), digest("evaluate", pack[0])
     data = json.loads(plan.dataset(pack[0], pack[1], pack[3])), digest("dataset", pack[0])
     try:
-        if not all(_is_of(places.pack(pack, name), *trained) for name in ("history", "runs")):
+        if not all(is_of(places.pack(pack, name), *trained) for name in ("history", "runs")):
             return _Found(OUTDATED, "trained with other settings or code")
-        if not _is_of(places.floors(pack), *data):
-            return _Found(OUTDATED, "its data set is made with other settings or code")
+        if not is_of(places.floors(pack), *data):
+            return _Found(OUTDATED, "its data set is made with other settings or code", 0)
         tables = {name: read_arrow(places.pack(pack, name), PACK_FILES[name]) for name in there}
         read_arrow(places.floors(pack), FLOORS)
         if _lacks(plan, places, pack, tables, "history") or _lacks(plan, places, pack, tables, "runs"):
             return _Found(OUTDATED, "trained for other runs")
-        if _is_newer(places.dataset(pack), places.pack(pack, "runs")) and not _same_data(places, pack, tables["runs"]):
-            return _Found(OUTDATED, "its data set was made again since, with other data")
+        if is_newer(places.dataset(pack), places.pack(pack, "runs")) and not _same_data(places, pack, tables["runs"]):
+            return _Found(OUTDATED, "its data set was made again since, with other data", 0)
         if "evaluation" not in there:
-            return _Found(NOT_EVALUATED, trained=True)
-        if not _is_of(places.pack(pack, "evaluation"), *evaluated):
-            return _Found(OUTDATED, "evaluated with other settings or code", trained=True)
-        if _is_newer(places.pack(pack, "runs"), places.pack(pack, "evaluation")):
+            return _Found(NOT_EVALUATED, share=1)
+        if not is_of(places.pack(pack, "evaluation"), *evaluated):
+            return _Found(OUTDATED, "evaluated with other settings or code", share=1)
+        if is_newer(places.pack(pack, "runs"), places.pack(pack, "evaluation")):
             if not _same_evaluation(places, pack, tables, *evaluated):
-                return _Found(NOT_EVALUATED, "its evaluation is of an earlier training", trained=True)
+                return _Found(NOT_EVALUATED, "its evaluation is of an earlier training", share=1)
         elif _lacks(plan, places, pack, tables, "evaluation"):
-            return _Found(NOT_EVALUATED, "its evaluation lacks a run", trained=True)
+            return _Found(NOT_EVALUATED, "its evaluation lacks a run", share=1)
     except FileError as error:
         return _Found(BAD_FILE, str(error))
-    return _Found(FINISHED, trained=True)
-
-
-def _is_of(path: Path, spec: Any, code: str) -> bool:
-    """Whether a file was made by these settings and this code. Raises as `read_stamp` does."""
-    found = read_stamp(path)
-    try:
-        return json.loads(found.get("spec", "")) == spec and found.get("source_digest") == code
-    except ValueError:
-        return False
+    return _Found(FINISHED, share=1)
 
 
 def _lacks(plan: Plan, places: Places, pack: Pack, tables: dict[str, pa.Table], name: str) -> bool:
@@ -195,11 +185,6 @@ def _lacks(plan: Plan, places: Places, pack: Pack, tables: dict[str, pa.Table], 
     return found != wanted
 
 
-def _is_newer(source: Path, made: Path) -> bool:
-    """Whether `made` is older than what it was made from, as after a copy without times too."""
-    return source.exists() and source.stat().st_mtime_ns > made.stat().st_mtime_ns
-
-
 def _same_data(places: Places, pack: Pack, runs: pa.Table) -> bool:
     """Whether a pack was trained on the data that its data set has now. Raises as `read_dataset` does."""
     from nsbench.datasets import read_dataset
@@ -211,32 +196,52 @@ def _same_data(places: Places, pack: Pack, runs: pa.Table) -> bool:
 
 def _same_evaluation(places: Places, pack: Pack, tables: dict[str, pa.Table], spec: Any, code: str) -> bool:
     """Whether a pack's evaluation is that of its runs as they are now, by what their folders have."""
-    settings = {name: value for name, value in spec.items() if name not in ("seeds", "keep_checkpoints")}
     rows = tables["evaluation"].to_pandas()
     runs = tables["runs"]
     for seed, run in zip(runs["seed"].to_pylist(), runs["run_key"].to_pylist(), strict=True):
-        path = places.run(pack, seed).path / "evaluation.parquet"
-        key = canonical_json({"settings": settings, "run": run, "code": code})
-        if read_stamp(path).get("evaluation_key") != hashlib.sha256(key.encode()).hexdigest():
+        folder = places.run(pack, seed)
+        if not _is_evaluated(folder, run, spec, code):
             return False
-        own = read_arrow(path, EVALUATION).to_pandas()
+        own = read_arrow(folder.path / "evaluation.parquet", EVALUATION).to_pandas()
         if not rows[rows["seed"] == seed].reset_index(drop=True).equals(own):
             return False
     return True
 
 
-def _of_run(folder: RunFolder, order: str, found: _Found) -> dict[str, Any]:
-    """A run's state: its pack's, and where that is not of its training as it is ordered, what its own folder says."""
+def _is_evaluated(folder: RunFolder, run: str, spec: Any, code: str) -> bool:
+    """Whether a run's folder has the evaluation of the training `run` (a run_key). Raises as `read_stamp` does."""
+    settings = {name: value for name, value in spec.items() if name not in ("seeds", "keep_checkpoints")}
+    key = canonical_json({"settings": settings, "run": run, "code": code})
+    found = read_stamp(folder.path / "evaluation.parquet").get("evaluation_key")
+    return found == hashlib.sha256(key.encode()).hexdigest()
+
+
+def _trained_state(folder: RunFolder, evaluated: tuple[Any, str]) -> str:
+    """The state of a run whose training is done and whose pack is not there."""
+    try:
+        row = read_summary(folder.path / "run.json")
+        if row is not None and _is_evaluated(folder, row["run_key"], *evaluated):
+            return NOT_JOINED
+    except FileError:
+        pass
+    return NOT_EVALUATED
+
+
+def _of_run(folder: RunFolder, order: str, found: _Found, evaluated: tuple[Any, str]) -> dict[str, Any]:
+    """A run's state: its pack's, and where that is not of its training as it is ordered, what its own folder says.
+
+    evaluated: spec and source digest of its evaluation.
+    """
     state, reason = found.state, found.reason
-    share = 1.0 if found.trained else folder.status(order)
-    if not found.trained and state != BAD_FILE:
+    share = folder.status(order) if found.share is None else found.share
+    if found.share is None and state != BAD_FILE:
         if share > 0:
-            state, reason = (NOT_EVALUATED if share == 1 else IN_TRAINING), ""
+            state, reason = (_trained_state(folder, evaluated) if share == 1 else IN_TRAINING), ""
         elif state == NOT_BEGUN and (folder.path / "status.json").exists():
             # No share is told before the first evaluation.
             other = _is_of_another_order(folder, order)
             state, reason = (OUTDATED, "begun with other settings or code") if other else (IN_TRAINING, "")
-    return {"state": state, "share_trained": share, "reason": reason}
+    return {"state": state, "share_trained": float(share), "reason": reason}
 
 
 def _is_of_another_order(folder: RunFolder, order: str) -> bool:
@@ -251,7 +256,7 @@ def _stale_text(places: Places, text_spec: Any) -> str:
     if text_spec is None or not places.text.exists():
         return ""
     try:
-        same = _is_of(places.text, text_spec, digest("text"))
+        same = is_of(places.text, text_spec, digest("text"))
     except FileError:
         return ""
     return "" if same else "its text is another than the settings name"

@@ -14,6 +14,7 @@ FINISHED = "finished"
 NOT_BEGUN = "not begun"
 IN_TRAINING = "in training"
 NOT_EVALUATED = "trained, not evaluated"
+NOT_JOINED = "finished, not joined"
 OUTDATED = "outdated"
 BAD_FILE = "bad file"
 NO_BASELINE = "no baseline yet"
@@ -22,6 +23,7 @@ STATES = {
     NOT_BEGUN: "nothing of it is there",
     IN_TRAINING: "begun; at work, or interrupted and to be resumed",
     NOT_EVALUATED: "its measures are not there yet",
+    NOT_JOINED: "trained and evaluated; the next full run joins it with its pack, and trains nothing of it",
     OUTDATED: "made with other settings or code, and made again by the next full run",
     BAD_FILE: "a file of it is damaged or gone",
     NO_BASELINE: "finished, but no baseline run of its variant is, so there is nothing to compare it with",
@@ -64,7 +66,9 @@ def read_states(path: Path | str, cells: list[dict[str, Any]]) -> pd.DataFrame:
     if keys != wanted or not set(states["state"]) <= set(STATES):
         raise RecordError(f"{path}: is about other runs than this grid's; delete it and run its stage again")
     if not (states["state"] == FINISHED).any():
-        raise RecordError(f"{path}: no run of it is {FINISHED}; run its stage again when one is")
+        counts = states["state"].value_counts()
+        told = "; ".join(f"{counts[state]:,} {state}" for state in STATES if state in counts)
+        raise RecordError(f"no run of the grid can be reported on yet ({told}); try again when more is finished")
     return states
 
 

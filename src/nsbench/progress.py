@@ -68,8 +68,12 @@ def finish_partial() -> None:
 
 
 def fail_partial() -> None:
-    """Say that nothing that is finished was touched."""
+    """Say that nothing that is finished was touched, and what is left of an earlier report."""
     _say(f"no partial report: see the messages above and {RESULTS / 'logs' / 'partial'}. No run was touched.")
+    if (PARTIAL / "missing.csv").exists():
+        _say(f"what is missing: {PARTIAL / 'missing.csv'}")
+    if old := [str(PARTIAL / name) for name in ("report.html", *MADE) if (PARTIAL / name).exists()]:
+        _say(f"of an earlier look, not of now: {', '.join(old)}")
     if full := lack_of_room(RESULTS):
         _say(full)
 

@@ -148,14 +148,15 @@ def commit() -> str:
     return head + ("+changes" if changed.strip() else "")
 
 
-def stamp(spec: str, digest: str, device: str = "cpu") -> dict[str, str]:
-    """The provenance that a result file carries in its metadata."""
+def stamp(spec: str, digest: str, device: str = "cpu", partial: str = "") -> dict[str, str]:
+    """The provenance that a result file carries in its metadata; partial: how much of the grid it is of, if not all."""
     versions = {name: importlib.metadata.version(name) for name in RECORDED_PACKAGES}
     return {
         "spec": spec,
         "source_digest": digest,
         "commit": commit(),
         "device": device,
+        **({"partial": partial} if partial else {}),
         "python": platform.python_version(),
         **{f"version_{name}": version for name, version in versions.items()},
     }

@@ -29,9 +29,10 @@ rule judge_claims:
         spec=PLAN.grid("analysis"),
         digest=lambda w: digest("claims"),
         finished="",
+        outdated="",
         theory=lambda w, input: f"--theory {input.theory}" if input.theory else "",
         pretrained=lambda w, input: f"--pretrained {input.pretrained}" if input.pretrained else "",
     shell:
         "nsbench claims --claims {input.claims} --spec {params.spec:q} --digest {params.digest} {params.finished}"
-        " --collected {input.collected} --tables {input.tables} {params.theory} {params.pretrained}"
+        " --collected {input.collected} --tables {input.tables} {params.theory} {params.pretrained} {params.outdated}"
         " --out {output} > {log} 2>&1"

@@ -1,7 +1,9 @@
 # Validates the configuration, expands the grid, and gives each stage its spec and source digest.
 # The only rules file with functions.
 import contextlib
+import json
 import os
+from pathlib import Path
 
 from nsbench import device, needs, progress, tracking_uri
 from nsbench.analysis import TABLES
@@ -13,6 +15,7 @@ from nsbench.figures.theory import FIGURES as THEORY_FIGURES
 from nsbench.files import FileError
 from nsbench.finished import Places, seen
 from nsbench.grid import load
+from nsbench.of_now import is_newer, outdated
 from nsbench.occupancy import OccupiedError
 from nsbench.plan import Plan, digest, plain
 from nsbench.pretrained_records import PARTS as PRETRAINED_PARTS
@@ -107,14 +110,35 @@ def seen_now(wildcards):
     return seen(PLAN, PLACES, others)
 
 
-def if_there(option, files):
-    """A command's option with files that partial results take as they are, where all of them are there; else nothing."""
-    return f"{option} {' '.join(files)}" if files and all(map(os.path.exists, files)) else ""
+def outdated_parts():
+    """Which of the theory and of pretrained models are there of other settings or code; partial results leave them out."""
+    return outdated(PLAN, progress.RESULTS, json.loads(TEXT_SPEC or "null"))
 
 
-def figures_there():
-    """The figures of the theory and of pretrained models that are there."""
-    return " ".join(filter(os.path.exists, (f"results/figures/{name}.png" for name in other_figures())))
+def outdated_option():
+    """A command's option that names them."""
+    found = outdated_parts()
+    return f"--outdated {' '.join(found)}" if found else ""
+
+
+def if_of_now(part, files):
+    """A command's option with files that partial results take as they are: whole and of now, else nothing."""
+    there = files and all(map(os.path.exists, files)) and part not in outdated_parts()
+    return f"--{part} {' '.join(files)}" if there else ""
+
+
+def figures_of_now():
+    """The figures of the theory and of pretrained models that are there, and no older than their numbers."""
+    old = outdated_parts()
+    sources = {}
+    if "theory" not in old:
+        sources |= {name: f"results/theory/{THEORY_FIGURES[name]}.points.parquet" for name in THEORY_FIGURES}
+    if "pretrained" not in old:
+        sources |= {name: "results/tables/pretrained_measured.parquet" for name in PRETRAINED_FIGURES}
+    paths = {name: Path(f"results/figures/{name}.png") for name in other_figures() if name in sources}
+    return " ".join(
+        str(path) for name, path in paths.items() if path.exists() and not is_newer(Path(sources[name]), path)
+    )
 
 
 def figure_module(wildcards):

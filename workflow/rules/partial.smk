@@ -83,8 +83,10 @@ use rule judge_claims as judge_finished_runs with:
         "results/benchmarks/partial/claims.tsv"
     params:
         finished=FINISHED,
-        theory=lambda w: if_there("--theory", THEORY_TABLE),
-        pretrained=lambda w: if_there("--pretrained", PRETRAINED_FILES),
+        # Named where they are not there too: then the ledger says that they were not made.
+        theory=" ".join(["--theory", *THEORY_TABLE]) if THEORY_TABLE else "",
+        pretrained=" ".join(["--pretrained", *PRETRAINED_FILES]) if PRETRAINED_FILES else "",
+        outdated=lambda w: outdated_option(),
 
 
 # One job for all: which figures the finished runs can fill is known only when it is known which these are.
@@ -123,6 +125,7 @@ use rule write_report as report_finished_runs with:
         "results/logs/partial/report.log",
     params:
         finished=FINISHED,
-        more_figures=lambda w: figures_there(),
-        theory=lambda w: if_there("--theory", THEORY_TABLE),
-        pretrained=lambda w: if_there("--pretrained", PRETRAINED_FILES),
+        more_figures=lambda w: figures_of_now(),
+        theory=lambda w: if_of_now("theory", THEORY_TABLE),
+        pretrained=lambda w: if_of_now("pretrained", PRETRAINED_FILES),
+        outdated=lambda w: outdated_option(),

@@ -54,11 +54,12 @@ rule write_report:
         spec=PLAN.grid(),
         digest=lambda w: digest("report"),
         finished="",
+        outdated="",
         more_figures="",
         theory=lambda w, input: f"--theory {input.theory}" if input.theory else "",
         pretrained=lambda w, input: f"--pretrained {input.pretrained}" if input.pretrained else "",
     shell:
         "nsbench report --spec {params.spec:q} --digest {params.digest} {params.finished} --figures {input.figures}"
         " {params.more_figures}"
-        " --collected {input.collected} --tables {input.tables} {params.theory} {params.pretrained}"
+        " --collected {input.collected} --tables {input.tables} {params.theory} {params.pretrained} {params.outdated}"
         " --claims {input.claims} --out {output} > {log} 2>&1"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -81,7 +81,8 @@ class Evidence:
     tables: folder of the tables of `analyse`; collected: folder of `collect`; theory: theory.parquet; pretrained:
     folder of the tables of pretrained models; None: that part was left out. cells: the grid. scale: paper or demo, of
     partial work with how much of it is there (nsbench.partial.named).
-    confidence and n_resamples are those of intervals that the ledger makes itself.
+    confidence and n_resamples are those of intervals that the ledger makes itself. outdated: `theory`, `pretrained`, or
+    both, where the files that are there were made with other settings or code (partial work alone meets these).
     """
 
     tables: Path | None
@@ -92,6 +93,7 @@ class Evidence:
     pretrained: Path | None = None
     confidence: float = 0.95
     n_resamples: int = 9999
+    outdated: Collection[str] = ()
     _read: dict[Path, pd.DataFrame] = field(default_factory=dict)
 
     def table(self, name: str) -> pd.DataFrame:
@@ -117,6 +119,8 @@ class Evidence:
         return self._table(self.pretrained, name, PRETRAINED[name], "pretrained")
 
     def _table(self, folder: Path | None, name: str, schema: pa.Schema, source: str) -> pd.DataFrame:
+        if source in self.outdated:
+            raise Missing(f"{name}.parquet was made with other settings or code", source)
         path = None if folder is None else folder / f"{name}.parquet"
         if path is None or not path.exists():
             raise Missing(f"{name}.parquet was not made", source)

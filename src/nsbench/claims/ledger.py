@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from nsbench.claims.evidence import Evidence
 from nsbench.claims.shown import markdown, verdict_table
 from nsbench.claims.verdicts import frames, judge
 from nsbench.files import write_text
+from nsbench.partial import parts
 from nsbench.provenance import stamp
 from nsbench.records import write_table
 
@@ -30,13 +32,15 @@ def write_claims(
     pretrained: Path | str | None = None,
     confidence: float = 0.95,
     n_resamples: int = 9999,
+    outdated: Collection[str] = (),
 ) -> None:
     """Write claims.parquet, .csv, .md and .txt, and claim_evidence.parquet and .csv, into `out_folder`.
 
     tables_folder: the tables of `analyse`; collected_folder: the records of all runs; theory: theory.parquet;
     pretrained: the folder of the tables of pretrained models; None: that part was left out, and claims that need it
     are `not run`. cells: the grid (`plan.grid_cells`). scale: paper or demo, of partial work
-    with how much of it is there (nsbench.partial.named). The same input gives the same bytes.
+    with how much of it is there (nsbench.partial.named). outdated: `theory` or `pretrained`, where what is there is of
+    other settings or code and counts as not made. The same input gives the same bytes.
 
     Raises ConfigError for a claims file that cannot be used, RecordError for a table that is broken.
     """
@@ -48,9 +52,10 @@ def write_claims(
         *(None if path is None else Path(path) for path in (theory, pretrained)),
         confidence,
         n_resamples,
+        outdated,
     )
     table, settings = frames([judge(claim, evidence) for claim in claims])
-    provenance, folder = stamp(spec, digest), Path(out_folder)
+    provenance, folder = stamp(spec, digest, partial=parts(scale)[1]), Path(out_folder)
     for name, rows, schema in (("claims", table, CLAIM), ("claim_evidence", settings, CLAIM_EVIDENCE)):
         write_table(folder / f"{name}.parquet", rows, schema, provenance)
         write_text(folder / f"{name}.csv", rows.to_csv(index=False, lineterminator="\n"))

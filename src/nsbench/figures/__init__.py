@@ -16,11 +16,13 @@ from typing import Any, NamedTuple
 from nsbench import records, scores, selection, specifications, statistics
 from nsbench.arm_text import PAPER_KINDS
 from nsbench.figures import comparison
-from nsbench.files import FileError
+from nsbench.files import FileError, write_text
 from nsbench.scores import by_variant
 from nsbench.statistics.survival import KAPLAN_MEIER
 
 logger = logging.getLogger(__name__)
+
+NOT_DRAWN = "not_drawn.txt"
 
 
 class Drawing(NamedTuple):
@@ -134,11 +136,12 @@ def render_all(
 ) -> None:
     """Draw every figure that the grid can fill into the folder `out`, as PNG and PDF.
 
-    For partial work: one that cannot be drawn from these runs is logged and left out. Raises FileError where a table
-    cannot be read or a figure cannot be written.
+    For partial work: one that cannot be drawn from these runs is logged, left out and named in the folder's NOT_DRAWN,
+    a name a line. Raises FileError where a table cannot be read or a figure cannot be written.
     """
     folder = Path(out)
     folder.mkdir(parents=True, exist_ok=True)
+    left_out = []
     for name in figures_for(cells):
         files = folder / f"{name}.png", folder / f"{name}.pdf"
         try:
@@ -147,5 +150,7 @@ def render_all(
             raise
         except Exception:
             logger.exception("%s: left out, since these runs do not fill it", name)
+            left_out.append(name)
             for file in files:
                 file.unlink(missing_ok=True)
+    write_text(folder / NOT_DRAWN, "".join(f"{name}\n" for name in left_out))

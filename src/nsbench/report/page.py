@@ -5,6 +5,7 @@ No script, nothing loaded from elsewhere, no date: the same results give the sam
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +65,8 @@ def write_report(
     pretrained_tables: Path | str | None = None,
     claims_folder: Path | str | None = None,
     states: pd.DataFrame | None = None,
+    outdated: Collection[str] = (),
+    not_drawn: Collection[str] = (),
 ) -> None:
     """Write the page to `out`, whole or not at all, with each of the PNG `figures` once.
 
@@ -74,6 +77,8 @@ def write_report(
 
     states: of partial work the state of every run of the grid (nsbench.partial.RUN_STATE), for the section that says
     what is missing; `cells` and `scale` are then those of the finished part.
+    outdated: `theory` or `pretrained`, left out of partial work since what is there is of other settings or code.
+    not_drawn: figures of partial work that could not be drawn.
     """
     collected, folder = Path(collected_folder), Path(tables_folder)
     tables = {name: read_table(folder / f"{name}.parquet", schema) for name, schema in TABLES.items()}
@@ -91,7 +96,7 @@ def write_report(
     pictures = Pictures(figures)
     # In the page's order: each takes the pictures that are left.
     parts = {
-        "partial": partial.section(states, runs),
+        "partial": partial.section(states, runs, outdated, not_drawn),
         "claims": claims.section(ledger, evidence, pictures),
         "specifications": specifications.section(
             tables["specification_share"], tables["specification"], cells, pictures

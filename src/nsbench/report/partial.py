@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 import pandas as pd
@@ -13,12 +14,17 @@ SHOWN = 30
 """Cells that stand open; the others are folded away."""
 NAMED = 10
 """Files that are bad, by name."""
+PARTS = {"theory": "the theory", "pretrained": "pretrained models"}
+"""What is made apart from runs."""
 
 
-def section(states: pd.DataFrame | None, runs: pd.DataFrame) -> dict[str, Any]:
+def section(
+    states: pd.DataFrame | None, runs: pd.DataFrame, outdated: Collection[str] = (), not_drawn: Collection[str] = ()
+) -> dict[str, Any]:
     """The section as texts; empty for a whole grid.
 
-    states: rows of partial.RUN_STATE; runs: records.RUNS of those that are finished.
+    states: rows of partial.RUN_STATE; runs: records.RUNS of those that are finished; outdated: PARTS that are there of
+    other settings or code; not_drawn: names of figures that could not be drawn.
     """
     if states is None:
         return {}
@@ -39,6 +45,8 @@ def section(states: pd.DataFrame | None, runs: pd.DataFrame) -> dict[str, Any]:
         "shown": rows[:SHOWN],
         "folded": rows[SHOWN:],
         "sentences": sentences[:NAMED],
+        "outdated": [PARTS[name] for name in outdated],
+        "not_drawn": list(not_drawn),
         "n_further": max(0, len(sentences) - NAMED),
     }
 
