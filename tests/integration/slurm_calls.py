@@ -40,6 +40,8 @@ class Seen:
     """Where Slurm writes what jobs say."""
     restarts: dict[int, int] = field(default_factory=dict)
     """How often each job was started again."""
+    told: dict[Path, set[str]] = field(default_factory=dict)
+    """What the log of each pack's training said, in all its starts: each writes it anew."""
     identities: dict[Path, set[tuple[int, int]]] = field(default_factory=dict)
     """Each finished run's summary: more than one identity, and it was trained again."""
 
@@ -61,6 +63,10 @@ class Seen:
             if place in held:
                 self.shared.add((held[place], str(number)))
             held[place] = str(number)
+        for path in (results / "logs/train").rglob("*.log"):
+            with contextlib.suppress(FileNotFoundError):
+                lines = path.read_text(errors="replace").splitlines()
+                self.told.setdefault(path.relative_to(results / "logs/train").with_suffix(""), set()).update(lines)
         for path in results.rglob("run.json"):
             with contextlib.suppress(FileNotFoundError):
                 self.identities.setdefault(path, set()).add(identity(path))
