@@ -175,6 +175,8 @@ LOW_LEVEL = {
     "records.py": {"read_table", "read_schema"},
     "text_sources.py": {"read_table"},
     "tensor_files.py": {"safe_open"},
+    # Keys alone, of files that are read as all others before anything made of them appears; and what streams.
+    "collection.py": {"ParquetFile", "ParquetWriter"},
 }
 """Where files of tables and tensors are opened: all else reads through these."""
 

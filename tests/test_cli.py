@@ -114,7 +114,6 @@ RELU, MODEL = PLAN.experiment("relu"), PLAN.pretrained("tiny_causal")
 MISUSE = {
     "unknown stage": (["trian"], ["invalid choice: 'trian'", "dataset", "evaluate"]),
     "a text's settings that are no JSON": (finished("{"), ["--text-spec: not JSON"]),
-    "a grid of which nothing is there": (finished("null"), ["no run of the grid can be reported on yet", "not begun"]),
     "no stage": ([], ["arguments are required: STAGE"]),
     "missing option": (["dataset", "--digest", "d"], ["arguments are required: --spec, --out"]),
     "unknown device": (train(device="gpu"), ["--device: invalid choice: 'gpu'"]),

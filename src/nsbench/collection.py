@@ -111,7 +111,7 @@ def _keys(path: Path, schema: pa.Schema) -> pa.Table:
     Raises what `read_arrow` raises where they cannot be had.
     """
     with contextlib.suppress(OSError, ValueError, pa.ArrowException):
-        keys = pq.ParquetFile(path).read(columns=RUN_KEYS)
+        keys = pq.ParquetFile(path, page_checksum_verification=True).read(columns=RUN_KEYS)
         if keys.schema.equals(KEYS):
             return keys
     return read_arrow(path, schema).select(RUN_KEYS)
