@@ -25,7 +25,7 @@ NEXT, SWEEP = "tasks.next_token.variants.tiny", "grid.2.arm_sweep"
 
 BAD: list[tuple[str, Any, list[str]]] = [
     # Unknown keys at every level, with the nearest known one.
-    ("sedes", [0], ["sedes: unknown key, did you mean 'seeds'?", "allowed: analysis, checkpoints, device"]),
+    ("sedes", [0], ["sedes: unknown key, did you mean 'seeds'?", "allowed: analysis, checkpoints, cluster, device"]),
     ("checkpoints.cuont", 3, ["checkpoints.cuont: unknown key", "'count'", "allowed: count, dtype, keep"]),
     ("evaluation.n_draw", 3, ["evaluation.n_draw: unknown key", "'n_draws'"]),
     ("analysis.confidance", 0.9, ["analysis.confidance: unknown key", "'confidence'"]),

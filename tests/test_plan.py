@@ -399,8 +399,8 @@ def test_a_stage_refuses_no_grid_that_was_planned(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(grid, "MOST_PACKS", len(plan.packs) + 4)
     load(values)
     for sections in ((), ("analysis",), ("tracking",)):
-        config, cells = commands._grid(argparse.Namespace(spec=plan.grid(*sections)))
-        assert len(cells) == len(plan.cells)
-    assert config.runs_per_pack == 5
+        found = commands._grid(argparse.Namespace(spec=plan.grid(*sections)))
+        assert len(found.cells) == len(plan.cells)
+        assert found.config.runs_per_pack == 5
     with pytest.raises(ConfigError, match="packs"):
         load(values | {"runs_per_pack": 5})
