@@ -42,7 +42,7 @@ def command(root: Path) -> list[str]:
     subprocess.run([*made, "--floors", str(root / "floors.parquet")], check=True, capture_output=True)
     train = [*run, "train", "--spec", plan.train(TASK, "tiny", ARM, PACK), "--digest", "d", "--dataset", str(data)]
     train += ["--run-store", str(root / "runs"), "--history", str(root / "history.parquet")]
-    return [*train, "--runs", str(root / "runs.parquet"), "--device", "cpu", "--progress-every", "0.02s"]
+    return [*train, "--runs", str(root / "runs.parquet"), "--device", "cpu", "--progress-every", "0.1s"]
 
 
 def begun(command: list[str]) -> subprocess.Popen[str]:
