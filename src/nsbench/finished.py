@@ -155,7 +155,7 @@ def _of_pack(plan: Plan, places: Places, pack: Pack) -> _Found:
             return _Found(OUTDATED, "its data set is made with other settings or code", 0)
         tables = {name: read_arrow(places.pack(pack, name), PACK_FILES[name]) for name in there}
         read_arrow(places.floors(pack), FLOORS)
-        if _lacks(plan, places, pack, tables, "history") or _lacks(plan, places, pack, tables, "runs"):
+        if _lacks(plan, pack, tables, "history") or _lacks(plan, pack, tables, "runs"):
             return _Found(OUTDATED, "trained for other runs")
         if is_newer(places.dataset(pack), places.pack(pack, "runs")) and not _same_data(places, pack, tables["runs"]):
             return _Found(OUTDATED, "its data set was made again since, with other data", 0)
@@ -166,14 +166,14 @@ def _of_pack(plan: Plan, places: Places, pack: Pack) -> _Found:
         if is_newer(places.pack(pack, "runs"), places.pack(pack, "evaluation")):
             if not _same_evaluation(places, pack, tables, *evaluated):
                 return _Found(NOT_EVALUATED, "its evaluation is of an earlier training", share=1)
-        elif _lacks(plan, places, pack, tables, "evaluation"):
+        elif _lacks(plan, pack, tables, "evaluation"):
             return _Found(NOT_EVALUATED, "its evaluation lacks a run", share=1)
     except FileError as error:
         return _Found(BAD_FILE, str(error))
     return _Found(FINISHED, share=1)
 
 
-def _lacks(plan: Plan, places: Places, pack: Pack, tables: dict[str, pa.Table], name: str) -> bool:
+def _lacks(plan: Plan, pack: Pack, tables: dict[str, pa.Table], name: str) -> bool:
     """Whether a table of a pack has other runs than the pack; a diverged run needs no evaluation."""
     wanted = {(*pack[:3], seed) for seed in plan.seeds[pack[-1]]}
     columns = (tables[name][key].to_pylist() for key in ("task", "variant", "arm", "seed"))
