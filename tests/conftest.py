@@ -91,6 +91,7 @@ def train_spec(task: str = "modular_addition", arm_settings: Any = BASELINE, **s
         "optimizer": {"learning_rate": 0.003, **sections.get("optimizer", {})},
         "training": {"steps": 24, "batch_size": 10, "eval_every_steps": 4, **sections.get("training", {})},
         "noise": {**Noise().model_dump(), **sections.get("noise", {})},
+        "target": sections.get("target"),
         "checkpoint_count": 3,
         "checkpoint_dtype": "float32",
         "seeds": sections.get("seeds", [3, 4]),

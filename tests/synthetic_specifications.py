@@ -51,7 +51,7 @@ def make_curve_cells(
             "arm_settings": {"kind": "baseline"} if arm == "baseline" else dict(ARM),
             "settings": {"data": {"modulus": 113, "n_train": 2000}},
             "seeds": list(seeds),
-            "target": {"metric": "val_accuracy", "threshold": 0.95, "hold_evaluations": 3},
+            "target": {"metric": "val_accuracy", "threshold": 0.95, "hold_evaluations": 3, "hold_steps": 0},
             "budget_steps": 10_000,
             "leaks": list(leaks),
             "curve": curve,

@@ -11,6 +11,7 @@ import torch
 
 from nsbench import loop
 from nsbench.datasets import read_dataset
+from nsbench.provenance import stamp
 from nsbench.records import RUNS, read_table
 from nsbench.runstore import RunFolder, read_checkpoint
 from nsbench.settings import Model
@@ -172,11 +173,11 @@ def test_a_diverged_neighbour_touches_no_bit_of_the_slow_gradient(tmp_path: Path
             loop.Run(seed, read_dataset(dataset, seed), folder, "order", None)
             for seed, folder in zip((3, 4), folders, strict=True)
         ]
-        stack = loop.StackTraining(spec, runs, device, {"spec": ""})
+        stack = loop.StackTraining(spec, runs, device, stamp("{}", "digest"))
         if poison:
             stack.stack.run_weights(0)["embedding"].fill_(np.nan)
         stack.train(3600.0)
-        assert runs[0].diverged == poison
+        assert (runs[0].status == "diverged") == poison
         return [row["val_loss"] for row in runs[1].rows]
 
     assert losses("calm", False) == losses("beside", True)

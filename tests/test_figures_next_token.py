@@ -213,7 +213,7 @@ def test_figure_6_without_a_sweep_has_no_remark_on_a_choice(made: Any) -> None:
 
 def test_figure_6_shows_the_accuracy_that_the_target_counts(made: Any) -> None:
     cells, tables = made
-    target = {"metric": "val_accuracy_known", "threshold": 0.2, "hold_evaluations": 3}
+    target = {"metric": "val_accuracy_known", "threshold": 0.2, "hold_evaluations": 3, "hold_steps": 0}
     (panel,) = shown(
         draw(figure_06, ([{**cell, "target": target} for cell in cells if cell["variant"] == "rows"], tables))
     )
@@ -227,7 +227,7 @@ def test_figure_6_shows_the_accuracy_that_the_target_counts(made: Any) -> None:
 
 def test_figure_6_tells_a_target_that_is_a_loss(made: Any) -> None:
     cells, tables = made
-    target = {"metric": "val_loss", "threshold": 4.0, "hold_evaluations": 3}
+    target = {"metric": "val_loss", "threshold": 4.0, "hold_evaluations": 3, "hold_steps": 0}
     figure = draw(figure_06, ([{**cell, "target": target} for cell in cells], tables))
     assert "plain: validation loss (nats) 4" in " ".join(texts(figure).split())
     assert not with_gid(figure, "target")

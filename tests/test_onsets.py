@@ -32,7 +32,7 @@ def grid(
             "arm_settings": KINDS[arm],
             "settings": {"training": {"eval_every_steps": SPACING, "steps": steps}},
             "seeds": list(range(n_seeds)),
-            "target": {"metric": metric, "threshold": 0.9, "hold_evaluations": 3},
+            "target": {"metric": metric, "threshold": 0.9, "hold_evaluations": 3, "hold_steps": 0},
             "budget_steps": steps,
             "leaks": [],
         }

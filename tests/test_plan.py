@@ -99,7 +99,6 @@ SETTINGS_OF_NO_NUMBER = {
     "runs_per_pack",
     "progress_every_seconds",
     "tracking",
-    "target",
     "scale",
     "analysis",
 }
@@ -107,7 +106,17 @@ SETTINGS_OF_NO_NUMBER = {
 
 @pytest.mark.parametrize("key", sorted(TRAINS | EVALUATES | DATASETS), ids="/".join)
 def test_no_run_s_spec_holds_what_changes_no_number_of_it(key: tuple[str, ...]) -> None:
-    assert not keys_in(json.loads(ALL[key])) & SETTINGS_OF_NO_NUMBER
+    spec = json.loads(ALL[key])
+    assert not keys_in(spec) & SETTINGS_OF_NO_NUMBER
+    assert spec.get("target") is None
+
+
+def test_training_knows_its_target_where_it_stops_by_it() -> None:
+    plan = plan_of((f"{MODULAR}.training.stop", "after_target"))
+    name = next(key for key in plan.packs if key[:2] == ("modular_addition", "tiny"))
+    target = plan.cells[name[:3]].settings.target
+    assert json.loads(plan.train(*name))["target"] == target.model_dump()
+    assert "target" not in json.loads(plan.evaluate(*name))
 
 
 def test_the_theory_s_specs_are_settings_of_its_stages() -> None:
@@ -145,7 +154,7 @@ def test_cells_as_plain_values() -> None:
     assert (cell["task"], cell["variant"], cell["arm"]) == ("modular_addition", "tiny", "noise_stability")
     assert cell["arm_settings"] == {"kind": "noise_stability", "rho": 0.25, "gamma": 0.75, "orientation": 1}
     assert (cell["seeds"], cell["budget_steps"]) == ([0, 1], 12)
-    assert cell["target"] == {"metric": "val_accuracy", "threshold": 0.95, "hold_evaluations": 3}
+    assert cell["target"] == {"metric": "val_accuracy", "threshold": 0.95, "hold_evaluations": 3, "hold_steps": 0}
 
 
 # --- large grids ---------------------------------------------------------------------------------------

@@ -37,7 +37,7 @@ def grid(sweep: Sweep, metric: str = "val_accuracy", threshold: float = 0.9) -> 
             "arm": arm,
             "arm_settings": ARMS[arm],
             "seeds": list(range(len(of_seeds))),
-            "target": {"metric": metric, "threshold": threshold, "hold_evaluations": 1},
+            "target": {"metric": metric, "threshold": threshold, "hold_evaluations": 1, "hold_steps": 0},
             "budget_steps": BUDGET,
             "leaks": [],
         }

@@ -17,12 +17,12 @@ from nsbench.records import TIME_TO_TARGET
 from nsbench.statistics import (
     CELL_SUMMARY,
     coverage_of_range,
-    first_held,
     paired_effects,
     quantile,
     summarise_cells,
     time_to_target,
 )
+from nsbench.target import first_held, held_until, hold_span
 from tests.paired_times import effects_of
 from tests.synthetic_records import make_cells, make_records
 
@@ -30,7 +30,7 @@ NAN = math.nan
 
 
 def target(threshold: float = 0.9, hold: int = 3, metric: str = "val_accuracy") -> dict[str, Any]:
-    return {"metric": metric, "threshold": threshold, "hold_evaluations": hold}
+    return {"metric": metric, "threshold": threshold, "hold_evaluations": hold, "hold_steps": 0}
 
 
 def made(*curves: list[float], every: int = 10, **grid: Any) -> tuple[pd.DataFrame, pd.DataFrame, list[dict[str, Any]]]:
@@ -76,19 +76,41 @@ def made(*curves: list[float], every: int = 10, **grid: Any) -> tuple[pd.DataFra
     ],
 )
 def test_a_target_is_reached_where_it_is_first_held(accuracies: list[float], hold: int, index: int | None) -> None:
-    assert first_held(np.array(accuracies), target(hold=hold)) == index
+    assert first_held(accuracies, range(len(accuracies)), target(hold=hold)) == index
 
 
 def test_loss_must_fall_to_the_threshold() -> None:
-    losses = np.array([2.0, 0.1, 0.5, NAN, 0.1, 0.05])
-    assert first_held(losses, target(0.1, 2, "val_loss")) == 4
-    assert first_held(losses, target(0.09, 1, "val_loss")) == 5
+    losses = [2.0, 0.1, 0.5, NAN, 0.1, 0.05]
+    assert first_held(losses, range(6), target(0.1, 2, "val_loss")) == 4
+    assert first_held(losses, range(6), target(0.09, 1, "val_loss")) == 5
 
 
-@given(st.lists(st.booleans(), max_size=30), st.integers(1, 5))
-def test_first_held_equals_the_definition_spelled_out(reaches: list[bool], hold: int) -> None:
-    expected = next((i for i in range(len(reaches) - hold + 1) if all(reaches[i : i + hold])), None)
-    assert first_held(np.array(reaches, dtype=float), target(hold=hold)) == expected
+@given(st.lists(st.booleans(), max_size=30), st.integers(1, 5), st.integers(0, 60), st.integers(1, 20))
+def test_a_hold_equals_the_definition_spelled_out(reaches: list[bool], hold: int, span: int, every: int) -> None:
+    steps = [every * index for index in range(len(reaches))]
+    holds = [
+        (first, last)
+        for first in range(len(reaches))
+        for last in range(first + hold - 1, len(reaches))
+        if all(reaches[first : last + 1]) and steps[last] - steps[first] >= span
+    ]
+    expected = min(holds, default=None)
+    asked = {**target(hold=hold), "hold_steps": span}
+    assert held_until(reaches, steps, asked) == expected
+    assert first_held(reaches, steps, asked) == (expected and expected[0])
+    if expected:
+        assert (
+            steps[expected[1]] - steps[expected[0]]
+            >= hold_span(asked, every)
+            == every * max(hold - 1, -(-span // every))
+        )
+
+
+def test_a_hold_of_many_steps_is_not_one_of_many_evaluations() -> None:
+    accuracies, asked = [0.1, 1.0, 1.0, 1.0, 0.5, 1.0, 1.0, 1.0, 1.0, 1.0], {**target(hold=3), "hold_steps": 40}
+    assert first_held(accuracies, range(0, 100, 10), target(hold=3)) == 1
+    assert held_until(accuracies, range(0, 100, 10), asked) == (5, 9)
+    assert held_until(accuracies, range(0, 1000, 100), asked) == (1, 3)
 
 
 def test_times_are_in_steps_flops_and_seconds_of_the_first_held_evaluation() -> None:

@@ -15,7 +15,8 @@ import torch
 from nsbench import loop
 from nsbench.datasets import read_dataset
 from nsbench.device import use_device
-from nsbench.loop import Run, StackTraining
+from nsbench.loop import Run, StackTraining, TrainSpec
+from nsbench.provenance import stamp
 from nsbench.records import HISTORY, RUNS, read_table
 from nsbench.runstore import RunFolder, read_checkpoint
 from nsbench.settings import Training
@@ -158,7 +159,7 @@ def test_a_diverged_neighbour_touches_no_bit(tmp_path: Path, device: torch.devic
             Run(s, read_dataset(dataset, s), RunFolder(tmp_path / name, "t", "v", "a", s, "key"), "order", None)
             for s in (3, 4)
         ]
-        stack = StackTraining(spec, runs, device, {"spec": ""})
+        stack = StackTraining(spec, runs, device, stamp("{}", "digest"))
         if poison:
             stack.stack.run_weights(0)["embedding"].fill_(math.nan)
         stack.train(3600.0)
@@ -166,8 +167,7 @@ def test_a_diverged_neighbour_touches_no_bit(tmp_path: Path, device: torch.devic
 
     calm, _ = rows("calm", poison=False)
     beside, runs = rows("beside", poison=True)
-    assert runs[0].diverged
-    assert not runs[1].diverged
+    assert [run.status for run in runs] == ["diverged", "completed"]
     pd.testing.assert_frame_equal(calm, beside, check_exact=True)
 
 
@@ -239,3 +239,52 @@ def test_same_curve_as_ever(tmp_path: Path) -> None:
 
 STORED_VAL_LOSS = [1.94946, 1.96198, 1.97313, 1.98469, 1.99761, 2.01045, 2.02554]
 STORED_STABILITY = [0.14298, 0.14313, 0.14341, 0.14385, 0.14448, 0.1453, 0.14627]
+
+
+def test_a_run_that_may_stop_does_so_at_its_target_and_is_the_beginning_of_the_whole_one(tmp_path: Path) -> None:
+    target = {"metric": "val_loss", "threshold": 3.0, "hold_evaluations": 2, "hold_steps": 5}  # reached from step 0
+    whole, _ = train(tmp_path / "whole", train_spec(training={"steps": 24, "eval_every_steps": 4}))
+    history, runs = train(
+        tmp_path / "stopped",
+        train_spec(training={"stop": "after_target", "margin_evaluations": 1}, target=target),
+    )
+    rows = read_table(runs, RUNS).set_index("seed")
+    # Held from step 0 to step 8, since 4 are not 5 steps; then one evaluation more.
+    assert rows["status"].to_dict() == {3: "stopped", 4: "stopped"}
+    assert rows["steps"].to_dict() == {3: 12, 4: 12}
+    for seed in (3, 4):
+        assert same(numbers(history, seed), numbers(whole, seed)[:4])
+        folder = RunFolder(tmp_path / "stopped/runs", "modular_addition", "tiny", "arm", seed, rows["run_key"][seed])
+        assert [path.name for path in folder.trail()] == ["step-00000000.safetensors", "step-00000012.safetensors"]
+        assert folder.lost_checkpoints() == []
+
+
+def test_a_target_that_is_not_held_stops_no_run(tmp_path: Path) -> None:
+    target = {"metric": "val_accuracy", "threshold": 1.0}
+    _, runs = train(tmp_path, train_spec(training={"stop": "after_target", "margin_evaluations": 0}, target=target))
+    assert set(read_table(runs, RUNS)["status"]) == {"completed"}
+
+
+def test_a_stopped_neighbour_touches_no_bit_of_a_stack(tmp_path: Path) -> None:
+    """Seeds 3 and 4 stop at different evaluations, as a GPU would train them: side by side."""
+    dataset = make_dataset(tmp_path)
+
+    def trained(name: str, spec: TrainSpec) -> list[Run]:
+        runs = [
+            Run(s, read_dataset(dataset, s), RunFolder(tmp_path / name, "t", "v", "a", s, "key"), "order", None)
+            for s in (3, 4)
+        ]
+        StackTraining(spec, runs, torch.device("cpu"), stamp("{}", "digest")).train(3600.0)
+        return runs
+
+    whole = trained("whole", train_spec())
+    best = [min(row["val_loss"] for row in run.rows) for run in whole]
+    first, last = np.argsort(best)  # a threshold that the first comes to and the last never
+    threshold = (best[first] + best[last]) / 2
+    target = {"metric": "val_loss", "threshold": threshold, "hold_evaluations": 1}
+    runs = trained("stopped", train_spec(training={"stop": "after_target", "margin_evaluations": 0}, target=target))
+    assert runs[first].status == "stopped"
+    assert len(runs[first].rows) < len(runs[last].rows)
+    for run, other in zip(runs, whole, strict=True):
+        kept = [pd.DataFrame(found.rows[: len(run.rows)]).drop(columns="seconds") for found in (run, other)]
+        pd.testing.assert_frame_equal(*kept, check_exact=True)

@@ -1,106 +1,109 @@
-"""What training evaluates: scores over each kind of target, by hand and against plain torch."""
+"""What a history says of outputs under noise, against enumeration of every validation example and class."""
 
 from __future__ import annotations
 
 import math
-from typing import Any
+from pathlib import Path
 
 import pytest
 import torch
-import torch.nn.functional as F
 
-from nsbench.datasets import Dataset
+from nsbench.datasets import Dataset, read_dataset
 from nsbench.model import TransformerStack
 from nsbench.settings import Model, Noise
 from nsbench.validation import Validation
+from tests.conftest import DATA, MODEL, make_dataset
 
-UNKNOWN, PADDING, CLASSES = 0, 4, 5
-LABELS = [[1, 2, 0], [3, PADDING, PADDING]]
-"""Six targets: three known words, one unknown, two of padding."""
-
-
-class Certain:
-    """Stands for a stack of one: probability `sure` on a given answer at each place, whatever the tokens."""
-
-    def __init__(self, answers: list[list[int]], sure: float) -> None:
-        self.logits_1NTC = torch.full((1, 2, 3, CLASSES), math.log((1 - sure) / (CLASSES - 1)))
-        self.logits_1NTC.scatter_(-1, torch.tensor(answers)[None, :, :, None], math.log(sure))
-        self.at = 0
-
-    def __call__(self, tokens_RBT: torch.Tensor) -> torch.Tensor:
-        # Validation asks for the clean and then the noisy copy of each chunk of one example.
-        place = self.at // 2 % 2
-        self.at += 1
-        return self.logits_1NTC[:, place : place + 1]
+SEEDS = [3, 4]
 
 
-def text_data(labels: list[Any] = LABELS) -> Dataset:
-    tensors = {
-        "val_tokens": torch.tensor([[1, 1, 2], [2, 3, PADDING]]),
-        "val_labels": torch.tensor(labels),
-        "symbols": torch.arange(4),
-        "unknown": torch.tensor([UNKNOWN]),
-        "padding": torch.tensor([PADDING]),
-    }
-    return Dataset(tensors, CLASSES, CLASSES, "")
+def stack_of(task: str, data: Dataset, scale: float = 20.0) -> TransformerStack:
+    """Two random models of a task whose decisions differ between examples."""
+    settings = Model(d_model=8, n_heads=2, **MODEL.get(task, {}))
+    stack = TransformerStack(settings, data.vocabulary, data.n_classes, SEEDS)
+    with torch.no_grad():
+        stack.weights["head_weight"] *= scale
+        # Centred, so that no class wins everywhere.
+        logits = stack(data["val_tokens"].expand(len(SEEDS), *data["val_tokens"].shape))
+        stack.weights["head_bias"] -= logits.flatten(1, -2).mean(1)
+    return stack
 
 
-def scores(data: Dataset, stack: Any, chunk: int = 1) -> dict[str, float]:
-    return Validation([data], [0], Noise(positions="task"), chunk, torch.device("cpu"))(stack)[0]
-
-
-def test_targets_of_each_kind_are_counted_by_hand() -> None:
-    """Right at 1, wrong at 2, right at unknown; wrong at 3, right at one padding of two."""
-    found = scores(text_data(), Certain([[1, 3, 0], [2, PADDING, 1]], sure=0.6))
-    right, wrong = -math.log(0.6), -math.log(0.1)
-    assert found["val_accuracy"] == pytest.approx(3 / 6)
-    assert found["val_accuracy_unpadded"] == pytest.approx(2 / 4)
-    assert found["val_accuracy_known"] == pytest.approx(1 / 3)
-    assert found["val_loss"] == pytest.approx((3 * right + 3 * wrong) / 6)
-    assert found["val_loss_unpadded"] == pytest.approx((2 * right + 2 * wrong) / 4)
-    assert found["val_loss_known"] == pytest.approx((right + 2 * wrong) / 3)
-    # A model that does not look at its input agrees with itself: sum of p^2 at every position.
-    assert found["stability"] == pytest.approx(0.36 + 4 * 0.01)
-
-
-def test_a_kind_without_targets_has_no_scores() -> None:
-    found = scores(text_data([[PADDING] * 3, [PADDING] * 3]), Certain(LABELS, sure=0.6))
-    assert found["val_accuracy"] == pytest.approx(2 / 6)
-    for name in ("val_accuracy_unpadded", "val_loss_unpadded", "val_accuracy_known", "val_loss_known"):
-        assert math.isnan(found[name])
-
-
-def test_without_padding_and_unknown_words_the_kinds_are_one() -> None:
-    tensors = {
-        "val_tokens": torch.randint(7, (30, 2)),
-        "val_labels": torch.randint(7, (30,)),
-        "symbols": torch.arange(7),
-    }
-    stack = TransformerStack(Model(d_model=8), 7, 7, [3])
-    found = scores(Dataset(tensors, 7, 7, ""), stack, chunk=7)
-    for name in ("val_loss", "val_accuracy"):
-        assert found[name] == found[f"{name}_unpadded"] == found[f"{name}_known"]
-    logits = stack(tensors["val_tokens"][None])[0]
-    assert found["val_loss"] == pytest.approx(F.cross_entropy(logits, tensors["val_labels"]).item(), rel=1e-6)
-    assert found["val_accuracy"] == (logits.argmax(-1) == tensors["val_labels"]).double().mean().item()
-
-
-def test_every_position_counts_once_and_chunks_change_nothing() -> None:
-    model = Model(d_model=8, mask="causal", pooling="none")
-    stack = TransformerStack(model, CLASSES, CLASSES, [3])
-    data = text_data()
-    whole, parts = scores(data, stack, chunk=2), scores(data, stack, chunk=1)
-    assert whole == pytest.approx(parts)
-    logits = stack(data["val_tokens"][None])[0]
-    assert whole["val_loss"] == pytest.approx(
-        F.cross_entropy(logits.flatten(0, 1), data["val_labels"].flatten()).item()
+def enumerated(stack: TransformerStack, run: int, validation: Validation, output: str) -> dict[str, float]:
+    """The columns of one run by plain loops over targets and classes."""
+    clean, noisy = (
+        stack(tokens)[run].detach().double().reshape(-1, stack.weights["head_bias"].shape[-1]).tolist()
+        for tokens in (validation.tokens_RNT, validation.noisy_RNT)
     )
-    plain = Validation([data], [0], Noise(positions="task"), 2, torch.device("cpu")).losses(stack)[0]
-    assert plain == pytest.approx(whole["val_loss"])
+    dots, cosines, entropies, decisions = [], [], [], []
+    for pair in zip(clean, noisy, strict=True):
+        shares = []
+        for logits in pair:
+            weights = [math.exp(value - max(logits)) for value in logits]
+            shares.append([weight / sum(weights) for weight in weights])
+        first, second = shares if output == "probabilities" else pair
+        dots.append(sum(a * b for a, b in zip(first, second, strict=True)))
+        cosines.append(dots[-1] / math.sqrt(sum(a * a for a in first) * sum(b * b for b in second)))
+        entropies.append(-sum(p * math.log(p) for p in shares[0] if p > 0))
+        decisions.append(tuple(logits.index(max(logits)) for logits in pair))
+    n = len(decisions)
+    agreement = sum(a == b for a, b in decisions) / n
+    by_chance = sum(
+        sum(a == c for a, _ in decisions) * sum(b == c for _, b in decisions) / n**2 for c in range(len(clean[0]))
+    )
+    squares = sum(float(value) ** 2 for weight in stack.run_weights(run).values() for value in weight.flatten())
+    return {
+        "stability": sum(dots) / n,
+        "stability_cosine": sum(cosines) / n,
+        "decision_agreement": agreement,
+        "decision_agreement_corrected": (agreement - by_chance) / (1 - by_chance),
+        "output_entropy": sum(entropies) / n,
+        "weight_norm": math.sqrt(squares),
+    }
 
 
-def test_padding_and_unknown_are_read_from_the_data() -> None:
-    data = text_data()
-    assert data.counted("all", "val").tolist() == [[True] * 3] * 2
-    assert data.counted("unpadded", "val").tolist() == [[True] * 3, [True, False, False]]
-    assert data.counted("known", "val").tolist() == [[True, True, False], [True, False, False]]
+@pytest.mark.parametrize("output", ["probabilities", "logits"])
+@pytest.mark.parametrize("task", sorted(DATA))
+def test_columns_under_noise_equal_an_enumeration(task: str, output: str, tmp_path: Path) -> None:
+    path = make_dataset(tmp_path, task)
+    datasets = [read_dataset(path, seed) for seed in SEEDS]
+    stack = stack_of(task, datasets[0])
+    validation = Validation(datasets, SEEDS, Noise(output=output), chunk=7, device=torch.device("cpu"))
+    for run, found in enumerate(validation(stack)):
+        expected = enumerated(stack, run, validation, output)
+        assert 0 < expected["decision_agreement"] < 1
+        assert {name: found[name] for name in expected} == pytest.approx(expected, rel=1e-5)
+
+
+def test_two_classes_in_balance_correct_for_chance_as_signs_do() -> None:
+    """Kappa is then the mean product of +-1 decisions, which for a parity falls to correlation^k."""
+    tokens = torch.cartesian_prod(*[torch.arange(2)] * 4)
+    tensors = {"val_tokens": tokens, "val_labels": tokens.sum(1) % 2, "symbols": torch.arange(2)}
+    data = Dataset(tensors, 2, 2, "")
+    validation = Validation([data], [0], Noise(), chunk=5, device=torch.device("cpu"))
+    validation.noisy_RNT = tokens.flip(1)[None]  # every parity stays, so every decision of the truth does
+
+    class Parity(torch.nn.Module):
+        def forward(self, tokens_RBT: torch.Tensor) -> torch.Tensor:
+            return torch.nn.functional.one_hot(tokens_RBT.sum(-1) % 2, 2) * 9.0
+
+    model = Parity()
+    model.weight = torch.nn.Parameter(torch.full((1, 4), 2.0))
+    (found,) = validation(model)
+    assert (found["decision_agreement"], found["decision_agreement_corrected"], found["weight_norm"]) == (1.0, 1.0, 4.0)
+    validation.noisy_RNT = torch.cat([1 - tokens[:, :1], tokens[:, 1:]], 1)[None]  # every parity turns
+    (found,) = validation(model)
+    assert (found["decision_agreement"], found["decision_agreement_corrected"]) == (0.0, -1.0)
+
+
+def test_a_constant_output_agrees_always_and_beyond_chance_not_at_all(tmp_path: Path) -> None:
+    data = read_dataset(make_dataset(tmp_path), 3)
+    stack = stack_of("modular_addition", data, scale=0.0)
+    with torch.no_grad():
+        stack.weights["head_bias"][:, 1] += 1.0
+    validation = Validation([data, data], SEEDS, Noise(), chunk=100, device=torch.device("cpu"))
+    for found in validation(stack):
+        assert found["decision_agreement"] == 1.0
+        assert found["stability_cosine"] == pytest.approx(1.0)
+        assert math.isnan(found["decision_agreement_corrected"])
+        assert math.copysign(1, found["decision_agreement_corrected"]) == 1

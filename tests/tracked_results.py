@@ -247,7 +247,7 @@ def _target(cell: dict[str, Any], seed: int) -> dict[str, Any]:
     return _identity(cell, seed) | {
         "arm_kind": cell["arm_settings"]["kind"],
         **dict.fromkeys(("rho", "gamma", "orientation"), math.nan),
-        **{"metric": "val_accuracy", "threshold": 0.95, "hold_evaluations": 1, "budget_steps": 200},
+        **{"metric": "val_accuracy", "threshold": 0.95, "hold_evaluations": 1, "hold_steps": 0, "budget_steps": 200},
         "status": "diverged" if diverged else "completed",
         "reached": not diverged,
         **(dict.fromkeys(cost, math.nan) if diverged else cost),

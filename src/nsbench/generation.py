@@ -40,8 +40,7 @@ def make_datasets(
         made, vocabulary, n_classes = module.make(data, seed, text) if text else module.make(data, seed)
         tensors |= {f"seed-{seed}/{name}": value for name, value in made.items()}
         identity = {"task": spec.task, "variant": spec.variant, "seed": seed}
-        if text:
-            floors += [{**identity, **row} for row in module.floor_rows(made, n_classes)]
+        floors += [{**identity, **row} for row in module.floor_rows(made, n_classes)]
     metadata = {**stamp, "task": spec.task, "vocabulary": str(vocabulary), "n_classes": str(n_classes)}
     metadata["text"] = text.label if text else ""
     write_tensors(out, tensors, metadata)

@@ -20,8 +20,9 @@ from nsbench.files import FileError
 from nsbench.interruption import stop_request
 from nsbench.model import TransformerStack
 from nsbench.runstore import Progress, RunFolder, history_digest
-from nsbench.settings import Model, Noise, Optimizer, Training
+from nsbench.settings import Model, Noise, Optimizer, Target, Training
 from nsbench.step import TrainingStep
+from nsbench.target import held_until
 from nsbench.validation import Validation, checkpoint_steps, evaluation_steps
 
 logger = logging.getLogger(__name__)
@@ -38,6 +39,8 @@ class TrainSpec(Closed):
     optimizer: Optimizer
     training: Training
     noise: Noise
+    target: Target | None
+    """What a run with `stop: after_target` stops by; None for others, whose training knows no target."""
     checkpoint_count: int
     checkpoint_dtype: str
     seeds: Seeds
@@ -59,7 +62,8 @@ class Run:
     resumed: Progress | None
     rows: list[dict[str, Any]] = field(default_factory=list)
     seconds: float = 0.0
-    diverged: bool = False
+    status: str = ""
+    """How the run ended, as of `records.RUNS`; empty while it trains."""
 
     @property
     def start(self) -> int:
@@ -102,7 +106,7 @@ class StackTraining:
                 self._resume(index, run)
 
     def train(self, progress_every_seconds: float) -> None:
-        """Train to the budget, or until every run has diverged.
+        """Train to the budget, or until every run has diverged or been stopped at its target.
 
         Raises SystemExit after SIGTERM or SIGINT, once the progress is saved or the runs are finished.
         """
@@ -112,7 +116,7 @@ class StackTraining:
             if self.done == 0:
                 self._evaluate()
                 self.clock = time.perf_counter()
-            while self.done < budget and not all(run.diverged for run in self.runs):
+            while self.done < budget and not all(run.status for run in self.runs):
                 tokens_RBT, labels_RB = self._batch(self.done)
                 self.step(tokens_RBT, labels_RB, self.done)
                 self.done += 1
@@ -133,8 +137,8 @@ class StackTraining:
                         raise SystemExit(stop.status)
                 self.clock = time.perf_counter()
             for run in self.runs:
-                if not run.diverged:
-                    self._finish(run)
+                if not run.status:
+                    self._finish(run, "completed")
             if stop:
                 logger.warning("asked to stop: the runs of this stack are finished")
                 raise SystemExit(stop.status)
@@ -145,7 +149,7 @@ class StackTraining:
             torch.cuda.synchronize()
         elapsed = time.perf_counter() - self.clock
         for run in self.runs:
-            run.seconds += 0.0 if run.diverged else elapsed / len(self.runs)
+            run.seconds += 0.0 if run.status else elapsed / len(self.runs)
 
     def _batch(self, step: int) -> tuple[Tensor, Tensor]:
         tokens, labels = [], []
@@ -169,12 +173,12 @@ class StackTraining:
         )
 
     def _evaluate(self) -> None:
-        """Add a row to each run's history; end the runs that are no longer finite."""
+        """Add a row to each run's history; end the runs that are no longer finite, or done with their target."""
         losses, accuracies = self._means_since("evaluation")
         scores = self.validation(self.stack)
         finite = self._finite()
         for index, run in enumerate(self.runs):
-            if run.diverged:
+            if run.status:
                 continue
             run.rows.append(
                 {
@@ -193,19 +197,31 @@ class StackTraining:
                 }
             )
             seen_loss = losses[index] if self.done else 0.0
-            run.diverged = not (finite[index] and math.isfinite(scores[index]["val_loss"]) and math.isfinite(seen_loss))
-            if run.diverged:
+            if not (finite[index] and math.isfinite(scores[index]["val_loss"]) and math.isfinite(seen_loss)):
                 logger.warning("%s: diverged by step %d", run.folder.name, self.done)
-                self._finish(run)
+                self._finish(run, "diverged")
                 continue
-            if self.done in self.checkpoint_at:
+            stopped = self._past_target(run) and self.done < self.spec.training.steps
+            if stopped or self.done in self.checkpoint_at:
                 self._save_checkpoint(index, run)
+            if stopped:
+                self._finish(run, "stopped")
+                continue
             run.folder.report_status(run.order, self.done / self.spec.training.steps)
         if self.spec.optimizer.scheduler_unit == "evaluation" and self.done:
             for index, scheduler in enumerate(self.schedulers):
                 if scheduler is not None:
                     of_training = self.spec.optimizer.scheduler_metric == "train_loss"
                     scheduler.step(losses[index] if of_training else scores[index]["val_loss"])
+
+    def _past_target(self, run: Run) -> bool:
+        """Whether a run that may stop has held its target, and made the evaluations that follow."""
+        target = self.spec.target
+        if target is None:
+            return False
+        values, steps = ([row[name] for row in run.rows] for name in (target.metric, "step"))
+        held = held_until(values, steps, target.model_dump())
+        return held is not None and len(values) > held[1] + self.spec.training.margin_evaluations
 
     def _finite(self) -> list[bool]:
         """Whether each run's weights and last gradient are finite."""
@@ -237,7 +253,7 @@ class StackTraining:
 
     def _save_progress(self) -> None:
         for index, run in enumerate(self.runs):
-            if run.diverged:
+            if run.status:
                 continue
             weights = {f"weights.{name}": value.cpu() for name, value in self.stack.run_weights(index).items()}
             state = {f"state.{name}": value for name, value in self.step.state(index).items()}
@@ -268,11 +284,13 @@ class StackTraining:
             losses[index], rights[index] = loss, right
             self.marks[name] = (at, losses, rights)
 
-    def _finish(self, run: Run) -> None:
+    def _finish(self, run: Run, status: str) -> None:
+        run.status = status
         rows = pd.DataFrame(run.rows)
         last = run.rows[-1]
-        # A run that diverged has no checkpoint of its last step.
-        made = [step for step in sorted(self.checkpoint_at) if step < last["step"] + (not run.diverged)]
+        made = [step for step in sorted(self.checkpoint_at) if step < last["step"]]
+        # A run that diverged has no checkpoint of its last step; any other has.
+        made += [last["step"]] * (status != "diverged")
         if lost := run.folder.lost(made):
             raise FileError(
                 f"{lost[0]}: is gone before its run has ended, as where another process begins the same run; give the "
@@ -280,7 +298,7 @@ class StackTraining:
             )
         summary = {
             **{name: last[name] for name in ("task", "variant", "arm", "seed")},
-            "status": "diverged" if run.diverged else "completed",
+            "status": status,
             "steps": last["step"],
             "n_parameters": self.stack.n_parameters(),
             "seconds": last["seconds"],
@@ -289,6 +307,8 @@ class StackTraining:
             "run_key": run.folder.key,
             "history_sha256": history_digest(rows),
             "data_sha256": run.data.sha256,
+            "commit": self.made_by["commit"],
+            "source_digest": self.made_by["source_digest"],
             "secret": run.data.secret,
             "text": run.data.text,
         }
@@ -297,7 +317,7 @@ class StackTraining:
         logger.info(
             "%s: %s at step %d, validation accuracy %.3f, %.0f s",
             run.folder.name,
-            summary["status"],
+            status,
             last["step"],
             last["val_accuracy"],
             run.seconds,

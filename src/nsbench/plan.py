@@ -73,6 +73,7 @@ class Plan:
                 "optimizer": settings.optimizer,
                 "training": settings.training,
                 "noise": settings.noise,
+                "target": None if settings.training.stop == "never" else settings.target,
                 "checkpoint_count": self.config.checkpoints.count,
                 "checkpoint_dtype": self.config.checkpoints.dtype,
                 "seeds": self.seeds[pack],

@@ -69,6 +69,16 @@ HISTORY = pa.schema(
         field(
             "stability", pa.float64(), "1", "mean over validation data of <M(X), M(Y)> of Definition 6.1 at rho = 1/2"
         ),
+        field("stability_cosine", pa.float64(), "1", "the same with <M(X), M(Y)> divided by both norms"),
+        field("decision_agreement", pa.float64(), "1", "share of the same outputs, clean and noisy, with equal argmax"),
+        field(
+            "decision_agreement_corrected",
+            pa.float64(),
+            "1",
+            "that share beyond chance (Cohen's kappa): 0 where decisions are independent; NaN where all are the same",
+        ),
+        field("output_entropy", pa.float64(), "nats", "mean entropy of softmax outputs on clean validation data"),
+        field("weight_norm", pa.float64(), "1", "Euclidean norm of all trainable weights"),
         field("learning_rate", pa.float64(), "1", "learning rate of the next step"),
         field("seconds", pa.float64(), "s", "time in training steps so far, per run of the stack"),
         field("flops", pa.float64(), "FLOP", "matrix-product operations in training steps so far"),
@@ -78,7 +88,12 @@ HISTORY = pa.schema(
 RUNS = pa.schema(
     [
         *RUN,
-        field("status", pa.string(), "name", "completed or diverged"),
+        field(
+            "status",
+            pa.string(),
+            "name",
+            "completed (to the budget), stopped (by training.stop, its target held) or diverged",
+        ),
         field("steps", pa.int64(), "optimiser steps", "steps done"),
         field("n_parameters", pa.int64(), "1", "trainable parameters of one model"),
         field("seconds", pa.float64(), "s", "time in training steps, per run of the stack"),
@@ -87,6 +102,8 @@ RUNS = pa.schema(
         field("run_key", pa.string(), "sha256", "identity: settings, seed, data and training code"),
         field("history_sha256", pa.string(), "sha256", "digest of the run's history without its seconds"),
         field("data_sha256", pa.string(), "sha256", "digest of the run's data set"),
+        field("commit", pa.string(), "git", "commit of the code that trained the run"),
+        field("source_digest", pa.string(), "sha256", "digest of that code"),
         field("secret", pa.list_(pa.int64()), "positions", "sparse parity: the secret set", nullable=True),
         field("text", pa.string(), "name", "the text that the data were cut from; empty for tasks without one"),
     ]
@@ -97,12 +114,18 @@ FLOORS = pa.schema(
         field("task", pa.string(), "name", "task"),
         field("variant", pa.string(), "name", "setting of the task's open choices"),
         field("seed", pa.int64(), "1", "replicate; arms share its data"),
-        field("predictor", pa.string(), "name", "commonest (always that target) or bigram (a table of the last token)"),
+        field(
+            "predictor",
+            pa.string(),
+            "name",
+            "commonest (always that target), bigram (a table of the last token) or lookup (of training's inputs)",
+        ),
         field("split", pa.string(), "name", "val or test"),
         field("targets", pa.string(), "name", "all, unpadded (no padding) or known (no padding, no unknown word)"),
         field("n_targets", pa.int64(), "1", "targets counted"),
         field("accuracy", pa.float64(), "1", "share right; NaN without targets", nullable=True),
-        field("loss", pa.float64(), "nats", "mean cross entropy; NaN without targets", nullable=True),
+        field("loss", pa.float64(), "nats", "mean cross entropy; NaN without targets, and of lookup", nullable=True),
+        field("seen", pa.float64(), "1", "lookup: share of the targets whose input training has", nullable=True),
     ]
 )
 
@@ -156,8 +179,9 @@ TIME_TO_TARGET = pa.schema(
         field("metric", pa.string(), "name", "metric of the target"),
         field("threshold", pa.float64(), "of the metric", "target value"),
         field("hold_evaluations", pa.int64(), "evaluations", "evaluations in a row that must reach it"),
+        field("hold_steps", pa.int64(), "optimiser steps", "steps that must pass while they do"),
         field("budget_steps", pa.int64(), "optimiser steps", "steps after which a run is censored"),
-        field("status", pa.string(), "name", "completed or diverged"),
+        field("status", pa.string(), "name", "completed, stopped (its target held) or diverged"),
         field("reached", pa.bool_(), "1", "whether the target was reached and held"),
         field("step", pa.float64(), "optimiser steps", "time to target; NaN where censored", nullable=True),
         field("flops", pa.float64(), "FLOP", "cost to target; NaN where censored", nullable=True),

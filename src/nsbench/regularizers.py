@@ -210,9 +210,12 @@ def agreement(
     clean_logits: Tensor, noisy_logits: Tensor, output: Literal["probabilities", "logits"] = "probabilities"
 ) -> Tensor:
     """The dot product <M(X), M(Y)> of Equation 6 for each example: (..., class) -> (...)."""
-    if output == "logits":
-        return (clean_logits * noisy_logits).sum(-1)
-    return (clean_logits.softmax(-1) * noisy_logits.softmax(-1)).sum(-1)
+    return (outputs(clean_logits, output) * outputs(noisy_logits, output)).sum(-1)
+
+
+def outputs(logits: Tensor, output: Literal["probabilities", "logits"]) -> Tensor:
+    """M of Equation 6: the softmax of the logits, or the logits themselves."""
+    return logits if output == "logits" else logits.softmax(-1)
 
 
 def is_due(step: int, every: int) -> bool:

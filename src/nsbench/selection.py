@@ -17,8 +17,9 @@ import pyarrow as pa
 
 from nsbench.records import RUNS, RecordError, field
 from nsbench.scores import baseline_of, by_variant, curves_on_test, run_scores, text_labels
-from nsbench.statistics import RUN_KEYS, first_held, grid_runs, paired_effects, run_name
+from nsbench.statistics import RUN_KEYS, grid_runs, paired_effects, run_name
 from nsbench.statistics.intervals import Interval, estimate_fields, mean_difference, shared_notes
+from nsbench.target import first_held
 
 PROCEDURES = ("all_seeds", "leave_one_out")
 CRITERION = (
@@ -111,7 +112,8 @@ def times_on_test(times: pd.DataFrame, evaluation: pd.DataFrame) -> pd.DataFrame
         if curve is None:
             raise RecordError(f"{run_name(*key)}: this run has no test scores over {kind} targets; evaluate it again")
         curve = curve[curve.index <= row["budget_steps"]]
-        found = first_held(curve.to_numpy(float), {**row, "hold_evaluations": HOLD_CHECKPOINTS})
+        hold = {**row, "hold_evaluations": HOLD_CHECKPOINTS, "hold_steps": 0}
+        found = first_held(curve.to_numpy(float), curve.index.tolist(), hold)
         steps.append(np.nan if found is None else float(curve.index[found]))
         spacings.append(float(np.diff(curve.index).max(initial=0)))
     reached = np.isfinite(np.array(steps, dtype=float))

@@ -22,6 +22,9 @@ class ModularAdditionData(Closed):
     """K: the number of residues and of classes."""
     layout: Literal["a_plus_b_eq", "a_b"] = "a_plus_b_eq"
     """The tokens of an example: `a + b =` (four) or `a b` (two)."""
+    split: Literal["pairs", "unordered_pairs"] = "pairs"
+    """`pairs`: no ordered pair is in two splits, but a mirrored one, (b, a) for (a, b), may be; `unordered_pairs`: a
+    pair and its mirror image are in the same split."""
     n_train: Examples = 2000
     n_val: Examples = 200
     n_test: Examples = 200
@@ -48,6 +51,9 @@ class SparseParityData(Closed):
     """eta: probability that a training label is flipped; validation and test labels are clean."""
     layout: Literal["bits", "bits_cls"] = "bits"
     """The tokens of an example: the bits, or the bits and a closing CLS token."""
+    split: Literal["independent", "apart"] = "independent"
+    """`independent`: strings are drawn with replacement, so that for small n validation shares most of its own with
+    training; `apart`: no string occurs twice."""
     n_train: Examples = 5000
     n_val: Examples = 1000
     n_test: Examples = 1000
@@ -56,6 +62,12 @@ class SparseParityData(Closed):
     def _fits(self) -> SparseParityData:
         if self.k > self.n:
             raise ValueError(f"k = {self.k} is more than n = {self.n}; k may be 1 ... n")
+        wanted = self.n_train + self.n_val + self.n_test
+        if self.split == "apart" and self.n < 63 and wanted > 2**self.n:
+            raise ValueError(
+                f"n_train + n_val + n_test = {wanted} is more than the {2**self.n} strings of n = {self.n} bits, and "
+                f"split = 'apart' uses each once; at most {2**self.n} is allowed"
+            )
         return self
 
 
@@ -184,6 +196,10 @@ class Training(Closed):
     steps: Annotated[int, Field(ge=1, le=MOST_STEPS)] = 10_000
     batch_size: Annotated[int, Field(ge=1, le=1_000_000)] = 256
     eval_every_steps: Annotated[int, Field(ge=1, le=MOST_STEPS)] = 100
+    stop: Literal["never", "after_target"] = "never"
+    """`after_target` ends a run early: once its target has been held, and `margin_evaluations` later."""
+    margin_evaluations: Annotated[int, Field(ge=0, le=MOST_EVALUATIONS)] = 10
+    """Evaluations after the hold that a run with `stop: after_target` still makes."""
 
     @model_validator(mode="after")
     def _fits(self) -> Training:
@@ -215,6 +231,8 @@ class Target(Closed):
     threshold: Annotated[Real, Field(ge=0.0, le=1000.0)] = 0.95
     hold_evaluations: Annotated[int, Field(ge=1, le=MOST_EVALUATIONS)] = 3
     """Evaluations in a row, the first included, that must reach the threshold."""
+    hold_steps: Annotated[int, Field(ge=0, le=MOST_STEPS)] = 0
+    """Optimiser steps that must pass while they do: evaluations that lie close together prove less."""
 
     @model_validator(mode="after")
     def _fits(self) -> Target:

@@ -13,7 +13,7 @@ from nsbench.datasets import Dataset
 from nsbench.model import TransformerStack
 from nsbench.noise import resample_tokens
 from nsbench.records import TARGETS
-from nsbench.regularizers import agreement
+from nsbench.regularizers import outputs
 from nsbench.seeding import torch_stream
 from nsbench.settings import Noise, Training
 
@@ -52,19 +52,22 @@ class Validation:
 
     @torch.no_grad()
     def __call__(self, stack: TransformerStack) -> list[dict[str, float]]:
-        """The scores of each run: `records.HISTORY`'s columns from `val_loss` to `stability`."""
-        n_runs = len(self.labels_RN)
-        losses, rights, agreements = [], [], []
+        """The scores of each run: `records.HISTORY`'s columns from `val_loss` to `weight_norm`."""
+        losses, rights, noise = [], [], []
         for start in range(0, self.tokens_RNT.shape[1], self.chunk):
             here = slice(start, start + self.chunk)
             logits_RNC = stack(self.tokens_RNT[:, here])
             loss_RX, right_RX = _scores(logits_RNC, self.labels_RN[:, here])
             losses.append(loss_RX)
             rights.append(right_RX)
-            noisy_RNC = stack(self.noisy_RNT[:, here])
-            agreements.append(agreement(logits_RNC, noisy_RNC, self.output).double().view(n_runs, -1))
+            noise.append(_under_noise(logits_RNC, stack(self.noisy_RNT[:, here]), self.output))
         loss_RX, right_RX = torch.cat(losses, 1), torch.cat(rights, 1)
-        found = [{"stability": value} for value in torch.cat(agreements, 1).mean(1).tolist()]
+        kept = {name: torch.cat([part[name] for part in noise], 1) for name in noise[0]}
+        columns = _noise_scores(kept, logits_RNC.shape[-1])
+        squares = [weight.double().square().flatten(1).sum(1) for weight in stack.parameters()]
+        columns["weight_norm"] = torch.stack(squares).sum(0).sqrt()
+        values = {name: values_R.tolist() for name, values_R in columns.items()}
+        found = [{name: values[name][run] for name in values} for run in range(len(loss_RX))]
         for suffix, counted_RN in zip(TARGETS.values(), self.counted_KRN, strict=True):
             counted_RX = counted_RN.flatten(1)
             for name, values_RX in (("val_loss", loss_RX), ("val_accuracy", right_RX)):
@@ -86,6 +89,43 @@ def _scores(logits_RNC: Tensor, labels_RN: Tensor) -> tuple[Tensor, Tensor]:
     loss_X = F.cross_entropy(logits_RNC.flatten(0, -2), labels_RN.flatten(), reduction="none")
     right_RN = logits_RNC.argmax(-1) == labels_RN
     return loss_X.view(len(labels_RN), -1).double(), right_RN.flatten(1).double()
+
+
+def _under_noise(clean_RNC: Tensor, noisy_RNC: Tensor, output: str) -> dict[str, Tensor]:
+    """What is kept of each output and its noisy twin's: (R, targets) each."""
+    clean, noisy = outputs(clean_RNC, output), outputs(noisy_RNC, output)
+    probabilities = clean if output == "probabilities" else clean_RNC.softmax(-1)
+    dot = (clean * noisy).sum(-1).double()
+    kept = {
+        "stability": dot,
+        "stability_cosine": dot / (clean.norm(dim=-1).double() * noisy.norm(dim=-1).double()),
+        "output_entropy": torch.special.entr(probabilities).sum(-1).double(),
+        "clean": clean_RNC.argmax(-1),
+        "noisy": noisy_RNC.argmax(-1),
+    }
+    return {name: value.flatten(1) for name, value in kept.items()}
+
+
+def _noise_scores(kept: dict[str, Tensor], n_classes: int) -> dict[str, Tensor]:
+    """The means over targets of what `_under_noise` keeps, and how far decisions agree: (R) each, float64."""
+    clean_RX, noisy_RX = kept["clean"], kept["noisy"]
+    shares = [_shares(decisions_RX, n_classes) for decisions_RX in (clean_RX, noisy_RX)]
+    by_chance_R = (shares[0] * shares[1]).sum(1)
+    varied_R = torch.where(by_chance_R < 1, 1 - by_chance_R, math.nan)  # not 0 / 0, whose NaN has another sign
+    agreement_R = (clean_RX == noisy_RX).double().mean(1)
+    means = {name: kept[name].mean(1) for name in ("stability", "stability_cosine", "output_entropy")}
+    return {
+        **means,
+        "decision_agreement": agreement_R,
+        "decision_agreement_corrected": (agreement_R - by_chance_R) / varied_R,
+    }
+
+
+def _shares(decisions_RX: Tensor, n_classes: int) -> Tensor:
+    """The share of each class among the decisions of each run, (R, classes)."""
+    run_R1 = torch.arange(len(decisions_RX), device=decisions_RX.device)[:, None]
+    counts = torch.bincount((decisions_RX + run_R1 * n_classes).flatten(), minlength=run_R1.numel() * n_classes)
+    return counts.view(len(decisions_RX), n_classes).double() / decisions_RX.shape[1]
 
 
 def evaluation_steps(training: Training) -> list[int]:

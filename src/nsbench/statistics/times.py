@@ -16,12 +16,24 @@ import pandas as pd
 import pyarrow as pa
 
 from nsbench.records import CELL, TIME_TO_TARGET, RecordError, field
+from nsbench.target import first_held
 
 CELL_KEYS = ["task", "variant", "arm"]
 RUN_KEYS = [*CELL_KEYS, "seed"]
 COSTS = ("steps", "flops", "seconds")
 
-COPIED = ["arm_kind", "rho", "gamma", "orientation", "metric", "threshold", "hold_evaluations", "budget_steps", "text"]
+COPIED = [
+    "arm_kind",
+    "rho",
+    "gamma",
+    "orientation",
+    "metric",
+    "threshold",
+    "hold_evaluations",
+    "hold_steps",
+    "budget_steps",
+    "text",
+]
 """Columns of `records.TIME_TO_TARGET` that are the same for all runs of a cell."""
 
 CELL_SUMMARY = pa.schema(
@@ -58,21 +70,6 @@ def grid_runs(cells: list[dict[str, Any]]) -> Iterator[tuple[str, str, str, int]
             yield cell["task"], cell["variant"], cell["arm"], seed
 
 
-def first_held(values: np.ndarray, target: dict[str, Any]) -> int | None:
-    """Index of the first evaluation that reaches the target and holds it, or None.
-
-    `values` (evaluations,) of the target's metric: accuracy must be >= the threshold, loss <= it;
-    NaN never reaches. The value itself and the `hold_evaluations - 1` after it must all reach, so
-    a stretch that the end of the run cuts short is not held.
-    """
-    threshold, hold = target["threshold"], target["hold_evaluations"]
-    reaches = values <= threshold if target["metric"].startswith("val_loss") else values >= threshold
-    if len(reaches) < hold:
-        return None
-    held = np.lib.stride_tricks.sliding_window_view(reaches, hold).all(axis=1)
-    return int(held.argmax()) if held.any() else None
-
-
 def time_to_target(history: pd.DataFrame, runs: pd.DataFrame, cells: list[dict[str, Any]]) -> pd.DataFrame:
     """First evaluated step that reaches and holds the target, for every run of the grid.
 
@@ -93,7 +90,9 @@ def time_to_target(history: pd.DataFrame, runs: pd.DataFrame, cells: list[dict[s
             trail = histories[key].sort_values("step")
             trail = trail[trail["step"] <= cell["budget_steps"]]
             (state,) = status[key]
-            found = None if state == "diverged" else first_held(trail[target["metric"]].to_numpy(), target)
+            found = None
+            if state != "diverged":
+                found = first_held(trail[target["metric"]].to_numpy(), trail["step"].tolist(), target)
             cost = dict.fromkeys(("step", "flops", "seconds"), np.nan)
             if found is not None:
                 cost = trail.iloc[found][list(cost)].astype(float).to_dict()

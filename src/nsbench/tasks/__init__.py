@@ -3,8 +3,8 @@
 A task's module has `make(data, seed) -> (tensors, vocabulary, n_classes)`: the data set of one
 seed, as `nsbench.datasets` describes it; and `target_value(data, measure, reduction, correlation)
 -> float`: what the measures give for the task's target function itself, in closed form, NaN where
-none is known.
+none is known; and `floor_rows(tensors, n_classes)`: what tables score on the same data (`nsbench.floors`).
 
 A task of `settings.OF_TEXT` has `make(data, seed, text)`, with the text that its `read_text_file`
-reads, and `floor_rows(tensors, n_classes)`: what tables score on the same data.
+reads.
 """

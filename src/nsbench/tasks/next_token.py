@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import functools
 import math
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.lib.stride_tricks import sliding_window_view
 from torch import Tensor
 
+from nsbench import floors
 from nsbench.closed import ConfigError
-from nsbench.floors import floor_rows
 from nsbench.seeding import stream
 from nsbench.settings import NextTokenData
 from nsbench.texts import PARTS, Text, read_text_file
@@ -57,6 +58,11 @@ def make(data: NextTokenData, seed: int, text: Text) -> tuple[dict[str, Tensor],
     made["transitions"] = torch.stack([train_NS[:, :-1], train_NS[:, 1:]], dim=-1).reshape(-1, 2)
     vocabulary = data.n_symbols + len(padding)
     return made, vocabulary, vocabulary
+
+
+def floor_rows(tensors: dict[str, Tensor], n_classes: int) -> list[dict[str, Any]]:
+    """What the commonest token, a bigram table and a table of contexts of `floors.CONTEXT` tokens score."""
+    return floors.floor_rows(tensors, n_classes) + floors.lookup_rows(tensors, lambda NT: NT[:, -floors.CONTEXT :])
 
 
 def target_value(data: NextTokenData, measure: str, reduction: str, correlation: float) -> float:

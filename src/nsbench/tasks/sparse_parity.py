@@ -6,10 +6,14 @@ probability `label_noise`; validation and test labels are clean.
 
 from __future__ import annotations
 
+from typing import Any
+
+import numpy as np
 import torch
 from torch import Tensor
 
 from nsbench.datasets import split
+from nsbench.floors import lookup_rows
 from nsbench.seeding import stream
 from nsbench.settings import SparseParityData
 
@@ -17,14 +21,11 @@ CLS = 2
 
 
 def make(data: SparseParityData, seed: int) -> tuple[dict[str, Tensor], int, int]:
-    """Independent uniform bit strings, the secret set and the labels, all drawn from the seed.
-
-    Strings are drawn with replacement, so for small n training and validation share some.
-    """
+    """Uniform bit strings, the secret set and the labels, all drawn from the seed."""
     random = stream(seed, "data")
     secret = torch.from_numpy(random.permutation(data.n)[: data.k]).sort().values
     n_examples = data.n_train + data.n_val + data.n_test
-    bits = torch.from_numpy(random.integers(0, 2, size=(n_examples, data.n)))
+    bits = torch.from_numpy(_strings(data, n_examples, random))
     labels = bits[:, secret].sum(1) % 2
     flipped = torch.from_numpy(random.random(data.n_train) < data.label_noise)
     labels[: data.n_train] ^= flipped.long()
@@ -34,6 +35,26 @@ def make(data: SparseParityData, seed: int) -> tuple[dict[str, Tensor], int, int
     made["symbols"] = torch.arange(2)
     made["secret"] = secret
     return made, 3 if data.layout == "bits_cls" else 2, 2
+
+
+def floor_rows(tensors: dict[str, Tensor], n_classes: int) -> list[dict[str, Any]]:
+    """What a table of the training strings scores."""
+    return lookup_rows(tensors)
+
+
+def _strings(data: SparseParityData, n_examples: int, random: np.random.Generator) -> np.ndarray:
+    """Bit strings (examples, n): independent ones, or none of them twice."""
+    if data.split == "independent":
+        return random.integers(0, 2, size=(n_examples, data.n))
+    if data.n < 20:
+        numbers = random.permutation(2**data.n)[:n_examples]
+        return numbers[:, None] >> np.arange(data.n) & 1
+    strings = np.empty((0, data.n), dtype=np.int64)
+    while len(strings) < n_examples:
+        strings = np.concatenate([strings, random.integers(0, 2, size=(n_examples, data.n))])
+        _, first = np.unique(strings, axis=0, return_index=True)
+        strings = strings[np.sort(first)]
+    return strings[:n_examples]
 
 
 def target_value(data: SparseParityData, measure: str, reduction: str, correlation: float) -> float:
