@@ -13,6 +13,7 @@ from nsbench.analysis import TABLES, analyse
 from nsbench.collection import collect
 from nsbench.config import Analysis
 from nsbench.records import EVALUATION, FLOORS, HISTORY, RUNS, read_table, write_table
+from nsbench.target import held_until
 
 ARMS: dict[str, dict[str, Any]] = {
     "baseline": {"kind": "baseline"},
@@ -45,6 +46,8 @@ COUNTED = {"": 1.0, "_unpadded": 0.85, "_known": 0.7}
 """Share of the accuracy over all targets, by the ending of a column of HISTORY, for rows of text."""
 FLOOR_VALUES = {"commonest": (0.12, 4.9), "bigram": (0.2, 4.2)}
 """Accuracy and loss of a predictor over all targets."""
+MARGIN = 2
+"""Evaluations that a stopped run makes after its target has been held."""
 STAMP = {"spec": "{}", "source_digest": "0" * 16}
 
 
@@ -112,11 +115,13 @@ def make_records(
     every: int = 100,
     parity_k: int = 2,
     text: str = "",
+    stopped: tuple[tuple[str, int], ...] = (),
 ) -> dict[str, pd.DataFrame]:
     """`history`, `runs` and `evaluation` of the grid, as DataFrames.
 
     `rises` gives the step at which a run of (arm, seed) is half way up (default: drawn), `diverged`
-    the runs that end at half their budget, `text` what the text of next-token prediction was.
+    the runs that end at half their budget, `text` what the text of next-token prediction was, `stopped` the runs
+    that end MARGIN evaluations after their target was held, with a checkpoint there. All others are as without them.
     """
     generator = np.random.default_rng(7)
     history, runs, evaluation = [], [], []
@@ -164,12 +169,16 @@ def make_records(
                     }
                 )
             )
+            early = (cell["arm"], seed) in stopped
+            if early:
+                values = history[-1][cell["target"]["metric"]].to_numpy()
+                history[-1] = history[-1].iloc[: held_until(values, steps, cell["target"])[1] + MARGIN + 1]
             last = history[-1].iloc[-1]
             runs.append(
                 {
                     **name,
-                    "status": "diverged" if lost else "completed",
-                    "steps": int(steps[-1]),
+                    "status": "diverged" if lost else "stopped" if early else "completed",
+                    "steps": int(last["step"]),
                     "n_parameters": 400_000,
                     "seconds": last["seconds"],
                     "flops": last["flops"],
@@ -183,7 +192,8 @@ def make_records(
                     "text": text if cell["task"] == "next_token" else "",
                 }
             )
-            for at in range(0, len(steps), 5):
+            regular, made = range(0, len(steps), 5), len(evaluation)
+            for at in sorted({*regular, len(history[-1]) - 1} if early else regular):
                 evaluation += _test_scores({**name, "step": int(steps[at])}, accuracy[at], loss[at], shares)
                 for rho in (0.0, 0.5):
                     kappa = (1 + rho) / 2
@@ -191,7 +201,8 @@ def make_records(
                     starts = {"decision": 1.0, "probability_dot": 0.5}
                     for reduction, form in forms.items():
                         shape = learned[at] ** 0.3
-                        value = starts[reduction] * (1 - shape) + form * shape + generator.normal(0, 0.008)
+                        noise = generator.normal(0, 0.008) if at in regular else 0.0
+                        value = starts[reduction] * (1 - shape) + form * shape + noise
                         evaluation.append(
                             {
                                 **name,
@@ -207,6 +218,7 @@ def make_records(
                                 "n_draws": 8,
                             }
                         )
+            evaluation[made:] = [row for row in evaluation[made:] if row["step"] <= last["step"]]
     return {
         "history": pd.concat(history, ignore_index=True),
         "runs": pd.DataFrame(runs),

@@ -65,6 +65,12 @@ BAD: list[tuple[str, Any, list[str]]] = [
     (f"{ARM}.orientation", 2, [f"{ARM}.orientation: 2", "a whole number in 0 ... 1"]),
     ("evaluation.rho", [0.5, 2], ["evaluation.rho[1]: 2", "a number in -1 ... 1"]),
     (f"{PARITY}.data.n", 0, [f"{PARITY}.data.n: 0", "a whole number in 1 ... 4096"]),
+    (
+        f"{VARIANT}.training.margin_evaluations",
+        -1,
+        [".training.margin_evaluations: -1", "whole number in 0 ... 100000"],
+    ),
+    (f"{VARIANT}.target", {"hold_steps": -1}, [".target.hold_steps: -1", "a whole number in 0 ... 10000000"]),
     (f"{PARITY}.data.label_noise", 0.5, [".label_noise: 0.5", "a number at least 0 and below 0.5"]),
     (f"{VARIANT}.model.dropout", 1, [f"{VARIANT}.model.dropout: 1", "a number in 0 ... 0.99"]),
     (f"{VARIANT}.training.batch_size", 0, [".training.batch_size: 0", "a whole number in 1 ... 1000000"]),
@@ -96,6 +102,9 @@ BAD: list[tuple[str, Any, list[str]]] = [
     ("cluster.gflops.cpu", 0, ["cluster.gflops.cpu: 0", "above 0"]),
     ("cluster.gflops", 5, ["cluster.gflops: 5"]),
     ("scale", None, ["scale: null is not allowed", "'paper' or 'demo'"]),
+    (f"{VARIANT}.data.split", "apart", [".data.split: 'apart'", "'pairs' or 'unordered_pairs'"]),
+    (f"{PARITY}.data.split", "pairs", [".data.split: 'pairs'", "'independent' or 'apart'"]),
+    (f"{VARIANT}.training.stop", "at_target", [".training.stop: 'at_target'", "'never' or 'after_target'"]),
     (f"{VARIANT}.model.norm", "Pre", [".model.norm: 'Pre'", "'pre' or 'post'"]),
     # Lists and sections.
     ("seeds", 3, ["seeds: 3 is not allowed", "a non-empty list of whole numbers in 0 ... 2147483647"]),
@@ -146,6 +155,14 @@ BAD: list[tuple[str, Any, list[str]]] = [
     ("tasks.modular_addition.variants.a/b", {}, ["tasks.modular_addition.variants: 'a/b'", NAME]),
     ("tasks.modular_addition.variants.-x", {}, ["tasks.modular_addition.variants: '-x'", NAME]),
     # Settings that do not fit each other.
+    (
+        f"{PARITY}.data.split",
+        "apart",
+        [
+            f"{PARITY}.data: n_train + n_val + n_test = 80 is more than the 32 strings of n = 5 bits",
+            "at most 32 is all",
+        ],
+    ),
     (f"{PARITY}.data.k", 6, [f"{PARITY}.data: k = 6 is more than n = 5", "1 ... n"]),
     (f"{VARIANT}.model", {"d_model": 9, "n_heads": 2}, ["d_model = 9", "n_heads = 2", "multiple"]),
     (f"{VARIANT}.model", {"max_length": 1}, [VARIANT, "2 tokens", "max_length = 1", "at least 2 is allowed"]),

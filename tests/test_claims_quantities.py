@@ -20,7 +20,7 @@ from nsbench.closed import parse
 from nsbench.pretrained_records import PAPER
 from nsbench.records import HISTORY, RUNS, write_table
 from tests.synthetic_claims import CLAIMS, STAMP, Folders, pretrained_folder, theory_table, training_folder
-from tests.synthetic_records import make_cells, make_records, swept
+from tests.synthetic_records import make_cells, make_records, swept, write_results
 
 NOTHING = Evidence(None, None, [], "paper")
 SEEDS = tuple(range(6))
@@ -291,6 +291,67 @@ def test_fluctuation_is_the_second_difference_of_the_loss_of_runs_that_did_not_d
     assert found.value == pytest.approx(75)
     assert found.n == 5
     assert "1 runs diverged and are left out" in found.note
+
+
+def test_numbers_of_whole_curves_leave_stopped_runs_out_and_say_which(tmp_path: Path) -> None:
+    cells = make_cells("sparse_parity", seeds=SEEDS)
+    stopped = (("baseline", 0), ("baseline", 1), ("gentle", 1))
+    made = {name: make_records(cells, stopped=runs) for name, runs in (("whole", ()), ("stopped", stopped))}
+    for name, records in made.items():
+        write_results(tmp_path / name, cells, records)
+    whole, early = (
+        Evidence(tmp_path / name / "tables", tmp_path / name / "collected", cells, "paper", n_resamples=199)
+        for name in made
+    )
+    left_out = "2 of 6 runs stopped at their target (baseline 2): left out"
+    end = made["whole"]["evaluation"].query("measure == 'noise_stability' and rho == 0.5 and arm == 'baseline'")
+    end = end[(end["step"] == 3000) & (end["reduction"] == "decision")].set_index("seed")["value"]
+    for quantity in ("final_stability", "stability_change"):
+        (found,) = findings(early, quantity, task="sparse_parity", rho=0.5, reductions=["decision"])
+        assert found.n == 4
+        assert left_out in found.note
+        assert left_out not in findings(whole, quantity, task="sparse_parity", rho=0.5)[0].note
+    (found,) = findings(early, "final_stability", task="sparse_parity", rho=0.5, reductions=["decision"])
+    assert found.value == pytest.approx(end[list(SEEDS[2:])].mean())
+    (kept,) = findings(early, "stability_kept", task="sparse_parity", arm="baseline")
+    assert (kept.n, left_out in kept.note) == (4, True)
+    of_arm = {"task": "sparse_parity", "rho": 0.25, "gamma": 0.75}
+    (rough,) = findings(early, "fluctuation", **of_arm)
+    assert rough.n == 4
+    assert "3 of 12 runs stopped at their target (baseline 2, gentle 1): left out" in rough.note
+    (loss,) = findings(early, "loss_change", **of_arm)
+    assert (loss.n, "2 of 6 pairs left out: a run stopped at its target (baseline 2, arm 1)" in loss.note) == (4, True)
+    for quantity in ("lead", "early_rank"):
+        assert findings(early, quantity, task="sparse_parity")[0].n == 4
+    # Steps to the target are those of all runs.
+    (before,), (after,) = (
+        findings(evidence, "paired_effect", **of_arm, convention="less_work_percent") for evidence in (whole, early)
+    )
+    assert (after.value, after.low, after.n) == (before.value, before.low, before.n)
+
+
+def test_where_every_run_was_stopped_there_is_no_number_and_a_note(tmp_path: Path) -> None:
+    cells = make_cells("sparse_parity", seeds=SEEDS)
+    made = make_records(cells, stopped=tuple((cell["arm"], seed) for cell in cells for seed in SEEDS))
+    write_results(tmp_path, cells, made)
+    evidence = Evidence(tmp_path / "tables", tmp_path / "collected", cells, "paper", n_resamples=199)
+    of = {"task": "sparse_parity"}
+    arm = {"rho": 0.25, "gamma": 0.75}
+    for quantity, parameters in (
+        ("stability_kept", {"arm": "baseline"}),
+        ("fluctuation", arm),
+        ("stability_change", {"rho": 0.5}),
+        ("final_stability", {"rho": 0.5}),
+        ("loss_change", arm),
+        ("lead", {}),
+        ("early_rank", {}),
+    ):
+        for found in findings(evidence, quantity, **of, **parameters):
+            assert math.isnan(found.value), quantity
+            assert found.n == 0, quantity
+            assert "stopped at" in found.note, quantity
+    (decision, _) = findings(evidence, "final_stability", **of, rho=0.5)
+    assert decision.extras["target"] == pytest.approx(0.75**2)
 
 
 def test_stability_of_a_parity_by_reduction(tmp_path: Path) -> None:

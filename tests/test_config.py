@@ -112,7 +112,7 @@ def test_one_line_asks_for_the_same_sweep_of_another_task() -> None:
     assert [cell.arm_settings.orientation for cell in cells[1:]] == [0, 0]
 
 
-def test_protocols_say_how_they_leak() -> None:
+def test_settings_say_how_they_leak() -> None:
     cells = {cell.variant: cell.settings for cell in ordinary_cells() if cell.task == "next_token"}
     assert {variant: leaks(found) for variant, found in cells.items()} == {
         "windows_pooled": [],
@@ -120,6 +120,26 @@ def test_protocols_say_how_they_leak() -> None:
         "rows_padded": [],
         "windows_overlapping": ["training and validation windows overlap"],
         "windows_overlapping_pooled": ["training and validation windows overlap"],
+    }
+    others = {(cell.task, cell.variant): cell.settings for cell in ordinary_cells() if cell.task != "next_token"}
+    mirrored = ["about 16% of validation pairs stand mirrored in training"]
+    shares = {n: [f"about {share}% of validation strings are in training too"] for n, share in ((10, 99), (20, 5))}
+    everything = ["about 100% of validation strings are in training too"]
+    assert {at: leaks(found) for at, found in others.items()} == {
+        ("modular_addition", "as_published"): mirrored,
+        ("modular_addition", "calibrated"): mirrored,
+        **{
+            ("sparse_parity", f"as_published-n{n}-k{k}"): shares[n] if n == 10 else []
+            for n in (10, 20, 50, 100)
+            for k in (2, 3)
+        },
+        **{
+            ("sparse_parity", f"calibrated-n{n}-k{k}"): everything if n == 10 else []
+            for n in (10, 50, 100)
+            for k in (2, 3)
+        },
+        ("sparse_parity", "calibrated"): shares[20],
+        ("sparse_parity", "calibrated-k3"): shares[20],
     }
     causal = cells["windows_causal"]
     unmasked = causal.model_copy(update={"model": causal.model.model_copy(update={"mask": "none"})})
@@ -173,6 +193,36 @@ def test_as_published_is_table_2_and_so_are_the_defaults() -> None:
             assert variant[section][key] == value, (section, key)
             # A task that says nothing of a scheduler has none.
             assert default[section][key] == ("none" if key == "scheduler" else value), (section, key)
+
+
+def test_as_published_lists_every_field_of_addition() -> None:
+    """Where a reader of config.yaml looks for what there is; each at its default, the scheduler apart."""
+    listed = read("config.yaml")["tasks"]["modular_addition"]["variants"]["as_published"]
+    default = settings.ModularAdditionVariant().model_dump()
+    assert {section: set(fields) for section, fields in listed.items()} == {
+        section: set(fields) for section, fields in default.items()
+    }
+    listed["optimizer"]["scheduler"] = "none"
+    assert listed == default
+
+
+@pytest.mark.parametrize(
+    ("task", "variant", "data"),
+    [
+        ("modular_addition", "unordered_pairs", {"split": "unordered_pairs"}),
+        ("sparse_parity", "strings_apart", {"n": 10, "split": "apart", "n_train": 300, "n_val": 362, "n_test": 362}),
+    ],
+)
+def test_variants_without_a_leak_are_calibrated_but_for_their_data_and_in_no_grid(
+    task: str, variant: str, data: dict[str, Any]
+) -> None:
+    loaded = load(overlaid())
+    variants = getattr(loaded.tasks, task).variants
+    expected = variants["calibrated"].model_dump()
+    expected["data"] |= data
+    assert variants[variant].model_dump() == expected
+    assert leaks(variants[variant]) == []
+    assert variant not in {cell.variant for cell in expand(loaded)}
 
 
 def test_the_paper_s_rho_and_gamma_of_each_task() -> None:

@@ -32,7 +32,13 @@ def five(cells: list[dict[str, Any]], scale: str = "demo", **options: Any) -> tu
 
 def eleven(cells: list[dict[str, Any]], **options: Any) -> Figure:
     made = make_records(cells, **options)
-    return figure_11.draw(made["history"], made["evaluation"], cells, "demo")
+    return draw_eleven(made, made["evaluation"], cells)
+
+
+def draw_eleven(made: dict[str, pd.DataFrame], evaluation: pd.DataFrame, cells: list[dict[str, Any]]) -> Figure:
+    """Figure 11 of these records, with these rows of evaluation."""
+    times = statistics.time_to_target(made["history"], made["runs"], cells)
+    return figure_11.draw(made["history"], evaluation, times, cells, "demo")
 
 
 # --- figure 5 --------------------------------------------------------------------------------------
@@ -83,6 +89,31 @@ def test_figure_5_shows_diverged_runs_and_counts_them_as_worst() -> None:
         line = with_gid(axes, "median")[1]
         assert np.isnan(line.get_ydata()[line.get_xdata() > 1500]).all()
         assert np.isfinite(line.get_ydata()[line.get_xdata() < 1500]).all()
+
+
+def test_figure_5_draws_stopped_runs_to_their_end_and_the_median_to_the_first_s() -> None:
+    cells = make_cells(seeds=SEEDS)
+    rises = {(arm, seed): 800.0 + 200 * seed for arm in ("baseline", "gentle") for seed in SEEDS}
+    whole, _ = five(cells, rises=rises)
+    figure, times = five(cells, rises=rises, stopped=(("gentle", 1), ("gentle", 3)))
+    assert (times["status"] == "stopped").sum() == 2
+    for before, after in zip(shown(whole), shown(figure), strict=True):
+        ends = [np.max(line.get_xdata()[np.isfinite(line.get_ydata())]) for line in with_gid(after, "seed")]
+        assert ends[:4] == [3000] * 4
+        assert (ends[4], ends[6]) == (3000, 3000)
+        assert 1000 < ends[5] < ends[7] < 3000
+        medians = [with_gid(axes, "median") for axes in (before, after)]
+        np.testing.assert_array_equal(medians[1][0].get_ydata(), medians[0][0].get_ydata())
+        assert medians[1][1].get_xdata()[-1] == ends[5]
+        np.testing.assert_array_equal(
+            medians[1][1].get_ydata(), medians[0][1].get_ydata()[medians[0][1].get_xdata() <= ends[5]]
+        )
+        assert not with_gid(after, "diverged")
+    told = "Ended early by training.stop: 2 of 8 runs stopped at their target (gentle 2); the median ends with the"
+    assert told in " ".join(texts(figure).split())
+    assert "training.stop" not in texts(whole)
+    assert "gentle: reached 4/4" in texts(figure)
+    check_layout(figure, shown(figure))
 
 
 def test_figure_5_with_many_variants_shows_the_target_s_metric_only() -> None:
@@ -147,12 +178,12 @@ def test_figure_11_reads_only_rho_one_half() -> None:
     cells = make_cells("sparse_parity", seeds=(0, 1), arms=("baseline",), budget=1500)
     made = make_records(cells)
     half = made["evaluation"][made["evaluation"]["rho"] == 0.5]
-    figure = figure_11.draw(made["history"], made["evaluation"], cells, "demo")
+    figure = draw_eleven(made, made["evaluation"], cells)
     (median,) = with_gid(figure, "median decision")
     expected = half[half["reduction"] == "decision"].pivot(index="step", columns="seed", values="value").median(axis=1)
     np.testing.assert_allclose(median.get_ydata(), expected)
     others = made["evaluation"][made["evaluation"]["rho"] != 0.5]
-    assert "not evaluated at ρ = 1/2" in texts(figure_11.draw(made["history"], others, cells, "demo"))
+    assert "not evaluated at ρ = 1/2" in texts(draw_eleven(made, others, cells))
 
 
 def test_figure_11_has_the_baseline_first_whatever_the_grid_s_order() -> None:
@@ -167,8 +198,31 @@ def test_figure_11_survives_a_diverged_run_without_evaluation() -> None:
     made = make_records(cells, diverged=(("gentle", 1),))
     rows = made["evaluation"]
     rows = rows[~((rows["arm"] == "gentle") & (rows["seed"] == 1))]
-    figure = figure_11.draw(made["history"], rows, cells, "demo")
+    figure = draw_eleven(made, rows, cells)
     assert len(with_gid(figure, "median decision")) == 2
+
+
+def test_figure_11_has_medians_until_the_first_run_was_stopped() -> None:
+    """The last checkpoint of a stopped run is at a step of its own: no other curve breaks or bends there."""
+    cells = make_cells("sparse_parity", arms=("baseline",), seeds=(0, 1, 2))
+    rises = {("baseline", seed): 1000.0 + 500 * seed for seed in range(3)}
+    whole = make_records(cells, rises)
+    made = make_records(cells, rises, stopped=(("baseline", 0),))
+    end = made["runs"].loc[0, "steps"]
+    assert end % 500
+    figure = draw_eleven(made, made["evaluation"], cells)
+    (before,) = with_gid(draw_eleven(whole, whole["evaluation"], cells), "median decision")
+    (after,) = with_gid(figure, "median decision")
+    regular = before.get_xdata() <= end
+    np.testing.assert_array_equal(after.get_xdata(), before.get_xdata()[regular])
+    np.testing.assert_array_equal(after.get_ydata(), before.get_ydata()[regular])
+    (loss,) = with_gid(figure, "median loss")
+    assert loss.get_xdata()[-1] == end
+    seeds = with_gid(figure, "seed decision")
+    assert [line.get_xdata()[-1] for line in seeds] == [end, 3000, 3000]
+    assert all(np.isfinite(line.get_ydata()).all() for line in seeds)
+    told = "Ended early by training.stop: 1 of 3 runs stopped at their target (baseline 1)"
+    assert told in " ".join(texts(figure).split())
 
 
 # --- all figures -----------------------------------------------------------------------------------
@@ -209,9 +263,7 @@ def test_a_task_outside_the_grid_gives_a_panel_that_says_so() -> None:
     times = statistics.time_to_target(made["history"], made["runs"], cells)
     parity = figure_05.draw(made["history"], times, cells, "sparse_parity", "demo")
     assert "the grid has no cells of sparse_parity" in texts(parity)
-    assert "the grid has no cells of sparse_parity" in texts(
-        figure_11.draw(made["history"], made["evaluation"], cells, "demo")
-    )
+    assert "the grid has no cells of sparse_parity" in texts(draw_eleven(made, made["evaluation"], cells))
 
 
 def test_a_grid_is_drawn_the_figures_that_it_can_fill() -> None:
@@ -267,7 +319,7 @@ def test_figures_5_and_11_draw_one_arm_of_a_sweep() -> None:
     chosen = cells[5]["arm"]
     row = {"task": "sparse_parity", "variant": "calibrated", "procedure": "all_seeds", "selected": chosen}
     five_figure = figure_05.draw(made["history"], times, cells, "sparse_parity", "demo", pd.DataFrame([row]))
-    eleven_figure = figure_11.draw(made["history"], made["evaluation"], cells, "demo", pd.DataFrame([row]))
+    eleven_figure = figure_11.draw(made["history"], made["evaluation"], times, cells, "demo", pd.DataFrame([row]))
     for figure in (five_figure, eleven_figure):
         assert chosen in texts(figure)
         assert not any(cell["arm"] in texts(figure) for cell in cells[1:-1] if cell["arm"] != chosen)

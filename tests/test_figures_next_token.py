@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from matplotlib.figure import Figure
 
 from nsbench.figures import comparison, curves, figure_06, figure_12, figure_13, figure_14, style, sweep
 from nsbench.records import TARGETS
+from nsbench.statistics import time_to_target
 from nsbench.statistics.intervals import settles
 from tests.artists import check_layout, shown, texts, with_gid
 from tests.synthetic_records import ARMS, COUNTED, make_cells, make_records, swept, write_results
@@ -24,6 +26,8 @@ LOST = "noise_stability-rho0.5-gamma0.75"
 """An arm that never reaches the target, and loses one run."""
 BASELINE, STABLE, REVERSED = (style.arm_colour(arm) for arm in ARMS.values())
 TEXT = "Some excerpt, not WikiText-2"
+
+NO_FLOORS = pd.DataFrame(columns=["task", "variant", "seed", "predictor", "targets", "split", "loss"])
 
 Tables = dict[str, pd.DataFrame]
 
@@ -93,6 +97,16 @@ def test_a_text_that_is_not_the_paper_s_is_named(made: Any, module: Any, options
     for label in ("WikiText-2", ""):
         renamed = {name: table.assign(text=label) if "text" in table else table for name, table in tables.items()}
         assert "Text:" not in texts(draw(module, (cells, renamed), **options))
+
+
+@EVERY_FIGURE
+def test_runs_that_were_stopped_early_are_told(made: Any, module: Any, options: Any) -> None:
+    cells, tables = made
+    times = tables["times"].copy()
+    times.loc[(times["variant"] == "plain") & (times["arm"] == "baseline") & (times["seed"] < 2), "status"] = "stopped"
+    found = " ".join(texts(draw(module, (cells, {**tables, "times": times}), **options)).split())
+    assert re.search(r"Ended early by training\.stop: 2 of \d+ runs stopped at their target \(baseline 2\);", found)
+    assert "training.stop" not in texts(draw(module, made, **options))
 
 
 @EVERY_FIGURE
@@ -301,14 +315,41 @@ def test_figure_13_ends_an_arm_where_most_of_its_runs_diverged() -> None:
     cells = grid(("plain",))
     lost = tuple((LOST, seed) for seed in SEEDS[:4])
     records = make_records(cells, diverged=lost)
-    floors, times = (
-        pd.DataFrame(columns=["task", "variant", "seed", "predictor", "targets", "split", "loss"]),
-        records["runs"],
-    )
-    figure = figure_13.draw(records["history"], times, floors, cells, "demo", "val_loss")
+    times = time_to_target(records["history"], records["runs"], cells)
+    figure = figure_13.draw(records["history"], times, NO_FLOORS, cells, "demo", "val_loss")
     (cross,) = with_gid(figure, "diverged")
     assert cross.get_xdata()[0] == 1000
     assert not with_gid(figure, "floor bigram")
+
+
+def test_figure_13_ends_an_arm_with_its_first_stopped_run_without_a_minimum_or_a_cross() -> None:
+    cells = make_cells("next_token", arms=("baseline", *SWEPT), seeds=SEEDS, budget=2000, threshold=0.25)
+    rises = {(SWEPT[0], seed): 300.0 + 100 * seed for seed in SEEDS}
+    made = {
+        name: make_records(cells, rises, stopped=stopped)
+        for name, stopped in (("all", ()), ("stopped", tuple((SWEPT[0], seed) for seed in SEEDS[:4])))
+    }
+    figures = {
+        name: figure_13.draw(
+            records["history"],
+            time_to_target(records["history"], records["runs"], cells),
+            NO_FLOORS,
+            cells,
+            "demo",
+            "val_loss",
+        )
+        for name, records in made.items()
+    }
+    before, after = (with_gid(figures[name], "median swept")[0] for name in ("all", "stopped"))
+    last = made["stopped"]["runs"].query("status == 'stopped'")["steps"].min()
+    assert last < 1000
+    assert after.get_xdata().max() == last
+    np.testing.assert_allclose(after.get_ydata(), before.get_ydata()[before.get_xdata() <= last])
+    assert not with_gid(figures["stopped"], "diverged")
+    assert (len(with_gid(figures["all"], "minimum")), len(with_gid(figures["stopped"], "minimum"))) == (5, 4)
+    told = f"Ended early by training.stop: 4 of 30 runs stopped at their target ({SWEPT[0]} 4);"
+    assert told in " ".join(texts(figures["stopped"]).split())
+    assert "training.stop" not in texts(figures["all"])
 
 
 def test_figure_13_tells_more_values_of_rho_apart_than_it_has_dashes() -> None:

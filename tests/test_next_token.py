@@ -453,6 +453,6 @@ def test_a_bigram_distribution_sums_to_one() -> None:
     assert total == pytest.approx(1.0)
 
 
-def test_other_tasks_have_no_floors_and_kinds_are_those_of_scores() -> None:
+def test_data_without_neighbours_have_no_bigrams_and_kinds_are_those_of_scores() -> None:
     assert floor_rows({"train_labels": ids(0)}, 2) == []
     assert LEFT_OUT.keys() == TARGETS.keys()

@@ -40,12 +40,17 @@ def grid(
     ]
 
 
-def table_of_runs(cells: list[dict[str, Any]], diverged: tuple[tuple[str, int], ...] = ()) -> pd.DataFrame:
+def table_of_runs(
+    cells: list[dict[str, Any]],
+    diverged: tuple[tuple[str, int], ...] = (),
+    stopped: tuple[tuple[str, int], ...] = (),
+) -> pd.DataFrame:
     return pd.DataFrame(
         {**RUN, "arm": cell["arm"], "seed": seed, "status": status, "text": "WikiText-2"}
         for cell in cells
         for seed in cell["seeds"]
-        for status in ["diverged" if (cell["arm"], seed) in diverged else "completed"]
+        for name in [(cell["arm"], seed)]
+        for status in ["diverged" if name in diverged else "stopped" if name in stopped else "completed"]
     )
 
 
@@ -143,6 +148,25 @@ def test_onsets_of_all_runs_in_grid_order(tmp_path: Path) -> None:
     ]
 
 
+def test_a_stopped_run_has_no_onsets(tmp_path: Path) -> None:
+    """Up to where it stopped its loss made half of its way at step 10; of the whole way that may be little."""
+    cells = grid(2)
+    history = pd.concat(
+        [
+            curves("baseline", 0, [1, 0.5, 0.5, 0.5, 0.5], [2, 2, 2, 1, 0]),
+            curves("baseline", 1, [1, 0.5, 0.0], [2, 1, 0]),
+        ]
+    )
+    runs = table_of_runs(cells, stopped=(("baseline", 1),))
+    found = written(tmp_path, onsets(history, runs, cells, 0.25), ONSET)
+    assert found["lead_steps"].fillna(-1).tolist() == [20, -1]
+    assert found["stability_onset_step"].fillna(-1).tolist() == [10, -1]
+    assert found["note"].tolist() == ["", "stopped at the target"]
+    (row,) = lead_lag(found, runs, cells, 0.9, 99, np.random.default_rng(0)).to_dict("records")
+    assert (row["n_runs"], row["n_defined"], row["mean_lead_steps"]) == (2, 1, 20)
+    assert row["note"].startswith("1 of 2 runs undefined (1 stopped at the target); ")
+
+
 def test_evaluations_past_the_budget_do_not_count() -> None:
     cells = grid(1, steps=20)
     history = curves("baseline", 0, [1, 0.9, 0.9, 0.0], [2, 1.9, 1.9, 0])
@@ -201,6 +225,18 @@ def test_undefined_runs_are_told_and_later_than_any() -> None:
     nothing = leads_of([(NAN, NAN)], ["diverged"])
     assert math.isnan(nothing["mean_lead_steps"])
     assert nothing["note"] == "1 of 1 runs undefined (1 diverged); no runs to compare"
+
+
+def test_stopped_runs_are_no_late_ones() -> None:
+    """A stopped run's onset is not later than any: the medians are of the others."""
+    notes = ["", "", "stopped at the target", "stopped at the target", "stopped at the target"]
+    row = leads_of([(10, 30), (20, 50), (NAN, NAN), (NAN, NAN), (NAN, NAN)], notes)
+    assert (row["median_stability_onset_step"], row["median_loss_onset_step"]) == (15, 40)
+    assert row["note"].startswith("3 of 5 runs undefined (3 stopped at the target); only 2 runs")
+    nothing = leads_of([(NAN, NAN)] * 2, ["stopped at the target"] * 2)
+    assert math.isnan(nothing["median_loss_onset_step"])
+    assert math.isnan(nothing["mean_lead_steps"])
+    assert nothing["note"] == "2 of 2 runs undefined (2 stopped at the target); no runs to compare"
 
 
 def test_few_runs_and_a_lead_below_the_resolution_are_told() -> None:
@@ -285,6 +321,7 @@ def ranked(
     diverged: tuple[tuple[str, int], ...] = (),
     too_early: tuple[tuple[str, int], ...] = (),
     seed: int = 0,
+    stopped: tuple[tuple[str, int], ...] = (),
 ) -> dict[str, Any]:
     """Both rows of `early_rank` by group, for runs with (stability, loss) at step 20 and a final accuracy.
 
@@ -300,7 +337,7 @@ def ranked(
         here = curves(arm, number, np.full(n, 0.5), np.full(n, 3.0), accuracy)
         here.loc[here["step"] == 20, ["stability", "val_loss"]] = stability, loss
         history.append(here)
-    runs = table_of_runs(cells, (*diverged, *too_early))
+    runs = table_of_runs(cells, (*diverged, *too_early), stopped)
     rows = early_rank(pd.concat(history), runs, cells, 0.15, 0.9, 499, np.random.default_rng(seed))
     assert list(rows) == EARLY_RANK.names
     assert rows["group"].tolist() == ["baseline", "all arms"]
@@ -354,6 +391,29 @@ def test_diverged_runs_rank_last_or_are_left_out() -> None:
     assert left_out["rank_by_stability"] == pytest.approx(1)
     assert left_out["n_runs"] == 7
     assert left_out["note"].startswith("1 of 7 runs left out: no finite values at step 20; ")
+
+
+def test_stopped_runs_are_not_ranked_and_told() -> None:
+    early = {("baseline", s): (s, -s, 0.1 * s) for s in range(7)} | {("gentle", s): (s, -s, 0.1) for s in range(7)}
+    early["baseline", 6] = (-1, 3, 0.9)  # against the others' order
+    assert ranked(early)["baseline"]["rank_by_stability"] < 0.9
+    found = ranked(early, too_early=(("baseline", 5),), stopped=(("baseline", 6), ("gentle", 0), ("gentle", 1)))
+    row = found["baseline"]
+    assert row["rank_by_stability"] == pytest.approx(1)
+    assert (row["n_runs"], row["n_ranked"]) == (7, 5)
+    assert row["note"].startswith(
+        "1 of 7 runs stopped at their target (baseline 1): left out; "
+        "1 of 7 runs left out: no finite values at step 20; "
+    )
+    every = found["all arms"]
+    assert (every["n_runs"], every["n_ranked"]) == (14, 10)
+    assert "3 of 14 runs stopped at their target (baseline 1, gentle 2): left out" in every["note"]
+    nothing = ranked(early, stopped=tuple(early))["baseline"]
+    assert (
+        nothing["note"] == "7 of 7 runs stopped at their target (baseline 7): left out; fewer than three runs: no ranks"
+    )
+    assert math.isnan(nothing["rank_by_stability"])
+    assert nothing["n_ranked"] == 0
 
 
 def test_what_cannot_be_ranked_is_told() -> None:

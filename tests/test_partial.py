@@ -446,7 +446,7 @@ def test_without_the_option_a_missing_run_still_stops_the_collection(
     out = [str(grid.root / f"strict/{name}.parquet") for name in ("history", "runs", "evaluation", "floors")]
     places = ["--packs", str(grid.root / "packs"), "--datasets", str(grid.root / "datasets"), "--out", *out]
     assert cli.main(["collect", "--spec", grid.plan.grid("runs_per_pack"), "--digest", "d", *places]) == 2
-    assert "noise_stability/seeds-1-1/history.parquet: no such file" in capsys.readouterr().err
+    assert "noise_stability/seeds-1-1/runs.parquet: no such file" in capsys.readouterr().err
     assert not (grid.root / "strict/runs.parquet").exists()
 
 

@@ -68,13 +68,29 @@ def test_tables_have_the_numbers_of_the_grid(results: Path, tmp_path: Path) -> N
     assert "0 / 6" in text
     assert "none reached" in text
     assert "18 runs in the grid 1 of them diverged" in text
-    assert "validation accuracy ≥ 0.95, held for 3 evaluations in a row" in text
+    assert "validation accuracy ≥ 0.95, held for 3 evaluations in a row (200 steps)" in text
     assert "0, 1, 2, 3, 4, 5" in text
     assert "6 of 12 runs censored (baseline 0, arm 6)" in text
     effects = section(html, "effects")
     rows = {row.split("<b>")[1].split("</b>")[0]: row for row in effects.split("<tr class=")[1:]}
     assert rows["gentle"].startswith('"fewer')
     assert rows["reversed"].startswith('"more')
+
+
+def test_runs_that_were_stopped_at_their_target_are_counted(results: Path, tmp_path: Path) -> None:
+    stopped = tuple(("gentle", seed) for seed in range(6))
+    write_results(tmp_path, CELLS, make_records(CELLS, RISES, stopped=stopped))
+    html = report(tmp_path, tmp_path / "report.html", figures=[])
+    text = flat(html)
+    assert Page(html).open == []
+    assert "18 runs in the grid 0 of them diverged 6 of them stopped at their target" in text
+    assert "18 collected, 0 diverged, 6 stopped at their target" in text
+    onsets = flat(section(html, "onsets"))
+    assert "6 of 6 runs undefined (6 stopped at the target); no runs to compare" in onsets
+    assert "6 of 18 runs stopped at their target (gentle 6): left out" in onsets
+    assert "stopped at" not in flat(report(results, tmp_path / "plain.html"))
+    for name in ("effects", "times"):  # times to target are what they were
+        assert "stopped" not in flat(section(html, name))
 
 
 def test_colour_needs_pairs_enough(tmp_path: Path) -> None:

@@ -41,6 +41,20 @@ def test_a_cell_is_told_with_its_arm_s_settings() -> None:
     assert rows.grid_row(make_cells(arms=("baseline",))[0])["settings"] == "–"
 
 
+@pytest.mark.parametrize(
+    ("evaluations", "steps", "every", "text"),
+    [
+        (3, 0, 100, "held for 3 evaluations in a row (200 steps)"),
+        (3, 1000, 100, "held for 11 evaluations in a row (1,000 steps)"),
+        (2, 250, 100, "held for 4 evaluations in a row (300 steps)"),  # known to the spacing of evaluations
+        (1, 0, 100, "at one evaluation"),
+    ],
+)
+def test_a_hold_is_told_in_evaluations_and_in_steps(evaluations: int, steps: int, every: int, text: str) -> None:
+    asked = {"metric": "val_accuracy", "threshold": 0.9, "hold_evaluations": evaluations, "hold_steps": steps}
+    assert rows.hold(asked, every) == text
+
+
 def split_arms(cells: list[dict[str, Any]], folded: bool = False) -> list[str]:
     """variant / arm of the rows of a table with a row a cell that stand open, or are folded."""
     table = pd.DataFrame([{name: cell[name] for name in ("task", "variant", "arm")} | {"text": ""} for cell in cells])

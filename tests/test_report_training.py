@@ -72,6 +72,20 @@ def test_scores_stand_beside_their_floors(on_text: Path, text_page: str) -> None
     assert f"{best} loss {row['test_loss']:.3f}" in found
 
 
+def test_scores_and_the_sweep_say_which_runs_are_left_out(tmp_path: Path) -> None:
+    cells = make_cells("next_token", arms=("baseline", *ARMS[:2]), seeds=(0, 1, 2), threshold=0.25)
+    stopped = (("baseline", 0), *((ARMS[0], seed) for seed in range(3)))
+    write_results(tmp_path, cells, make_records(cells, stopped=stopped))
+    html = report(tmp_path, tmp_path / "report.html", figures=[], cells=cells)
+    found = flat(section(html, "scores"))
+    assert "baseline next_token / calibrated 3 1 stopped at the target: left out 0.320" in found
+    assert f"{ARMS[0]} next_token / calibrated 3 3 stopped at the target: left out – – – – loss –" in found
+    assert f"{ARMS[1]} next_token / calibrated 3 0.320" in found
+    sweep = flat(section(html, "sweep"))
+    assert "3 of 3 pairs left out: a run stopped at its target (baseline 1, arm 3); no pairs to compare" in sweep
+    assert "1 of 3 pairs left out: a run stopped at its target (baseline 1, arm 0)" in sweep
+
+
 def test_kinds_that_count_the_same_targets_are_left_out(tmp_path: Path) -> None:
     cells = make_cells("next_token", arms=("baseline", "gentle"), seeds=(0, 1))
     write_results(tmp_path, cells, make_records(cells))

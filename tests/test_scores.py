@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from nsbench.records import TARGETS, read_table, write_table
 from nsbench.scores import SCORE, SCORE_EFFECT, curves_on_test, run_scores, score_effects, scores, text_labels
-from nsbench.statistics.intervals import Interval, mean_interval, shared_notes
+from nsbench.statistics.intervals import Interval, mean_interval, shared_notes, stopped_runs
 
 NAN, INF = math.nan, math.inf
 VARIANT = {"task": "next_token", "variant": "windows"}
@@ -46,7 +46,10 @@ def grid(seeds: tuple[int, ...] = (0, 1, 2), arms: tuple[str, ...] = ("baseline"
 
 
 def records(
-    losses: dict[tuple[str, int], Curve], diverged: tuple[tuple[str, int], ...] = (), text: str = "WikiText-2"
+    losses: dict[tuple[str, int], Curve],
+    diverged: tuple[tuple[str, int], ...] = (),
+    text: str = "WikiText-2",
+    stopped: tuple[tuple[str, int], ...] = (),
 ) -> dict[str, pd.DataFrame]:
     """History, runs and evaluation of runs (arm, seed) with these validation losses every ten steps.
 
@@ -56,7 +59,8 @@ def records(
     for (arm, seed), loss in losses.items():
         row = {**VARIANT, "arm": arm, "seed": seed}
         history.append(pd.DataFrame({**row, "step": 10 * np.arange(len(loss))}))
-        runs.append({**row, "status": "diverged" if (arm, seed) in diverged else "completed", "text": text})
+        status = "diverged" if (arm, seed) in diverged else "stopped" if (arm, seed) in stopped else "completed"
+        runs.append({**row, "status": status, "text": text})
         for kind, suffix in TARGETS.items():
             here = np.array(loss) + SHIFT[kind]
             history[-1]["val_loss" + suffix], history[-1]["val_accuracy" + suffix] = here, 1 - here / 4
@@ -169,6 +173,29 @@ def test_diverged_runs_are_the_worst_of_their_cell(n_diverged: int, median: floa
     lowest = 1 - 3.0 / 4 if n_diverged < 3 else NAN
     assert row["final_val_accuracy_min"] == pytest.approx(lowest, nan_ok=True)
     assert row["best_val_loss_step"] == pytest.approx(0 if n_diverged < 3 else NAN, nan_ok=True)
+
+
+@pytest.mark.parametrize(("n_stopped", "median"), [(0, 2.0), (1, 2.5), (2, 3.0), (3, NAN)])
+def test_stopped_runs_have_no_scores_and_are_left_out(n_stopped: int, median: float) -> None:
+    """Three runs of loss 1, 2, 3, of which the best were stopped, with losses that are no end."""
+    losses = {("baseline", s): [1.0 + s] * (4 if s < n_stopped else 6) for s in range(3)}
+    made = records(losses, stopped=tuple(("baseline", s) for s in range(n_stopped)))
+    found = run_scores(**made, cells=grid())
+    values = ["final_val_accuracy", "final_val_loss", "best_val_loss", "best_val_loss_step", "test_accuracy"]
+    assert found.loc[found["status"] == "stopped", [*values, "test_loss"]].isna().all(axis=None)
+    assert found.loc[found["status"] == "completed", [*values, "test_loss"]].notna().all(axis=None)
+    row = scored(made, grid()).iloc[0]
+    assert (row["n_seeds"], row["n_diverged"], row["n_stopped"]) == (3, 0, n_stopped)
+    for name, expected in (
+        ("final_val_loss", median),
+        ("best_val_loss", median),
+        ("test_loss", median + 1),
+        ("final_val_accuracy", 1 - median / 4),
+    ):
+        assert row[name] == pytest.approx(expected, nan_ok=True), name
+    highest = 1 - (1.0 + n_stopped) / 4 if n_stopped < 3 else NAN
+    assert row["final_val_accuracy_max"] == pytest.approx(highest, nan_ok=True)
+    assert row["best_val_loss_step"] == pytest.approx(0 if n_stopped < 3 else NAN, nan_ok=True)
 
 
 def test_targets_that_do_not_occur_have_no_scores() -> None:
@@ -295,6 +322,36 @@ def test_pairs_with_a_diverged_run_are_left_out_and_told() -> None:
     assert row["note"] == (
         "2 of 4 pairs left out: a run diverged; only 2 pairs: even their full range has 50% coverage, not 95%"
     )
+
+
+def test_pairs_with_a_stopped_run_are_left_out_and_told(tmp_path: Path) -> None:
+    cells = grid((0, 1, 2, 3, 4), ("baseline", "gentle"))
+    losses = levels([1.0] * 5, gentle=[0.5, 0.4, 0.3, 0.2, 0.1])
+    stopped = (("gentle", 0), ("baseline", 1), ("gentle", 1), ("gentle", 4))
+    # The pair with a diverged run counts as that, whatever the other was.
+    made = records(losses, (("baseline", 4),), stopped=stopped)
+    (row,) = written(tmp_path, effects(made, cells), SCORE_EFFECT).to_dict("records")
+    assert row["best_val_loss_difference"] == pytest.approx((-0.7 - 0.8) / 2)
+    assert (row["n_pairs"], row["n_compared"]) == (5, 2)
+    assert row["note"].startswith(
+        "1 of 5 pairs left out: a run diverged; "
+        "2 of 5 pairs left out: a run stopped at its target (baseline 1, arm 2); only 2 pairs"
+    )
+    nothing = records(losses, stopped=tuple(("gentle", s) for s in range(5)))
+    (row,) = written(tmp_path, effects(nothing, cells), SCORE_EFFECT).to_dict("records")
+    assert math.isnan(row["final_val_accuracy_difference"])
+    assert row["n_compared"] == 0
+    assert row["note"] == (
+        "5 of 5 pairs left out: a run stopped at its target (baseline 0, arm 5); no pairs to compare"
+    )
+
+
+def test_stopped_runs_are_counted_by_arm_and_many_arms_are_not_named() -> None:
+    runs = pd.DataFrame({"arm": ["a", "a", "b", "c"], "status": ["stopped", "stopped", "stopped", "completed"]})
+    assert stopped_runs(runs) == "3 of 4 runs stopped at their target (a 2, b 1)"
+    assert stopped_runs(runs[3:]) == ""
+    many = pd.DataFrame({"arm": list("abcde"), "status": "stopped"})
+    assert stopped_runs(many) == "5 of 5 runs stopped at their target (of 5 arms)"
 
 
 def test_pairs_are_the_seeds_in_common() -> None:

@@ -45,25 +45,30 @@ def grid(sweep: Sweep, metric: str = "val_accuracy", threshold: float = 0.9) -> 
     ]
 
 
-def records(sweep: Sweep, diverged: tuple[tuple[str, int], ...] = ()) -> dict[str, pd.DataFrame]:
+def records(
+    sweep: Sweep,
+    diverged: tuple[tuple[str, int], ...] = (),
+    stopped: dict[tuple[str, int], int] | None = None,
+) -> dict[str, pd.DataFrame]:
     """Evaluations every 10 steps, checkpoints every 20; accuracies are 0.1, then 0.95.
 
     The validation loss is lowest at step 80; there the test loss is one above it, and the test
-    accuracy what the sweep says.
+    accuracy what the sweep says. `stopped` runs end at the step given, with a checkpoint there.
     """
     history, runs, evaluation = [], [], []
     for arm, of_seeds in sweep.items():
         for seed, (on_val, on_test, loss) in enumerate(of_seeds):
             row = {**VARIANT, "arm": arm, "seed": seed}
-            steps = np.arange(0, BUDGET + 1, 10)
+            end = (stopped or {}).get((arm, seed), BUDGET)
+            steps = np.arange(0, end + 1, 10)
             history.append(pd.DataFrame({**row, "step": steps, "flops": 1.0 * steps, "seconds": 0.0}))
             for suffix in TARGETS.values():
                 history[-1]["val_accuracy" + suffix] = np.where(steps >= on_val, 0.95, 0.1)
                 history[-1]["val_loss" + suffix] = np.where(steps == 80, loss, loss + 1)
-            status = "diverged" if (arm, seed) in diverged else "completed"
-            runs.append({**row, "status": status, "text": "", "steps": BUDGET, "flops": 1.0, "seconds": 1.0})
+            status = "diverged" if (arm, seed) in diverged else "stopped" if end < BUDGET else "completed"
+            runs.append({**row, "status": status, "text": "", "steps": end, "flops": 1.0, "seconds": 1.0})
             for kind in TARGETS:
-                for step in steps[::2]:
+                for step in sorted({*steps[::2].tolist(), end}):
                     for name, value in (
                         ("test_accuracy", 0.95 if step >= on_test else 0.1),
                         ("test_loss", loss + 1),
@@ -73,10 +78,14 @@ def records(sweep: Sweep, diverged: tuple[tuple[str, int], ...] = ()) -> dict[st
 
 
 def chosen(
-    sweep: Sweep, diverged: tuple[tuple[str, int], ...] = (), confidence: float = 0.95, seed: int = 0
+    sweep: Sweep,
+    diverged: tuple[tuple[str, int], ...] = (),
+    confidence: float = 0.95,
+    seed: int = 0,
+    stopped: dict[tuple[str, int], int] | None = None,
 ) -> dict[str, dict[str, Any]]:
     """The rows of `selections` by procedure."""
-    found = selected(records(sweep, diverged), grid(sweep), confidence, seed)
+    found = selected(records(sweep, diverged, stopped), grid(sweep), confidence, seed)
     assert found["procedure"].tolist() == ["all_seeds", "leave_one_out"]
     return {row["procedure"]: row for row in found.to_dict("records")}
 
@@ -160,6 +169,18 @@ def test_diverged_runs_never_reach_and_others_need_test_scores() -> None:
         times_on_test(times, made["evaluation"][made["evaluation"]["seed"] == 1])
 
 
+def test_a_stopped_run_s_test_time_is_known_as_far_as_its_checkpoints_go() -> None:
+    sweep: Sweep = {"baseline": [(10, 20, 1.0), (10, 40, 1.0), (10, 60, 1.0), (10, NEVER, 1.0)]}
+    made = records(sweep, stopped={("baseline", 0): 50, ("baseline", 1): 50, ("baseline", 2): 50})
+    times = time_to_target(made["history"], made["runs"], grid(sweep))
+    found = times_on_test(times, made["evaluation"])
+    assert found["status"].tolist() == ["stopped"] * 3 + ["completed"]
+    # 20 and 40 (its next checkpoint is the one at which the run stopped); 60 was not seen, and NEVER is known.
+    assert found["step"].fillna(-1).tolist() == [20, 40, -1, -1]
+    assert found["reached"].tolist() == [True, True, False, False]
+    assert found["known"].tolist() == [True, True, False, True]
+
+
 # --- one choice for all ----------------------------------------------------------------------------
 
 
@@ -228,6 +249,50 @@ def test_a_diverged_run_counts_at_the_budget() -> None:
     assert kept["test_loss_difference"] == pytest.approx(-0.9)
     assert "test_accuracy, test_loss: 1 of 3 pairs left out: a run diverged" in kept["note"]
     assert "test_steps: 1 of 6 runs censored (baseline 0, arm 1): ratio of restricted means" in kept["note"]
+
+
+def test_pairs_whose_test_time_is_not_known_are_left_out_and_told() -> None:
+    """At its budget the stopped run would count as later than it may have been."""
+    sweep: Sweep = {
+        "baseline": [(50, 60, 1.0)] * 4,
+        "mild": [(45, 40, 0.5)] * 4,
+        "strong": [(30, 20, 0.1), (30, 20, 0.1), (30, 80, 0.1), (30, 20, 0.2)],
+    }
+    row = chosen(sweep, stopped={("strong", 0): 60, ("strong", 2): 60, ("baseline", 3): 90})["all_seeds"]
+    assert row["selected"] == "strong"
+    assert (row["n_pairs"], row["n_compared"]) == (4, 3)
+    assert row["val_steps_ratio"] == pytest.approx(30 / 50)
+    assert row["test_steps_ratio"] == pytest.approx(20 / 60)
+    assert row["test_loss_difference"] == pytest.approx(-0.9)  # of seed 1, the only pair of whole runs
+    assert "test_steps: 1 of 4 pairs left out: a run stopped at its target (baseline 0, arm 1)" in row["note"]
+    scores = "test_accuracy, test_loss: 3 of 4 pairs left out: a run stopped at its target (baseline 1, arm 2)"
+    assert scores in row["note"]
+    assert "censored" not in row["note"]
+    # Without any other pair there is nothing to say, which is no error.
+    unseen = {**sweep, "strong": [(30, 80, 0.1)] * 4}
+    none = chosen(unseen, stopped={("strong", seed): 60 for seed in range(4)})["leave_one_out"]
+    assert (none["selected"], none["n_compared"]) == ("strong x 4", 0)
+    assert math.isnan(none["test_steps_ratio"])
+    assert math.isnan(none["test_loss_difference"])
+    assert none["note"].startswith("4 of 4 pairs left out: a run stopped at its target (baseline 0, arm 4); ")
+    assert none["note"].endswith("no pairs to compare; test times are known to 20 steps, the spacing of checkpoints")
+
+
+def test_ties_in_steps_are_decided_by_the_losses_of_seeds_without_a_stopped_run() -> None:
+    sweep: Sweep = {
+        "baseline": [(50, 60, 1.0)] * 3,
+        "mild": [(30, 40, 0.9), (30, 40, 0.5), (30, 40, 0.5)],
+        "strong": [(30, 40, 0.1), (30, 40, 0.6), (30, 40, 0.6)],
+    }
+    assert chosen(sweep)["all_seeds"]["selected"] == "strong"
+    # In seed 0, the only one that speaks for it, no loss of a whole run of each arm is there.
+    assert chosen(sweep, stopped={("mild", 0): 60})["all_seeds"]["selected"] == "mild"
+    assert chosen(sweep, stopped={("strong", 0): 60})["all_seeds"]["selected"] == "mild"
+    every = {("strong", seed): 60 for seed in range(3)}
+    assert chosen(sweep, stopped=every)["all_seeds"]["selected"] == "mild"  # the grid's first
+    assert chosen({name: sweep[name] for name in ("baseline", "strong", "mild")}, stopped=every)["all_seeds"][
+        "selected"
+    ] == ("strong")
 
 
 # --- no seed chooses its own arm -------------------------------------------------------------------

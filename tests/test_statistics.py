@@ -22,6 +22,7 @@ from nsbench.statistics import (
     summarise_cells,
     time_to_target,
 )
+from nsbench.statistics.survival import kaplan_meier
 from nsbench.target import first_held, held_until, hold_span
 from tests.paired_times import effects_of
 from tests.synthetic_records import make_cells, make_records
@@ -314,6 +315,32 @@ def test_a_diverged_run_s_cost_is_scaled_to_the_budget() -> None:
     reached = times.loc[times["arm"] == "baseline", "step"].mean()
     assert row["flops_ratio"] == pytest.approx(2 * (3000 + reached) / (2 * reached))
     assert row["flops_ratio"] == pytest.approx(2 * row["steps_ratio"])
+
+
+def test_runs_that_were_stopped_early_have_the_same_times_and_effects() -> None:
+    """Beside a censored run of each arm, whose cost is still that of the budget."""
+    cells = make_cells(seeds=(0, 1, 2, 3, 4, 5))
+    rises = {("baseline", 0): 1e9, ("gentle", 1): 1e9}
+    stopped = tuple((arm, seed) for arm in ("baseline", "gentle") for seed in (2, 3, 4))
+    found = []
+    for early in ((), stopped):
+        records = make_records(cells, rises, stopped=early)
+        times = time_to_target(records["history"], records["runs"], cells)
+        assert (times["status"] == "stopped").sum() == len(early)
+        assert (records["runs"]["steps"] < 3000).sum() == len(early)
+        effects = paired_effects(times, records["runs"], 0.95, 199, np.random.default_rng(0), cells)
+        found.append((times.drop(columns="status"), effects, summarise_cells(times, 0.95), kaplan_meier(times, 0.95)))
+    for whole, early in zip(*found, strict=True):
+        pd.testing.assert_frame_equal(whole, early)
+
+
+def test_a_run_that_was_stopped_by_another_target_is_named() -> None:
+    history, runs, cells = made([0.5, 0.95, 0.95, 0.95])
+    runs.loc[0, "status"] = "stopped"
+    assert time_to_target(history, runs, cells)["step"].tolist() == [10]
+    cells[0]["target"] = target(threshold=0.99)
+    with pytest.raises(ValueError, match=r"seed 0: this run was stopped early but has not held this target"):
+        time_to_target(history, runs, cells)
 
 
 def test_pairs_are_made_by_seed_not_by_place() -> None:

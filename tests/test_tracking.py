@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 from filelock import FileLock
 
-from nsbench.records import RecordError
+from nsbench.records import RUNS, RecordError, read_table, write_table
 from nsbench.tracking import importer, stores
-from tests.tracked_results import LIBRARIES_WARN, Results, cell, cells, lend_tables, make_tables
+from tests.tracked_results import LIBRARIES_WARN, STAMP, Results, cell, cells, lend_tables, make_tables
 
 pytestmark = [pytest.mark.filterwarnings(warning) for warning in LIBRARIES_WARN]
 
@@ -112,6 +112,17 @@ def test_diverged_run_stays_visible(results: Results) -> None:
     assert run.data.metrics["time_to_target/reached"] == 0
     assert not {"time_to_target/step", "final/val_loss", "train_loss"} & run.data.metrics.keys()
     assert curve(results, run_id, "val_loss") == [(0, 2.0)]
+
+
+def test_a_run_that_was_stopped_at_its_target_is_finished(results: Results) -> None:
+    path = results.folder / "collected/runs.parquet"
+    runs = read_table(path, RUNS)
+    write_table(path, runs.assign(status=runs["status"].replace("completed", "stopped")), RUNS, STAMP)
+    results.track()
+    found = {name: client(results).get_run(run_id) for name, run_id in results.runs().items()}
+    states = {name: (run.info.status, run.data.tags["status"]) for name, run in found.items()}
+    assert states.pop("nsbench/modular_addition/calibrated/steady/seed-1") == ("FAILED", "diverged")
+    assert list(states.values()) == [("FINISHED", "stopped")] * 4
 
 
 def test_same_content_again_changes_nothing(results: Results) -> None:

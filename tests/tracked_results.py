@@ -213,6 +213,8 @@ def _history(cell: dict[str, Any], seed: int) -> list[dict[str, Any]]:
             loss = math.inf if step == 100 else math.nan
         trained = {"train_loss": loss if step else math.nan, "train_accuracy": 0.5 if step else math.nan}
         rates = {"val_accuracy": step / 200, "stability": 0.1, "learning_rate": 1e-3}
+        rates |= {"stability_cosine": 0.2, "decision_agreement": 0.3, "output_entropy": 1.5, "weight_norm": 10.0}
+        rates["decision_agreement_corrected"] = 0.1 if step else math.nan  # all decisions alike
         cost = {"seconds": step / 10, "flops": step * 1e9}
         run = _identity(cell, seed) | {"step": step, "epoch": step / 8}
         rows.append(run | trained | {"val_loss": loss} | rates | cost)
@@ -236,6 +238,7 @@ def _run(cell: dict[str, Any], seed: int) -> dict[str, Any]:
         "status": "diverged" if _diverged(cell, seed) else "completed",
         **{"steps": STEPS[-1], "n_parameters": 42, "seconds": 20.0, "flops": 2e11, "device": "cpu"},
         **{"run_key": f"key{seed}", "history_sha256": "h", "data_sha256": "d"},
+        **{"commit": "c0ffee", "source_digest": "0f"},
         "secret": [1, 4] if cell["task"] == "sparse_parity" else None,
         "text": TEXT[cell["task"]],
     }

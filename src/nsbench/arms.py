@@ -23,6 +23,7 @@ __all__ = [
     "NoiseStabilityArm",
     "WeightDecayArm",
     "check",
+    "draws_noise",
     "forward_passes",
 ]
 
@@ -136,6 +137,11 @@ def check(arm: Arm, variant: Any, where: str = "arm") -> None:
             f"{where}: value = {arm.value:g} per step would erase the weights; below 1 is allowed with the variant's "
             "weight_decay_convention = 'per_step'"
         )
+
+
+def draws_noise(arm: Arm) -> bool:
+    """Whether training with an arm looks at noisy copies, and so at the variant's `noise`."""
+    return arm.kind in ("noise_stability", "cheap_noise_stability", "augmentation")
 
 
 def forward_passes(arm: Arm, n_draws: int) -> float:

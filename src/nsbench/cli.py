@@ -324,11 +324,60 @@ def _parser() -> argparse.ArgumentParser:
     report.add_argument("--claims", type=_given, nargs="+", help="the files of the claims stage")
     report.add_argument("--out", type=_made, required=True)
 
+    _add_records(stages)
+    _add_queue(stages)
+
     track = stage("track", commands.track, "import the runs into MLflow")
     track.add_argument("--collected", type=_given, nargs="+", required=True)
     track.add_argument("--tables", type=_given, nargs="+", required=True)
     track.add_argument("--out", type=_made, required=True)
     return parser
+
+
+def _add_records(stages: Any) -> None:
+    """The commands on records of finished runs."""
+    text = "records of finished runs: files of some kilobytes a run, to publish, to send and to build on"
+    records = stages.add_parser("records", help=text, description=text, allow_abbrev=False)
+    actions = records.add_subparsers(dest="action", required=True, metavar="ACTION")
+
+    def action(name: str, run: str, text: str) -> argparse.ArgumentParser:
+        sub = actions.add_parser(name, help=text, description=text, allow_abbrev=False)
+        sub.set_defaults(run=lambda options: commands.records(run, options))
+        sub.add_argument(
+            "--configfile",
+            type=_given,
+            nargs="+",
+            default=[Path("config.yaml")],
+            help="the grid's configuration: config.yaml and what is laid over it",
+        )
+        return sub
+
+    export = action("export", "export_", "add records of the finished runs of a grid to a folder of records")
+    export.add_argument("--results", type=_given, default=Path("results"), help="folder of results")
+    export.add_argument("--out", type=_made_folder, required=True, help="folder of records")
+    take = action("import", "import_", "check others' records, and add those that fit the grid to a folder of records")
+    take.add_argument("sources", type=_given, nargs="+", metavar="FOLDER|FILE")
+    take.add_argument("--into", type=_made_folder, required=True, help="folder of records")
+    verify = action("verify", "verify", "train a sample of recorded runs again, and compare")
+    verify.add_argument("sources", type=_given, nargs="+", metavar="FOLDER|FILE")
+    verify.add_argument("--sample", type=_count, default=3, help="runs to train again")
+    verify.add_argument("--seed", type=int, default=0, help="draws the sample")
+    verify.add_argument("--steps", type=_count, help="train no longer than this, and compare the beginning")
+
+
+def _add_queue(stages: Any) -> None:
+    """The command that works through a folder of overlays."""
+    text = "run a folder of overlays one after the other in the background, and export what is finished"
+    queue = stages.add_parser("queue", help=text, description=text, allow_abbrev=False)
+    queue.set_defaults(run=commands.queue)
+    queue.add_argument("action", choices=["run", "status"])
+    queue.add_argument("--overlays", type=_given, default=Path("workflow/config/queue"), help="folder of overlays")
+    queue.add_argument(
+        "--records", type=_made_folder, default=_Made("results/published/records"), help="folder of records"
+    )
+    queue.add_argument("--cores", type=_count, help="processes at a time; left out, all cores")
+    queue.add_argument("--gpus", type=_count, default=1, help="GPUs, if there are any")
+    queue.add_argument("--export-every", type=_seconds, default=600.0, help="seconds between exports, as 600s")
 
 
 if __name__ == "__main__":

@@ -65,8 +65,10 @@ def evaluate(options: argparse.Namespace) -> None:
 def finished(options: argparse.Namespace) -> None:
     from nsbench.finished import Places, write_finished
     from nsbench.plan import Plan
+    from nsbench.run_records.matching import index
 
-    plan = Plan(parse(Config, _read_spec(options)))
+    config = parse(Config, _read_spec(options))
+    plan = Plan(config, index(config))
     places = Places(options.packs, options.datasets, options.run_store, options.text)
     write_finished(
         plan, places, _read_spec(options, "text_spec"), options.out, options.missing, options.spec, options.digest
@@ -74,19 +76,23 @@ def finished(options: argparse.Namespace) -> None:
 
 
 def collect(options: argparse.Namespace) -> None:
-    from nsbench.collection import collect
+    from nsbench.collection import Sources, collect
     from nsbench.partial import parts
-    from nsbench.plan import Plan
+    from nsbench.plan import Plan, digest
+    from nsbench.run_records.matching import evaluation_settings_of, index
 
     config, cells, scale, _ = _grid(options)
-    plan = Plan(config)
+    plan = Plan(config, index(config))
     wanted = {(cell["task"], cell["variant"], cell["arm"], seed) for cell in cells for seed in cell["seeds"]}
     packs = [pack for pack in plan.packs if any((*pack[:3], seed) in wanted for seed in plan.seeds[pack[-1]])]
     folders = [options.packs.joinpath(*pack) for pack in packs]
     of_packs = {(task, variant, pack) for task, variant, _, pack in packs}
     datasets = [dataset for dataset in plan.datasets() if dataset in of_packs]
     floors = [options.datasets / task / variant / f"{pack}.floors.parquet" for task, variant, pack in datasets]
-    collect(cells, folders, floors, _folder(options.out), options.spec, options.digest, parts(scale)[1])
+    records = {(*key, seed): record for key, found in plan.recorded.items() for seed, record in found.items()}
+    records = {key: record for key, record in records.items() if key in wanted}
+    sources = Sources(folders, floors, records, evaluation_settings_of(config), digest("train"))
+    collect(cells, sources, _folder(options.out), options.spec, options.digest, parts(scale)[1])
 
 
 def analyse(options: argparse.Namespace) -> None:
@@ -258,6 +264,22 @@ def report(options: argparse.Namespace) -> None:
         options.outdated,
         not_drawn,
     )
+
+
+def records(action: str, options: argparse.Namespace) -> None:
+    from nsbench.exchange import command
+
+    getattr(command, action)(options)
+
+
+def queue(options: argparse.Namespace) -> None:
+    from nsbench.queue import Queue, run, status, status_lines
+
+    queue = Queue(options.overlays, Path(options.records))
+    if options.action == "status":
+        print("\n".join(status_lines(status(queue))))
+    else:
+        run(queue, options.cores or len(os.sched_getaffinity(0)), options.gpus, options.export_every)
 
 
 def track(options: argparse.Namespace) -> None:

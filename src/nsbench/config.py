@@ -250,6 +250,8 @@ class Config(Closed):
     tracking: Tracking = Tracking()
     cluster: Cluster = Cluster()
     text: TextSource = TextSource()
+    records: list[Words] = Field(default_factory=list, max_length=1000)
+    """Files and folders of records (docs/contributing-runs.md): the runs in them count as finished."""
     theory: Theory | None = Theory()
     """The theory beside simulation; null leaves it out."""
     pretrained: Pretrained | None = None

@@ -84,7 +84,7 @@ def look(plan: Plan, places: Places, text_spec: Any) -> list[dict[str, Any]]:
     text_spec: the spec of the text stage, None where no task needs one.
     """
     stale_text = _stale_text(places, text_spec)
-    rows = []
+    found_of: dict[tuple[Any, ...], dict[str, Any]] = {}
     for pack in plan.packs:
         found = _of_pack(plan, places, pack)
         if found.share == 1 and pack[0] in OF_TEXT and stale_text:
@@ -92,10 +92,16 @@ def look(plan: Plan, places: Places, text_spec: Any) -> list[dict[str, Any]]:
         spec = json.loads(plan.train(*pack))
         evaluated = json.loads(plan.evaluate(*pack)), digest("evaluate", pack[0])
         for seed in plan.seeds[pack[-1]]:
-            name = dict(zip(("task", "variant", "arm"), pack[:3], strict=True)) | {"seed": seed, "pack": pack[-1]}
-            rows.append(
-                name | _of_run(places.run(pack, seed), order_key(spec, seed, digest("train")), found, evaluated)
-            )
+            order = order_key(spec, seed, digest("train"))
+            found_of[*pack[:3], seed] = {"pack": pack[-1], **_of_run(places.run(pack, seed), order, found, evaluated)}
+    rows = []
+    for key, cell in plan.cells.items():
+        task, variant, arm = key
+        for seed in cell.seeds:
+            if seed in plan.recorded[key]:
+                found_of[*key, seed] = {"pack": "", "state": FINISHED, "share_trained": 1.0, "reason": ""}
+            state = found_of[task, cell.shares or variant, arm, seed]
+            rows.append({"task": task, "variant": variant, "arm": arm, "seed": seed, **state})
     _set_apart(plan, rows)
     return rows
 
@@ -116,6 +122,7 @@ _BY_TASK = ("dataset", "evaluate")
 
 def _paths(plan: Plan, places: Places) -> Iterator[Path]:
     yield places.text
+    yield from plan.records.files if plan.records else []
     for pack in plan.packs:
         yield places.floors(pack)
         yield from (places.pack(pack, name) for name in PACK_FILES)

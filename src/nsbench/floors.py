@@ -1,17 +1,16 @@
 """What a table scores on a data set: floors that a trained model must beat to mean much.
 
-All predictors are fitted on a run's training examples alone. `lookup` answers with the commonest training target of
-the very input, and with the commonest of all where training has no such input; how often it has one is the data set's
-overlap. For next tokens there are also `commonest`, which answers with the commonest training target, and `bigram`,
-with the token that most often follows the last one. They answer as freely as a model does, whichever targets are
-counted: where unknown words are the commonest target but not counted, `commonest` is never right. A loss is the mean
-cross entropy of one distribution over all classes.
+All predictors are fitted on a run's training examples alone. `lookup` answers with the commonest target that training
+has for the same input, and with the commonest of all where training has no such input; `seen` is the share of targets
+for which it has one. For next tokens there are also `commonest`, which always answers with the commonest training
+target, and `bigram`, which answers with the token that most often follows the last one. They answer as freely as a
+model does, whichever targets are counted: where unknown words are the commonest target but not counted, `commonest` is
+never right. A loss is the mean cross entropy of one distribution over all classes.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -20,69 +19,62 @@ from torch import Tensor
 
 from nsbench.records import LEFT_OUT
 
+SPLITS = ("train", "val", "test")
 CONTEXT = 5
-"""Tokens up to a target that `lookup` takes for its input where there is a target at each position, or of a text."""
+"""Tokens of a text, up to a target, that `lookup` takes for its input."""
 
 
-def lookup_rows(tensors: dict[str, Tensor], inputs: Callable[[np.ndarray], np.ndarray] | None = None) -> list[dict]:
+def lookup_rows(tensors: dict[str, Tensor], context: int | None = None) -> list[dict[str, Any]]:
     """The rows of `lookup` in `records.FLOORS`, without task, variant and seed.
 
-    tensors: a data set. inputs: from tokens (N, T) to what the table takes for an example's input, (N, anything): the
-    whole sequence unless given. With a target at each position the input is the last CONTEXT tokens up to it.
-    """
-    arrays = {name: value.numpy() for name, value in tensors.items()}
-    labels = {split: arrays[f"{split}_labels"] for split in ("train", "val", "test")}
-    commonest = int(np.bincount(labels["train"].ravel()).argmax())
-    every = labels["train"].ndim == 2
-    answers = {split: np.full(labels[split].shape, commonest) for split in ("val", "test")}
-    seen = {split: np.zeros(labels[split].shape, dtype=bool) for split in ("val", "test")}
-    for width in range(1, min(CONTEXT, arrays["train_tokens"].shape[1]) + 1) if every else [None]:
-        for split in ("val", "test"):
-            asked, known = arrays[f"{split}_tokens"], arrays["train_tokens"]
-            places: Any = ...
-            if every:
-                # The tokens of a context of this width end at each position from width - 1 on; fewer stand before.
-                places = (slice(None), slice(width - 1, width if width < CONTEXT else None))
-                asked, known = (sliding_window_view(tokens, width, axis=1) for tokens in (asked, known))
-                asked = asked[:, : 1 if width < CONTEXT else None]
-                trained = labels["train"][:, width - 1 :].ravel()
-            else:
-                trained = labels["train"]
-                asked, known = (tokens if inputs is None else inputs(tokens) for tokens in (asked, known))
-            shape = labels[split][places].shape
-            found, right = _looked_up(asked.reshape(-1, asked.shape[-1]), known.reshape(-1, known.shape[-1]), trained)
-            seen[split][places] = found.reshape(shape)
-            answers[split][places] = np.where(found, right, commonest).reshape(shape)
-    rows = []
-    for split in ("val", "test"):
-        for targets, counted in _counted(arrays, split).items():
-            rows.append(
-                {
-                    "predictor": "lookup",
-                    "split": split,
-                    "targets": targets,
-                    "n_targets": int(counted.sum()),
-                    "accuracy": _mean((answers[split] == labels[split]).ravel()[counted]),
-                    "loss": math.nan,
-                    "seen": _mean(seen[split].ravel()[counted]),
-                }
-            )
-    return rows
-
-
-def _looked_up(asked_NT: np.ndarray, known_MT: np.ndarray, labels_M: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Whether each row stands among the known ones, (N), and the commonest label that it has there (0 elsewhere), (N).
-
+    tensors: a data set. context: how many of the tokens up to a target are its input; None: all. With a target at each
+    position, the first positions have fewer; their input is compared with as many tokens anywhere in training.
     Ties go to the smaller label.
     """
-    _, place = np.unique(np.concatenate([known_MT, asked_NT]), axis=0, return_inverse=True)
-    known, asked = np.split(place.ravel(), [len(known_MT)])
-    pairs, counts = np.unique(np.stack([known, labels_M]), axis=1, return_counts=True)
-    order = np.lexsort((pairs[1], -counts, pairs[0]))
-    rows, first = np.unique(pairs[0][order], return_index=True)
-    found, answer = np.zeros(place.max() + 1, dtype=bool), np.zeros(place.max() + 1, dtype=np.int64)
-    found[rows], answer[rows] = True, pairs[1][order][first]
-    return found[asked], answer[asked]
+    arrays = {name: value.numpy() for name, value in tensors.items()}
+    labels = {split: arrays[f"{split}_labels"].reshape(len(arrays[f"{split}_labels"]), -1) for split in SPLITS}
+    commonest = int(np.bincount(labels["train"].ravel()).argmax())
+    answers = {split: np.full_like(labels[split], commonest) for split in SPLITS}
+    seen = {split: np.zeros(labels[split].shape, dtype=bool) for split in SPLITS}
+    n_tokens, n_targets = arrays["train_tokens"].shape[1], labels["train"].shape[1]
+    longest = min(context or n_tokens, n_tokens)
+    # A longer input overwrites what a shorter one gave, where there are tokens enough for it.
+    for width in range(1, longest + 1) if n_targets > 1 else [longest]:
+        ids, n_inputs = _input_ids(arrays, width, n_targets)
+        places = slice(-ids["train"].shape[1], None)
+        pairs_M2 = np.stack([ids["train"].ravel(), labels["train"][:, places].ravel()], axis=1)
+        table = _Pairs(pairs_M2, max(n_inputs, pairs_M2[:, 1].max() + 1))
+        for split in SPLITS:
+            seen[split][:, places] = table.from_counts[ids[split]] > 0
+            answers[split][:, places] = table.answers(commonest)[ids[split]]
+    return [
+        {
+            "predictor": "lookup",
+            "split": split,
+            "targets": targets,
+            "n_targets": int(counted.sum()),
+            "accuracy": _mean((answers[split] == labels[split]).ravel()[counted]),
+            "loss": math.nan,
+            "seen": _mean(seen[split].ravel()[counted]),
+        }
+        for split in ("val", "test")
+        for targets, counted in _counted(arrays, split).items()
+    ]
+
+
+def _input_ids(arrays: dict[str, np.ndarray], width: int, n_targets: int) -> tuple[dict[str, np.ndarray], int]:
+    """A number for the `width` tokens up to each of the last targets, the same for the same tokens; and how many.
+
+    (N, targets) by split: the targets that have so many tokens before them.
+    """
+    windows_NPW = {
+        split: sliding_window_view(arrays[f"{split}_tokens"], width, axis=1)[:, -n_targets:] for split in SPLITS
+    }
+    rows = np.concatenate([windows.reshape(-1, width) for windows in windows_NPW.values()])
+    different, ids = np.unique(rows, axis=0, return_inverse=True)
+    ends = np.cumsum([windows[..., 0].size for windows in windows_NPW.values()])[:-1]
+    parts = zip(windows_NPW.items(), np.split(ids.ravel(), ends), strict=True)
+    return {split: part.reshape(windows.shape[:2]) for (split, windows), part in parts}, len(different)
 
 
 def _counted(arrays: dict[str, np.ndarray], split: str) -> dict[str, np.ndarray]:

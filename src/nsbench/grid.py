@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 from pydantic import Field
 
-from nsbench.arms import Arm, check
+from nsbench import config_files
+from nsbench.arms import Arm, check, draws_noise
 from nsbench.closed import NAME_PATTERN, Closed, ConfigError, canonical_json, no_duplicates, parse
 from nsbench.config import Config, GridEntry
 from nsbench.sentences import show
@@ -38,6 +41,9 @@ class Cell(Closed):
     """Each choice of the curve and the level that the variant has of it; empty outside curves."""
     curve_only: bool = False
     """Whether the variant is in the grid for its curve alone."""
+    shares: str | None = None
+    """The variant whose runs are also this cell's: of a curve, where the arm draws no noise and nothing but the
+    variants' `noise` differs. What a history says of outputs under noise is not shared."""
 
 
 def load(values: dict[str, Any]) -> Config:
@@ -55,6 +61,25 @@ def load(values: dict[str, Any]) -> Config:
             "line has it, so take out what the grid does not use"
         )
     return config
+
+
+def load_files(paths: Iterable[Path | str]) -> Config:
+    """`load` of configuration files laid over each other, as Snakemake does: sections merge, all else is replaced.
+
+    Raises ConfigError.
+    """
+    values: dict[str, Any] = {}
+    for path in paths:
+        _lay_over(values, config_files.read(Path(path)))
+    return load(values)
+
+
+def _lay_over(values: dict[str, Any], more: dict[str, Any]) -> None:
+    for key, value in more.items():
+        if isinstance(value, dict) and isinstance(values.get(key), dict):
+            _lay_over(values[key], value)
+        else:
+            values[key] = value
 
 
 def expand(config: Config) -> list[Cell]:
@@ -110,10 +135,22 @@ def expand(config: Config) -> list[Cell]:
                 key = (entry.task, variant, arm)
                 _refuse_case(spelt.setdefault(tuple(map(str.lower, key)), key), key, where)
                 cells[key] = _shared(cells[key], cell, where) if key in cells else cell
-    return [
-        cell.model_copy(update={"curve_only": True}) if (cell.task, cell.variant) not in listed else cell
-        for cell in cells.values()
-    ]
+    return _with_shared(cells, listed)
+
+
+def _with_shared(cells: dict[tuple[str, str, str], Cell], listed: set[tuple[str, str]]) -> list[Cell]:
+    """The cells, with what is a curve's alone and what shares its runs marked."""
+    found, first = [], {}
+    for (task, variant, arm), cell in cells.items():
+        changes: dict[str, Any] = {"curve_only": (task, variant) not in listed}
+        if not draws_noise(cell.arm_settings):
+            settings = cell.settings.model_dump(mode="json", exclude={"noise"})
+            same = (task, arm, canonical_json([cell.arm_settings, settings]))
+            twin = first.setdefault(same, cell)
+            if twin is not cell and changes["curve_only"] and set(cell.seeds) <= set(twin.seeds):
+                changes["shares"] = twin.variant
+        found.append(cell.model_copy(update=changes))
+    return found
 
 
 def _shared(first: Cell, second: Cell, where: str) -> Cell:

@@ -19,7 +19,8 @@ from nsbench.datasets import Dataset, EpochOrder, batch_indices
 from nsbench.files import FileError
 from nsbench.interruption import stop_request
 from nsbench.model import TransformerStack
-from nsbench.runstore import Progress, RunFolder, history_digest
+from nsbench.records import history_digest
+from nsbench.runstore import Progress, RunFolder
 from nsbench.settings import Model, Noise, Optimizer, Target, Training
 from nsbench.step import TrainingStep
 from nsbench.target import held_until

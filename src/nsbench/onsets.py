@@ -3,7 +3,8 @@
 Two readings of "leading indicator". `onsets` and `lead_lag`: in a run, does the stability curve begin
 to move before the loss curve does? `early_rank`: over runs, does stability early on tell which run
 will end well, and better than the validation loss at the same step? The grid is handed in as
-`cells` (see `nsbench.statistics`), with `settings` beside; rows come out in its order.
+`cells` (see `nsbench.statistics`), with `settings` beside; rows come out in its order. Both need curves
+that go on to the budget: runs that `training.stop` ended early are left out, and the notes say so.
 """
 
 from __future__ import annotations
@@ -21,9 +22,11 @@ from nsbench.records import CELL, RUN, RUNS, RecordError, field
 from nsbench.scores import Trail, by_variant, final_score, text_labels, trails
 from nsbench.statistics import CELL_KEYS, RUN_KEYS, grid_runs, quantile, run_name
 from nsbench.statistics.bootstrap import expanded
-from nsbench.statistics.intervals import Interval, estimate_fields, few, mean_interval, shared_notes
+from nsbench.statistics.intervals import Interval, estimate_fields, few, mean_interval, shared_notes, stopped_runs
 
 GROUPS = ("baseline", "all arms")
+STOPPED = "stopped at the target"
+"""Why a run that was stopped early has no onsets."""
 
 _SHARE = field("share", pa.float64(), "1", "a curve has begun to move once it has made this share of its change")
 _CONFIDENCE = field("confidence", pa.float64(), "1", "confidence of the intervals")
@@ -55,9 +58,13 @@ LEAD_LAG = pa.schema(
         field("n_together", pa.int64(), "runs", "runs in which both moved at the same evaluation"),
         field("n_loss_first", pa.int64(), "runs", "runs in which validation loss moved first"),
         _step(
-            "median_stability_onset_step", "median over all runs, undefined ones as later than any; NaN if undefined"
+            "median_stability_onset_step",
+            "median over all runs not stopped early, undefined ones as later than any; NaN if undefined",
         ),
-        _step("median_loss_onset_step", "median over all runs, undefined ones as later than any; NaN if undefined"),
+        _step(
+            "median_loss_onset_step",
+            "median over all runs not stopped early, undefined ones as later than any; NaN if undefined",
+        ),
         *estimate_fields("mean_lead_steps", "optimiser steps", "mean lead of the runs with both onsets"),
         _CONFIDENCE,
         field("resolution_steps", pa.int64(), "optimiser steps", "steps from one evaluation to the next"),
@@ -78,6 +85,7 @@ EARLY_RANK = pa.schema(
         RUNS.field("text"),
         field("n_runs", pa.int64(), "runs", "runs of the group in the grid"),
         field("n_seeds", pa.int64(), "1", "seeds of the group in the grid"),
+        field("n_ranked", pa.int64(), "runs", "runs not stopped early, with finite values at early_step"),
         field("early_step", pa.int64(), "optimiser steps", "evaluation at which the end is asked for"),
         *estimate_fields("rank_by_stability", "1", "Spearman's correlation of early stability and final accuracy"),
         *estimate_fields("rank_by_val_loss", "1", "Spearman's correlation of early validation loss and final accuracy"),
@@ -107,8 +115,9 @@ def onset(steps: np.ndarray, values: np.ndarray, share: float, direction: str) -
 def onsets(history: pd.DataFrame, runs: pd.DataFrame, cells: list[dict[str, Any]], share: float) -> pd.DataFrame:
     """When stability and validation loss begin to move, for every run of the grid: columns of ONSET.
 
-    Takes `records.HISTORY` and `records.RUNS`. A diverged run has no onsets. Raises RecordError
-    naming a run of the grid that is missing.
+    Takes `records.HISTORY` and `records.RUNS`. A run that diverged has no onsets, nor has one that was
+    stopped early: a share of its whole change is not known. Raises RecordError naming a run of the grid
+    that is missing.
     """
     rows = []
     for key, trail in trails(history, runs, cells).items():
@@ -127,7 +136,7 @@ def onsets(history: pd.DataFrame, runs: pd.DataFrame, cells: list[dict[str, Any]
 
 
 def _onset(trail: Trail, column: str, share: float, direction: str) -> float:
-    if trail.status == "diverged":
+    if trail.status in ("diverged", "stopped"):
         return math.nan
     return onset(trail.rows["step"].to_numpy(), trail.rows[column].to_numpy(float), share, direction)
 
@@ -135,6 +144,8 @@ def _onset(trail: Trail, column: str, share: float, direction: str) -> float:
 def _why_undefined(trail: Trail, stability: float, loss: float) -> str:
     if trail.status == "diverged":
         return "diverged"
+    if trail.status == "stopped":
+        return STOPPED
     if not np.isfinite(trail.rows[["stability", "val_loss"]].to_numpy(float)).all():
         return "values not finite"
     notes = ["stability flat"] if math.isnan(stability) else []
@@ -165,6 +176,7 @@ def lead_lag(
             raise RecordError(f"{run_name(*missing)}: this run of the grid has no onsets; analyse it again")
         group = by_run.loc[keys]
         leads = group["lead_steps"].dropna().to_numpy(float)
+        known = group[group["note"] != STOPPED]
         interval = mean_interval(leads, "runs", confidence, n_resamples, entropy)
         spacing = cell["settings"]["training"]["eval_every_steps"]
         rows.append(
@@ -178,7 +190,7 @@ def lead_lag(
                 "n_together": int((leads == 0).sum()),
                 "n_loss_first": int((leads < 0).sum()),
                 **{
-                    f"median_{name}": quantile(group[name], 0.5) for name in ("stability_onset_step", "loss_onset_step")
+                    f"median_{name}": quantile(known[name], 0.5) for name in ("stability_onset_step", "loss_onset_step")
                 },
                 **interval.columns("mean_lead_steps"),
                 "confidence": confidence,
@@ -213,8 +225,8 @@ def early_rank(
     Spearman's correlation, over the runs of a group, of stability at the first evaluation at or
     after `early_share` of the budget and the final validation accuracy; beside it that of the
     validation loss at the same evaluation, which anybody would look at. Accuracy and loss are over
-    the targets that the variant's target metric names. Diverged runs rank last; runs without finite
-    values at that evaluation are left out and told. Intervals are expanded percentile intervals of a bootstrap
+    the targets that the variant's target metric names. Diverged runs rank last; runs that were stopped
+    early and runs without finite values at that evaluation are left out and told. Intervals are expanded percentile intervals of a bootstrap
     of the seeds, all runs of a seed together, from the same state of the generator for every row.
     Raises RecordError naming a run of the grid that is missing.
     """
@@ -228,10 +240,10 @@ def early_rank(
             members = [cell for cell in variant if cell["arm_settings"]["kind"] in kinds]
             keys = list(grid_runs(members))
             suffix = variant[0]["target"]["metric"].removeprefix("val_accuracy").removeprefix("val_loss")
-            seen = [(key[-1], *_early_and_final(every[key], step, suffix)) for key in keys]
+            seen = [(*key[-2:], every[key].status, *_early_and_final(every[key], step, suffix)) for key in keys]
             row = {"task": name[0], "variant": name[1], "group": group, "text": text[name], "early_step": step}
             row |= {"n_runs": len(keys), "n_seeds": len({key[-1] for key in keys}), "confidence": confidence}
-            table = pd.DataFrame(seen, columns=["seed", "stability", "val_loss", "final"])
+            table = pd.DataFrame(seen, columns=["arm", "seed", "status", "stability", "val_loss", "final"])
             rows.append(row | _ranks(table, step, confidence, n_resamples, entropy))
     return pd.DataFrame(rows, columns=EARLY_RANK.names)
 
@@ -252,14 +264,16 @@ def _early_and_final(trail: Trail, step: int, suffix: str) -> tuple[float, float
 
 
 def _ranks(table: pd.DataFrame, step: int, confidence: float, n_resamples: int, entropy: int) -> dict[str, Any]:
-    """Both correlations of a group with seed, stability, val_loss and final, their intervals and the note."""
+    """Both correlations of a group's runs, their intervals, how many runs they are of, and the note."""
+    notes = [f"{found}: left out"] if (found := stopped_runs(table)) else []
     early = np.isfinite(table[["stability", "val_loss"]].astype(float)).all(axis=1) & table["final"].notna()
-    kept, notes = table[early], []
-    if len(kept) < len(table):
-        notes.append(f"{len(table) - len(kept)} of {len(table)} runs left out: no finite values at step {step:,}")
+    to_budget = table["status"] != "stopped"
+    kept, n_lost = table[to_budget & early], int((to_budget & ~early).sum())
+    if n_lost:
+        notes.append(f"{n_lost} of {len(table)} runs left out: no finite values at step {step:,}")
     if len(kept) < 3 or kept["final"].nunique() == 1:
         why = "fewer than three runs" if len(kept) < 3 else "final accuracy alike in all runs"
-        return {"note": "; ".join([*notes, f"{why}: no ranks"])}
+        return {"n_ranked": len(kept), "note": "; ".join([*notes, f"{why}: no ranks"])}
     seeds, place = np.unique(kept["seed"], return_inverse=True)
     # How often each seed is drawn says all that a resample needs.
     draws_BS = np.random.default_rng(entropy).multinomial(len(seeds), np.full(len(seeds), 1 / len(seeds)), n_resamples)
@@ -269,7 +283,7 @@ def _ranks(table: pd.DataFrame, step: int, confidence: float, n_resamples: int, 
         (value,) = spearman(values, final, np.ones((1, len(kept))))
         found[column] = _percentiles(value, spearman(values, final, draws_BS[:, place]), len(seeds), confidence)
     columns = {key: end for name, interval in found.items() for key, end in interval.columns(f"rank_by_{name}").items()}
-    return {**columns, "note": "; ".join([*notes, *shared_notes(found)])}
+    return {"n_ranked": len(kept), **columns, "note": "; ".join([*notes, *shared_notes(found)])}
 
 
 def _percentiles(value: float, resampled: np.ndarray, n_seeds: int, confidence: float) -> Interval:

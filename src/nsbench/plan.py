@@ -11,7 +11,7 @@ import hashlib
 import json
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nsbench.closed import ConfigError, canonical_json
 from nsbench.config import Config
@@ -21,6 +21,9 @@ from nsbench.pretrained_settings import FolderModel, Pretrained
 from nsbench.provenance import source_digest
 from nsbench.settings import OF_TEXT
 from nsbench.theory_settings import Theory
+
+if TYPE_CHECKING:
+    from nsbench.run_records.matching import RecordIndex
 
 
 def pack_name(seeds: list[int]) -> str:
@@ -32,18 +35,26 @@ def pack_name(seeds: list[int]) -> str:
 
 
 class Plan:
-    """All jobs of a configuration."""
+    """All jobs of a configuration.
 
-    def __init__(self, config: Config) -> None:
+    records: what `config.records` names (`run_records.matching.index`), where it is asked for. A run with a record is
+    in no pack, and so is one that the grid shares (`Cell.shares`).
+    """
+
+    def __init__(self, config: Config, records: RecordIndex | None = None) -> None:
         self.config = config
+        self.records = records
         self.cells = {(cell.task, cell.variant, cell.arm): cell for cell in expand(config)}
         self.data: dict[tuple[str, str], Any] = {}
         for (task, variant, _), cell in self.cells.items():
             self.data.setdefault((task, variant), cell.settings.data)
         self.seeds: dict[str, list[int]] = {}
         self.packs: list[tuple[str, str, str, str]] = []
+        self.recorded = {key: records.of(cell) if records else {} for key, cell in self.cells.items()}
+        """(task, variant, arm) -> seed -> its record."""
         for key, cell in self.cells.items():
-            for seeds in packs(cell.seeds, config.runs_per_pack):
+            to_do = [] if cell.shares else [seed for seed in cell.seeds if seed not in self.recorded[key]]
+            for seeds in packs(to_do, config.runs_per_pack):
                 name = pack_name(seeds)
                 self.seeds[name] = seeds
                 self.packs.append((*key, name))
@@ -53,8 +64,8 @@ class Plan:
         return list(dict.fromkeys((task, variant, pack) for task, variant, _, pack in self.packs))
 
     def needs_text(self) -> bool:
-        """Whether a task of the grid has its data from a text, or pretrained models are measured on one."""
-        return self.config.pretrained is not None or any(task in OF_TEXT for task, _, _ in self.cells)
+        """Whether a run to train has its data from a text, or pretrained models are measured on one."""
+        return self.config.pretrained is not None or any(pack[0] in OF_TEXT for pack in self.packs)
 
     def dataset(self, task: str, variant: str, pack: str) -> str:
         """Spec of the dataset stage."""
@@ -215,6 +226,7 @@ def plain(cells: Iterable[Cell]) -> list[dict[str, Any]]:
             "curve": cell.curve,
             "choices": cell.choices,
             "curve_only": cell.curve_only,
+            "shares": cell.shares,
         }
         for cell in cells
     ]

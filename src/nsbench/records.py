@@ -191,6 +191,15 @@ TIME_TO_TARGET = pa.schema(
 )
 
 
+def history_digest(rows: pd.DataFrame) -> str:
+    """A digest of a history's numbers, exact to the bit, without its seconds, in the columns that it has."""
+    digest = hashlib.sha256()
+    for name in HISTORY.names:
+        if name in rows and name not in ("seconds", "task", "variant", "arm"):
+            digest.update(rows[name].to_numpy(dtype="float64").tobytes())
+    return digest.hexdigest()
+
+
 def write_table(
     path: Path | str, rows: pd.DataFrame | list[dict[str, Any]], schema: pa.Schema, stamp: dict[str, str]
 ) -> None:
@@ -205,13 +214,14 @@ def write_table(
             _refuse_fractions([row.get(field.name) for row in rows], field.type)
         table = pa.Table.from_pylist(rows, schema=schema)
     # Parquet's own checksums cover the pages alone.
-    signed = {**stamp, CHECKSUM: _checksum(stamp)} if stamp else {}
+    signed = {**stamp, CHECKSUM: stamp_checksum(stamp)} if stamp else {}
     table = table.replace_schema_metadata({OWN + key: value for key, value in signed.items()})
     with whole(path) as temporary:
         pq.write_table(table, temporary, compression="zstd", write_page_checksum=True)
 
 
-def _checksum(stamp: dict[str, str]) -> str:
+def stamp_checksum(stamp: dict[str, str]) -> str:
+    """The digest that a file carries of its stamp, under CHECKSUM."""
     return hashlib.sha256(json.dumps(stamp, sort_keys=True).encode()).hexdigest()
 
 
@@ -237,7 +247,7 @@ def read_arrow(path: Path | str, schema: pa.Schema) -> pa.Table:
     Raises RecordError naming the file where it is missing, broken, damaged or of another kind; FileError where it
     could not be read at the moment.
     """
-    with _refused(path):
+    with refused(path):
         table = pq.read_table(path, page_checksum_verification=True)
         table.validate(full=True)
         missing = [name for name in schema.names if name not in table.column_names]
@@ -254,7 +264,7 @@ def read_arrow(path: Path | str, schema: pa.Schema) -> pa.Table:
 
 def read_table(path: Path | str, schema: pa.Schema) -> pd.DataFrame:
     """`read_arrow` as a DataFrame."""
-    with _refused(path):
+    with refused(path):
         return read_arrow(path, schema).to_pandas()
 
 
@@ -263,21 +273,21 @@ def read_stamp(path: Path | str) -> dict[str, str]:
 
     Raises RecordError where the file is missing, broken or damaged; FileError where it could not be read at the moment.
     """
-    with _refused(path):
+    with refused(path):
         metadata = pq.read_schema(path).metadata or {}
         stamp = {
             key.decode().removeprefix(OWN): value.decode()
             for key, value in metadata.items()
             if key.startswith(OWN.encode())
         }
-    if stamp and stamp.pop(CHECKSUM, "") != _checksum(stamp):
+    if stamp and stamp.pop(CHECKSUM, "") != stamp_checksum(stamp):
         raise RecordError(f"{path}: is damaged, what it says of its origin has a wrong checksum; {AGAIN}")
     return stamp
 
 
 @contextlib.contextmanager
-def _refused(path: Path | str) -> Iterator[None]:
-    """Make RecordError about `path` of whatever pyarrow says of a file that it cannot read.
+def refused(path: Path | str, advice: str = AGAIN) -> Iterator[None]:
+    """Make RecordError about `path`, with what to do, of whatever pyarrow says of a file that it cannot read.
 
     FileError where that says nothing of the file: pyarrow's errors about contents carry no number.
     """
@@ -290,4 +300,4 @@ def _refused(path: Path | str) -> Iterator[None]:
     except (pa.ArrowException, OSError, ValueError, MemoryError) as error:
         refuse_passing(path, error)
         reason = str(error).splitlines()[0]
-        raise RecordError(f"{path}: not a whole Parquet file ({reason}); {AGAIN}") from None
+        raise RecordError(f"{path}: not a whole Parquet file ({reason}); {advice}") from None

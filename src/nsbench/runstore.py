@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any
 from nsbench.closed import canonical_json
 from nsbench.files import refuse_passing, remove_abandoned, write_text
 from nsbench.locks import locked
-from nsbench.records import HISTORY, RecordError, read_stamp, read_table, write_table
+from nsbench.records import HISTORY, RecordError, history_digest, read_stamp, read_table, write_table
 from nsbench.tensor_files import read_tensors, write_tensors
 
 if TYPE_CHECKING:
@@ -54,15 +54,6 @@ def run_key(spec: dict[str, Any], seed: int, data_sha256: str, digest: str) -> s
     The other seeds of its pack, and with them the pack, are not part of it.
     """
     return hashlib.sha256(f"{order_key(spec, seed, digest)} {data_sha256}".encode()).hexdigest()
-
-
-def history_digest(rows: pd.DataFrame) -> str:
-    """A digest of a history's numbers, exact to the bit, without its seconds."""
-    digest = hashlib.sha256()
-    for name in HISTORY.names:
-        if name not in ("seconds", "task", "variant", "arm"):
-            digest.update(rows[name].to_numpy(dtype="float64").tobytes())
-    return digest.hexdigest()
 
 
 @dataclass

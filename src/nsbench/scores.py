@@ -2,7 +2,9 @@
 
 The grid is handed in as `cells` (see `nsbench.statistics`), with `leaks` and `settings` beside; rows
 come out in its order. A run that diverged scores worse than any other: accuracy -inf, loss +inf in
-medians, which are NaN where they would not be finite; differences leave its pair out and say so.
+medians, which are NaN where they would not be finite; differences leave its pair out and say so. A run
+that `training.stop` ended early has no scores (NaN), as its curve does not show how it would have ended:
+medians and differences leave it out and say so.
 """
 
 from __future__ import annotations
@@ -41,16 +43,17 @@ SCORE = pa.schema(
         field("targets", pa.string(), "name", "all, unpadded (no padding) or known (no padding, no unknown word)"),
         field("n_seeds", pa.int64(), "runs", "runs of the cell in the grid"),
         field("n_diverged", pa.int64(), "runs", "runs that diverged; medians count them as worst"),
+        field("n_stopped", pa.int64(), "runs", "runs stopped early, their target held; left out of all scores"),
         _median("final_val_accuracy", "1", "mean validation accuracy of the last three evaluations"),
-        field("final_val_accuracy_min", pa.float64(), "1", "lowest of the runs that did not diverge", True),
-        field("final_val_accuracy_max", pa.float64(), "1", "highest of the runs that did not diverge", True),
+        field("final_val_accuracy_min", pa.float64(), "1", "lowest of the runs to the budget", True),
+        field("final_val_accuracy_max", pa.float64(), "1", "highest of the runs to the budget", True),
         _median("final_val_loss", "nats", "mean validation loss of the last three evaluations"),
         _median("best_val_loss", "nats", "lowest validation loss of all evaluations"),
         field(
             "best_val_loss_step",
             pa.float64(),
             "optimiser steps",
-            "step of the lowest validation loss, median over the runs that did not diverge; NaN if none",
+            "step of the lowest validation loss, median over the runs to the budget; NaN if none",
             True,
         ),
         _median("test_accuracy", "1", "test accuracy at the checkpoint of lowest validation loss"),
@@ -70,7 +73,7 @@ SCORE_EFFECT = pa.schema(
         *_ARM,
         RUNS.field("text"),
         field("n_pairs", pa.int64(), "pairs", "seeds that both arms have in the grid"),
-        field("n_compared", pa.int64(), "pairs", "pairs in which neither run diverged"),
+        field("n_compared", pa.int64(), "pairs", "pairs in which both runs went to their budget"),
         *estimate_fields("final_val_accuracy_difference", "1", "final validation accuracy, arm minus baseline"),
         *estimate_fields("best_val_loss_difference", "nats", "lowest validation loss, arm minus baseline"),
         field("confidence", pa.float64(), "1", "confidence of the intervals"),
@@ -80,7 +83,7 @@ SCORE_EFFECT = pa.schema(
 
 
 class Trail(NamedTuple):
-    """A run of the grid: `completed` or `diverged`, and its rows of `records.HISTORY` up to the budget."""
+    """A run of the grid: `completed`, `stopped` or `diverged`, and its rows of `records.HISTORY` up to the budget."""
 
     status: str
     rows: pd.DataFrame
@@ -146,9 +149,14 @@ def _single(runs: pd.DataFrame, column: str, cells: list[dict[str, Any]]) -> dic
 
 
 def final_score(trail: Trail, column: str) -> float:
-    """Mean of a column of `records.HISTORY` over the run's last evaluations; of a diverged run the worst."""
+    """Mean of a column of `records.HISTORY` over the run's last evaluations.
+
+    Of a diverged run it is the worst, of one that was stopped early NaN.
+    """
     if trail.status == "diverged":
         return _WORST["accuracy" if "accuracy" in column else "loss"]
+    if trail.status == "stopped":
+        return np.nan
     return float(trail.rows[column].tail(FINAL_EVALUATIONS).mean(skipna=False))
 
 
@@ -167,7 +175,7 @@ def run_scores(
     best_val_loss, best_val_loss_step, test_accuracy, test_loss (losses in nats). Test scores are
     those at the checkpoint whose validation loss over the same targets is lowest, the first of
     several; NaN where there are no such targets. A diverged run has the worst of everything
-    (accuracy -inf, loss +inf, step NaN).
+    (accuracy -inf, loss +inf, step NaN), one that was stopped early NaN.
 
     Raises RecordError naming a run of the grid that is missing, or that completed without test scores.
     """
@@ -190,6 +198,8 @@ def _best(
     measures = {"test_accuracy": _WORST["accuracy"], "test_loss": _WORST["loss"]}
     if status == "diverged":
         return {"best_val_loss": _WORST["loss"], "best_val_loss_step": np.nan, **measures}
+    if status == "stopped":
+        return dict.fromkeys(("best_val_loss", "best_val_loss_step", *measures), np.nan)
     curves = {name: on_test.get((*key, kind, name), pd.Series(dtype=float)) for name in measures}
     tested = losses[[all(step in curve.index for curve in curves.values()) for step in losses.index]]
     if kind == "all" and tested.empty:
@@ -222,7 +232,8 @@ def scores(
         key = tuple(cell[name] for name in CELL_KEYS)
         for kind in TARGETS:
             group = groups[(*key, kind)]
-            completed = group[group["status"] != "diverged"]
+            counted = group[group["status"] != "stopped"]
+            completed = counted[counted["status"] != "diverged"]
             rows.append(
                 {
                     **dict(zip(CELL_KEYS, key, strict=True)),
@@ -231,8 +242,9 @@ def scores(
                     "leaks": "; ".join(cell["leaks"]),
                     "targets": kind,
                     "n_seeds": len(group),
-                    "n_diverged": len(group) - len(completed),
-                    **{name: _finite_median(group[name]) for name in _RUN_VALUES},
+                    "n_diverged": len(counted) - len(completed),
+                    "n_stopped": len(group) - len(counted),
+                    **{name: _finite_median(counted[name]) for name in _RUN_VALUES},
                     "final_val_accuracy_min": completed["final_val_accuracy"].min(),
                     "final_val_accuracy_max": completed["final_val_accuracy"].max(),
                     "best_val_loss_step": completed["best_val_loss_step"].median(),
@@ -248,7 +260,7 @@ def arm_columns(cell: dict[str, Any]) -> dict[str, float]:
 
 
 def _finite_median(values: pd.Series) -> float:
-    median = np.median(values.to_numpy(float))
+    median = np.median(values.to_numpy(float)) if len(values) else np.nan
     return float(median) if np.isfinite(median) else np.nan
 
 
@@ -283,7 +295,7 @@ def score_effects(
 
     Takes what `run_scores` returns (its rows over all targets). An effect is the mean over pairs of
     arm minus baseline, with the expanded percentile interval of a bootstrap of the pairs; pairs with a
-    diverged run are left out of it and counted in the note. Every comparison starts from the same
+    run that diverged or was stopped early are left out of it and counted in the note. Every comparison starts from the same
     state of the generator. Raises RecordError for a variant without an arm of kind baseline.
     """
     entropy = int(generator.integers(2**63))

@@ -3,7 +3,9 @@
 The best of many arms looks good by luck on the records that chose it. So the arm is chosen on
 validation records and compared with the baseline on test records (`all_seeds`); and, so that no
 seed has a voice in choosing the arm that it is then scored with, each seed's arm is chosen on the
-other seeds (`leave_one_out`). The grid is handed in as `cells` (see `nsbench.statistics`).
+other seeds (`leave_one_out`). The grid is handed in as `cells` (see `nsbench.statistics`). A run that
+`training.stop` ended early has its time on validation data; where it has none on test data, that is
+unknown, and so are its best scores: comparisons leave its pair out and say so.
 """
 
 from __future__ import annotations
@@ -18,13 +20,13 @@ import pyarrow as pa
 from nsbench.records import RUNS, RecordError, field
 from nsbench.scores import baseline_of, by_variant, curves_on_test, run_scores, text_labels
 from nsbench.statistics import RUN_KEYS, grid_runs, paired_effects, run_name
-from nsbench.statistics.intervals import Interval, estimate_fields, mean_difference, shared_notes
+from nsbench.statistics.intervals import Interval, estimate_fields, mean_difference, shared_notes, stopped_pairs
 from nsbench.target import first_held
 
 PROCEDURES = ("all_seeds", "leave_one_out")
 CRITERION = (
     "fewest mean steps to the target on validation data, runs that do not reach it counted at the budget; "
-    "ties: lowest mean best validation loss"
+    "ties: lowest mean best validation loss, over seeds with no run stopped early"
 )
 HOLD_CHECKPOINTS = 2
 """Checkpoints in a row that must reach the target on test data."""
@@ -40,6 +42,7 @@ SELECTION = pa.schema(
         field("criterion", pa.string(), "text", "how the arm is chosen"),
         field("selected", pa.string(), "text", "the arm chosen; of leave_one_out the arms with their counts"),
         field("n_pairs", pa.int64(), "pairs", "seeds that the baseline and all these arms have in the grid"),
+        field("n_compared", pa.int64(), "pairs", "of them, those of test_steps_ratio: both test times are known"),
         field(
             "val_steps_ratio",
             pa.float64(),
@@ -67,8 +70,8 @@ class _Bootstrap(NamedTuple):
 class _Sweep(NamedTuple):
     """A variant's arms to choose from, its baseline and the seeds that all of them have.
 
-    `steps` (restricted steps to target) and `losses` (best validation loss) are seeds x arms, to
-    choose by; the other tables are by (arm, seed), to compare.
+    `steps` (restricted steps to target) and `losses` (best validation loss, NaN of runs that were stopped
+    early) are seeds x arms, to choose by; the other tables are by (arm, seed), to compare.
     """
 
     baseline: str
@@ -97,7 +100,9 @@ def times_on_test(times: pd.DataFrame, evaluation: pd.DataFrame) -> pd.DataFrame
     The time is the first checkpoint that reaches the target's threshold and whose next one reaches it
     too; over the targets that the metric names. It is known to the spacing of checkpoints: a further
     column `resolution_steps` has the widest, NaN for a diverged run, which has not reached the target.
-    `flops` and `seconds` are NaN. Raises RecordError naming a run that completed without test scores.
+    A further column `known` is false for a run that was stopped early before its checkpoints could show the
+    target reached: it is not censored at the budget. `flops` and `seconds` are NaN. Raises RecordError naming
+    a run that did not diverge and has no test scores.
     """
     on_test = curves_on_test(evaluation)
     steps, spacings = [], []
@@ -117,7 +122,10 @@ def times_on_test(times: pd.DataFrame, evaluation: pd.DataFrame) -> pd.DataFrame
         steps.append(np.nan if found is None else float(curve.index[found]))
         spacings.append(float(np.diff(curve.index).max(initial=0)))
     reached = np.isfinite(np.array(steps, dtype=float))
-    return times.assign(step=steps, reached=reached, flops=np.nan, seconds=np.nan, resolution_steps=spacings)
+    known = reached | (times["status"] != "stopped").to_numpy()
+    return times.assign(
+        step=steps, reached=reached, known=known, flops=np.nan, seconds=np.nan, resolution_steps=spacings
+    )
 
 
 def _asked(metric: str) -> tuple[str, str]:
@@ -140,9 +148,9 @@ def selections(
 
     Takes `records.TIME_TO_TARGET` (validation), HISTORY, RUNS and EVALUATION. All comparisons are
     paired by seed over the seeds that the baseline and every arm have. The steps ratio is that of
-    restricted means (a diverged run counts at the budget); differences are means over pairs of each
-    run's test scores at its checkpoint of lowest validation loss, without pairs in which a run
-    diverged. Intervals are expanded percentile intervals of a bootstrap of the pairs with the choice as it
+    restricted means (a diverged run counts at the budget), without pairs in which a time on test data is not
+    known; differences are means over pairs of each run's test scores at its checkpoint of lowest validation
+    loss, without pairs in which a run diverged or was stopped early. Intervals are expanded percentile intervals of a bootstrap of the pairs with the choice as it
     was made, every comparison from the same state of the generator.
 
     Raises RecordError naming a run of the grid that is missing or has no test scores, or a variant
@@ -162,7 +170,7 @@ def selections(
         for procedure in PROCEDURES:
             row = {"task": name[0], "variant": name[1], "procedure": procedure, "text": text[name]}
             row |= {"baseline": sweep.baseline, "n_arms": len(sweep.arms), "criterion": CRITERION}
-            row |= {"n_pairs": len(sweep.seeds), "confidence": confidence}
+            row |= {"n_pairs": len(sweep.seeds), "n_compared": 0, "confidence": confidence}
             rows.append(row | _compare(sweep, _choices(sweep, procedure), procedure, bootstrap))
     return pd.DataFrame(rows, columns=SELECTION.names)
 
@@ -191,9 +199,9 @@ def _sweep(group: list[dict[str, Any]], times: pd.DataFrame, test_times: pd.Data
     times, test_times = (table.set_index(["arm", "seed"], drop=False) for table in (times, test_times))
     times, test_times = (table.rename_axis([None, None]) for table in (times, test_times))
     scored = scored[scored["targets"] == "all"].set_index(["arm", "seed"])
+    best_losses = scored["best_val_loss"].fillna(np.inf).mask(scored["status"] == "stopped")
     steps, losses = (
-        values.unstack(level=0).reindex(index=seeds, columns=arms)
-        for values in (_restricted(times), scored["best_val_loss"].fillna(np.inf))
+        values.unstack(level=0).reindex(index=seeds, columns=arms) for values in (_restricted(times), best_losses)
     )
     return _Sweep(baseline["arm"], arms, seeds, steps, losses, times, test_times, scored)
 
@@ -208,8 +216,8 @@ def _choices(sweep: _Sweep, procedure: str) -> dict[int, str]:
 
 def _best_arm(sweep: _Sweep, seeds: list[int]) -> str:
     """The arm that CRITERION chooses on the validation records of these seeds; the grid's first of equals."""
-
-    steps, losses = sweep.steps.loc[seeds].mean(), sweep.losses.loc[seeds].mean()
+    # Seeds in which a run was stopped early have no loss of every arm; without any other the losses tie.
+    steps, losses = sweep.steps.loc[seeds].mean(), sweep.losses.loc[seeds].dropna().mean().fillna(np.inf)
     return min(sweep.arms, key=lambda arm: (steps[arm], losses[arm]))
 
 
@@ -229,12 +237,16 @@ def _compare(sweep: _Sweep, choices: dict[int, str], procedure: str, bootstrap: 
         return {"selected": selected, "note": why}
     before = [(sweep.baseline, seed) for seed in choices]
     after = [(arm, seed) for seed, arm in choices.items()]
-    steps = _steps_ratio(*(sweep.test_times.loc[keys] for keys in (before, after)), bootstrap)
+    on_test = [sweep.test_times.loc[keys] for keys in (before, after)]
+    unknown = [~table["known"].to_numpy(bool) for table in on_test]
+    steps = _steps_ratio(*(table[~(unknown[0] | unknown[1])] for table in on_test), bootstrap)
+    steps = steps._replace(notes=[*stopped_pairs(*unknown), *steps.notes])
     differences = {
         name: mean_difference(*(sweep.scored.loc[keys, name] for keys in (before, after)), *bootstrap)
         for name in ("test_accuracy", "test_loss")
     }
-    row = {"selected": selected, **steps.columns("test_steps_ratio")}
+    n_compared = len(choices) - int((unknown[0] | unknown[1]).sum())
+    row = {"selected": selected, "n_compared": n_compared, **steps.columns("test_steps_ratio")}
     for name, interval in differences.items():
         row |= interval.columns(f"{name}_difference")
     on_validation = [sweep.times.loc[keys] for keys in (before, after)]
@@ -248,6 +260,8 @@ def _compare(sweep: _Sweep, choices: dict[int, str], procedure: str, bootstrap: 
 
 def _steps_ratio(baseline: pd.DataFrame, chosen: pd.DataFrame, bootstrap: _Bootstrap) -> Interval:
     """`statistics.paired_effects` of the chosen arms' test times, as if they were one arm."""
+    if chosen.empty:
+        return Interval(np.nan, np.nan, np.nan, ["no pairs to compare"])
     times = pd.concat([baseline, chosen.assign(arm="the chosen")], ignore_index=True)
     no_cost = times[RUN_KEYS].assign(steps=np.nan, flops=np.nan, seconds=np.nan)
     confidence, n_resamples, entropy = bootstrap

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nsbench.arms import Arm
+from nsbench.arms import Arm, draws_noise
 from nsbench.closed import ConfigError
 from nsbench.datasets import Dataset
 from nsbench.regularizers import AugmentationRegularizer, EntropyRegularizer, NoiseStabilityRegularizer
@@ -18,7 +18,7 @@ def build_regularizer(arm: Arm, noise: Noise, data: Dataset) -> Regularizer | No
     """
     if arm.kind == "entropy":
         return EntropyRegularizer(arm.gamma, arm.orientation)
-    if arm.kind not in ("noise_stability", "cheap_noise_stability", "augmentation"):
+    if not draws_noise(arm):
         return None
     drawing = {
         "symbols": data.noise_symbols(noise),

@@ -4,6 +4,7 @@ rule collect_packs:
         runs=pack_files("runs.parquet"),
         evaluation=pack_files("evaluation.parquet"),
         floors=floor_files(),
+        records=RECORD_FILES,
     output:
         history="results/collected/history.parquet",
         runs="results/collected/runs.parquet",
@@ -19,8 +20,10 @@ rule collect_packs:
         mem_mb=megabytes(4000),
         runtime=minutes(30),
     params:
-        spec=PLAN.grid("runs_per_pack"),
+        spec=PLAN.grid("runs_per_pack", "records", "checkpoints", "evaluation"),
         digest=lambda w: digest("collect"),
+        # Records say of each run whether this code trained it.
+        code=digest("train") if RECORD_FILES else "",
         finished="",
     shell:
         "nsbench collect --spec {params.spec:q} --digest {params.digest} {params.finished} --packs results/packs"

@@ -20,6 +20,7 @@ from nsbench.occupancy import OccupiedError
 from nsbench.plan import Plan, digest, plain
 from nsbench.pretrained_records import PARTS as PRETRAINED_PARTS
 from nsbench.pretrained_records import TABLES as PRETRAINED_TABLES
+from nsbench.run_records.matching import index
 from nsbench.settings import OF_TEXT
 from nsbench.text_sources import resolve
 from nsbench.theory_settings import EXPERIMENTS
@@ -27,14 +28,15 @@ from nsbench.theory_settings import EXPERIMENTS
 from snakemake.exceptions import WorkflowError
 
 try:
-    PLAN = Plan(load(config))
+    LOADED = load(config)
+    PLAN = Plan(LOADED, index(LOADED))
     # The text is fetched where one types; a node may not even see it.
     needs_text = PLAN.needs_text() and not workflow.remote_exec
     TEXT_SPEC = canonical_json(resolve(PLAN.config.text, os.environ)) if needs_text else ""
     MODEL_FILES = {}
     if PLAN.config.pretrained is not None:
         MODEL_FILES = {name: PLAN.model_files(name) for name in PLAN.config.pretrained.chosen}
-except ConfigError as error:
+except (ConfigError, FileError) as error:
     raise WorkflowError(f"the configuration cannot be used. {error}") from None
 
 THEORY_TABLE = [] if PLAN.config.theory is None else ["results/tables/theory.parquet"]
@@ -43,6 +45,7 @@ if PLAN.config.pretrained is not None:
     PRETRAINED_FILES = [f"results/tables/{name}.parquet" for name in PRETRAINED_TABLES]
 PRETRAINED_CSV = [name for name in PRETRAINED_TABLES if name != "pretrained_influence"]
 COLLECTED_FILES = [f"results/collected/{name}.parquet" for name in ("history", "runs", "evaluation", "floors")]
+RECORD_FILES = [str(path) for path in PLAN.records.files]
 CLAIMS_FILES = ["results/claims.parquet", "results/claim_evidence.parquet"]
 PACK = "{task}/{variant}/{arm}/{pack}"
 TRACKING_URI = tracking_uri.shown(

@@ -25,3 +25,8 @@ rule train_pack:
         "nsbench train --spec {params.spec:q} --digest {params.digest} --dataset {input} --run-store results/runs"
         " --history {output.history} --runs {output.runs} --device {resources.device}"
         " --processes-per-gpu {resources.per_gpu} --progress-every {resources.progress_every} > {log} 2>&1"
+
+
+rule runs:
+    input:
+        pack_files("evaluation.parquet"),

@@ -1,4 +1,7 @@
-"""Numbers of the course of training, from the records of all runs: stability kept, its change, how loss fluctuates."""
+"""Numbers of the course of training, from the records of all runs: stability kept, its change, how loss fluctuates.
+
+All are of whole runs: runs that diverged or that `training.stop` ended early are left out, and the note says so.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,7 @@ from pydantic import Field
 from nsbench.claims.evidence import MISSING, Evidence, Finding, Quantity
 from nsbench.claims.variants import OfTask, Variant, enough, paper_arm, variants
 from nsbench.records import RUNS
-from nsbench.statistics.intervals import mean_interval
+from nsbench.statistics.intervals import mean_interval, stopped_runs
 
 Reduction = Literal["decision", "probability_dot", "probability_cosine"]
 ENTROPY = 0
@@ -69,9 +72,9 @@ def _mean(evidence: Evidence, of: Course, variant: Variant, arm: str, number: ob
     name = _arm(variant, arm, of.rho, of.gamma)
     if name is None:
         return variant.finding(status=MISSING, why="the arm is not in the grid")
-    trails, lost = _trails(evidence, of.task, variant, name)
-    values = np.array([number(rows) for rows in trails.values()])  # type: ignore[operator]
-    return _interval(evidence, variant, f"{variant.name} / {name}", values[np.isfinite(values)], "runs", lost)
+    trails, left_out = _trails(evidence, variant, name)
+    values = np.array([number(rows) for rows in trails.values()], dtype=float)  # type: ignore[operator]
+    return _interval(evidence, variant, f"{variant.name} / {name}", values[np.isfinite(values)], "runs", left_out)
 
 
 def _fluctuation(evidence: Evidence, of: Pair) -> list[Finding]:
@@ -89,11 +92,12 @@ def _fluctuation(evidence: Evidence, of: Pair) -> list[Finding]:
         if arm is None:
             found.append(variant.finding(status=MISSING, why="the arm is not in the grid"))
             continue
-        before, lost_before = _trails(evidence, of.task, variant, str(variant.baseline["arm"]))
-        after, lost_after = _trails(evidence, of.task, variant, arm)
+        before, _ = _trails(evidence, variant, str(variant.baseline["arm"]))
+        after, _ = _trails(evidence, variant, arm)
         logs = [math.log(_rough(after[seed]) / _rough(before[seed])) for seed in before if seed in after]
         values = np.array([log for log in logs if math.isfinite(log)])
-        one = _interval(evidence, variant, f"{variant.name} / {arm}", values, "pairs", lost_before + lost_after)
+        left_out = _left_out(_runs(evidence, variant, str(variant.baseline["arm"]), arm))
+        one = _interval(evidence, variant, f"{variant.name} / {arm}", values, "pairs", left_out)
         ends = {"value": one.value, "low": one.high, "high": one.low}
         found.append(Finding(**vars(one) | {name: 100 * (1 - math.exp(end)) for name, end in ends.items()}))
     return found
@@ -127,18 +131,20 @@ def _by_reduction(
             found.append(variant.finding())
             continue
         rows = _checkpoints(evidence, of, variant)
+        runs = _runs(evidence, variant, str(variant.baseline["arm"]))
+        whole = rows[rows["seed"].isin(_whole(runs))]
         reductions = [name for name in of.reductions if (rows["reduction"] == name).any()]
         if not reductions:
             why = f"stability was not evaluated at rho = {of.rho:g} (evaluation.rho)"
             found.append(variant.finding(status=MISSING, why=why))
         for reduction in reductions:
-            here = rows[rows["reduction"] == reduction]
-            values = np.array([number(run) for _, run in here.groupby("seed")])
-            one = _interval(evidence, variant, f"{variant.name} / {reduction}", values, "runs", 0)
+            here = whole[whole["reduction"] == reduction]
+            values = np.array([number(run) for _, run in here.groupby("seed")], dtype=float)
+            one = _interval(evidence, variant, f"{variant.name} / {reduction}", values, "runs", _left_out(runs))
             if with_target:
                 k = variant.cells[0]["settings"]["data"].get("k")
                 printed = math.nan if k is None else of.rho**k
-                target = float(here["target_value"].astype(float).mean())
+                target = float(rows.loc[rows["reduction"] == reduction, "target_value"].astype(float).mean())
                 said = f"printed: {printed:.4g}; of the target with this noise: {target:.4g}"
                 notes = "; ".join(note for note in (said, one.note) if note)
                 extras = {**one.extras, "printed": printed, "target": target}
@@ -149,36 +155,52 @@ def _by_reduction(
 
 def _checkpoints(evidence: Evidence, of: Change, variant: Variant) -> pd.DataFrame:
     """Noise stability at the checkpoints of a variant's baseline runs, by step."""
-    rows, baseline = evidence.records("evaluation"), variant.baseline
-    here = (rows["task"] == of.task) & (rows["variant"] == variant.name) & (rows["arm"] == baseline["arm"])
-    here &= (rows["measure"] == "noise_stability") & (rows["rho"] == of.rho)
-    return rows[here & rows["seed"].isin(baseline["seeds"])].sort_values("step")
+    rows = _of_cell(evidence.records("evaluation"), variant, str(variant.baseline["arm"]))
+    return rows[(rows["measure"] == "noise_stability") & (rows["rho"] == of.rho)].sort_values("step")
 
 
 def _arm(variant: Variant, arm: str, rho: float, gamma: float) -> str | None:
     return str(variant.baseline["arm"]) if arm == "baseline" else paper_arm(variant, rho, gamma)
 
 
-def _trails(evidence: Evidence, task: str, variant: Variant, arm: str) -> tuple[dict[int, pd.DataFrame], int]:
-    """History by seed of the completed runs of a cell, and how many diverged."""
+def _trails(evidence: Evidence, variant: Variant, arm: str) -> tuple[dict[int, pd.DataFrame], list[str]]:
+    """History by seed of the runs of a cell that went to their budget, and notes on the others."""
+    runs = _runs(evidence, variant, arm)
+    rows = _of_cell(evidence.records("history"), variant, arm)
+    rows = rows[rows["seed"].isin(_whole(runs))]
+    return {int(seed): trail.sort_values("step") for seed, trail in rows.groupby("seed")}, _left_out(runs)
+
+
+def _of_cell(table: pd.DataFrame, variant: Variant, arm: str) -> pd.DataFrame:
+    """The rows of a cell's grid seeds."""
     cell = next(cell for cell in variant.cells if cell["arm"] == arm)
-    history, runs = evidence.records("history"), evidence.records("runs")
-
-    def of_cell(table: pd.DataFrame) -> pd.DataFrame:
-        here = (table["task"] == task) & (table["variant"] == variant.name) & (table["arm"] == arm)
-        return table[here & table["seed"].isin(cell["seeds"])]
-
-    lost = set(of_cell(runs).loc[lambda rows: rows["status"] == "diverged", "seed"])
-    trails = {
-        int(seed): rows.sort_values("step") for seed, rows in of_cell(history).groupby("seed") if seed not in lost
-    }
-    return trails, len(lost)
+    here = (table["task"] == cell["task"]) & (table["variant"] == variant.name) & (table["arm"] == arm)
+    return table[here & table["seed"].isin(cell["seeds"])]
 
 
-def _interval(evidence: Evidence, variant: Variant, setting: str, values: np.ndarray, unit: str, lost: int) -> Finding:
-    """The mean of values with its bootstrap interval; a run that diverged is left out and said."""
+def _runs(evidence: Evidence, variant: Variant, *arms: str) -> pd.DataFrame:
+    """The rows of `records.RUNS` of these arms."""
+    return pd.concat([_of_cell(evidence.records("runs"), variant, arm) for arm in arms])
+
+
+def _whole(runs: pd.DataFrame) -> list[int]:
+    """Seeds of the runs that went to their budget."""
+    return runs.loc[runs["status"] == "completed", "seed"].tolist()
+
+
+def _left_out(runs: pd.DataFrame) -> list[str]:
+    """Notes on the runs that did not go to their budget."""
+    n_diverged, stopped = int((runs["status"] == "diverged").sum()), stopped_runs(runs)
+    notes = [f"{n_diverged} runs diverged and are left out"] if n_diverged else []
+    return [*notes, *([f"{stopped}: left out"] if stopped else [])]
+
+
+def _interval(
+    evidence: Evidence, variant: Variant, setting: str, values: np.ndarray, unit: str, left_out: list[str]
+) -> Finding:
+    """The mean of values with its bootstrap interval; `left_out` says which runs have none."""
     interval = mean_interval(values, unit, evidence.confidence, evidence.n_resamples, ENTROPY)
-    notes = [*interval.notes, *([f"{lost} runs diverged and are left out"] if lost else [])]
+    notes = [*interval.notes, *left_out]
     runs = evidence.records("runs")[[*RUNS.names]]
     here = runs[(runs["task"] == variant.cells[0]["task"]) & (runs["variant"] == variant.name)]
     return variant.finding(

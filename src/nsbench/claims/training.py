@@ -169,7 +169,7 @@ def _early_rank(evidence: Evidence, of: OfTask) -> list[Finding]:
             continue
         ends = [row[f"rank_by_stability{end}"] for end in ("", "_low", "_high")]
         by_loss = {"rank_by_val_loss": row["rank_by_val_loss"]}
-        one = _paired(variant, row, ends, f"{variant.name} / baseline", "n_runs", by_loss)
+        one = _paired(variant, row, ends, f"{variant.name} / baseline", "n_ranked", by_loss)
         found.append(Finding(**{**vars(one), "n_unit": "runs"}))
     return found
 
@@ -191,7 +191,7 @@ def _selection(evidence: Evidence, of: OfTask) -> list[Finding]:
         runs = row_of(cells, task=of.task, variant=variant.name, arm=row["baseline"])
         censored = math.nan if runs is None else 1 - runs["n_reached"] / runs["n_seeds"]
         extras = {"baseline_censored": censored}
-        one = _paired(variant, row, ends, f"{variant.name} / best of {row['n_arms']}", "n_pairs", extras)
+        one = _paired(variant, row, ends, f"{variant.name} / best of {row['n_arms']}", "n_compared", extras)
         note = f"on validation data {100 * censored:.0f}% of baseline runs are censored, which understates the effect"
         found.append(_with_notes(one, note if censored > 0 else ""))
     return found

@@ -40,10 +40,11 @@ def of_runs(
     """Draw a cell's runs thin and their pointwise median bold, with a cross where a run diverged.
 
     A diverged run counts as the worst value from where it ends, except for `stability`, which has
-    no worst value. Returns the lowest and the highest value drawn (NaN without any).
+    no worst value. The median ends where the first run was stopped early. Returns the lowest and the highest value drawn (NaN without any).
     """
     colour = style.arm_colour(cell["arm_settings"])
     curves = style.by_seed(style.of_cell(history, cell), metric, cell["seeds"])
+    shared = style.until_first_stop(curves, style.stopped_seeds(times, cell)).index
     if metric != "stability" and is_loss(metric):
         curves = curves.where(curves > 0)
     diverged = style.of_cell(times, cell).set_index("seed")["status"] == "diverged"
@@ -52,7 +53,7 @@ def of_runs(
         seen = curve.dropna()
         if diverged[seed] and len(seen):
             axes.plot(seen.index[-1], seen.iloc[-1], "x", color=colour, ms=6, mew=1.6, gid="diverged", zorder=5)
-    median = median_curve(curves, metric)
+    median = median_curve(curves.loc[shared], metric)
     axes.plot(median.index, median, color=colour, lw=2, ls=dashes, gid="median", zorder=3)
     finite = curves.where(np.isfinite(curves))
     return float(finite.min().min()), float(finite.max().max())

@@ -58,7 +58,12 @@ def draw(
             axes.set_axis_off()
         arms = list(dict.fromkeys(style.arm_text(cell) for cell in cells))
         choice = comparison.choice_line(every, cells, selections)
-        lines = [f"Arms: {'; '.join(arms)}.", *choice, style.scale_text(cells, scale)]
+        lines = [
+            f"Arms: {'; '.join(arms)}.",
+            *style.stopped_line(times, cells),
+            *choice,
+            style.scale_text(cells, scale),
+        ]
         style.footer(figure, lines, curves.times_key(), n_columns=3 if n_columns < 3 else 7)
     return figure
 

@@ -58,6 +58,7 @@ def draw(
                 axes.set_ylabel(style.metric_label(metric))
         lines = [
             *_targets(groups),
+            *style.stopped_line(times, shown),
             *comparison.choice_line(cells, shown, selections),
             *style.text_lines(times, shown),
             style.scale_text(shown, scale),

@@ -23,6 +23,7 @@ MAX_COLUMNS = 4
 def draw(
     history: pd.DataFrame,
     evaluation: pd.DataFrame,
+    times: pd.DataFrame,
     cells: list[dict[str, Any]],
     scale: str,
     selections: pd.DataFrame | None = None,
@@ -31,9 +32,9 @@ def draw(
 
     Left axis: validation loss (`records.HISTORY`). Right axis: noise stability at rho = 1/2 of the
     +-1 decision and of the dot product of probabilities (`records.EVALUATION`); dotted lines are
-    both values for the parity itself. Thin lines are seeds, bold ones medians over seeds. A grid
-    without the task gives an empty panel. Of a sweep it shows the arm that the validation data
-    select (`selection.SELECTION`).
+    both values for the parity itself. Thin lines are seeds, bold ones medians over seeds, which end where
+    the first run was stopped early (`records.TIME_TO_TARGET`). A grid without the task gives an empty
+    panel. Of a sweep it shows the arm that the validation data select (`selection.SELECTION`).
     """
     cells = [cell for cell in cells if cell["task"] == TASK]
     if not cells:
@@ -57,8 +58,14 @@ def draw(
             # The baseline is the paper's figure, so it comes first whatever the grid's order.
             for row, cell in enumerate(sorted(group, key=lambda cell: cell["arm_settings"]["kind"] != "baseline")):
                 axes = grid[block * n_arms + row, column]
-                _panel(axes, cell, history, evaluation, floor, first=column == 0, last=last)
-        lines = [_which(evaluation), *comparison.choice_line(every, cells, selections), style.scale_text(cells, scale)]
+                stopped = style.stopped_seeds(times, cell)
+                _panel(axes, cell, history, evaluation, stopped, floor, first=column == 0, last=last)
+        lines = [
+            _which(evaluation),
+            *style.stopped_line(times, cells),
+            *comparison.choice_line(every, cells, selections),
+            style.scale_text(cells, scale),
+        ]
         style.footer(figure, lines, _key(), n_columns=2 if n_columns < 3 else 6)
     return figure
 
@@ -68,15 +75,15 @@ def _panel(
     cell: dict[str, Any],
     history: pd.DataFrame,
     evaluation: pd.DataFrame,
+    stopped: list[int],
     floor: float,
     first: bool,
     last: bool,
 ) -> None:
     axes.set_axis_on()
     rows = style.of_cell(evaluation, cell)
-    _curves(
-        axes, style.by_seed(style.of_cell(history, cell), "val_loss", cell["seeds"]), style.LOSS_COLOUR, "-", "loss"
-    )
+    losses = style.by_seed(style.of_cell(history, cell), "val_loss", cell["seeds"])
+    _curves(axes, losses, stopped, style.LOSS_COLOUR, "-", "loss")
     axes.set_ylim(bottom=0)
     axes.tick_params(axis="y", labelcolor=style.LOSS_COLOUR)
     style.step_axis(axes, cell["budget_steps"])
@@ -91,7 +98,7 @@ def _panel(
     for reduction, dashes in REDUCTIONS.items():
         chosen = rows[rows["reduction"] == reduction]
         curves = style.by_seed(chosen, "value", cell["seeds"])
-        _curves(right, curves, style.STABILITY_COLOUR, dashes, reduction)
+        _curves(right, curves, stopped, style.STABILITY_COLOUR, dashes, reduction)
         for value in chosen["target_value"].dropna().astype(float).round(9).unique():
             right.axhline(value, color=style.STABILITY_COLOUR, lw=1.1, ls=":", gid="closed_form", zorder=1)
             closed_forms.append(f"{value:.3f} ({'decision' if reduction == 'decision' else 'dot'})")
@@ -115,10 +122,12 @@ def _panel(
         right.set_ylabel("noise stability, ρ = 1/2", color=style.STABILITY_COLOUR)
 
 
-def _curves(axes: Axes, curves: pd.DataFrame, colour: str, dashes: Any, name: str) -> None:
+def _curves(axes: Axes, curves: pd.DataFrame, stopped: list[int], colour: str, dashes: Any, name: str) -> None:
     for _, curve in curves.items():
-        axes.plot(curve.index, curve, color=colour, lw=0.6, alpha=0.35, ls=dashes, gid=f"seed {name}")
+        seen = curve.dropna()  # a run that was stopped has a last checkpoint that others lack
+        axes.plot(seen.index, seen, color=colour, lw=0.6, alpha=0.35, ls=dashes, gid=f"seed {name}")
     # A diverged run has no stability: the median at a step is over the seeds that have one.
+    curves = style.until_first_stop(curves, stopped)
     median = curves.median(axis=1) if name != "loss" else style.pointwise_median(curves, np.inf)
     axes.plot(median.index, median, color=colour, lw=2, ls=dashes, gid=f"median {name}")
 

@@ -69,6 +69,7 @@ def draw(
             _share(drawn)
         lines = [
             *_left_out(metrics),
+            *style.stopped_line(times, shown),
             *comparison.choice_line(cells, shown, selections),
             *style.text_lines(times, shown),
             style.scale_text(shown, scale),

@@ -38,7 +38,8 @@ def draw(
 
     `metric` is train_loss or val_loss of `records.HISTORY` (nats). Colour is gamma, dashes are
     rho; of the validation loss each curve's minimum is marked and the bigram floor is drawn
-    (`records.FLOORS`; there is none for training data). Curves far above the rest leave the panel,
+    (`records.FLOORS`; there is none for training data). A median ends where the first run of its arm was
+    stopped early, without a minimum. Curves far above the rest leave the panel,
     which then says so. Without a sweep the figure says that there is none.
     """
     groups = {
@@ -60,13 +61,17 @@ def draw(
             axes = grid[row, column]
             axes.set_axis_on()
             floor = curves.floor(floors, group[0], "bigram", "all", "loss") if metric == "val_loss" else np.nan
-            left = _panel(axes, group, history, metric, looks, floor)
+            left = _panel(axes, group, history, times, metric, looks, floor)
             entries = [_sign(f"bigram table: {floor:.3f}", **_floor_look())] if np.isfinite(floor) else []
             curves.header(axes, variant, group[0]["leaks"], entries + left)
             axes.set_xlabel("optimiser step")
             if column == 0:
                 axes.set_ylabel(style.metric_label(metric))
-        lines = [*style.text_lines(times, shown), style.scale_text(shown, scale)]
+        lines = [
+            *style.stopped_line(times, shown),
+            *style.text_lines(times, shown),
+            style.scale_text(shown, scale),
+        ]
         style.footer(figure, lines, _key(shown, metric), n_columns=4 if n_columns < 3 else 7)
     return figure
 
@@ -75,6 +80,7 @@ def _panel(
     axes: Axes,
     group: list[dict[str, Any]],
     history: pd.DataFrame,
+    times: pd.DataFrame,
     metric: str,
     looks: dict[tuple[float, float], dict[str, Any]],
     floor: float,
@@ -83,17 +89,20 @@ def _panel(
     lowest, tops = [], {}
     for cell in group:
         seeds = style.by_seed(style.of_cell(history, cell), metric, cell["seeds"])
-        median = curves.median_curve(seeds.where(seeds > 0), metric)
+        stopped = style.stopped_seeds(times, cell)
+        shared = style.until_first_stop(seeds, stopped).index
+        median = curves.median_curve(seeds.where(seeds > 0).loc[shared], metric)
         look, gid = _look(cell, looks)
         axes.plot(median.index, median, gid=gid, zorder=4 if gid == "median baseline" else 3, **look)
         known = median.dropna()
         if known.empty:
             continue
-        if known.index[-1] < cell["budget_steps"]:  # where most of its runs have diverged
+        end = median.index[-1] if stopped else cell["budget_steps"]
+        if known.index[-1] < end:  # where most of its runs have diverged
             axes.plot(
                 known.index[-1], known.iloc[-1], "x", ms=6, color=look["color"], mew=1.6, gid="diverged", zorder=5
             )
-        if metric == "val_loss":
+        if metric == "val_loss" and not stopped:
             mark = {"marker": "o", "ms": 5, "mec": "white", "mew": 0.7, "zorder": 5, "gid": "minimum"}
             axes.plot(known.idxmin(), known.min(), color=look["color"], **mark)
         lowest.append(known.min())

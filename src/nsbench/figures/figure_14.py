@@ -49,6 +49,7 @@ def draw(
             axes.set_xlabel("optimiser step")
         lines = [
             _what(shown),
+            *style.stopped_line(times, shown),
             *comparison.choice_line(cells, shown, selections),
             *style.text_lines(times, shown),
             style.scale_text(shown, scale),

@@ -24,6 +24,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormat
 from nsbench import partial
 from nsbench.arm_text import CHEAPER_KINDS, CONTROL_KINDS, describe
 from nsbench.files import whole
+from nsbench.statistics.intervals import stopped_runs
 
 ARM_COLOURS = {
     ("baseline", None): "#3B3B3B",
@@ -183,6 +184,31 @@ def of_cell(table: pd.DataFrame, cell: dict[str, Any]) -> pd.DataFrame:
 def by_seed(rows: pd.DataFrame, column: str, seeds: list[int]) -> pd.DataFrame:
     """(steps, seeds): one column per seed; NaN where a seed has no value at a step."""
     return rows.pivot(index="step", columns="seed", values=column).reindex(columns=seeds)
+
+
+def stopped_seeds(times: pd.DataFrame, cell: dict[str, Any]) -> list[int]:
+    """Seeds of the cell's runs that `training.stop` ended early; `times` is `records.TIME_TO_TARGET`."""
+    rows = of_cell(times, cell)
+    return rows.loc[rows["status"] == "stopped", "seed"].tolist()
+
+
+def until_first_stop(curves: pd.DataFrame, stopped: list[int]) -> pd.DataFrame:
+    """The rows of (steps, seeds) until the first of the seeds `stopped` ends: later, only slower runs are left.
+
+    Left out too are steps, as of the last checkpoint of a stopped run, that a seed which goes on has no value at.
+    """
+    if not stopped:
+        return curves
+    here, goes_on = curves.notna(), curves.bfill().notna()
+    return curves[here[stopped].all(axis=1) & (here | ~goes_on).all(axis=1)]
+
+
+def stopped_line(
+    times: pd.DataFrame, cells: list[dict[str, Any]], what: str = "the median ends with the first of an arm"
+) -> list[str]:
+    """A footer's line on the runs that `training.stop` ended early, where there are such, and `what` that does."""
+    found = stopped_runs(pd.concat([of_cell(times, cell) for cell in cells]))
+    return [f"Ended early by training.stop: {found}; {what}."] if found else []
 
 
 def pointwise_median(curves: pd.DataFrame, worst: float) -> pd.Series:

@@ -24,6 +24,7 @@ LABELS = {STEPS: "fewer steps to target, %", LOSS: "best validation loss,\narm â
 COLOURS = {STEPS: "RdBu", LOSS: "RdBu_r"}
 """Blue is better: fewer steps, a lower loss."""
 FORMS = {STEPS: "{:+.0f}%", LOSS: "{:+.3g}"}
+NO_LOSS = "the best validation loss is of the pairs without them"
 CROWD = 0.9
 """Share of the fields that the colours tell apart: one enormous effect must not pale all others."""
 SELECTED = {
@@ -42,11 +43,13 @@ def draw(
     cells: list[dict[str, Any]],
     task: str,
     scale: str,
+    times: pd.DataFrame | None = None,
 ) -> Figure:
     """Per variant of `task` with a sweep: the effect on steps to target and, below it, on the best
     validation loss, over gamma (across) and rho (up).
 
-    Takes `statistics.PAIRED_EFFECT`, `scores.SCORE_EFFECT` and `selection.SELECTION`. A field has
+    Takes `statistics.PAIRED_EFFECT`, `scores.SCORE_EFFECT` and `selection.SELECTION`; `times`
+    (`records.TIME_TO_TARGET`) tells which runs were stopped early. A field has
     the estimate and its interval, bold with a dot where that settles it; hatched fields
     are those in which no run reached the target; the arm that validation selects is framed.
     Panels of one kind share their colours. Without a sweep the figure says that there is none.
@@ -84,6 +87,7 @@ def draw(
             _colour_bar(figure, list(grid[place]), column_name, norms[column_name])
         lines = [
             _reading(pd.concat([effects["confidence"], score_effects["confidence"]])),
+            *([] if times is None else style.stopped_line(times, shown, NO_LOSS)),
             *style.text_lines(score_effects, shown),
             style.scale_text(shown, scale),
         ]

@@ -44,10 +44,8 @@ def _targets(cells: list[dict[str, Any]]) -> list[str]:
     """Each distinct target of the grid as a phrase, in grid order; variants with the same one together."""
     variants: dict[tuple[str, str], list[str]] = {}
     for cell in cells:
-        target = cell["target"]
-        hold = target["hold_evaluations"]
-        held = f"held for {hold} evaluations in a row" if hold > 1 else "at one evaluation"
-        variants.setdefault((cell["task"], f"{rows.target(target)}, {held}"), []).append(cell["variant"])
+        held = rows.hold(cell["target"], cell["settings"]["training"]["eval_every_steps"])
+        variants.setdefault((cell["task"], f"{rows.target(cell['target'])}, {held}"), []).append(cell["variant"])
     return [f"{task} / {', '.join(dict.fromkeys(names))}: {phrase}" for (task, phrase), names in variants.items()]
 
 
@@ -56,11 +54,13 @@ def _provenance(made: dict[str, str], runs: pd.DataFrame) -> list[tuple[str, str
     devices = runs["device"].value_counts(sort=False)
     texts = runs.loc[runs["text"] != "", "text"].value_counts(sort=False)
     seconds, flops = runs["seconds"].sum(), runs["flops"].sum()
+    ended = f"{len(runs)} collected, {int((runs['status'] == 'diverged').sum())} diverged"
+    n_stopped = int((runs["status"] == "stopped").sum())
     found = [
         ("commit of this page", made["commit"]),
         ("source digest of this page", made["source_digest"]),
         ("devices of training", "; ".join(f"{name}: {n} runs" for name, n in devices.items())),
-        ("runs", f"{len(runs)} collected, {int((runs['status'] == 'diverged').sum())} diverged"),
+        ("runs", f"{ended}, {n_stopped} stopped at their target" if n_stopped else ended),
         ("time in training steps", f"{seconds:,.0f} s over all runs ({duration(seconds)})"),
         ("work of training steps", f"{flops:.3g} FLOPs over all runs"),
     ]

@@ -132,12 +132,14 @@ def _overview(
     cells: list[dict[str, Any]], runs: pd.DataFrame, history: pd.DataFrame, n_runs: int | None
 ) -> list[tuple[str, str]]:
     """The page's key numbers: (number, what it counts); n_runs: of partial work the runs of the whole grid."""
+    n_stopped = int((runs["status"] == "stopped").sum())
     counted = "runs in the grid" if n_runs is None else f"runs finished, of {n_runs:,} in the grid"
     return [
         (f"{len({(cell['task'], cell['variant']) for cell in cells})}", "variants of tasks"),
         (f"{len(cells)}", "cells (task × variant × arm)"),
         (f"{sum(len(cell['seeds']) for cell in cells)}", counted),
         (f"{int((runs['status'] == 'diverged').sum())}", "of them diverged"),
+        *([(f"{n_stopped}", "of them stopped at their target")] if n_stopped else []),
         (f"{len(history):,}", "evaluations"),
         (origin.duration(runs["seconds"].sum()), "in training steps, over all runs"),
     ]

@@ -38,6 +38,7 @@ def section(
         "n_runs": f"{len(states):,}",
         "n_missing": f"{len(left):,}",
         "n_diverged": f"{int((runs['status'] == 'diverged').sum()):,}",
+        "n_stopped": int((runs["status"] == "stopped").sum()),
         "n_whole": f"{len(groups) - len(rows):,}",
         "n_cells": f"{len(groups):,}",
         "reasons": [(state, f"{int((left['state'] == state).sum()):,}", STATES[state]) for state in found],

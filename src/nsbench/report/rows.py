@@ -12,6 +12,7 @@ from nsbench.arm_text import describe
 from nsbench.figures import style
 from nsbench.figures.curves import is_loss
 from nsbench.statistics.intervals import settles, settles_steps
+from nsbench.target import hold_span
 
 NONE = "–"
 DIRECTIONS = {-1: "fewer", 0: "open", 1: "more"}
@@ -80,9 +81,11 @@ def score(row: dict[str, Any]) -> dict[str, Any]:
     """A row of the table of scores as texts: pairs of a number and what stands small below it."""
     low, high = row["final_val_accuracy_min"], row["final_val_accuracy_max"]
     step = row["best_val_loss_step"]
+    ended = [f"{row['n_diverged']} diverged"] if row["n_diverged"] else []
+    ended += [f"{row['n_stopped']} stopped at the target: left out"] if row["n_stopped"] else []
     return {
         **{name: row[name] for name in ("task", "variant", "arm")},
-        "runs": (str(row["n_seeds"]), f"{row['n_diverged']} diverged" if row["n_diverged"] else ""),
+        "runs": (str(row["n_seeds"]), ", ".join(ended)),
         "accuracy": (_share(row["final_val_accuracy"]), "" if math.isnan(low) else f"{_share(low)} to {_share(high)}"),
         "loss": (_share(row["final_val_loss"]), ""),
         "best": (_share(row["best_val_loss"]), "" if math.isnan(step) else f"step {step:,.0f}"),
@@ -105,7 +108,7 @@ def choice(row: dict[str, Any]) -> dict[str, Any]:
         "steps": with_interval(row, "test_steps_ratio", "{:.2f}"),
         "accuracy": with_interval(row, "test_accuracy_difference", "{:+.4f}"),
         "loss": with_interval(row, "test_loss_difference", "{:+.3f}"),
-        "verdict": direction(row, "test_steps_ratio", neutral=1.0),
+        "verdict": direction({**row, "n_pairs": row["n_compared"]}, "test_steps_ratio", neutral=1.0),
     }
 
 
@@ -137,7 +140,7 @@ def rank(row: dict[str, Any]) -> dict[str, Any]:
     """A row of the table of early ranks as texts."""
     return {
         **{name: row[name] for name in ("task", "variant", "group", "note")},
-        "runs": (str(row["n_runs"]), f"{row['n_seeds']} seeds"),
+        "runs": (str(row["n_ranked"]), f"{row['n_seeds']} seeds"),
         "step": f"{row['early_step']:,}",
         "stability": with_interval(row, "rank_by_stability", "{:+.2f}"),
         "loss": with_interval(row, "rank_by_val_loss", "{:+.2f}"),
@@ -161,6 +164,14 @@ def target(asked: dict[str, Any]) -> str:
     """A target as a phrase, like `validation accuracy ≥ 0.95`."""
     metric = style.metric_label(asked["metric"]).replace(" (nats)", "").replace("\n", " ")
     return f"{metric} {'≤' if is_loss(asked['metric']) else '≥'} {asked['threshold']:g}"
+
+
+def hold(asked: dict[str, Any], eval_every_steps: int) -> str:
+    """How long a target must be held, like `held for 3 evaluations in a row (200 steps)`."""
+    span = hold_span(asked, eval_every_steps)
+    if not span:
+        return "at one evaluation"
+    return f"held for {span // eval_every_steps + 1:,} evaluations in a row ({span:,} steps)"
 
 
 def settled(row: dict[str, Any], name: str, neutral: float = 0.0, pairs: str = "n_pairs") -> int:

@@ -13,6 +13,9 @@ import pyarrow as pa
 from nsbench.records import field
 from nsbench.statistics.bootstrap import coverage_of_range, percentile_interval
 
+MOST_NAMED = 4
+"""Arms that a note names each by itself."""
+
 
 class Interval(NamedTuple):
     """An estimate, the ends of its interval (NaN if there is none), and what to know about them."""
@@ -45,14 +48,39 @@ def shared_notes(found: dict[str, Interval]) -> list[str]:
     return [note if len(names) == len(found) else f"{', '.join(names)}: {note}" for note, names in notes.items()]
 
 
+def stopped_runs(runs: pd.DataFrame) -> str:
+    """How many of some runs (columns `arm` and `status`) `training.stop` ended early, and of which arms.
+
+    Empty where there are none.
+    """
+    counts = runs.loc[runs["status"] == "stopped", "arm"].value_counts(sort=False)
+    if counts.empty:
+        return ""
+    arms = ", ".join(f"{arm} {count}" for arm, count in counts.items())
+    arms = arms if len(counts) <= MOST_NAMED else f"of {len(counts)} arms"
+    return f"{counts.sum()} of {len(runs)} runs stopped at their target ({arms})"
+
+
+def stopped_pairs(baseline: np.ndarray, arm: np.ndarray) -> list[str]:
+    """A note on the pairs left out since `training.stop` ended a run (True) of the baseline, the arm or both."""
+    count = int((baseline | arm).sum())
+    who = f"baseline {int(baseline.sum())}, arm {int(arm.sum())}"
+    return [f"{count} of {len(arm)} pairs left out: a run stopped at its target ({who})"] if count else []
+
+
 def mean_difference(baseline: pd.Series, arm: pd.Series, confidence: float, n_resamples: int, entropy: int) -> Interval:
-    """Mean of arm minus baseline over pairs, given in the same order; infinite scores leave their pair out."""
+    """Mean of arm minus baseline over pairs, given in the same order.
+
+    A pair is left out, and the notes say so, where a score is infinite (the run diverged) or NaN (it was stopped at
+    its target).
+    """
     before, after = baseline.to_numpy(float), arm.to_numpy(float)
-    defined = np.isfinite(before) & np.isfinite(after)
-    left_out = len(defined) - int(defined.sum())
+    diverged = np.isinf(before) | np.isinf(after)
+    stopped = [np.isnan(scores) & ~diverged for scores in (before, after)]
+    defined = ~(diverged | stopped[0] | stopped[1])
     interval = mean_interval(after[defined] - before[defined], "pairs", confidence, n_resamples, entropy)
-    notes = [f"{left_out} of {len(defined)} pairs left out: a run diverged"] if left_out else []
-    return interval._replace(notes=notes + interval.notes)
+    notes = [f"{int(diverged.sum())} of {len(defined)} pairs left out: a run diverged"] if diverged.any() else []
+    return interval._replace(notes=[*notes, *stopped_pairs(*stopped), *interval.notes])
 
 
 def mean_interval(values: np.ndarray, what: str, confidence: float, n_resamples: int, entropy: int) -> Interval:

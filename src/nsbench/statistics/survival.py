@@ -1,8 +1,10 @@
 """Kaplan-Meier curves of time to target and the logrank test: pure functions of DataFrames.
 
-Every run is watched to its budget, so all censoring is at the budget. A diverged run counts as
-censored there too, not where it stopped: it can never reach the target, while censoring at its last
-step would have the curve take it for as likely to reach later as the runs still in training.
+Every run is watched until it has held its target or its budget ends, so all censoring is at the
+budget: a run that `training.stop` ended early has reached its target and is never censored. A
+diverged run counts as censored at the budget too, not where it diverged: it can never reach the
+target, while censoring at its last step would have the curve take it for as likely to reach later
+as the runs still in training.
 """
 
 from __future__ import annotations

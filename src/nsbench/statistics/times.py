@@ -75,7 +75,8 @@ def time_to_target(history: pd.DataFrame, runs: pd.DataFrame, cells: list[dict[s
 
     Takes `records.HISTORY` and `records.RUNS` and returns the columns of `records.TIME_TO_TARGET`
     in grid order; rows of runs outside the grid, and evaluations past the budget, are ignored.
-    Raises RecordError naming a run of the grid that has no history or no single row in `runs`.
+    Raises RecordError naming a run of the grid that has no history or no single row in `runs`, or that was stopped
+    early, by `training.stop`, by another target than this.
     """
     histories = dict(iter(history.groupby(RUN_KEYS, sort=False)))
     status = runs.groupby(RUN_KEYS, sort=False)["status"].agg(list).to_dict()
@@ -93,6 +94,10 @@ def time_to_target(history: pd.DataFrame, runs: pd.DataFrame, cells: list[dict[s
             found = None
             if state != "diverged":
                 found = first_held(trail[target["metric"]].to_numpy(), trail["step"].tolist(), target)
+            if state == "stopped" and found is None:
+                raise RecordError(
+                    f"{run_name(*key)}: this run was stopped early but has not held this target; train it again"
+                )
             cost = dict.fromkeys(("step", "flops", "seconds"), np.nan)
             if found is not None:
                 cost = trail.iloc[found][list(cost)].astype(float).to_dict()
@@ -114,12 +119,12 @@ def time_to_target(history: pd.DataFrame, runs: pd.DataFrame, cells: list[dict[s
 
 
 def quantile(times: pd.Series, q: float) -> float:
-    """The q-quantile of times with NaN counted as +inf; NaN where it is not finite.
+    """The q-quantile of times with NaN counted as +inf; NaN where it is not finite, and of no times.
 
     An even number of times has a median only if both middle ones were reached.
     """
     values = times.fillna(np.inf).to_numpy(dtype=float)
-    if np.isinf(np.quantile(values, q, method="higher")):
+    if not len(values) or np.isinf(np.quantile(values, q, method="higher")):
         return np.nan
     return float(np.quantile(np.minimum(values, values[np.isfinite(values)].max()), q))
 

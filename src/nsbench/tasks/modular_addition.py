@@ -19,6 +19,7 @@ from nsbench.seeding import stream
 from nsbench.settings import ModularAdditionData
 
 PAD, BOS, EOS, PLUS, EQUALS = range(5)
+TOKENS = ("train_tokens", "val_tokens", "test_tokens")
 
 
 def make(data: ModularAdditionData, seed: int) -> tuple[dict[str, Tensor], int, int]:
@@ -40,36 +41,40 @@ def make(data: ModularAdditionData, seed: int) -> tuple[dict[str, Tensor], int, 
 
 def floor_rows(tensors: dict[str, Tensor], n_classes: int) -> list[dict[str, Any]]:
     """What a table of the training pairs scores that knows that the summands' order does not matter."""
-    n_symbols = len(tensors["symbols"])
-    return lookup_rows(tensors, lambda tokens_NT: np.sort(tokens_NT[:, (tokens_NT < n_symbols).all(0)]))
+    # Sorting moves the summands to the front: + and = have larger ids.
+    return lookup_rows({**tensors, **{name: tensors[name].sort().values for name in TOKENS}})
 
 
 def _mirrored_together(shuffled: np.ndarray, modulus: int, sizes: dict[str, int]) -> np.ndarray:
-    """The pairs in an order in which no mirrored pair is cut apart by splits of the given sizes.
+    """The pairs in an order in which splits of the given sizes separate no pair from its mirror image.
 
-    Unordered pairs come in the order of their first member; one of two that does not fit into what is left of a split
-    waits for the next, and where an odd number of places is left, a pair (a, a) takes one.
+    Unordered pairs are taken in the order of their first members. Two that do not fit into what is left of a split
+    wait for the next. A split of odd size needs a pair (a, a), so enough of these are kept for the odd splits to come.
     """
+    n_odd, n_equal = sum(size % 2 for size in sizes.values()), modulus
+    if n_odd > n_equal:
+        raise ConfigError(
+            f"data.split = 'unordered_pairs': each split of odd size needs a pair (a, a), and modulus {modulus} has "
+            f"{n_equal} for {n_odd} of them; at most {n_equal} odd sizes are allowed"
+        )
     mirrored = shuffled % modulus * modulus + shuffled // modulus
     unordered = np.minimum(shuffled, mirrored)
     _, first = np.unique(unordered, return_index=True)
     waiting = unordered[np.sort(first)].tolist()
     order: list[int] = []
     for size in sizes.values():
+        n_odd -= size % 2
         left, later = size, []
         for pair in waiting:
             twin = pair % modulus * modulus + pair // modulus
-            both = [pair] if pair == twin else [pair, twin]
-            if len(both) <= left:
-                order += both
-                left -= len(both)
+            if pair != twin and left >= 2:
+                order += [pair, twin]
+                left -= 2
+            elif pair == twin and left >= 1 and n_equal > n_odd + (left - 1) % 2:
+                order.append(pair)
+                left, n_equal = left - 1, n_equal - 1
             else:
                 later.append(pair)
-        if left:
-            raise ConfigError(
-                f"data.split = 'unordered_pairs': a pair and its mirror image leave a place of {size} empty, and no "
-                "pair (a, a) is left for it; an even size is allowed"
-            )
         waiting = later
     return np.array(order)
 

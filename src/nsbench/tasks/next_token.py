@@ -62,7 +62,7 @@ def make(data: NextTokenData, seed: int, text: Text) -> tuple[dict[str, Tensor],
 
 def floor_rows(tensors: dict[str, Tensor], n_classes: int) -> list[dict[str, Any]]:
     """What the commonest token, a bigram table and a table of contexts of `floors.CONTEXT` tokens score."""
-    return floors.floor_rows(tensors, n_classes) + floors.lookup_rows(tensors, lambda NT: NT[:, -floors.CONTEXT :])
+    return floors.floor_rows(tensors, n_classes) + floors.lookup_rows(tensors, floors.CONTEXT)
 
 
 def target_value(data: NextTokenData, measure: str, reduction: str, correlation: float) -> float:

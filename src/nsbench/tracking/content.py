@@ -35,6 +35,7 @@ class Content:
     key: str
     name: str
     completed: bool
+    """Whether it ended as it was to: at its budget, or by `training.stop` at its target."""
     seconds: float
     parameters: dict[str, str]
     points: list[Point]
@@ -97,8 +98,8 @@ def _content(
         seconds_at = dict(zip(steps, history["seconds"].tolist(), strict=True))
         for name in _curves(history):
             values += zip([name] * len(steps), history[name].tolist(), steps, strict=True)
-        # No batch precedes step 0: its training columns are empty, not diverged.
-        values = [v for v in values if v[2] or not (v[0].startswith("train_") and math.isnan(v[1]))]
+        # Empty, not diverged: no batch precedes step 0, and where all decisions are the same none agree beyond chance.
+        values = [v for v in values if not (math.isnan(v[1]) and _may_be_empty(v[0], v[2]))]
     if evaluation is not None:
         values += zip(*(evaluation[name].tolist() for name in ("metric", "value", "step")), strict=True)
     first_nonfinite: dict[str, str] = {}
@@ -132,13 +133,18 @@ def _content(
     return Content(
         key=key,
         name=key.removeprefix(f"{run['task']}/"),
-        completed=run["status"] == "completed",
+        completed=run["status"] in ("completed", "stopped"),
         seconds=run["seconds"],
         parameters=dict(_flat(facts)) | dict(_flat(settings)),
         points=[Point(n, float(v), s, seconds_at.get(s, run["seconds"])) for n, v, s in values if math.isfinite(v)],
         tags=tags,
         origin=origin,
     )
+
+
+def _may_be_empty(name: str, step: int) -> bool:
+    """Whether a column of a sound run's history may be NaN at a step."""
+    return name == "decision_agreement_corrected" or (step == 0 and name.startswith("train_"))
 
 
 def _curves(history: pd.DataFrame) -> list[str]:

@@ -1,0 +1,1 @@
+"""Records of finished runs leave, arrive and are checked: `nsbench records export | import | verify`."""

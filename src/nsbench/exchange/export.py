@@ -1,0 +1,156 @@
+"""Records of the finished runs in a folder of results, and their place in a folder of records."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from nsbench.closed import ConfigError, canonical_json, parse
+from nsbench.evaluation import EvaluateSpec
+from nsbench.files import FileError
+from nsbench.grid import Cell
+from nsbench.loop import TrainSpec
+from nsbench.plan import Plan
+from nsbench.records import EVALUATION, FLOORS, RUNS, RecordError, history_digest, read_arrow, read_stamp
+from nsbench.run_records.files import KEYS, Record, read_records, write_records
+from nsbench.run_records.matching import current, settings_of
+from nsbench.runstore import RunFolder, read_summary
+
+
+@dataclass
+class Outcome:
+    """What became of runs that were looked at: names, and reasons beside those that were refused."""
+
+    added: list[str] = field(default_factory=list)
+    kept: list[str] = field(default_factory=list)
+    """Already there, with the same numbers."""
+    refused: dict[str, str] = field(default_factory=dict)
+
+    def lines(self) -> list[str]:
+        """One line of counts, and one for each run that was refused."""
+        counts = f"{len(self.added)} records added, {len(self.kept)} already there, {len(self.refused)} refused"
+        return [counts, *(f"refused: {name}: {reason}" for name, reason in self.refused.items())]
+
+
+def export_records(plan: Plan, results: Path, out: Path) -> Outcome:
+    """Add records of the finished runs of a grid that lie in a folder of results to a folder of records.
+
+    A run is finished where it is trained and measured by the settings of the grid, whatever code did it: records say
+    which. Runs that are not are passed over; what is trained by other settings, or damaged, is refused by its name.
+    """
+    found, outcome = [], Outcome()
+    for cell in plan.cells.values():
+        known = plan.recorded.get((cell.task, cell.variant, cell.arm), {})
+        for seed in cell.seeds:
+            if seed in known:
+                continue
+            folder = RunFolder(results / "runs", cell.task, cell.variant, cell.arm, seed)
+            try:
+                record = _record(cell, seed, folder, results / "datasets" / cell.task / cell.variant)
+            except FileError as error:
+                outcome.refused[folder.name] = str(error)
+                continue
+            if record is not None:
+                found.append(record)
+    return merge(found, out, outcome)
+
+
+def merge(records: Iterable[Record], folder: Path, outcome: Outcome | None = None) -> Outcome:
+    """Add records to a folder of them, a file for each cell: <task>/<variant>/<arm>.parquet.
+
+    A run that the folder has with other numbers is refused; one that it has without measures is replaced by one with
+    them. A file whose records stay is not written again.
+    """
+    outcome = outcome or Outcome()
+    files: dict[Path, list[Record]] = {}
+    for record in records:
+        name = folder / record.row["task"] / record.row["variant"] / f"{record.row['arm']}.parquet"
+        files.setdefault(name, []).append(record)
+    for path, new in files.items():
+        there = {_identity(record): record for record in (read_records(path) if path.exists() else [])}
+        changed = False
+        for record in new:
+            old = there.get(_identity(record))
+            if old is not None and old.numbers != record.numbers:
+                outcome.refused[record.name] = f"{path} has a record of this run with other numbers"
+            elif old is None or (old.row["evaluation_settings"] is None and record.row["evaluation_settings"]):
+                there[_identity(record)] = record
+                outcome.added.append(record.name)
+                changed = True
+            else:
+                outcome.kept.append(record.name)
+        if changed:
+            write_records(path, there.values())
+    return outcome
+
+
+def _identity(record: Record) -> tuple[str, int]:
+    try:
+        return current(record.settings), record.seed
+    except ConfigError:
+        return record.settings, record.seed
+
+
+def _record(cell: Cell, seed: int, folder: RunFolder, datasets: Path) -> Record | None:
+    """The record of a run; None where it is not trained and measured yet."""
+    summary = read_summary(folder.path / "run.json")
+    measured = folder.path / "evaluation.parquet"
+    if summary is None or not measured.exists():
+        return None
+    trained, evaluated = read_stamp(folder.path / "history.parquet"), read_stamp(measured)
+    folder.key = summary["run_key"]
+    history = folder.history()
+    if trained.get("run_key") != folder.key or history_digest(history) != summary["history_sha256"]:
+        raise RecordError(f"{folder.path}/history.parquet: is not the history that run.json tells of; train it again")
+    try:
+        training = parse(TrainSpec, json.loads(trained.pop("spec")), "spec")
+        measuring = parse(EvaluateSpec, json.loads(evaluated.pop("spec")), "spec")
+    except ConfigError as error:
+        raise RecordError(f"{folder.path}: is of code with other settings ({error}); train it again") from None
+    settings = canonical_json(
+        {
+            "task": cell.task,
+            "data": measuring.data,
+            **{name: getattr(training, name) for name in ("arm_settings", "model", "optimizer", "training", "noise")},
+            "target": training.target,
+        }
+    )
+    if settings != settings_of(cell):
+        return None
+    # An evaluation of an earlier training would lie there where a job outlived its workflow.
+    of_run = measuring.model_dump(mode="json", exclude={"seeds", "keep_checkpoints"})
+    key = canonical_json({"settings": of_run, "run": folder.key, "code": evaluated["source_digest"]})
+    if evaluated.pop("evaluation_key", None) != hashlib.sha256(key.encode()).hexdigest():
+        raise RecordError(f"{measured}: is not of the training that run.json tells of; give the same command again")
+    checkpoints = {"count": training.checkpoint_count, "dtype": training.checkpoint_dtype}
+    row = {
+        **{name: getattr(cell, name) for name in KEYS[:-1]},
+        "seed": seed,
+        "settings": settings,
+        "evaluation_settings": canonical_json({"checkpoints": checkpoints, "evaluation": measuring.evaluation}),
+        "provenance": canonical_json(trained),
+        "evaluation_provenance": canonical_json(evaluated),
+        "summary": {name: summary[name] for name in RUNS.names if name not in KEYS},
+        "history": _rows(history.to_dict("records")),
+        "evaluation": _rows(read_arrow(measured, EVALUATION).to_pylist()),
+        "floors": _floors(datasets, seed, measuring.data),
+    }
+    return Record(row)
+
+
+def _floors(datasets: Path, seed: int, data: dict[str, Any]) -> list[dict[str, Any]]:
+    """The floors of a seed's data set, from whichever file of the variant has them."""
+    for path in sorted(datasets.glob("*.floors.parquet")):
+        if json.loads(read_stamp(path)["spec"])["data"] == data:
+            rows = [row for row in read_arrow(path, FLOORS).to_pylist() if row["seed"] == seed]
+            if rows:
+                return _rows(rows)
+    raise RecordError(f"{datasets}: has no floors of seed {seed}; give the command that trained it again")
+
+
+def _rows(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [{name: value for name, value in row.items() if name not in KEYS} for row in rows]

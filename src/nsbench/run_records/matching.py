@@ -1,0 +1,123 @@
+"""Which records a grid takes as finished runs: those whose settings are a cell's, whatever the cell is called."""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from nsbench.arms import Arm
+from nsbench.closed import Closed, ConfigError, canonical_json, parse
+from nsbench.config import Config
+from nsbench.grid import Cell
+from nsbench.records import RecordError
+from nsbench.run_records.files import Recorded, read_identities, record_files
+from nsbench.settings import DATA_SETTINGS, Model, Noise, Optimizer, Target, Training
+
+
+class RunSettings(Closed):
+    """All that a run's numbers depend on, but for its seed and the code; no names of variants and arms."""
+
+    task: str
+    data: dict[str, Any]
+    arm_settings: Arm
+    model: Model
+    optimizer: Optimizer
+    training: Training
+    noise: Noise
+    target: Target | None
+    """As of `nsbench.loop.TrainSpec`."""
+
+
+def settings_of(cell: Cell) -> str:
+    """The RunSettings of a cell's runs, as canonical JSON."""
+    settings = cell.settings
+    return canonical_json(
+        {
+            "task": cell.task,
+            "data": settings.data,
+            "arm_settings": cell.arm_settings,
+            "model": settings.model,
+            "optimizer": settings.optimizer,
+            "training": settings.training,
+            "noise": settings.noise,
+            "target": None if settings.training.stop == "never" else settings.target,
+        }
+    )
+
+
+def evaluation_settings_of(config: Config) -> str:
+    """What the measures on a run's checkpoints depend on besides its settings, as canonical JSON."""
+    kept = {"count": config.checkpoints.count, "dtype": config.checkpoints.dtype}
+    return canonical_json({"checkpoints": kept, "evaluation": config.evaluation})
+
+
+@functools.lru_cache(maxsize=100_000)
+def current(settings: str) -> str:
+    """Settings of a record as this code would write them: what an older record does not name has its default.
+
+    Raises ConfigError where this code has no such settings.
+    """
+    try:
+        values = json.loads(settings)
+        data = DATA_SETTINGS[values["task"]]
+    except (ValueError, KeyError, TypeError):
+        raise ConfigError("settings: no settings of a run") from None
+    found = parse(RunSettings, values, "settings")
+    return canonical_json({**found.model_dump(mode="json"), "data": parse(data, found.data, "settings.data")})
+
+
+class RecordIndex:
+    """What `records:` of a configuration names, by settings and seed; the numbers are not read."""
+
+    def __init__(self, paths: Iterable[Path | str], evaluation_settings: str) -> None:
+        """Raises RecordError naming a file that cannot be read, or a run with two records of other numbers."""
+        self.evaluation_settings = evaluation_settings
+        self.files: list[Path] = []
+        self._found: dict[tuple[str, int], Recorded] = {}
+        for path in record_files(paths):
+            self.files.append(path)
+            for place, row in enumerate(read_identities(path)):
+                try:
+                    key = (current(row["settings"]), row["seed"])
+                except ConfigError:
+                    continue  # of code with other settings: it fits no cell
+                self._add(key, Recorded(path, place, row["evaluation_settings"], row["summary"]), row)
+
+    def _add(self, key: tuple[str, int], new: Recorded, row: dict[str, Any]) -> None:
+        old = self._found.setdefault(key, new)
+        if old.summary["history_sha256"] != new.summary["history_sha256"]:
+            name = " / ".join((row["task"], row["variant"], row["arm"], f"seed {row['seed']}"))
+            raise RecordError(
+                f"{new.path}: its record of {name} has other numbers than that in {old.path}; take one of them out, "
+                "nsbench records verify says which is right"
+            )
+        if old.no_evaluation(self.evaluation_settings) and not new.no_evaluation(self.evaluation_settings):
+            self._found[key] = new
+
+    def of(self, cell: Cell) -> dict[int, Recorded]:
+        """The records of a cell's runs, by seed."""
+        if not self._found:
+            return {}
+        settings = settings_of(cell)
+        return {seed: found for seed in cell.seeds if (found := self._found.get((settings, seed)))}
+
+
+def index(config: Config) -> RecordIndex:
+    """The records that a configuration names."""
+    return RecordIndex(config.records, evaluation_settings_of(config))
+
+
+def difference(first: str, second: str) -> str:
+    """The first setting in which two RunSettings differ, as `training.steps = 10 instead of 20`."""
+    pairs = [("", json.loads(first), json.loads(second))]
+    while pairs:
+        where, one, other = pairs.pop(0)
+        if isinstance(one, dict) and isinstance(other, dict):
+            keys = [*one, *(key for key in other if key not in one)]
+            pairs += [(f"{where}.{key}".lstrip("."), one.get(key), other.get(key)) for key in keys]
+        elif one != other:
+            return f"{where} = {json.dumps(one)} instead of {json.dumps(other)}"
+    return "nothing"

@@ -1,0 +1,450 @@
+"""Records of finished runs: what they hold, what a grid takes of them, and what is refused."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from nsbench import cli
+from nsbench.collection import COLLECTED_RUNS
+from nsbench.exchange import verify
+from nsbench.exchange.export import export_records, merge
+from nsbench.exchange.importing import import_records
+from nsbench.plan import digest
+from nsbench.provenance import commit, cpu
+from nsbench.records import EVALUATION, FLOORS, HISTORY, RecordError, history_digest, read_table
+from nsbench.run_records.files import (
+    NO_EVALUATION,
+    OTHER_EVALUATION,
+    Record,
+    read_records,
+    record_files,
+    write_records,
+)
+from nsbench.run_records.matching import current, difference
+from tests.recorded_grid import collect, plan_of, train
+
+N_RUNS = 8
+TABLES = {"history": HISTORY, "evaluation": EVALUATION, "floors": FLOORS}
+BASELINE = Path("modular_addition/tiny/baseline.parquet")
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Results of the tiny grid."""
+    root = tmp_path_factory.mktemp("results")
+    plan = plan_of()
+    assert len(train(root, plan)) == N_RUNS / 2
+    assert collect(root, plan, root / "collected") == 0
+    return root
+
+
+@pytest.fixture(scope="module")
+def records(results: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Their records."""
+    out = tmp_path_factory.mktemp("records")
+    outcome = export_records(plan_of(), results, out)
+    assert (len(outcome.added), outcome.kept, outcome.refused) == (N_RUNS, [], {})
+    return out
+
+
+def changed(record: Record, **changes: Any) -> Record:
+    """A record with other values, whole in itself."""
+    made = Record({**record.row, **changes})
+    if "history" in changes or "seed" in changes:
+        columns = ["seed", *(name for name in made.row["history"][0] if name in HISTORY.names)]
+        sha256 = history_digest(made.table("history", HISTORY).to_pandas()[columns])
+        made = Record({**made.row, "summary": {**made.row["summary"], "history_sha256": sha256}})
+    return made
+
+
+def tables(folder: Path) -> dict[str, pd.DataFrame]:
+    return {name: read_table(folder / f"{name}.parquet", schema) for name, schema in TABLES.items()}
+
+
+def with_other_numbers(record: Record) -> Record:
+    """The same run, trained to another end."""
+    return changed(record, history=[{**row, "val_loss": row["val_loss"] * 1.001} for row in record.row["history"]])
+
+
+# --- records and results -------------------------------------------------------------------------
+
+
+def test_tables_from_records_alone_equal_those_of_the_results_to_the_bit(
+    results: Path, records: Path, tmp_path: Path
+) -> None:
+    plan = plan_of(records=[str(records)])
+    assert plan.packs == []
+    assert not plan.needs_text()
+    assert collect(tmp_path, plan, tmp_path / "collected") == 0
+    made, before = tables(tmp_path / "collected"), tables(results / "collected")
+    for name, table in made.items():
+        pd.testing.assert_frame_equal(table, before[name], check_exact=True)
+    runs = read_table(tmp_path / "collected/runs.parquet", COLLECTED_RUNS)
+    old = read_table(results / "collected/runs.parquet", COLLECTED_RUNS)
+    assert set(old["record"]) == {""}
+    assert all(Path(path).is_relative_to(records) for path in runs["record"])
+    pd.testing.assert_frame_equal(runs.drop(columns="record"), old.drop(columns="record"))
+    assert not runs["older_code"].any()
+
+
+def test_a_record_says_what_made_it_and_holds_no_weights(records: Path) -> None:
+    found = [record for path in record_files([records]) for record in read_records(path)]
+    assert len(found) == N_RUNS
+    for record in found:
+        told = record.provenance
+        assert told["source_digest"] == digest("train")
+        assert (told["commit"], told["cpu"], told["device"]) == (commit(), cpu(), "cpu")
+        assert {"version_torch", "python"} <= told.keys()
+        assert json.loads(record.settings)["task"] == record.row["task"]
+        assert record.row["summary"]["status"] == "completed"
+    assert sum(path.stat().st_size for path in record_files([records])) < 25_000 * N_RUNS
+
+
+def test_exporting_again_writes_nothing(results: Path, records: Path, tmp_path: Path) -> None:
+    before = {path: path.stat().st_mtime_ns for path in record_files([records])}
+    outcome = export_records(plan_of(), results, records)
+    assert (outcome.added, len(outcome.kept), outcome.refused) == ([], N_RUNS, {})
+    assert {path: path.stat().st_mtime_ns for path in record_files([records])} == before
+    # Runs that have a record are not looked at.
+    outcome = export_records(plan_of(records=[str(records)]), results, tmp_path)
+    assert (outcome.added, outcome.kept, outcome.refused) == ([], [], {})
+
+
+def test_a_run_of_other_settings_is_not_exported_under_the_grid_s_name(results: Path, tmp_path: Path) -> None:
+    other = plan_of()
+    values = {"training": {"steps": 8, "batch_size": 8, "eval_every_steps": 4}}
+    tasks = other.config.model_dump(mode="json")["tasks"]
+    tasks["modular_addition"]["variants"]["tiny"].update(values)
+    outcome = export_records(plan_of(tasks=tasks), results, tmp_path)
+    assert {name.partition(" ")[0] for name in outcome.added} == {"sparse_parity"}
+
+
+@pytest.mark.parametrize("file", ["history.parquet", "evaluation.parquet"])
+def test_a_file_of_another_training_is_refused_by_its_run(file: str, results: Path, tmp_path: Path) -> None:
+    arm = results / "runs/modular_addition/tiny/baseline"
+    path, kept = arm / "seed-0" / file, (arm / "seed-0" / file).read_bytes()
+    path.write_bytes((arm / "seed-1" / file).read_bytes())
+    try:
+        outcome = export_records(plan_of(), results, tmp_path)
+    finally:
+        path.write_bytes(kept)
+    assert list(outcome.refused) == ["modular_addition / tiny / baseline / seed 0"]
+    assert len(outcome.added) == N_RUNS - 1
+
+
+# --- what a grid takes ---------------------------------------------------------------------------
+
+
+def test_seeds_of_one_s_own_train_alone(results: Path, records: Path, tmp_path: Path) -> None:
+    plan = plan_of(records=[str(records)], seeds=[0, 1, 7])
+    assert {pack[-1] for pack in plan.packs} == {"seeds-7-7"}
+    train(tmp_path, plan)
+    assert {path.name for path in tmp_path.glob("runs/*/*/*/*")} == {"seed-7"}
+    assert collect(tmp_path, plan, tmp_path / "collected") == 0
+    made, before = tables(tmp_path / "collected"), tables(results / "collected")
+    kept = made["history"][made["history"]["seed"] < 7].reset_index(drop=True)
+    pd.testing.assert_frame_equal(kept, before["history"], check_exact=True)
+    assert made["history"]["seed"].nunique() == 3
+    runs = read_table(tmp_path / "collected/runs.parquet", COLLECTED_RUNS)
+    assert ((runs["record"] == "") == (runs["seed"] == 7)).all()
+
+
+def test_records_count_by_their_settings_whatever_the_grid_calls_them(records: Path, tmp_path: Path) -> None:
+    tasks = plan_of().config.model_dump(mode="json")["tasks"]
+    variants = tasks["modular_addition"]["variants"]
+    variants["renamed"] = variants.pop("tiny")
+    grid = [{"task": "modular_addition", "variants": ["renamed"], "arms": ["baseline"]}]
+    plan = plan_of(records=[str(records)], tasks=tasks, grid=grid)
+    assert plan.packs == []
+    assert collect(tmp_path, plan, tmp_path / "collected") == 0
+    assert all(set(table["variant"]) == {"renamed"} for table in tables(tmp_path / "collected").values())
+
+
+@pytest.mark.parametrize("changes", [{"model.d_model": [16]}, {"training.steps": [8]}, {"noise.same_symbol": [False]}])
+def test_a_record_of_another_spec_is_not_taken(changes: dict[str, Any], records: Path) -> None:
+    grid = [{"task": "modular_addition", "variants": ["tiny"], "arms": ["baseline"], "sweep": changes}]
+    assert len(plan_of(records=[str(records)], grid=grid).packs) == 1
+
+
+def test_measures_with_other_settings_are_missing_with_a_reason(records: Path, tmp_path: Path) -> None:
+    plan = plan_of(records=[str(records)], evaluation={"rho": [0.5], "n_inputs": 19, "n_draws": 1})
+    assert plan.packs == []
+    assert collect(tmp_path, plan, tmp_path / "collected") == 0
+    assert tables(tmp_path / "collected")["evaluation"].empty
+    runs = read_table(tmp_path / "collected/runs.parquet", COLLECTED_RUNS)
+    assert set(runs["no_evaluation"]) == {OTHER_EVALUATION}
+
+
+def test_a_record_without_measures_says_so_and_gives_way_to_one_with_them(records: Path, tmp_path: Path) -> None:
+    (first, *others) = read_records(records / BASELINE)
+    without = changed(first, evaluation=None, evaluation_settings=None, evaluation_provenance=None)
+    merge([without, *others], tmp_path / "records")
+    grid = [{"task": "modular_addition", "variants": ["tiny"], "arms": ["baseline"]}]
+    plan = plan_of(records=[str(tmp_path / "records")], grid=grid)
+    assert collect(tmp_path, plan, tmp_path / "collected") == 0
+    runs = read_table(tmp_path / "collected/runs.parquet", COLLECTED_RUNS).set_index("seed")
+    assert runs["no_evaluation"].to_dict() == {0: NO_EVALUATION, 1: ""}
+    both = plan_of(records=[str(tmp_path / "records"), str(records)], grid=grid)
+    assert all(not found.no_evaluation(both.records.evaluation_settings) for found in _all(both))
+    outcome = merge(read_records(records / BASELINE), tmp_path / "records")
+    assert (len(outcome.added), len(outcome.kept)) == (1, 1)
+
+
+def _all(plan: Any) -> list[Any]:
+    return [record for found in plan.recorded.values() for record in found.values()]
+
+
+def test_records_of_older_code_are_marked(records: Path, tmp_path: Path) -> None:
+    older = []
+    for record in read_records(records / BASELINE):
+        summary = {**record.row["summary"], "source_digest": "0123456789abcdef", "commit": "f" * 40}
+        # A column that came later, and a setting that had no name yet.
+        rows = [{name: value for name, value in row.items() if name != "weight_norm"} for row in record.row["history"]]
+        settings = json.loads(record.settings)
+        del settings["training"]["stop"]
+        older.append(changed(record, summary=summary, history=rows, settings=json.dumps(settings)))
+    merge(older, tmp_path / "records")
+    grid = [{"task": "modular_addition", "variants": ["tiny"], "arms": ["baseline", "noise_stability"]}]
+    plan = plan_of(
+        records=[str(tmp_path / "records"), str(records / "modular_addition/tiny/noise_stability.parquet")], grid=grid
+    )
+    assert plan.packs == []
+    assert collect(tmp_path, plan, tmp_path / "collected") == 0
+    runs = read_table(tmp_path / "collected/runs.parquet", COLLECTED_RUNS)
+    assert (runs["older_code"] == (runs["arm"] == "baseline")).all()
+    assert set(runs.loc[runs["older_code"], "commit"]) == {"f" * 40}
+    history = read_table(tmp_path / "collected/history.parquet", HISTORY)
+    assert (history["weight_norm"].isna() == (history["arm"] == "baseline")).all()
+
+
+def test_arms_on_other_data_are_not_compared(records: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    for arm in ("baseline", "noise_stability"):
+        (first, second) = read_records(records / f"modular_addition/tiny/{arm}.parquet")
+        if arm == "baseline":
+            first = changed(first, summary={**first.row["summary"], "data_sha256": "1" * 64})
+        merge([first, second], tmp_path / "records")
+    grid = [{"task": "modular_addition", "variants": ["tiny"], "arms": ["baseline", "noise_stability"]}]
+    plan = plan_of(records=[str(tmp_path / "records")], grid=grid)
+    assert collect(tmp_path, plan, tmp_path / "collected") == 2
+    assert "was trained on other data than modular_addition / tiny / baseline / seed 0" in capsys.readouterr().err
+    assert not list((tmp_path / "collected").glob("*.parquet"))
+
+
+def test_a_pack_and_a_record_of_a_run_are_no_double(results: Path, records: Path, tmp_path: Path) -> None:
+    """A grid in whose results records arrive later goes on: what has a record is left out of the packs."""
+    assert collect(results, plan_of(records=[str(records)]), tmp_path / "collected") == 0
+
+
+# --- what is refused -----------------------------------------------------------------------------
+
+
+def test_two_records_of_a_run_with_other_numbers_stop_a_grid(records: Path, tmp_path: Path) -> None:
+    (first, *_) = read_records(records / BASELINE)
+    write_records(tmp_path / "other.parquet", [with_other_numbers(first)])
+    with pytest.raises(RecordError, match="baseline / seed 0 has other numbers than that in"):
+        plan_of(records=[str(records), str(tmp_path / "other.parquet")])
+    plan_of(records=[str(records), str(records / BASELINE)])  # the same twice is no harm
+
+
+def test_import_takes_what_fits_and_refuses_the_rest_by_name_and_reason(records: Path, tmp_path: Path) -> None:
+    source = tmp_path / "sent"
+    (zero, one) = read_records(records / BASELINE)
+    (arm_zero, arm_one) = read_records(records / "modular_addition/tiny/noise_stability.parquet")
+    settings = json.loads(arm_zero.settings)
+    settings["training"]["steps"] = 13
+    strange = json.dumps({**json.loads(arm_one.settings), "sauce": "hollandaise"})
+    write_records(
+        source / "a.parquet",
+        [
+            zero,
+            with_other_numbers(one),
+            changed(arm_zero, settings=json.dumps(settings)),
+            changed(arm_one, settings=strange),
+            changed(one, seed=99),
+            changed(zero, variant="unknown", settings=json.dumps(settings)),
+        ],
+    )
+    into = tmp_path / "mine"
+    merge([one], into)
+    outcome = import_records(plan_of(), [source], into)
+    assert outcome.added == ["modular_addition / tiny / baseline / seed 0"]
+    names = {
+        "modular_addition / tiny / baseline / seed 1": "has a record of this run with other numbers",
+        "modular_addition / tiny / noise_stability / seed 0": "spec than the grid's: training.steps = 13 instead of 12",
+        "modular_addition / tiny / noise_stability / seed 1": "settings.sauce: unknown key",
+        "modular_addition / tiny / baseline / seed 99": "the grid has no seed 99 of its cell",
+        "modular_addition / unknown / baseline / seed 0": "no cell of the grid has its settings, nor its name",
+    }
+    assert outcome.refused.keys() == names.keys()
+    for name, reason in names.items():
+        assert reason in outcome.refused[name], name
+    assert {record.seed: record.numbers for record in read_records(into / BASELINE)} == {
+        0: zero.numbers,
+        1: one.numbers,
+    }
+
+
+def test_sources_that_contradict_each_other_are_refused(records: Path, tmp_path: Path) -> None:
+    (zero, _) = read_records(records / BASELINE)
+    write_records(tmp_path / "a.parquet", [zero])
+    write_records(tmp_path / "b.parquet", [with_other_numbers(zero)])
+    outcome = import_records(plan_of(), [tmp_path / "a.parquet", tmp_path / "b.parquet"], tmp_path / "mine")
+    assert outcome.added == [zero.name]
+    assert "have records of this run with different numbers" in outcome.refused[zero.name]
+
+
+@pytest.mark.parametrize(
+    "damage", [{"history": None}, {"settings": "{}"}, {"seed": 5}, {"summary": {"steps": 11}}, {"floors": []}]
+)
+def test_a_damaged_record_is_named_and_the_others_are_taken(
+    damage: dict[str, Any], records: Path, tmp_path: Path
+) -> None:
+    table = pq.read_table(records / BASELINE)
+    rows = table.to_pylist()
+    for name, value in damage.items():
+        if name == "history":
+            rows[0]["history"][1]["val_loss"] += 1e-12
+        elif isinstance(value, dict):
+            rows[0][name] |= value
+        else:
+            rows[0][name] = value
+    pq.write_table(pa.Table.from_pylist(rows, schema=table.schema), tmp_path / "sent.parquet")
+    with pytest.raises(RecordError, match=r"the record of modular_addition / tiny / baseline / seed \d is damaged"):
+        read_records(tmp_path / "sent.parquet")
+    outcome = import_records(plan_of(), [tmp_path / "sent.parquet"], tmp_path / "mine")
+    assert outcome.added == ["modular_addition / tiny / baseline / seed 1"]
+    assert [reason.endswith("get the file again from where it came from") for reason in outcome.refused.values()] == [
+        True
+    ]
+
+
+@pytest.mark.parametrize("cut", [0, 4, 1000, -1])
+def test_a_cut_file_is_no_file_of_records(cut: int, records: Path, tmp_path: Path) -> None:
+    (tmp_path / "cut.parquet").write_bytes((records / BASELINE).read_bytes()[:cut])
+    with pytest.raises(RecordError, match=r"cut.parquet: not a whole Parquet file .*get the file again"):
+        read_records(tmp_path / "cut.parquet")
+
+
+def test_other_files_and_absent_ones_are_named(records: Path, results: Path, tmp_path: Path) -> None:
+    with pytest.raises(RecordError, match="no such file or folder of records"):
+        plan_of(records=[str(tmp_path / "absent")])
+    with pytest.raises(RecordError, match="has no file of records"):
+        plan_of(records=[str(tmp_path)])
+    with pytest.raises(RecordError, match="is no file of records, it lacks settings"):
+        plan_of(records=[str(results / "collected/runs.parquet")])
+    with pytest.raises(RecordError, match="is no file of records"):
+        read_records(results / "collected/history.parquet")
+
+
+def test_a_record_of_newer_code_is_not_rewritten_with_less(records: Path, tmp_path: Path) -> None:
+    (zero, _) = read_records(records / BASELINE)
+    rows = [{**row, "sharpness": 1.0} for row in zero.row["history"]]
+    with pytest.raises(RecordError, match="is of newer code; update nsbench"):
+        write_records(tmp_path / "new.parquet", [changed(zero, history=rows)])
+
+
+def test_a_difference_is_named_by_its_setting() -> None:
+    first, second = '{"a": {"b": 1, "c": 2}, "d": null}', '{"a": {"b": 1, "c": 3}, "d": null}'
+    assert difference(first, second) == "a.c = 2 instead of 3"
+    assert difference(first, first) == "nothing"
+
+
+def test_current_settings_stay_as_they_are(records: Path) -> None:
+    for path in record_files([records]):
+        for record in read_records(path):
+            assert current(record.settings) == record.settings
+
+
+# --- training again ------------------------------------------------------------------------------
+
+
+def verified(source: Path, folder: Path, **options: Any) -> list[verify.Comparison]:
+    return verify.verify_records([source], plan_of().config.text, folder, **{"sample": 2, **options})
+
+
+def test_runs_trained_again_agree_to_the_bit(records: Path, tmp_path: Path) -> None:
+    for found in verified(records, tmp_path, sample=3):
+        assert (found.verdict, found.words) == (verify.AGREES, "to the bit at 4 evaluations, to step 12")
+
+
+def test_the_beginning_alone_can_be_trained_again(records: Path, tmp_path: Path) -> None:
+    (found,) = verified(records, tmp_path, sample=1, steps=5)
+    assert (found.verdict, found.words) == (verify.AGREES, "to the bit at 3 evaluations, to step 8")
+
+
+def forged(records: Path, path: Path, factor: float, place: int, **provenance: str) -> Path:
+    """Records whose validation loss at one evaluation is another."""
+    made = []
+    for record in read_records(records / BASELINE):
+        rows = [dict(row) for row in record.row["history"]]
+        rows[place]["val_loss"] *= factor
+        made.append(changed(record, history=rows, provenance=json.dumps({**record.provenance, **provenance})))
+    write_records(path, made)
+    return path
+
+
+def test_a_forged_number_differs_on_a_cpu_of_the_same_kind(records: Path, tmp_path: Path) -> None:
+    source = forged(records, tmp_path / "forged.parquet", 1 + 1e-9, 2)
+    for found in verified(source, tmp_path / "work"):
+        assert found.verdict == verify.DIFFERS
+        assert found.words == "from step 8 on, in val_loss, on a CPU of the same kind"
+
+
+@pytest.mark.parametrize(
+    ("factor", "place", "verdict"),
+    [
+        (1 + 1e-6, 0, verify.AGREES),
+        (1.001, 0, verify.DIFFERS),
+        (1.02, 1, verify.AGREES),
+        (1.2, 1, verify.DIFFERS),
+        (1.2, 3, verify.AGREES),  # by then rounding may have led anywhere
+    ],
+)
+def test_another_machine_s_floats_may_differ_a_little(
+    factor: float, place: int, verdict: str, records: Path, tmp_path: Path
+) -> None:
+    source = forged(records, tmp_path / "other.parquet", factor, place, cpu="Pentium, mmx")
+    for found in verified(source, tmp_path / "work", sample=1):
+        assert found.verdict == verdict
+        assert "another machine (cpu Pentium, mmx)" in found.words
+
+
+def test_records_on_other_data_differ(records: Path, tmp_path: Path) -> None:
+    (zero, _) = read_records(records / BASELINE)
+    write_records(tmp_path / "a.parquet", [changed(zero, summary={**zero.row["summary"], "data_sha256": "1" * 64})])
+    (found,) = verified(tmp_path / "a.parquet", tmp_path / "work")
+    assert (found.verdict, found.words) == (verify.DIFFERS, "its data set comes out with other data")
+
+
+# --- the command ---------------------------------------------------------------------------------
+
+
+def test_the_command_exports_imports_and_verifies(results: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    import yaml
+
+    from tests.recorded_grid import values_of
+
+    config = tmp_path / "config.yaml"
+    config.write_text(yaml.safe_dump(values_of(), sort_keys=False))
+    given = ["--configfile", str(config)]
+    sent, mine = tmp_path / "sent", tmp_path / "mine"
+    assert cli.main(["records", "export", "--results", str(results), "--out", str(sent), *given]) == 0
+    assert capsys.readouterr().out == f"{N_RUNS} records added, 0 already there, 0 refused\n"
+    assert cli.main(["records", "import", str(sent), "--into", str(mine), *given]) == 0
+    assert capsys.readouterr().out == f"{N_RUNS} records added, 0 already there, 0 refused\n"
+    assert cli.main(["records", "verify", str(mine), "--sample", "1", "--steps", "4", *given]) == 0
+    assert capsys.readouterr().out.endswith("all 1 runs agree with their records\n")
+    forged(sent, tmp_path / "forged.parquet", 1.5, 0)
+    assert cli.main(["records", "import", str(tmp_path / "forged.parquet"), "--into", str(mine), *given]) == 2
+    said = capsys.readouterr()
+    assert "refused: modular_addition / tiny / baseline / seed 0: " in said.out
+    assert said.err.endswith("2 records were refused, as listed above; the others are imported\n")
+    assert cli.main(["records", "verify", str(tmp_path / "forged.parquet"), "--sample", "1", *given]) == 2
+    assert "1 of 1 runs differ from their records" in capsys.readouterr().err
