@@ -11,7 +11,9 @@ SNAKEMAKE := snakemake $(OPTIONS)
 OVERLAY_THERE = test -z "$(OVERLAY)" || test -f "$(OVERLAY)" || { echo "nsbench | OVERLAY=$(OVERLAY) is no file"; exit 1; }
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
-.PHONY: install models demo reproduce partial test test-faults ui lint format lock
+PUBLISHED := results/published
+
+.PHONY: install models demo reproduce partial published queue queue-status test test-faults ui lint format lock
 
 install: $(READY)
 
@@ -41,6 +43,23 @@ reproduce: $(MODELS)
 partial: $(READY)
 	@$(OVERLAY_THERE)
 	snakemake partial $(OPTIONS) $(if $(OVERLAY),--configfile $(OVERLAY))
+
+# Tables, figures and verdicts of the committed records; nothing is trained.
+published: $(READY)
+	$(SNAKEMAKE) results/report.html --configfile workflow/config/published.yaml
+	@cp results/claims.md results/claims.csv results/claim_evidence.csv $(PUBLISHED)
+	@for part in training theory; do \
+		for file in $(PUBLISHED)/$$part/*.csv; do cp results/tables/$${file##*/} $$file; done; \
+		for file in $(PUBLISHED)/$$part/*.png; do cp results/figures/$${file##*/} $$file; done; \
+	done
+	@echo "nsbench | $(PUBLISHED) is made from its records; the report is results/report.html"
+
+# Works through workflow/config/queue in the background of whatever else is done: make queue CORES=1.
+queue: $(READY)
+	nsbench queue run --gpus $(GPUS) $(if $(CORES),--cores $(CORES))
+
+queue-status: $(READY)
+	@nsbench queue status
 
 test: $(READY)
 	OPENBLAS_NUM_THREADS=1 pytest -n logical --maxprocesses 8 --dist loadfile --no-loadscope-reorder

@@ -10,9 +10,9 @@ import pandas as pd
 from scipy.special import expit
 
 from nsbench.analysis import TABLES, analyse
-from nsbench.collection import collect
+from nsbench.collection import Sources, collect
 from nsbench.config import Analysis
-from nsbench.records import EVALUATION, FLOORS, HISTORY, RUNS, read_table, write_table
+from nsbench.records import COLLECTED_RUNS, EVALUATION, FLOORS, HISTORY, read_table, write_table
 from nsbench.target import held_until
 
 ARMS: dict[str, dict[str, Any]] = {
@@ -254,8 +254,10 @@ def make_floors(cells: list[dict[str, Any]]) -> pd.DataFrame:
 
 def write_records(folder: Any, records: dict[str, pd.DataFrame]) -> None:
     """Write records as a pack folder has them (or as `collect` writes them)."""
-    schemas = {"history": HISTORY, "runs": RUNS, "evaluation": EVALUATION, "floors": FLOORS}
+    schemas = {"history": HISTORY, "runs": COLLECTED_RUNS, "evaluation": EVALUATION, "floors": FLOORS}
     for name, table in records.items():
+        if name == "runs":
+            table = table.assign(**{"record": "", "older_code": False, "no_evaluation": ""} | dict(table.items()))
         write_table(folder / f"{name}.parquet", table.to_dict("records"), schemas[name], STAMP)
 
 
@@ -266,7 +268,7 @@ def write_results(
     write_records(folder / "pack", records)
     floors = folder / "pack" / "floors.parquet"
     write_table(floors, make_floors(cells).to_dict("records"), FLOORS, STAMP)
-    collect(cells, [folder / "pack"], [floors], folder / "collected", "{}", "0123456789abcdef")
+    collect(cells, Sources([folder / "pack"], [floors]), folder / "collected", "{}", "0123456789abcdef")
     analyse(folder / "collected", cells, Analysis(n_resamples=199), folder / "tables", "{}", "0123456789abcdef")
     tables = {name: read_table(folder / "tables" / f"{name}.parquet", schema) for name, schema in TABLES.items()}
     return {**tables, "floors": read_table(folder / "collected" / "floors.parquet", FLOORS)}

@@ -49,7 +49,7 @@ def make_curve_cells(
             "variant": curve if place == 0 else f"{curve}-{place:03d}",
             "arm": arm,
             "arm_settings": {"kind": "baseline"} if arm == "baseline" else dict(ARM),
-            "settings": {"data": {"modulus": 113, "n_train": 2000}},
+            "settings": {"data": {"modulus": 113, "n_train": 2000}, "training": {"eval_every_steps": 100}},
             "seeds": list(seeds),
             "target": {"metric": "val_accuracy", "threshold": 0.95, "hold_evaluations": 3, "hold_steps": 0},
             "budget_steps": 10_000,

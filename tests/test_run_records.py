@@ -12,13 +12,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from nsbench import cli
-from nsbench.collection import COLLECTED_RUNS
 from nsbench.exchange import verify
 from nsbench.exchange.export import export_records, merge
 from nsbench.exchange.importing import import_records
 from nsbench.plan import digest
 from nsbench.provenance import commit, cpu
-from nsbench.records import EVALUATION, FLOORS, HISTORY, RecordError, history_digest, read_table
+from nsbench.records import COLLECTED_RUNS, EVALUATION, FLOORS, HISTORY, RecordError, history_digest, read_table
 from nsbench.run_records.files import (
     NO_EVALUATION,
     OTHER_EVALUATION,

@@ -26,13 +26,13 @@ from nsbench.files import whole
 from nsbench.provenance import stamp
 from nsbench.records import (
     CHECKSUM,
+    COLLECTED_RUNS,
     EVALUATION,
     FLOORS,
     HISTORY,
     OWN,
     RUNS,
     RecordError,
-    field,
     read_arrow,
     stamp_checksum,
     write_table,
@@ -41,14 +41,6 @@ from nsbench.run_records.files import Record, Recorded, read_records
 from nsbench.statistics import RUN_KEYS, grid_runs, run_name
 
 STREAMED = {"history": HISTORY, "evaluation": EVALUATION}
-COLLECTED_RUNS = pa.schema(
-    [
-        *RUNS,
-        field("record", pa.string(), "path", "file of the record that the run came in; empty: trained in this folder"),
-        field("older_code", pa.bool_(), "1", "whether other code than that of now trained it"),
-        field("no_evaluation", pa.string(), "text", "why the run has no measures; empty where it has"),
-    ]
-)
 KEYS = pa.schema([HISTORY.field(name) for name in RUN_KEYS])
 ROWS_AT_ONCE = 2**17
 """Rows that are gathered before they are written, as one row group: some 20 MB of a history."""

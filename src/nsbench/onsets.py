@@ -226,9 +226,9 @@ def early_rank(
     after `early_share` of the budget and the final validation accuracy; beside it that of the
     validation loss at the same evaluation, which anybody would look at. Accuracy and loss are over
     the targets that the variant's target metric names. Diverged runs rank last; runs that were stopped
-    early and runs without finite values at that evaluation are left out and told. Intervals are expanded percentile intervals of a bootstrap
-    of the seeds, all runs of a seed together, from the same state of the generator for every row.
-    Raises RecordError naming a run of the grid that is missing.
+    early and runs without finite values at that evaluation are left out and told. Intervals are
+    expanded percentile intervals of a bootstrap of the seeds, all runs of a seed together, from the same
+    state of the generator for every row. Raises RecordError naming a run of the grid that is missing.
     """
     entropy = int(generator.integers(2**63))
     text, every = text_labels(runs, cells), trails(history, runs, cells)

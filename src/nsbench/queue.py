@@ -28,7 +28,9 @@ from nsbench.plan import Plan
 from nsbench.run_records.matching import index
 from nsbench.runstore import RunFolder
 
-LOOK_SECONDS = 5.0
+LOOK_SECONDS = 1.0
+GRACE_SECONDS = 120.0
+"""What jobs have to save their progress when the queue is stopped. Afterwards they are killed, which loses a minute."""
 
 
 @dataclass(frozen=True)
@@ -183,15 +185,20 @@ def _work(queue: Queue, overlay: Path, cores: int, gpus: int, export_every: floa
     command += ["--quiet", "rules", "host", "reason", "--configfile", str(overlay)]
     if queue.known():
         command += ["--config", f"records={json.dumps(queue.known())}"]
-    # In a group of its own: a Ctrl-C reaches this process alone, which passes it on once.
+    # In a group of its own: a Ctrl-C reaches this process alone, which passes it on to Snakemake and its jobs once.
     process = subprocess.Popen(command, process_group=0)
     exported = time.monotonic()
     while process.poll() is None:
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(LOOK_SECONDS)
         if stopped and process.poll() is None:
-            process.terminate()
-            process.wait()
+            # Jobs save their progress. Snakemake may wait on SIGTERM for all that runs, and on SIGINT does not.
+            os.killpg(process.pid, signal.SIGINT)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(GRACE_SECONDS)
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
         if time.monotonic() - exported > export_every and process.poll() is None:
             _export(queue, overlay)
             exported = time.monotonic()

@@ -109,6 +109,15 @@ RUNS = pa.schema(
     ]
 )
 
+COLLECTED_RUNS = pa.schema(
+    [
+        *RUNS,
+        field("record", pa.string(), "path", "file of the record that the run came in; empty: trained in this folder"),
+        field("older_code", pa.bool_(), "1", "whether other code than that of now trained it"),
+        field("no_evaluation", pa.string(), "text", "why the run has no measures; empty where it has"),
+    ]
+)
+
 FLOORS = pa.schema(
     [
         field("task", pa.string(), "name", "task"),

@@ -295,8 +295,8 @@ def score_effects(
 
     Takes what `run_scores` returns (its rows over all targets). An effect is the mean over pairs of
     arm minus baseline, with the expanded percentile interval of a bootstrap of the pairs; pairs with a
-    run that diverged or was stopped early are left out of it and counted in the note. Every comparison starts from the same
-    state of the generator. Raises RecordError for a variant without an arm of kind baseline.
+    run that diverged or was stopped early are left out of it and counted in the note. Every comparison
+    starts from the same state of the generator. Raises RecordError for a variant without an arm of kind baseline.
     """
     entropy = int(generator.integers(2**63))
     text = text_labels(runs, cells)

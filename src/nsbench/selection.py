@@ -150,8 +150,9 @@ def selections(
     paired by seed over the seeds that the baseline and every arm have. The steps ratio is that of
     restricted means (a diverged run counts at the budget), without pairs in which a time on test data is not
     known; differences are means over pairs of each run's test scores at its checkpoint of lowest validation
-    loss, without pairs in which a run diverged or was stopped early. Intervals are expanded percentile intervals of a bootstrap of the pairs with the choice as it
-    was made, every comparison from the same state of the generator.
+    loss, without pairs in which a run diverged or was stopped early. Intervals are expanded percentile
+    intervals of a bootstrap of the pairs with the choice as it was made, every comparison from the same
+    state of the generator.
 
     Raises RecordError naming a run of the grid that is missing or has no test scores, or a variant
     without an arm of kind baseline.

@@ -40,7 +40,8 @@ def of_runs(
     """Draw a cell's runs thin and their pointwise median bold, with a cross where a run diverged.
 
     A diverged run counts as the worst value from where it ends, except for `stability`, which has
-    no worst value. The median ends where the first run was stopped early. Returns the lowest and the highest value drawn (NaN without any).
+    no worst value. The median ends where the first run was stopped early. Returns the lowest and the
+    highest value drawn (NaN without any).
     """
     colour = style.arm_colour(cell["arm_settings"])
     curves = style.by_seed(style.of_cell(history, cell), metric, cell["seeds"])

@@ -64,10 +64,28 @@ def _provenance(made: dict[str, str], runs: pd.DataFrame) -> list[tuple[str, str
         ("time in training steps", f"{seconds:,.0f} s over all runs ({duration(seconds)})"),
         ("work of training steps", f"{flops:.3g} FLOPs over all runs"),
     ]
+    found += _records(runs)
     if len(texts):
         found.append(("text", "; ".join(f"{name}: {n} runs" for name, n in texts.items())))
     versions = [(key.removeprefix("version_"), value) for key, value in made.items() if key.startswith("version_")]
     return [*found, ("python", made["python"]), *versions]
+
+
+def _records(runs: pd.DataFrame) -> list[tuple[str, str]]:
+    """Where runs come from that were not trained in this folder, and what is missing of them."""
+    recorded = runs[runs["record"] != ""]
+    if recorded.empty:
+        return []
+    commits = recorded.groupby(["commit", "older_code"], sort=False).size()
+    trained = [f"{commit}{', older code than this' * older}: {n} runs" for (commit, older), n in commits.items()]
+    found = [
+        ("runs from records", f"{len(recorded)} of {len(runs)}, from {recorded['record'].nunique()} files"),
+        ("they were trained at", "; ".join(trained)),
+    ]
+    missing = recorded.loc[recorded["no_evaluation"] != "", "no_evaluation"].value_counts(sort=False)
+    if len(missing):
+        found.append(("without measures", "; ".join(f"{n} runs: {reason}" for reason, n in missing.items())))
+    return found
 
 
 def _made(name: str, stamp: dict[str, str]) -> tuple[str, str, str, str]:

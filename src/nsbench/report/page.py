@@ -24,7 +24,7 @@ import nsbench.report.training as training
 from nsbench.files import write_text
 from nsbench.onsets import EARLY_RANK, LEAD_LAG
 from nsbench.partial import parts as parts_of
-from nsbench.records import HISTORY, RUNS, read_table
+from nsbench.records import COLLECTED_RUNS, HISTORY, read_table
 from nsbench.report.pictures import Pictures
 from nsbench.report.split import Split
 from nsbench.scores import SCORE, SCORE_EFFECT
@@ -82,7 +82,7 @@ def write_report(
     """
     collected, folder = Path(collected_folder), Path(tables_folder)
     tables = {name: read_table(folder / f"{name}.parquet", schema) for name, schema in TABLES.items()}
-    runs = read_table(collected / "runs.parquet", RUNS)
+    runs = read_table(collected / "runs.parquet", COLLECTED_RUNS)
     history = read_table(collected / "history.parquet", HISTORY)
     ledger, evidence = claims.read(claims_folder)
     files = {"collected records": collected / "runs.parquet", "tables": folder / "paired_effect.parquet"}

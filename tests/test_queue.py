@@ -1,0 +1,172 @@
+"""The queue: overlays in order, what is finished exported, stopped and begun again elsewhere. Real Snakemake."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from nsbench import queue
+from nsbench.closed import ConfigError
+from nsbench.queue import Queue
+from nsbench.run_records.files import read_records, record_files
+from tests.warm import STAGES, Warm
+from tests.workflow_clone import Clone
+
+COMMON = """
+seeds: [0, 1]
+runs_per_pack: 1
+checkpoints: {count: 3}
+evaluation: {rho: [0.5], n_inputs: 20, n_draws: 1}
+theory: null
+pretrained: null
+"""
+OVERLAYS = {
+    "01_parity": COMMON
+    + """
+grid:
+  - {task: sparse_parity, variants: [tiny], arms: [baseline, noise_stability, every_10th]}
+tasks:
+  sparse_parity:
+    variants:
+      tiny:
+        data: {n: 5, k: 2, n_train: 40, n_val: 20, n_test: 20}
+        model: {d_model: 8}
+        training: {steps: 12, batch_size: 8, eval_every_steps: 4}
+""",
+    "02_addition": COMMON
+    + """
+grid:
+  - task: modular_addition
+    variants: [tiny]
+    arms: [baseline, noise_stability]
+    specifications: {design: full, choices: {noise.gradient: [both, clean, noisy], model.norm: [pre, post]}}
+tasks:
+  modular_addition:
+    variants:
+      tiny:
+        data: {modulus: 7, layout: a_b, n_train: 20, n_val: 10, n_test: 12}
+        model: {d_model: 8}
+        training: {steps: 12, batch_size: 8, eval_every_steps: 4, stop: after_target}
+        target: {metric: val_loss, threshold: 1.0e-9}
+""",
+}
+N_PARITY, N_ADDITION = 6, 2 * (6 + 2)
+"""Runs: six specifications of an arm, and their two baselines, since noise that a baseline does not draw adds none."""
+
+
+class Place:
+    """A fresh clone with the overlays, and a queue in it."""
+
+    def __init__(self, root: Path, warm: Warm) -> None:
+        self.clone = Clone(root, warm)
+        self.records = root / "records"
+        (root / "overlays").mkdir()
+        for name, text in OVERLAYS.items():
+            (root / f"overlays/{name}.yaml").write_text(text)
+        self.environment = self.clone.environment(self.clone.write_command())
+
+    def queue(self) -> Queue:
+        return Queue(
+            self.clone.root / "overlays", self.records, self.clone.root / "results", self.clone.root / "config.yaml"
+        )
+
+    def start(self, *options: str) -> subprocess.Popen[str]:
+        command = [
+            sys.executable,
+            "-m",
+            "nsbench.cli",
+            "queue",
+            "run",
+            "--overlays",
+            "overlays",
+            "--records",
+            "records",
+        ]
+        command += ["--cores", "2", "--export-every", "0.1s", *options]
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+        return subprocess.Popen(command, cwd=self.clone.root, env=self.environment, text=True, **pipes)
+
+    def recorded(self) -> dict[str, str]:
+        """Name of each recorded run, and its numbers."""
+        if not self.records.is_dir():
+            return {}
+        return {record.name: record.numbers for path in record_files([self.records]) for record in read_records(path)}
+
+    def trained(self) -> int:
+        """Runs that lie here, finished."""
+        return len(list((self.clone.root / "results/runs").rglob("run.json")))
+
+
+@pytest.fixture(scope="module")
+def warm() -> Iterator[Warm]:
+    made = Warm(STAGES)
+    yield made
+    made.close()
+
+
+def test_a_stopped_queue_goes_on_in_a_fresh_clone_from_its_records_alone(warm: Warm, tmp_path: Path) -> None:
+    first = Place(tmp_path / "first", warm)
+    process = first.start()
+    while not (first.records.is_dir() and list(first.records.rglob("*.parquet"))):
+        assert process.poll() is None, process.communicate()[0]
+        time.sleep(0.1)
+    process.send_signal(signal.SIGTERM)
+    said = process.communicate(timeout=120)[0]
+    assert process.returncode == 128 + signal.SIGTERM, said
+    before = first.recorded()
+    # A run that is trained and not measured yet has no record: elsewhere it trains again.
+    assert 0 < len(before) <= first.trained() < N_PARITY + N_ADDITION
+    assert "stopped; what was in training goes on" in said
+
+    second = Place(tmp_path / "second", warm)
+    shutil.copytree(first.records, second.records)
+    process = second.start()
+    said = process.communicate(timeout=300)[0]
+    assert process.returncode == 0, said
+    after = second.recorded()
+    assert len(after) == N_PARITY + N_ADDITION
+    assert second.trained() == len(after) - len(before)
+    assert before.items() <= after.items()
+    rows = queue.status(second.queue())
+    assert [(row["overlay"], row["runs"], row["recorded"], row["left"]) for row in rows] == [
+        ("01_parity", N_PARITY, N_PARITY, 0),
+        ("02_addition", N_ADDITION, N_ADDITION, 0),
+    ]
+    assert all(row["hours left"] == 0 and row["hours spent"] > 0 for row in rows)
+
+    process = second.start()
+    said = process.communicate(timeout=120)[0]
+    assert process.returncode == 0
+    assert said.count("all runs are recorded") == 2
+
+
+def test_status_reckons_with_the_pace_of_what_is_recorded(warm: Warm, tmp_path: Path) -> None:
+    place = Place(tmp_path, warm)
+    rows = queue.status(place.queue())
+    assert [row["left"] for row in rows] == [N_PARITY, N_ADDITION]
+    lines = queue.status_lines(rows)
+    assert lines[0].split() == [
+        "overlay",
+        "runs",
+        "recorded",
+        "finished",
+        "here",
+        "left",
+        "hours",
+        "spent",
+        "hours",
+        "left",
+    ]
+    assert lines[-1].split()[:5] == ["all", str(N_PARITY + N_ADDITION), "0", "0", str(N_PARITY + N_ADDITION)]
+
+
+def test_a_folder_without_overlays_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="has no overlay"):
+        queue.status(Queue(tmp_path, tmp_path / "records"))
