@@ -57,11 +57,10 @@ class Validation:
         for start in range(0, self.tokens_RNT.shape[1], self.chunk):
             here = slice(start, start + self.chunk)
             logits_RNC = stack(self.tokens_RNT[:, here])
-            loss_RX, right_RX = _scores(logits_RNC, self.labels_RN[:, here])
-            losses.append(loss_RX)
-            rights.append(right_RX)
+            losses.append(_losses(logits_RNC, self.labels_RN[:, here]))
             noise.append(_under_noise(logits_RNC, stack(self.noisy_RNT[:, here]), self.output))
-        loss_RX, right_RX = torch.cat(losses, 1), torch.cat(rights, 1)
+            rights.append(noise[-1]["clean"] == self.labels_RN[:, here].flatten(1))
+        loss_RX, right_RX = torch.cat(losses, 1), torch.cat(rights, 1).double()
         kept = {name: torch.cat([part[name] for part in noise], 1) for name in noise[0]}
         columns = _noise_scores(kept, logits_RNC.shape[-1])
         squares = [weight.double().square().flatten(1).sum(1) for weight in stack.parameters()]
@@ -81,14 +80,13 @@ class Validation:
     def losses(self, stack: TransformerStack) -> list[float]:
         """`val_loss` of each run, in nats."""
         chunks = zip(self.tokens_RNT.split(self.chunk, 1), self.labels_RN.split(self.chunk, 1), strict=True)
-        return torch.cat([_scores(stack(tokens), labels)[0] for tokens, labels in chunks], 1).mean(1).tolist()
+        return torch.cat([_losses(stack(tokens), labels) for tokens, labels in chunks], 1).mean(1).tolist()
 
 
-def _scores(logits_RNC: Tensor, labels_RN: Tensor) -> tuple[Tensor, Tensor]:
-    """Cross entropy (nats) and correctness (0 or 1) of every target, (R, targets), float64."""
+def _losses(logits_RNC: Tensor, labels_RN: Tensor) -> Tensor:
+    """Cross entropy (nats) of every target, (R, targets), float64."""
     loss_X = F.cross_entropy(logits_RNC.flatten(0, -2), labels_RN.flatten(), reduction="none")
-    right_RN = logits_RNC.argmax(-1) == labels_RN
-    return loss_X.view(len(labels_RN), -1).double(), right_RN.flatten(1).double()
+    return loss_X.view(len(labels_RN), -1).double()
 
 
 def _under_noise(clean_RNC: Tensor, noisy_RNC: Tensor, output: str) -> dict[str, Tensor]:
