@@ -190,6 +190,7 @@ def make_records(
                     "source_digest": "0" * 16,
                     "secret": [1, 4] if cell["task"] == "sparse_parity" else None,
                     "text": text if cell["task"] == "next_token" else "",
+                    **{"record": "", "older_code": False, "no_evaluation": ""},
                 }
             )
             regular, made = range(0, len(steps), 5), len(evaluation)
@@ -256,8 +257,6 @@ def write_records(folder: Any, records: dict[str, pd.DataFrame]) -> None:
     """Write records as a pack folder has them (or as `collect` writes them)."""
     schemas = {"history": HISTORY, "runs": COLLECTED_RUNS, "evaluation": EVALUATION, "floors": FLOORS}
     for name, table in records.items():
-        if name == "runs":
-            table = table.assign(**{"record": "", "older_code": False, "no_evaluation": ""} | dict(table.items()))
         write_table(folder / f"{name}.parquet", table.to_dict("records"), schemas[name], STAMP)
 
 

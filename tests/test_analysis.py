@@ -13,13 +13,22 @@ import pytest
 
 from nsbench import collection, files
 from nsbench.analysis import TABLES, analyse
-from nsbench.collection import collect
+from nsbench.collection import Sources, collect
 from nsbench.config import Analysis
-from nsbench.records import EVALUATION, FLOORS, HISTORY, RUNS, RecordError, read_stamp, read_table, write_table
+from nsbench.records import (
+    COLLECTED_RUNS,
+    EVALUATION,
+    FLOORS,
+    HISTORY,
+    RecordError,
+    read_stamp,
+    read_table,
+    write_table,
+)
 from tests.synthetic_records import make_cells, make_records, write_records
 
 Records = dict[str, pd.DataFrame]
-SCHEMAS = {"history": HISTORY, "runs": RUNS, "evaluation": EVALUATION}
+SCHEMAS = {"history": HISTORY, "runs": COLLECTED_RUNS, "evaluation": EVALUATION}
 ROWS = {
     "time_to_target": 6,
     "cells": 2,
@@ -59,7 +68,8 @@ def packs(folder: Path, made: Records) -> list[Path]:
 
 def collected(folder: Path, made: Records, cells: list[dict[str, Any]] = CELLS) -> Path:
     write_table(folder / "floors.parquet", [], FLOORS, {})
-    collect(cells, packs(folder, made), [folder / "floors.parquet"], folder / "collected", '{"grid":1}', "digest")
+    sources = Sources(packs(folder, made), [folder / "floors.parquet"])
+    collect(cells, sources, folder / "collected", '{"grid":1}', "digest")
     return folder / "collected"
 
 
@@ -76,14 +86,14 @@ def test_collect_joins_packs_in_grid_order_and_changes_no_value(tmp_path: Path) 
             assert found[column].dropna().tolist() == expected[column].dropna().tolist()
     assert read_stamp(folder / "runs.parquet")["spec"] == '{"grid":1}'
     assert read_stamp(folder / "history.parquet")["source_digest"] == "digest"
-    assert list(read_table(folder / "runs.parquet", RUNS)["secret"][0]) == [1, 4]
+    assert list(read_table(folder / "runs.parquet", COLLECTED_RUNS)["secret"][0]) == [1, 4]
 
 
 def test_collect_writes_what_write_table_would_of_all_rows_in_grid_order(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In as many row groups as it takes; rows of a run in the order in which they are found, nulls no NaN."""
-    monkeypatch.setattr(collection, "ROWS_AT_ONCE", 20)
+    monkeypatch.setattr(collection, "ROWS_AT_ONCE", 10)
     made = make_records(CELLS)
     made["history"].loc[::5, "train_loss"] = float("nan")
     # Runs take turns in a pack's rows, as no stage writes them.
@@ -126,7 +136,7 @@ def test_collect_holds_no_more_memory_for_more_packs(tmp_path: Path, monkeypatch
             write_records(folders[-1], {name: table[table["seed"] == seed] for name, table in made.items()})
         before = pa.total_allocated_bytes()
         held.clear(), read.clear()
-        collect(cells, folders, [], tmp_path / f"{n_packs}/collected", "{}", "digest")
+        collect(cells, Sources(folders, []), tmp_path / f"{n_packs}/collected", "{}", "digest")
         assert sorted(read) == sorted(folder / f"{name}.parquet" for folder in folders for name in SCHEMAS)
         peaks.append(max(held))
     assert pq.read_metadata(tmp_path / "24/collected/history.parquet").num_rows == 24 * 301
@@ -144,7 +154,7 @@ def test_a_file_found_damaged_while_it_is_collected_leaves_what_was_there(tmp_pa
     damaged.write_bytes(content)
     floors = [tmp_path / "floors.parquet"]
     with pytest.raises(RecordError, match=r"pack-3/evaluation\.parquet: not a whole Parquet file"):
-        collect(CELLS, [tmp_path / f"pack-{seed}" for seed in (1, 2, 3)], floors, folder, "{}", "another")
+        collect(CELLS, Sources([tmp_path / f"pack-{seed}" for seed in (1, 2, 3)], floors), folder, "{}", "another")
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
 
 
@@ -154,10 +164,10 @@ def test_a_file_that_does_not_say_whose_its_rows_are_is_named(tmp_path: Path, ta
     path = folders[1] / f"{table}.parquet"
     pq.write_table(pq.read_table(path).drop_columns(["seed"]), path)
     with pytest.raises(RecordError, match=rf"pack-2/{table}\.parquet: lacks the columns seed"):
-        collect(CELLS, folders, [], tmp_path / "collected", "{}", "digest")
+        collect(CELLS, Sources(folders, []), tmp_path / "collected", "{}", "digest")
     path.unlink()
     with pytest.raises(RecordError, match=rf"pack-2/{table}\.parquet: no such file"):
-        collect(CELLS, folders, [], tmp_path / "collected", "{}", "digest")
+        collect(CELLS, Sources(folders, []), tmp_path / "collected", "{}", "digest")
     assert not (tmp_path / "collected").exists()
 
 
@@ -171,7 +181,7 @@ def test_a_run_missing_in_any_file_stops_with_its_name(tmp_path: Path, table: st
 
 def test_a_diverged_run_needs_no_evaluation_but_is_kept(tmp_path: Path) -> None:
     made = without(make_records(CELLS, diverged=(("gentle", 2),)), "gentle", 2, "evaluation")
-    runs = read_table(collected(tmp_path, made) / "runs.parquet", RUNS)
+    runs = read_table(collected(tmp_path, made) / "runs.parquet", COLLECTED_RUNS)
     assert runs.loc[runs["status"] == "diverged", "seed"].tolist() == [2]
     assert len(runs) == 6
 
@@ -193,7 +203,7 @@ def test_a_foreign_run_stops_with_its_name(tmp_path: Path) -> None:
 def test_a_run_in_two_packs_stops_with_its_name(tmp_path: Path) -> None:
     folders = packs(tmp_path, make_records(CELLS))
     with pytest.raises(ValueError, match=r"/ baseline / seed 2: this run is in two packs"):
-        collect(CELLS, [*folders, folders[1]], [], tmp_path / "collected", "{}", "digest")
+        collect(CELLS, Sources([*folders, folders[1]], []), tmp_path / "collected", "{}", "digest")
 
 
 def test_a_run_of_another_budget_stops_with_its_name(tmp_path: Path) -> None:
@@ -203,7 +213,7 @@ def test_a_run_of_another_budget_stops_with_its_name(tmp_path: Path) -> None:
 
 def test_nothing_to_collect_names_the_first_run(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"/ baseline / seed 3: .* missing in history"):
-        collect(CELLS, [], [], tmp_path / "collected", "{}", "digest")
+        collect(CELLS, Sources([], []), tmp_path / "collected", "{}", "digest")
 
 
 def test_analyse_writes_each_table_twice_and_the_same_each_time(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from nsbench.claims.simulations import _worst
 from nsbench.claims.verdicts import judge, show_number
 from nsbench.closed import parse
 from nsbench.pretrained_records import PAPER
-from nsbench.records import HISTORY, RUNS, write_table
+from nsbench.records import COLLECTED_RUNS, HISTORY, write_table
 from tests.synthetic_claims import CLAIMS, STAMP, Folders, pretrained_folder, theory_table, training_folder
 from tests.synthetic_records import make_cells, make_records, swept, write_results
 
@@ -284,7 +284,7 @@ def test_fluctuation_is_the_second_difference_of_the_loss_of_runs_that_did_not_d
     turn = np.where(history["step"] // 100 % 2 == 0, 1.0, -1.0)
     size = history["arm"].map({"baseline": 0.4, "gentle": 0.1}) * (1 + history["seed"] / 10)
     history["val_loss"] = 3.0 + turn * size
-    for name, schema in (("history", HISTORY), ("runs", RUNS)):
+    for name, schema in (("history", HISTORY), ("runs", COLLECTED_RUNS)):
         write_table(tmp_path / "wiggling" / f"{name}.parquet", made[name].to_dict("records"), schema, STAMP)
     evidence = Evidence(tables, tmp_path / "wiggling", cells, "paper", n_resamples=199)
     (found,) = findings(evidence, "fluctuation", task="next_token", rho=0.25, gamma=0.75)

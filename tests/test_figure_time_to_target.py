@@ -112,7 +112,7 @@ def test_diverged_runs_leaks_and_the_text_are_told() -> None:
     cells = make_cells("next_token", variants=("shared",), seeds=SEEDS, leaks=leaks, threshold=0.3)
     figure, _ = drawn(cells, diverged=(("gentle", 0),), text="a book")
     assert "1 diverged run counts as not reaching the target by the budget." in texts(figure)
-    assert "LEAK ON PURPOSE: windows overlap" in texts(figure)
+    assert "LEAK: windows overlap" in texts(figure)
     assert "Text: a book." in texts(figure)
     assert "DEMO SCALE" in texts(figure)
     assert "diverged" not in texts(drawn(make_cells(seeds=SEEDS))[0])

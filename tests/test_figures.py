@@ -38,7 +38,7 @@ def eleven(cells: list[dict[str, Any]], **options: Any) -> Figure:
 def draw_eleven(made: dict[str, pd.DataFrame], evaluation: pd.DataFrame, cells: list[dict[str, Any]]) -> Figure:
     """Figure 11 of these records, with these rows of evaluation."""
     times = statistics.time_to_target(made["history"], made["runs"], cells)
-    return figure_11.draw(made["history"], evaluation, times, cells, "demo")
+    return figure_11.draw(made["history"], evaluation, made["runs"], times, cells, "demo")
 
 
 # --- figure 5 --------------------------------------------------------------------------------------
@@ -319,7 +319,7 @@ def test_figures_5_and_11_draw_one_arm_of_a_sweep() -> None:
     chosen = cells[5]["arm"]
     row = {"task": "sparse_parity", "variant": "calibrated", "procedure": "all_seeds", "selected": chosen}
     five_figure = figure_05.draw(made["history"], times, cells, "sparse_parity", "demo", pd.DataFrame([row]))
-    eleven_figure = figure_11.draw(made["history"], made["evaluation"], times, cells, "demo", pd.DataFrame([row]))
+    eleven_figure = figure_11.draw(**made, times=times, cells=cells, scale="demo", selections=pd.DataFrame([row]))
     for figure in (five_figure, eleven_figure):
         assert chosen in texts(figure)
         assert not any(cell["arm"] in texts(figure) for cell in cells[1:-1] if cell["arm"] != chosen)

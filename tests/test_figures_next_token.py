@@ -83,7 +83,7 @@ EVERY_FIGURE = pytest.mark.parametrize(("module", "options"), DRAWN.values(), id
 def test_leaks_are_told_over_their_panel_alone(made: Any, module: Any, options: Any) -> None:
     figure = draw(module, made, **options)
     (leak,) = [text for text in with_gid(figure, "leak") if "LEAK" in text.get_text()]
-    assert " ".join(leak.get_text().split()) == f"LEAK ON PURPOSE: {OVERLAP}"
+    assert " ".join(leak.get_text().split()) == f"LEAK: {OVERLAP}"
     assert leak.get_color() == style.WARNING
     (panel,) = [axes for axes in shown(figure) if axes.get_legend() and "LEAK" in texts(axes.get_legend())]
     assert panel.get_legend().get_title().get_text() == "leaky"

@@ -58,7 +58,7 @@ def test_shares_are_of_specifications_that_count(html: str) -> None:
     text = flat(open_part(section(html, "specifications")))
     # One of three: Wilson's 95% interval is 6% to 79%.
     assert "noise_stability curve of calibrated 3 of 4 1 of 3 6% to 79% 1 of 3 1 of 3 0.98 0.50 to 1.25" in text
-    assert "noise_stability curve of rows LEAK ON PURPOSE: &lt;windows&gt; overlap 0 of 2 – – – – –" in text
+    assert "noise_stability curve of rows LEAK: &lt;windows&gt; overlap 0 of 2 – – – – –" in text
     assert "1 of 4 specifications not counted" in text
     assert "Text: Some &lt;excerpt&gt; (rows of next_token)." in text
     assert 'aria-label="1 helps, 1 open, 1 hurts"' in section(html, "specifications")

@@ -14,7 +14,14 @@ from hypothesis import strategies as st
 
 from nsbench.records import TARGETS, read_table, write_table
 from nsbench.scores import SCORE, SCORE_EFFECT, curves_on_test, run_scores, score_effects, scores, text_labels
-from nsbench.statistics.intervals import Interval, mean_interval, shared_notes, stopped_runs
+from nsbench.statistics.intervals import (
+    Interval,
+    mean_difference,
+    mean_interval,
+    shared_notes,
+    stopped_runs,
+    unmeasured_runs,
+)
 
 NAN, INF = math.nan, math.inf
 VARIANT = {"task": "next_token", "variant": "windows"}
@@ -60,7 +67,7 @@ def records(
         row = {**VARIANT, "arm": arm, "seed": seed}
         history.append(pd.DataFrame({**row, "step": 10 * np.arange(len(loss))}))
         status = "diverged" if (arm, seed) in diverged else "stopped" if (arm, seed) in stopped else "completed"
-        runs.append({**row, "status": status, "text": text})
+        runs.append({**row, "status": status, "text": text, "no_evaluation": ""})
         for kind, suffix in TARGETS.items():
             here = np.array(loss) + SHIFT[kind]
             history[-1]["val_loss" + suffix], history[-1]["val_accuracy" + suffix] = here, 1 - here / 4
@@ -268,6 +275,17 @@ def test_floors_are_medians_over_the_cell_s_seeds_on_validation_data() -> None:
     assert found.loc["all", "n_targets"] == 101
 
 
+def test_a_variant_whose_only_floor_is_the_lookup_has_that_one() -> None:
+    made = records({("baseline", s): U_CURVE for s in range(3)})
+    lookup = floor_rows()
+    lookup = lookup[lookup["predictor"] == "bigram"].assign(predictor="lookup", loss=np.nan, seen=0.5)
+    found = scored(made, grid(), lookup).set_index("targets")
+    assert found[["commonest_accuracy", "bigram_loss", "n_targets"]].isna().all(axis=None)
+    assert found.loc["all", ["lookup_accuracy", "seen"]].tolist() == pytest.approx([0.31, 0.5])
+    both = scored(made, grid(), pd.concat([floor_rows(), lookup])).set_index("targets")
+    assert both.loc["all", ["bigram_accuracy", "lookup_accuracy"]].tolist() == pytest.approx([0.31, 0.31])
+
+
 def test_a_seed_without_floors_is_named() -> None:
     made = records({("baseline", s): U_CURVE for s in range(3)})
     with pytest.raises(ValueError, match="next_token / windows / seed 2: no floor 'commonest'"):
@@ -344,6 +362,72 @@ def test_pairs_with_a_stopped_run_are_left_out_and_told(tmp_path: Path) -> None:
     assert row["note"] == (
         "5 of 5 pairs left out: a run stopped at its target (baseline 0, arm 5); no pairs to compare"
     )
+
+
+def without_measures(made: dict[str, pd.DataFrame], *names: tuple[str, int], why: str = "other settings") -> Any:
+    """The records with these runs (arm, seed) not measured, for a reason."""
+
+    def chosen(table: pd.DataFrame) -> list[bool]:
+        return [name in names for name in zip(table["arm"], table["seed"], strict=True)]
+
+    runs, rows = made["runs"].copy(), made["evaluation"]
+    runs.loc[chosen(runs), "no_evaluation"] = why
+    return made | {"runs": runs, "evaluation": rows[~np.array(chosen(rows))]}
+
+
+@pytest.mark.parametrize(("n_without", "median"), [(0, 2.0), (1, 2.5), (2, 3.0), (3, NAN)])
+def test_runs_without_measures_are_left_out_of_test_scores_alone(n_without: int, median: float) -> None:
+    made = records({("baseline", s): [1.0 + s] * 6 for s in range(3)})
+    found = scored(without_measures(made, *(("baseline", s) for s in range(n_without))), grid())
+    row = found.iloc[0]
+    assert (row["n_seeds"], row["n_stopped"], row["n_unmeasured"]) == (3, 0, n_without)
+    assert row["test_loss"] == pytest.approx(median + 1, nan_ok=True)
+    assert row["test_accuracy"] == pytest.approx(0.9 - median / 4, nan_ok=True)
+    assert (row["best_val_loss"], row["final_val_loss"]) == (2.0, 2.0)
+
+
+def test_a_diverged_run_without_measures_is_the_worst_and_a_stopped_one_is_counted_once() -> None:
+    losses = {("baseline", s): [1.0 + s] * (4 if s == 1 else 6) for s in range(3)}
+    made = records(losses, diverged=(("baseline", 0),), stopped=(("baseline", 1),))
+    row = scored(without_measures(made, ("baseline", 0), ("baseline", 1)), grid()).iloc[0]
+    assert (row["n_diverged"], row["n_stopped"], row["n_unmeasured"]) == (1, 1, 0)
+    assert math.isnan(row["test_loss"])  # of a diverged run and one of 4.0
+
+
+def test_a_run_without_measures_and_without_a_reason_still_stops_with_its_name() -> None:
+    made = without_measures(records({("baseline", s): [1.0] * 6 for s in range(3)}), ("baseline", 1), why="")
+    with pytest.raises(ValueError, match="baseline / seed 1: this run has no test scores"):
+        run_scores(**made, cells=grid())
+
+
+def test_effects_on_validation_data_need_no_measures() -> None:
+    cells = grid(arms=("baseline", "gentle"))
+    made = records({(arm, s): [2.0 + s - (arm == "gentle")] * 6 for arm in ARMS for s in range(3)})
+    lacking = without_measures(made, ("baseline", 0), ("gentle", 2))
+    one, other = (
+        score_effects(run_scores(**of, cells=cells), of["runs"], cells, 0.9, 99, np.random.default_rng(0))
+        for of in (made, lacking)
+    )
+    pd.testing.assert_frame_equal(one, other)
+
+
+def test_runs_without_measures_are_counted_by_arm() -> None:
+    rows = [("a", "completed", "x"), ("a", "stopped", ""), ("b", "completed", "y"), ("b", "diverged", "y")]
+    runs = pd.DataFrame(rows, columns=["arm", "status", "no_evaluation"])
+    assert unmeasured_runs(runs) == "2 of 4 runs without measures (a 1, b 1)"
+    assert unmeasured_runs(runs[1:2]) == ""
+
+
+def test_a_difference_tells_stopped_runs_from_unmeasured_ones() -> None:
+    before, after = pd.Series([1.0, NAN, NAN, INF, 1.0]), pd.Series([2.0, 2.0, NAN, NAN, 4.0])
+    lacking = [np.array([False, True, False, False, False]), np.array([False, False, True, True, False])]
+    found = mean_difference(before, after, 0.5, 99, 0, lacking)
+    assert found.value == 2.0
+    assert found.notes[:3] == [
+        "1 of 5 pairs left out: a run diverged",
+        "1 of 5 pairs left out: a run stopped at its target (baseline 1, arm 0)",
+        "2 of 5 pairs left out: a run has no measures (baseline 1, arm 1)",
+    ]
 
 
 def test_stopped_runs_are_counted_by_arm_and_many_arms_are_not_named() -> None:

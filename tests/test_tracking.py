@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from filelock import FileLock
 
-from nsbench.records import RUNS, RecordError, read_table, write_table
+from nsbench.records import COLLECTED_RUNS, RecordError, read_table, write_table
 from nsbench.tracking import importer, stores
 from tests.tracked_results import LIBRARIES_WARN, STAMP, Results, cell, cells, lend_tables, make_tables
 
@@ -116,8 +116,8 @@ def test_diverged_run_stays_visible(results: Results) -> None:
 
 def test_a_run_that_was_stopped_at_its_target_is_finished(results: Results) -> None:
     path = results.folder / "collected/runs.parquet"
-    runs = read_table(path, RUNS)
-    write_table(path, runs.assign(status=runs["status"].replace("completed", "stopped")), RUNS, STAMP)
+    runs = read_table(path, COLLECTED_RUNS)
+    write_table(path, runs.assign(status=runs["status"].replace("completed", "stopped")), COLLECTED_RUNS, STAMP)
     results.track()
     found = {name: client(results).get_run(run_id) for name, run_id in results.runs().items()}
     states = {name: (run.info.status, run.data.tags["status"]) for name, run in found.items()}

@@ -323,6 +323,58 @@ def test_another_seed_runs_that_seed(clone: Clone) -> None:
         assert all("seeds-2-2" in made and "seeds-0-1" not in made for made in planned.outputs[rule])
 
 
+def export(clone: Clone, *paths: str) -> None:
+    """Records of the finished tiny grid in the clone's folder `records`; of these cells alone, if any are named."""
+    command = ["records", "export", "--out", "exported", "--configfile", "config.yaml", TINY]
+    status, said = clone.warm.run("nsbench", command, clone.root, clone.environment())
+    assert status == 0, said
+    for path in paths or ["."]:
+        place = clone.root / "records" / path
+        place.parent.mkdir(parents=True, exist_ok=True)
+        (shutil.copytree if (clone.root / "exported" / path).is_dir() else shutil.copy)(
+            clone.root / "exported" / path, place
+        )
+    clone.edit(TINY, ("scale: demo", "scale: demo\nrecords: [records]"))
+
+
+def forget(clone: Clone) -> None:
+    for name in ("exported", "records"):
+        shutil.rmtree(clone.root / name, ignore_errors=True)
+
+
+def test_records_stand_for_runs_and_another_seed_trains_alone(clone: Clone) -> None:
+    # What tables come of records is in test_run_records; here nothing is made, since the clone is used again.
+    try:
+        export(clone)
+        (clone.root / "results/packs").rename(clone.root / "packs_aside")
+        assert clone.planned() == DOWNSTREAM
+        clone.edit(TINY, ("seeds: [0, 1]", "seeds: [0, 1, 2]"))
+        planned = clone.planned()
+        assert planned == {"make_dataset": sum(DATASETS.values()), **packs(sum(PACKS.values()))}
+        assert all("seeds-2-2" in made for made in planned.outputs["train_pack"])
+    finally:
+        (clone.root / "packs_aside").rename(clone.root / "results/packs")
+        forget(clone)
+
+
+def test_records_that_arrive_in_the_middle_of_a_grid_train_what_neither_has(clone: Clone) -> None:
+    arms = {name: clone.root / f"results/packs/sparse_parity/tiny/{name}" for name in ("noise_stability", "every_10th")}
+    aside = {path: clone.root / f"aside_{name}" for name, path in arms.items()}
+    try:
+        export(clone, "sparse_parity/tiny/every_10th.parquet")
+        for path, place in aside.items():
+            path.rename(place)
+        planned = clone.planned()
+        assert planned == packs(1)
+        assert all("noise_stability" in made for made in planned.outputs["train_pack"])
+        _, said = clone.snakemake("partial", "--dry-run")
+        assert "rule look_at_packs" in said
+    finally:
+        for path, place in aside.items():
+            place.rename(path)
+        forget(clone)
+
+
 def test_another_arm_runs_that_arm(clone: Clone) -> None:
     arms = "arms: [baseline, noise_stability]"
     clone.edit(TINY, (arms, "arms: [baseline, noise_stability, noise_stability_s0]"))

@@ -15,7 +15,7 @@ import yaml
 
 from nsbench.grid import load
 from nsbench.plan import Plan, grid_cells
-from nsbench.records import EVALUATION, HISTORY, RUNS, TIME_TO_TARGET, write_table
+from nsbench.records import COLLECTED_RUNS, EVALUATION, HISTORY, TIME_TO_TARGET, write_table
 from nsbench.tracking import importer, stores
 from nsbench.tracking.clones import identify
 from nsbench.tracking.content import read_contents
@@ -108,7 +108,7 @@ class Results:
         evaluation = [row for cell, seed in runs for row in _evaluation(cell, seed)]
         for name, rows, schema in (
             ("history", history, HISTORY),
-            ("runs", [_run(cell, seed) for cell, seed in runs], RUNS),
+            ("runs", [_run(cell, seed) for cell, seed in runs], COLLECTED_RUNS),
             ("evaluation", evaluation, EVALUATION),
         ):
             write_table(self.folder / "collected" / f"{name}.parquet", rows, schema, STAMP)
@@ -241,6 +241,7 @@ def _run(cell: dict[str, Any], seed: int) -> dict[str, Any]:
         **{"commit": "c0ffee", "source_digest": "0f"},
         "secret": [1, 4] if cell["task"] == "sparse_parity" else None,
         "text": TEXT[cell["task"]],
+        **{"record": "", "older_code": False, "no_evaluation": ""},
     }
 
 
@@ -255,4 +256,5 @@ def _target(cell: dict[str, Any], seed: int) -> dict[str, Any]:
         "reached": not diverged,
         **(dict.fromkeys(cost, math.nan) if diverged else cost),
         "text": TEXT[cell["task"]],
+        **{"record": "", "older_code": False, "no_evaluation": ""},
     }

@@ -14,10 +14,10 @@ from nsbench.files import write_text
 from nsbench.onsets import EARLY_RANK, LEAD_LAG, ONSET, early_rank, lead_lag, onsets
 from nsbench.provenance import stamp
 from nsbench.records import (
+    COLLECTED_RUNS,
     EVALUATION,
     FLOORS,
     HISTORY,
-    RUNS,
     TIME_TO_TARGET,
     read_table,
     write_table,
@@ -80,7 +80,8 @@ def analyse(
     the tables' stamp.
     """
     folder = Path(collected_folder)
-    history, runs = read_table(folder / "history.parquet", HISTORY), read_table(folder / "runs.parquet", RUNS)
+    history = read_table(folder / "history.parquet", HISTORY)
+    runs = read_table(folder / "runs.parquet", COLLECTED_RUNS)
     evaluation = read_table(folder / "evaluation.parquet", EVALUATION)
     floors = read_table(folder / "floors.parquet", FLOORS)
     times = time_to_target(history, runs, cells)

@@ -92,9 +92,8 @@ def collect(
         if cell.get("shares")
         for seed in cell["seeds"]
     }
-    own = [key for key in grid_runs(cells) if key not in shares]
     found = _found(sources)
-    _check(cells, own, found)
+    _check(cells, shares, found)
     floors = [FLOORS.empty_table(), *(read_arrow(path, FLOORS) for path in sources.floors)]
     runs = []
     provenance = stamp(spec, digest, partial=partial)
@@ -270,13 +269,13 @@ class _Rows:
         self.writer.close()
 
 
-def _check(cells: list[dict[str, Any]], own: list[RunKey], found: _Found) -> None:
+def _check(cells: list[dict[str, Any]], shares: Mapping[RunKey, RunKey], found: _Found) -> None:
     """Raise RecordError naming the first run that is missing, doubled, foreign or incomplete.
 
-    own: the runs of the grid that no other cell's stand for.
+    shares: the runs of the grid that are other runs under another name, and which.
     """
-    budget = {key: cell["budget_steps"] for cell in cells for key in grid_runs([cell])}
-    wanted = set(own)
+    budget = {shares.get(key, key): cell["budget_steps"] for cell in cells for key in grid_runs([cell])}
+    own, wanted = list(budget), set(budget)
     if found.doubled:
         raise RecordError(f"{run_name(*found.doubled)}: this run is in two packs; delete one of them")
     keys = {"history": found.stretches["history"], "runs": found.row_of, "evaluation": found.stretches["evaluation"]}

@@ -27,6 +27,8 @@ from nsbench.statistics.intervals import Interval, estimate_fields, few, mean_in
 GROUPS = ("baseline", "all arms")
 STOPPED = "stopped at the target"
 """Why a run that was stopped early has no onsets."""
+NO_STABILITY = "no stability in its history"
+"""Why a run has no onset of stability: it is shared with a variant of other noise (`nsbench.grid.Cell.shares`)."""
 
 _SHARE = field("share", pa.float64(), "1", "a curve has begun to move once it has made this share of its change")
 _CONFIDENCE = field("confidence", pa.float64(), "1", "confidence of the intervals")
@@ -59,7 +61,8 @@ LEAD_LAG = pa.schema(
         field("n_loss_first", pa.int64(), "runs", "runs in which validation loss moved first"),
         _step(
             "median_stability_onset_step",
-            "median over all runs not stopped early, undefined ones as later than any; NaN if undefined",
+            "median over all runs not stopped early that have a stability, undefined ones as later than any; "
+            "NaN if undefined",
         ),
         _step(
             "median_loss_onset_step",
@@ -146,10 +149,16 @@ def _why_undefined(trail: Trail, stability: float, loss: float) -> str:
         return "diverged"
     if trail.status == "stopped":
         return STOPPED
+    if _lacks_stability(trail) and np.isfinite(trail.rows["val_loss"].to_numpy(float)).all():
+        return NO_STABILITY
     if not np.isfinite(trail.rows[["stability", "val_loss"]].to_numpy(float)).all():
         return "values not finite"
     notes = ["stability flat"] if math.isnan(stability) else []
     return "; ".join([*notes, "loss never below its start"] if math.isnan(loss) else notes)
+
+
+def _lacks_stability(trail: Trail) -> bool:
+    return bool(trail.rows["stability"].isna().all())
 
 
 def lead_lag(
@@ -176,7 +185,8 @@ def lead_lag(
             raise RecordError(f"{run_name(*missing)}: this run of the grid has no onsets; analyse it again")
         group = by_run.loc[keys]
         leads = group["lead_steps"].dropna().to_numpy(float)
-        known = group[group["note"] != STOPPED]
+        known = {"loss_onset_step": group[group["note"] != STOPPED]}
+        known["stability_onset_step"] = group[~group["note"].isin([STOPPED, NO_STABILITY])]
         interval = mean_interval(leads, "runs", confidence, n_resamples, entropy)
         spacing = cell["settings"]["training"]["eval_every_steps"]
         rows.append(
@@ -190,7 +200,8 @@ def lead_lag(
                 "n_together": int((leads == 0).sum()),
                 "n_loss_first": int((leads < 0).sum()),
                 **{
-                    f"median_{name}": quantile(known[name], 0.5) for name in ("stability_onset_step", "loss_onset_step")
+                    f"median_{name}": quantile(known[name][name], 0.5)
+                    for name in ("stability_onset_step", "loss_onset_step")
                 },
                 **interval.columns("mean_lead_steps"),
                 "confidence": confidence,
@@ -226,7 +237,7 @@ def early_rank(
     after `early_share` of the budget and the final validation accuracy; beside it that of the
     validation loss at the same evaluation, which anybody would look at. Accuracy and loss are over
     the targets that the variant's target metric names. Diverged runs rank last; runs that were stopped
-    early and runs without finite values at that evaluation are left out and told. Intervals are
+    early and runs without finite values at that evaluation, or without stability, are left out and told. Intervals are
     expanded percentile intervals of a bootstrap of the seeds, all runs of a seed together, from the same
     state of the generator for every row. Raises RecordError naming a run of the grid that is missing.
     """
@@ -244,6 +255,7 @@ def early_rank(
             row = {"task": name[0], "variant": name[1], "group": group, "text": text[name], "early_step": step}
             row |= {"n_runs": len(keys), "n_seeds": len({key[-1] for key in keys}), "confidence": confidence}
             table = pd.DataFrame(seen, columns=["arm", "seed", "status", "stability", "val_loss", "final"])
+            table["lacks"] = [_lacks_stability(every[key]) for key in keys]
             rows.append(row | _ranks(table, step, confidence, n_resamples, entropy))
     return pd.DataFrame(rows, columns=EARLY_RANK.names)
 
@@ -268,7 +280,10 @@ def _ranks(table: pd.DataFrame, step: int, confidence: float, n_resamples: int, 
     notes = [f"{found}: left out"] if (found := stopped_runs(table)) else []
     early = np.isfinite(table[["stability", "val_loss"]].astype(float)).all(axis=1) & table["final"].notna()
     to_budget = table["status"] != "stopped"
-    kept, n_lost = table[to_budget & early], int((to_budget & ~early).sum())
+    lacks = to_budget & table["lacks"] & (table["status"] != "diverged")
+    kept, n_lost = table[to_budget & early], int((to_budget & ~early & ~lacks).sum())
+    if lacks.any():
+        notes.append(f"{int(lacks.sum())} of {len(table)} runs left out: {NO_STABILITY}")
     if n_lost:
         notes.append(f"{n_lost} of {len(table)} runs left out: no finite values at step {step:,}")
     if len(kept) < 3 or kept["final"].nunique() == 1:

@@ -4,7 +4,8 @@ The grid is handed in as `cells` (see `nsbench.statistics`), with `leaks` and `s
 come out in its order. A run that diverged scores worse than any other: accuracy -inf, loss +inf in
 medians, which are NaN where they would not be finite; differences leave its pair out and say so. A run
 that `training.stop` ended early has no scores (NaN), as its curve does not show how it would have ended:
-medians and differences leave it out and say so.
+medians and differences leave it out and say so. A run whose record has no measures that fit the grid
+(`no_evaluation` of `records.COLLECTED_RUNS`) has no test scores, and is left out of theirs alone.
 """
 
 from __future__ import annotations
@@ -26,7 +27,8 @@ FINAL_EVALUATIONS = 3
 """A run's final score is its mean over this many last evaluations."""
 
 _WORST = {"accuracy": -np.inf, "loss": np.inf}
-_RUN_VALUES = ["final_val_accuracy", "final_val_loss", "best_val_loss", "test_accuracy", "test_loss"]
+_ON_TEST = ["test_accuracy", "test_loss"]
+_RUN_VALUES = ["final_val_accuracy", "final_val_loss", "best_val_loss", *_ON_TEST]
 _ARM = [TIME_TO_TARGET.field(name) for name in ("rho", "gamma", "orientation")]
 
 
@@ -44,6 +46,7 @@ SCORE = pa.schema(
         field("n_seeds", pa.int64(), "runs", "runs of the cell in the grid"),
         field("n_diverged", pa.int64(), "runs", "runs that diverged; medians count them as worst"),
         field("n_stopped", pa.int64(), "runs", "runs stopped early, their target held; left out of all scores"),
+        field("n_unmeasured", pa.int64(), "runs", "other runs without measures; left out of test scores"),
         _median("final_val_accuracy", "1", "mean validation accuracy of the last three evaluations"),
         field("final_val_accuracy_min", pa.float64(), "1", "lowest of the runs to the budget", True),
         field("final_val_accuracy_max", pa.float64(), "1", "highest of the runs to the budget", True),
@@ -63,6 +66,8 @@ SCORE = pa.schema(
         _median("bigram_accuracy", "1", "validation accuracy of a table of the last token"),
         _median("bigram_loss", "nats", "validation loss of a table of the last token"),
         _median("n_targets", "1", "validation targets counted"),
+        _median("lookup_accuracy", "1", "validation accuracy of a table of training's inputs"),
+        _median("seen", "1", "share of the validation targets whose input training has"),
     ]
 )
 
@@ -148,6 +153,14 @@ def _single(runs: pd.DataFrame, column: str, cells: list[dict[str, Any]]) -> dic
     return {key: found[0] for key, found in values.items()}
 
 
+def unmeasured(runs: pd.DataFrame, cells: list[dict[str, Any]]) -> dict[RunKey, str]:
+    """The runs of the grid that have no measures, and why (`records.COLLECTED_RUNS`).
+
+    Raises RecordError naming a run of the grid that has no single row in `runs`.
+    """
+    return {key: why for key, why in _single(runs, "no_evaluation", cells).items() if why}
+
+
 def final_score(trail: Trail, column: str) -> float:
     """Mean of a column of `records.HISTORY` over the run's last evaluations.
 
@@ -172,29 +185,34 @@ def run_scores(
     """A row per run of the grid and kind of targets (TARGETS): what the run scored.
 
     Columns: task, variant, arm, seed, targets, status, final_val_accuracy, final_val_loss,
-    best_val_loss, best_val_loss_step, test_accuracy, test_loss (losses in nats). Test scores are
-    those at the checkpoint whose validation loss over the same targets is lowest, the first of
-    several; NaN where there are no such targets. A diverged run has the worst of everything
-    (accuracy -inf, loss +inf, step NaN), one that was stopped early NaN.
+    best_val_loss, best_val_loss_step, test_accuracy, test_loss (losses in nats), no_evaluation. Test scores
+    are those at the checkpoint whose validation loss over the same targets is lowest, the first of
+    several; NaN where there are no such targets, and of a run in `unmeasured`. A diverged run has the worst
+    of everything (accuracy -inf, loss +inf, step NaN), one that was stopped early NaN.
 
-    Raises RecordError naming a run of the grid that is missing, or that completed without test scores.
+    Raises RecordError naming a run of the grid that is missing, or that completed without test scores and without a
+    reason for it.
     """
-    on_test = curves_on_test(evaluation)
+    on_test, lacking = curves_on_test(evaluation), unmeasured(runs, cells)
     rows = []
     for key, trail in trails(history, runs, cells).items():
         for kind, suffix in TARGETS.items():
             row = {**dict(zip(RUN_KEYS, key, strict=True)), "targets": kind, "status": trail.status}
             row |= {f"final_{name}": final_score(trail, name + suffix) for name in ("val_accuracy", "val_loss")}
             losses = trail.rows.set_index("step")["val_loss" + suffix].dropna()
-            rows.append(row | _best(key, kind, trail.status, losses, on_test))
-    names = [*RUN_KEYS, "targets", "status", *_RUN_VALUES, "best_val_loss_step"]
+            row["no_evaluation"] = lacking.get(key, "")
+            rows.append(row | _best(key, kind, trail.status, losses, on_test, strict=key not in lacking))
+    names = [*RUN_KEYS, "targets", "status", *_RUN_VALUES, "best_val_loss_step", "no_evaluation"]
     return pd.DataFrame(rows, columns=names)
 
 
 def _best(
-    key: RunKey, kind: str, status: str, losses: pd.Series, on_test: dict[tuple[Any, ...], pd.Series]
+    key: RunKey, kind: str, status: str, losses: pd.Series, on_test: dict[tuple[Any, ...], pd.Series], strict: bool
 ) -> dict[str, float]:
-    """The lowest of a run's validation losses, and the test scores that it would be selected by."""
+    """The lowest of a run's validation losses, and the test scores that it would be selected by.
+
+    strict: raise RecordError where the run has no test scores.
+    """
     measures = {"test_accuracy": _WORST["accuracy"], "test_loss": _WORST["loss"]}
     if status == "diverged":
         return {"best_val_loss": _WORST["loss"], "best_val_loss_step": np.nan, **measures}
@@ -202,7 +220,7 @@ def _best(
         return dict.fromkeys(("best_val_loss", "best_val_loss_step", *measures), np.nan)
     curves = {name: on_test.get((*key, kind, name), pd.Series(dtype=float)) for name in measures}
     tested = losses[[all(step in curve.index for curve in curves.values()) for step in losses.index]]
-    if kind == "all" and tested.empty:
+    if strict and kind == "all" and tested.empty:
         raise RecordError(f"{run_name(*key)}: this run has no test scores at checkpoints; evaluate it again")
     return {
         "best_val_loss": float(losses.min()),
@@ -220,7 +238,7 @@ def scores(
 ) -> pd.DataFrame:
     """A row per cell and kind of targets, in grid order: columns of SCORE.
 
-    Takes `records.HISTORY`, RUNS, EVALUATION and FLOORS; a variant without rows in `floors` has NaN
+    Takes `records.HISTORY`, COLLECTED_RUNS, EVALUATION and FLOORS; a variant without rows in `floors` has NaN
     for them. Raises RecordError as `run_scores` does, and for a seed that its variant's floors lack.
     """
     text = text_labels(runs, cells)
@@ -234,6 +252,8 @@ def scores(
             group = groups[(*key, kind)]
             counted = group[group["status"] != "stopped"]
             completed = counted[counted["status"] != "diverged"]
+            lacking = completed.index[completed["no_evaluation"] != ""]
+            tested = counted.drop(index=lacking)
             rows.append(
                 {
                     **dict(zip(CELL_KEYS, key, strict=True)),
@@ -244,7 +264,8 @@ def scores(
                     "n_seeds": len(group),
                     "n_diverged": len(counted) - len(completed),
                     "n_stopped": len(group) - len(counted),
-                    **{name: _finite_median(counted[name]) for name in _RUN_VALUES},
+                    "n_unmeasured": len(lacking),
+                    **{name: _finite_median((tested if name in _ON_TEST else counted)[name]) for name in _RUN_VALUES},
                     "final_val_accuracy_min": completed["final_val_accuracy"].min(),
                     "final_val_accuracy_max": completed["final_val_accuracy"].max(),
                     "best_val_loss_step": completed["best_val_loss_step"].median(),
@@ -268,10 +289,13 @@ def _floors(found: pd.DataFrame | None, cell: dict[str, Any], kind: str) -> dict
     """Medians over the cell's seeds of what predictors without a model reach; NaN where none were made."""
     columns = {f"{name}_{what}": (name, what) for name in ("commonest", "bigram") for what in ("accuracy", "loss")}
     columns["n_targets"] = ("commonest", "n_targets")
-    if found is None:
-        return dict.fromkeys(columns, np.nan)
+    columns |= {"lookup_accuracy": ("lookup", "accuracy"), "seen": ("lookup", "seen")}
+    made = set() if found is None else set(found["predictor"])
     medians = {}
     for column, (predictor, what) in columns.items():
+        if predictor not in made:
+            medians[column] = np.nan
+            continue
         values = found[(found["predictor"] == predictor) & (found["targets"] == kind)].set_index("seed")[what]
         missing = next((seed for seed in cell["seeds"] if seed not in values.index), None)
         if missing is not None:

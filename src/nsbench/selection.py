@@ -5,12 +5,14 @@ validation records and compared with the baseline on test records (`all_seeds`);
 seed has a voice in choosing the arm that it is then scored with, each seed's arm is chosen on the
 other seeds (`leave_one_out`). The grid is handed in as `cells` (see `nsbench.statistics`). A run that
 `training.stop` ended early has its time on validation data; where it has none on test data, that is
-unknown, and so are its best scores: comparisons leave its pair out and say so.
+unknown, and so are its best scores; all of this is unknown of a run without measures (`scores.unmeasured`):
+comparisons leave its pair out and say so.
 """
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Container
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,9 +20,17 @@ import pandas as pd
 import pyarrow as pa
 
 from nsbench.records import RUNS, RecordError, field
-from nsbench.scores import baseline_of, by_variant, curves_on_test, run_scores, text_labels
+from nsbench.scores import RunKey, baseline_of, by_variant, curves_on_test, run_scores, text_labels, unmeasured
 from nsbench.statistics import RUN_KEYS, grid_runs, paired_effects, run_name
-from nsbench.statistics.intervals import Interval, estimate_fields, mean_difference, shared_notes, stopped_pairs
+from nsbench.statistics.intervals import (
+    STOPPED,
+    UNMEASURED,
+    Interval,
+    estimate_fields,
+    left_out_pairs,
+    mean_difference,
+    shared_notes,
+)
 from nsbench.target import first_held
 
 PROCEDURES = ("all_seeds", "leave_one_out")
@@ -94,23 +104,25 @@ def candidates(group: list[dict[str, Any]]) -> list[str]:
     ]
 
 
-def times_on_test(times: pd.DataFrame, evaluation: pd.DataFrame) -> pd.DataFrame:
+def times_on_test(times: pd.DataFrame, evaluation: pd.DataFrame, lacking: Container[RunKey] = ()) -> pd.DataFrame:
     """`times` (`records.TIME_TO_TARGET`) with `reached` and `step` read from test scores instead.
 
     The time is the first checkpoint that reaches the target's threshold and whose next one reaches it
     too; over the targets that the metric names. It is known to the spacing of checkpoints: a further
     column `resolution_steps` has the widest, NaN for a diverged run, which has not reached the target.
     A further column `known` is false for a run that was stopped early before its checkpoints could show the
-    target reached: it is not censored at the budget. `flops` and `seconds` are NaN. Raises RecordError naming
-    a run that did not diverge and has no test scores.
+    target reached: it is not censored at the budget; and for one of `lacking`, the runs without measures, for
+    which `measured` is false too. `flops` and `seconds` are NaN. Raises RecordError naming another run that did
+    not diverge and has no test scores.
     """
     on_test = curves_on_test(evaluation)
-    steps, spacings = [], []
+    steps, spacings, measured = [], [], []
     for row in times.to_dict("records"):
         key = tuple(row[name] for name in RUN_KEYS)
         what, kind = _asked(row["metric"])
         curve = on_test.get((*key, kind, f"test_{what}"))
-        if row["status"] == "diverged":
+        measured.append(row["status"] == "diverged" or key not in lacking)
+        if row["status"] == "diverged" or not measured[-1]:
             steps.append(np.nan)
             spacings.append(np.nan)
             continue
@@ -122,10 +134,9 @@ def times_on_test(times: pd.DataFrame, evaluation: pd.DataFrame) -> pd.DataFrame
         steps.append(np.nan if found is None else float(curve.index[found]))
         spacings.append(float(np.diff(curve.index).max(initial=0)))
     reached = np.isfinite(np.array(steps, dtype=float))
-    known = reached | (times["status"] != "stopped").to_numpy()
-    return times.assign(
-        step=steps, reached=reached, known=known, flops=np.nan, seconds=np.nan, resolution_steps=spacings
-    )
+    known = np.array(measured, dtype=bool) & (reached | (times["status"] != "stopped").to_numpy())
+    columns = {"step": steps, "reached": reached, "known": known, "measured": measured, "resolution_steps": spacings}
+    return times.assign(**columns, flops=np.nan, seconds=np.nan)
 
 
 def _asked(metric: str) -> tuple[str, str]:
@@ -146,23 +157,23 @@ def selections(
 ) -> pd.DataFrame:
     """Two rows (PROCEDURES) per variant with two or more arms of orientation 1: columns of SELECTION.
 
-    Takes `records.TIME_TO_TARGET` (validation), HISTORY, RUNS and EVALUATION. All comparisons are
+    Takes `records.TIME_TO_TARGET` (validation), HISTORY, COLLECTED_RUNS and EVALUATION. All comparisons are
     paired by seed over the seeds that the baseline and every arm have. The steps ratio is that of
     restricted means (a diverged run counts at the budget), without pairs in which a time on test data is not
     known; differences are means over pairs of each run's test scores at its checkpoint of lowest validation
-    loss, without pairs in which a run diverged or was stopped early. Intervals are expanded percentile
+    loss, without pairs in which a run diverged, was stopped early or has no measures. Intervals are expanded percentile
     intervals of a bootstrap of the pairs with the choice as it was made, every comparison from the same
     state of the generator.
 
-    Raises RecordError naming a run of the grid that is missing or has no test scores, or a variant
-    without an arm of kind baseline.
+    Raises RecordError naming a run of the grid that is missing or has, for no reason, no test scores, or a
+    variant without an arm of kind baseline.
     """
     bootstrap = _Bootstrap(confidence, n_resamples, int(generator.integers(2**63)))
     text = text_labels(runs, cells)
     groups = {name: group for name, group in by_variant(cells).items() if len(candidates(group)) > 1}
     swept = [cell for group in groups.values() for cell in group]
     timed = _in_grid(times, swept)
-    tested = times_on_test(timed, evaluation)
+    tested = times_on_test(timed, evaluation, unmeasured(runs, swept))
     scored = run_scores(history, runs, evaluation, swept)
     rows = []
     for name, group in groups.items():
@@ -240,10 +251,13 @@ def _compare(sweep: _Sweep, choices: dict[int, str], procedure: str, bootstrap: 
     after = [(arm, seed) for seed, arm in choices.items()]
     on_test = [sweep.test_times.loc[keys] for keys in (before, after)]
     unknown = [~table["known"].to_numpy(bool) for table in on_test]
+    without = [~table["measured"].to_numpy(bool) for table in on_test]
+    stopped = [lost & ~lacks for lost, lacks in zip(unknown, without, strict=True)]
     steps = _steps_ratio(*(table[~(unknown[0] | unknown[1])] for table in on_test), bootstrap)
-    steps = steps._replace(notes=[*stopped_pairs(*unknown), *steps.notes])
+    notes = [*left_out_pairs(*stopped, STOPPED), *left_out_pairs(*without, UNMEASURED)]
+    steps = steps._replace(notes=[*notes, *steps.notes])
     differences = {
-        name: mean_difference(*(sweep.scored.loc[keys, name] for keys in (before, after)), *bootstrap)
+        name: mean_difference(*(sweep.scored.loc[keys, name] for keys in (before, after)), *bootstrap, without)
         for name in ("test_accuracy", "test_loss")
     }
     n_compared = len(choices) - int((unknown[0] | unknown[1]).sum())

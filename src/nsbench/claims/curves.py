@@ -1,6 +1,7 @@
 """Numbers of the course of training, from the records of all runs: stability kept, its change, how loss fluctuates.
 
-All are of whole runs: runs that diverged or that `training.stop` ended early are left out, and the note says so.
+All are of whole runs: runs that diverged or that `training.stop` ended early are left out, and so are runs without what
+a number is of; the note says so.
 """
 
 from __future__ import annotations
@@ -16,8 +17,7 @@ from pydantic import Field
 
 from nsbench.claims.evidence import MISSING, Evidence, Finding, Quantity
 from nsbench.claims.variants import OfTask, Variant, enough, paper_arm, variants
-from nsbench.records import RUNS
-from nsbench.statistics.intervals import mean_interval, stopped_runs
+from nsbench.statistics.intervals import mean_interval, stopped_runs, unmeasured_runs
 
 Reduction = Literal["decision", "probability_dot", "probability_cosine"]
 ENTROPY = 0
@@ -74,6 +74,8 @@ def _mean(evidence: Evidence, of: Course, variant: Variant, arm: str, number: ob
         return variant.finding(status=MISSING, why="the arm is not in the grid")
     trails, left_out = _trails(evidence, variant, name)
     values = np.array([number(rows) for rows in trails.values()], dtype=float)  # type: ignore[operator]
+    if lost := int((~np.isfinite(values)).sum()):
+        left_out.append(f"{lost} of {len(values)} runs have no stability in their history: left out")
     return _interval(evidence, variant, f"{variant.name} / {name}", values[np.isfinite(values)], "runs", left_out)
 
 
@@ -135,12 +137,13 @@ def _by_reduction(
         whole = rows[rows["seed"].isin(_whole(runs))]
         reductions = [name for name in of.reductions if (rows["reduction"] == name).any()]
         if not reductions:
-            why = f"stability was not evaluated at rho = {of.rho:g} (evaluation.rho)"
-            found.append(variant.finding(status=MISSING, why=why))
+            found.append(variant.finding(status=MISSING, why=_why_unmeasured(variant, runs, of.rho)))
+        without = unmeasured_runs(runs)
+        left_out = [*_left_out(runs), *([f"{without}: left out"] if without else [])]
         for reduction in reductions:
             here = whole[whole["reduction"] == reduction]
             values = np.array([number(run) for _, run in here.groupby("seed")], dtype=float)
-            one = _interval(evidence, variant, f"{variant.name} / {reduction}", values, "runs", _left_out(runs))
+            one = _interval(evidence, variant, f"{variant.name} / {reduction}", values, "runs", left_out)
             if with_target:
                 k = variant.cells[0]["settings"]["data"].get("k")
                 printed = math.nan if k is None else of.rho**k
@@ -151,6 +154,15 @@ def _by_reduction(
                 one = replace(one, extras=extras, note=notes)
             found.append(one)
     return found
+
+
+def _why_unmeasured(variant: Variant, runs: pd.DataFrame, rho: float) -> str:
+    """Why the runs of a variant's baseline have no noise stability at rho."""
+    if twin := variant.baseline.get("shares"):
+        return f"its baseline's runs are those of {twin}, whose noise is another: their stability is not of this noise"
+    if reasons := sorted(set(runs["no_evaluation"]) - {""}):
+        return f"{unmeasured_runs(runs)}: {'; '.join(reasons)}"
+    return f"stability was not evaluated at rho = {rho:g} (evaluation.rho)"
 
 
 def _checkpoints(evidence: Evidence, of: Change, variant: Variant) -> pd.DataFrame:
@@ -179,7 +191,7 @@ def _of_cell(table: pd.DataFrame, variant: Variant, arm: str) -> pd.DataFrame:
 
 
 def _runs(evidence: Evidence, variant: Variant, *arms: str) -> pd.DataFrame:
-    """The rows of `records.RUNS` of these arms."""
+    """The rows of `records.COLLECTED_RUNS` of these arms."""
     return pd.concat([_of_cell(evidence.records("runs"), variant, arm) for arm in arms])
 
 
@@ -201,7 +213,7 @@ def _interval(
     """The mean of values with its bootstrap interval; `left_out` says which runs have none."""
     interval = mean_interval(values, unit, evidence.confidence, evidence.n_resamples, ENTROPY)
     notes = [*interval.notes, *left_out]
-    runs = evidence.records("runs")[[*RUNS.names]]
+    runs = evidence.records("runs")
     here = runs[(runs["task"] == variant.cells[0]["task"]) & (runs["variant"] == variant.name)]
     return variant.finding(
         setting=setting,

@@ -14,7 +14,7 @@ import pyarrow as pa
 from nsbench.analysis import TABLES
 from nsbench.closed import Closed
 from nsbench.pretrained_records import TABLES as PRETRAINED
-from nsbench.records import EVALUATION, HISTORY, RUNS, read_table
+from nsbench.records import COLLECTED_RUNS, EVALUATION, HISTORY, read_table
 from nsbench.theory_records import THEORY
 
 COMMANDS = {
@@ -23,7 +23,7 @@ COMMANDS = {
     "pretrained": "snakemake --cores all results/tables/table_1.csv",
 }
 """Where a number comes from -> the command that makes it."""
-_COLLECTED = {"history": HISTORY, "runs": RUNS, "evaluation": EVALUATION}
+_COLLECTED = {"history": HISTORY, "runs": COLLECTED_RUNS, "evaluation": EVALUATION}
 
 COUNTS, ASIDE, STAND_IN, MISSING = "counts", "aside", "stand-in", "missing"
 """What a setting is to its claim: it counts; it was run and does not count; it stands in for what the claim is

@@ -66,7 +66,7 @@ FIGURES: dict[str, Drawing] = {
 
 COLLECTED = {
     "history": ("history", records.HISTORY),
-    "runs": ("runs", records.RUNS),
+    "runs": ("runs", records.COLLECTED_RUNS),
     "evaluation": ("evaluation", records.EVALUATION),
     "floors": ("floors", records.FLOORS),
 }

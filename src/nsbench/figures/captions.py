@@ -12,8 +12,9 @@ _FIGURE_05 = (
 _PROTOCOL = (
     " A variant is a protocol: the paper does not say how the text is cut into examples, whether there is one target "
     "per example or one at each position, nor which targets its accuracy counts. Where there is a target at each "
-    "position, Definition 6.1 is applied at each of them and averaged. A protocol whose name is followed by “LEAK ON "
-    "PURPOSE” lets validation answers be seen: it shows what accuracy a leak gives, and is no result."
+    "position, Definition 6.1 is applied at each of them and averaged. A protocol whose name is followed by “LEAK” "
+    "lets validation answers be seen, on purpose or because the protocol that it follows does; its accuracy shows what "
+    "that gives."
 )
 _FIGURE_13 = (
     "Each curve is the pointwise median over seeds of one arm: the darker, the larger γ; dashes are ρ. The paper "

@@ -21,7 +21,7 @@ TARGET_DASHES = (0, (4, 3))
 FLOOR_COLOUR = "#0072B2"
 FLOORS = {"commonest": ("commonest token", (0, (1, 1.6))), "bigram": ("bigram table", (0, (5, 1.5, 1, 1.5)))}
 """Predictor -> what it is called, and its dashes."""
-LEAK = "LEAK ON PURPOSE: "
+LEAK = "LEAK: "
 
 
 def is_loss(metric: str) -> bool:

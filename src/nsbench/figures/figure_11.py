@@ -23,6 +23,7 @@ MAX_COLUMNS = 4
 def draw(
     history: pd.DataFrame,
     evaluation: pd.DataFrame,
+    runs: pd.DataFrame,
     times: pd.DataFrame,
     cells: list[dict[str, Any]],
     scale: str,
@@ -33,7 +34,8 @@ def draw(
     Left axis: validation loss (`records.HISTORY`). Right axis: noise stability at rho = 1/2 of the
     +-1 decision and of the dot product of probabilities (`records.EVALUATION`); dotted lines are
     both values for the parity itself. Thin lines are seeds, bold ones medians over seeds, which end where
-    the first run was stopped early (`records.TIME_TO_TARGET`). A grid without the task gives an empty
+    the first run was stopped early (`records.TIME_TO_TARGET`). Runs without measures (`records.COLLECTED_RUNS`) have
+    no stability here, and the footer counts them. A grid without the task gives an empty
     panel. Of a sweep it shows the arm that the validation data select (`selection.SELECTION`).
     """
     cells = [cell for cell in cells if cell["task"] == TASK]
@@ -59,10 +61,12 @@ def draw(
             for row, cell in enumerate(sorted(group, key=lambda cell: cell["arm_settings"]["kind"] != "baseline")):
                 axes = grid[block * n_arms + row, column]
                 stopped = style.stopped_seeds(times, cell)
-                _panel(axes, cell, history, evaluation, stopped, floor, first=column == 0, last=last)
+                why = "" if style.of_cell(runs, cell)["no_evaluation"].eq("").any() else "these runs have no measures"
+                _panel(axes, cell, history, evaluation, stopped, floor, why, first=column == 0, last=last)
         lines = [
             _which(evaluation),
             *style.stopped_line(times, cells),
+            *style.unmeasured_line(runs, cells, "stability"),
             *comparison.choice_line(every, cells, selections),
             style.scale_text(cells, scale),
         ]
@@ -77,6 +81,7 @@ def _panel(
     evaluation: pd.DataFrame,
     stopped: list[int],
     floor: float,
+    why: str,
     first: bool,
     last: bool,
 ) -> None:
@@ -103,7 +108,8 @@ def _panel(
             right.axhline(value, color=style.STABILITY_COLOUR, lw=1.1, ls=":", gid="closed_form", zorder=1)
             closed_forms.append(f"{value:.3f} ({'decision' if reduction == 'decision' else 'dot'})")
     if rows.empty:
-        right.text(0.5, 0.5, "not evaluated at ρ = 1/2", ha="center", transform=right.transAxes, color=style.MUTED)
+        words = why or "not evaluated at ρ = 1/2"
+        right.text(0.5, 0.5, words, ha="center", transform=right.transAxes, color=style.MUTED)
     colour = style.arm_colour(cell["arm_settings"])
     form = f"parity itself: {', '.join(closed_forms)}" if closed_forms else ""
     for place, (text, options) in enumerate(

@@ -24,7 +24,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormat
 from nsbench import partial
 from nsbench.arm_text import CHEAPER_KINDS, CONTROL_KINDS, describe
 from nsbench.files import whole
-from nsbench.statistics.intervals import stopped_runs
+from nsbench.statistics.intervals import stopped_runs, unmeasured_runs
 
 ARM_COLOURS = {
     ("baseline", None): "#3B3B3B",
@@ -178,7 +178,7 @@ def of_cell(table: pd.DataFrame, cell: dict[str, Any]) -> pd.DataFrame:
     rows = table[
         (table["task"] == cell["task"]) & (table["variant"] == cell["variant"]) & (table["arm"] == cell["arm"])
     ]
-    return rows[rows["seed"].isin(cell["seeds"])].sort_values(["seed", "step"])
+    return rows[rows["seed"].isin(cell["seeds"])].sort_values([name for name in ("seed", "step") if name in rows])
 
 
 def by_seed(rows: pd.DataFrame, column: str, seeds: list[int]) -> pd.DataFrame:
@@ -209,6 +209,15 @@ def stopped_line(
     """A footer's line on the runs that `training.stop` ended early, where there are such, and `what` that does."""
     found = stopped_runs(pd.concat([of_cell(times, cell) for cell in cells]))
     return [f"Ended early by training.stop: {found}; {what}."] if found else []
+
+
+def unmeasured_line(runs: pd.DataFrame, cells: list[dict[str, Any]], what: str) -> list[str]:
+    """A footer's line on the runs that have no measures (`records.COLLECTED_RUNS`), where there are such, and why;
+    `what` they are left out of."""
+    rows = pd.concat([of_cell(runs, cell) for cell in cells])
+    found = unmeasured_runs(rows)
+    reasons = "; ".join(sorted(set(rows["no_evaluation"]) - {""}))
+    return [f"Left out of {what}: {found}; {reasons}."] if found else []
 
 
 def pointwise_median(curves: pd.DataFrame, worst: float) -> pd.Series:

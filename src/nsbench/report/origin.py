@@ -30,9 +30,16 @@ def section(
     return {
         "grid": split(grid, lambda row: rows.grid_row(row["cell"])),
         "targets": _targets(cells),
-        "provenance": _provenance(provenance.stamp(spec, digest), runs),
+        "provenance": _provenance(provenance.stamp(spec, digest), own_runs(cells, runs), len(runs)),
         "files": [_made(name, read_stamp(path)) for name, path in files.items()],
     }
+
+
+def own_runs(cells: list[dict[str, Any]], runs: pd.DataFrame) -> pd.DataFrame:
+    """`runs` without those that are in the grid under a further name (`nsbench.grid.Cell.shares`)."""
+    names = ["task", "variant", "arm"]
+    shared = {tuple(cell[name] for name in names) for cell in cells if cell.get("shares")}
+    return runs[[key not in shared for key in runs[names].itertuples(index=False, name=None)]]
 
 
 def duration(seconds: float) -> str:
@@ -49,8 +56,11 @@ def _targets(cells: list[dict[str, Any]]) -> list[str]:
     return [f"{task} / {', '.join(dict.fromkeys(names))}: {phrase}" for (task, phrase), names in variants.items()]
 
 
-def _provenance(made: dict[str, str], runs: pd.DataFrame) -> list[tuple[str, str]]:
-    """(what, value) of everything that identifies code, software and machines."""
+def _provenance(made: dict[str, str], runs: pd.DataFrame, n_named: int) -> list[tuple[str, str]]:
+    """(what, value) of everything that identifies code, software and machines.
+
+    runs: each run once; n_named: how many the grid has by name.
+    """
     devices = runs["device"].value_counts(sort=False)
     texts = runs.loc[runs["text"] != "", "text"].value_counts(sort=False)
     seconds, flops = runs["seconds"].sum(), runs["flops"].sum()
@@ -61,6 +71,7 @@ def _provenance(made: dict[str, str], runs: pd.DataFrame) -> list[tuple[str, str
         ("source digest of this page", made["source_digest"]),
         ("devices of training", "; ".join(f"{name}: {n} runs" for name, n in devices.items())),
         ("runs", f"{ended}, {n_stopped} stopped at their target" if n_stopped else ended),
+        *_further_names(n_named - len(runs)),
         ("time in training steps", f"{seconds:,.0f} s over all runs ({duration(seconds)})"),
         ("work of training steps", f"{flops:.3g} FLOPs over all runs"),
     ]
@@ -69,6 +80,11 @@ def _provenance(made: dict[str, str], runs: pd.DataFrame) -> list[tuple[str, str
         found.append(("text", "; ".join(f"{name}: {n} runs" for name, n in texts.items())))
     versions = [(key.removeprefix("version_"), value) for key, value in made.items() if key.startswith("version_")]
     return [*found, ("python", made["python"]), *versions]
+
+
+def _further_names(count: int) -> list[tuple[str, str]]:
+    what = f"{count}: baselines of a specification curve that differ in noise alone, trained and counted here once"
+    return [("runs under a further name", what)] if count else []
 
 
 def _records(runs: pd.DataFrame) -> list[tuple[str, str]]:

@@ -141,5 +141,5 @@ def _overview(
         (f"{int((runs['status'] == 'diverged').sum())}", "of them diverged"),
         *([(f"{n_stopped}", "of them stopped at their target")] if n_stopped else []),
         (f"{len(history):,}", "evaluations"),
-        (origin.duration(runs["seconds"].sum()), "in training steps, over all runs"),
+        (origin.duration(origin.own_runs(cells, runs)["seconds"].sum()), "in training steps, over all runs"),
     ]

@@ -83,6 +83,7 @@ def score(row: dict[str, Any]) -> dict[str, Any]:
     step = row["best_val_loss_step"]
     ended = [f"{row['n_diverged']} diverged"] if row["n_diverged"] else []
     ended += [f"{row['n_stopped']} stopped at the target: left out"] if row["n_stopped"] else []
+    ended += [f"{row['n_unmeasured']} without measures: left out of test scores"] if row["n_unmeasured"] else []
     return {
         **{name: row[name] for name in ("task", "variant", "arm")},
         "runs": (str(row["n_seeds"]), ", ".join(ended)),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,6 +15,8 @@ from nsbench.statistics.bootstrap import coverage_of_range, percentile_interval
 
 MOST_NAMED = 4
 """Arms that a note names each by itself."""
+STOPPED, UNMEASURED = "a run stopped at its target", "a run has no measures"
+"""Why a pair is left out: of `training.stop`, and of records without measures that fit (`records.COLLECTED_RUNS`)."""
 
 
 class Interval(NamedTuple):
@@ -53,34 +55,57 @@ def stopped_runs(runs: pd.DataFrame) -> str:
 
     Empty where there are none.
     """
-    counts = runs.loc[runs["status"] == "stopped", "arm"].value_counts(sort=False)
+    return _counted(runs, runs["status"] == "stopped", "stopped at their target")
+
+
+def unmeasured_runs(runs: pd.DataFrame) -> str:
+    """How many of some runs (`records.COLLECTED_RUNS`) have no measures, and of which arms; empty: all have.
+
+    A diverged run needs none.
+    """
+    return _counted(runs, (runs["no_evaluation"] != "") & (runs["status"] != "diverged"), "without measures")
+
+
+def _counted(runs: pd.DataFrame, chosen: pd.Series, what: str) -> str:
+    counts = runs.loc[chosen, "arm"].value_counts(sort=False)
     if counts.empty:
         return ""
     arms = ", ".join(f"{arm} {count}" for arm, count in counts.items())
     arms = arms if len(counts) <= MOST_NAMED else f"of {len(counts)} arms"
-    return f"{counts.sum()} of {len(runs)} runs stopped at their target ({arms})"
+    return f"{counts.sum()} of {len(runs)} runs {what} ({arms})"
 
 
-def stopped_pairs(baseline: np.ndarray, arm: np.ndarray) -> list[str]:
-    """A note on the pairs left out since `training.stop` ended a run (True) of the baseline, the arm or both."""
+def left_out_pairs(baseline: np.ndarray, arm: np.ndarray, why: str) -> list[str]:
+    """A note on the pairs left out because of a run (True) of the baseline, the arm or both; `why`: STOPPED or
+    UNMEASURED."""
     count = int((baseline | arm).sum())
     who = f"baseline {int(baseline.sum())}, arm {int(arm.sum())}"
-    return [f"{count} of {len(arm)} pairs left out: a run stopped at its target ({who})"] if count else []
+    return [f"{count} of {len(arm)} pairs left out: {why} ({who})"] if count else []
 
 
-def mean_difference(baseline: pd.Series, arm: pd.Series, confidence: float, n_resamples: int, entropy: int) -> Interval:
+def mean_difference(
+    baseline: pd.Series,
+    arm: pd.Series,
+    confidence: float,
+    n_resamples: int,
+    entropy: int,
+    unmeasured: Sequence[np.ndarray] | None = None,
+) -> Interval:
     """Mean of arm minus baseline over pairs, given in the same order.
 
     A pair is left out, and the notes say so, where a score is infinite (the run diverged) or NaN (it was stopped at
-    its target).
+    its target, or has no measures). unmeasured: which runs of the baseline and of the arm have none.
     """
     before, after = baseline.to_numpy(float), arm.to_numpy(float)
     diverged = np.isinf(before) | np.isinf(after)
-    stopped = [np.isnan(scores) & ~diverged for scores in (before, after)]
-    defined = ~(diverged | stopped[0] | stopped[1])
+    undefined = [np.isnan(scores) & ~diverged for scores in (before, after)]
+    without = [lost & lacks for lost, lacks in zip(undefined, unmeasured or (False, False), strict=True)]
+    stopped = [lost & ~lacks for lost, lacks in zip(undefined, without, strict=True)]
+    defined = ~(diverged | undefined[0] | undefined[1])
     interval = mean_interval(after[defined] - before[defined], "pairs", confidence, n_resamples, entropy)
     notes = [f"{int(diverged.sum())} of {len(defined)} pairs left out: a run diverged"] if diverged.any() else []
-    return interval._replace(notes=[*notes, *stopped_pairs(*stopped), *interval.notes])
+    notes += [*left_out_pairs(*stopped, STOPPED), *left_out_pairs(*without, UNMEASURED)]
+    return interval._replace(notes=[*notes, *interval.notes])
 
 
 def mean_interval(values: np.ndarray, what: str, confidence: float, n_resamples: int, entropy: int) -> Interval:

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from nsbench.records import EVALUATION, HISTORY, RUNS, TIME_TO_TARGET, read_stamp, read_table
+from nsbench.records import COLLECTED_RUNS, EVALUATION, HISTORY, TIME_TO_TARGET, read_stamp, read_table
 
 KEY = ["task", "variant", "arm", "seed"]
 CURVES = [name for name in HISTORY.names if name not in (*KEY, "step", "epoch")]
@@ -62,7 +62,8 @@ def read_contents(collected: Path, tables: Path, cells: list[dict[str, Any]]) ->
         )
     ]
     runs = {
-        tuple(run[name] for name in KEY): run for run in read_table(collected / "runs.parquet", RUNS).to_dict("records")
+        tuple(run[name] for name in KEY): run
+        for run in read_table(collected / "runs.parquet", COLLECTED_RUNS).to_dict("records")
     }
     origin = {k: v for k, v in read_stamp(collected / "runs.parquet").items() if k not in ("spec", "device")}
     wanted = [(cell, (cell["task"], cell["variant"], cell["arm"], seed)) for cell in cells for seed in cell["seeds"]]
@@ -96,7 +97,7 @@ def _content(
     if history is not None:
         steps = history["step"].tolist()
         seconds_at = dict(zip(steps, history["seconds"].tolist(), strict=True))
-        for name in _curves(history):
+        for name in _curves(history, diverged=run["status"] == "diverged"):
             values += zip([name] * len(steps), history[name].tolist(), steps, strict=True)
         # Empty, not diverged: no batch precedes step 0, and where all decisions are the same none agree beyond chance.
         values = [v for v in values if not (math.isnan(v[1]) and _may_be_empty(v[0], v[2]))]
@@ -127,6 +128,10 @@ def _content(
         tags["text"] = run["text"]
     if cell["leaks"]:
         tags["leak"] = "; ".join(cell["leaks"])
+    if cell.get("shares"):
+        tags["runs_of"] = cell["shares"]
+    if run["no_evaluation"]:
+        tags["no_evaluation"] = run["no_evaluation"]
     if first_nonfinite:
         tags["nonfinite"] = "; ".join(first_nonfinite.values())
     key = _name(*(run[name] for name in KEY))
@@ -147,14 +152,18 @@ def _may_be_empty(name: str, step: int) -> bool:
     return name == "decision_agreement_corrected" or (step == 0 and name.startswith("train_"))
 
 
-def _curves(history: pd.DataFrame) -> list[str]:
-    """The curves worth showing: scores without padding or unknown words where they differ from all."""
+def _curves(history: pd.DataFrame, diverged: bool) -> list[str]:
+    """The curves worth showing: scores without padding or unknown words where they differ from all.
+
+    A sound run lacks what is NaN throughout: its record is of older code, or a variant of other noise shares it.
+    """
 
     def told_before(name: str) -> bool:
         plain = name.removesuffix("_known").removesuffix("_unpadded")
         return name != plain and history[name].equals(history[plain])
 
-    return [name for name in CURVES if not told_before(name)]
+    lacks = [] if diverged else [name for name in CURVES if history[name].isna().all()]
+    return [name for name in CURVES if name not in lacks and not told_before(name)]
 
 
 def _flat(settings: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
