@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from nsbench.analysis import analyse
 from nsbench.claims.definitions import Claim, load_claims
 from nsbench.claims.evidence import ASIDE, COUNTS, MISSING, STAND_IN, Evidence, Finding, Missing
 from nsbench.claims.quantities import QUANTITIES
@@ -18,7 +19,8 @@ from nsbench.claims.simulations import _worst
 from nsbench.claims.verdicts import judge, show_number
 from nsbench.closed import parse
 from nsbench.pretrained_records import PAPER
-from nsbench.records import COLLECTED_RUNS, HISTORY, write_table
+from nsbench.config import Analysis
+from nsbench.records import COLLECTED_RUNS, EVALUATION, FLOORS, HISTORY, write_table
 from tests.synthetic_claims import CLAIMS, STAMP, Folders, pretrained_folder, theory_table, training_folder
 from tests.synthetic_records import make_cells, make_records, swept, write_results
 
@@ -328,6 +330,52 @@ def test_numbers_of_whole_curves_leave_stopped_runs_out_and_say_which(tmp_path: 
         findings(evidence, "paired_effect", **of_arm, convention="less_work_percent") for evidence in (whole, early)
     )
     assert (after.value, after.low, after.n) == (before.value, before.low, before.n)
+
+
+def test_runs_without_measures_or_stability_are_left_out_and_the_note_says_so(tmp_path: Path) -> None:
+    cells = make_cells("sparse_parity", seeds=SEEDS)
+    of = {"task": "sparse_parity", "rho": 0.5, "reductions": ["decision"]}
+
+    def evidence(name: str, lacking: tuple[int, ...], shares: str | None = None) -> Evidence:
+        """Of results in which these seeds of the baseline have no measures, or all are shared."""
+        made = make_records(cells)
+        runs, rows, history = made["runs"], made["evaluation"], made["history"]
+        baseline = runs["arm"].eq("baseline")
+        runs.loc[baseline & runs["seed"].isin(lacking), "no_evaluation"] = "measured otherwise"
+        dropped = rows["arm"].eq("baseline") & rows["seed"].isin(lacking)
+        if shares:
+            dropped = rows["arm"].eq("baseline") & rows["measure"].eq("noise_stability")
+            history.loc[history["arm"] == "baseline", "stability"] = math.nan
+        folder = tmp_path / name
+        for table, schema in (("history", HISTORY), ("runs", COLLECTED_RUNS), ("evaluation", EVALUATION)):
+            kept = rows[~dropped] if table == "evaluation" else made[table]
+            write_table(folder / "collected" / f"{table}.parquet", kept.to_dict("records"), schema, STAMP)
+        write_table(folder / "collected/floors.parquet", [], FLOORS, STAMP)
+        named = [{**cell, "shares": shares if cell["arm"] == "baseline" else None} for cell in cells]
+        analyse(folder / "collected", named, Analysis(n_resamples=99), folder / "tables", "{}", "d")
+        return Evidence(folder / "tables", folder / "collected", named, "paper", n_resamples=199)
+
+    some, all_of_them = evidence("some", (0, 4)), evidence("all", SEEDS)
+    for quantity in ("final_stability", "stability_change"):
+        (found,) = findings(some, quantity, **of)
+        assert found.n == 4
+        assert "2 of 6 runs without measures (baseline 2): left out" in found.note
+        (found,) = findings(all_of_them, quantity, **of)
+        assert (found.status, math.isnan(found.value)) == (MISSING, True)
+        assert found.why == "6 of 6 runs without measures (baseline 6): measured otherwise"
+    (kept,) = findings(some, "stability_kept", task="sparse_parity", arm="baseline")
+    assert (kept.n, "left out" in kept.note) == (6, False)
+    shared = evidence("shared", (), "its_twin")
+    (found,) = findings(shared, "final_stability", **of)
+    assert found.status == MISSING
+    assert found.why.startswith("its baseline's runs are those of its_twin, whose noise is another")
+    (kept,) = findings(shared, "stability_kept", task="sparse_parity", arm="baseline")
+    assert kept.n == 0
+    assert "6 of 6 runs have no stability in their history: left out" in kept.note
+    (lead,) = findings(shared, "lead", task="sparse_parity")
+    assert (lead.n, "6 no stability in its history" in lead.note) == (0, True)
+    (rough,) = findings(shared, "fluctuation", task="sparse_parity", rho=0.25, gamma=0.75)
+    assert rough.n == 6
 
 
 def test_where_every_run_was_stopped_there_is_no_number_and_a_note(tmp_path: Path) -> None:

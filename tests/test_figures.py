@@ -13,7 +13,8 @@ import pytest
 from matplotlib.figure import Figure
 
 from nsbench import figures, provenance, statistics
-from nsbench.figures import FIGURES, captions, figure_05, figure_11, style
+from nsbench.figures import FIGURES, captions, figure_05, figure_11, figure_14, style
+from nsbench.selection import SELECTION
 from nsbench.figures.pretrained import FIGURES as PRETRAINED_FIGURES
 from nsbench.figures.theory import FIGURES as THEORY_FIGURES
 from tests.artists import check_layout, shown, texts, with_gid
@@ -223,6 +224,40 @@ def test_figure_11_has_medians_until_the_first_run_was_stopped() -> None:
     assert all(np.isfinite(line.get_ydata()).all() for line in seeds)
     told = "Ended early by training.stop: 1 of 3 runs stopped at their target (baseline 1)"
     assert told in " ".join(texts(figure).split())
+
+
+def test_figure_11_leaves_runs_without_measures_out_and_says_why() -> None:
+    cells = make_cells("sparse_parity", seeds=(0, 1, 2), budget=1500)
+    made = make_records(cells)
+    runs, rows = made["runs"], made["evaluation"]
+    lacking = (runs["arm"] == "gentle") | (runs["seed"] == 1)
+    made["runs"] = runs.assign(no_evaluation=lacking.map({True: "measured otherwise", False: ""}))
+    rows = rows[(rows["arm"] == "baseline") & (rows["seed"] != 1)]
+    figure = draw_eleven(made, rows, cells)
+    (median,) = [line for line in with_gid(figure, "median decision") if len(line.get_xdata())]
+    half = rows[(rows["rho"] == 0.5) & (rows["reduction"] == "decision")]
+    expected = half.pivot(index="step", columns="seed", values="value").median(axis=1)
+    np.testing.assert_allclose(median.get_ydata(), expected)
+    said = " ".join(texts(figure).split())
+    counts = "Left out of stability: 4 of 6 runs without measures (baseline 1, gentle 3); measured otherwise."
+    assert counts in said
+    assert "these runs have no measures" in said
+    assert "not evaluated" not in said
+
+
+def test_figures_11_and_14_stand_without_any_stability() -> None:
+    """As of runs whose noise is another variant's."""
+    parity, text = make_cells("sparse_parity", budget=1500), make_cells("next_token", budget=1500)
+    made = make_records(parity)
+    rows = made["evaluation"]
+    figure = draw_eleven(made, rows[rows["measure"] != "noise_stability"], parity)
+    assert "not evaluated at ρ = 1/2" in texts(figure)
+    made = make_records(text)
+    history = made["history"].assign(stability=np.nan)
+    times = statistics.time_to_target(history, made["runs"], text)
+    figure = figure_14.draw(history, times, pd.DataFrame(columns=SELECTION.names), text, "demo")
+    figure.canvas.draw()
+    assert len(with_gid(figure, "median")) == 4
 
 
 # --- all figures -----------------------------------------------------------------------------------

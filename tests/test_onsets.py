@@ -239,6 +239,37 @@ def test_stopped_runs_are_no_late_ones() -> None:
     assert nothing["note"] == "2 of 2 runs undefined (2 stopped at the target); no runs to compare"
 
 
+def test_a_history_without_stability_is_no_stability_that_never_moved() -> None:
+    """As of a baseline that a variant of other noise shares (`grid.Cell.shares`)."""
+    cells = grid(6, arms=("baseline", "gentle"))
+    rise, fall = np.arange(5.0), [3.0, 3.0, 1.0, 1.0, 1.0]
+    history = pd.concat(
+        curves(arm, s, rise if arm == "gentle" else NAN * rise, fall, 0.1 * s)
+        for arm in ("baseline", "gentle")
+        for s in range(6)
+    )
+    runs = table_of_runs(cells, diverged=(("gentle", 5),), stopped=(("baseline", 5),))
+    found = onsets(history, runs, cells, 0.1)
+    of_baseline = found[found["arm"] == "baseline"]
+    assert of_baseline["note"].tolist() == ["no stability in its history"] * 5 + ["stopped at the target"]
+    assert of_baseline["loss_onset_step"].tolist()[:5] == [20] * 5
+    leads = lead_lag(found, runs, cells, 0.95, 99, np.random.default_rng(0)).iloc[0]
+    assert math.isnan(leads["median_stability_onset_step"])
+    assert (leads["median_loss_onset_step"], leads["n_defined"]) == (20, 0)
+    assert leads["note"] == (
+        "6 of 6 runs undefined (5 no stability in its history, 1 stopped at the target); no runs to compare"
+    )
+    ranks = early_rank(history, runs, cells, 0.25, 0.95, 99, np.random.default_rng(0))
+    assert ranks["n_ranked"].tolist() == [0, 6]
+    assert "5 of 6 runs left out: no stability in its history; fewer than three runs" in ranks["note"].iloc[0]
+    assert "5 of 12 runs left out: no stability in its history" in ranks["note"].iloc[1]
+
+
+def test_the_median_onset_of_stability_is_of_the_runs_that_have_one() -> None:
+    row = leads_of([(10, 30), (20, 50), (NAN, 70)], ["", "", "no stability in its history"])
+    assert (row["median_stability_onset_step"], row["median_loss_onset_step"]) == (15, 50)
+
+
 def test_few_runs_and_a_lead_below_the_resolution_are_told() -> None:
     assert leads_of([(10, 30), (20, 80), (30, 60)])["note"].startswith("only 3 runs: even their full range has 75%")
     assert leads_of([(10, 20), (10, 0), (10, 20), (10, 20), (10, 20), (10, 10)])["note"] == (

@@ -279,6 +279,49 @@ def test_pairs_whose_test_time_is_not_known_are_left_out_and_told() -> None:
     assert none["note"].endswith("no pairs to compare; test times are known to 20 steps, the spacing of checkpoints")
 
 
+def test_runs_without_measures_are_left_out_of_test_numbers_and_told() -> None:
+    sweep: Sweep = {
+        "baseline": [(50, 60, 1.0)] * 4,
+        "mild": [(45, 40, 0.5)] * 4,
+        "strong": [(30, 20, 0.1), (30, 20, 0.1), (30, 80, 0.1), (30, 20, 0.2)],
+    }
+    cells, made = grid(sweep), records(sweep)
+    whole = selected(made, cells).iloc[0]
+    row = selected(without(made, ("strong", 0), ("strong", 2), ("baseline", 3)), cells).iloc[0]
+    assert (row["selected"], row["val_steps_ratio"]) == (whole["selected"], whole["val_steps_ratio"])
+    assert (row["n_pairs"], row["n_compared"]) == (4, 1)
+    assert row["test_steps_ratio"] == pytest.approx(20 / 60)
+    assert row["test_loss_difference"] == pytest.approx(-0.9)
+    assert row["note"].startswith("3 of 4 pairs left out: a run has no measures (baseline 1, arm 2); ")
+    # A stopped run beside: each is told by its own reason.
+    both = records(sweep, stopped={("strong", 2): 60})
+    note = selected(without(both, ("strong", 0)), cells).iloc[0]["note"]
+    assert "1 of 4 pairs left out: a run stopped at its target (baseline 0, arm 1)" in note
+    assert "1 of 4 pairs left out: a run has no measures (baseline 0, arm 1)" in note
+    # Without any there is nothing to say, which is no error.
+    none = selected(without(made, *((arm, seed) for arm in sweep for seed in range(4))), cells).iloc[1]
+    assert (none["selected"], none["n_compared"]) == ("strong x 4", 0)
+    assert none[["test_steps_ratio", "test_accuracy_difference", "test_loss_difference"]].isna().all()
+    assert none["note"] == "4 of 4 pairs left out: a run has no measures (baseline 4, arm 4); no pairs to compare"
+
+
+def test_a_run_without_measures_and_without_a_reason_stops_a_selection() -> None:
+    sweep: Sweep = {arm: [(50, 60, 1.0)] * 2 for arm in ("baseline", "mild", "strong")}
+    with pytest.raises(ValueError, match="strong / seed 1: this run has no test scores"):
+        selected(without(records(sweep), ("strong", 1), why=""), grid(sweep))
+
+
+def without(made: dict[str, pd.DataFrame], *names: tuple[str, int], why: str = "other settings") -> Any:
+    """The records with these runs (arm, seed) not measured, for a reason."""
+
+    def chosen(table: pd.DataFrame) -> np.ndarray:
+        return np.array([name in names for name in zip(table["arm"], table["seed"], strict=True)])
+
+    runs, rows = made["runs"].copy(), made["evaluation"]
+    runs.loc[chosen(runs), "no_evaluation"] = why
+    return made | {"runs": runs, "evaluation": rows[~chosen(rows)]}
+
+
 def test_ties_in_steps_are_decided_by_the_losses_of_seeds_without_a_stopped_run() -> None:
     sweep: Sweep = {
         "baseline": [(50, 60, 1.0)] * 3,

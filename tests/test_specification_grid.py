@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from nsbench import designs
 from nsbench.closed import ConfigError
 from nsbench.grid import Cell, expand, load
+from nsbench.plan import Plan, grid_cells
 
 TASKS = {
     "modular_addition": {
@@ -348,3 +349,97 @@ def test_the_shipped_curves_are_balanced_and_share_their_bases() -> None:
     assert not any(cell.curve_only for cell in cells if cell.variant in ("windows_overlapping",))
     entries = {entry.task: entry for entry in config.grid if entry.specifications}
     assert {task: entry.specifications.n for task, entry in entries.items()} == sizes
+
+
+# --- runs that cells share -------------------------------------------------------------------------
+
+KINDS = {
+    "baseline": {"kind": "baseline"},
+    "entropy": {"kind": "entropy", "gamma": 0.75},
+    "grokfast": {"kind": "grokfast"},
+    "gentle": {"kind": "noise_stability", "rho": 0.25, "gamma": 0.75},
+    "cheap": {"kind": "cheap_noise_stability", "rho": 0.25, "gamma": 0.75, "every": 10},
+    "augmentation": {"kind": "augmentation", "rho": 0.25},
+}
+NOISE = {"noise.gradient": ["both", "clean"], "noise.same_symbol": [True, False]}
+
+
+def shared(*grid: dict[str, Any], tasks: Any = None, seeds: list[int] | None = None) -> dict[tuple[str, str], str]:
+    """The cells that share another's runs: (variant, arm) -> that variant."""
+    found = cells_of(*grid, tasks=tasks or TASKS, seeds=seeds)
+    return {(cell.variant, cell.arm): cell.shares for cell in found if cell.shares is not None}
+
+
+def test_arms_that_draw_no_noise_share_the_runs_of_variants_that_differ_in_it() -> None:
+    tasks = copy.deepcopy(TASKS)
+    tasks["modular_addition"]["arms"] = KINDS
+    found = shared(curve({**NOISE, "model.norm": ["post", "pre"]}, arms=list(KINDS)), tasks=tasks)
+    assert {arm for _, arm in found} == {"baseline", "entropy", "grokfast"}
+    # Of four noises times two norms two variants train, for each of the three arms.
+    assert len(found) == 3 * (8 - 2)
+    for (variant, _), twin in found.items():
+        assert ("normpre" in variant) == ("normpre" in twin)
+        assert "gradient" not in twin
+        assert "same_symbol" not in twin
+    assert Counter(found.values()) == {"base": 9, "base-normpre": 9}
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"optimizer.learning_rate": [None, 0.01]},
+        {"training.eval_every_steps": [100, 50]},
+        {"target.threshold": [None, 0.5]},
+        {"data.n_train": [None, 500]},
+    ],
+    ids=lambda choices: next(iter(choices)),
+)
+def test_cells_that_differ_in_more_than_noise_share_nothing(other: dict[str, list[Any]]) -> None:
+    """One after the other: the base, and a variant with another noise and another setting."""
+    base = baselines(plain(("base",)))["base"].settings
+    (choice, levels), same = next(iter(other.items())), {}
+    for part in choice.split("."):
+        base = getattr(base, part)
+    named = {"both": {choice: base, "noise.gradient": "both"}, "clean": {choice: levels[1], "noise.gradient": "clean"}}
+    assert shared(curve({"together": named})) == same
+    named["clean"][choice] = base
+    assert list(shared(curve({"together": named})).values()) == ["base"]
+
+
+def test_variants_of_a_block_of_their_own_train_and_a_curve_s_share_theirs() -> None:
+    tasks = copy.deepcopy(TASKS)
+    tasks["modular_addition"]["variants"]["quiet"] = {
+        **tasks["modular_addition"]["variants"]["base"],
+        "noise": {"gradient": "clean"},
+    }
+    # Listed variants are compared with their own baseline's stability, and so train it.
+    assert shared(plain(("base", "quiet")), tasks=tasks) == {}
+    assert shared(plain(("quiet",)), curve(NOISE), tasks=tasks) == {
+        (variant, "baseline"): "quiet" for variant in baselines(curve(NOISE))
+    }
+    # Two curves share too, whatever their order; their bases are in no other block.
+    both = [curve(NOISE), curve({"noise.output": ["probabilities", "logits"]}, variants=["quiet"])]
+    assert {variant for variant, _ in shared(*both, tasks=tasks)} >= {"quiet", "base-gradientclean"}
+
+
+def test_runs_are_shared_where_the_twin_has_all_their_seeds() -> None:
+    tasks = copy.deepcopy(TASKS)
+    tasks["modular_addition"]["variants"]["quiet"] = {
+        **tasks["modular_addition"]["variants"]["base"],
+        "noise": {"gradient": "clean"},
+    }
+    of_quiet = {"noise.output": ["probabilities", "logits"]}
+    few = curve(of_quiet, variants=["quiet"], seeds=[1, 2])
+    many = curve(of_quiet, variants=["quiet"], seeds=[1, 2, 3])
+    assert {variant for variant, _ in shared(plain(("base",)), few, tasks=tasks)} == {"quiet", "quiet-outputlogits"}
+    assert shared(plain(("base",)), many, tasks=tasks) == {}
+
+
+def test_cells_that_share_runs_are_in_no_pack() -> None:
+    config = load({"seeds": [0, 1, 2], "grid": [curve(NOISE)], "tasks": TASKS})
+    plan = Plan(config)
+    assert {pack[1] for pack in plan.packs if pack[2] == "baseline"} == {"base"}
+    assert len({pack[1] for pack in plan.packs if pack[2] == "gentle"}) == 4
+    told = {(cell["variant"], cell["arm"]): cell["shares"] for cell in grid_cells(config)}
+    assert {twin for (_, arm), twin in told.items() if arm == "baseline"} == {None, "base"}
+    assert {twin for (_, arm), twin in told.items() if arm == "gentle"} == {None}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sqlite3
 import subprocess
 import sys
@@ -13,8 +14,10 @@ from typing import Any
 import pytest
 from filelock import FileLock
 
-from nsbench.records import COLLECTED_RUNS, RecordError, read_table, write_table
+from nsbench.collection import OF_NOISE
+from nsbench.records import COLLECTED_RUNS, HISTORY, RecordError, read_table, write_table
 from nsbench.tracking import importer, stores
+from nsbench.tracking.content import read_contents
 from tests.tracked_results import LIBRARIES_WARN, STAMP, Results, cell, cells, lend_tables, make_tables
 
 pytestmark = [pytest.mark.filterwarnings(warning) for warning in LIBRARIES_WARN]
@@ -101,6 +104,32 @@ def test_text_and_leaks_are_told_and_only_curves_of_their_own_are_shown(results:
     assert {"val_loss_known", "val_accuracy_unpadded"} <= text.data.metrics.keys()
     assert not {name for name in addition.data.metrics if name.endswith(("_known", "_unpadded"))}
     assert text.data.metrics["val_accuracy_known"] == pytest.approx(0.9)
+
+
+def test_what_was_not_measured_is_told_and_is_no_value_that_is_not_finite(results: Results) -> None:
+    """A shared baseline has no stability of its own noise; a record may come without measures."""
+    results.write()
+    path, collected = "modular_addition/calibrated/baseline/seed-0", results.folder / "collected"
+    history = read_table(collected / "history.parquet", HISTORY)
+    runs = read_table(collected / "runs.parquet", COLLECTED_RUNS)
+    steady = runs["arm"].eq("steady")
+    write_table(
+        collected / "runs.parquet",
+        runs.assign(no_evaluation=steady.map({True: "measured otherwise", False: ""})),
+        COLLECTED_RUNS,
+        STAMP,
+    )
+    history.loc[history["arm"] == "baseline", list(OF_NOISE)] = math.nan
+    write_table(collected / "history.parquet", history, HISTORY, STAMP)
+    cells = [{**cell, "shares": "a_twin" if cell["arm"] == "baseline" else None} for cell in results.cells]
+    contents, _ = read_contents(collected, results.folder / "tables", cells)
+    by_key = {content.key: content for content in contents}
+    assert by_key[path].tags["runs_of"] == "a_twin"
+    assert not {"nonfinite", "no_evaluation"} & by_key[path].tags.keys()
+    assert not {"stability", "final/stability"} & {point.metric for point in by_key[path].points}
+    of_arm = by_key["modular_addition/calibrated/steady/seed-0"].tags
+    assert (of_arm["no_evaluation"], "runs_of" in of_arm) == ("measured otherwise", False)
+    assert "nonfinite" in by_key["modular_addition/calibrated/steady/seed-1"].tags  # it diverged
 
 
 def test_diverged_run_stays_visible(results: Results) -> None:
