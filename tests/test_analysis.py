@@ -13,7 +13,7 @@ import pytest
 
 from nsbench import collection, files
 from nsbench.analysis import TABLES, analyse
-from nsbench.collection import Sources, collect
+from nsbench.collection import OF_NOISE, Sources, collect
 from nsbench.config import Analysis
 from nsbench.records import (
     COLLECTED_RUNS,
@@ -284,3 +284,95 @@ def test_a_failed_write_leaves_the_older_table(tmp_path: Path, monkeypatch: pyte
         analyse(folder, CELLS, Analysis(n_resamples=199), out, "{}", "digest")
     assert [path.name for path in out.iterdir()] == ["time_to_target.csv"]
     assert (out / "time_to_target.csv").read_text() == "older"
+
+
+# --- runs that variants share ----------------------------------------------------------------------
+
+SHARED = make_cells("sparse_parity", ("base", "base-clean"), seeds=(3, 1, 2), budget=1500)
+SHARED[2] |= {"shares": "base", "seeds": [2, 1]}
+"""Two variants with a baseline and an arm each; the second's baseline is the first's."""
+
+
+def trained(cells: list[dict[str, Any]] = SHARED) -> Records:
+    """The records of the cells that train."""
+    return make_records([cell for cell in cells if not cell.get("shares")])
+
+
+def test_shared_runs_are_collected_under_both_names_without_what_is_of_the_noise(tmp_path: Path) -> None:
+    folder = collected(tmp_path, trained(), SHARED)
+    tables = {name: read_table(folder / f"{name}.parquet", schema) for name, schema in SCHEMAS.items()}
+    for name, table in tables.items():
+        baselines = table[(table["arm"] == "baseline") & (table["seed"] != 3)]
+        one, other = (baselines[baselines["variant"] == variant] for variant in ("base", "base-clean"))
+        assert list(dict.fromkeys(other["seed"])) == [2, 1]
+        one, other = (rows.drop(columns="variant").sort_values("seed", kind="stable") for rows in (one, other))
+        if name == "history":
+            assert other[list(OF_NOISE)].isna().all(axis=None)
+            assert one[list(OF_NOISE)].notna().all(axis=None)
+            one, other = (rows.drop(columns=list(OF_NOISE)) for rows in (one, other))
+        if name == "evaluation":
+            assert "noise_stability" in set(one["measure"])
+            one = one[one["measure"] != "noise_stability"]
+        assert len(other)
+        one, other = (rows.reset_index(drop=True) for rows in (one, other))
+        pd.testing.assert_frame_equal(one, other, check_exact=True)
+
+
+def test_the_tables_of_shared_runs_leave_their_stability_out(tmp_path: Path) -> None:
+    folder = collected(tmp_path, trained(), SHARED)
+    analyse(folder, SHARED, Analysis(n_resamples=199), tmp_path / "tables", "{}", "digest")
+    made = {name: read_table(tmp_path / f"tables/{name}.parquet", schema) for name, schema in TABLES.items()}
+    names = ["variant", "arm"]
+    for name in ("cells", "score"):
+        row = made[name].set_index(names).loc[("base-clean", "baseline")]
+        assert (row if name == "cells" else row.iloc[0])["n_seeds"] == 2
+    lead = made["lead_lag"].set_index(names).loc[("base-clean", "baseline")]
+    assert lead["note"].startswith("2 of 2 runs undefined (2 no stability in its history)")
+    assert made["paired_effect"]["n_pairs"].tolist() == [3, 2]
+    assert made["score"]["n_unmeasured"].eq(0).all()
+    assert made["score"]["test_loss"].notna().any()
+
+
+@pytest.mark.parametrize("gone", ["its run", "its cell"])
+def test_a_missing_twin_is_named(gone: str, tmp_path: Path) -> None:
+    made, cells = trained(), SHARED
+    for name, table in made.items():
+        there = (table["variant"] == "base") & (table["arm"] == "baseline") & (table["seed"] == 1)
+        made[name] = table[~there]
+    if gone == "its cell":
+        cells = SHARED[2:]
+        made = {name: table[table["variant"] == "base-clean"] for name, table in made.items()}
+    with pytest.raises(RecordError, match=r"/ base / baseline / seed [12]: this run of the grid is missing"):
+        collected(tmp_path, made, cells)
+    assert not (tmp_path / "collected").exists()
+
+
+def test_a_foreign_run_of_a_cell_that_shares_is_named(tmp_path: Path) -> None:
+    made = make_records(SHARED)
+    with pytest.raises(RecordError, match=r"/ base-clean / baseline / seed \d: .* not in the grid"):
+        collected(tmp_path, made, SHARED)
+
+
+# --- one text, one data set ------------------------------------------------------------------------
+
+
+def test_texts_of_two_kinds_are_refused_by_both_runs(tmp_path: Path) -> None:
+    cells = make_cells("next_token", ("rows", "windows"), seeds=(1, 2, 3), budget=1500)
+    made = make_records(cells, text="WikiText-2")
+    assert collected(tmp_path / "same", made, cells)
+    other = made["runs"]["variant"].eq("windows")
+    made["runs"].loc[other, "text"] = "a book"
+    with pytest.raises(
+        RecordError,
+        match=r"windows / baseline / seed 1: its text is 'a book', that of next_token / rows / \w+ / seed \d another",
+    ):
+        collected(tmp_path, made, cells)
+    assert not list((tmp_path / "collected").glob("*.parquet"))
+
+
+def test_tasks_without_a_text_are_beside_any(tmp_path: Path) -> None:
+    cells = [
+        *make_cells("next_token", seeds=(1, 2, 3), budget=1500),
+        *make_cells("sparse_parity", seeds=(1, 2, 3), budget=1500),
+    ]
+    assert collected(tmp_path, make_records(cells, text="WikiText-2"), cells)

@@ -18,8 +18,8 @@ from nsbench.claims.quantities import QUANTITIES
 from nsbench.claims.simulations import _worst
 from nsbench.claims.verdicts import judge, show_number
 from nsbench.closed import parse
-from nsbench.pretrained_records import PAPER
 from nsbench.config import Analysis
+from nsbench.pretrained_records import PAPER
 from nsbench.records import COLLECTED_RUNS, EVALUATION, FLOORS, HISTORY, write_table
 from tests.synthetic_claims import CLAIMS, STAMP, Folders, pretrained_folder, theory_table, training_folder
 from tests.synthetic_records import make_cells, make_records, swept, write_results

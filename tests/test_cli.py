@@ -267,7 +267,7 @@ MISUSE = {
     ),
     "packs that are not there": (
         ["collect", "--spec", GRID, "--digest", "d", "--packs", "p", "--datasets", "d", "--out", "c/a"],
-        ["nsbench collect: d/modular_addition/tiny/seeds-0-1.floors.parquet: no such file"],
+        ["nsbench collect: p/modular_addition/tiny/baseline/seeds-0-1/runs.parquet: no such file"],
     ),
     "one folder for three models": (
         ["pretrained-tables", "--spec", PLAN.pretrained_tables(), "--digest", "d", "--models", "gone", "--out", "new"],

@@ -123,13 +123,12 @@ def test_settings_say_how_they_leak() -> None:
     }
     others = {(cell.task, cell.variant): cell.settings for cell in ordinary_cells() if cell.task != "next_token"}
     mirrored = ["about 16% of validation pairs stand mirrored in training"]
-    shares = {n: [f"about {share}% of validation strings are in training too"] for n, share in ((10, 99), (20, 5))}
-    everything = ["about 100% of validation strings are in training too"]
+    most, everything = ([f"about {share}% of validation strings are in training too"] for share in (99, 100))
     assert {at: leaks(found) for at, found in others.items()} == {
         ("modular_addition", "as_published"): mirrored,
         ("modular_addition", "calibrated"): mirrored,
         **{
-            ("sparse_parity", f"as_published-n{n}-k{k}"): shares[n] if n == 10 else []
+            ("sparse_parity", f"as_published-n{n}-k{k}"): most if n == 10 else []
             for n in (10, 20, 50, 100)
             for k in (2, 3)
         },
@@ -138,8 +137,8 @@ def test_settings_say_how_they_leak() -> None:
             for n in (10, 50, 100)
             for k in (2, 3)
         },
-        ("sparse_parity", "calibrated"): shares[20],
-        ("sparse_parity", "calibrated-k3"): shares[20],
+        ("sparse_parity", "calibrated"): [],  # 5%, too few to be told
+        ("sparse_parity", "calibrated-k3"): [],
     }
     causal = cells["windows_causal"]
     unmasked = causal.model_copy(update={"model": causal.model.model_copy(update={"mask": "none"})})

@@ -17,6 +17,7 @@ from nsbench import cli, commands, figures, progress
 from nsbench.analysis import TABLES
 from nsbench.closed import canonical_json, parse
 from nsbench.datasets import read_dataset
+from nsbench.exchange.export import export_records
 from nsbench.figures import style
 from nsbench.finished import Places, seen
 from nsbench.generation import DatasetSpec, make_datasets
@@ -26,9 +27,13 @@ from nsbench.plan import Plan, digest, grid_cells
 from nsbench.records import EVALUATION, read_stamp, write_table
 from nsbench.report import page
 from nsbench.report.partial import section
+from nsbench.run_records.files import OTHER_EVALUATION
 from nsbench.runstore import _row_digest
 from nsbench.settings import OF_TEXT
+from tests import recorded_grid
 from tests.partial_grid import DIVERGED, Pack, PartialGrid, tiny_plan
+from tests.recorded_grid import plan_of
+from tests.report_pages import flat
 from tests.test_config import TINY, overlaid, place
 
 BASELINE, ARM = ("modular_addition", "tiny", "baseline"), ("modular_addition", "tiny", "noise_stability")
@@ -403,6 +408,111 @@ def test_a_figure_that_fails_is_named_on_the_page(grid: PartialGrid, monkeypatch
     said = section(grid.states(), grid.tables["runs"], not_drawn=failed)
     template = page._environment(named("demo", 1, 2)).get_template("partial.html.j2")
     assert "<p>Not drawn: arms. These runs do not fill them" in template.render(partial=said)
+
+
+# --- runs from records, and runs that cells share --------------------------------------------------------
+
+
+NOISE_CURVE = {
+    "task": "modular_addition",
+    "variants": ["tiny"],
+    "arms": ["baseline", "noise_stability"],
+    "specifications": {"choices": {"noise.gradient": ["both", "clean", "noisy"]}},
+}
+
+
+def test_a_cell_that_shares_runs_has_the_state_of_its_twin(tmp_path: Path) -> None:
+    grid = PartialGrid(tmp_path, tiny_plan(grid=[NOISE_CURVE]))
+    assert {pack[1] for pack in grid.plan.packs if pack[2] == "baseline"} == {"tiny"}
+    grid.take_away((*BASELINE, "seeds-1-1"))
+    grid.begin((*BASELINE, "seeds-1-1"), 0.5)
+    assert grid.finished() == 0
+    rows = grid.states()
+    baselines = rows[rows["arm"] == "baseline"]
+    assert baselines["variant"].nunique() == 3
+    found = baselines.groupby("seed")[["pack", "state", "share_trained"]].agg(set)
+    assert found.loc[0].tolist() == [{"seeds-0-0"}, {FINISHED}, {1.0}]
+    assert found.loc[1].tolist() == [{"seeds-1-1"}, {"in training"}, {0.5}]
+    assert set(rows.loc[rows["arm"] != "baseline", "state"]) == {FINISHED}
+    grid.report(tables_alone=True)
+    effects = pd.read_parquet(tmp_path / "partial/tables/paired_effect.parquet")
+    assert effects["n_pairs"].tolist() == [1, 1, 1]
+    # Without any baseline no variant has something to compare with.
+    grid.take_away((*BASELINE, "seeds-0-0"))
+    assert grid.finished() == 0
+    rows = grid.states()
+    assert set(rows.loc[rows["arm"] != "baseline", "state"]) == {"no baseline yet"}
+
+
+def test_a_cell_that_shares_runs_has_the_floors_of_its_twin(tmp_path: Path) -> None:
+    """Its variant's other arms, whose packs have floors of the same data, may not be there."""
+    grid = PartialGrid(tmp_path, tiny_plan(grid=[NOISE_CURVE | {"task": "next_token"}]))
+    last = next(pack for pack in reversed(grid.plan.packs) if pack[3] == "seeds-1-1")
+    grid.take_away(last)
+    assert last[1] != "tiny"
+    assert grid.finished() == 0
+    grid.report(tables_alone=True)
+    floors = pd.read_parquet(tmp_path / "partial/collected/floors.parquet")
+    of_both = [floors[floors["variant"] == name].drop(columns="variant") for name in ("tiny", last[1])]
+    pd.testing.assert_frame_equal(*(rows.sort_values(list(rows)).reset_index(drop=True) for rows in of_both))
+
+
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Records of a grid that was really trained."""
+    root, plan = tmp_path_factory.mktemp("recorded"), plan_of()
+    recorded_grid.train(root, plan)
+    export_records(plan, root, root / "records")
+    return root / "records"
+
+
+def test_a_grid_whose_runs_are_all_recorded_makes_a_report(recorded: Path, tmp_path: Path, drawn: list[str]) -> None:
+    grid = PartialGrid(tmp_path / "grid", plan_of(records=[str(recorded)]))
+    assert grid.plan.packs == []
+    assert grid.finished() == 0
+    rows = grid.states()
+    assert set(rows["state"]) == {FINISHED}
+    assert (set(rows["pack"]), set(rows["share_trained"]), set(rows["reason"])) == ({""}, {1.0}, {""})
+    grid.report()
+    assert f"runs from records {len(rows)} of {len(rows)}, from 4 files" in flat(
+        (grid.root / "partial/report.html").read_text()
+    )
+    assert drawn
+    # With seeds of one's own that are not begun it is part of the grid.
+    grid.plan = plan_of(records=[str(recorded)], seeds=[0, 1, 5])
+    assert grid.finished() == 0
+    states = grid.states().set_index("seed")["state"]
+    assert (set(states[[0, 1]]), set(states[[5]])) == ({FINISHED}, {"not begun"})
+    grid.report(tables_alone=True)
+    runs = pd.read_parquet(grid.root / "partial/collected/runs.parquet")
+    assert (len(runs), set(runs["record"].map(bool))) == (len(rows), {True})
+
+
+def test_records_measured_otherwise_make_all_but_what_needs_measures(
+    recorded: Path, tmp_path: Path, drawn: list[str]
+) -> None:
+    settings = {"rho": [0.5], "n_inputs": 19, "n_draws": 1}
+    grid = PartialGrid(tmp_path / "grid", plan_of(records=[str(recorded)], evaluation=settings))
+    assert grid.finished() == 0
+    grid.report()
+    assert any("Left out of stability: 4 of 4 runs without measures" in words for words in drawn)
+    score = pd.read_parquet(grid.root / "partial/tables/score.parquet")
+    assert score["n_unmeasured"].eq(2).all()
+    assert score[["test_accuracy", "test_loss"]].isna().all(axis=None)
+    whole = score[score["targets"] == "all"]
+    assert whole[["final_val_accuracy", "best_val_loss"]].notna().all(axis=None)
+    page_text = flat((grid.root / "partial/report.html").read_text())
+    assert f"without measures 8 runs: {OTHER_EVALUATION}" in page_text
+
+
+def test_a_record_that_changes_is_another_look(recorded: Path, tmp_path: Path) -> None:
+    shutil.copytree(recorded, tmp_path / "records")
+    places = Places(*(tmp_path / name for name in ("packs", "datasets", "runs", "text.parquet")))
+    plan = plan_of(records=[str(tmp_path / "records")])
+    looks = [seen(plan_of(), places), seen(plan, places)]
+    os.utime(plan.records.files[0], (1, 1))
+    looks.append(seen(plan, places))
+    assert len(set(looks)) == 3
 
 
 SUBSETS = {

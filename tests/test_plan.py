@@ -26,6 +26,7 @@ from nsbench.theory_settings import EXPERIMENTS, ExperimentSpec
 from tests.test_config import DEMO, TINY, overlaid, place
 
 ROOT = Path(__file__).parent.parent
+QUEUE = sorted(str(path.relative_to(ROOT)) for path in ROOT.glob("workflow/config/queue/*.yaml"))
 MODULAR = "tasks.modular_addition.variants.tiny"
 PARITY = "tasks.sparse_parity.variants.tiny"
 
@@ -389,7 +390,7 @@ def test_making_a_plan_leaves_the_configuration_as_it_is() -> None:
     assert values == before
 
 
-@pytest.mark.parametrize("overlay", [None, DEMO, TINY, "workflow/config/published.yaml"])
+@pytest.mark.parametrize("overlay", [None, DEMO, TINY, "workflow/config/published.yaml", *QUEUE])
 def test_stages_that_get_the_grid_as_json_expand_it_as_the_workflow_does(overlay: str | None) -> None:
     """Names and designs depend on the order in which a sweep and choices are written; JSON sorts its keys."""
     plan = Plan(load(overlaid(overlay) if overlay else overlaid()))

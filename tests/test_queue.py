@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 import signal
 import subprocess
@@ -11,11 +12,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 
 from nsbench import queue
 from nsbench.closed import ConfigError
+from nsbench.grid import load
+from nsbench.needs import train_flops
+from nsbench.plan import Plan
 from nsbench.queue import Queue
-from nsbench.run_records.files import read_records, record_files
+from nsbench.run_records.files import Recorded, read_records, record_files
+from tests.test_config import overlaid, update_config
 from tests.warm import STAGES, Warm
 from tests.workflow_clone import Clone
 
@@ -170,3 +176,69 @@ def test_status_reckons_with_the_pace_of_what_is_recorded(warm: Warm, tmp_path: 
 def test_a_folder_without_overlays_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="has no overlay"):
         queue.status(Queue(tmp_path, tmp_path / "records"))
+
+
+# --- how long what is left takes ---------------------------------------------------------------------
+
+
+def planned(overlay: str, recorded: dict[tuple[str, str, str], list[dict[str, float]]]) -> Plan:
+    """An overlay's plan in which cells have records with these summaries."""
+    values = overlaid()
+    update_config(values, yaml.safe_load(OVERLAYS[overlay]))
+    plan = Plan(load(values))
+    plan.recorded = {
+        key: {seed: Recorded(Path("a"), seed, None, done) for seed, done in enumerate(recorded.get(key, []))}
+        for key in plan.cells
+    }
+    return plan
+
+
+def done(seconds: float, flops: float = 0.0, steps: int = 12) -> dict[str, float]:
+    return {"seconds": seconds, "flops": flops, "steps": steps}
+
+
+PARITY = ("sparse_parity", "tiny", "baseline")
+PARITY_ARM, ADDITION = (*PARITY[:2], "noise_stability"), ("modular_addition", "tiny", "baseline")
+
+
+def test_a_run_takes_as_long_as_those_of_its_cell_did() -> None:
+    plan = planned("01_parity", {PARITY: [done(10.0, 1e3), done(20.0, 1e3)], PARITY_ARM: [done(100.0, 1e3)]})
+    pace = queue._Pace([plan])
+    assert pace.seconds(plan, plan.cells[PARITY]) == 15
+    assert pace.seconds(plan, plan.cells[PARITY_ARM]) == 100
+
+
+def test_without_a_run_of_the_cell_operations_of_the_task_tell_and_without_those_any() -> None:
+    parity = planned("01_parity", {PARITY: [done(10.0, 2e3), done(20.0, 1e3)]})
+    addition = planned("02_addition", {})
+    pace = queue._Pace([parity, addition])
+    cell = parity.cells[PARITY_ARM]
+    assert pace.seconds(parity, cell) == pytest.approx(train_flops(cell) * 30 / 3e3)
+    cell = addition.cells[ADDITION]
+    assert pace.seconds(addition, cell) == pytest.approx(train_flops(cell) * 30 / 3e3)
+    # Of its own task as soon as there is one, whatever the others took.
+    some = planned("02_addition", {(*ADDITION[:2], "noise_stability"): [done(7.0, 1e3)]})
+    pace = queue._Pace([parity, some])
+    assert pace.seconds(some, some.cells[ADDITION]) == pytest.approx(train_flops(some.cells[ADDITION]) * 7 / 1e3)
+    assert pace.seconds(parity, parity.cells[PARITY_ARM]) == pytest.approx(train_flops(parity.cells[PARITY_ARM]) / 100)
+
+
+def test_with_nothing_recorded_nobody_knows() -> None:
+    plan = planned("01_parity", {})
+    assert math.isnan(queue._Pace([plan]).seconds(plan, plan.cells[PARITY]))
+
+
+def test_runs_that_may_stop_use_the_share_of_their_budget_that_others_did() -> None:
+    arm = (*ADDITION[:2], "noise_stability")
+    plan = planned("02_addition", {arm: [done(6.0, 1e3, steps=3), done(6.0, 1e3, steps=6)]})
+    pace = queue._Pace([plan])
+    cell = plan.cells[ADDITION]
+    assert cell.settings.training.stop == "after_target"
+    assert pace.seconds(plan, cell) == pytest.approx(train_flops(cell) * (0.25 + 0.5) / 2 * 12 / 2e3)
+    # Runs that go on to their budget use all of it, and those that no run has told of are taken to.
+    parity = planned("01_parity", {PARITY: [done(6.0, 1e3, steps=3)]})
+    cell = parity.cells[PARITY_ARM]
+    assert queue._Pace([parity]).seconds(parity, cell) == pytest.approx(train_flops(cell) * 6 / 1e3)
+    none = planned("02_addition", {})
+    cell = none.cells[ADDITION]
+    assert queue._Pace([parity]).seconds(none, cell) == pytest.approx(train_flops(cell) * 6 / 1e3)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import re
 from pathlib import Path
 
 import pytest
 
 from nsbench.records import read_table
+from nsbench.report.rows import score
 from nsbench.scores import SCORE
 from tests.report_pages import Page, flat, plain_results, report, section
 from tests.synthetic_records import make_cells, make_records, swept, write_results
@@ -84,6 +86,15 @@ def test_scores_and_the_sweep_say_which_runs_are_left_out(tmp_path: Path) -> Non
     sweep = flat(section(html, "sweep"))
     assert "3 of 3 pairs left out: a run stopped at its target (baseline 1, arm 3); no pairs to compare" in sweep
     assert "1 of 3 pairs left out: a run stopped at its target (baseline 1, arm 0)" in sweep
+
+
+def test_runs_without_measures_are_told_beside_the_scores(on_text: Path) -> None:
+    row = read_table(on_text / "tables" / "score.parquet", SCORE).iloc[0].to_dict()
+    assert row["n_unmeasured"] == 0
+    assert score(row)["runs"] == ("6", "")
+    told = score(row | {"n_stopped": 1, "n_unmeasured": 2, "test_accuracy": math.nan})
+    assert told["runs"] == ("6", "1 stopped at the target: left out, 2 without measures: left out of test scores")
+    assert told["test"][0] == "–"
 
 
 def test_kinds_that_count_the_same_targets_are_left_out(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from nsbench import cli
+from nsbench.collection import OF_NOISE
 from nsbench.exchange import verify
 from nsbench.exchange.export import export_records, merge
 from nsbench.exchange.importing import import_records
@@ -239,6 +240,28 @@ def test_arms_on_other_data_are_not_compared(records: Path, tmp_path: Path, caps
 def test_a_pack_and_a_record_of_a_run_are_no_double(results: Path, records: Path, tmp_path: Path) -> None:
     """A grid in whose results records arrive later goes on: what has a record is left out of the packs."""
     assert collect(results, plan_of(records=[str(records)]), tmp_path / "collected") == 0
+
+
+def test_a_recorded_run_stands_for_the_cells_that_share_it(records: Path, results: Path, tmp_path: Path) -> None:
+    """Trained here or from a record, to the bit the same rows under each name but for what is of the noise."""
+    curve = {"task": "modular_addition", "variants": ["tiny"], "arms": ["baseline"]}
+    curve["specifications"] = {"choices": {"noise.gradient": ["both", "clean"]}}
+    plan = plan_of(records=[str(records)], grid=[curve])
+    assert plan.packs == []
+    assert collect(tmp_path, plan, tmp_path / "recorded") == 0
+    assert collect(results, plan_of(grid=[curve]), tmp_path / "trained") == 0
+    made, before = tables(tmp_path / "recorded"), tables(tmp_path / "trained")
+    for name, table in made.items():
+        pd.testing.assert_frame_equal(table, before[name], check_exact=True)
+    names = ["tiny", "tiny-gradientclean"]
+    assert list(dict.fromkeys(made["history"]["variant"])) == names
+    one, other = (
+        made["history"][made["history"]["variant"] == name].drop(columns="variant").reset_index(drop=True)
+        for name in names
+    )
+    assert other[list(OF_NOISE)].isna().all(axis=None)
+    own = [name for name in one if name not in OF_NOISE]
+    pd.testing.assert_frame_equal(one[own], other[own], check_exact=True)
 
 
 # --- what is refused -----------------------------------------------------------------------------

@@ -92,6 +92,8 @@ def collect(
         if cell.get("shares")
         for seed in cell["seeds"]
     }
+    for cached in (_records, _table):  # of an earlier call, whose files may have changed
+        cached.cache_clear()
     found = _found(sources)
     _check(cells, shares, found)
     floors = [FLOORS.empty_table(), *(read_arrow(path, FLOORS) for path in sources.floors)]
@@ -104,21 +106,31 @@ def collect(
             for key in grid_runs(cells):
                 origin = shares.get(key, key)
                 tables, data_set = _run(origin, found, sources)
-                runs.append(tables.pop("runs"))
-                floors.append(data_set)
+                runs.append(_named(tables.pop("runs"), key))
+                floors += [data_set] * (key == origin)
                 for name, table in tables.items():
                     files[name].add(_named(table if key == origin else _shared(table, name), key))
-                runs[-1] = _named(runs[-1], key)
-                if key != origin:
-                    floors[-1] = FLOORS.empty_table()
         joined = pa.concat_tables([COLLECTED_RUNS.empty_table(), *runs])
         _check_data(joined)
         with _Rows(out["runs"], COLLECTED_RUNS, provenance) as file:
             file.add(joined)
-        # A variant in two blocks of the grid may have its seeds in two data sets, whose floors are the same.
-        identity = [name for name in FLOORS.names if name not in ("n_targets", "accuracy", "loss", "seen")]
-        unique = {tuple(row[name] for name in identity): row for row in pa.concat_tables(floors).to_pylist()}
-        write_table(Path(out_folder) / "floors.parquet", list(unique.values()), FLOORS, provenance)
+        rows = _floors(pa.concat_tables(floors).to_pylist(), shares)
+        write_table(Path(out_folder) / "floors.parquet", rows, FLOORS, provenance)
+
+
+def _floors(rows: list[dict[str, Any]], shares: Mapping[RunKey, RunKey]) -> list[dict[str, Any]]:
+    """Each floor once, and those of shared runs under both names, since their data are the same."""
+    identity = [name for name in FLOORS.names if name not in ("n_targets", "accuracy", "loss", "seen")]
+    # A variant in two blocks of the grid may have its seeds in two data sets, whose floors are the same.
+    unique = {tuple(row[name] for name in identity): row for row in rows}
+    of_data: dict[tuple[str, str, int], list[dict[str, Any]]] = {}
+    for row in unique.values():
+        of_data.setdefault((row["task"], row["variant"], row["seed"]), []).append(row)
+    for (task, variant, _, seed), (_, twin, _, _) in shares.items():
+        for row in of_data.get((task, twin, seed), []):
+            named = {**row, "variant": variant}
+            unique.setdefault(tuple(named[name] for name in identity), named)
+    return list(unique.values())
 
 
 class _Found(NamedTuple):

@@ -43,7 +43,11 @@ def start(plan: Plan, held: contextlib.ExitStack) -> None:
     """
     held.enter_context(occupied(RESULTS))
     expected = _expected(plan)
-    _say(f"{len(plan.cells)} cells, {len(expected)} runs in {len(plan.packs)} packs ({plan.config.scale} scale)")
+    n_recorded = sum(map(len, plan.recorded.values()))
+    _say(
+        f"{len(plan.cells)} cells, {len(expected)} runs in {len(plan.packs)} packs ({plan.config.scale} scale)"
+        + (f", {n_recorded} more from records" if n_recorded else "")
+    )
     threading.Thread(target=_watch, args=(expected,), daemon=True).start()
 
 

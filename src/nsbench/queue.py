@@ -157,7 +157,7 @@ class _Pace:
             record.summary["steps"] / plan.cells[key].settings.training.steps
             for key, cells in plan.recorded.items()
             for record in cells.values()
-            if key[0] == cell.task
+            if key[0] == cell.task and plan.cells[key].settings.training.stop != "never"
         ]
         return _mean(used) if used else 1.0
 

@@ -17,6 +17,7 @@ from nsbench.config import TextSource
 from nsbench.datasets import read_dataset
 from nsbench.generation import DatasetSpec, make_datasets
 from nsbench.loop import TrainSpec
+from nsbench.plan import digest
 from nsbench.provenance import cpu, stamp
 from nsbench.records import HISTORY, read_table
 from nsbench.run_records.files import Record, read_records, record_files
@@ -115,7 +116,9 @@ def _compared(record: Record, again: pd.DataFrame) -> tuple[str, str]:
         return AGREES, f"to the bit at {len(again)} evaluations, to step {int(again['step'].iloc[-1]):,}"
     if not others:
         first = min(int(np.flatnonzero(~_same(told[name], again[name]))[0]) for name in apart)
-        return DIFFERS, f"from step {int(told['step'][first]):,} on, in {', '.join(apart)}, on a CPU of the same kind"
+        where = f"from step {int(told['step'][first]):,} on, in {', '.join(apart)}, on a CPU of the same kind"
+        older = told_by["source_digest"] != digest("train")
+        return DIFFERS, where + f"; it was trained by other code, of commit {told_by['commit']}" * older
     gaps = [abs(again["val_loss"][place] / told["val_loss"][place] - 1) for place in range(min(2, len(told)))]
     within = all(gap <= most for gap, most in zip(gaps, TOLERANCES, strict=False))
     measure = "up to the rounding" if within else "more than by the rounding"
