@@ -190,7 +190,7 @@ def make_records(
                     "source_digest": "0" * 16,
                     "secret": [1, 4] if cell["task"] == "sparse_parity" else None,
                     "text": text if cell["task"] == "next_token" else "",
-                    **{"record": "", "older_code": False, "no_evaluation": ""},
+                    **{"record": "", "older_code": "", "no_evaluation": ""},
                 }
             )
             regular, made = range(0, len(steps), 5), len(evaluation)

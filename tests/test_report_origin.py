@@ -48,15 +48,17 @@ def test_records_are_counted_by_commit_with_older_code_and_missing_measures(
 ) -> None:
     made = recorded(
         make_records(CELLS),
-        {"record": "a.parquet", "commit": "a" * 40, "older_code": True, "no_evaluation": OTHER},
-        {"record": "a.parquet", "commit": "a" * 40, "older_code": True},
+        {"record": "a.parquet", "commit": "a" * 40, "older_code": "training", "no_evaluation": OTHER},
+        {"record": "a.parquet", "commit": "a" * 40, "older_code": "training"},
         {"record": "b.parquet", "commit": "b" * 40, "no_evaluation": NONE},
         {"record": "b.parquet", "commit": "b" * 40, "no_evaluation": OTHER},
     )
     write_collected(tmp_path, made, monkeypatch)
     said = facts(tmp_path, CELLS)
     assert said["runs from records"] == "4 of 12, from 2 files"
-    assert said["they were trained at"] == f"{'a' * 40}, older code than this: 2 runs; {'b' * 40}: 2 runs"
+    assert said["they were trained at"] == (
+        f"{'a' * 40}: 2 runs (training by other code than this page's); {'b' * 40}: 2 runs"
+    )
     assert said["without measures"] == f"2 runs: {OTHER}; 1 runs: {NONE}"
 
 

@@ -241,7 +241,7 @@ def _run(cell: dict[str, Any], seed: int) -> dict[str, Any]:
         **{"commit": "c0ffee", "source_digest": "0f"},
         "secret": [1, 4] if cell["task"] == "sparse_parity" else None,
         "text": TEXT[cell["task"]],
-        **{"record": "", "older_code": False, "no_evaluation": ""},
+        **{"record": "", "older_code": "", "no_evaluation": ""},
     }
 
 
@@ -256,5 +256,5 @@ def _target(cell: dict[str, Any], seed: int) -> dict[str, Any]:
         "reached": not diverged,
         **(dict.fromkeys(cost, math.nan) if diverged else cost),
         "text": TEXT[cell["task"]],
-        **{"record": "", "older_code": False, "no_evaluation": ""},
+        **{"record": "", "older_code": "", "no_evaluation": ""},
     }

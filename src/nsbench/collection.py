@@ -70,8 +70,8 @@ class Sources(NamedTuple):
     """The runs that come from records instead."""
     evaluation_settings: str = ""
     """What a record's measures must have been made with (`run_records.matching`)."""
-    code: str = ""
-    """Digest of the training code of now."""
+    code: Mapping[str, str] = MappingProxyType({})
+    """The digests of this code: of `train`, and of `evaluate TASK`."""
 
 
 def collect(
@@ -163,7 +163,7 @@ def _run(key: RunKey, found: _Found, sources: Sources) -> tuple[dict[str, pa.Tab
             for name, schema in STREAMED.items()
         }
         runs = found.runs.slice(found.row_of[key], 1)
-        return {**tables, "runs": _with_origin(runs, "", False, "")}, FLOORS.empty_table()
+        return {**tables, "runs": _with_origin(runs, "", "", "")}, FLOORS.empty_table()
     at = sources.records[key]
     record = _records(at.path)[at.place]
     missing = at.no_evaluation(sources.evaluation_settings)
@@ -172,9 +172,11 @@ def _run(key: RunKey, found: _Found, sources: Sources) -> tuple[dict[str, pa.Tab
         "evaluation": EVALUATION.empty_table() if missing else record.table("evaluation", EVALUATION),
     }
     runs = record.table("summary", RUNS)
-    older = runs["source_digest"][0].as_py() != sources.code
+    digests = {"training": ("train", record.provenance), "measures": (f"evaluate {key[0]}", record.measured_by)}
+    made_by = [what for what, (_, told) in digests.items() if what == "training" or not missing]
+    older = [what for what in made_by if digests[what][1].get("source_digest") != sources.code.get(digests[what][0])]
     floors = record.table("floors", FLOORS)
-    return {**tables, "runs": _with_origin(runs, str(at.path), older, missing)}, _named(floors, key)
+    return {**tables, "runs": _with_origin(runs, str(at.path), ", ".join(older), missing)}, _named(floors, key)
 
 
 @functools.lru_cache(maxsize=2)
@@ -193,12 +195,11 @@ def _rows(stretch: Stretch) -> pa.Table:
     return _table(stretch.path, stretch.path.stem).slice(stretch.start, stretch.length)
 
 
-def _with_origin(runs: pa.Table, record: str, older_code: bool, no_evaluation: str) -> pa.Table:
-    columns = [
-        pa.array([value] * len(runs), kind)
-        for value, kind in zip((record, older_code, no_evaluation), (pa.string(), pa.bool_(), pa.string()), strict=True)
-    ]
-    return pa.Table.from_arrays([*runs.columns, *columns], schema=COLLECTED_RUNS)
+def _with_origin(runs: pa.Table, *origin: str) -> pa.Table:
+    """Rows of RUNS as rows of COLLECTED_RUNS; origin: their further columns."""
+    return pa.Table.from_arrays(
+        [*runs.columns, *(pa.repeat(text, len(runs)) for text in origin)], schema=COLLECTED_RUNS
+    )
 
 
 def _named(table: pa.Table, key: RunKey) -> pa.Table:

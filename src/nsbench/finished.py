@@ -103,6 +103,12 @@ def look(plan: Plan, places: Places, text_spec: Any) -> list[dict[str, Any]]:
             state = found_of[task, cell.shares or variant, arm, seed]
             rows.append({"task": task, "variant": variant, "arm": arm, "seed": seed, **state})
     _set_apart(plan, rows)
+    # A run that is not in partial results is not there under a further name either.
+    states = {(row["task"], row["variant"], row["arm"], row["seed"]): row["state"] for row in rows}
+    for row in rows:
+        cell = plan.cells[row["task"], row["variant"], row["arm"]]
+        if cell.shares and states[row["task"], cell.shares, row["arm"], row["seed"]] != FINISHED:
+            row["state"] = states[row["task"], cell.shares, row["arm"], row["seed"]]
     return rows
 
 

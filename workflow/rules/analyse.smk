@@ -22,8 +22,8 @@ rule collect_packs:
     params:
         spec=PLAN.grid("runs_per_pack", "records", "checkpoints", "evaluation"),
         digest=lambda w: digest("collect"),
-        # Records say of each run whether this code trained it.
-        code=digest("train") if RECORD_FILES else "",
+        # Of records it is told whether this code made them.
+        code=[digest("train"), *(digest("evaluate", task) for task in DATA_SETTINGS)] if RECORD_FILES else [],
         finished="",
     shell:
         "nsbench collect --spec {params.spec:q} --digest {params.digest} {params.finished} --packs results/packs"

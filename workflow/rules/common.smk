@@ -21,7 +21,7 @@ from nsbench.plan import Plan, digest, plain
 from nsbench.pretrained_records import PARTS as PRETRAINED_PARTS
 from nsbench.pretrained_records import TABLES as PRETRAINED_TABLES
 from nsbench.run_records.matching import index
-from nsbench.settings import OF_TEXT
+from nsbench.settings import DATA_SETTINGS, OF_TEXT
 from nsbench.text_sources import resolve
 from nsbench.theory_settings import EXPERIMENTS
 

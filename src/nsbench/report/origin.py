@@ -93,7 +93,10 @@ def _records(runs: pd.DataFrame) -> list[tuple[str, str]]:
     if recorded.empty:
         return []
     commits = recorded.groupby(["commit", "older_code"], sort=False).size()
-    trained = [f"{commit}{', older code than this' * older}: {n} runs" for (commit, older), n in commits.items()]
+    trained = [
+        f"{commit}: {n} runs" + f" ({older} by other code than this page's)" * bool(older)
+        for (commit, older), n in commits.items()
+    ]
     found = [
         ("runs from records", f"{len(recorded)} of {len(runs)}, from {recorded['record'].nunique()} files"),
         ("they were trained at", "; ".join(trained)),

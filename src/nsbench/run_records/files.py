@@ -49,9 +49,7 @@ RUN_RECORD = pa.schema(
         column("evaluation_provenance", pa.string(), "JSON", "the same of its evaluation; null: none was made", True),
         column("summary", _inner(RUNS), "row", "the run's row of the runs table"),
         column("history", pa.list_(_inner(HISTORY)), "rows", "the run's rows of the history table"),
-        column(
-            "evaluation", pa.list_(_inner(EVALUATION)), "rows", "rows of the evaluation table; null: none", True
-        ),
+        column("evaluation", pa.list_(_inner(EVALUATION)), "rows", "rows of the evaluation table; null: none", True),
         column("floors", pa.list_(_inner(FLOORS)), "rows", "rows of the floors table of the run's data set"),
         column("sha256", pa.string(), "sha256", "digest of the row"),
     ]
@@ -103,6 +101,11 @@ class Record:
     @cached_property
     def provenance(self) -> dict[str, str]:
         return json.loads(self.row["provenance"])
+
+    @cached_property
+    def measured_by(self) -> dict[str, str]:
+        """The provenance of its measures; empty where there are none."""
+        return json.loads(self.row["evaluation_provenance"] or "{}")
 
     @cached_property
     def sha256(self) -> str:
