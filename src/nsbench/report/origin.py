@@ -94,7 +94,7 @@ def _records(runs: pd.DataFrame) -> list[tuple[str, str]]:
         return []
     commits = recorded.groupby(["commit", "older_code"], sort=False).size()
     trained = [
-        f"{commit}: {n} runs" + f" ({older} by other code than this page's)" * bool(older)
+        f"{commit}: {n} runs" + f" ({older} by other code than that of this page)" * bool(older)
         for (commit, older), n in commits.items()
     ]
     found = [
