@@ -1,8 +1,9 @@
 """What the columns on outputs under noise cost beside training: python benchmarks/history_cost.py [--rounds 15].
 
-For each case the processor time of making them at one evaluation, less that of an accuracy and of Definition 6.1's dot product, as a
-share of the training steps between two evaluations (forward and backward passes of a baseline; regularised steps take
-twice as long, so the share of those is half). One thread; medians over rounds in which the contenders take turns.
+For each case the processor time of making them at one evaluation, less that of an accuracy and of Definition 6.1's dot
+product, as a share of the training steps between two evaluations (forward and backward passes of a baseline;
+regularised steps take twice as long, so the share of those is half). One thread; medians over rounds in which the
+contenders take turns.
 """
 
 from __future__ import annotations

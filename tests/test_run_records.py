@@ -320,6 +320,15 @@ def test_import_takes_what_fits_and_refuses_the_rest_by_name_and_reason(records:
     }
 
 
+@pytest.mark.parametrize("name", ["../../outside", "/tmp/outside", "", "a/b", ".hidden"])
+def test_a_record_is_filed_under_no_name_that_leads_elsewhere(name: str, records: Path, tmp_path: Path) -> None:
+    (zero, _) = read_records(records / BASELINE)
+    write_records(tmp_path / "sent.parquet", [changed(zero, variant=name)])
+    outcome = import_records(plan_of(), [tmp_path / "sent.parquet"], tmp_path / "mine")
+    assert [reason.partition("is no name")[1] for reason in outcome.refused.values()] == ["is no name"]
+    assert not (tmp_path / "mine").exists()
+
+
 def test_sources_that_contradict_each_other_are_refused(records: Path, tmp_path: Path) -> None:
     (zero, _) = read_records(records / BASELINE)
     write_records(tmp_path / "a.parquet", [zero])

@@ -8,11 +8,11 @@ rule evaluate_pack:
         f"results/logs/evaluate/{PACK}.log",
     benchmark:
         f"results/benchmarks/evaluate/{PACK}.tsv"
+    # Before more is trained: a run is finished, and can be exported, once it is measured.
+    priority: 1
     conda:
         "../envs/nsbench.yaml"
     threads: 1
-    # Before more is trained: a run is finished, and can be exported, once it is measured.
-    priority: 1
     resources:
         mem_mb=evaluate_mb,
         runtime=lambda w, attempt: pack_minutes(w, attempt)[1],

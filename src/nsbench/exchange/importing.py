@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from nsbench.closed import ConfigError
+from nsbench.closed import NAME_PATTERN, ConfigError
 from nsbench.exchange.export import Outcome, merge
 from nsbench.plan import Plan
-from nsbench.run_records.files import Record, checked_records, record_files
+from nsbench.run_records.files import KEYS, Record, checked_records, record_files
 from nsbench.run_records.matching import current, difference, settings_of
+
+CELL_KEYS = KEYS[:-1]
 
 
 def import_records(plan: Plan, sources: Iterable[Path | str], into: Path) -> Outcome:
@@ -38,7 +40,10 @@ def import_records(plan: Plan, sources: Iterable[Path | str], into: Path) -> Out
 
 
 def _misfit(plan: Plan, seeds: dict[str, set[int]], record: Record) -> str:
-    """Why a record is of no run of the grid; empty where it is of one."""
+    """Why a record is of no run of the grid, or not to be filed; empty where it is of one."""
+    # Its file is named after it.
+    if not all(NAME_PATTERN.fullmatch(record.row[name]) for name in CELL_KEYS):
+        return f"{record.path}: its task, variant or arm is no name; letters, digits, '_', '-' and '.' are allowed"
     try:
         settings = current(record.settings)
     except ConfigError as error:
@@ -47,7 +52,7 @@ def _misfit(plan: Plan, seeds: dict[str, set[int]], record: Record) -> str:
         return (
             "" if record.seed in seeds[settings] else f"{record.path}: the grid has no seed {record.seed} of its cell"
         )
-    cell = plan.cells.get(tuple(record.row[name] for name in ("task", "variant", "arm")))
+    cell = plan.cells.get(tuple(record.row[name] for name in CELL_KEYS))
     if cell is None:
         return f"{record.path}: no cell of the grid has its settings, nor its name"
     return f"{record.path}: it is of another spec than the grid's: {difference(settings, settings_of(cell))}"
