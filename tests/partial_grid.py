@@ -93,7 +93,7 @@ class PartialGrid:
         places = ("packs", "datasets", "run-store", "text")
         files = [part for name in places for part in (f"--{name}", self._at("runs" if name == "run-store" else name))]
         out = ["--out", self._at("partial/finished.parquet"), "--missing", self._at("partial/missing.csv")]
-        spec = self.plan.grid("runs_per_pack", "records", "checkpoints", "evaluation")
+        spec = self.plan.grid("runs_per_pack", "records", "text", "checkpoints", "evaluation")
         return cli.main(["finished", "--spec", spec, "--digest", "d", *files, *out, *more])
 
     def states(self) -> pd.DataFrame:
@@ -101,7 +101,7 @@ class PartialGrid:
 
     def report(self, tables_alone: bool = False, partial: bool = True, out: str = "partial") -> None:
         """Run what follows, each stage by its command; partial: of the finished part."""
-        spec = self.plan.grid("analysis", "runs_per_pack", "records", "checkpoints", "evaluation")
+        spec = self.plan.grid("analysis", "runs_per_pack", "records", "text", "checkpoints", "evaluation")
         common = ["--spec", spec, "--digest", "d"]
         common += ["--finished", self._at("partial/finished.parquet")] if partial else []
         collected = [self._at(f"{out}/collected/{name}.parquet") for name in COLLECTED]

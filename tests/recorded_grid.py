@@ -55,7 +55,7 @@ def train(root: Path, plan: Plan) -> list[tuple[str, str, str, str]]:
 
 def collect(root: Path, plan: Plan, out: Path) -> int:
     """The collect stage's exit status."""
-    spec = plan.grid("runs_per_pack", "records", "checkpoints", "evaluation")
+    spec = plan.grid("runs_per_pack", "records", "text", "checkpoints", "evaluation")
     made = [out / f"{name}.parquet" for name in ("history", "runs", "evaluation", "floors")]
     given = ["--packs", root / "packs", "--datasets", root / "datasets"]
     return _call("collect", spec, digest("collect"), *given, "--out", *made)

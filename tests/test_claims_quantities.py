@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from nsbench.claims.definitions import Claim, load_claims
 from nsbench.claims.evidence import ASIDE, COUNTS, MISSING, STAND_IN, Evidence, Finding, Missing
 from nsbench.claims.quantities import QUANTITIES
 from nsbench.claims.simulations import _worst
+from nsbench.claims.variants import BY_OUTCOME
 from nsbench.claims.verdicts import judge, show_number
 from nsbench.closed import parse
 from nsbench.config import Analysis
@@ -295,7 +297,7 @@ def test_fluctuation_is_the_second_difference_of_the_loss_of_runs_that_did_not_d
     assert "1 runs diverged and are left out" in found.note
 
 
-def test_numbers_of_whole_curves_leave_stopped_runs_out_and_say_which(tmp_path: Path) -> None:
+def test_where_stopped_runs_are_left_out_there_is_no_number_and_the_reason_says_which(tmp_path: Path) -> None:
     cells = make_cells("sparse_parity", seeds=SEEDS)
     stopped = (("baseline", 0), ("baseline", 1), ("gentle", 1))
     made = {name: make_records(cells, stopped=runs) for name, runs in (("whole", ()), ("stopped", stopped))}
@@ -305,31 +307,45 @@ def test_numbers_of_whole_curves_leave_stopped_runs_out_and_say_which(tmp_path: 
         Evidence(tmp_path / name / "tables", tmp_path / name / "collected", cells, "paper", n_resamples=199)
         for name in made
     )
-    left_out = "2 of 6 runs stopped at their target (baseline 2): left out"
-    end = made["whole"]["evaluation"].query("measure == 'noise_stability' and rho == 0.5 and arm == 'baseline'")
-    end = end[(end["step"] == 3000) & (end["reduction"] == "decision")].set_index("seed")["value"]
-    for quantity in ("final_stability", "stability_change"):
-        (found,) = findings(early, quantity, task="sparse_parity", rho=0.5, reductions=["decision"])
-        assert found.n == 4
-        assert left_out in found.note
-        assert left_out not in findings(whole, quantity, task="sparse_parity", rho=0.5)[0].note
-    (found,) = findings(early, "final_stability", task="sparse_parity", rho=0.5, reductions=["decision"])
-    assert found.value == pytest.approx(end[list(SEEDS[2:])].mean())
-    (kept,) = findings(early, "stability_kept", task="sparse_parity", arm="baseline")
-    assert (kept.n, left_out in kept.note) == (4, True)
-    of_arm = {"task": "sparse_parity", "rho": 0.25, "gamma": 0.75}
-    (rough,) = findings(early, "fluctuation", **of_arm)
-    assert rough.n == 4
-    assert "3 of 12 runs stopped at their target (baseline 2, gentle 1): left out" in rough.note
-    (loss,) = findings(early, "loss_change", **of_arm)
-    assert (loss.n, "2 of 6 pairs left out: a run stopped at its target (baseline 2, arm 1)" in loss.note) == (4, True)
-    for quantity in ("lead", "early_rank"):
-        assert findings(early, quantity, task="sparse_parity")[0].n == 4
+    of, of_arm = {"task": "sparse_parity"}, {"task": "sparse_parity", "rho": 0.25, "gamma": 0.75}
+    for quantity, parameters, why in (
+        ("final_stability", of | {"rho": 0.5}, "2 of 6 runs stopped at their target (baseline 2)"),
+        ("stability_change", of | {"rho": 0.5}, "2 of 6 runs stopped at their target (baseline 2)"),
+        ("stability_kept", of, "2 of 6 runs stopped at their target (baseline 2)"),
+        ("fluctuation", of_arm, "3 of 12 runs stopped at their target (baseline 2, gentle 1)"),
+        ("loss_change", of_arm, "2 of 6 pairs left out: stopped at the target"),
+        ("lead", of, "2 of 6 runs left out: stopped at the target"),
+        ("early_rank", of, "2 of 6 runs left out: stopped at the target"),
+    ):
+        found = [findings(evidence, quantity, **parameters) for evidence in (whole, early)]
+        for before, after in zip(*found, strict=True):
+            assert (before.status, before.n, math.isfinite(before.value)) == (COUNTS, 6, True), quantity
+            assert (after.status, after.n, math.isnan(after.value)) == (MISSING, None, True), quantity
+            assert after.why == f"{why}; {BY_OUTCOME}"
+            assert "stopped at" in after.note
+    # A stopped run of no pair is none of a comparison's.
+    cells[1]["seeds"] = [2, 3, 4, 5]
+    (rough,) = findings(replace(early, cells=cells), "fluctuation", **of_arm)
+    assert (rough.status, rough.n) == (COUNTS, 4)
     # Steps to the target are those of all runs.
     (before,), (after,) = (
         findings(evidence, "paired_effect", **of_arm, convention="less_work_percent") for evidence in (whole, early)
     )
     assert (after.value, after.low, after.n) == (before.value, before.low, before.n)
+
+
+def test_stopped_runs_give_no_verdict_where_whole_ones_give_one(text: Folders, tmp_path: Path) -> None:
+    cells = text.cells
+    stopped = tuple((cell["arm"], seed) for cell in cells for seed in SEEDS[:3])
+    write_results(tmp_path, cells, make_records(cells, stopped=stopped))
+    early = Evidence(tmp_path / "tables", tmp_path / "collected", cells, "paper", n_resamples=199)
+    for name in ("validation_loss", "steadier_training", "baseline_becomes_unstable", "best_of_sweep"):
+        assert verdict(text.evidence(), name) not in ("not run", "undecided"), name
+        (row, (one,)) = next(judge(claim, early) for claim in claims_of_the_paper() if claim.entry.id == name)
+        assert (row["verdict"], one["verdict"], math.isnan(row["ours"])) == ("not run", "not run", True), name
+        assert BY_OUTCOME in row["reason"]
+    # Times to the target are those of all runs.
+    assert verdict(early, "many_settings_help") == verdict(text.evidence(), "many_settings_help")
 
 
 def test_runs_without_measures_or_stability_are_left_out_and_the_note_says_so(tmp_path: Path) -> None:
@@ -396,7 +412,7 @@ def test_where_every_run_was_stopped_there_is_no_number_and_a_note(tmp_path: Pat
     ):
         for found in findings(evidence, quantity, **of, **parameters):
             assert math.isnan(found.value), quantity
-            assert found.n == 0, quantity
+            assert (found.status, found.n) == (MISSING, None), quantity
             assert "stopped at" in found.note, quantity
     (decision, _) = findings(evidence, "final_stability", **of, rho=0.5)
     assert decision.extras["target"] == pytest.approx(0.75**2)

@@ -187,6 +187,7 @@ def test_an_interval_settles_an_effect_only_with_pairs_enough() -> None:
     assert settles(-0.2, 0.1, 6, 0.95) == 0
     assert settles(0.5, 0.9, 6, 0.95, neutral=1.0) == -1
     assert settles(0.1, 0.2, 5, 0.95) == 0
+    assert settles(0.1, 0.2, 6, 0.95, n_stopped=1) == 0
     assert settles(np.nan, np.nan, 6, 0.95) == 0
 
 

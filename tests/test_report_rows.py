@@ -34,6 +34,12 @@ def test_a_number_has_a_minus_and_no_hyphen() -> None:
     assert rows.number(-1234.4) == "−1,234"
 
 
+def test_an_estimate_of_what_stopped_runs_left_is_open() -> None:
+    row = {"n_pairs": 8, "confidence": 0.95, "mean_low": 0.1, "mean_high": 0.2}
+    assert rows.direction(row, "mean") == rows.direction(row | {"n_stopped": 0}, "mean") == "more"
+    assert rows.direction(row | {"n_stopped": 1}, "mean") == "open"
+
+
 def test_a_cell_is_told_with_its_arm_s_settings() -> None:
     cell = make_cells(arms=("gentle",))[0]
     cell["arm_settings"] = cell["arm_settings"] | {"kind": "cheap_noise_stability", "every": 10, "share": 1.0}

@@ -210,7 +210,7 @@ def test_records_of_older_code_are_marked(records: Path, tmp_path: Path) -> None
         settings = json.loads(record.settings)
         del settings["training"]["stop"]
         made_by = {
-            name: json.dumps({**json.loads(record.row[name]), "source_digest": "0123456789abcdef"})
+            name: json.dumps(json.loads(record.row[name]) | dict.fromkeys(("source_digest", "data_digest"), "0" * 16))
             for name in ("provenance", "evaluation_provenance")
         }
         older.append(changed(record, summary=summary, history=rows, settings=json.dumps(settings), **made_by))
@@ -223,7 +223,7 @@ def test_records_of_older_code_are_marked(records: Path, tmp_path: Path) -> None
     assert collect(tmp_path, plan, tmp_path / "collected") == 0
     runs = read_table(tmp_path / "collected/runs.parquet", COLLECTED_RUNS)
     assert runs.groupby("arm")["older_code"].unique().map(list).to_dict() == {
-        "baseline": ["training, measures"],
+        "baseline": ["data, training, measures"],
         "noise_stability": [""],
     }
     assert set(runs.loc[runs["older_code"] != "", "commit"]) == {"f" * 40}
@@ -271,6 +271,32 @@ def test_a_recorded_run_stands_for_the_cells_that_share_it(records: Path, result
     pd.testing.assert_frame_equal(one[own], other[own], check_exact=True)
 
 
+def test_rows_that_move_while_a_grid_is_collected_are_found_again_or_told(
+    records: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    """Beside a queue that exports, a file may get new records between the look at it and its reading."""
+    from nsbench.collection import Sources
+    from nsbench.collection import collect as joined
+    from nsbench.plan import grid_cells
+    from nsbench.run_records.matching import evaluation_settings_of
+
+    (zero, one) = read_records(records / BASELINE)
+    merge([one], tmp_path / "records")
+    grid = [{"task": "modular_addition", "variants": ["tiny"], "arms": ["baseline"], "seeds": [1]}]
+    plan = plan_of(records=[str(tmp_path / "records")], grid=grid)
+    key = ("modular_addition", "tiny", "baseline", 1)
+    sources = Sources([], [], {key: plan.recorded[key[:3]][1]}, evaluation_settings_of(plan.config))
+    merge([zero], tmp_path / "records")
+    joined(grid_cells(plan.config), sources, tmp_path / "collected", "{}", "d")
+    history = read_table(tmp_path / "collected/history.parquet", HISTORY)
+    assert history_digest(history) == one.numbers
+    write_records(tmp_path / "records" / BASELINE, [zero, with_other_numbers(one)])
+    with pytest.raises(
+        RecordError, match="its record of modular_addition / tiny / baseline / seed 1 changed meanwhile"
+    ):
+        joined(grid_cells(plan.config), sources, tmp_path / "again", "{}", "d")
+
+
 # --- what is refused -----------------------------------------------------------------------------
 
 
@@ -287,7 +313,7 @@ def test_import_takes_what_fits_and_refuses_the_rest_by_name_and_reason(records:
     (zero, one) = read_records(records / BASELINE)
     (arm_zero, arm_one) = read_records(records / "modular_addition/tiny/noise_stability.parquet")
     settings = json.loads(arm_zero.settings)
-    settings["training"]["steps"] = 13
+    settings["training"]["batch_size"] = 9
     strange = json.dumps({**json.loads(arm_one.settings), "sauce": "hollandaise"})
     write_records(
         source / "a.parquet",
@@ -306,7 +332,7 @@ def test_import_takes_what_fits_and_refuses_the_rest_by_name_and_reason(records:
     assert outcome.added == ["modular_addition / tiny / baseline / seed 0"]
     names = {
         "modular_addition / tiny / baseline / seed 1": "has a record of this run with other numbers",
-        "modular_addition / tiny / noise_stability / seed 0": "spec than the grid's: training.steps = 13 instead of 12",
+        "modular_addition / tiny / noise_stability / seed 0": "than the grid's: training.batch_size = 9 instead of 8",
         "modular_addition / tiny / noise_stability / seed 1": "settings.sauce: unknown key",
         "modular_addition / tiny / baseline / seed 99": "the grid has no seed 99 of its cell",
         "modular_addition / unknown / baseline / seed 0": "no cell of the grid has its settings, nor its name",
@@ -318,6 +344,65 @@ def test_import_takes_what_fits_and_refuses_the_rest_by_name_and_reason(records:
         0: zero.numbers,
         1: one.numbers,
     }
+
+
+def test_a_double_under_another_name_is_a_double(records: Path, tmp_path: Path) -> None:
+    (zero, one) = read_records(records / BASELINE)
+    merge([zero, one], tmp_path)
+    outcome = merge(
+        [changed(with_other_numbers(zero), variant="elsewhere"), changed(one, variant="elsewhere")], tmp_path
+    )
+    assert list(outcome.refused) == ["modular_addition / elsewhere / baseline / seed 0"]
+    assert outcome.kept == ["modular_addition / elsewhere / baseline / seed 1"]
+    assert [path.name for path in tmp_path.rglob("*.parquet")] == ["baseline.parquet"]
+
+
+def test_a_folder_has_runs_on_one_text(records: Path, tmp_path: Path) -> None:
+    (zero, one) = read_records(records / BASELINE)
+    first, second = (
+        changed(record, summary={**record.row["summary"], "text": text})
+        for record, text in ((zero, "WikiText-2"), (one, "local text (mine), not WikiText-2"))
+    )
+    merge([first], tmp_path)
+    outcome = merge([second], tmp_path)
+    assert outcome.refused[second.name].startswith(
+        "its text is 'local text (mine), not WikiText-2', that of records in"
+    )
+
+
+@pytest.mark.parametrize(("source", "taken"), [("auto", True), ("local", True), ("hub", True), ("embedded", False)])
+def test_runs_on_another_text_than_the_grid_asks_for_do_not_count(
+    source: str, taken: bool, records: Path, tmp_path: Path
+) -> None:
+    (zero, _) = read_records(records / BASELINE)
+    merge([changed(zero, summary={**zero.row["summary"], "text": "WikiText-2"})], tmp_path)
+    plan = plan_of(records=[str(tmp_path)], text={"source": source})
+    assert bool(_all(plan)) == taken
+
+
+@pytest.mark.parametrize(
+    "summary", [{"status": "stopped"}, {"status": "lost"}, {"steps": 8}, {"flops": 1.0}, {"seconds": 1e9}]
+)
+def test_a_summary_that_its_history_does_not_bear_out_is_damage(
+    summary: dict[str, Any], records: Path, tmp_path: Path
+) -> None:
+    (zero, _) = read_records(records / BASELINE)
+    write_records(tmp_path / "sent.parquet", [changed(zero, summary={**zero.row["summary"], **summary})])
+    assert "is damaged" in import_records(plan_of(), [tmp_path / "sent.parquet"], tmp_path / "mine").refused[zero.name]
+
+
+@pytest.mark.parametrize("column", ["task", "settings", "summary", "history"])
+def test_a_record_with_a_gap_is_no_whole_one(column: str, records: Path, tmp_path: Path) -> None:
+    table = pq.read_table(records / BASELINE)
+    rows = table.to_pylist()
+    rows[0][column] = None
+    schema = pa.schema([pa.field(entry.name, entry.type) for entry in table.schema])
+    pq.write_table(pa.Table.from_pylist(rows, schema=schema), tmp_path / "sent.parquet")
+    with pytest.raises(RecordError, match=f"has a record without {column}"):
+        read_records(tmp_path / "sent.parquet")
+    if column in ("task", "settings", "summary"):
+        with pytest.raises(RecordError, match=f"has a record without {column}"):
+            plan_of(records=[str(tmp_path / "sent.parquet")])
 
 
 @pytest.mark.parametrize("name", ["../../outside", "/tmp/outside", "", "a/b", ".hidden"])
@@ -479,6 +564,14 @@ def test_the_command_exports_imports_and_verifies(results: Path, tmp_path: Path,
     assert capsys.readouterr().out == f"{N_RUNS} records added, 0 already there, 0 refused\n"
     assert cli.main(["records", "verify", str(mine), "--sample", "1", "--steps", "4", *given]) == 0
     assert capsys.readouterr().out.endswith("all 1 runs agree with their records\n")
+    assert cli.main(["records", "check", *given]) == 2
+    assert "8 runs of the grid have no record, the first is modular_addition / tiny / baseline / seed 0" in (
+        capsys.readouterr().err
+    )
+    config.write_text(yaml.safe_dump(values_of(records=[str(mine)]), sort_keys=False))
+    assert cli.main(["records", "check", *given]) == 0
+    assert capsys.readouterr().out == "all 8 runs of the grid have a record\n"
+    config.write_text(yaml.safe_dump(values_of(), sort_keys=False))
     forged(sent, tmp_path / "forged.parquet", 1.5, 0)
     assert cli.main(["records", "import", str(tmp_path / "forged.parquet"), "--into", str(mine), *given]) == 2
     said = capsys.readouterr()

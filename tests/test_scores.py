@@ -350,7 +350,7 @@ def test_pairs_with_a_stopped_run_are_left_out_and_told(tmp_path: Path) -> None:
     made = records(losses, (("baseline", 4),), stopped=stopped)
     (row,) = written(tmp_path, effects(made, cells), SCORE_EFFECT).to_dict("records")
     assert row["best_val_loss_difference"] == pytest.approx((-0.7 - 0.8) / 2)
-    assert (row["n_pairs"], row["n_compared"]) == (5, 2)
+    assert (row["n_pairs"], row["n_compared"], row["n_stopped"]) == (5, 2, 2)
     assert row["note"].startswith(
         "1 of 5 pairs left out: a run diverged; "
         "2 of 5 pairs left out: a run stopped at its target (baseline 1, arm 2); only 2 pairs"

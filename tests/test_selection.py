@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 
 from nsbench.records import TARGETS, read_table, write_table
+from nsbench.report.rows import choice
 from nsbench.selection import CRITERION, SELECTION, candidates, selected_arm, selections, times_on_test
 from nsbench.statistics import time_to_target
 
@@ -261,7 +262,7 @@ def test_pairs_whose_test_time_is_not_known_are_left_out_and_told() -> None:
     }
     row = chosen(sweep, stopped={("strong", 0): 60, ("strong", 2): 60, ("baseline", 3): 90})["all_seeds"]
     assert row["selected"] == "strong"
-    assert (row["n_pairs"], row["n_compared"]) == (4, 3)
+    assert (row["n_pairs"], row["n_compared"], row["n_stopped"]) == (4, 3, 1)
     assert row["val_steps_ratio"] == pytest.approx(30 / 50)
     assert row["test_steps_ratio"] == pytest.approx(20 / 60)
     assert row["test_loss_difference"] == pytest.approx(-0.9)  # of seed 1, the only pair of whole runs
@@ -279,6 +280,23 @@ def test_pairs_whose_test_time_is_not_known_are_left_out_and_told() -> None:
     assert none["note"].endswith("no pairs to compare; test times are known to 20 steps, the spacing of checkpoints")
 
 
+def test_pairs_left_because_others_stopped_settle_nothing() -> None:
+    sweep: Sweep = {
+        "baseline": [(50, 60, 1.0)] * 7,
+        "mild": [(45, 40, 0.5)] * 7,
+        "strong": [(30, 20 + 20 * (seed % 2), 0.1) for seed in range(6)] + [(30, 80, 0.1)],
+    }
+    for procedure in ("all_seeds", "leave_one_out"):
+        whole, early = (chosen(sweep, stopped=runs)[procedure] for runs in ({}, {("strong", 6): 60}))
+        assert (whole["n_compared"], early["n_compared"], early["n_stopped"]) == (7, 6, 1)
+        assert choice(whole)["verdict"] == "fewer"
+        told = choice(early)
+        assert (told["verdict"], told["steps"]) == ("open", choice(early | {"n_stopped": 0})["steps"])
+        assert "1 of 7 pairs left out: a run stopped at its target" in told["note"]
+        # Six pairs would be enough.
+        assert choice(early | {"n_stopped": 0})["verdict"] == "fewer"
+
+
 def test_runs_without_measures_are_left_out_of_test_numbers_and_told() -> None:
     sweep: Sweep = {
         "baseline": [(50, 60, 1.0)] * 4,
@@ -289,7 +307,7 @@ def test_runs_without_measures_are_left_out_of_test_numbers_and_told() -> None:
     whole = selected(made, cells).iloc[0]
     row = selected(without(made, ("strong", 0), ("strong", 2), ("baseline", 3)), cells).iloc[0]
     assert (row["selected"], row["val_steps_ratio"]) == (whole["selected"], whole["val_steps_ratio"])
-    assert (row["n_pairs"], row["n_compared"]) == (4, 1)
+    assert (row["n_pairs"], row["n_compared"], row["n_stopped"]) == (4, 1, 0)
     assert row["test_steps_ratio"] == pytest.approx(20 / 60)
     assert row["test_loss_difference"] == pytest.approx(-0.9)
     assert row["note"].startswith("3 of 4 pairs left out: a run has no measures (baseline 1, arm 2); ")

@@ -50,11 +50,11 @@ def _alone(options: argparse.Namespace) -> Iterator[None]:
     """Be the only process that makes the stage's files.
 
     A job may outlive its workflow; the next one's job must be the last to write, for its settings may be newer.
-    An import into MLflow has locks of its own, of the results and of the store.
+    An import into MLflow, records and the queue have locks of their own.
     """
     of_this_job = [value for name, value in vars(options).items() if name != "run_store"]
     made = sorted(path for value in of_this_job for path in _paths(value) if isinstance(path, _Made))
-    if options.stage == "track" or not made or not made[0].parent.is_dir():
+    if options.stage in ("track", "records", "queue") or not made or not made[0].parent.is_dir():
         yield
         return
     # The files that a job makes are its alone, so one of them stands for all.
@@ -355,6 +355,7 @@ def _add_records(stages: Any) -> None:
     export = action("export", "export_", "add records of the finished runs of a grid to a folder of records")
     export.add_argument("--results", type=_given, default=Path("results"), help="folder of results")
     export.add_argument("--out", type=_made_folder, required=True, help="folder of records")
+    action("check", "check", "whether every run of a grid has a record among those that its configuration names")
     take = action("import", "import_", "check others' records, and add those that fit the grid to a folder of records")
     take.add_argument("sources", type=_given, nargs="+", metavar="FOLDER|FILE")
     take.add_argument("--into", type=_made_folder, required=True, help="folder of records")

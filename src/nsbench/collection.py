@@ -71,7 +71,7 @@ class Sources(NamedTuple):
     evaluation_settings: str = ""
     """What a record's measures must have been made with (`run_records.matching`)."""
     code: Mapping[str, str] = MappingProxyType({})
-    """The digests of this code: of `train`, and of `evaluate TASK`."""
+    """The digests of this code: of `train`, and of `dataset` and `evaluate` of each task, as `dataset TASK`."""
 
 
 def collect(
@@ -165,16 +165,25 @@ def _run(key: RunKey, found: _Found, sources: Sources) -> tuple[dict[str, pa.Tab
         runs = found.runs.slice(found.row_of[key], 1)
         return {**tables, "runs": _with_origin(runs, "", "", "")}, FLOORS.empty_table()
     at = sources.records[key]
-    record = _records(at.path)[at.place]
+    record = next((found for found in _records(at.path) if found.seed == key[-1] and at.is_of(found)), None)
+    if record is None:
+        raise RecordError(f"{at.path}: its record of {run_name(*key)} changed meanwhile; give the same command again")
     missing = at.no_evaluation(sources.evaluation_settings)
     tables = {
         "history": record.table("history", HISTORY),
         "evaluation": EVALUATION.empty_table() if missing else record.table("evaluation", EVALUATION),
     }
     runs = record.table("summary", RUNS)
-    digests = {"training": ("train", record.provenance), "measures": (f"evaluate {key[0]}", record.measured_by)}
-    made_by = [what for what, (_, told) in digests.items() if what == "training" or not missing]
-    older = [what for what in made_by if digests[what][1].get("source_digest") != sources.code.get(digests[what][0])]
+    made_by = {
+        "data": (f"dataset {key[0]}", record.provenance.get("data_digest")),
+        "training": ("train", record.provenance.get("source_digest")),
+        "measures": (f"evaluate {key[0]}", record.measured_by.get("source_digest")),
+    }
+    older = [
+        what
+        for what, (stage, told) in made_by.items()
+        if told != sources.code.get(stage) and not (missing and what == "measures")
+    ]
     floors = record.table("floors", FLOORS)
     return {**tables, "runs": _with_origin(runs, str(at.path), ", ".join(older), missing)}, _named(floors, key)
 
@@ -214,7 +223,10 @@ def _named(table: pa.Table, key: RunKey) -> pa.Table:
 
 
 def _shared(table: pa.Table, name: str) -> pa.Table:
-    """What of a run's rows holds under other noise: all but what they say of outputs under noise."""
+    """What of a run's rows holds under other noise: all but what they say of outputs under noise.
+
+    Average sensitivity holds too; under other noise its random draws would be others.
+    """
     if name == "evaluation":
         return table.filter(pc.not_equal(table["measure"], "noise_stability"))
     for column in OF_NOISE:

@@ -91,7 +91,8 @@ def collect(options: argparse.Namespace) -> None:
     floors = [options.datasets / task / variant / f"{pack}.floors.parquet" for task, variant, pack in datasets]
     records = {(*key, seed): record for key, found in plan.recorded.items() for seed, record in found.items()}
     records = {key: record for key, record in records.items() if key in wanted}
-    code = {"train": digest("train")} | {f"evaluate {task}": digest("evaluate", task) for task, *_ in plan.cells}
+    code = {f"{stage} {task}": digest(stage, task) for task, *_ in plan.cells for stage in ("dataset", "evaluate")}
+    code["train"] = digest("train")
     sources = Sources(folders, floors, records, evaluation_settings_of(config), code)
     collect(cells, sources, _folder(options.out), options.spec, options.digest, parts(scale)[1])
 

@@ -22,7 +22,15 @@ from nsbench.records import CELL, RUN, RUNS, RecordError, field
 from nsbench.scores import Trail, by_variant, final_score, text_labels, trails
 from nsbench.statistics import CELL_KEYS, RUN_KEYS, grid_runs, quantile, run_name
 from nsbench.statistics.bootstrap import expanded
-from nsbench.statistics.intervals import Interval, estimate_fields, few, mean_interval, shared_notes, stopped_runs
+from nsbench.statistics.intervals import (
+    N_STOPPED,
+    Interval,
+    estimate_fields,
+    few,
+    mean_interval,
+    shared_notes,
+    stopped_runs,
+)
 
 GROUPS = ("baseline", "all arms")
 STOPPED = "stopped at the target"
@@ -56,6 +64,7 @@ LEAD_LAG = pa.schema(
         _SHARE,
         field("n_runs", pa.int64(), "runs", "runs of the cell in the grid"),
         field("n_defined", pa.int64(), "runs", "runs with both onsets"),
+        N_STOPPED,
         field("n_stability_first", pa.int64(), "runs", "runs in which stability moved first"),
         field("n_together", pa.int64(), "runs", "runs in which both moved at the same evaluation"),
         field("n_loss_first", pa.int64(), "runs", "runs in which validation loss moved first"),
@@ -89,6 +98,7 @@ EARLY_RANK = pa.schema(
         field("n_runs", pa.int64(), "runs", "runs of the group in the grid"),
         field("n_seeds", pa.int64(), "1", "seeds of the group in the grid"),
         field("n_ranked", pa.int64(), "runs", "runs not stopped early, with finite values at early_step"),
+        N_STOPPED,
         field("early_step", pa.int64(), "optimiser steps", "evaluation at which the end is asked for"),
         *estimate_fields("rank_by_stability", "1", "Spearman's correlation of early stability and final accuracy"),
         *estimate_fields("rank_by_val_loss", "1", "Spearman's correlation of early validation loss and final accuracy"),
@@ -196,6 +206,7 @@ def lead_lag(
                 "share": group["share"].iloc[0],
                 "n_runs": len(group),
                 "n_defined": len(leads),
+                "n_stopped": int((group["note"] == STOPPED).sum()),
                 "n_stability_first": int((leads > 0).sum()),
                 "n_together": int((leads == 0).sum()),
                 "n_loss_first": int((leads < 0).sum()),
@@ -255,6 +266,7 @@ def early_rank(
             row = {"task": name[0], "variant": name[1], "group": group, "text": text[name], "early_step": step}
             row |= {"n_runs": len(keys), "n_seeds": len({key[-1] for key in keys}), "confidence": confidence}
             table = pd.DataFrame(seen, columns=["arm", "seed", "status", "stability", "val_loss", "final"])
+            row["n_stopped"] = int((table["status"] == "stopped").sum())
             table["lacks"] = [_lacks_stability(every[key]) for key in keys]
             rows.append(row | _ranks(table, step, confidence, n_resamples, entropy))
     return pd.DataFrame(rows, columns=EARLY_RANK.names)

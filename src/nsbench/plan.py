@@ -190,7 +190,7 @@ def digest(stage: str, name: str = "") -> str:
         "train": ["nsbench.training"],
         "evaluate": ["nsbench.evaluation", f"nsbench.tasks.{name}"],
         "finished": ["nsbench.finished"],
-        "collect": ["nsbench.collection"],
+        "collect": ["nsbench.collection", "nsbench.run_records.matching"],
         "analyse": ["nsbench.analysis", "nsbench.leaks"],
         "figure": ["nsbench.figures", f"nsbench.figures.{name}", "nsbench.leaks"],
         "figures": ["nsbench.figures", *(f"nsbench.figures.{module}" for module in name.split()), "nsbench.leaks"],

@@ -25,6 +25,7 @@ from nsbench.grid import Cell, load_files
 from nsbench.locks import HeldError, locked
 from nsbench.needs import train_flops
 from nsbench.plan import Plan
+from nsbench.records import RecordError
 from nsbench.run_records.matching import index
 from nsbench.runstore import RunFolder
 
@@ -65,7 +66,8 @@ class Queue:
 def run(queue: Queue, cores: int, gpus: int, export_every: float) -> None:
     """Work through the overlays in order; SIGINT or SIGTERM ends it, with all that is finished exported.
 
-    A run that fails stops no other: the next overlay begins, and the next call tries it again.
+    A run that fails stops no other: the next overlay begins, and the next call tries it again. Raises RecordError in
+    the end where runs failed, ConfigError where another queue is at work.
     """
     os.nice(19 - os.nice(0))
     with contextlib.ExitStack() as held:
@@ -74,6 +76,7 @@ def run(queue: Queue, cores: int, gpus: int, export_every: float) -> None:
         except HeldError:
             raise ConfigError(f"{queue.results}: another queue is at work in this folder; wait until it ends") from None
         stopped = held.enter_context(_stopping())
+        failed: list[str] = []
         for overlay in queue.files():
             plan = queue.plan(overlay)
             left = _left(plan)
@@ -87,7 +90,10 @@ def run(queue: Queue, cores: int, gpus: int, export_every: float) -> None:
                 _say("stopped; what was in training goes on from its last progress file here, or from step 0 elsewhere")
                 raise SystemExit(128 + stopped[0])
             if status:
+                failed.append(overlay.name)
                 _say(f"{overlay.name}: some runs failed, see the messages above; going on with the next overlay")
+    if failed:
+        raise RecordError(f"{', '.join(failed)}: runs failed; see results/logs, and give the same command again")
 
 
 def status(queue: Queue) -> list[dict[str, Any]]:
@@ -188,27 +194,29 @@ def _work(queue: Queue, overlay: Path, cores: int, gpus: int, export_every: floa
     # In a group of its own: a Ctrl-C reaches this process alone, which passes it on to Snakemake and its jobs once.
     process = subprocess.Popen(command, process_group=0)
     exported = time.monotonic()
-    while process.poll() is None:
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(LOOK_SECONDS)
-        if stopped and process.poll() is None:
+    try:
+        while process.poll() is None and not stopped:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(LOOK_SECONDS)
+            if time.monotonic() - exported > export_every:
+                _export(queue, overlay)
+                exported = time.monotonic()
+    finally:
+        if process.poll() is None:
             # Jobs save their progress. Snakemake may wait on SIGTERM for all that runs, and on SIGINT does not.
             os.killpg(process.pid, signal.SIGINT)
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(GRACE_SECONDS)
-            if process.poll() is None:
-                os.killpg(process.pid, signal.SIGKILL)
-                process.wait()
-        if time.monotonic() - exported > export_every and process.poll() is None:
-            _export(queue, overlay)
-            exported = time.monotonic()
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
     return process.returncode
 
 
 def _export(queue: Queue, overlay: Path) -> None:
     try:
         outcome = export_records(queue.plan(overlay), queue.results, queue.records)
-    except FileError as error:
+    except (ConfigError, FileError) as error:
         _say(f"{overlay.name}: nothing exported now: {error}")
         return
     if outcome.added or outcome.refused:
@@ -220,7 +228,8 @@ def _export(queue: Queue, overlay: Path) -> None:
 def _stopping() -> Iterator[list[int]]:
     """A list that gets the number of the signal that asks this process to end."""
     asked: list[int] = []
-    before = {number: signal.signal(number, lambda *args: asked.append(args[0])) for number in (2, 15)}
+    signals = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = {number: signal.signal(number, lambda *args: asked.append(args[0])) for number in signals}
     try:
         yield asked
     finally:

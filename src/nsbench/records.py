@@ -113,7 +113,7 @@ COLLECTED_RUNS = pa.schema(
     [
         *RUNS,
         field("record", pa.string(), "path", "file of the record that the run came in; empty: trained in this folder"),
-        field("older_code", pa.string(), "name", "of a record: what other code than this made (training, measures)"),
+        field("older_code", pa.string(), "name", "of a record: what other code made (data, training, measures)"),
         field("no_evaluation", pa.string(), "text", "why the run has no measures; empty where it has"),
     ]
 )

@@ -18,7 +18,7 @@ import pyarrow as pa
 
 from nsbench.records import CELL, RUNS, TARGETS, TIME_TO_TARGET, RecordError, field
 from nsbench.statistics import CELL_KEYS, RUN_KEYS, grid_runs, run_name
-from nsbench.statistics.intervals import estimate_fields, mean_difference, shared_notes
+from nsbench.statistics.intervals import N_STOPPED, estimate_fields, mean_difference, shared_notes
 
 RunKey = tuple[str, str, str, int]
 """(task, variant, arm, seed)."""
@@ -79,6 +79,7 @@ SCORE_EFFECT = pa.schema(
         RUNS.field("text"),
         field("n_pairs", pa.int64(), "pairs", "seeds that both arms have in the grid"),
         field("n_compared", pa.int64(), "pairs", "pairs in which both runs went to their budget"),
+        N_STOPPED,
         *estimate_fields("final_val_accuracy_difference", "1", "final validation accuracy, arm minus baseline"),
         *estimate_fields("best_val_loss_difference", "nats", "lowest validation loss, arm minus baseline"),
         field("confidence", pa.float64(), "1", "confidence of the intervals"),
@@ -340,5 +341,6 @@ def score_effects(
                 found[column] = mean_difference(*pair, confidence, n_resamples, entropy)
                 row |= found[column].columns(f"{column}_difference")
                 compared &= np.isfinite(np.array(pair, dtype=float)).all(0)
-            rows.append({**row, "n_compared": int(compared.sum()), "note": "; ".join(shared_notes(found))})
+            row |= {"n_compared": int(compared.sum()), "n_stopped": found["best_val_loss"].n_stopped}
+            rows.append({**row, "note": "; ".join(shared_notes(found))})
     return pd.DataFrame(rows, columns=SCORE_EFFECT.names)

@@ -23,6 +23,7 @@ from nsbench.records import RUNS, RecordError, field
 from nsbench.scores import RunKey, baseline_of, by_variant, curves_on_test, run_scores, text_labels, unmeasured
 from nsbench.statistics import RUN_KEYS, grid_runs, paired_effects, run_name
 from nsbench.statistics.intervals import (
+    N_STOPPED,
     STOPPED,
     UNMEASURED,
     Interval,
@@ -53,6 +54,7 @@ SELECTION = pa.schema(
         field("selected", pa.string(), "text", "the arm chosen; of leave_one_out the arms with their counts"),
         field("n_pairs", pa.int64(), "pairs", "seeds that the baseline and all these arms have in the grid"),
         field("n_compared", pa.int64(), "pairs", "of them, those of test_steps_ratio: both test times are known"),
+        N_STOPPED,
         field(
             "val_steps_ratio",
             pa.float64(),
@@ -182,7 +184,7 @@ def selections(
         for procedure in PROCEDURES:
             row = {"task": name[0], "variant": name[1], "procedure": procedure, "text": text[name]}
             row |= {"baseline": sweep.baseline, "n_arms": len(sweep.arms), "criterion": CRITERION}
-            row |= {"n_pairs": len(sweep.seeds), "n_compared": 0, "confidence": confidence}
+            row |= {"n_pairs": len(sweep.seeds), "n_compared": 0, "n_stopped": 0, "confidence": confidence}
             rows.append(row | _compare(sweep, _choices(sweep, procedure), procedure, bootstrap))
     return pd.DataFrame(rows, columns=SELECTION.names)
 
@@ -261,7 +263,8 @@ def _compare(sweep: _Sweep, choices: dict[int, str], procedure: str, bootstrap: 
         for name in ("test_accuracy", "test_loss")
     }
     n_compared = len(choices) - int((unknown[0] | unknown[1]).sum())
-    row = {"selected": selected, "n_compared": n_compared, **steps.columns("test_steps_ratio")}
+    row = {"selected": selected, "n_compared": n_compared, "n_stopped": int((stopped[0] | stopped[1]).sum())}
+    row |= steps.columns("test_steps_ratio")
     for name, interval in differences.items():
         row |= interval.columns(f"{name}_difference")
     on_validation = [sweep.times.loc[keys] for keys in (before, after)]

@@ -20,10 +20,10 @@ rule collect_packs:
         mem_mb=megabytes(4000),
         runtime=minutes(30),
     params:
-        spec=PLAN.grid("runs_per_pack", "records", "checkpoints", "evaluation"),
+        spec=PLAN.grid("runs_per_pack", "records", "text", "checkpoints", "evaluation"),
         digest=lambda w: digest("collect"),
         # Of records it is told whether this code made them.
-        code=[digest("train"), *(digest("evaluate", task) for task in DATA_SETTINGS)] if RECORD_FILES else [],
+        code=[digest("train"), *(digest(stage, task) for stage in ("dataset", "evaluate") for task in DATA_SETTINGS)] if RECORD_FILES else [],
         finished="",
     shell:
         "nsbench collect --spec {params.spec:q} --digest {params.digest} {params.finished} --packs results/packs"

@@ -23,7 +23,7 @@ rule look_at_packs:
         mem_mb=megabytes(4000),
         runtime=minutes(30),
     params:
-        spec=PLAN.grid("runs_per_pack", "records", "checkpoints", "evaluation"),
+        spec=PLAN.grid("runs_per_pack", "records", "text", "checkpoints", "evaluation"),
         digest=lambda w: digest("finished"),
         text_spec=TEXT_SPEC or "null",
         seen=seen_now,

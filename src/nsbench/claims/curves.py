@@ -1,7 +1,7 @@
 """Numbers of the course of training, from the records of all runs: stability kept, its change, how loss fluctuates.
 
-All are of whole runs: runs that diverged or that `training.stop` ended early are left out, and so are runs without what
-a number is of; the note says so.
+All are of whole runs: runs that diverged are left out, and so are runs without what a number is of; the note says so.
+Where `training.stop` ended a run early there is no number (`variants.BY_OUTCOME`).
 """
 
 from __future__ import annotations
@@ -72,11 +72,11 @@ def _mean(evidence: Evidence, of: Course, variant: Variant, arm: str, number: ob
     name = _arm(variant, arm, of.rho, of.gamma)
     if name is None:
         return variant.finding(status=MISSING, why="the arm is not in the grid")
-    trails, left_out = _trails(evidence, variant, name)
+    runs, trails = _runs(evidence, variant, name), _trails(evidence, variant, name)
     values = np.array([number(rows) for rows in trails.values()], dtype=float)  # type: ignore[operator]
-    if lost := int((~np.isfinite(values)).sum()):
-        left_out.append(f"{lost} of {len(values)} runs have no stability in their history: left out")
-    return _interval(evidence, variant, f"{variant.name} / {name}", values[np.isfinite(values)], "runs", left_out)
+    lost = int((~np.isfinite(values)).sum())
+    left_out = f"{lost} of {len(values)} runs have no stability in their history" if lost else ""
+    return _interval(evidence, variant, f"{variant.name} / {name}", values[np.isfinite(values)], "runs", runs, left_out)
 
 
 def _fluctuation(evidence: Evidence, of: Pair) -> list[Finding]:
@@ -94,12 +94,13 @@ def _fluctuation(evidence: Evidence, of: Pair) -> list[Finding]:
         if arm is None:
             found.append(variant.finding(status=MISSING, why="the arm is not in the grid"))
             continue
-        before, _ = _trails(evidence, variant, str(variant.baseline["arm"]))
-        after, _ = _trails(evidence, variant, arm)
+        arms = (str(variant.baseline["arm"]), arm)
+        before, after = (_trails(evidence, variant, name) for name in arms)
         logs = [math.log(_rough(after[seed]) / _rough(before[seed])) for seed in before if seed in after]
         values = np.array([log for log in logs if math.isfinite(log)])
-        left_out = _left_out(_runs(evidence, variant, str(variant.baseline["arm"]), arm))
-        one = _interval(evidence, variant, f"{variant.name} / {arm}", values, "pairs", left_out)
+        runs = _runs(evidence, variant, *arms)
+        runs = runs[runs["seed"].duplicated(keep=False)]  # those of a pair
+        one = _interval(evidence, variant, f"{variant.name} / {arm}", values, "pairs", runs)
         ends = {"value": one.value, "low": one.high, "high": one.low}
         found.append(Finding(**vars(one) | {name: 100 * (1 - math.exp(end)) for name, end in ends.items()}))
     return found
@@ -139,11 +140,10 @@ def _by_reduction(
         if not reductions:
             found.append(variant.finding(status=MISSING, why=_why_unmeasured(variant, runs, of.rho)))
         without = unmeasured_runs(runs)
-        left_out = [*_left_out(runs), *([f"{without}: left out"] if without else [])]
         for reduction in reductions:
             here = whole[whole["reduction"] == reduction]
             values = np.array([number(run) for _, run in here.groupby("seed")], dtype=float)
-            one = _interval(evidence, variant, f"{variant.name} / {reduction}", values, "runs", left_out)
+            one = _interval(evidence, variant, f"{variant.name} / {reduction}", values, "runs", runs, without)
             if with_target:
                 k = variant.cells[0]["settings"]["data"].get("k")
                 printed = math.nan if k is None else of.rho**k
@@ -175,12 +175,11 @@ def _arm(variant: Variant, arm: str, rho: float, gamma: float) -> str | None:
     return str(variant.baseline["arm"]) if arm == "baseline" else paper_arm(variant, rho, gamma)
 
 
-def _trails(evidence: Evidence, variant: Variant, arm: str) -> tuple[dict[int, pd.DataFrame], list[str]]:
-    """History by seed of the runs of a cell that went to their budget, and notes on the others."""
-    runs = _runs(evidence, variant, arm)
+def _trails(evidence: Evidence, variant: Variant, arm: str) -> dict[int, pd.DataFrame]:
+    """History by seed of the runs of a cell that went to their budget."""
     rows = _of_cell(evidence.records("history"), variant, arm)
-    rows = rows[rows["seed"].isin(_whole(runs))]
-    return {int(seed): trail.sort_values("step") for seed, trail in rows.groupby("seed")}, _left_out(runs)
+    rows = rows[rows["seed"].isin(_whole(_runs(evidence, variant, arm)))]
+    return {int(seed): trail.sort_values("step") for seed, trail in rows.groupby("seed")}
 
 
 def _of_cell(table: pd.DataFrame, variant: Variant, arm: str) -> pd.DataFrame:
@@ -200,22 +199,24 @@ def _whole(runs: pd.DataFrame) -> list[int]:
     return runs.loc[runs["status"] == "completed", "seed"].tolist()
 
 
-def _left_out(runs: pd.DataFrame) -> list[str]:
-    """Notes on the runs that did not go to their budget."""
-    n_diverged, stopped = int((runs["status"] == "diverged").sum()), stopped_runs(runs)
-    notes = [f"{n_diverged} runs diverged and are left out"] if n_diverged else []
-    return [*notes, *([f"{stopped}: left out"] if stopped else [])]
-
-
 def _interval(
-    evidence: Evidence, variant: Variant, setting: str, values: np.ndarray, unit: str, left_out: list[str]
+    evidence: Evidence,
+    variant: Variant,
+    setting: str,
+    values: np.ndarray,
+    unit: str,
+    runs: pd.DataFrame,
+    left_out: str = "",
 ) -> Finding:
-    """The mean of values with its bootstrap interval; `left_out` says which runs have none."""
+    """The mean of values of `runs` with its bootstrap interval; `left_out`: which whole runs have no value."""
     interval = mean_interval(values, unit, evidence.confidence, evidence.n_resamples, ENTROPY)
-    notes = [*interval.notes, *left_out]
-    runs = evidence.records("runs")
-    here = runs[(runs["task"] == variant.cells[0]["task"]) & (runs["variant"] == variant.name)]
+    n_diverged, stopped = int((runs["status"] == "diverged").sum()), stopped_runs(runs)
+    diverged = f"{n_diverged} runs diverged and are left out" if n_diverged else ""
+    notes = [*interval.notes, diverged, *(f"{some}: left out" for some in (stopped, left_out) if some)]
+    every = evidence.records("runs")
+    here = every[(every["task"] == variant.cells[0]["task"]) & (every["variant"] == variant.name)]
     return variant.finding(
+        stopped=stopped,
         setting=setting,
         value=interval.value,
         low=interval.low,
@@ -224,7 +225,7 @@ def _interval(
         n_unit=unit,
         extras=enough(len(values), evidence.confidence),
         text="; ".join(sorted(set(here["text"]) - {""})),
-        note="; ".join(notes),
+        note="; ".join(note for note in notes if note),
     )
 
 

@@ -83,17 +83,20 @@ def _paired(
     setting: str,
     count: str,
     extras: dict[str, float] | None = None,
+    unit: str = "pairs",
 ) -> Finding:
-    """A finding of a table's row about pairs."""
+    """A finding of a table's row about pairs or runs (`unit`)."""
     value, low, high = map(float, ends)
     more = {name: float(number) for name, number in (extras or {}).items()}
+    n_stopped = row.get("n_stopped", 0)
     return variant.finding(
+        stopped=f"{n_stopped} of {row[f'n_{unit}']} {unit} left out: stopped at the target" if n_stopped else "",
         setting=setting,
         value=value,
         low=low,
         high=high,
         n=int(row[count]),
-        n_unit="pairs",
+        n_unit=unit,
         extras=enough(row[count], float(row["confidence"])) | more,
         text=row["text"],
         note=row["note"],
@@ -153,8 +156,7 @@ def _lead(evidence: Evidence, of: OfTask) -> list[Finding]:
             continue
         ends = [row[f"mean_lead_steps{end}"] for end in ("", "_low", "_high")]
         resolution = {"resolution_steps": row["resolution_steps"]}
-        one = _paired(variant, row, ends, f"{variant.name} / {row['arm']}", "n_defined", resolution)
-        found.append(Finding(**{**vars(one), "n_unit": "runs"}))
+        found.append(_paired(variant, row, ends, f"{variant.name} / {row['arm']}", "n_defined", resolution, "runs"))
     return found
 
 
@@ -169,8 +171,7 @@ def _early_rank(evidence: Evidence, of: OfTask) -> list[Finding]:
             continue
         ends = [row[f"rank_by_stability{end}"] for end in ("", "_low", "_high")]
         by_loss = {"rank_by_val_loss": row["rank_by_val_loss"]}
-        one = _paired(variant, row, ends, f"{variant.name} / baseline", "n_ranked", by_loss)
-        found.append(Finding(**{**vars(one), "n_unit": "runs"}))
+        found.append(_paired(variant, row, ends, f"{variant.name} / baseline", "n_ranked", by_loss, "runs"))
     return found
 
 

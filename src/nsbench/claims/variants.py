@@ -18,6 +18,9 @@ from nsbench.statistics.bootstrap import coverage_of_range
 
 TaskName = Literal["modular_addition", "sparse_parity", "next_token"]
 
+BY_OUTCOME = "they ended by their outcome, and what is left would be selected by it: train with stop: never"
+"""Why there is no number where `training.stop` left runs out."""
+
 
 class OfTask(Closed):
     """A task and the variants that a claim is judged in."""
@@ -44,8 +47,14 @@ class Variant(NamedTuple):
     status: str
     why: str
 
-    def finding(self, **found: Any) -> Finding:
-        """A finding of this variant; `setting` is its name unless given, and leaks go into the note."""
+    def finding(self, stopped: str = "", **found: Any) -> Finding:
+        """A finding of this variant; `setting` is its name unless given, and leaks go into the note.
+
+        stopped: which runs that it needs were left out because they were stopped early; if any, it has no number.
+        """
+        if stopped:
+            found = {name: found[name] for name in ("setting", "text", "note")}
+            found |= {"status": MISSING, "why": f"{stopped}; {BY_OUTCOME}"}
         leak = "; ".join(self.cells[0]["leaks"]) if self.cells else ""
         notes = [found.pop("note", ""), f"leak: {leak}" if leak else ""]
         found = {"setting": self.name, "status": self.status, "why": self.why} | found

@@ -1,1 +1,1 @@
-"""Records of finished runs leave, arrive and are checked: `nsbench records export | import | verify`."""
+"""Records of finished runs leave, arrive and are checked: `nsbench records export | check | import | verify`."""

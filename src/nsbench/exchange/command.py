@@ -1,4 +1,4 @@
-"""The commands `nsbench records export | import | verify`."""
+"""The commands `nsbench records export | check | import | verify`."""
 
 from __future__ import annotations
 
@@ -10,12 +10,24 @@ from nsbench.grid import load_files
 from nsbench.plan import Plan
 from nsbench.records import RecordError
 from nsbench.run_records.matching import index
+from nsbench.statistics import run_name
 
 
 def export_(options: argparse.Namespace) -> None:
     from nsbench.exchange.export import export_records
 
     _tell(export_records(_plan(options), options.results, options.out).lines())
+
+
+def check(options: argparse.Namespace) -> None:
+    plan = _plan(options)
+    lacking = [(*pack[:3], seed) for pack in plan.packs for seed in plan.seeds[pack[-1]]]
+    if lacking:
+        raise RecordError(
+            f"{len(lacking)} runs of the grid have no record, the first is {run_name(*lacking[0])}; train them, "
+            "as make queue does"
+        )
+    _tell([f"all {sum(map(len, plan.recorded.values()))} runs of the grid have a record"])
 
 
 def import_(options: argparse.Namespace) -> None:

@@ -10,13 +10,15 @@ from pathlib import Path
 from typing import Any
 
 from nsbench.closed import ConfigError, canonical_json, parse
+from nsbench.datasets import read_dataset
 from nsbench.evaluation import EvaluateSpec
 from nsbench.files import FileError
 from nsbench.grid import Cell
+from nsbench.locks import locked
 from nsbench.loop import TrainSpec
 from nsbench.plan import Plan
 from nsbench.records import EVALUATION, FLOORS, RUNS, RecordError, history_digest, read_arrow, read_stamp
-from nsbench.run_records.files import KEYS, Record, read_records, write_records
+from nsbench.run_records.files import KEYS, Record, read_identities, read_records, write_records
 from nsbench.run_records.matching import current, settings_of
 from nsbench.runstore import RunFolder, read_summary
 
@@ -51,7 +53,7 @@ def export_records(plan: Plan, results: Path, out: Path) -> Outcome:
             folder = RunFolder(results / "runs", cell.task, cell.variant, cell.arm, seed)
             try:
                 record = _record(cell, seed, folder, results / "datasets" / cell.task / cell.variant)
-            except FileError as error:
+            except (FileError, KeyError) as error:
                 outcome.refused[folder.name] = str(error)
                 continue
             if record is not None:
@@ -62,37 +64,48 @@ def export_records(plan: Plan, results: Path, out: Path) -> Outcome:
 def merge(records: Iterable[Record], folder: Path, outcome: Outcome | None = None) -> Outcome:
     """Add records to a folder of them, a file for each cell: <task>/<variant>/<arm>.parquet.
 
-    A run that the folder has with other numbers is refused; one that it has without measures is replaced by one with
-    them. A file whose records stay is not written again.
+    A run that the folder has with other numbers, under whatever name, is refused, and so is one on another text than
+    its runs; one that it has without measures is replaced by one with them. A file whose records stay is not written
+    again. Waits while another process adds to the folder.
     """
     outcome = outcome or Outcome()
-    files: dict[Path, list[Record]] = {}
-    for record in records:
-        name = folder / record.row["task"] / record.row["variant"] / f"{record.row['arm']}.parquet"
-        files.setdefault(name, []).append(record)
-    for path, new in files.items():
-        there = {_identity(record): record for record in (read_records(path) if path.exists() else [])}
-        changed = False
-        for record in new:
-            old = there.get(_identity(record))
-            if old is not None and old.numbers != record.numbers:
+    records = list(records)
+    if not records:
+        return outcome
+    with locked(folder / ".lock", f"another process adds records to {folder}; waiting for that"):
+        there, texts = {}, set()
+        for path in sorted(folder.rglob("*.parquet")):
+            for row in read_identities(path):
+                there[_identity(row)] = (path, row)
+                texts |= {row["summary"]["text"]} - {""}
+        changed: dict[Path, list[Record]] = {}
+        for record in records:
+            path, old = there.get(_identity(record.row), (None, None))
+            own = folder / record.row["task"] / record.row["variant"] / f"{record.row['arm']}.parquet"
+            text = record.row["summary"]["text"]
+            if old is not None and old["summary"]["history_sha256"] != record.numbers:
                 outcome.refused[record.name] = f"{path} has a record of this run with other numbers"
-            elif old is None or (old.row["evaluation_settings"] is None and record.row["evaluation_settings"]):
-                there[_identity(record)] = record
+            elif text and texts - {text}:
+                outcome.refused[record.name] = f"its text is {text!r}, that of records in {folder} {texts.pop()!r}"
+            elif old is None or (old["evaluation_settings"] is None and record.row["evaluation_settings"]):
+                changed.setdefault(path or own, []).append(record)
+                there[_identity(record.row)] = (path or own, record.row)
+                texts |= {text} - {""}
                 outcome.added.append(record.name)
-                changed = True
             else:
                 outcome.kept.append(record.name)
-        if changed:
-            write_records(path, there.values())
+        for path, new in changed.items():
+            kept = {_identity(record.row): record for record in (read_records(path) if path.exists() else [])}
+            write_records(path, (kept | {_identity(record.row): record for record in new}).values())
     return outcome
 
 
-def _identity(record: Record) -> tuple[str, int]:
+def _identity(row: dict[str, Any]) -> tuple[str, int]:
+    """What is the same in all records of a run: its settings, as this code would write them, and its seed."""
     try:
-        return current(record.settings), record.seed
+        return current(row["settings"]), row["seed"]
     except ConfigError:
-        return record.settings, record.seed
+        return row["settings"], row["seed"]
 
 
 def _record(cell: Cell, seed: int, folder: RunFolder, datasets: Path) -> Record | None:
@@ -127,6 +140,7 @@ def _record(cell: Cell, seed: int, folder: RunFolder, datasets: Path) -> Record 
     if evaluated.pop("evaluation_key", None) != hashlib.sha256(key.encode()).hexdigest():
         raise RecordError(f"{measured}: is not of the training that run.json tells of; give the same command again")
     checkpoints = {"count": training.checkpoint_count, "dtype": training.checkpoint_dtype}
+    floors, trained["data_digest"] = _floors(datasets, cell.task, seed, summary["data_sha256"])
     row = {
         **{name: getattr(cell, name) for name in KEYS[:-1]},
         "seed": seed,
@@ -137,19 +151,22 @@ def _record(cell: Cell, seed: int, folder: RunFolder, datasets: Path) -> Record 
         "summary": {name: summary[name] for name in RUNS.names if name not in KEYS},
         "history": _rows(history.to_dict("records")),
         "evaluation": _rows(read_arrow(measured, EVALUATION).to_pylist()),
-        "floors": _floors(datasets, seed, measuring.data),
+        "floors": _rows(floors),
     }
     return Record(row)
 
 
-def _floors(datasets: Path, seed: int, data: dict[str, Any]) -> list[dict[str, Any]]:
-    """The floors of a seed's data set, from whichever file of the variant has them."""
+def _floors(datasets: Path, task: str, seed: int, data_sha256: str) -> tuple[list[dict[str, Any]], str]:
+    """The floors of the data that a run was trained on, and the digest of the code that made these."""
     for path in sorted(datasets.glob("*.floors.parquet")):
-        if json.loads(read_stamp(path)["spec"])["data"] == data:
-            rows = [row for row in read_arrow(path, FLOORS).to_pylist() if row["seed"] == seed]
-            if rows:
-                return _rows(rows)
-    raise RecordError(f"{datasets}: has no floors of seed {seed}; give the command that trained it again")
+        data = path.with_name(path.name.replace(".floors.parquet", ".safetensors"))
+        try:
+            if read_dataset(data, seed, task).sha256 == data_sha256:
+                rows = [row for row in read_arrow(path, FLOORS).to_pylist() if row["seed"] == seed]
+                return rows, read_stamp(path)["source_digest"]
+        except RecordError:
+            continue  # of other seeds, or of older code
+    raise RecordError(f"{datasets}: has not the data of seed {seed} any more; give the command that trained it again")
 
 
 def _rows(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:

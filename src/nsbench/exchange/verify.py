@@ -19,7 +19,7 @@ from nsbench.generation import DatasetSpec, make_datasets
 from nsbench.loop import TrainSpec
 from nsbench.plan import digest
 from nsbench.provenance import cpu, stamp
-from nsbench.records import HISTORY, read_table
+from nsbench.records import HISTORY, RUNS, read_table
 from nsbench.run_records.files import Record, read_records, record_files
 from nsbench.run_records.matching import current
 from nsbench.settings import OF_TEXT
@@ -53,8 +53,9 @@ def verify_records(
     """Train `sample` recorded runs, drawn by `seed`, again on this CPU, and compare their histories.
 
     On a CPU of the kind that trained the run, with the same torch, every number but seconds must be the same to the
-    bit; elsewhere the first two evaluations must be within TOLERANCES. steps: train no longer than that, and compare
-    what there is. folder: for what is made on the way. told: is given each comparison as it is made.
+    bit; elsewhere the first two evaluations must be within TOLERANCES. Measures on checkpoints are not made again.
+    steps: train no longer than that, and compare what there is. folder: for what is made on the way. told: is given
+    each comparison as it is made.
 
     Raises RecordError for a damaged file, ConfigError for settings that this code does not have, TextError where a run
     needs a text that is not there.
@@ -98,6 +99,9 @@ def _verify(record: Record, text: TextSource, folder: Path, steps: int | None) -
         3600.0,
     )
     again = read_table(folder / "history.parquet", HISTORY)
+    (run,) = read_table(folder / "pack.parquet", RUNS).to_dict("records")
+    if steps is None and (run["status"], run["steps"]) != tuple(record.row["summary"][n] for n in ("status", "steps")):
+        return Comparison(record.name, DIFFERS, f"it {run['status']} at step {run['steps']:,} when made again")
     return Comparison(record.name, *_compared(record, again))
 
 

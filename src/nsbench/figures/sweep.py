@@ -155,7 +155,7 @@ def _write(axes: Axes, x: int, y: int, row: dict[str, Any] | None, column: str, 
     if column == STEPS:
         settled = settles_steps(row) != 0
     else:
-        settled = settles(low, high, row["n_compared"], row["confidence"]) != 0
+        settled = settles(low, high, row["n_compared"], row["confidence"], n_stopped=row["n_stopped"]) != 0
     ink = "white" if abs(norm(value) - 0.5) > 0.34 else "#1A1A1A"
     look = {"ha": "center", "color": ink, "gid": "field text"}
     form = FORMS[column]

@@ -177,7 +177,8 @@ def hold(asked: dict[str, Any], eval_every_steps: int) -> str:
 
 def settled(row: dict[str, Any], name: str, neutral: float = 0.0, pairs: str = "n_pairs") -> int:
     """`intervals.settles` of an estimate of the row."""
-    return settles(row[f"{name}_low"], row[f"{name}_high"], row[pairs], row["confidence"], neutral)
+    ends = row[f"{name}_low"], row[f"{name}_high"]
+    return settles(*ends, row[pairs], row["confidence"], neutral, row.get("n_stopped", 0))
 
 
 def direction(row: dict[str, Any], name: str, neutral: float = 0.0) -> str:

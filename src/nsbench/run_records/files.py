@@ -11,6 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -26,7 +27,10 @@ from nsbench.records import (
     refused,
 )
 from nsbench.records import field as column
+from nsbench.target import held_until
 
+LARGEST_BYTES = 200_000_000
+"""Of a file: thousands of runs."""
 GET_IT_AGAIN = "get the file again from where it came from"
 OTHER_EVALUATION = "its record was measured with other settings"
 NO_EVALUATION = "its record has no measures"
@@ -140,11 +144,14 @@ class Recorded(NamedTuple):
     """Where the record of a run is, and what a grid cannot take of it."""
 
     path: Path
-    place: int
-    """Row of the file."""
+    settings: str
     evaluation_settings: str | None
     summary: dict[str, Any]
     """The run's row of the runs table, without its name."""
+
+    def is_of(self, record: Record) -> bool:
+        """Whether a record is this one."""
+        return record.settings == self.settings and record.numbers == self.summary["history_sha256"]
 
     def no_evaluation(self, wanted: str) -> str:
         """Why the measures of the record are not those that are asked for; empty where they are."""
@@ -189,22 +196,44 @@ def checked_records(path: Path | str) -> list[tuple[Record, str]]:
         told = row.pop("sha256")
         record = Record(row, Path(path))
         damage = f"{path}: the record of {record.name} is damaged (wrong checksum); {GET_IT_AGAIN}"
-        found.append((record, "" if record.sha256 == told and _holds(record) else damage))
+        try:
+            whole = record.sha256 == told and _holds(record)
+        except (KeyError, TypeError, ValueError, IndexError):  # pyarrow's errors are ValueErrors
+            whole = False
+        found.append((record, "" if whole else damage))
     return found
 
 
 def _holds(record: Record) -> bool:
-    """Whether a record's history is the one that its summary tells of, in the columns that it has."""
-    rows = record.table("history", HISTORY).to_pandas()
+    """Whether a record's summary tells of its history: of its numbers, in the columns that it has, and of its end."""
+    rows, summary = record.table("history", HISTORY).to_pandas(), record.row["summary"]
     lacking = [
         name for name in rows if name not in KEYS and all(row.get(name) is None for row in record.row["history"])
     ]
-    return history_digest(rows.drop(columns=lacking)) == record.numbers
+    last = record.row["history"][-1]
+    return (
+        history_digest(rows.drop(columns=lacking)) == record.numbers
+        and (summary["steps"], summary["seconds"], summary["flops"]) == (last["step"], last["seconds"], last["flops"])
+        and _ended_as_told(summary["status"], rows, json.loads(record.settings))
+    )
+
+
+def _ended_as_told(status: str, rows: pd.DataFrame, settings: dict[str, Any]) -> bool:
+    """Whether a history can have ended so: at the budget, after its target, or anywhere for want of finite numbers."""
+    if status == "completed":
+        return bool(rows["step"].iloc[-1] == settings["training"]["steps"])
+    if status == "stopped":
+        target = settings.get("target")
+        return target is not None and held_until(rows[target["metric"]], rows["step"].tolist(), target) is not None
+    return status == "diverged"
 
 
 def read_identities(path: Path | str) -> list[dict[str, Any]]:
     """The columns IDENTITY of each record in a file, in order; numbers are not looked at. Raises as `read_records`."""
-    return _read(path, IDENTITY).to_pylist()
+    rows = _read(path, IDENTITY).to_pylist()
+    if not all((row["summary"] or {}).get("history_sha256") for row in rows):
+        raise RecordError(f"{path}: has a record without a summary of its run; {GET_IT_AGAIN}")
+    return rows
 
 
 def record_files(paths: Iterable[Path | str]) -> Iterator[Path]:
@@ -227,6 +256,8 @@ def record_files(paths: Iterable[Path | str]) -> Iterator[Path]:
 def _read(path: Path | str, names: list[str]) -> pa.Table:
     """Columns of a file of records; fields that other code's records have inside their rows are no fault."""
     with refused(path, GET_IT_AGAIN):
+        if Path(path).stat().st_size > LARGEST_BYTES:
+            raise RecordError(f"{path}: is larger than {LARGEST_BYTES:,} bytes; records of fewer runs are allowed")
         there = pq.read_schema(path).names
         if missing := [name for name in names if name not in there]:
             raise RecordError(f"{path}: is no file of records, it lacks {', '.join(missing)}; name one that is")
@@ -236,6 +267,8 @@ def _read(path: Path | str, names: list[str]) -> pa.Table:
         wanted, found = RUN_RECORD.field(name).type, table.schema.field(name).type
         if wanted != found and not (pa.types.is_nested(wanted) and pa.types.is_nested(found)):
             raise RecordError(f"{path}: is no file of records, its {name} holds {found}; name one that is")
+        if table[name].null_count and not RUN_RECORD.field(name).nullable:
+            raise RecordError(f"{path}: has a record without {name}; {GET_IT_AGAIN}")
     return table.select(names)
 
 

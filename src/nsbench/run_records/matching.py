@@ -10,11 +10,14 @@ from typing import Any
 
 from nsbench.arms import Arm
 from nsbench.closed import Closed, ConfigError, canonical_json, parse
-from nsbench.config import Config
+from nsbench.config import Config, Evaluation
 from nsbench.grid import Cell
 from nsbench.records import RecordError
 from nsbench.run_records.files import Recorded, read_identities, record_files
 from nsbench.settings import DATA_SETTINGS, Model, Noise, Optimizer, Target, Training
+
+TEXTS = {"auto": "", "hub": "WikiText-2", "local": ("WikiText-2", "local text"), "embedded": "Wikipedia excerpt"}
+"""`text.source` -> how the label of a text begins that it gives (`nsbench.text_sources`)."""
 
 
 class RunSettings(Closed):
@@ -70,21 +73,26 @@ def current(settings: str) -> str:
 
 
 class RecordIndex:
-    """What `records:` of a configuration names, by settings and seed; the numbers are not read."""
+    """What `records:` of a configuration names, by settings and seed; the numbers are not read.
 
-    def __init__(self, paths: Iterable[Path | str], evaluation_settings: str) -> None:
+    text: `text.source` of the configuration; runs on another text do not count.
+    """
+
+    def __init__(self, paths: Iterable[Path | str], evaluation_settings: str, text: str = "auto") -> None:
         """Raises RecordError naming a file that cannot be read, or a run with two records of other numbers."""
         self.evaluation_settings = evaluation_settings
         self.files: list[Path] = []
         self._found: dict[tuple[str, int], Recorded] = {}
         for path in record_files(paths):
             self.files.append(path)
-            for place, row in enumerate(read_identities(path)):
+            for row in read_identities(path):
+                if row["summary"]["text"] and not row["summary"]["text"].startswith(TEXTS[text]):
+                    continue
                 try:
                     key = (current(row["settings"]), row["seed"])
                 except ConfigError:
                     continue  # of code with other settings: it fits no cell
-                self._add(key, Recorded(path, place, row["evaluation_settings"], row["summary"]), row)
+                self._add(key, _recorded(path, row), row)
 
     def _add(self, key: tuple[str, int], new: Recorded, row: dict[str, Any]) -> None:
         old = self._found.setdefault(key, new)
@@ -107,7 +115,21 @@ class RecordIndex:
 
 def index(config: Config) -> RecordIndex:
     """The records that a configuration names."""
-    return RecordIndex(config.records, evaluation_settings_of(config))
+    return RecordIndex(config.records, evaluation_settings_of(config), config.text.source)
+
+
+def _recorded(path: Path, row: dict[str, Any]) -> Recorded:
+    return Recorded(path, row["settings"], _current_evaluation(row["evaluation_settings"]), row["summary"])
+
+
+@functools.lru_cache(maxsize=1000)
+def _current_evaluation(settings: str | None) -> str | None:
+    """What `evaluation_settings_of` would write of a record's; what an older one does not name has its default."""
+    try:
+        values = json.loads(settings or "null")
+        return values and canonical_json({**values, "evaluation": parse(Evaluation, values["evaluation"])})
+    except (ValueError, KeyError, TypeError):
+        return settings  # of code with other settings
 
 
 def difference(first: str, second: str) -> str:

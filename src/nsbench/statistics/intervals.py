@@ -17,15 +17,18 @@ MOST_NAMED = 4
 """Arms that a note names each by itself."""
 STOPPED, UNMEASURED = "a run stopped at its target", "a run has no measures"
 """Why a pair is left out: of `training.stop`, and of records without measures that fit (`records.COLLECTED_RUNS`)."""
+N_STOPPED = field("n_stopped", pa.int64(), "1", "runs or pairs left out because a run was stopped early")
+"""Which runs stop depends on their outcome: where this is not 0, what is left is selected by it and settles nothing."""
 
 
 class Interval(NamedTuple):
-    """An estimate, the ends of its interval (NaN if there is none), and what to know about them."""
+    """An estimate, the ends of its interval (NaN if there is none), what to know about them, and N_STOPPED."""
 
     value: float
     low: float
     high: float
     notes: list[str]
+    n_stopped: int = 0
 
     def columns(self, name: str) -> dict[str, float]:
         """The columns that `estimate_fields(name, ...)` describes."""
@@ -105,7 +108,7 @@ def mean_difference(
     interval = mean_interval(after[defined] - before[defined], "pairs", confidence, n_resamples, entropy)
     notes = [f"{int(diverged.sum())} of {len(defined)} pairs left out: a run diverged"] if diverged.any() else []
     notes += [*left_out_pairs(*stopped, STOPPED), *left_out_pairs(*without, UNMEASURED)]
-    return interval._replace(notes=[*notes, *interval.notes])
+    return interval._replace(notes=[*notes, *interval.notes], n_stopped=int((stopped[0] | stopped[1]).sum()))
 
 
 def mean_interval(values: np.ndarray, what: str, confidence: float, n_resamples: int, entropy: int) -> Interval:
@@ -133,12 +136,15 @@ def few(n: int, what: str, confidence: float) -> list[str]:
     return [f"only {n} {what}: even their full range has {widest:.0%} coverage, not {confidence:.0%}"]
 
 
-def settles(low: float, high: float, n_pairs: float, confidence: float, neutral: float = 0.0) -> int:
+def settles(
+    low: float, high: float, n_pairs: float, confidence: float, neutral: float = 0.0, n_stopped: int = 0
+) -> int:
     """1 where an interval lies above `neutral`, -1 where below, 0 where that is open.
 
-    It is open too where there are so few pairs that no interval of theirs can have the confidence.
+    It is open too where there are so few pairs that no interval of theirs can have the confidence, or N_STOPPED is
+    not 0.
     """
-    if not (math.isfinite(low) and math.isfinite(high)) or coverage_of_range(int(n_pairs)) < confidence:
+    if n_stopped or not (math.isfinite(low) and math.isfinite(high)) or coverage_of_range(int(n_pairs)) < confidence:
         return 0
     return int(low > neutral) - int(high < neutral)
 
