@@ -23,7 +23,11 @@ rule collect_packs:
         spec=PLAN.grid("runs_per_pack", "records", "text", "checkpoints", "evaluation"),
         digest=lambda w: digest("collect"),
         # Of records it is told whether this code made them.
-        code=[digest("train"), *(digest(stage, task) for stage in ("dataset", "evaluate") for task in DATA_SETTINGS)] if RECORD_FILES else [],
+        code=(
+            [digest("train"), *(digest(stage, task) for stage in ("dataset", "evaluate") for task in DATA_SETTINGS)]
+            if RECORD_FILES
+            else []
+        ),
         finished="",
     shell:
         "nsbench collect --spec {params.spec:q} --digest {params.digest} {params.finished} --packs results/packs"
