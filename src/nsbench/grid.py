@@ -45,6 +45,15 @@ class Cell(Closed):
     """The variant whose runs are also this cell's: of a curve, where the arm draws no noise and nothing but the
     variants' `noise` differs. What a history says of outputs under noise is not shared."""
 
+    def trained_by(self) -> dict[str, Any]:
+        """The settings that training reads, data apart; a target is one where a run may stop by it."""
+        settings = self.settings
+        return {
+            "arm_settings": self.arm_settings,
+            **{name: getattr(settings, name) for name in ("model", "optimizer", "training", "noise")},
+            "target": None if settings.training.stop == "never" else settings.target,
+        }
+
 
 def load(values: dict[str, Any]) -> Config:
     """Validate a whole configuration, the cross-references and the size of its grid included.

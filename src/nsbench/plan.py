@@ -75,16 +75,10 @@ class Plan:
     def train(self, task: str, variant: str, arm: str, pack: str) -> str:
         """Spec of the train stage."""
         cell = self.cells[task, variant, arm]
-        settings = cell.settings
         return canonical_json(
             {
                 **_identity(cell),
-                "arm_settings": cell.arm_settings,
-                "model": settings.model,
-                "optimizer": settings.optimizer,
-                "training": settings.training,
-                "noise": settings.noise,
-                "target": None if settings.training.stop == "never" else settings.target,
+                **cell.trained_by(),
                 "checkpoint_count": self.config.checkpoints.count,
                 "checkpoint_dtype": self.config.checkpoints.dtype,
                 "seeds": self.seeds[pack],

@@ -36,19 +36,7 @@ class RunSettings(Closed):
 
 def settings_of(cell: Cell) -> str:
     """The RunSettings of a cell's runs, as canonical JSON."""
-    settings = cell.settings
-    return canonical_json(
-        {
-            "task": cell.task,
-            "data": settings.data,
-            "arm_settings": cell.arm_settings,
-            "model": settings.model,
-            "optimizer": settings.optimizer,
-            "training": settings.training,
-            "noise": settings.noise,
-            "target": None if settings.training.stop == "never" else settings.target,
-        }
-    )
+    return canonical_json({"task": cell.task, "data": cell.settings.data, **cell.trained_by()})
 
 
 def evaluation_settings_of(config: Config) -> str:
