@@ -499,7 +499,7 @@ def test_resamples_of_many_seeds_are_refused() -> None:
 
 def test_every_limit_leaves_a_hundred_times_what_is_shipped() -> None:
     """A grid a hundred times as costly in any one way is allowed: limits are for what no machine could do."""
-    base = overlaid("workflow/config/published.yaml")
+    base = overlaid("workflow/config/published.yaml", "workflow/config/pretrained.yaml")
     for path, value in [
         ("analysis.n_resamples", 999_900),
         ("evaluation.n_inputs", 50_000),

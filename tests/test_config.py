@@ -15,7 +15,7 @@ from snakemake.utils import update_config
 
 from nsbench import closed, config, settings
 from nsbench.closed import canonical_json, parse
-from nsbench.grid import Cell, expand, load, packs
+from nsbench.grid import Cell, expand, load, load_files, packs
 from nsbench.leaks import leaks
 from nsbench.settings import sequence_length
 
@@ -34,9 +34,10 @@ def read(name: str) -> dict[str, Any]:
 
 def overlaid(*names: str) -> dict[str, Any]:
     """config.yaml with further files laid over it, as snakemake's --configfile does."""
-    values = read("config.yaml")
+    values, over = read("config.yaml"), {}
     for name in names:
-        update_config(values, read(name))
+        update_config(over, read(name))
+    update_config(values, over)
     return values
 
 
@@ -336,3 +337,12 @@ def test_seed_zero_and_the_largest_seed_are_seeds_and_rho_may_be_its_ends() -> N
     values["tasks"]["sparse_parity"]["arms"]["noise_stability"] |= {"rho": -1, "gamma": 0}
     values["tasks"]["modular_addition"]["arms"]["noise_stability"]["rho"] = 1
     assert {tuple(cell.seeds) for cell in expand(load(values))} == {(0, 2**31 - 1)}
+
+
+def test_files_laid_over_config_are_read_as_snakemake_reads_them() -> None:
+    """A section that one overlay leaves out and the next one has again keeps what config.yaml says of it."""
+    names = ["workflow/config/published.yaml", "workflow/config/pretrained.yaml"]
+    found = load_files([ROOT / "config.yaml", *(ROOT / name for name in names)])
+    assert found == load(overlaid(*names))
+    assert found.pretrained.only == ["minilm", "smollm2"]
+    assert load_files([ROOT / "config.yaml", ROOT / names[0]]).pretrained is None

@@ -73,14 +73,16 @@ def load(values: dict[str, Any]) -> Config:
 
 
 def load_files(paths: Iterable[Path | str]) -> Config:
-    """`load` of configuration files laid over each other, as Snakemake does: sections merge, all else is replaced.
+    """`load` of configuration files: the first, and over it the others, laid over each other before.
 
-    Raises ConfigError.
+    So Snakemake does it: sections merge, all else is replaced. Raises ConfigError.
     """
-    values: dict[str, Any] = {}
-    for path in paths:
-        _lay_over(values, config_files.read(Path(path)))
-    return load(values)
+    first, *others = (config_files.read(Path(path)) for path in paths)
+    over: dict[str, Any] = {}
+    for values in others:
+        _lay_over(over, values)
+    _lay_over(first, over)
+    return load(first)
 
 
 def _lay_over(values: dict[str, Any], more: dict[str, Any]) -> None:

@@ -11,7 +11,6 @@ from typing import Any
 from nsbench.arms import Arm
 from nsbench.closed import Closed, ConfigError, canonical_json, parse
 from nsbench.config import Config, Evaluation
-from nsbench.grid import Cell
 from nsbench.records import RecordError
 from nsbench.run_records.files import Recorded, read_identities, record_files
 from nsbench.settings import DATA_SETTINGS, Model, Noise, Optimizer, Target, Training
@@ -34,8 +33,8 @@ class RunSettings(Closed):
     """As of `nsbench.loop.TrainSpec`."""
 
 
-def settings_of(cell: Cell) -> str:
-    """The RunSettings of a cell's runs, as canonical JSON."""
+def settings_of(cell: Any) -> str:
+    """The RunSettings of the runs of a cell (`nsbench.grid.Cell`), as canonical JSON."""
     return canonical_json({"task": cell.task, "data": cell.settings.data, **cell.trained_by()})
 
 
@@ -93,7 +92,7 @@ class RecordIndex:
         if old.no_evaluation(self.evaluation_settings) and not new.no_evaluation(self.evaluation_settings):
             self._found[key] = new
 
-    def of(self, cell: Cell) -> dict[int, Recorded]:
+    def of(self, cell: Any) -> dict[int, Recorded]:
         """The records of a cell's runs, by seed."""
         if not self._found:
             return {}
