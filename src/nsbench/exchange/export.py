@@ -53,8 +53,11 @@ def export_records(plan: Plan, results: Path, out: Path) -> Outcome:
             folder = RunFolder(results / "runs", cell.task, cell.variant, cell.arm, seed)
             try:
                 record = _record(cell, seed, folder, results / "datasets" / cell.task / cell.variant)
-            except (FileError, KeyError) as error:
+            except FileError as error:
                 outcome.refused[folder.name] = str(error)
+                continue
+            except KeyError as error:
+                outcome.refused[folder.name] = f"{folder.path}: its files say nothing of {error}; train it again"
                 continue
             if record is not None:
                 found.append(record)
