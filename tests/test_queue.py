@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -181,7 +182,7 @@ def test_a_folder_without_overlays_is_named(tmp_path: Path) -> None:
 # --- how long what is left takes ---------------------------------------------------------------------
 
 
-def planned(overlay: str, recorded: dict[tuple[str, str, str], list[dict[str, float]]]) -> Plan:
+def planned(overlay: str, recorded: dict[tuple[str, str, str], list[dict[str, Any]]]) -> Plan:
     """An overlay's plan in which cells have records with these summaries."""
     values = overlaid()
     update_config(values, yaml.safe_load(OVERLAYS[overlay]))
@@ -193,8 +194,8 @@ def planned(overlay: str, recorded: dict[tuple[str, str, str], list[dict[str, fl
     return plan
 
 
-def done(seconds: float, flops: float = 0.0, steps: int = 12) -> dict[str, float]:
-    return {"seconds": seconds, "flops": flops, "steps": steps}
+def done(seconds: float, flops: float = 0.0, steps: int = 12, device: str = "cpu") -> dict[str, Any]:
+    return {"seconds": seconds, "flops": flops, "steps": steps, "device": device}
 
 
 PARITY = ("sparse_parity", "tiny", "baseline")
@@ -203,7 +204,7 @@ PARITY_ARM, ADDITION = (*PARITY[:2], "noise_stability"), ("modular_addition", "t
 
 def test_a_run_takes_as_long_as_those_of_its_cell_did() -> None:
     plan = planned("01_parity", {PARITY: [done(10.0, 1e3), done(20.0, 1e3)], PARITY_ARM: [done(100.0, 1e3)]})
-    pace = queue._Pace([plan])
+    pace = queue._Pace([plan], on_gpu=False)
     assert pace.seconds(plan, plan.cells[PARITY]) == 15
     assert pace.seconds(plan, plan.cells[PARITY_ARM]) == 100
 
@@ -211,34 +212,40 @@ def test_a_run_takes_as_long_as_those_of_its_cell_did() -> None:
 def test_without_a_run_of_the_cell_operations_of_the_task_tell_and_without_those_any() -> None:
     parity = planned("01_parity", {PARITY: [done(10.0, 2e3), done(20.0, 1e3)]})
     addition = planned("02_addition", {})
-    pace = queue._Pace([parity, addition])
+    pace = queue._Pace([parity, addition], on_gpu=False)
     cell = parity.cells[PARITY_ARM]
     assert pace.seconds(parity, cell) == pytest.approx(train_flops(cell) * 30 / 3e3)
     cell = addition.cells[ADDITION]
     assert pace.seconds(addition, cell) == pytest.approx(train_flops(cell) * 30 / 3e3)
     # Of its own task as soon as there is one, whatever the others took.
     some = planned("02_addition", {(*ADDITION[:2], "noise_stability"): [done(7.0, 1e3)]})
-    pace = queue._Pace([parity, some])
+    pace = queue._Pace([parity, some], on_gpu=False)
     assert pace.seconds(some, some.cells[ADDITION]) == pytest.approx(train_flops(some.cells[ADDITION]) * 7 / 1e3)
     assert pace.seconds(parity, parity.cells[PARITY_ARM]) == pytest.approx(train_flops(parity.cells[PARITY_ARM]) / 100)
 
 
+def test_runs_of_another_kind_of_device_tell_nothing() -> None:
+    plan = planned("01_parity", {PARITY: [done(10.0, 1e3), done(0.1, 1e3, device="NVIDIA H200")]})
+    assert queue._Pace([plan], on_gpu=False).seconds(plan, plan.cells[PARITY]) == 10
+    assert queue._Pace([plan], on_gpu=True).seconds(plan, plan.cells[PARITY]) == 0.1
+
+
 def test_with_nothing_recorded_nobody_knows() -> None:
     plan = planned("01_parity", {})
-    assert math.isnan(queue._Pace([plan]).seconds(plan, plan.cells[PARITY]))
+    assert math.isnan(queue._Pace([plan], on_gpu=False).seconds(plan, plan.cells[PARITY]))
 
 
 def test_runs_that_may_stop_use_the_share_of_their_budget_that_others_did() -> None:
     arm = (*ADDITION[:2], "noise_stability")
     plan = planned("02_addition", {arm: [done(6.0, 1e3, steps=3), done(6.0, 1e3, steps=6)]})
-    pace = queue._Pace([plan])
+    pace = queue._Pace([plan], on_gpu=False)
     cell = plan.cells[ADDITION]
     assert cell.settings.training.stop == "after_target"
     assert pace.seconds(plan, cell) == pytest.approx(train_flops(cell) * (0.25 + 0.5) / 2 * 12 / 2e3)
     # Runs that go on to their budget use all of it, and those that no run has told of are taken to.
     parity = planned("01_parity", {PARITY: [done(6.0, 1e3, steps=3)]})
     cell = parity.cells[PARITY_ARM]
-    assert queue._Pace([parity]).seconds(parity, cell) == pytest.approx(train_flops(cell) * 6 / 1e3)
+    assert queue._Pace([parity], on_gpu=False).seconds(parity, cell) == pytest.approx(train_flops(cell) * 6 / 1e3)
     none = planned("02_addition", {})
     cell = none.cells[ADDITION]
-    assert queue._Pace([parity]).seconds(none, cell) == pytest.approx(train_flops(cell) * 6 / 1e3)
+    assert queue._Pace([parity], on_gpu=False).seconds(none, cell) == pytest.approx(train_flops(cell) * 6 / 1e3)

@@ -31,7 +31,8 @@ class Answer:
         assert not torch.is_grad_enabled()
         self.sizes.append(len(tokens))
         self.most_alive = max(self.most_alive, sum(one() is not None for one in self.alive))
-        storage_N = (tokens.to(self._weights) @ self._weights.to(tokens.device)).sin()
+        weights = self._weights.to(tokens.device)
+        storage_N = (tokens.to(weights) @ weights).sin()
         logits = 3 * storage_N.view(-1, 4, 11)
         self.alive.append(weakref.ref(logits))
         # A view of the logits, of their dtype.

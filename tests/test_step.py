@@ -39,8 +39,15 @@ def batches(n_runs: int, count: int) -> list[tuple[torch.Tensor, torch.Tensor]]:
 
 
 def gap(one: TransformerStack, run: int, other: TransformerStack, other_run: int) -> float:
-    pairs = zip(one.run_weights(run).values(), other.run_weights(other_run).values(), strict=True)
-    return max((a.cpu() - b.cpu()).abs().max().item() for a, b in pairs)
+    """The largest difference of a weight. The bias of keys is left out: it changes no output (softmax), so its gradient
+    is rounding alone, which Adam with L2 decay blows up to whole steps."""
+    pairs = zip(one.run_weights(run).items(), other.run_weights(other_run).values(), strict=True)
+    return max((_without_keys(name, a) - _without_keys(name, b)).abs().max().item() for (name, a), b in pairs)
+
+
+def _without_keys(name: str, weight: torch.Tensor) -> torch.Tensor:
+    width = len(weight) // 3
+    return torch.cat([weight[:width], weight[2 * width :]]).cpu() if name.endswith("qkv.bias") else weight.cpu()
 
 
 @pytest.mark.parametrize("convention", ["times_lr", "per_step", "l2"])
@@ -56,7 +63,8 @@ def test_agrees_with_a_plain_torch_loop(
         optimizer={"weight_decay": decay, "weight_decay_convention": convention},
     )
     stack, step = build(spec, tmp_path, device)
-    plain = TransformerStack(spec.model, 12, 7, [3])
+    # On the same device: Adam with L2 decay blows rounding up wherever a gradient is next to nothing.
+    plain = TransformerStack(spec.model, 12, 7, [3]).to(device)
     rate = spec.optimizer.learning_rate
     if convention == "l2":
         optimizer = torch.optim.Adam(plain.parameters(), lr=rate, weight_decay=decay)
@@ -66,10 +74,10 @@ def test_agrees_with_a_plain_torch_loop(
         optimizer = torch.optim.AdamW(plain.parameters(), lr=rate, weight_decay=per_rate)
     for number, (tokens, labels) in enumerate(batches(1, 5)):
         step(tokens, labels, number)
-        logits = plain(tokens)[0]
-        loss = F.cross_entropy(logits, labels[0])
+        logits = plain(tokens.to(device))[0]
+        loss = F.cross_entropy(logits, labels[0].to(device))
         if step.regularizer is not None:
-            noisy = step.regularizer.resample(tokens[0], torch_stream(3, "noise", number))
+            noisy = step.regularizer.resample(tokens[0], torch_stream(3, "noise", number)).to(device)
             sign = -1 if arm_settings["orientation"] == 1 else 1
             loss = loss + sign * arm_settings["gamma"] * agreement(logits, plain(noisy[None])[0]).mean()
         optimizer.zero_grad()

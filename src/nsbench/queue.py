@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from nsbench.closed import ConfigError
+from nsbench.device import visible_gpus
 from nsbench.exchange.export import export_records
 from nsbench.files import FileError
 from nsbench.grid import Cell, load_files
@@ -99,11 +100,11 @@ def run(queue: Queue, cores: int, gpus: int, export_every: float) -> None:
 def status(queue: Queue) -> list[dict[str, Any]]:
     """One row for each overlay: runs, how many are recorded, and the hours that the others take at the pace so far.
 
-    The pace is that of recorded runs: of the same cell, or else by operations, of the same task, or of any. It counts
-    seconds in training, as one process has them, and no evaluation.
+    The pace is that of recorded runs from a CPU, or from a GPU where this machine has one: of the same cell, or else by
+    operations, of the same task, or of any. It counts seconds in training, as one process has them, and no evaluation.
     """
     plans = {overlay: queue.plan(overlay) for overlay in queue.files()}
-    pace = _Pace(plans.values())
+    pace = _Pace(plans.values(), bool(visible_gpus()))
     rows = []
     for overlay, plan in plans.items():
         done = [record for cell in plan.recorded.values() for record in cell.values()]
@@ -135,23 +136,26 @@ def status_lines(rows: list[dict[str, Any]]) -> list[str]:
 
 
 class _Pace:
-    """How long a run takes, by the runs that are recorded."""
+    """How long a run takes, by the recorded runs of the same kind of device."""
 
-    def __init__(self, plans: Any) -> None:
+    def __init__(self, plans: Any, on_gpu: bool) -> None:
+        self.on_gpu = on_gpu
         self.flops: dict[str, tuple[float, float]] = {}
         for plan in plans:
-            for key, cell in plan.recorded.items():
-                for record in cell.values():
+            for key in plan.recorded:
+                for done in self._summaries(plan, key):
                     for group in (key[0], ""):
                         seconds, flops = self.flops.get(group, (0.0, 0.0))
-                        done = record.summary
                         self.flops[group] = (seconds + done["seconds"], flops + done["flops"])
+
+    def _summaries(self, plan: Plan, key: tuple[str, str, str]) -> list[dict[str, Any]]:
+        summaries = [record.summary for record in plan.recorded[key].values()]
+        return [done for done in summaries if (done["device"] != "cpu") == self.on_gpu]
 
     def seconds(self, plan: Plan, cell: Cell) -> float:
         """Seconds that a run of a cell takes in training; NaN where no run is recorded at all."""
-        same = list(plan.recorded[cell.task, cell.variant, cell.arm].values())
-        if same:
-            return _mean([record.summary["seconds"] for record in same])
+        if same := self._summaries(plan, (cell.task, cell.variant, cell.arm)):
+            return _mean([done["seconds"] for done in same])
         seconds, flops = self.flops.get(cell.task) or self.flops.get("") or (float("nan"), 1.0)
         return train_flops(cell) * self._share(plan, cell) * seconds / flops
 
