@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
-from nsbench import figures, provenance, statistics
+from nsbench import code_digest, figures, statistics
 from nsbench.figures import FIGURES, captions, figure_05, figure_11, figure_14, style
 from nsbench.figures.pretrained import FIGURES as PRETRAINED_FIGURES
 from nsbench.figures.theory import FIGURES as THEORY_FIGURES
@@ -343,7 +343,7 @@ def test_a_sweep_is_of_one_variant() -> None:
 
 @pytest.mark.parametrize("name", FIGURES)
 def test_a_figure_s_module_is_there(name: str) -> None:
-    assert provenance.module_path(f"nsbench.figures.{figures.module_of(name)}")
+    assert code_digest.module_path(f"nsbench.figures.{figures.module_of(name)}")
     assert FIGURES[name][0] == figures.module_of(name)
 
 

@@ -26,6 +26,8 @@ from nsbench.sentences import (
     show,
 )
 
+CHANGES_NO_RESULT = True
+
 NAME_PATTERN = re.compile(rf"[A-Za-z0-9][A-Za-z0-9_.-]{{0,{LONGEST_NAME - 1}}}")
 DEEPEST = 50
 """Levels of sections and lists inside each other that values may have; a configuration needs ten."""

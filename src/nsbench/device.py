@@ -20,6 +20,8 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+CHANGES_NO_RESULT = True
+
 logger = logging.getLogger(__name__)
 
 POLL_SECONDS = 0.5
@@ -129,14 +131,18 @@ def use_device(device: str, processes_per_gpu: int = 1) -> Iterator[object]:
     if not wants_gpu(device):
         import torch
 
-        torch.set_num_threads(1)
+        from nsbench.seeding import one_thread
+
+        one_thread()
         yield torch.device("cpu")
         return
     with gpu_slot(visible_gpus(), processes_per_gpu) as gpu:
         os.environ["CUDA_VISIBLE_DEVICES"] = gpu
         import torch
 
-        torch.set_num_threads(1)
+        from nsbench.seeding import one_thread
+
+        one_thread()
         if torch.cuda.is_available():
             yield torch.device("cuda")
         elif device == "auto":

@@ -18,6 +18,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+CHANGES_NO_RESULT = True
+
 AGAIN = "and give the same command again: nothing that was finished is lost"
 NO_ROOM = {errno.ENOSPC, errno.EDQUOT}
 FORBIDDEN = {errno.EROFS, errno.EACCES, errno.EPERM}

@@ -9,6 +9,8 @@ import threading
 from collections.abc import Iterator
 from types import FrameType
 
+CHANGES_NO_RESULT = True
+
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 

@@ -12,6 +12,8 @@ from filelock import FileLock, Timeout
 
 from nsbench.files import explained
 
+CHANGES_NO_RESULT = True
+
 logger = logging.getLogger(__name__)
 
 WITHOUT = {errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}

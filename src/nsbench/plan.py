@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nsbench.closed import ConfigError, canonical_json
+from nsbench.code_digest import code_digest, defines
 from nsbench.config import Config
 from nsbench.grid import Cell, expand, packs
 from nsbench.leaks import leaks
 from nsbench.pretrained_settings import FolderModel, Pretrained
-from nsbench.provenance import source_digest
 from nsbench.settings import OF_TEXT
 from nsbench.theory_settings import Theory
 
@@ -175,30 +175,37 @@ class Plan:
         return self.config.theory
 
 
+OF_TASK = {"dataset": ["make", "floor_rows", "read_text_file"], "evaluate": ["target_value"]}
+"""Stage -> the functions that it calls of a task's module, where this has them."""
+
+
 def digest(stage: str, name: str = "") -> str:
-    """Source digest of a stage; `name` is the task (dataset, evaluate), the figure's module (figures: all
+    """Digest of the code that a stage runs; `name` is the task (dataset, evaluate), the figure's module (figures: all
     of them, blanks between), or the theory's experiment."""
+    figures = [f"nsbench.figures.{module}:draw" for module in name.split()]
+    leaks, threads = "nsbench.leaks:leaks", "nsbench.seeding:one_thread"
     roots = {
-        "text": ["nsbench.text_sources"],
-        "dataset": ["nsbench.generation", f"nsbench.tasks.{name}"],
-        "train": ["nsbench.training"],
-        "evaluate": ["nsbench.evaluation", f"nsbench.tasks.{name}"],
-        "finished": ["nsbench.finished"],
-        "collect": ["nsbench.collection", "nsbench.run_records.matching"],
-        "analyse": ["nsbench.analysis", "nsbench.leaks"],
-        "figure": ["nsbench.figures", f"nsbench.figures.{name}", "nsbench.leaks"],
-        "figures": ["nsbench.figures", *(f"nsbench.figures.{module}" for module in name.split()), "nsbench.leaks"],
-        "simulate": ["nsbench.simulation.run", f"nsbench.simulation.{name}"],
-        "theory": ["nsbench.theory_curves"],
-        "theory-figure": ["nsbench.figures.theory", f"nsbench.figures.{name}"],
-        "pretrained": ["nsbench.pretrained.run"],
-        "pretrained-tables": ["nsbench.pretrained_tables"],
-        "pretrained-figure": ["nsbench.figures.pretrained", f"nsbench.figures.{name}"],
-        "claims": ["nsbench.claims", "nsbench.leaks"],
-        "report": ["nsbench.report", "nsbench.leaks"],
-        "track": ["nsbench.tracking", "nsbench.leaks"],
+        "text": ["nsbench.text_sources:make_text", "nsbench.text_sources:resolve"],
+        "dataset": ["nsbench.generation:make_datasets"],
+        "train": ["nsbench.training:train_pack", threads],
+        "evaluate": ["nsbench.evaluation:evaluate_pack", threads],
+        "finished": ["nsbench.finished:write_finished"],
+        "collect": ["nsbench.collection:collect", "nsbench.run_records.matching:index"],
+        "analyse": ["nsbench.analysis:analyse", leaks],
+        "figure": ["nsbench.figures:render", *figures, leaks],
+        "figures": ["nsbench.figures:render_all", *figures, leaks],
+        "simulate": ["nsbench.simulation.run:simulate", threads, f"nsbench.simulation.{name}:simulate"],
+        "theory": ["nsbench.theory_curves:compute_theory", "nsbench.theory_curves:join_tables"],
+        "theory-figure": ["nsbench.figures.theory:render", *figures],
+        "pretrained": ["nsbench.pretrained.run:measure_model", threads],
+        "pretrained-tables": ["nsbench.pretrained_tables:join_models"],
+        "pretrained-figure": ["nsbench.figures.pretrained:render", *figures],
+        "claims": ["nsbench.claims:write_claims", leaks],
+        "report": ["nsbench.report:write_report", leaks],
+        "track": ["nsbench.tracking:track", leaks],
     }
-    return source_digest(*roots[stage])
+    task, functions = f"nsbench.tasks.{name}", OF_TASK.get(stage, [])
+    return code_digest(*roots[stage], *(f"{task}:{function}" for function in functions if defines(task, function)))
 
 
 def grid_cells(config: Config) -> list[dict[str, Any]]:

@@ -15,6 +15,11 @@ import torch
 from nsbench.closed import canonical_json
 
 
+def one_thread() -> None:
+    """Let torch compute on one thread: how sums round differs with the number of threads, and so with that of cores."""
+    torch.set_num_threads(1)
+
+
 def stream_key(seed: int, *name: str | int) -> int:
     """The 64-bit key of a named stream."""
     text = canonical_json([seed, *name])

@@ -17,6 +17,8 @@ from pydantic import BaseModel, ValidationError
 
 from nsbench.tracking_uri import shown, without_secrets
 
+CHANGES_NO_RESULT = True
+
 LONGEST_NAME, LONGEST_TEXT = 100, 1000
 """Characters that a name and other text may have: names become parts of file names."""
 NAME_RULE = f"a name of at most {LONGEST_NAME} letters, digits, '_', '-' and '.', starting with a letter or digit"

@@ -22,6 +22,7 @@ from nsbench.provenance import cpu, stamp
 from nsbench.records import HISTORY, RUNS, read_table
 from nsbench.run_records.files import Record, read_records, record_files
 from nsbench.run_records.matching import current
+from nsbench.seeding import one_thread
 from nsbench.settings import OF_TEXT
 from nsbench.text_sources import TextSpec, make_text, resolve
 from nsbench.training import train_pack
@@ -87,6 +88,7 @@ def _verify(record: Record, text: TextSource, folder: Path, steps: int | None) -
     if steps is not None:
         every = training["eval_every_steps"]
         training["steps"] = min(training["steps"], max(1, -(-steps // every)) * every)
+    one_thread()
     kept = {"checkpoint_count": 2, "checkpoint_dtype": "float32", "seeds": [record.seed]}
     train_pack(
         parse(TrainSpec, {**settings, **names, **kept}),

@@ -13,6 +13,7 @@ import pandas as pd
 import torch
 
 from nsbench.closed import ConfigError, canonical_json, parse
+from nsbench.code_digest import code_digest
 from nsbench.config import Config
 from nsbench.config_files import read
 from nsbench.device import use_device
@@ -32,7 +33,7 @@ from nsbench.pretrained_settings import (
     TablesSpec,
 )
 from nsbench.pretrained_tables import join_models
-from nsbench.provenance import source_digest, stamp
+from nsbench.provenance import stamp
 from nsbench.records import read_table
 from nsbench.sentences import nearest
 
@@ -71,7 +72,9 @@ def measure_one(request: Request, *, device: str, batch_size: int | None, max_me
     with use_device(device) as chosen:
         # One process alone: all cores are its own.
         torch.set_num_threads(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
-        made_by = stamp(spec, source_digest("nsbench.pretrained.run", "nsbench.pretrained.own"), str(chosen))
+        made_by = stamp(
+            spec, code_digest("nsbench.pretrained.run:measure_model", "nsbench.pretrained.own"), str(chosen)
+        )
         how = {"max_memory_gb": max_memory_gb, "batch_size": batch_size}
         if checkpoint:
             _measure_checkpoint(name, checkpoint, request.text, settings, request.out, chosen, made_by, **how)

@@ -20,9 +20,9 @@ from typing import NamedTuple
 from filelock import FileLock
 
 from nsbench import hub
+from nsbench.code_digest import code_digest
 from nsbench.files import explained
 from nsbench.pretrained_settings import FolderModel, HubModel, Model, PackageModel
-from nsbench.provenance import source_digest
 
 logger = logging.getLogger(__name__)
 
@@ -135,7 +135,7 @@ def _converted(name: str, title: str, files: list[Path], digest: str, cache: Pat
     """The folder of safetensors that a GGUF file, in one or several pieces, has become; made on the first call."""
     # A new version of the library, or of our part, may read a quantised file in another way.
     version = importlib.metadata.version("transformers")
-    code = source_digest("nsbench.pretrained.gguf")
+    code = code_digest("nsbench.pretrained.gguf")
     folder = cache / "models" / f"{Path(title).stem}-{digest[:16]}-transformers-{version}-{code[:8]}"
     with contextlib.ExitStack() as held:
         with explained(folder):

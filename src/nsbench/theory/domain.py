@@ -8,6 +8,8 @@ from collections.abc import Iterable
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+CHANGES_NO_RESULT = True
+
 
 def real(
     name: str,

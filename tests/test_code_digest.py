@@ -1,0 +1,336 @@
+"""Which stages an edit of the code concerns."""
+
+from __future__ import annotations
+
+import ast
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from nsbench import code_digest, plan
+from nsbench.code_digest import PACKAGE
+from nsbench.figures import FIGURES, module_of
+from nsbench.figures.pretrained import FIGURES as PRETRAINED_FIGURES
+from nsbench.figures.theory import FIGURES as THEORY_FIGURES
+from nsbench.theory_settings import EXPERIMENTS
+
+TASKS = ("modular_addition", "sparse_parity", "next_token")
+DRAWN = sorted({module_of(name) for name in FIGURES})
+STAGES = [
+    ("text", ""),
+    *(("dataset", task) for task in TASKS),
+    ("train", ""),
+    *(("evaluate", task) for task in TASKS),
+    ("finished", ""),
+    ("collect", ""),
+    ("analyse", ""),
+    *(("figure", module) for module in DRAWN),
+    ("figures", " ".join(DRAWN)),
+    *(("simulate", experiment) for experiment in EXPERIMENTS),
+    ("theory", ""),
+    *(("theory-figure", name) for name in THEORY_FIGURES),
+    ("pretrained", ""),
+    ("pretrained-tables", ""),
+    *(("pretrained-figure", name) for name in PRETRAINED_FIGURES),
+    ("claims", ""),
+    ("report", ""),
+    ("track", ""),
+]
+"""Every stage that the rules ask a digest of."""
+
+
+def stage_name(stage: str, name: str) -> str:
+    return "figures" if stage == "figures" else f"{stage} {name}".strip()
+
+
+DATASETS = {f"dataset {task}" for task in TASKS}
+EVALUATES = {f"evaluate {task}" for task in TASKS}
+SIMULATES = {f"simulate {experiment}" for experiment in EXPERIMENTS}
+THEORY_DRAWN = {f"theory-figure {name}" for name in THEORY_FIGURES}
+MODELS_DRAWN = {f"pretrained-figure {name}" for name in PRETRAINED_FIGURES}
+FIGURES_DRAWN = {"figures", *(f"figure {module}" for module in DRAWN)}
+EVERYTHING = {stage_name(*stage) for stage in STAGES}
+
+
+def digests() -> dict[str, str]:
+    code_digest.forget()
+    return {stage_name(*stage): plan.digest(*stage) for stage in STAGES}
+
+
+@pytest.fixture(scope="module")
+def before() -> dict[str, str]:
+    """The digests of the package as it is."""
+    return digests()
+
+
+@pytest.fixture
+def copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A copy of the package that the digests look at instead."""
+    folder = tmp_path / PACKAGE
+    shutil.copytree(code_digest.SOURCE_FOLDER, folder, ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.setattr(code_digest, "SOURCE_FOLDER", folder)
+    code_digest.forget()
+    yield folder
+    monkeypatch.undo()
+    code_digest.forget()
+
+
+def changed(before: dict[str, str]) -> set[str]:
+    after = digests()
+    return {stage for stage in before if before[stage] != after[stage]}
+
+
+def edit(folder: Path, place: str) -> None:
+    """Add a statement to a function or a class, `module:name`, or an element to what a constant is."""
+    module, name = place.split(":")
+    path = folder / f"{module}.py"
+    lines = path.read_text(encoding="utf-8").split("\n")
+    for node in ast.parse("\n".join(lines)).body:
+        if getattr(node, "name", "") == name:
+            first = node.body[1] if len(node.body) > 1 and code_digest._is_text(node.body[0]) else node.body[0]
+            line = first.lineno - 1 - len(getattr(first, "decorator_list", []))
+            lines.insert(line, " " * first.col_offset + "edited = 1")
+            break
+        if name in code_digest._bound(node):
+            lines.insert(node.end_lineno, f"{name} = ({name}, 1)")
+            break
+    else:
+        raise AssertionError(f"{place} is not there")
+    path.write_text("\n".join(lines), encoding="utf-8")
+
+
+# --- what changes no digest ----------------------------------------------------------------------------
+
+
+def test_the_table_has_every_stage_that_a_rule_asks_a_digest_of() -> None:
+    rules = "".join(path.read_text() for path in (Path(__file__).parents[1] / "workflow" / "rules").glob("*.smk"))
+    assert set(re.findall(r'digest\("([a-z-]+)"', rules)) | {"dataset"} == {stage for stage, _ in STAGES}
+
+
+@pytest.mark.parametrize(("stage", "name"), STAGES)
+def test_every_stage_has_a_digest_and_it_stays(stage: str, name: str) -> None:
+    first = plan.digest(stage, name)
+    assert re.fullmatch("[0-9a-f]{16}", first)
+    code_digest.forget()
+    assert plan.digest(stage, name) == first
+
+
+def test_comments_docstrings_and_layout_change_no_digest(before: dict[str, str], copy: Path) -> None:
+    assert changed(before) == set()
+    for path in copy.rglob("*.py"):
+        text = path.read_text(encoding="utf-8")
+        text = re.sub(r"^( *)(def |class )", r"\1# a comment\n\1\2", text, flags=re.MULTILINE)
+        text = re.sub(r'^( *)"""(?=\w)', r'\1"""Otherwise put: ', text, flags=re.MULTILINE)
+        path.write_text(text + "\n\n\n# the end\n", encoding="utf-8")
+    assert changed(before) == set()
+    for path in copy.rglob("*.py"):
+        path.write_text(ast.unparse(ast.parse(path.read_text(encoding="utf-8"))), encoding="utf-8")
+    assert changed(before) == set()
+
+
+def test_a_module_s_place_and_name_change_no_digest(before: dict[str, str], copy: Path) -> None:
+    (copy / "room").mkdir()
+    (copy / "room" / "__init__.py").write_text("")
+    (copy / "step.py").rename(copy / "room" / "one_step.py")
+    (copy / "records.py").rename(copy / "room" / "tables.py")
+    for path in copy.rglob("*.py"):
+        text = path.read_text(encoding="utf-8")
+        text = re.sub(r"\bnsbench\.step\b", "nsbench.room.one_step", text)
+        moved = r"import nsbench.room.tables as records\n\1from nsbench import \2"
+        text = re.sub(r"( *)from nsbench import records, (.+)", rf"\1{moved}", text)
+        text = re.sub(r"\bfrom nsbench import records\b", "import nsbench.room.tables as records", text)
+        text = re.sub(
+            r"\bfrom nsbench import records, (.+)",
+            r"import nsbench.room.tables as records\nfrom nsbench import \1",
+            text,
+        )
+        text = re.sub(r"\bnsbench\.records\b", "nsbench.room.tables", text)
+        path.write_text(text, encoding="utf-8")
+    assert changed(before) == set()
+
+
+@pytest.mark.parametrize("name", ["held_until", "TrainingStep", "HISTORY", "percentile_interval"])
+def test_another_name_for_a_definition_changes_no_digest(before: dict[str, str], copy: Path, name: str) -> None:
+    for path in copy.rglob("*.py"):
+        path.write_text(re.sub(rf"\b{name}\b", "renamed_here", path.read_text(encoding="utf-8")), encoding="utf-8")
+    assert changed(before) == set()
+
+
+def test_what_no_stage_uses_changes_no_digest(before: dict[str, str], copy: Path) -> None:
+    for path in copy.rglob("*.py"):
+        with path.open("a", encoding="utf-8") as file:
+            file.write("\n\ndef used_by_nobody():\n    return 1\n")
+    assert changed(before) == set()
+
+
+# --- what an edit concerns -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("place", "stages"),
+    [
+        ("text_sources:make_text", {"text"}),
+        ("hub:download", {"text"}),
+        ("tasks/sparse_parity:make", {"dataset sparse_parity"}),
+        ("tasks/sparse_parity:target_value", {"evaluate sparse_parity"}),
+        ("vocabulary:build", {"dataset next_token"}),
+        ("seeding:stream", DATASETS | {"train"}),
+        ("seeding:one_thread", {"train", "pretrained"} | EVALUATES | SIMULATES),
+        ("training:train_pack", {"train"}),
+        ("step:TrainingStep", {"train"}),
+        ("validation:Validation", {"train"}),
+        ("regularizers:agreement", {"train"}),
+        ("model:TransformerStack", {"train"} | EVALUATES),
+        ("noise:resample_tokens", {"train", "pretrained"} | EVALUATES),
+        ("evaluation:evaluate_pack", EVALUATES),
+        ("measures/stability:noise_stability", EVALUATES),
+        ("measures/estimate:Estimate", {"pretrained"} | EVALUATES),
+        ("measures/resampling:token_noise_stability", {"pretrained"}),
+        ("finished:look", {"finished"}),
+        ("collection:collect", {"collect"}),
+        ("analysis:analyse", {"analyse"}),
+        ("statistics/bootstrap:percentile_interval", {"analyse", "claims"}),
+        ("leaks:leaks", {"analyse", "claims", "report", "track"} | FIGURES_DRAWN),
+        ("figures/figure_05:draw", {"figure figure_05", "figures"}),
+        ("figures/style:save", FIGURES_DRAWN | THEORY_DRAWN | MODELS_DRAWN),
+        ("scores:SCORE", {"analyse", "claims", "report"} | FIGURES_DRAWN),
+        ("simulation/attention:simulate", {"simulate attention"}),
+        ("theory/relu:relu_stability", {"theory", "claims", "theory-figure figure_04b", "theory-figure figure_09"}),
+        ("figures/figure_02:draw", {"theory-figure figure_02"}),
+        ("pretrained/gguf:convert", {"pretrained"}),
+        ("pretrained_tables:tail_bounds", {"pretrained-tables"}),
+        ("figures/figure_07:draw", {"pretrained-figure figure_07"}),
+        ("tracking_uri:without_secrets", {"track"}),
+        ("tracking/importer:track", {"track"}),
+        ("device:use_device", set()),
+        ("closed:parse", set()),
+        ("plan:Plan", {"finished"}),
+        ("cli:main", set()),
+    ],
+)
+def test_an_edit_changes_the_stages_that_reach_it_and_no_other(
+    before: dict[str, str], copy: Path, place: str, stages: set[str]
+) -> None:
+    edit(copy, place)
+    assert changed(before) == stages
+
+
+def test_settings_reach_a_stage_as_its_spec_and_what_they_work_out_as_code(before: dict[str, str], copy: Path) -> None:
+    path = copy / "loop.py"
+    text = path.read_text(encoding="utf-8")
+    path.write_text(text.replace("    checkpoint_count: int\n", "    checkpoint_count: int = 3\n    more: int = 1\n"))
+    assert changed(before) == set()
+    work = "    def work(self) -> int:\n        return 1\n\n    checkpoint_count: int\n"
+    path.write_text(text.replace("    checkpoint_count: int\n", work))
+    assert changed(before) == {"train"}
+
+
+def test_a_file_beside_a_module_that_shares_its_name_counts_as_its_code(before: dict[str, str], copy: Path) -> None:
+    with (copy / "report/page.html.j2").open("a", encoding="utf-8") as file:
+        file.write("<!-- edited -->")
+    assert changed(before) == {"report"}
+    (copy / "training.json").write_text("{}")
+    assert changed(before) == {"report", "train"}
+
+
+# --- small modules -------------------------------------------------------------------------------------
+
+
+def digest_of(folder: Path, text: str, other: str = "", root: str = "f") -> str:
+    (folder / "sample.py").write_text(text)
+    (folder / "other.py").write_text(other)
+    code_digest.forget()
+    return code_digest.code_digest(f"nsbench.sample:{root}")
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ('def f():\n    """Word."""\n    return 1', "def f():\n    return 1"),
+        ("def f(): return 1", "def f():\n\n    return 1  # why"),
+        ("f = (1 +\n 2)", "f = 1 + 2"),
+        ("f = 'a'", 'f = "a"'),
+        ("x = 1\nf = 2", "f = 2\nx = 3"),
+        ("x = 1\ndef f(): return x", "def g(): return 1\nx = 1\nz = x\ndef f(): return x"),
+        ("x = 1\ndef f(): return x", "y = 1\ndef f(): return y"),
+        ("import math\ndef f(): return math.e", "import math as m\ndef f(): return m.e"),
+        ("def f(n): return f(n - 1)", "def f(n):\n    return f(n - 1)"),
+        ("def g(): return f()\ndef f(): return g()", "def h(): return f()\ndef f(): return h()"),
+        ("from nsbench.other import a\ndef f(): return a", "import nsbench.other as o\ndef f(): return o.a"),
+        ("from nsbench.other import a\ndef f(): return a", "from nsbench.other import b\ndef f(): return b"),
+        ("from nsbench.other import a\ndef f(): return a", "def f():\n    from nsbench.other import a\n    return a"),
+        ("from nsbench.other import a\ndef f(): return a", "a = 1\ndef f(): return a"),
+    ],
+)
+def test_the_same_code_has_the_same_digest(copy: Path, old: str, new: str) -> None:
+    other = "a = 1\nb = 1"
+    assert digest_of(copy, old, other) == digest_of(copy, new, other)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("f = 1", "f = 2"),
+        ("f = 1", "f = 1.0"),
+        ("f = 'a'", "f = 'a '"),
+        ("f = ''", "f = '''Text that is a value.'''"),
+        ("def f(a=0): return a", "def f(a=1): return a"),
+        ("def f(a, b): return a - b", "def f(a, b): return b - a"),
+        ("def f():\n    return 1", "@cache\ndef f():\n    return 1"),
+        ("x = 1\ndef f(): return x", "x = 2\ndef f(): return x"),
+        ("x = 1\ndef f(): return x", "x = 1\nx += 1\ndef f(): return x"),
+        ("x = {}\ndef f(): return x", "x = {}\nx['a'] = 1\ndef f(): return x"),
+        ("x, y = 1, 2\ndef f(): return x", "x, y = 1, 2\ndef f(): return y"),
+        ("from math import e\ndef f(): return e", "from cmath import e\ndef f(): return e"),
+        ("import numpy as n\ndef f(): return n.e", "import math as n\ndef f(): return n.e"),
+        ("from nsbench.other import a\ndef f(): return a", "from nsbench.other import c\ndef f(): return c"),
+        ("from nsbench import other\ndef f(): return other", "from nsbench import model\ndef f(): return model"),
+        ("class A:\n    x = 1\nclass f(A): pass", "class A:\n    x = 2\nclass f(A): pass"),
+        ("x = 1\ndef f(x): return x", "x = 1\ndef f(y): return x"),
+        (
+            "x = 1\ndef f():\n    global x\n    x = 2\n    return x",
+            "x = 0\ndef f():\n    global x\n    x = 2\n    return x",
+        ),
+    ],
+)
+def test_other_code_has_another_digest(copy: Path, old: str, new: str) -> None:
+    other = "a = 1\nc = 2"
+    assert digest_of(copy, old, other) != digest_of(copy, new, other)
+
+
+def test_what_is_not_there_is_an_error(copy: Path) -> None:
+    with pytest.raises(ValueError, match=r"no module 'nsbench\.nowhere' in nsbench"):
+        code_digest.code_digest("nsbench.nowhere")
+    with pytest.raises(ValueError, match=r"nsbench\.sample defines no 'g'"):
+        digest_of(copy, "f = 1", root="g")
+    with pytest.raises(ValueError, match=r"nsbench\.other defines no 'a'"):
+        digest_of(copy, "from nsbench.other import a\ndef f(): return a")
+
+
+def test_code_outside_the_package_counts_where_it_is_named(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    mine = copy.parent / "mine.py"
+    mine.write_text("from nsbench.sample import f\ndef mine(): return f()")
+    monkeypatch.setitem(code_digest.elsewhere, "my_plugin", mine)
+    found = set()
+    for text in ("def f(): return 1", "def f(): return 2"):
+        digest_of(copy, text)
+        found.add(code_digest.code_digest("my_plugin:mine"))
+    assert len(found) == 2
+
+
+def test_digests_are_kept_beside_the_bytecode_as_long_as_the_source_stays(
+    copy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = plan.digest("train")
+    code_digest.forget()
+    monkeypatch.setattr(code_digest, "_digest", lambda roots: "worked out")
+    assert plan.digest("train") == first
+    edit(copy, "cli:main")
+    code_digest.forget()
+    assert plan.digest("train") == "worked out"
+    code_digest.forget()
+    (copy / "__pycache__" / code_digest.CACHE).write_text("{damaged")
+    assert plan.digest("train") == "worked out"
