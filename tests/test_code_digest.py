@@ -16,6 +16,7 @@ from nsbench.figures import FIGURES, module_of
 from nsbench.figures.pretrained import FIGURES as PRETRAINED_FIGURES
 from nsbench.figures.theory import FIGURES as THEORY_FIGURES
 from nsbench.theory_settings import EXPERIMENTS
+from tests.source_code import edit
 
 TASKS = ("modular_addition", "sparse_parity", "next_token")
 DRAWN = sorted({module_of(name) for name in FIGURES})
@@ -81,25 +82,6 @@ def copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 def changed(before: dict[str, str]) -> set[str]:
     after = digests()
     return {stage for stage in before if before[stage] != after[stage]}
-
-
-def edit(folder: Path, place: str) -> None:
-    """Add a statement to a function or a class, `module:name`, or an element to what a constant is."""
-    module, name = place.split(":")
-    path = folder / f"{module}.py"
-    lines = path.read_text(encoding="utf-8").split("\n")
-    for node in ast.parse("\n".join(lines)).body:
-        if getattr(node, "name", "") == name:
-            first = node.body[1] if len(node.body) > 1 and code_digest._is_text(node.body[0]) else node.body[0]
-            line = first.lineno - 1 - len(getattr(first, "decorator_list", []))
-            lines.insert(line, " " * first.col_offset + "edited = 1")
-            break
-        if name in code_digest._bound(node):
-            lines.insert(node.end_lineno, f"{name} = ({name}, 1)")
-            break
-    else:
-        raise AssertionError(f"{place} is not there")
-    path.write_text("\n".join(lines), encoding="utf-8")
 
 
 # --- what changes no digest ----------------------------------------------------------------------------

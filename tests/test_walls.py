@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from nsbench.code_digest import PACKAGE, module_path
-from tests.source_imports import all_modules, imports, imports_of
+from tests.source_code import all_modules, imports, imports_of
 
 Graph = dict[str, set[str]]
 """Module -> the modules that it imports, ours by their full names."""

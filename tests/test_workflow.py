@@ -161,14 +161,14 @@ def test_device_and_rhythm_rerun_nothing(clone: Clone) -> None:
 
 
 def test_figure_code_reruns_that_figure(clone: Clone) -> None:
-    clone.add_code("figures/figure_11")
+    clone.edit_code("figures/figure_11:draw")
     planned = clone.planned()
     assert planned == {"draw_figure": 1, **REPORT}
     assert planned.outputs["draw_figure"] == ["results/figures/figure_11.png, results/figures/figure_11.pdf"]
 
 
 def test_theory_code_reruns_the_formulas_and_no_simulation(clone: Clone) -> None:
-    clone.add_code("theory/recurrences")
+    clone.edit_code("theory/recurrences:ffn_recurrence")
     assert clone.planned() == {
         **ONE_EXPERIMENT,
         "compute_theory": len(EXPERIMENTS),
@@ -177,7 +177,7 @@ def test_theory_code_reruns_the_formulas_and_no_simulation(clone: Clone) -> None
 
 
 def test_an_experiment_s_code_or_settings_simulate_it_again(clone: Clone) -> None:
-    text = clone.add_code("simulation/relu")
+    text = clone.edit_code("simulation/relu:simulate")
     planned = clone.planned()
     assert planned == {"simulate_theory": 1, **ONE_EXPERIMENT}
     assert planned.times()["relu.points.parquet"] == 1
@@ -192,7 +192,7 @@ def test_the_simulations_memory_reruns_nothing(clone: Clone) -> None:
 
 
 def test_a_theory_figure_s_code_redraws_it_alone(clone: Clone) -> None:
-    clone.add_code("figures/figure_09")
+    clone.edit_code("figures/figure_09:draw")
     assert clone.planned() == {"draw_theory_figure": 1, **REPORT}
 
 
@@ -209,7 +209,7 @@ def test_the_theory_can_be_left_out(clone: Clone) -> None:
 
 
 def test_a_measure_of_pretrained_models_reruns_them_alone(clone: Clone) -> None:
-    clone.add_code("measures/influence")
+    clone.edit_code("measures/influence:geometric_influences")
     assert clone.planned() == {"measure_model": MODELS, **OF_MODELS}
 
 
@@ -246,7 +246,7 @@ def test_a_claim_or_its_rule_is_judged_again_and_nothing_else(clone: Clone) -> N
     clone.edit("claims.yaml", ("paper: 36\n", "paper: 36.4\n"))
     assert clone.planned() == LEDGER
     (clone.root / "claims.yaml").write_text(text)
-    clone.add_code("claims/training")
+    clone.edit_code("claims/training:variant_text")
     assert clone.planned() == LEDGER
 
 
@@ -258,7 +258,7 @@ def test_a_report_template_reruns_the_report(clone: Clone) -> None:
 
 
 def test_measure_code_never_retrains(clone: Clone) -> None:
-    clone.add_code("measures/stability")
+    clone.edit_code("measures/stability:noise_stability")
     assert clone.planned() == {"evaluate_pack": sum(PACKS.values()), **DOWNSTREAM}
 
 
@@ -268,19 +268,19 @@ def test_measure_settings_never_retrain(clone: Clone) -> None:
 
 
 def test_training_code_retrains(clone: Clone) -> None:
-    clone.add_code("step")
+    clone.edit_code("step:TrainingStep")
     assert clone.planned() == packs(sum(PACKS.values()))
 
 
 def test_task_code_reruns_that_task(clone: Clone) -> None:
-    clone.add_code("tasks/sparse_parity")
+    clone.edit_code("tasks/sparse_parity:make")
     assert clone.planned() == {"make_dataset": 1, **packs(PACKS["sparse_parity"])}
 
 
 def test_the_text_s_code_and_choice_rerun_its_task(clone: Clone) -> None:
     of_text = {"fetch_text": 1, "make_dataset": 1, **packs(PACKS["next_token"])}
     of_text |= {"measure_model": MODELS, **OF_MODELS}
-    text = clone.add_code("text_sources")
+    text = clone.edit_code("text_sources:make_text")
     assert clone.planned() == of_text
     (clone.root / "src/nsbench/text_sources.py").write_text(text)
     assert clone.planned() == {}

@@ -10,7 +10,7 @@ import sys
 from collections import Counter
 from pathlib import Path
 
-from tests import tiny_models
+from tests import source_code, tiny_models
 from tests.warm import Warm
 
 PROJECT = Path(__file__).parents[1]
@@ -95,11 +95,11 @@ class Clone:
             text = text.replace(old, new, 1)
         path.write_text(text)
 
-    def add_code(self, module: str) -> str:
-        """Add a line of code to a module of nsbench, by its path without suffix; the text before."""
-        path = self.root / f"src/nsbench/{module}.py"
+    def edit_code(self, place: str) -> str:
+        """Edit a definition of nsbench, `module:name` (`source_code.edit`); its module's text before."""
+        path = self.root / f"src/nsbench/{place.partition(':')[0]}.py"
         text = path.read_text()
-        path.write_text(text + "\nEDITED = True\n")
+        source_code.edit(self.root / "src/nsbench", place)
         return text
 
     @staticmethod

@@ -1,10 +1,12 @@
-"""The imports that stand in the package's source text, for tests of its walls."""
+"""The package's source text: its imports, and edits of it, for tests of walls and digests."""
 
 from __future__ import annotations
 
 import ast
 import functools
+from pathlib import Path
 
+from nsbench import code_digest
 from nsbench.code_digest import PACKAGE, SOURCE_FOLDER, module_path
 
 
@@ -35,3 +37,22 @@ def imports_of(text: str, package: str) -> frozenset[str]:
             full = {f"{base}.{alias.name}" for alias in node.names}
             found |= {base} | {name for name in full if module_path(name)}
     return frozenset(found)
+
+
+def edit(folder: Path, place: str) -> None:
+    """Add a statement to a function or a class, `module:name`, or an element to what a constant is."""
+    module, name = place.split(":")
+    path = folder / f"{module}.py"
+    lines = path.read_text(encoding="utf-8").split("\n")
+    for node in ast.parse("\n".join(lines)).body:
+        if getattr(node, "name", "") == name:
+            first = node.body[1] if len(node.body) > 1 and code_digest._is_text(node.body[0]) else node.body[0]
+            line = first.lineno - 1 - len(getattr(first, "decorator_list", []))
+            lines.insert(line, " " * first.col_offset + "edited = 1")
+            break
+        if name in code_digest._bound(node):
+            lines.insert(node.end_lineno, f"{name} = ({name}, 1)")
+            break
+    else:
+        raise AssertionError(f"{place} is not there")
+    path.write_text("\n".join(lines), encoding="utf-8")
