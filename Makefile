@@ -13,7 +13,7 @@ export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
 PUBLISHED := results/published
 
-.PHONY: install models demo reproduce partial published queue queue-status test test-faults ui lint format lock
+.PHONY: install models demo reproduce plan partial published queue queue-status test test-faults ui lint format lock
 
 install: $(READY)
 
@@ -39,6 +39,14 @@ demo: $(MODELS)
 reproduce: $(MODELS)
 	@$(OVERLAY_THERE)
 	$(SNAKEMAKE) $(if $(OVERLAY),--configfile $(OVERLAY))
+
+# What a call would do, in short: jobs by rule, and the hours of the runs that are left.
+plan: $(READY)
+	@$(OVERLAY_THERE)
+	@snakemake --dry-run --quiet rules host reason $(if $(OVERLAY),--configfile $(OVERLAY)) 2>&1 | awk \
+		'/^Job stats:/ {on = 1; jobs = ""} /^$$/ {on = 0} on {jobs = jobs $$0 "\n"} {all = all $$0 "\n"} \
+		END {printf "%s", jobs ? jobs : all; exit !jobs && all !~ /Nothing to be done/}'
+	@nsbench queue status --overlays $(or $(OVERLAY),config.yaml)
 
 partial: $(READY)
 	@$(OVERLAY_THERE)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import time
 from pathlib import Path
 from typing import Any
 
@@ -203,6 +204,25 @@ def test_the_end_names_what_was_made_and_its_scale(results: Path, capsys: pytest
     assert "-scale results" not in capsys.readouterr().err
 
 
-def test_a_failure_says_that_finished_work_is_kept(capsys: pytest.CaptureFixture[str]) -> None:
-    progress.fail()
-    assert "Finished runs are kept" in capsys.readouterr().err
+def test_a_failure_shows_the_end_of_its_log_and_says_that_finished_work_is_kept(
+    results: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    logged = "2026-01-02 03:04:05,678 INFO parity / seed 0: finished before, kept\n"
+    for name, text, age in (
+        ("sound", logged, 0),
+        ("silent", "", 0),
+        ("told", f"{logged}nsbench train: the disk is full\n", 0),
+        ("raised", f"{logged}Traceback\n  File\nValueError: no\n", 0),
+        ("earlier", "nsbench train: an older failure\n", 100),
+    ):
+        log = results / "logs" / "train" / f"{name}.log"
+        log.parent.mkdir(parents=True, exist_ok=True)
+        log.write_text(text)
+        os.utime(log, (time.time() - age, time.time() - age))
+    progress.fail(time.time() - 50)
+    said = capsys.readouterr().err
+    assert "told.log ends:" in said
+    assert "    nsbench train: the disk is full" in said
+    assert "    ValueError: no" in said
+    assert not [name for name in ("sound", "silent", "earlier") if name in said]
+    assert "Finished runs are kept" in said

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import shutil
 import signal
 import subprocess
@@ -230,9 +229,11 @@ def test_runs_of_another_kind_of_device_tell_nothing() -> None:
     assert queue._Pace([plan], on_gpu=True).seconds(plan, plan.cells[PARITY]) == 0.1
 
 
-def test_with_nothing_recorded_nobody_knows() -> None:
+def test_with_nothing_recorded_the_rate_of_a_cluster_s_jobs_is_taken() -> None:
     plan = planned("01_parity", {})
-    assert math.isnan(queue._Pace([plan], on_gpu=False).seconds(plan, plan.cells[PARITY]))
+    cell, rates = plan.cells[PARITY], plan.config.cluster.gflops
+    for on_gpu, rate in ((False, rates.cpu), (True, rates.cuda)):
+        assert queue._Pace([plan], on_gpu).seconds(plan, cell) == pytest.approx(train_flops(cell) / (1e9 * rate))
 
 
 def test_runs_that_may_stop_use_the_share_of_their_budget_that_others_did() -> None:

@@ -78,3 +78,13 @@ def test_with_a_gpu_jobs_ask_for_it(fresh: Clone, tmp_path: Path) -> None:
     shown = ("--dry-run", "--forcerun", "train_pack")
     assert re.search(r"resources:.*\bgpu=1\b", fresh.snakemake(*shown, path=tmp_path)[1])
     assert re.search(r"resources:.*\bgpu=0\b", fresh.snakemake(*shown)[1])
+
+
+@pytest.mark.parametrize(
+    ("target", "meant"),
+    [("results/tables/scor.parquet", "results/tables/score.parquet"), ("partail", "partial")],
+)
+def test_a_mistyped_target_gets_the_nearest_one(fresh: Clone, target: str, meant: str) -> None:
+    status, said = fresh.snakemake("--dry-run", target)
+    assert status != 0
+    assert f"{target}: nothing makes this, did you mean {meant!r}?" in said

@@ -372,7 +372,9 @@ def _add_queue(stages: Any) -> None:
     queue = stages.add_parser("queue", help=text, description=text, allow_abbrev=False)
     queue.set_defaults(run=commands.queue)
     queue.add_argument("action", choices=["run", "status"])
-    queue.add_argument("--overlays", type=_given, default=Path("workflow/config/queue"), help="folder of overlays")
+    queue.add_argument(
+        "--overlays", type=_given, default=Path("workflow/config/queue"), help="folder of overlays, or one file"
+    )
     queue.add_argument(
         "--records", type=_made_folder, default=_Made("results/published/records"), help="folder of records"
     )

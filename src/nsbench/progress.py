@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import sys
 import threading
 import time
@@ -22,6 +23,9 @@ RESULTS = Path("results")
 PARTIAL = RESULTS / "partial"
 MADE = ("figures", "tables", "claims.md")
 EVERY_SECONDS = 10.0
+LOGS_SHOWN, LINES_SHOWN = 3, 4
+LOGGED = re.compile(r"\d{4}-\d\d-\d\d [\d:,]+ [A-Z]+ ")
+"""How a line of logging begins; a job that failed ends its log with something else."""
 EVALUATION_SHARE = 0.1
 """The part of a run's cost that its evaluation is guessed to take."""
 
@@ -101,13 +105,24 @@ def finish(plan: Plan, tracking_uri: str) -> None:
         print(f"\n{(RESULTS / 'claims.txt').read_text(encoding='utf-8')}", file=sys.stderr, flush=True)
 
 
-def fail() -> None:
-    """Say that finished work is kept."""
+def fail(since: float) -> None:
+    """Show the end of the logs of jobs that failed since a time (seconds of the clock), and say that work is kept."""
+    for log in _failed(since)[:LOGS_SHOWN]:
+        _say(f"{log} ends:")
+        for text in log.read_text(encoding="utf-8", errors="replace").splitlines()[-LINES_SHOWN:]:
+            print(f"    {text[:300]}", file=sys.stderr)
     _say("stopped before the end: see the messages above and results/logs/.")
     # A log on a full disk may be empty.
     if full := lack_of_room(RESULTS):
         _say(full)
     _say("Finished runs are kept and interrupted ones resume: give the same command again.")
+
+
+def _failed(since: float) -> list[Path]:
+    """Logs written since a time that end in something else than a line of logging: a sentence or a traceback."""
+    logs = [path for path in (RESULTS / "logs").rglob("*.log") if path.stat().st_mtime >= since]
+    ends = {log: log.read_text(encoding="utf-8", errors="replace").rstrip().rpartition("\n")[2] for log in logs}
+    return sorted(log for log, end in ends.items() if end and not LOGGED.match(end))
 
 
 def line(done: float, total: float, begun: float, elapsed: float) -> str:

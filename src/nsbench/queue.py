@@ -40,7 +40,7 @@ class Queue:
     """Where a queue's parts are."""
 
     overlays: Path
-    """Folder of overlays, run in the order of their names."""
+    """Folder of overlays, run in the order of their names; or one file, which may be `base` itself."""
     records: Path
     """Folder of records that they export to and begin from."""
     results: Path = Path("results")
@@ -48,7 +48,7 @@ class Queue:
 
     def files(self) -> list[Path]:
         """The overlays in order. Raises ConfigError where there is none."""
-        found = sorted(self.overlays.glob("*.yaml"))
+        found = [self.overlays] if self.overlays.is_file() else sorted(self.overlays.glob("*.yaml"))
         if not found:
             raise ConfigError(f"{self.overlays}: has no overlay; a folder with .yaml files is allowed")
         return found
@@ -153,10 +153,12 @@ class _Pace:
         return [done for done in summaries if (done["device"] != "cpu") == self.on_gpu]
 
     def seconds(self, plan: Plan, cell: Cell) -> float:
-        """Seconds that a run of a cell takes in training; NaN where no run is recorded at all."""
+        """Seconds that a run of a cell takes in training; by the rate of `cluster.gflops` where no run is recorded."""
         if same := self._summaries(plan, (cell.task, cell.variant, cell.arm)):
             return _mean([done["seconds"] for done in same])
-        seconds, flops = self.flops.get(cell.task) or self.flops.get("") or (float("nan"), 1.0)
+        gflops = plan.config.cluster.gflops
+        by_rate = 1.0, 1e9 * (gflops.cuda if self.on_gpu else gflops.cpu)
+        seconds, flops = self.flops.get(cell.task) or self.flops.get("") or by_rate
         return train_flops(cell) * self._share(plan, cell) * seconds / flops
 
     def _share(self, plan: Plan, cell: Cell) -> float:

@@ -3,6 +3,8 @@
 import contextlib
 import json
 import os
+import sys
+import time
 from pathlib import Path
 
 from nsbench import device, needs, progress, tracking_uri
@@ -21,10 +23,12 @@ from nsbench.plan import Plan, digest, plain
 from nsbench.pretrained_records import PARTS as PRETRAINED_PARTS
 from nsbench.pretrained_records import TABLES as PRETRAINED_TABLES
 from nsbench.run_records.matching import index
+from nsbench.sentences import nearest
 from nsbench.settings import DATA_SETTINGS, OF_TEXT
 from nsbench.text_sources import resolve
 from nsbench.theory_settings import EXPERIMENTS
 
+from snakemake.cli import get_argument_parser
 from snakemake.exceptions import WorkflowError
 
 try:
@@ -54,6 +58,7 @@ TRACKING_URI = tracking_uri.shown(
 GPUS_PER_JOB = device.gpus_per_job(PLAN.config.device)
 DEVICE_ASKED = "cuda" if GPUS_PER_JOB else "cpu"
 HELD = contextlib.ExitStack()
+BEGUN = time.time()
 PARTIAL = str(progress.PARTIAL)
 PLACES = Places(*(progress.RESULTS / name for name in ("packs", "datasets", "runs", "text.parquet")))
 
@@ -64,6 +69,22 @@ def is_partial():
     return bool(targets) and all(
         name == "partial" or os.path.relpath(name).startswith(f"{PARTIAL}/") for name in targets
     )
+
+
+def check_targets():
+    """Refuse a target that nothing makes, and name the nearest one. Called when all rules are read.
+
+    Snakemake tells its rules of targets later, so they are read from its command line as it reads them itself.
+    """
+    if Path(sys.argv[0]).name != "snakemake":
+        return
+    made = [name for rule in workflow.rules for name in [rule.name, *map(str, rule.output)]]
+    made += [f"results/figures/{name}.png" for name in report_figures()]
+    for target in get_argument_parser().parse_known_args()[0].targets:
+        rules = [rule for rule in workflow.rules if target == rule.name or rule.is_producer(target)]
+        if not (rules or os.path.exists(target)):
+            known = [name for name in made if "{" not in name]
+            raise WorkflowError(f"{target}: nothing makes this{nearest(target, known)}")
 
 
 def begin():
@@ -94,7 +115,7 @@ def fail():
     if is_partial():
         progress.fail_partial()
     else:
-        progress.fail()
+        progress.fail(BEGUN)
 
 
 def pack_files(name):
