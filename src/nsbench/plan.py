@@ -13,11 +13,13 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from nsbench.arms import Arm
 from nsbench.closed import ConfigError, canonical_json
 from nsbench.code_digest import code_digest, defines
 from nsbench.config import Config
 from nsbench.grid import Cell, expand, packs
 from nsbench.leaks import leaks
+from nsbench.plugins import file_of
 from nsbench.pretrained_settings import FolderModel, Pretrained
 from nsbench.settings import OF_TEXT
 from nsbench.theory_settings import Theory
@@ -58,6 +60,10 @@ class Plan:
                 name = pack_name(seeds)
                 self.seeds[name] = seeds
                 self.packs.append((*key, name))
+
+    def arm_class(self, task: str, variant: str, arm: str) -> type[Arm]:
+        """The class of a cell's arm: the code that its training runs besides what all arms run."""
+        return type(self.cells[task, variant, arm].arm_settings)
 
     def datasets(self) -> list[tuple[str, str, str]]:
         """(task, variant, pack) of every data set: the arms of a variant share them."""
@@ -101,7 +107,7 @@ class Plan:
 
     def grid(self, *sections: str) -> str:
         """Spec of the stages that look at the whole grid: the grid with the variants and arms that
-        it uses, its scale, and the named further sections of the configuration."""
+        it uses, its scale, and the named further sections of the configuration; plug-ins where it uses their arms."""
         tasks: dict[str, Any] = {}
         for entry in self.config.grid:
             task = getattr(self.config.tasks, entry.task)
@@ -109,12 +115,16 @@ class Plan:
             named = [*entry.arms, *([entry.arm_sweep.arm] if entry.arm_sweep else [])]
             used["arms"] |= {name: task.arms[name] for name in named}
             used["variants"] |= {name: task.variants[name] for name in entry.variants}
+        plugins = sorted(
+            {file for task in tasks.values() for arm in task["arms"].values() if (file := file_of(type(arm)))}
+        )
         return canonical_json(
             {
                 "seeds": self.config.seeds,
                 "scale": self.config.scale,
                 "grid": self.config.grid,
                 "tasks": tasks,
+                **({"plugins": plugins} if plugins else {}),
                 **{name: getattr(self.config, name) for name in sections},
             }
         )
