@@ -115,9 +115,8 @@ class Plan:
             named = [*entry.arms, *([entry.arm_sweep.arm] if entry.arm_sweep else [])]
             used["arms"] |= {name: task.arms[name] for name in named}
             used["variants"] |= {name: task.variants[name] for name in entry.variants}
-        plugins = sorted(
-            {file for task in tasks.values() for arm in task["arms"].values() if (file := file_of(type(arm)))}
-        )
+        files = {file_of(type(arm)) for used in tasks.values() for arm in used["arms"].values()}
+        plugins = sorted(files - {None})
         return canonical_json(
             {
                 "seeds": self.config.seeds,

@@ -1,7 +1,7 @@
-"""Plug-ins: arms of a user's own, from Python files that `plugins` of a configuration names, or from installed packages.
+"""Plug-ins: arms of a user's own, from Python files that a configuration names, or from installed packages.
 
-A file is found from the working folder. A package names its modules in the entry point group `nsbench.plugins`. Each is
-imported once in a process, before arms are validated.
+A file, in the list `plugins` of a configuration, is found from the working folder. A package names its modules in the
+entry point group `nsbench.plugins`. Each is imported once in a process, before arms are validated.
 """
 
 from __future__ import annotations

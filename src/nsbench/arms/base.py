@@ -152,10 +152,13 @@ def arm(kind: str) -> Callable[[A], A]:
         if cls.draws_noise and "rho" not in cls.model_fields:
             raise ConfigError(f"'{kind}' draws noise and has no rho; a field `rho: Rho` is needed for it")
         # A model of its own with the one value of `kind`, by which pydantic tells the classes apart.
-        ARMS[kind] = create_model(
+        made = create_model(
             cls.__name__, __base__=cls, __module__=cls.__module__, __doc__=cls.__doc__, kind=(Literal[kind], kind)
         )
-        return ARMS[kind]
+        # Types that are not defined are an error here, not where settings are read.
+        made.model_rebuild()
+        ARMS[kind] = made
+        return made
 
     return register
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @arm("grokfast")
 class Grokfast(Arm):
-    """The gradient g becomes g + lamb x mu, with mu <- alpha x mu + (1 - alpha) x g; mu starts at the first gradient."""
+    """The gradient g becomes g + lamb x mu, with mu <- alpha x mu + (1 - alpha) x g, mu starting at the first g."""
 
     family = "control"
 
