@@ -78,3 +78,20 @@ def test_with_a_gpu_jobs_ask_for_it(fresh: Clone, tmp_path: Path) -> None:
     shown = ("--dry-run", "--forcerun", "train_pack")
     assert re.search(r"resources:.*\bgpu=1\b", fresh.snakemake(*shown, path=tmp_path)[1])
     assert re.search(r"resources:.*\bgpu=0\b", fresh.snakemake(*shown)[1])
+
+
+def test_jobs_of_an_arm_from_a_file_are_told_the_file(fresh: Clone) -> None:
+    """And no other job."""
+    (fresh.root / "my arm.py").write_text("from nsbench import Arm, arm\n\n@arm('mine')\nclass Mine(Arm):\n    pass\n")
+    (fresh.root / "own.yaml").write_text((fresh.root / TINY).read_text())
+    fresh.edit(
+        "own.yaml",
+        ("scale: demo", "scale: demo\nplugins: [my arm.py]"),
+        ("arms: [baseline, noise_stability, every_10th]", "arms: [baseline, noise_stability, mine]"),
+        ("  sparse_parity:\n", "  sparse_parity:\n    arms: {mine: {kind: mine}}\n"),
+    )
+    _, said = fresh.snakemake("--dry-run", "--printshellcmds", overlay="own.yaml")
+    commands = [line for line in said.splitlines() if "nsbench train" in line]
+    assert len(commands) > 5
+    assert [" --plugins 'my arm.py' " in line for line in commands] == ['"arm":"mine"' in line for line in commands]
+    assert sum('"arm":"mine"' in line for line in commands) == 1
