@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 import yaml
 
-from nsbench import arms, cli, plugins
+from nsbench import arms, cli, code_digest, plugins
 from nsbench.closed import ConfigError
 from nsbench.datasets import read_dataset
 from nsbench.figures import style
@@ -39,7 +39,8 @@ def forget() -> None:
     for name in list(plugins._FILES):
         for kind in [kind for kind, cls in arms.ARMS.items() if cls.__module__ == name]:
             del arms.ARMS[kind]
-        del plugins._FILES[name], sys.modules[name]
+        del plugins._FILES[name], sys.modules[name], code_digest.elsewhere[name]
+    code_digest.forget()
 
 
 @pytest.fixture(autouse=True)
@@ -112,11 +113,29 @@ def test_the_file_is_in_the_spec_of_no_run_and_of_no_grid_without_its_arm(
             assert len(specs) == 1
     spec = used.train(*CELL, "seeds-0-1")
     assert ".py" not in spec
+    code = used.training_code(*CELL)
     forget()
     (folder / "elsewhere").mkdir()
     (folder / f"{KIND}.py").rename(folder / "elsewhere" / f"{KIND}.py")
     moved = Plan(load(values | {"plugins": [f"elsewhere/{KIND}.py"]}))
-    assert moved.train(*CELL, "seeds-0-1") == spec
+    assert (moved.train(*CELL, "seeds-0-1"), moved.training_code(*CELL)) == (spec, code)
+
+
+def test_an_edit_of_the_file_trains_its_arm_again_and_no_other(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    values = new(capsys)
+    baseline = (*CELL[:2], "baseline")
+    found = []
+    for old, edited in (("", ""), ("term of each example", "term"), ("of_label - logs", "of_label - 2 * logs")):
+        path = folder / f"{KIND}.py"
+        path.write_text(path.read_text().replace(old, edited) if old else path.read_text())
+        forget()
+        plan = Plan(load(values))
+        found.append((plan.training_code(*CELL), plan.training_code(*baseline)))
+    first, reworded, other = found
+    assert reworded == first
+    assert (other[0] != first[0], other[1] == first[1]) == (True, True)
 
 
 def test_label_smoothing_is_the_cross_entropy_with_smoothed_labels(capsys: pytest.CaptureFixture[str]) -> None:

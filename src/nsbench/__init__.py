@@ -7,7 +7,12 @@
 from __future__ import annotations
 
 import importlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from nsbench.arms import Arm, LossTerm, Real, arm
+    from nsbench.noise import resample_tokens
+    from nsbench.regularizers import NoiseStabilityRegularizer
 
 _PUBLIC = {
     "NoiseStabilityRegularizer": "nsbench.regularizers",

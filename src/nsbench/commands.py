@@ -95,7 +95,7 @@ def collect(options: argparse.Namespace) -> None:
     records = {(*key, seed): record for key, found in plan.recorded.items() for seed, record in found.items()}
     records = {key: record for key, record in records.items() if key in wanted}
     code = {f"{stage} {task}": digest(stage, task) for task, *_ in plan.cells for stage in ("dataset", "evaluate")}
-    code["train"] = digest("train")
+    code |= {f"train {kind}": digest("train", kind) for kind in plan.kinds()}
     sources = Sources(folders, floors, records, evaluation_settings_of(config), code)
     collect(cells, sources, _folder(options.out), options.spec, options.digest, parts(scale)[1])
 

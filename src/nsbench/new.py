@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib import resources
 from pathlib import Path
 
-from nsbench.arms.base import check_kind
+from nsbench.arms.registry import check_kind
 from nsbench.closed import ConfigError
 from nsbench.sentences import show
 

@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nsbench.arms import Arm
+from nsbench.arms import ARMS, Arm, arm_class
 from nsbench.closed import ConfigError, canonical_json
 from nsbench.code_digest import code_digest, defines
 from nsbench.config import Config
@@ -62,8 +62,16 @@ class Plan:
                 self.packs.append((*key, name))
 
     def arm_class(self, task: str, variant: str, arm: str) -> type[Arm]:
-        """The class of a cell's arm: the code that its training runs besides what all arms run."""
+        """The class of a cell's arm."""
         return type(self.cells[task, variant, arm].arm_settings)
+
+    def training_code(self, task: str, variant: str, arm: str) -> str:
+        """Digest of the code that a cell's training runs: that of its own arm, and of no other."""
+        return digest("train", self.cells[task, variant, arm].arm_settings.kind)
+
+    def kinds(self) -> list[str]:
+        """The kinds of arm in the grid."""
+        return sorted({cell.arm_settings.kind for cell in self.cells.values()})
 
     def datasets(self) -> list[tuple[str, str, str]]:
         """(task, variant, pack) of every data set: the arms of a variant share them."""
@@ -188,9 +196,18 @@ OF_TASK = {"dataset": ["make", "floor_rows", "read_text_file"], "evaluate": ["ta
 """Stage -> the functions that it calls of a task's module, where this has them."""
 
 
+TELL_OF_ARMS = ("analyse", "figure", "figures", "report")
+"""Stages that show an arm's settings in words, or ask for its family."""
+
+
 def digest(stage: str, name: str = "") -> str:
-    """Digest of the code that a stage runs; `name` is the task (dataset, evaluate), the figure's module (figures: all
-    of them, blanks between), or the theory's experiment."""
+    """Digest of the code that a stage runs; `name` is the task (dataset, evaluate), the kind of arm (train), the
+    figure's module (figures: all of them, blanks between), or the theory's experiment.
+
+    Stages that tell of arms run the code of every kind that is known.
+    """
+    arms = [arm_class(name)] if stage == "train" else ARMS.values() if stage in TELL_OF_ARMS else []
+    of_arms = [f"{arm.__module__}:{arm.__name__}" for arm in arms]
     figures = [f"nsbench.figures.{module}:draw" for module in name.split()]
     leaks, threads = "nsbench.leaks:leaks", "nsbench.seeding:one_thread"
     roots = {
@@ -214,7 +231,9 @@ def digest(stage: str, name: str = "") -> str:
         "track": ["nsbench.tracking:track", leaks],
     }
     task, functions = f"nsbench.tasks.{name}", OF_TASK.get(stage, [])
-    return code_digest(*roots[stage], *(f"{task}:{function}" for function in functions if defines(task, function)))
+    return code_digest(
+        *roots[stage], *of_arms, *(f"{task}:{function}" for function in functions if defines(task, function))
+    )
 
 
 def grid_cells(config: Config) -> list[dict[str, Any]]:

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from nsbench.arms import ARMS, Arm
 from nsbench.closed import ConfigError
+from nsbench.code_digest import elsewhere, forget
 from nsbench.sentences import show
 
 GROUP = "nsbench.plugins"
@@ -67,7 +68,10 @@ def _load_file(path: Path) -> None:
 
 
 def _import(where: str, run: Callable[[], object], file: str = "") -> None:
-    """Run an import. Raises ConfigError for whatever it raises, the registry as it was before."""
+    """Run an import; the modules of the arms that it registers count as code of ours from then on.
+
+    Raises ConfigError for whatever it raises, the registry as it was before.
+    """
     before = dict(ARMS)
     try:
         run()
@@ -83,3 +87,6 @@ def _import(where: str, run: Callable[[], object], file: str = "") -> None:
             f"{where}{f', line {line}' if line else ''}: cannot be imported ({what}); a file that Python can import is "
             "allowed"
         ) from error
+    new = {arm.__module__ for kind, arm in ARMS.items() if kind not in before}
+    elsewhere.update({module: Path(sys.modules[module].__file__) for module in new})
+    forget()

@@ -7,20 +7,8 @@ step. The built-in kinds are registered as a user's own are (`nsbench.plugins`).
 from __future__ import annotations
 
 from nsbench.arms import augmentation, baseline, entropy, grokfast, noise_stability, replaced_settings
-from nsbench.arms.base import (
-    ARMS,
-    AnyArm,
-    Arm,
-    Gamma,
-    GradientFilter,
-    LossTerm,
-    Orientation,
-    Rho,
-    arm,
-    arm_class,
-    check,
-    describe,
-)
+from nsbench.arms.base import Arm, Gamma, GradientFilter, LossTerm, Orientation, Rho
+from nsbench.arms.registry import ARMS, AnyArm, arm, arm_class, check, describe
 from nsbench.closed import Real
 
 __all__ = [

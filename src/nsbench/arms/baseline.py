@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from nsbench.arms.base import Arm, arm
+from nsbench.arms.base import Arm
+from nsbench.arms.registry import arm
 
 
 @arm("baseline")

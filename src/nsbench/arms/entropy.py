@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from nsbench.arms.base import Arm, Gamma, LossTerm, Orientation, arm
+from nsbench.arms.base import Arm, Gamma, LossTerm, Orientation
+from nsbench.arms.registry import arm
 
 if TYPE_CHECKING:
     from nsbench.settings import Noise

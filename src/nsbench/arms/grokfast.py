@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
-from nsbench.arms.base import Arm, arm
+from nsbench.arms.base import Arm
+from nsbench.arms.registry import arm
 from nsbench.closed import Real
 
 if TYPE_CHECKING:

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
 
-from nsbench.arms.base import Arm, Branch, Gamma, LossTerm, Orientation, Rho, arm
+from nsbench.arms.base import Arm, Branch, Gamma, LossTerm, Orientation, Rho
+from nsbench.arms.registry import arm
 from nsbench.closed import Real
 
 if TYPE_CHECKING:
