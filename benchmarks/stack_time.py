@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 import torch
 
-from nsbench.arms import BaselineArm, NoiseStabilityArm
+from nsbench.arms import arm_class
 from nsbench.datasets import Dataset
 from nsbench.model import TransformerStack
 from nsbench.settings import Model, Noise, Optimizer
@@ -57,9 +57,7 @@ def training_step(case: Case, n_runs: int, regularised: bool, device: torch.devi
     symbols = torch.arange(case.classes)
     tensors = {"train_tokens": tokens[0], "train_labels": labels[0], "symbols": symbols}
     data = Dataset(tensors, case.vocabulary, case.classes, "")
-    arm = (
-        NoiseStabilityArm(kind="noise_stability", rho=0.25, gamma=0.75) if regularised else BaselineArm(kind="baseline")
-    )
+    arm = arm_class("noise_stability")(rho=0.25, gamma=0.75) if regularised else arm_class("baseline")()
     seeds = list(range(n_runs))
     stack = TransformerStack(case.model, case.vocabulary, case.classes, seeds).to(device)
     step = TrainingStep(stack, seeds, arm, case.model, Optimizer(), Noise(), data, case.batch)

@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from nsbench.arms import BaselineArm, NoiseStabilityArm
+from nsbench.arms import arm_class
 from nsbench.datasets import Dataset
 from nsbench.model import TransformerStack, sinusoidal_positions
 from nsbench.settings import Model, Noise, Optimizer
@@ -73,9 +73,7 @@ def ours(
     labels = torch.randint(CLASSES, (n_runs, BATCH))
     data = Dataset({"train_tokens": tokens[0], "symbols": torch.arange(CLASSES)}, VOCABULARY, CLASSES, "")
     seeds = list(range(n_runs))
-    arm = (
-        NoiseStabilityArm(kind="noise_stability", rho=0.25, gamma=0.75) if regularised else BaselineArm(kind="baseline")
-    )
+    arm = arm_class("noise_stability")(rho=0.25, gamma=0.75) if regularised else arm_class("baseline")()
     stack = TransformerStack(settings, VOCABULARY, CLASSES, seeds).to(device)
     step = TrainingStep(stack, seeds, arm, settings, Optimizer(), Noise(), data, BATCH)
     return lambda number: step(tokens, labels, number)

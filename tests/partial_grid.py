@@ -69,7 +69,7 @@ class PartialGrid:
             rows = rows[cell & rows["seed"].isin(self.plan.seeds[seeds])].to_dict("records")
             evaluated = name == "evaluation"
             spec = self.plan.evaluate(*pack) if evaluated else self.plan.train(*pack)
-            code = digest("evaluate", task) if evaluated else digest("train")
+            code = digest("evaluate", task) if evaluated else self.plan.training_code(*pack[:3])
             right = {"spec": spec, "source_digest": code}
             write_table(self.path(pack, name), rows, SCHEMAS[name], right | stamp)
 
@@ -83,7 +83,7 @@ class PartialGrid:
         for seed in self.plan.seeds[pack[-1]]:
             folder = self.root.joinpath("runs", *pack[:3], f"seed-{seed}")
             folder.mkdir(parents=True, exist_ok=True)
-            order = order_key(spec, seed, digest_of or digest("train"))
+            order = order_key(spec, seed, digest_of or self.plan.training_code(*pack[:3]))
             (folder / "status.json").write_text(json.dumps({"order": order, "share": share}))
 
     # --- stages ---

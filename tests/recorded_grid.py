@@ -47,7 +47,9 @@ def train(root: Path, plan: Plan) -> list[tuple[str, str, str, str]]:
         history, runs, evaluation = (
             root.joinpath("packs", *key) / f"{name}.parquet" for name in ("history", "runs", "evaluation")
         )
-        _run("train", plan.train(*key), digest("train"), *given, "--history", history, "--runs", runs, *CPU)
+        _run(
+            "train", plan.train(*key), plan.training_code(*key[:3]), *given, "--history", history, "--runs", runs, *CPU
+        )
         spec, code = plan.evaluate(*key), digest("evaluate", task)
         _run("evaluate", spec, code, *given, "--runs", runs, "--out", evaluation, *CPU)
     return plan.packs

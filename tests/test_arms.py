@@ -1,14 +1,15 @@
-"""Settings of arms: what may be said, how it is told, and what fits a variant."""
+"""Arms: what may be registered, how settings are told, and what fits a variant."""
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
 import yaml
 from pydantic import TypeAdapter
 
-from nsbench import arm_text, arms
+from nsbench import arms
 from nsbench.closed import ConfigError
 from nsbench.grid import load
 from nsbench.settings import ModularAdditionVariant, Noise, Optimizer
@@ -27,8 +28,8 @@ NAMES = {
 }
 
 
-def made(**settings: Any) -> Any:
-    return TypeAdapter(arms.Arm).validate_python(settings)
+def made(**settings: Any) -> arms.Arm:
+    return TypeAdapter(arms.AnyArm).validate_python(settings)
 
 
 @pytest.mark.parametrize(
@@ -50,25 +51,80 @@ def made(**settings: Any) -> Any:
     ],
 )
 def test_settings_are_told_in_words(settings: dict[str, Any], text: str) -> None:
-    assert arm_text.describe(made(**settings).model_dump(mode="json")) == text
-
-
-def test_settings_without_their_defaults_are_told_too() -> None:
-    assert arm_text.describe({"kind": "noise_stability", "rho": 0.5}) == "ρ = 0.5"
-    assert arm_text.describe({"kind": "another"}) == ""
+    assert arms.describe(settings) == text
 
 
 @pytest.mark.parametrize(
     ("every", "ending"), [(2, "2nd"), (3, "3rd"), (11, "11th"), (12, "12th"), (21, "21st"), (111, "111th")]
 )
 def test_ordinals(every: int, ending: str) -> None:
-    assert arm_text.describe({"kind": "cheap_noise_stability", "every": every}) == f"every {ending} step"
+    assert arms.describe({**CHEAP, "every": every}).endswith(f", every {ending} step")
 
 
-def test_every_kind_is_the_paper_s_or_cheaper_or_a_control() -> None:
-    kinds = TypeAdapter(arms.Arm).json_schema()["discriminator"]["mapping"]
-    assert {*arm_text.PAPER_KINDS, *arm_text.CHEAPER_KINDS, *arm_text.CONTROL_KINDS} == set(kinds)
-    assert arm_text.PAPER_KINDS == ("baseline", "noise_stability")
+def test_every_built_in_kind_has_a_family() -> None:
+    families = {kind: cls.family for kind, cls in arms.ARMS.items() if cls.__module__.startswith("nsbench.")}
+    assert [kind for kind, family in families.items() if family == "paper"] == ["baseline", "noise_stability"]
+    assert [kind for kind, family in families.items() if family == "cheaper"] == ["cheap_noise_stability"]
+    assert "own" not in families.values()
+
+
+def test_an_arm_keeps_its_class_and_all_its_settings_through_json() -> None:
+    for settings in (CHEAP, {"kind": "grokfast", "alpha": 0.9, "lamb": 2}, {"kind": "baseline"}):
+        arm = made(**settings)
+        assert type(arm) is arms.arm_class(settings["kind"])
+        values = TypeAdapter(dict[str, arms.AnyArm]).dump_python({"a": arm}, mode="json")["a"]
+        assert set(values) == set(type(arm).model_fields)
+        assert made(**values) == arm
+
+
+def test_an_unknown_kind_names_the_nearest() -> None:
+    with pytest.raises(
+        ConfigError, match=r"arm: unknown kind 'grokfst', did you mean 'grokfast'\?; allowed: .*baseline"
+    ):
+        arms.arm_class("grokfst")
+
+
+class Plain(arms.Arm):
+    """An arm without settings."""
+
+
+class Noisy(arms.Arm):
+    """One that cannot know its rho."""
+
+    draws_noise = True
+
+
+@pytest.mark.parametrize(
+    ("kind", "cls", "told"),
+    [
+        (
+            "entropy",
+            Plain,
+            "the kind of arm 'entropy' is taken by nsbench.arms.entropy.Entropy; allowed: a name",
+        ),
+        ("My-Arm", Plain, "'My-Arm' is no kind of arm; allowed: at most 50 of a-z"),
+        ("noisy", Noisy, "'noisy' draws noise and has no rho; a field `rho: Rho` is needed"),
+        ("number", int, "'number' registers <class 'int'>; a subclass of nsbench.Arm is allowed"),
+    ],
+)
+def test_what_cannot_be_registered_is_refused(kind: str, cls: Any, told: str) -> None:
+    before = dict(arms.ARMS)
+    with pytest.raises(ConfigError, match=re.escape(told)):
+        arms.arm(kind)(cls)
+    assert before == arms.ARMS
+
+
+@pytest.mark.parametrize(
+    ("values", "told"),
+    [
+        ({"every": 0}, "every = 0 is not a whole number of 1 or more"),
+        ({"share": 0.0}, "share = 0.0 is outside (0, 1]"),
+        ({"gradient": "clear"}, "gradient = 'clear' is not 'both', 'clean' or 'noisy'"),
+    ],
+)
+def test_a_term_says_what_it_may_be(values: dict[str, Any], told: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(told)):
+        arms.LossTerm(lambda clean, noisy, labels: labels, **values)
 
 
 @pytest.mark.parametrize("gradient", ["both", "clean", "noisy"])
@@ -121,6 +177,4 @@ def test_the_guessed_cost_of_a_step() -> None:
         5 / 3: [{**CHEAP, "branch": "clean"}],
     }
     for expected, settings in passes.items():
-        assert [arms.forward_passes(made(**one), n_draws=2) for one in settings] == pytest.approx(
-            [expected] * len(settings)
-        )
+        assert [made(**one).passes(n_draws=2) for one in settings] == pytest.approx([expected] * len(settings))

@@ -136,9 +136,11 @@ BAD: list[tuple[str, Any, list[str]]] = [
     ("grid.0.task", NOTHING, ["grid[0].task: this key is missing", "'modular_addition' or 'sparse_parity'"]),
     ("tasks.sparse_parity.arms", NOTHING, ["tasks.sparse_parity.arms: this key is missing", "names"]),
     (f"{ARM}.rho", NOTHING, [f"{ARM}.rho: this key is missing", "needed: a number in -1 ... 1"]),
-    (f"{BASE}.kind", NOTHING, [f"{BASE}.kind: this key is missing", "'baseline' or 'noise_stability'"]),
+    (f"{BASE}.kind", NOTHING, [f"{BASE}.kind: this key is missing", "'baseline' or 'entropy'"]),
     # Kinds and names.
     (f"{BASE}.kind", "drop", [f"{BASE}.kind: 'drop' is not allowed", "'baseline'", "'cheap_noise_stability'"]),
+    (f"{BASE}.kind", "grokfst", [f"{BASE}.kind: 'grokfst' is not allowed, did you mean 'grokfast'?"]),
+    (f"{BASE}.kind", 3, [f"{BASE}.kind: 3 is not allowed", "'baseline'"]),
     (BASE, {"kind": "dropout"}, [f"{BASE}.rate: this key is missing", "a number in 0 ... 0.99"]),
     (BASE, {"kind": "dropout", "rate": 1}, [f"{BASE}.rate: 1 is not allowed", "a number in 0 ... 0.99"]),
     (BASE, {"kind": "weight_decay", "value": -1}, [f"{BASE}.value: -1 is not allowed", "a number"]),

@@ -19,11 +19,12 @@ from nsbench.theory_settings import EXPERIMENTS
 from tests.source_code import edit
 
 TASKS = ("modular_addition", "sparse_parity", "next_token")
+KINDS = ("baseline", "entropy", "noise_stability")
 DRAWN = sorted({module_of(name) for name in FIGURES})
 STAGES = [
     ("text", ""),
     *(("dataset", task) for task in TASKS),
-    ("train", ""),
+    *(("train", kind) for kind in KINDS),
     *(("evaluate", task) for task in TASKS),
     ("finished", ""),
     ("collect", ""),
@@ -48,11 +49,13 @@ def stage_name(stage: str, name: str) -> str:
 
 
 DATASETS = {f"dataset {task}" for task in TASKS}
+TRAINS = {f"train {kind}" for kind in KINDS}
 EVALUATES = {f"evaluate {task}" for task in TASKS}
 SIMULATES = {f"simulate {experiment}" for experiment in EXPERIMENTS}
 THEORY_DRAWN = {f"theory-figure {name}" for name in THEORY_FIGURES}
 MODELS_DRAWN = {f"pretrained-figure {name}" for name in PRETRAINED_FIGURES}
 FIGURES_DRAWN = {"figures", *(f"figure {module}" for module in DRAWN)}
+TELL_OF_ARMS = FIGURES_DRAWN | {"analyse", "report"}
 EVERYTHING = {stage_name(*stage) for stage in STAGES}
 
 
@@ -159,14 +162,18 @@ def test_what_no_stage_uses_changes_no_digest(before: dict[str, str], copy: Path
         ("tasks/sparse_parity:make", {"dataset sparse_parity"}),
         ("tasks/sparse_parity:target_value", {"evaluate sparse_parity"}),
         ("vocabulary:build", {"dataset next_token"}),
-        ("seeding:stream", DATASETS | {"train"}),
-        ("seeding:one_thread", {"train", "pretrained"} | EVALUATES | SIMULATES),
-        ("training:train_pack", {"train"}),
-        ("step:TrainingStep", {"train"}),
-        ("validation:Validation", {"train"}),
-        ("regularizers:agreement", {"train"}),
-        ("model:TransformerStack", {"train"} | EVALUATES),
-        ("noise:resample_tokens", {"train", "pretrained"} | EVALUATES),
+        ("seeding:stream", DATASETS | TRAINS),
+        ("seeding:one_thread", {"pretrained"} | TRAINS | EVALUATES | SIMULATES),
+        ("training:train_pack", TRAINS),
+        ("step:TrainingStep", TRAINS),
+        ("validation:Validation", TRAINS),
+        ("regularizers:agreement", {"train noise_stability"} | TELL_OF_ARMS),
+        ("arms/entropy:Entropy", {"train entropy"} | TELL_OF_ARMS),
+        ("arms/template:MyKindArm", set()),
+        ("arms/base:LossTerm", TRAINS | TELL_OF_ARMS | {"finished"}),
+        ("arms/registry:arm", set()),
+        ("model:TransformerStack", TRAINS | EVALUATES),
+        ("noise:resample_tokens", {"pretrained"} | TRAINS | EVALUATES),
         ("evaluation:evaluate_pack", EVALUATES),
         ("measures/stability:noise_stability", EVALUATES),
         ("measures/estimate:Estimate", {"pretrained"} | EVALUATES),
@@ -207,7 +214,7 @@ def test_settings_reach_a_stage_as_its_spec_and_what_they_work_out_as_code(befor
     assert changed(before) == set()
     work = "    def work(self) -> int:\n        return 1\n\n    checkpoint_count: int\n"
     path.write_text(text.replace("    checkpoint_count: int\n", work))
-    assert changed(before) == {"train"}
+    assert changed(before) == TRAINS
 
 
 def test_a_file_beside_a_module_that_shares_its_name_counts_as_its_code(before: dict[str, str], copy: Path) -> None:
@@ -215,7 +222,7 @@ def test_a_file_beside_a_module_that_shares_its_name_counts_as_its_code(before: 
         file.write("<!-- edited -->")
     assert changed(before) == {"report"}
     (copy / "training.json").write_text("{}")
-    assert changed(before) == {"report", "train"}
+    assert changed(before) == {"report"} | TRAINS
 
 
 # --- small modules -------------------------------------------------------------------------------------
@@ -306,13 +313,13 @@ def test_code_outside_the_package_counts_where_it_is_named(copy: Path, monkeypat
 def test_digests_are_kept_beside_the_bytecode_as_long_as_the_source_stays(
     copy: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first = plan.digest("train")
+    first = plan.digest("train", "baseline")
     code_digest.forget()
     monkeypatch.setattr(code_digest, "_digest", lambda roots: "worked out")
-    assert plan.digest("train") == first
+    assert plan.digest("train", "baseline") == first
     edit(copy, "cli:main")
     code_digest.forget()
-    assert plan.digest("train") == "worked out"
+    assert plan.digest("train", "baseline") == "worked out"
     code_digest.forget()
     (copy / "__pycache__" / code_digest.CACHE).write_text("{damaged")
-    assert plan.digest("train") == "worked out"
+    assert plan.digest("train", "baseline") == "worked out"

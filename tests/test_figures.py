@@ -130,7 +130,7 @@ def test_figure_5_with_many_variants_shows_the_target_s_metric_only() -> None:
 def test_each_kind_of_arm_has_one_fixed_colour() -> None:
     colours = {name: style.arm_colour(arm) for name, arm in ARMS.items()}
     assert colours == {"baseline": "#3B3B3B", "gentle": "#D55E00", "reversed": "#8E4FA8"}
-    assert style.arm_colour({"kind": "another"}) == style.OTHER_ARM_COLOUR
+    assert style.arm_colour({"kind": "noise_stability"}) == style.FAMILY_COLOURS["paper"]
 
 
 def test_arms_of_one_colour_differ_by_dashes() -> None:

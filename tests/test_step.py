@@ -76,8 +76,8 @@ def test_agrees_with_a_plain_torch_loop(
         step(tokens, labels, number)
         logits = plain(tokens.to(device))[0]
         loss = F.cross_entropy(logits, labels[0].to(device))
-        if step.regularizer is not None:
-            noisy = step.regularizer.resample(tokens[0], torch_stream(3, "noise", number)).to(device)
+        if step.term is not None:
+            noisy = step.resample(tokens[0], torch_stream(3, "noise", number)).to(device)
             sign = -1 if arm_settings["orientation"] == 1 else 1
             loss = loss + sign * arm_settings["gamma"] * agreement(logits, plain(noisy[None])[0]).mean()
         optimizer.zero_grad()
@@ -100,13 +100,13 @@ def test_targets_at_every_position_agree_with_a_loop_over_them(
         tokens, labels = (data[f"train_{what}"][number * BATCH :][:BATCH] for what in ("tokens", "labels"))
         step(tokens[None], labels[None], number)
         logits, terms, losses = plain(tokens[None])[0], [], []
-        if step.regularizer is not None:
-            noisy = plain(step.regularizer.resample(tokens, torch_stream(3, "noise", number))[None])[0].softmax(-1)
+        if step.term is not None:
+            noisy = plain(step.resample(tokens, torch_stream(3, "noise", number))[None])[0].softmax(-1)
         for example in range(BATCH):
             for place in range(tokens.shape[1]):
                 p = logits[example, place].softmax(-1)
                 losses.append(-p[labels[example, place]].log())
-                if step.regularizer is not None:
+                if step.term is not None:
                     terms.append(-arm_settings["gamma"] * (p * noisy[example, place]).sum())
         loss = torch.stack(losses).mean()
         optimizer.zero_grad()

@@ -88,3 +88,20 @@ def test_a_mistyped_target_gets_the_nearest_one(fresh: Clone, target: str, meant
     status, said = fresh.snakemake("--dry-run", target)
     assert status != 0
     assert f"{target}: nothing makes this, did you mean {meant!r}?" in said
+
+
+def test_jobs_of_an_arm_from_a_file_are_told_the_file(fresh: Clone) -> None:
+    """And no other job."""
+    (fresh.root / "my arm.py").write_text("from nsbench import Arm, arm\n\n@arm('mine')\nclass Mine(Arm):\n    pass\n")
+    (fresh.root / "own.yaml").write_text((fresh.root / TINY).read_text())
+    fresh.edit(
+        "own.yaml",
+        ("scale: demo", "scale: demo\nplugins: [my arm.py]"),
+        ("arms: [baseline, noise_stability, every_10th]", "arms: [baseline, noise_stability, mine]"),
+        ("  sparse_parity:\n", "  sparse_parity:\n    arms: {mine: {kind: mine}}\n"),
+    )
+    _, said = fresh.snakemake("--dry-run", "--printshellcmds", overlay="own.yaml")
+    commands = [line for line in said.splitlines() if "nsbench train" in line]
+    assert len(commands) > 5
+    assert [" --plugins 'my arm.py' " in line for line in commands] == ['"arm":"mine"' in line for line in commands]
+    assert sum('"arm":"mine"' in line for line in commands) == 1

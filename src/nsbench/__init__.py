@@ -1,16 +1,26 @@
 """nsbench: does noise-stability regularisation work, and how would we know?
 
-`nsbench.NoiseStabilityRegularizer` is the regulariser of Definition 6.1 for your own training loop.
+`nsbench.NoiseStabilityRegularizer` is the regulariser of Definition 6.1 for your own training loop;
+`nsbench.arm` registers an arm of your own (`nsbench new arm`).
 """
 
 from __future__ import annotations
 
 import importlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-_PUBLIC = {"NoiseStabilityRegularizer": "nsbench.regularizers", "resample_tokens": "nsbench.noise"}
+if TYPE_CHECKING:
+    from nsbench.arms import Arm, LossTerm, Real, arm
+    from nsbench.noise import resample_tokens
+    from nsbench.regularizers import NoiseStabilityRegularizer
 
-__all__ = ["NoiseStabilityRegularizer", "resample_tokens"]
+_PUBLIC = {
+    "NoiseStabilityRegularizer": "nsbench.regularizers",
+    "resample_tokens": "nsbench.noise",
+    **dict.fromkeys(("Arm", "LossTerm", "Real", "arm"), "nsbench.arms"),
+}
+
+__all__ = ["Arm", "LossTerm", "NoiseStabilityRegularizer", "Real", "arm", "resample_tokens"]
 
 
 def __getattr__(name: str) -> Any:

@@ -50,11 +50,11 @@ def _alone(options: argparse.Namespace) -> Iterator[None]:
     """Be the only process that makes the stage's files.
 
     A job may outlive its workflow; the next one's job must be the last to write, for its settings may be newer.
-    An import into MLflow, records and the queue have locks of their own.
+    An import into MLflow, records and the queue have locks of their own; a new file is made at once.
     """
     of_this_job = [value for name, value in vars(options).items() if name != "run_store"]
     made = sorted(path for value in of_this_job for path in _paths(value) if isinstance(path, _Made))
-    if options.stage in ("track", "records", "queue") or not made or not made[0].parent.is_dir():
+    if options.stage in ("track", "records", "queue", "new") or not made or not made[0].parent.is_dir():
         yield
         return
     # The files that a job makes are its alone, so one of them stands for all.
@@ -199,6 +199,7 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--run-store", type=_made_folder, required=True, help="folder of run folders")
     train.add_argument("--history", type=_made, required=True)
     train.add_argument("--runs", type=_made, required=True)
+    train.add_argument("--plugins", type=_given, nargs="+", default=[], help="the file that the arm is from, if any")
     train.add_argument("--progress-every", type=_seconds, default=60.0, help="seconds between progress files, as 60s")
     add_device(train)
 
@@ -326,6 +327,13 @@ def _parser() -> argparse.ArgumentParser:
 
     _add_records(stages)
     _add_queue(stages)
+
+    text = "write a file for an arm of your own, complete and ready to edit"
+    new = stages.add_parser("new", help=text, description=text, allow_abbrev=False)
+    new.set_defaults(run=commands.new)
+    new.add_argument("what", choices=["arm"])
+    new.add_argument("name", help="the kind of arm: a-z, 0-9 and '_', a letter first")
+    new.add_argument("--out", type=_made, help="left out, NAME.py in this folder")
 
     track = stage("track", commands.track, "import the runs into MLflow")
     track.add_argument("--collected", type=_given, nargs="+", required=True)

@@ -22,8 +22,10 @@ from nsbench.sentences import (
     NAME_FORMAT,
     NAME_RULE,
     WORDS_FORMAT,
+    nearest,
     sentence,
     show,
+    side_by_side,
 )
 
 CHANGES_NO_RESULT = True
@@ -84,6 +86,12 @@ def no_duplicates(values: list[Any], where: str) -> None:
         if twice:
             raise ConfigError(f"{where}: {show(value)} is listed twice; each value is allowed once")
         keep(value)
+
+
+def known(name: str, names: Any, where: str, what: str) -> None:
+    """Raise ConfigError where `name` is none of the `names`; `what` it is, for the message."""
+    if name not in names:
+        raise ConfigError(f"{where}: unknown {what} {show(name)}{nearest(name, names)}; allowed: {side_by_side(names)}")
 
 
 def refuse_tangled(values: Any, where: str = "") -> None:

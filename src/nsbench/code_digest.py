@@ -83,7 +83,7 @@ def defines(module: str, name: str) -> bool:
 
 
 def forget() -> None:
-    """Read the source again: for tests, which edit it."""
+    """Read the source again: it was edited, or `elsewhere` has more."""
     for function in (code_digest, module_path, _module, _find, _parts, _kept):
         function.cache_clear()
 

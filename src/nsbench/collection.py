@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import json
 import math
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -71,7 +72,7 @@ class Sources(NamedTuple):
     evaluation_settings: str = ""
     """What a record's measures must have been made with (`run_records.matching`)."""
     code: Mapping[str, str] = MappingProxyType({})
-    """The digests of this code: of `train`, and of `dataset` and `evaluate` of each task, as `dataset TASK`."""
+    """The digests of this code: of `dataset` and `evaluate` of each task, as `dataset TASK`, and `train KIND`."""
 
 
 def collect(
@@ -174,9 +175,10 @@ def _run(key: RunKey, found: _Found, sources: Sources) -> tuple[dict[str, pa.Tab
         "evaluation": EVALUATION.empty_table() if missing else record.table("evaluation", EVALUATION),
     }
     runs = record.table("summary", RUNS)
+    kind = json.loads(record.settings)["arm_settings"]["kind"]
     made_by = {
         "data": (f"dataset {key[0]}", record.provenance.get("data_digest")),
-        "training": ("train", record.provenance.get("source_digest")),
+        "training": (f"train {kind}", record.provenance.get("source_digest")),
         "measures": (f"evaluate {key[0]}", record.measured_by.get("source_digest")),
     }
     older = [

@@ -36,9 +36,11 @@ def train(options: argparse.Namespace) -> None:
     from nsbench.device import use_device
 
     with use_device(options.device, options.processes_per_gpu) as device:
+        from nsbench import plugins
         from nsbench.loop import TrainSpec
         from nsbench.training import train_pack
 
+        plugins.load(options.plugins)
         spec = parse(TrainSpec, _read_spec(options), "spec")
         train_pack(
             spec,
@@ -64,10 +66,11 @@ def evaluate(options: argparse.Namespace) -> None:
 
 def finished(options: argparse.Namespace) -> None:
     from nsbench.finished import Places, write_finished
+    from nsbench.grid import parsed
     from nsbench.plan import Plan
     from nsbench.run_records.matching import index
 
-    config = parse(Config, _read_spec(options))
+    config = parsed(_read_spec(options))
     plan = Plan(config, index(config))
     places = Places(options.packs, options.datasets, options.run_store, options.text)
     write_finished(
@@ -92,7 +95,7 @@ def collect(options: argparse.Namespace) -> None:
     records = {(*key, seed): record for key, found in plan.recorded.items() for seed, record in found.items()}
     records = {key: record for key, record in records.items() if key in wanted}
     code = {f"{stage} {task}": digest(stage, task) for task, *_ in plan.cells for stage in ("dataset", "evaluate")}
-    code["train"] = digest("train")
+    code |= {f"train {kind}": digest("train", kind) for kind in plan.kinds()}
     sources = Sources(folders, floors, records, evaluation_settings_of(config), code)
     collect(cells, sources, _folder(options.out), options.spec, options.digest, parts(scale)[1])
 
@@ -284,6 +287,12 @@ def queue(options: argparse.Namespace) -> None:
         run(queue, options.cores or len(os.sched_getaffinity(0)), options.gpus, options.export_every)
 
 
+def new(options: argparse.Namespace) -> None:
+    from nsbench.new import new_arm
+
+    print(new_arm(options.name, options.out))
+
+
 def track(options: argparse.Namespace) -> None:
     from nsbench.files import write_text
     from nsbench.tracking import track
@@ -317,10 +326,11 @@ class _Grid(NamedTuple):
 
 
 def _grid(options: argparse.Namespace) -> _Grid:
+    from nsbench.grid import parsed
     from nsbench.plan import grid_cells
 
     # Not `load`: the size of the grid was looked at when it was planned, by settings that a spec may lack.
-    config = parse(Config, _read_spec(options))
+    config = parsed(_read_spec(options))
     cells = grid_cells(config)
     if getattr(options, "finished", None) is None:
         return _Grid(config, cells, config.scale, None)

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from nsbench.arms import Arm
+from nsbench.arms import AnyArm
 from nsbench.closed import KEEPS_ORDER, Closed, Level, Name, Real, Words, no_duplicates
 from nsbench.pretrained_settings import Pretrained
 from nsbench.settings import ModularAdditionVariant, NextTokenVariant, SparseParityVariant
@@ -16,17 +16,17 @@ from nsbench.tracking_uri import ELSEWHERE, brief, flaw, has_secret
 
 
 class ModularAdditionTask(Closed):
-    arms: dict[Name, Arm]
+    arms: dict[Name, AnyArm]
     variants: dict[Name, ModularAdditionVariant]
 
 
 class SparseParityTask(Closed):
-    arms: dict[Name, Arm]
+    arms: dict[Name, AnyArm]
     variants: dict[Name, SparseParityVariant]
 
 
 class NextTokenTask(Closed):
-    arms: dict[Name, Arm]
+    arms: dict[Name, AnyArm]
     variants: dict[Name, NextTokenVariant]
 
 
@@ -250,6 +250,8 @@ class Config(Closed):
     tracking: Tracking = Tracking()
     cluster: Cluster = Cluster()
     text: TextSource = TextSource()
+    plugins: list[Words] = Field(default_factory=list, max_length=1000)
+    """Python files of your own that register arms (`nsbench new arm` writes one)."""
     records: list[Words] = Field(default_factory=list, max_length=1000)
     """Files and folders of records (docs/contributing-runs.md): the runs in them count as finished."""
     theory: Theory | None = Theory()

@@ -91,8 +91,9 @@ def look(plan: Plan, places: Places, text_spec: Any) -> list[dict[str, Any]]:
             found = _Found(OUTDATED, stale_text, 0)
         spec = json.loads(plan.train(*pack))
         evaluated = json.loads(plan.evaluate(*pack)), digest("evaluate", pack[0])
+        code = plan.training_code(*pack[:3])
         for seed in plan.seeds[pack[-1]]:
-            order = order_key(spec, seed, digest("train"))
+            order = order_key(spec, seed, code)
             found_of[*pack[:3], seed] = {"pack": pack[-1], **_of_run(places.run(pack, seed), order, found, evaluated)}
     rows = []
     for key, cell in plan.cells.items():
@@ -117,7 +118,8 @@ def seen(plan: Plan, places: Places, others: Iterable[str] = ()) -> str:
 
     others: further files that a partial report takes as they are.
     """
-    found: list[Any] = [digest("train"), *sorted({digest(of, pack[0]) for pack in plan.packs for of in _BY_TASK})]
+    found: list[Any] = sorted({plan.training_code(*pack[:3]) for pack in plan.packs})
+    found += sorted({digest(of, pack[0]) for pack in plan.packs for of in _BY_TASK})
     found += [_looks(path) for path in (*_paths(plan, places), *map(Path, others))]
     return hashlib.sha256(json.dumps(found).encode()).hexdigest()[:16]
 
@@ -158,7 +160,7 @@ def _of_pack(plan: Plan, places: Places, pack: Pack) -> _Found:
     there = [name for name in PACK_FILES if places.pack(pack, name).exists()]
     if not {"history", "runs"} <= set(there):
         return _Found(NOT_BEGUN)
-    trained = json.loads(plan.train(*pack)), digest("train")
+    trained = json.loads(plan.train(*pack)), plan.training_code(*pack[:3])
     evaluated = json.loads(plan.evaluate(*pack)), digest("evaluate", pack[0])
     data = json.loads(plan.dataset(pack[0], pack[1], pack[3])), digest("dataset", pack[0])
     try:

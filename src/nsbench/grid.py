@@ -10,13 +10,13 @@ from typing import Any
 
 from pydantic import Field
 
-from nsbench import config_files
-from nsbench.arms import Arm, check, draws_noise
-from nsbench.closed import NAME_PATTERN, Closed, ConfigError, canonical_json, no_duplicates, parse
+from nsbench import config_files, plugins
+from nsbench.arms import AnyArm, Arm, check
+from nsbench.closed import NAME_PATTERN, Closed, ConfigError, canonical_json, known, no_duplicates, parse
 from nsbench.config import Config, GridEntry
 from nsbench.sentences import show
 from nsbench.settings import Variant
-from nsbench.variants import known, variants_of
+from nsbench.variants import variants_of
 
 MOST_CELLS, MOST_PACKS = 20_000, 50_000
 """Of a grid: Snakemake plans a job of each of three stages for every pack."""
@@ -32,7 +32,7 @@ class Cell(Closed):
     task: str
     variant: str
     arm: str
-    arm_settings: Arm
+    arm_settings: AnyArm
     settings: Variant
     seeds: list[int]
     curve: str | None = None
@@ -60,7 +60,7 @@ def load(values: dict[str, Any]) -> Config:
 
     Raises ConfigError.
     """
-    config = parse(Config, values)
+    config = parsed(values)
     _refuse_too_many(config)
     expand(config)
     size = len(canonical_json(config))
@@ -70,6 +70,13 @@ def load(values: dict[str, Any]) -> Config:
             "line has it, so take out what the grid does not use"
         )
     return config
+
+
+def parsed(values: Any) -> Config:
+    """Validate the values of a configuration alone, once the plug-ins that it names are loaded. Raises ConfigError."""
+    named = values.get("plugins") if isinstance(values, dict) else None
+    plugins.load([path for path in named if isinstance(path, str)] if isinstance(named, list) else [])
+    return parse(Config, values)
 
 
 def load_files(paths: Iterable[Path | str]) -> Config:
@@ -154,7 +161,7 @@ def _with_shared(cells: dict[tuple[str, str, str], Cell], listed: set[tuple[str,
     found, first = [], {}
     for (task, variant, arm), cell in cells.items():
         changes: dict[str, Any] = {"curve_only": (task, variant) not in listed}
-        if not draws_noise(cell.arm_settings):
+        if not cell.arm_settings.draws_noise:
             settings = cell.settings.model_dump(mode="json", exclude={"noise"})
             same = (task, arm, canonical_json([cell.arm_settings, settings]))
             twin = first.setdefault(same, cell)

@@ -13,7 +13,7 @@ import torch
 from pydantic import model_validator
 from torch import Tensor
 
-from nsbench.arms import Arm, check
+from nsbench.arms import AnyArm, check
 from nsbench.closed import Closed, FilePart, Seeds, canonical_json
 from nsbench.datasets import Dataset, EpochOrder, batch_indices
 from nsbench.files import FileError
@@ -35,7 +35,7 @@ class TrainSpec(Closed):
     task: str
     variant: FilePart
     arm: FilePart
-    arm_settings: Arm
+    arm_settings: AnyArm
     model: Model
     optimizer: Optimizer
     training: Training

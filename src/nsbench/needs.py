@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 
-from nsbench.arms import forward_passes
 from nsbench.config import Cluster, Evaluation
 from nsbench.grid import Cell
 from nsbench.settings import sequence_length, vocabulary
@@ -48,7 +47,7 @@ def forward_flops(cell: Cell) -> float:
 
 def train_flops(cell: Cell) -> float:
     """Operations of a run's training; a backward pass costs two forward ones."""
-    passes = forward_passes(cell.arm_settings, cell.settings.noise.n_draws)
+    passes = cell.arm_settings.passes(cell.settings.noise.n_draws)
     training = cell.settings.training
     return training.steps * training.batch_size * passes * 3 * forward_flops(cell)
 
@@ -80,7 +79,7 @@ def train_mb(cell: Cell, n_runs: int, device: str) -> int:
     """Memory of a job that trains a pack of so many runs, in MiB; on a CPU it trains one after the other."""
     settings = cell.settings
     length = sequence_length(settings)
-    passes = math.ceil(forward_passes(cell.arm_settings, settings.noise.n_draws))
+    passes = math.ceil(cell.arm_settings.passes(settings.noise.n_draws))
     kept = activations(settings.model, settings.training.batch_size, length, vocabulary(cell.settings)) * FLOAT / MB
     data = settings.data
     tokens = n_runs * (data.n_train + data.n_val + data.n_test) * length * WORD / MB

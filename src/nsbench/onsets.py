@@ -9,6 +9,7 @@ that go on to the budget: runs that `training.stop` ended early are left out, an
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections import Counter
 from typing import Any
@@ -17,7 +18,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from nsbench.arm_text import PAPER_KINDS
+from nsbench.arms import arm_class
 from nsbench.records import CELL, RUN, RUNS, RecordError, field
 from nsbench.scores import Trail, by_variant, final_score, text_labels, trails
 from nsbench.statistics import CELL_KEYS, RUN_KEYS, grid_runs, quantile, run_name
@@ -258,8 +259,12 @@ def early_rank(
     for name, variant in by_variant(cells).items():
         step = _early_step(variant[0], early_share)
         for group in GROUPS:
-            kinds = PAPER_KINDS if group == "all arms" else ("baseline",)
-            members = [cell for cell in variant if cell["arm_settings"]["kind"] in kinds]
+            kinds = [cell["arm_settings"]["kind"] for cell in variant]
+            if group == "all arms":
+                kept = [arm_class(kind).family == "paper" for kind in kinds]
+            else:
+                kept = [kind == "baseline" for kind in kinds]
+            members = list(itertools.compress(variant, kept))
             keys = list(grid_runs(members))
             suffix = variant[0]["target"]["metric"].removeprefix("val_accuracy").removeprefix("val_loss")
             seen = [(*key[-2:], every[key].status, *_early_and_final(every[key], step, suffix)) for key in keys]

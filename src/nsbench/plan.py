@@ -13,11 +13,13 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from nsbench.arms import ARMS, Arm, arm_class
 from nsbench.closed import ConfigError, canonical_json
 from nsbench.code_digest import code_digest, defines
 from nsbench.config import Config
 from nsbench.grid import Cell, expand, packs
 from nsbench.leaks import leaks
+from nsbench.plugins import file_of
 from nsbench.pretrained_settings import FolderModel, Pretrained
 from nsbench.settings import OF_TEXT
 from nsbench.theory_settings import Theory
@@ -58,6 +60,18 @@ class Plan:
                 name = pack_name(seeds)
                 self.seeds[name] = seeds
                 self.packs.append((*key, name))
+
+    def arm_class(self, task: str, variant: str, arm: str) -> type[Arm]:
+        """The class of a cell's arm."""
+        return type(self.cells[task, variant, arm].arm_settings)
+
+    def training_code(self, task: str, variant: str, arm: str) -> str:
+        """Digest of the code that a cell's training runs: that of its own arm, and of no other."""
+        return digest("train", self.cells[task, variant, arm].arm_settings.kind)
+
+    def kinds(self) -> list[str]:
+        """The kinds of arm in the grid."""
+        return sorted({cell.arm_settings.kind for cell in self.cells.values()})
 
     def datasets(self) -> list[tuple[str, str, str]]:
         """(task, variant, pack) of every data set: the arms of a variant share them."""
@@ -101,7 +115,7 @@ class Plan:
 
     def grid(self, *sections: str) -> str:
         """Spec of the stages that look at the whole grid: the grid with the variants and arms that
-        it uses, its scale, and the named further sections of the configuration."""
+        it uses, its scale, and the named further sections of the configuration; plug-ins where it uses their arms."""
         tasks: dict[str, Any] = {}
         for entry in self.config.grid:
             task = getattr(self.config.tasks, entry.task)
@@ -109,12 +123,15 @@ class Plan:
             named = [*entry.arms, *([entry.arm_sweep.arm] if entry.arm_sweep else [])]
             used["arms"] |= {name: task.arms[name] for name in named}
             used["variants"] |= {name: task.variants[name] for name in entry.variants}
+        files = {file_of(type(arm)) for used in tasks.values() for arm in used["arms"].values()}
+        plugins = sorted(files - {None})
         return canonical_json(
             {
                 "seeds": self.config.seeds,
                 "scale": self.config.scale,
                 "grid": self.config.grid,
                 "tasks": tasks,
+                **({"plugins": plugins} if plugins else {}),
                 **{name: getattr(self.config, name) for name in sections},
             }
         )
@@ -179,9 +196,18 @@ OF_TASK = {"dataset": ["make", "floor_rows", "read_text_file"], "evaluate": ["ta
 """Stage -> the functions that it calls of a task's module, where this has them."""
 
 
+TELL_OF_ARMS = ("analyse", "figure", "figures", "report")
+"""Stages that show an arm's settings in words, or ask for its family."""
+
+
 def digest(stage: str, name: str = "") -> str:
-    """Digest of the code that a stage runs; `name` is the task (dataset, evaluate), the figure's module (figures: all
-    of them, blanks between), or the theory's experiment."""
+    """Digest of the code that a stage runs; `name` is the task (dataset, evaluate), the kind of arm (train), the
+    figure's module (figures: all of them, blanks between), or the theory's experiment.
+
+    Stages that tell of arms run the code of every kind that is known.
+    """
+    arms = [arm_class(name)] if stage == "train" else ARMS.values() if stage in TELL_OF_ARMS else []
+    of_arms = [f"{arm.__module__}:{arm.__name__}" for arm in arms]
     figures = [f"nsbench.figures.{module}:draw" for module in name.split()]
     leaks, threads = "nsbench.leaks:leaks", "nsbench.seeding:one_thread"
     roots = {
@@ -205,7 +231,9 @@ def digest(stage: str, name: str = "") -> str:
         "track": ["nsbench.tracking:track", leaks],
     }
     task, functions = f"nsbench.tasks.{name}", OF_TASK.get(stage, [])
-    return code_digest(*roots[stage], *(f"{task}:{function}" for function in functions if defines(task, function)))
+    return code_digest(
+        *roots[stage], *of_arms, *(f"{task}:{function}" for function in functions if defines(task, function))
+    )
 
 
 def grid_cells(config: Config) -> list[dict[str, Any]]:

@@ -15,7 +15,7 @@ from nsbench.files import lack_of_room
 from nsbench.needs import train_flops
 from nsbench.occupancy import occupied
 from nsbench.partial import FINISHED, RUN_STATE
-from nsbench.plan import Plan, digest
+from nsbench.plan import Plan
 from nsbench.records import read_table
 from nsbench.runstore import RunFolder, order_key
 
@@ -139,10 +139,10 @@ def line(done: float, total: float, begun: float, elapsed: float) -> str:
 
 
 def _expected(plan: Plan) -> list[_Expected]:
-    code = digest("train")
     found = []
     for task, variant, arm, pack in plan.packs:
         spec = json.loads(plan.train(task, variant, arm, pack))
+        code = plan.training_code(task, variant, arm)
         cost = train_flops(plan.cells[task, variant, arm])
         for seed in plan.seeds[pack]:
             folder = RunFolder(RESULTS / "runs", task, variant, arm, seed)

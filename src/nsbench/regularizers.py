@@ -38,10 +38,6 @@ __all__ = [
 class _Resampling:
     """What draws noisy copies Y of examples X."""
 
-    every: int = 1
-    share: float = 1.0
-    gradient: Literal["both", "clean", "noisy"] = "both"
-
     def __init__(
         self,
         rho: float,
@@ -53,7 +49,7 @@ class _Resampling:
         n_draws: int = 1,
     ) -> None:
         _require(-1 <= rho <= 1, f"rho = {rho} is outside [-1, 1]")
-        _require(gamma >= 0, f"gamma = {gamma} is negative; 0 or more is allowed")
+        _require_strength(gamma)
         _require(n_draws >= 1, f"n_draws = {n_draws} is less than 1")
         self.rho = rho
         self.gamma = gamma
@@ -69,7 +65,50 @@ class _Resampling:
         )
 
 
-class NoiseStabilityRegularizer(_Resampling):
+class StabilityPenalty:
+    """gamma x R of Equation 6 for outputs that are there; arguments as of NoiseStabilityRegularizer."""
+
+    def __init__(
+        self,
+        gamma: float,
+        orientation: Literal[0, 1] = 1,
+        *,
+        gradient: Literal["both", "clean", "noisy"] = "both",
+        output: Literal["probabilities", "logits"] = "probabilities",
+        every: int = 1,
+        share: float = 1.0,
+        branch: Literal["both", "clean", "noisy"] = "both",
+    ) -> None:
+        _require_strength(gamma)
+        _require_orientation(orientation)
+        _require(gradient in ("both", "clean", "noisy"), f"gradient = {gradient!r} is not 'both', 'clean' or 'noisy'")
+        _require(output in ("probabilities", "logits"), f"output = {output!r} is neither 'probabilities' nor 'logits'")
+        _require(isinstance(every, int) and every >= 1, f"every = {every!r} is not a whole number of 1 or more")
+        _require(0 < share <= 1, f"share = {share} is outside (0, 1]")
+        _require(branch in ("both", "clean", "noisy"), f"branch = {branch!r} is not 'both', 'clean' or 'noisy'")
+        _require(
+            "both" in (branch, gradient),
+            f"branch = {branch!r} does not go with gradient = {gradient!r}; one of the two must be 'both'",
+        )
+        self.orientation = orientation
+        self.output = output
+        self.every = every
+        self.share = share
+        self.branch = branch
+        self.gradient = gradient if branch == "both" else branch
+        self.strength = gamma * every * (1 if branch == "both" else 2)
+
+    def penalty(self, clean_logits: Tensor, noisy_logits: Tensor) -> Tensor:
+        """gamma x R(X) of Equation 6 for each example: logits (..., class) -> (...)."""
+        clean, noisy = clean_logits, noisy_logits
+        if self.gradient == "noisy":
+            clean = clean.detach()
+        if self.gradient == "clean":
+            noisy = noisy.detach()
+        return (-1) ** self.orientation * self.strength * agreement(clean, noisy, self.output)
+
+
+class NoiseStabilityRegularizer(_Resampling, StabilityPenalty):
     """gamma x R of Definition 6.1, to be added to a loss.
 
     rho: in [-1, 1]. gamma: strength, at least 0. orientation: S; 1 rewards stability, 0 punishes it.
@@ -106,24 +145,12 @@ class NoiseStabilityRegularizer(_Resampling):
         share: float = 1.0,
         branch: Literal["both", "clean", "noisy"] = "both",
     ) -> None:
-        super().__init__(rho, gamma, symbols=symbols, same_symbol=same_symbol, fixed_ids=fixed_ids, n_draws=n_draws)
-        _require_orientation(orientation)
-        _require(gradient in ("both", "clean", "noisy"), f"gradient = {gradient!r} is not 'both', 'clean' or 'noisy'")
-        _require(output in ("probabilities", "logits"), f"output = {output!r} is neither 'probabilities' nor 'logits'")
-        _require(isinstance(every, int) and every >= 1, f"every = {every!r} is not a whole number of 1 or more")
-        _require(0 < share <= 1, f"share = {share} is outside (0, 1]")
-        _require(branch in ("both", "clean", "noisy"), f"branch = {branch!r} is not 'both', 'clean' or 'noisy'")
-        _require(
-            "both" in (branch, gradient),
-            f"branch = {branch!r} does not go with gradient = {gradient!r}; one of the two must be 'both'",
+        _Resampling.__init__(
+            self, rho, gamma, symbols=symbols, same_symbol=same_symbol, fixed_ids=fixed_ids, n_draws=n_draws
         )
-        self.orientation = orientation
-        self.output = output
-        self.every = every
-        self.share = share
-        self.branch = branch
-        self.gradient = gradient if branch == "both" else branch
-        self.strength = gamma * every * (1 if branch == "both" else 2)
+        StabilityPenalty.__init__(
+            self, gamma, orientation, gradient=gradient, output=output, every=every, share=share, branch=branch
+        )
 
     def __call__(
         self,
@@ -161,15 +188,6 @@ class NoiseStabilityRegularizer(_Resampling):
             draws.append(self.penalty(clean, noisy))
         return torch.stack(draws).mean()
 
-    def penalty(self, clean_logits: Tensor, noisy_logits: Tensor) -> Tensor:
-        """gamma x R(X) of Equation 6 for each example: logits (..., class) -> (...)."""
-        clean, noisy = clean_logits, noisy_logits
-        if self.gradient == "noisy":
-            clean = clean.detach()
-        if self.gradient == "clean":
-            noisy = noisy.detach()
-        return (-1) ** self.orientation * self.strength * agreement(clean, noisy, self.output)
-
 
 class AugmentationRegularizer(_Resampling):
     """A control: gamma x the cross entropy of M(Y) with the label of X, to be added to a loss.
@@ -179,8 +197,7 @@ class AugmentationRegularizer(_Resampling):
 
     def penalty(self, noisy_logits: Tensor, labels: Tensor) -> Tensor:
         """gamma x cross entropy (nats) for each example: logits (..., class), labels (...) -> (...)."""
-        losses = F.cross_entropy(noisy_logits.flatten(0, -2), labels.flatten(), reduction="none")
-        return self.gamma * losses.view(labels.shape)
+        return self.gamma * label_losses(noisy_logits, labels)
 
 
 class EntropyRegularizer:
@@ -190,12 +207,8 @@ class EntropyRegularizer:
     stability does), 0 rewards it. Raises ValueError for a value outside these.
     """
 
-    every: int = 1
-    share: float = 1.0
-    n_draws: int = 0
-
     def __init__(self, gamma: float, orientation: Literal[0, 1] = 1) -> None:
-        _require(gamma >= 0, f"gamma = {gamma} is negative; 0 or more is allowed")
+        _require_strength(gamma)
         _require_orientation(orientation)
         self.gamma = gamma
         self.orientation = orientation
@@ -211,6 +224,12 @@ def agreement(
 ) -> Tensor:
     """The dot product <M(X), M(Y)> of Equation 6 for each example: (..., class) -> (...)."""
     return (outputs(clean_logits, output) * outputs(noisy_logits, output)).sum(-1)
+
+
+def label_losses(logits: Tensor, labels: Tensor) -> Tensor:
+    """The cross entropy (nats) of each example with its label: logits (..., class), labels (...) -> (...)."""
+    losses = F.cross_entropy(logits.flatten(0, -2), labels.flatten(), reduction="none")
+    return losses.view(labels.shape)
 
 
 def outputs(logits: Tensor, output: Literal["probabilities", "logits"]) -> Tensor:
@@ -232,6 +251,10 @@ def share_size(share: float, batch: int) -> int:
     """ceil(share x batch): examples that a share of a batch has, at least one."""
     # 0.07 x 100 is a rounding error above 7.
     return math.ceil(round(share * batch, 9)) or 1
+
+
+def _require_strength(gamma: float) -> None:
+    _require(gamma >= 0, f"gamma = {gamma} is negative; 0 or more is allowed")
 
 
 def _require_orientation(orientation: int) -> None:

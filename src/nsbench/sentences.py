@@ -6,7 +6,6 @@ What is allowed is read from the model's own JSON schema, so that a sentence nev
 from __future__ import annotations
 
 import difflib
-import functools
 import itertools
 import math
 import reprlib
@@ -41,7 +40,7 @@ def sentence(error: ValidationError, model: type[BaseModel], values: Any, where:
     """
     problems = error.errors(include_url=False)
     problem = next((entry for entry in problems if entry["type"] in ("extra_forbidden", "invalid_key")), problems[0])
-    kind, loc, value = problem["type"], problem["loc"], problem["input"]
+    kind, loc, value, near = problem["type"], problem["loc"], problem["input"], ""
     if kind in ("union_tag_not_found", "union_tag_invalid"):
         # The key that tells models apart (`kind` of arms, `source` of pretrained models) is a key of its own.
         tag = problem["ctx"]["discriminator"].strip("'")
@@ -49,7 +48,8 @@ def sentence(error: ValidationError, model: type[BaseModel], values: Any, where:
             kind, loc = "missing", (*loc, tag)
         else:
             loc, value = (*loc, tag), value[tag]
-    schema = _schema(model)
+            near = nearest(value, problem["ctx"]["expected_tags"].replace("'", "").split(", "))
+    schema = _Schema(model)
     if loc[-1:] == ("[key]",):
         key, _ = _place(where, loc[:-2], values, schema, False)
         return _line(f"{key}: {show(value)} is not allowed as a name; allowed: {NAME_RULE}")
@@ -62,7 +62,7 @@ def sentence(error: ValidationError, model: type[BaseModel], values: Any, where:
         return _line(f"{key}: this key is missing; needed: {schema.allowed(loc)}")
     if kind == "value_error" and schema.is_section(loc):
         return _line(f"{key}: {problem['msg'].removeprefix('Value error, ')}")
-    return _line(f"{key}: {show(value)} is not allowed; allowed: {schema.allowed(loc)}")
+    return _line(f"{key}: {show(value)} is not allowed{near}; allowed: {schema.allowed(loc)}")
 
 
 def nearest(name: Any, known: Iterable[Any]) -> str:
@@ -143,11 +143,6 @@ def _place(
         word = part if isinstance(part, str) and part.isprintable() and 0 < len(part) <= LONGEST_NAME else show(part)
         key += f"[{part}]" if in_list else f".{word}" if key else word
     return key, tuple(kept)
-
-
-@functools.cache
-def _schema(model: type[BaseModel]) -> _Schema:
-    return _Schema(model)
 
 
 class _Schema:

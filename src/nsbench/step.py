@@ -16,14 +16,14 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from nsbench.arms import Arm
+from nsbench.closed import ConfigError
 from nsbench.datasets import Dataset
 from nsbench.device import out_of_memory
-from nsbench.grokfast import GrokfastFilter
 from nsbench.model import DropoutMasks, TransformerStack, dropout_size
-from nsbench.regularizers import AugmentationRegularizer, EntropyRegularizer, is_due, share_size, steps_due
+from nsbench.noise import resample_tokens
+from nsbench.regularizers import is_due, share_size, steps_due
 from nsbench.seeding import fill_bits, torch_stream
 from nsbench.settings import Model, Noise, Optimizer
-from nsbench.treatment import build_regularizer, replaced
 
 logger = logging.getLogger(__name__)
 
@@ -53,7 +53,7 @@ class TrainingStep:
     `flops` is the number of matrix-product operations of a step of one run, without (False) and with
     (True) what the arm adds to the loss, each known after the first such step.
 
-    Raises ConfigError for an arm that does not go with the settings.
+    Raises ConfigError for an arm whose penalty has another shape than the labels.
     """
 
     def __init__(
@@ -68,16 +68,20 @@ class TrainingStep:
         batch_size: int,
     ) -> None:
         self.stack, self.seeds = stack, seeds
-        self.regularizer = build_regularizer(arm, noise, data)
-        self.model, self.settings = model, optimizer = replaced(arm, model, optimizer)
+        self.arm, self.noise = arm, noise
+        self.term = arm.loss_term(noise)
+        self.symbols, self.fixed_ids = data.noise_symbols(noise), data.fixed_ids(noise)
+        self.model, self.settings = model, optimizer = arm.replaced(model, optimizer)
         self.dropout_rate = model.dropout
         self.device = next(stack.parameters()).device
         self.flops: dict[bool, float] = {}
 
         length = data["train_tokens"].shape[1]
         labels_shape = data["train_labels"].shape[1:]
-        n_runs, n_draws = len(seeds), self.regularizer.n_draws if self.regularizer else 0
-        n_noisy = share_size(self.regularizer.share, batch_size) if n_draws else 0
+        n_runs, n_draws = len(seeds), noise.n_draws if self.term and arm.draws_noise else 0
+        # What the arm adds to the loss is of so many examples.
+        self.rows = share_size(self.term.share, batch_size) if self.term else 0
+        n_noisy = self.rows if n_draws else 0
         self.tokens_RBT = torch.zeros(n_runs, batch_size, length, dtype=torch.int64, device=self.device)
         # Labels are (R, B), or (R, B, T) where there is a target at each position.
         self.labels_RB = torch.zeros(n_runs, batch_size, *labels_shape, dtype=torch.int64, device=self.device)
@@ -97,9 +101,7 @@ class TrainingStep:
             weight.grad = torch.zeros_like(weight)
         self.run_weights = [self._views(run) for run in range(n_runs)]
         self.optimizers = [build_optimizer(weights, optimizer, self.device) for weights in self.run_weights]
-        self.filter = None
-        if arm.kind == "grokfast":
-            self.filter = GrokfastFilter(list(stack.parameters()), arm.alpha, arm.lamb)
+        self.filter = arm.gradient_filter(list(stack.parameters()))
         self._graphs: dict[bool, torch.cuda.CUDAGraph] = {}
         if self.device.type == "cuda":
             self._capture()
@@ -115,7 +117,7 @@ class TrainingStep:
                 continue
             generator = torch_stream(seed, "noise", step)
             for noisy_RBT in self.noisy_NRBT:
-                noisy_RBT[run].copy_(self.regularizer.resample(tokens_RBT[run, : noisy_RBT.shape[1]], generator))
+                noisy_RBT[run].copy_(self.resample(tokens_RBT[run, : self.rows], generator))
             for draw, bits_RN in enumerate(self.noisy_bits_NRN):
                 fill_bits(bits_RN[run], seed, "noisy_dropout", step, draw)
         if self.filter is not None:
@@ -127,9 +129,20 @@ class TrainingStep:
         else:
             self._run(regularised)
 
+    def resample(self, tokens: Tensor, generator: torch.Generator) -> Tensor:
+        """One draw of Y for `tokens`, with the arm's rho and the variant's noise."""
+        return resample_tokens(
+            tokens,
+            self.arm.rho,
+            self.symbols,
+            generator,
+            same_symbol=self.noise.same_symbol,
+            fixed_ids=self.fixed_ids,
+        )
+
     def flops_after(self, steps: int) -> float:
         """Matrix-product operations of the first `steps` steps of a run."""
-        n_regularised = steps_due(steps, self.regularizer.every) if self.regularizer else 0
+        n_regularised = steps_due(steps, self.term.every) if self.term else 0
         counts = {True: n_regularised, False: steps - n_regularised}
         return float(sum(count * self.flops[kind] for kind, count in counts.items() if count))
 
@@ -148,7 +161,7 @@ class TrainingStep:
             for name, value in self.optimizers[run].state[weight].items():
                 state[f"optimizer.{index}.{name}"] = value
         if self.filter is not None:
-            state |= {f"filter.{index}": slow[run] for index, slow in enumerate(self.filter.slow)}
+            state |= {f"filter.{index}": slow[run] for index, slow in enumerate(self.filter.state)}
         return {name: value.detach().cpu().clone() for name, value in state.items()}
 
     def load_state(self, run: int, state: dict[str, Tensor]) -> None:
@@ -156,7 +169,7 @@ class TrainingStep:
         self._set_learning_rate(run, float(state["learning_rate"]))
         self.loss_sum_R[run] = state["loss_sum"]
         self.correct_sum_R[run] = state["correct_sum"]
-        for index, slow in enumerate(self.filter.slow if self.filter else []):
+        for index, slow in enumerate(self.filter.state if self.filter else []):
             slow[run] = state[f"filter.{index}"]
         optimizer = self.optimizers[run]
         for index, weight in enumerate(self.run_weights[run]):
@@ -185,7 +198,7 @@ class TrainingStep:
 
     def _regularised(self, step: int) -> bool:
         """Whether a step has what the arm adds to the loss."""
-        return self.regularizer is not None and is_due(step, self.regularizer.every)
+        return self.term is not None and is_due(step, self.term.every)
 
     def _masks(self, bits_RN: Tensor, rows: int | None = None) -> DropoutMasks | None:
         """A pass's masks; of the first `rows` examples, where the bits are those of a whole batch."""
@@ -203,28 +216,37 @@ class TrainingStep:
         loss_R = loss_RX.view(len(self.seeds), -1).mean(1)
         correct_R = (logits_RBC.detach().argmax(-1) == self.labels_RB).double().flatten(1).mean(1)
         penalty_R = torch.zeros_like(loss_R)
-        if regularised and self.regularizer is not None:
+        if regularised and self.term is not None:
             penalty_R = penalty_R + self._penalty(logits_RBC)
         return loss_R, correct_R, penalty_R
 
     def _penalty(self, logits_RBC: Tensor) -> Tensor:
         """What the arm adds to the loss (R)."""
-        regularizer, rows = self.regularizer, self.noisy_NRBT.shape[2]
-        if isinstance(regularizer, EntropyRegularizer):
-            return regularizer.penalty(logits_RBC).flatten(1).mean(1)
-        clean_RBC = logits_RBC if rows == logits_RBC.shape[1] else logits_RBC[:, :rows]
+        term, rows = self.term, self.rows
+        whole = rows == logits_RBC.shape[1]
+        clean_RBC, labels_RB = (x if whole else x[:, :rows] for x in (logits_RBC, self.labels_RB))
+        if term.gradient == "noisy":
+            clean_RBC = clean_RBC.detach()
+        if not self.arm.draws_noise:
+            return self._mean(term.penalty(clean_RBC, None, labels_RB))
         terms = []
         for draw, noisy_RBT in enumerate(self.noisy_NRBT):
             own = len(self.noisy_bits_NRN) > 0
             masks = self._masks(self.noisy_bits_NRN[draw]) if own else self._masks(self.bits_RN, rows)
-            with torch.set_grad_enabled(regularizer.gradient != "clean"):
+            with torch.set_grad_enabled(term.gradient != "clean"):
                 noisy_RBC = self.stack(noisy_RBT, masks)
-            if isinstance(regularizer, AugmentationRegularizer):
-                penalty_RX = regularizer.penalty(noisy_RBC, self.labels_RB)
-            else:
-                penalty_RX = regularizer.penalty(clean_RBC, noisy_RBC)
-            terms.append(penalty_RX.flatten(1).mean(1) / regularizer.n_draws)
+            terms.append(self._mean(term.penalty(clean_RBC, noisy_RBC, labels_RB)) / len(self.noisy_NRBT))
         return sum(terms[1:], terms[0])
+
+    def _mean(self, penalty_RX: Tensor) -> Tensor:
+        """The mean (R) of what an arm's penalty gives for each example, (R, B) or (R, B, T)."""
+        wanted = (len(self.seeds), self.rows, *self.labels_RB.shape[2:])
+        if penalty_RX.shape != wanted:
+            raise ConfigError(
+                f"arm: the penalty of kind '{self.arm.kind}' has the shape {tuple(penalty_RX.shape)}; {wanted}, that "
+                "of the labels, is allowed"
+            )
+        return penalty_RX.flatten(1).mean(1)
 
     def _run(self, regularised: bool) -> None:
         for weight in self.stack.parameters():
@@ -280,7 +302,7 @@ class TrainingStep:
             for state in optimizer.state.values():
                 for value in state.values():
                     value.zero_()
-        for slow in self.filter.slow if self.filter else []:
+        for slow in self.filter.state if self.filter else []:
             slow.zero_()
         self.loss_sum_R.zero_()
         self.correct_sum_R.zero_()

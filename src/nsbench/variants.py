@@ -7,9 +7,9 @@ import itertools
 from typing import Any
 
 from nsbench import designs
-from nsbench.closed import NAME_PATTERN, ConfigError, canonical_json, no_duplicates, parse
+from nsbench.closed import NAME_PATTERN, ConfigError, canonical_json, known, no_duplicates, parse
 from nsbench.config import GridEntry, Specifications
-from nsbench.sentences import LONGEST_NAME, nearest, show, side_by_side
+from nsbench.sentences import LONGEST_NAME, show
 
 
 def variants_of(entry: GridEntry, task: Any, where: str) -> list[tuple[str, Any, dict[str, Any]]]:
@@ -132,9 +132,3 @@ def _specification_name(base: str, variant: Any, settings: Any) -> str:
 def _flat(settings: dict[str, Any]) -> dict[str, Any]:
     """The fields of a variant by their paths."""
     return {f"{section}.{field}": value for section, fields in settings.items() for field, value in fields.items()}
-
-
-def known(name: str, names: Any, where: str, what: str) -> None:
-    """Raise ConfigError where `name` is none of the `names`; `what` it is, for the message."""
-    if name not in names:
-        raise ConfigError(f"{where}: unknown {what} {show(name)}{nearest(name, names)}; allowed: {side_by_side(names)}")

@@ -24,7 +24,10 @@ rule collect_packs:
         digest=lambda w: digest("collect"),
         # Of records it is told whether this code made them.
         code=(
-            [digest("train"), *(digest(stage, task) for stage in ("dataset", "evaluate") for task in DATA_SETTINGS)]
+            [
+                *(digest("train", kind) for kind in PLAN.kinds()),
+                *(digest(stage, task) for stage in ("dataset", "evaluate") for task in DATA_SETTINGS),
+            ]
             if RECORD_FILES
             else []
         ),

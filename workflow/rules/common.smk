@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import shlex
 import sys
 import time
 from pathlib import Path
@@ -20,6 +21,7 @@ from nsbench.grid import load
 from nsbench.of_now import is_newer, outdated
 from nsbench.occupancy import OccupiedError
 from nsbench.plan import Plan, digest, plain
+from nsbench.plugins import file_of
 from nsbench.pretrained_records import PARTS as PRETRAINED_PARTS
 from nsbench.pretrained_records import TABLES as PRETRAINED_TABLES
 from nsbench.run_records.matching import index
@@ -180,6 +182,12 @@ def other_figures():
     theory = [] if PLAN.config.theory is None else THEORY_FIGURES
     pretrained = [] if PLAN.config.pretrained is None else PRETRAINED_FIGURES
     return [*theory, *pretrained]
+
+
+def plugins_option(w):
+    """A command's option that names the file that the arm is from, where it is a plug-in's. Runs keep their key when it moves."""
+    file = file_of(PLAN.arm_class(w.task, w.variant, w.arm))
+    return f"--plugins {shlex.quote(file)}" if file else ""
 
 
 def minutes(base, in_one=1):

@@ -20,11 +20,13 @@ rule train_pack:
         progress_every=f"{PLAN.config.progress_every_seconds:g}s",
     params:
         spec=lambda w: PLAN.train(w.task, w.variant, w.arm, w.pack),
-        digest=lambda w: digest("train"),
+        digest=lambda w: PLAN.training_code(w.task, w.variant, w.arm),
+        plugins=plugins_option,
     shell:
         "nsbench train --spec {params.spec:q} --digest {params.digest} --dataset {input} --run-store results/runs"
         " --history {output.history} --runs {output.runs} --device {resources.device}"
-        " --processes-per-gpu {resources.per_gpu} --progress-every {resources.progress_every} > {log} 2>&1"
+        " --processes-per-gpu {resources.per_gpu} --progress-every {resources.progress_every} {params.plugins}"
+        " > {log} 2>&1"
 
 
 rule runs:

@@ -123,7 +123,7 @@ def _compared(record: Record, again: pd.DataFrame) -> tuple[str, str]:
     if not others:
         first = min(int(np.flatnonzero(~_same(told[name], again[name]))[0]) for name in apart)
         where = f"from step {int(told['step'][first]):,} on, in {', '.join(apart)}, on a CPU of the same kind"
-        older = told_by["source_digest"] != digest("train")
+        older = told_by["source_digest"] != digest("train", json.loads(record.settings)["arm_settings"]["kind"])
         return DIFFERS, where + f"; it was trained by other code, of commit {told_by['commit']}" * older
     gaps = [abs(again["val_loss"][place] / told["val_loss"][place] - 1) for place in range(min(2, len(told)))]
     within = all(gap <= most for gap, most in zip(gaps, TOLERANCES, strict=False))

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from nsbench import records, scores, selection, specifications, statistics
-from nsbench.arm_text import PAPER_KINDS
+from nsbench.arms import arm_class
 from nsbench.figures import comparison
 from nsbench.files import FileError, write_text
 from nsbench.scores import by_variant
@@ -41,7 +41,7 @@ class Drawing(NamedTuple):
 NEEDS: dict[str, Callable[[list[dict[str, Any]]], bool]] = {
     "": bool,
     "sweep": comparison.has_sweep,
-    "other arms": lambda group: any(cell["arm_settings"]["kind"] not in PAPER_KINDS for cell in group),
+    "other arms": lambda group: any(arm_class(cell["arm_settings"]["kind"]).family != "paper" for cell in group),
     "curve": lambda group: any(cell.get("curve") for cell in group),
 }
 """What a figure may need, asked of the cells of one variant."""

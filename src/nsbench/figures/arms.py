@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
-from nsbench.arm_text import CHEAPER_KINDS, PAPER_KINDS, describe
+from nsbench.arms import arm_class, describe
 from nsbench.figures import comparison, curves, style
 from nsbench.scores import by_variant
 from nsbench.statistics.intervals import settles, settles_steps
@@ -22,7 +22,8 @@ RATIOS = {
     "flops_ratio": "FLOPs to target,\narm / baseline",
 }
 COUNTS = ("n_baseline_reached", "n_arm_reached", "n_pairs")
-HEADINGS = ("the paper's", "cheaper", "controls")
+HEADINGS = {"paper": "the paper's", "cheaper": "cheaper", "control": "controls", "own": "your own"}
+"""Of the families of arms, in this order."""
 TICKS = (0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50)
 GAP, HEADING, BELOW = 0.95, 0.8, 0.75
 """From an arm to the next heading, from a heading to its first arm, and from the last arm to the axis, in rows."""
@@ -81,19 +82,20 @@ def _key_of(cell: dict[str, Any]) -> tuple[str, str, str]:
 
 def _rows(group: list[dict[str, Any]]) -> list[_Row]:
     """The lines of one variant's panels, from top to bottom."""
-    kinds = [cell["arm_settings"]["kind"] for cell in group]
-    cheaper = [cell for cell, kind in zip(group, kinds, strict=True) if kind in CHEAPER_KINDS]
-    others = [cell for cell, kind in zip(group, kinds, strict=True) if kind not in (*PAPER_KINDS, *CHEAPER_KINDS)]
-    paper = [cell for cell, kind in zip(group, kinds, strict=True) if kind in PAPER_KINDS and kind != "baseline"]
+    found: dict[str, list[dict[str, Any]]] = {family: [] for family in HEADINGS}
+    for cell in group:
+        if cell["arm_settings"]["kind"] != "baseline":
+            found[arm_class(cell["arm_settings"]["kind"]).family].append(cell)
     if comparison.has_sweep(group):
-        pairs = {comparison.pair(cell) for cell in cheaper}
-        paper = [cell for cell in paper if comparison.pair(cell) in pairs] or comparison.swept(group)[:1]
+        pairs = {comparison.pair(cell) for cell in found["cheaper"]}
+        matching = [cell for cell in found["paper"] if comparison.pair(cell) in pairs]
+        found["paper"] = matching or comparison.swept(group)[:1]
     rows: list[_Row] = []
-    for heading, members in zip(HEADINGS, (paper, cheaper, others), strict=True):
+    for family, members in found.items():
         if not members:
             continue
         y = rows[-1].y + GAP if rows else 0.5
-        rows.append(_Row(y, heading))
+        rows.append(_Row(y, HEADINGS[family]))
         rows += [_Row(y + HEADING + place, "", cell) for place, cell in enumerate(members)]
     return rows
 

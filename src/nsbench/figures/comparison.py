@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from nsbench.arm_text import PAPER_KINDS
+from nsbench.arms import arm_class
 from nsbench.scores import by_variant
 from nsbench.selection import selected_arm
 
@@ -20,8 +20,8 @@ def ordinary(cells: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def of_paper(group: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The cells of one variant whose arms are of the paper's kinds; all where there is none."""
-    return [cell for cell in group if cell["arm_settings"]["kind"] in PAPER_KINDS] or group
+    """The cells of one variant whose arms are the paper's; all where there is none."""
+    return [cell for cell in group if arm_class(cell["arm_settings"]["kind"]).family == "paper"] or group
 
 
 def orientation(cell: dict[str, Any]) -> int | None:

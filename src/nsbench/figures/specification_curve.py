@@ -14,7 +14,7 @@ from matplotlib.lines import Line2D
 from matplotlib.textpath import TextPath
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter, NullLocator
 
-from nsbench.arm_text import describe
+from nsbench.arms import describe
 from nsbench.figures import curves, style
 from nsbench.records import RecordError
 from nsbench.specifications import HELPS, HURTS, NOT_COUNTED, OPEN

@@ -22,7 +22,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator, StrMethodFormatter
 
 from nsbench import partial
-from nsbench.arm_text import CHEAPER_KINDS, CONTROL_KINDS, describe
+from nsbench.arms import arm_class, describe
 from nsbench.files import whole
 from nsbench.statistics.intervals import stopped_runs, unmeasured_runs
 
@@ -31,9 +31,7 @@ ARM_COLOURS = {
     ("noise_stability", 1): "#D55E00",
     ("noise_stability", 0): "#8E4FA8",
 }
-CHEAPER_ARM_COLOUR = "#0039E5"
-CONTROL_ARM_COLOUR = "#4C9972"
-OTHER_ARM_COLOUR = "#7F6A00"
+FAMILY_COLOURS = {"cheaper": "#0039E5", "control": "#4C9972", "own": "#7F6A00", "paper": "#7F6A00"}
 LOSS_COLOUR = "#0072B2"
 STABILITY_COLOUR = "#00845F"
 MUTED = "#6B6B6B"
@@ -82,11 +80,9 @@ def applied() -> contextlib.AbstractContextManager[None]:
 
 
 def arm_colour(arm_settings: dict[str, Any]) -> str:
-    """The fixed colour of an arm's kind (and orientation S); one of all cheaper arms, one of all controls."""
-    kind = arm_settings["kind"]
-    if kind in CHEAPER_KINDS or kind in CONTROL_KINDS:
-        return CHEAPER_ARM_COLOUR if kind in CHEAPER_KINDS else CONTROL_ARM_COLOUR
-    return ARM_COLOURS.get((arm_settings["kind"], arm_settings.get("orientation")), OTHER_ARM_COLOUR)
+    """The fixed colour of an arm's kind (and orientation S); one for each family of other arms."""
+    of_family = FAMILY_COLOURS[arm_class(arm_settings["kind"]).family]
+    return ARM_COLOURS.get((arm_settings["kind"], arm_settings.get("orientation")), of_family)
 
 
 def arm_dashes(cells: list[dict[str, Any]]) -> list[Any]:

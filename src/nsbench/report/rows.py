@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from nsbench.arm_text import describe
+from nsbench.arms import describe
 from nsbench.figures import style
 from nsbench.figures.curves import is_loss
 from nsbench.statistics.intervals import settles, settles_steps

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from nsbench.arms import Arm
+from nsbench.arms import AnyArm
 from nsbench.closed import Closed, ConfigError, canonical_json, parse
 from nsbench.config import Config, Evaluation
 from nsbench.records import RecordError
@@ -24,7 +24,7 @@ class RunSettings(Closed):
 
     task: str
     data: dict[str, Any]
-    arm_settings: Arm
+    arm_settings: AnyArm
     model: Model
     optimizer: Optimizer
     training: Training

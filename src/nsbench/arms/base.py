@@ -1,0 +1,134 @@
+"""What an arm is: the settings and methods that each kind of arm has.
+
+    @arm("label_smoothing")
+    class LabelSmoothing(Arm):
+        strength: Annotated[Real, Field(ge=0.0, le=1.0, title="ε")] = 0.1
+
+        def loss_term(self, noise: Noise) -> LossTerm:
+            return LossTerm(self.penalty)
+
+M(X) and M(Y) are a model's outputs for an example and for its noisy copy (Definition 6.1); what that definition leaves
+open is the variant's `noise`, the same for all arms. Planning imports this module, so torch is imported by the methods
+that need it, not here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Protocol
+
+from pydantic import Field
+
+from nsbench.closed import Closed, Real
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from nsbench.settings import Model, Noise, Optimizer
+
+Rho = Annotated[Real, Field(ge=-1.0, le=1.0, title="ρ")]
+Gamma = Annotated[Real, Field(ge=0.0, le=1e6, title="γ")]
+Orientation = Annotated[int, Field(ge=0, le=1, title="S")]
+Family = Literal["paper", "cheaper", "control", "own"]
+Branch = Literal["both", "clean", "noisy"]
+
+
+@dataclass(frozen=True)
+class LossTerm:
+    """What an arm adds to the loss: the mean of `penalty` over examples, positions and noisy copies.
+
+    Raises ValueError for an `every`, `share` or `gradient` that is not allowed.
+    """
+
+    penalty: Callable[[Tensor, Tensor | None, Tensor], Tensor]
+    """(clean_logits, noisy_logits, labels) -> the term of each example, in nats where the loss is.
+
+    clean_logits: (..., class), of M(X). noisy_logits: of M(Y), of the same shape; None unless `Arm.draws_noise`.
+    labels: (...). Returns (...). With several noisy copies it is called once for each."""
+    every: int = 1
+    """The term is added at the steps 0, every, 2 x every, ... alone."""
+    share: float = 1.0
+    """In (0, 1]: the term is of the first ceil(share x batch) examples of the shuffled batch alone."""
+    gradient: Branch = "both"
+    """The branch that gradients flow through: M(X) (`clean`), M(Y) (`noisy`), or both."""
+
+    def __post_init__(self) -> None:
+        if not (isinstance(self.every, int) and self.every >= 1):
+            raise ValueError(f"every = {self.every!r} is not a whole number of 1 or more")
+        if not 0 < self.share <= 1:
+            raise ValueError(f"share = {self.share!r} is outside (0, 1]")
+        if self.gradient not in ("both", "clean", "noisy"):
+            raise ValueError(f"gradient = {self.gradient!r} is not 'both', 'clean' or 'noisy'")
+
+
+class GradientFilter(Protocol):
+    """What an arm does to the gradients of a stack of runs, after the backward pass and before the optimiser.
+
+    On a GPU `__call__` is captured as part of a CUDA graph: it works on tensors in place, and `begin` sets those that
+    depend on the step.
+    """
+
+    state: list[Tensor]
+    """What the next step depends on: tensors with the runs along their first axis, zeros at the start. They are saved
+    with a run's progress."""
+
+    def begin(self, step: int) -> None:
+        """Say which step (from 0) is next."""
+
+    def __call__(self) -> None:
+        """Change `weight.grad` of each weight in place."""
+
+
+class Arm(Closed):
+    """An arm's settings, and all that the arm does. Every method has a default: an arm that does nothing.
+
+    Of a run's random numbers, data, batches and initial weights none depends on the arm.
+    """
+
+    family: ClassVar[Family] = "own"
+    """Where figures put the arm: the paper's own, the paper's at less cost, a control, or one of yours."""
+    draws_noise: ClassVar[bool] = False
+    """Whether the arm looks at noisy copies Y of the examples X. Such an arm has a field `rho` (Definition 6.1), and
+    `noise.n_draws` copies of each example are drawn at every step that has its term."""
+
+    kind: str
+    """The name under which the class is registered."""
+
+    def describe(self) -> str:
+        """The settings as figures and tables show them, as `ρ = 0.25, γ = 0.75`; without its name.
+
+        A field stands under its title, or under its name.
+        """
+        fields = {name: field.title or name for name, field in type(self).model_fields.items() if name != "kind"}
+        return ", ".join(f"{sign} = {_short(getattr(self, name))}" for name, sign in fields.items())
+
+    def check(self, variant: Any) -> None:
+        """Refuse settings of a variant that the arm cannot be trained with.
+
+        variant: has `model`, `optimizer`, `training` and `noise` of `nsbench.settings`. Raises ValueError, its message
+        naming the setting, its value and what is allowed.
+        """
+
+    def passes(self, n_draws: int) -> float:
+        """A rough cost of a step in passes (forward and backward) of the whole batch, for limits of time and memory.
+
+        n_draws: noisy copies of each example, of the variant's noise.
+        """
+        return 1.0 + n_draws * self.draws_noise
+
+    def replaced(self, model: Model, optimizer: Optimizer) -> tuple[Model, Optimizer]:
+        """The variant's settings with what the arm replaces of them."""
+        return model, optimizer
+
+    def loss_term(self, noise: Noise) -> LossTerm | None:
+        """What the arm adds to the loss with a variant's noise; None: nothing."""
+        return None
+
+    def gradient_filter(self, weights: list[Tensor]) -> GradientFilter | None:
+        """What the arm does to the gradients of a stack's weights, each (run, ...); None: nothing."""
+        return None
+
+
+def _short(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float | int) and not isinstance(value, bool) else str(value)
