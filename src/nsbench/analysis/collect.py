@@ -23,23 +23,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from nsbench.files import whole
-from nsbench.provenance import stamp
-from nsbench.records import (
-    CHECKSUM,
-    COLLECTED_RUNS,
-    EVALUATION,
-    FLOORS,
-    HISTORY,
-    OWN,
-    RUNS,
-    RecordError,
-    read_arrow,
-    stamp_checksum,
-    write_table,
-)
-from nsbench.run_records.files import Record, Recorded, read_records
-from nsbench.statistics import RUN_KEYS, grid_runs, run_name
+from nsbench.analysis.statistics import RUN_KEYS, grid_runs, run_name
+from nsbench.schemas.training import COLLECTED_RUNS, EVALUATION, FLOORS, HISTORY, RUNS
+from nsbench.storage.atomic import whole
+from nsbench.storage.parquet import CHECKSUM, OWN, RecordError, read_arrow, stamp_checksum, write_table
+from nsbench.storage.provenance import stamp
+from nsbench.storage.records import Record, Recorded, read_records
 
 STREAMED = {"history": HISTORY, "evaluation": EVALUATION}
 KEYS = pa.schema([HISTORY.field(name) for name in RUN_KEYS])
@@ -82,10 +71,10 @@ def collect(
     and `floors` of all data sets.
 
     Every run of the grid must be there once and complete, and no other. A diverged run needs no evaluation, and for a
-    record that has none the row of `runs` says why. A run that a cell shares (`grid.Cell.shares`) appears under both
-    names. Raises RecordError naming the first run that breaks this, or a file that cannot be read; nothing is written
-    then. partial: how much of the grid `cells` are, for the files' stamp. Holds a file and a row group at a time, and
-    floors and runs whole.
+    record that has none the row of `runs` says why. A run that a cell shares (`workflow.grid.Cell.shares`) appears
+    under both names. Raises RecordError naming the first run that breaks this, or a file that cannot be read; nothing
+    is written then. partial: how much of the grid `cells` are, for the files' stamp. Holds a file and a row group at a
+    time, and floors and runs whole.
     """
     shares = {
         (cell["task"], cell["variant"], cell["arm"], seed): (cell["task"], cell["shares"], cell["arm"], seed)

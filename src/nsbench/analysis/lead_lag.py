@@ -3,7 +3,7 @@
 Two readings of "leading indicator". `onsets` and `lead_lag`: in a run, does the stability curve begin
 to move before the loss curve does? `early_rank`: over runs, does stability early on tell which run
 will end well, and better than the validation loss at the same step? The grid is handed in as
-`cells` (see `nsbench.statistics`), with `settings` beside; rows come out in its order. Both need curves
+`cells` (see `nsbench.analysis.statistics`), with `settings` beside; rows come out in its order. Both need curves
 that go on to the budget: runs that `training.stop` ended early are left out, and the notes say so.
 """
 
@@ -16,97 +16,21 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
 
+from nsbench.analysis.scores import Trail, by_variant, final_score, text_labels, trails
+from nsbench.analysis.statistics import CELL_KEYS, RUN_KEYS, grid_runs, quantile, run_name
+from nsbench.analysis.statistics.bootstrap import expanded
+from nsbench.analysis.statistics.intervals import Interval, few, mean_interval, shared_notes, stopped_runs
 from nsbench.arms import arm_class
-from nsbench.records import CELL, RUN, RUNS, RecordError, field
-from nsbench.scores import Trail, by_variant, final_score, text_labels, trails
-from nsbench.statistics import CELL_KEYS, RUN_KEYS, grid_runs, quantile, run_name
-from nsbench.statistics.bootstrap import expanded
-from nsbench.statistics.intervals import (
-    N_STOPPED,
-    Interval,
-    estimate_fields,
-    few,
-    mean_interval,
-    shared_notes,
-    stopped_runs,
-)
+from nsbench.schemas.analysis import EARLY_RANK, LEAD_LAG, ONSET
+from nsbench.storage.parquet import RecordError
 
 GROUPS = ("baseline", "all arms")
 STOPPED = "stopped at the target"
 """Why a run that was stopped early has no onsets."""
 NO_STABILITY = "no stability in its history"
-"""Why a run has no onset of stability: it is shared with a variant of other noise (`nsbench.grid.Cell.shares`)."""
-
-_SHARE = field("share", pa.float64(), "1", "a curve has begun to move once it has made this share of its change")
-_CONFIDENCE = field("confidence", pa.float64(), "1", "confidence of the intervals")
-
-
-def _step(name: str, meaning: str) -> pa.Field:
-    return field(name, pa.float64(), "optimiser steps", meaning, True)
-
-
-ONSET = pa.schema(
-    [
-        *RUN,
-        _SHARE,
-        _step("stability_onset_step", "first step at which stability has moved; NaN if undefined"),
-        _step("loss_onset_step", "first step at which validation loss has fallen; NaN if undefined"),
-        _step("lead_steps", "loss minus stability onset; positive: stability moved first; NaN if undefined"),
-        field("note", pa.string(), "text", "why an onset is undefined"),
-    ]
-)
-
-LEAD_LAG = pa.schema(
-    [
-        *CELL,
-        RUNS.field("text"),
-        _SHARE,
-        field("n_runs", pa.int64(), "runs", "runs of the cell in the grid"),
-        field("n_defined", pa.int64(), "runs", "runs with both onsets"),
-        N_STOPPED,
-        field("n_stability_first", pa.int64(), "runs", "runs in which stability moved first"),
-        field("n_together", pa.int64(), "runs", "runs in which both moved at the same evaluation"),
-        field("n_loss_first", pa.int64(), "runs", "runs in which validation loss moved first"),
-        _step(
-            "median_stability_onset_step",
-            "median over all runs not stopped early that have a stability, undefined ones as later than any; "
-            "NaN if undefined",
-        ),
-        _step(
-            "median_loss_onset_step",
-            "median over all runs not stopped early, undefined ones as later than any; NaN if undefined",
-        ),
-        *estimate_fields("mean_lead_steps", "optimiser steps", "mean lead of the runs with both onsets"),
-        _CONFIDENCE,
-        field("resolution_steps", pa.int64(), "optimiser steps", "steps from one evaluation to the next"),
-        field("note", pa.string(), "text", "what to know before reading the lead"),
-    ]
-)
-
-EARLY_RANK = pa.schema(
-    [
-        field("task", pa.string(), "name", "task"),
-        field("variant", pa.string(), "name", "setting of the task's open choices"),
-        field(
-            "group",
-            pa.string(),
-            "name",
-            "runs that are ranked: kind baseline, or all arms of the paper's kinds",
-        ),
-        RUNS.field("text"),
-        field("n_runs", pa.int64(), "runs", "runs of the group in the grid"),
-        field("n_seeds", pa.int64(), "1", "seeds of the group in the grid"),
-        field("n_ranked", pa.int64(), "runs", "runs not stopped early, with finite values at early_step"),
-        N_STOPPED,
-        field("early_step", pa.int64(), "optimiser steps", "evaluation at which the end is asked for"),
-        *estimate_fields("rank_by_stability", "1", "Spearman's correlation of early stability and final accuracy"),
-        *estimate_fields("rank_by_val_loss", "1", "Spearman's correlation of early validation loss and final accuracy"),
-        _CONFIDENCE,
-        field("note", pa.string(), "text", "what to know before reading the correlations"),
-    ]
-)
+"""Why a run has no onset of stability: it is shared with a variant of other noise
+(`nsbench.workflow.grid.Cell.shares`)."""
 
 
 def onset(steps: np.ndarray, values: np.ndarray, share: float, direction: str) -> float:
@@ -129,8 +53,8 @@ def onset(steps: np.ndarray, values: np.ndarray, share: float, direction: str) -
 def onsets(history: pd.DataFrame, runs: pd.DataFrame, cells: list[dict[str, Any]], share: float) -> pd.DataFrame:
     """When stability and validation loss begin to move, for every run of the grid: columns of ONSET.
 
-    Takes `records.HISTORY` and `records.RUNS`. A run that diverged has no onsets, nor has one that was
-    stopped early: a share of its whole change is not known. Raises RecordError naming a run of the grid
+    Takes `schemas.training.HISTORY` and `schemas.training.RUNS`. A run that diverged has no onsets, nor has one that
+    was stopped early: a share of its whole change is not known. Raises RecordError naming a run of the grid
     that is missing.
     """
     rows = []

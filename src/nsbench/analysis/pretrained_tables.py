@@ -11,10 +11,10 @@ import pandas as pd
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from nsbench.files import write_text
-from nsbench.pretrained_records import CASE, MODEL, PAPER, PARTS, TABLES, TAIL
-from nsbench.pretrained_settings import TablesSpec
-from nsbench.records import RecordError, read_arrow, write_table
+from nsbench.config.pretrained import TablesSpec
+from nsbench.schemas.pretrained import CASE, MODEL, PAPER, PARTS, TABLES, TAIL
+from nsbench.storage.atomic import write_text
+from nsbench.storage.parquet import RecordError, read_arrow, write_table
 from nsbench.theory.concentration import tail_mass_bound_from_influence, tail_mass_bound_from_stability
 from nsbench.theory.domain import whole
 

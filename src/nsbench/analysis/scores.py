@@ -1,11 +1,11 @@
 """What runs score on validation and test data, and what an arm changes in it: pure functions of DataFrames.
 
-The grid is handed in as `cells` (see `nsbench.statistics`), with `leaks` and `settings` beside; rows
+The grid is handed in as `cells` (see `nsbench.analysis.statistics`), with `leaks` and `settings` beside; rows
 come out in its order. A run that diverged scores worse than any other: accuracy -inf, loss +inf in
 medians, which are NaN where they would not be finite; differences leave its pair out and say so. A run
 that `training.stop` ended early has no scores (NaN), as its curve does not show how it would have ended:
 medians and differences leave it out and say so. A run whose record has no measures that fit the grid
-(`no_evaluation` of `records.COLLECTED_RUNS`) has no test scores, and is left out of theirs alone.
+(`no_evaluation` of `schemas.training.COLLECTED_RUNS`) has no test scores, and is left out of theirs alone.
 """
 
 from __future__ import annotations
@@ -14,11 +14,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
 
-from nsbench.records import CELL, RUNS, TARGETS, TIME_TO_TARGET, RecordError, field
-from nsbench.statistics import CELL_KEYS, RUN_KEYS, grid_runs, run_name
-from nsbench.statistics.intervals import N_STOPPED, estimate_fields, mean_difference, shared_notes
+from nsbench.analysis.statistics import CELL_KEYS, RUN_KEYS, grid_runs, run_name
+from nsbench.analysis.statistics.intervals import mean_difference, shared_notes
+from nsbench.schemas.analysis import SCORE, SCORE_EFFECT
+from nsbench.schemas.training import TARGETS
+from nsbench.storage.parquet import RecordError
 
 RunKey = tuple[str, str, str, int]
 """(task, variant, arm, seed)."""
@@ -29,67 +30,11 @@ FINAL_EVALUATIONS = 3
 _WORST = {"accuracy": -np.inf, "loss": np.inf}
 _ON_TEST = ["test_accuracy", "test_loss"]
 _RUN_VALUES = ["final_val_accuracy", "final_val_loss", "best_val_loss", *_ON_TEST]
-_ARM = [TIME_TO_TARGET.field(name) for name in ("rho", "gamma", "orientation")]
-
-
-def _median(name: str, unit: str, meaning: str) -> pa.Field:
-    return field(name, pa.float64(), unit, f"{meaning}, median over seeds; NaN if undefined", True)
-
-
-SCORE = pa.schema(
-    [
-        *CELL,
-        *_ARM,
-        RUNS.field("text"),
-        field("leaks", pa.string(), "text", "ways in which validation answers can be seen; empty is the rule"),
-        field("targets", pa.string(), "name", "all, unpadded (no padding) or known (no padding, no unknown word)"),
-        field("n_seeds", pa.int64(), "runs", "runs of the cell in the grid"),
-        field("n_diverged", pa.int64(), "runs", "runs that diverged; medians count them as worst"),
-        field("n_stopped", pa.int64(), "runs", "runs stopped early, their target held; left out of all scores"),
-        field("n_unmeasured", pa.int64(), "runs", "other runs without measures; left out of test scores"),
-        _median("final_val_accuracy", "1", "mean validation accuracy of the last three evaluations"),
-        field("final_val_accuracy_min", pa.float64(), "1", "lowest of the runs to the budget", True),
-        field("final_val_accuracy_max", pa.float64(), "1", "highest of the runs to the budget", True),
-        _median("final_val_loss", "nats", "mean validation loss of the last three evaluations"),
-        _median("best_val_loss", "nats", "lowest validation loss of all evaluations"),
-        field(
-            "best_val_loss_step",
-            pa.float64(),
-            "optimiser steps",
-            "step of the lowest validation loss, median over the runs to the budget; NaN if none",
-            True,
-        ),
-        _median("test_accuracy", "1", "test accuracy at the checkpoint of lowest validation loss"),
-        _median("test_loss", "nats", "test loss at the checkpoint of lowest validation loss"),
-        _median("commonest_accuracy", "1", "validation accuracy of always the commonest target"),
-        _median("commonest_loss", "nats", "validation loss of the training targets' frequencies"),
-        _median("bigram_accuracy", "1", "validation accuracy of a table of the last token"),
-        _median("bigram_loss", "nats", "validation loss of a table of the last token"),
-        _median("n_targets", "1", "validation targets counted"),
-        _median("lookup_accuracy", "1", "validation accuracy of a table of training's inputs"),
-        _median("seen", "1", "share of the validation targets whose input training has"),
-    ]
-)
-
-SCORE_EFFECT = pa.schema(
-    [
-        *CELL,
-        field("baseline", pa.string(), "name", "the arm compared with"),
-        *_ARM,
-        RUNS.field("text"),
-        field("n_pairs", pa.int64(), "pairs", "seeds that both arms have in the grid"),
-        field("n_compared", pa.int64(), "pairs", "pairs in which both runs went to their budget"),
-        N_STOPPED,
-        *estimate_fields("final_val_accuracy_difference", "1", "final validation accuracy, arm minus baseline"),
-        *estimate_fields("best_val_loss_difference", "nats", "lowest validation loss, arm minus baseline"),
-        field("confidence", pa.float64(), "1", "confidence of the intervals"),
-        field("note", pa.string(), "text", "what to know before reading the differences"),
-    ]
-)
 
 
 class Trail(NamedTuple):
-    """A run of the grid: `completed`, `stopped` or `diverged`, and its rows of `records.HISTORY` up to the budget."""
+    """A run of the grid: `completed`, `stopped` or `diverged`, and its rows of `schemas.training.HISTORY` up to the
+    budget."""
 
     status: str
     rows: pd.DataFrame
@@ -114,7 +59,7 @@ def baseline_of(group: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def text_labels(runs: pd.DataFrame, cells: list[dict[str, Any]]) -> dict[tuple[str, str], str]:
-    """The text (`records.RUNS`) of every (task, variant); several are joined by "; ".
+    """The text (`schemas.training.RUNS`) of every (task, variant); several are joined by "; ".
 
     Raises RecordError naming a run of the grid that has no single row in `runs`.
     """
@@ -155,7 +100,7 @@ def _single(runs: pd.DataFrame, column: str, cells: list[dict[str, Any]]) -> dic
 
 
 def unmeasured(runs: pd.DataFrame, cells: list[dict[str, Any]]) -> dict[RunKey, str]:
-    """The runs of the grid that have no measures, and why (`records.COLLECTED_RUNS`).
+    """The runs of the grid that have no measures, and why (`schemas.training.COLLECTED_RUNS`).
 
     Raises RecordError naming a run of the grid that has no single row in `runs`.
     """
@@ -163,7 +108,7 @@ def unmeasured(runs: pd.DataFrame, cells: list[dict[str, Any]]) -> dict[RunKey, 
 
 
 def final_score(trail: Trail, column: str) -> float:
-    """Mean of a column of `records.HISTORY` over the run's last evaluations.
+    """Mean of a column of `schemas.training.HISTORY` over the run's last evaluations.
 
     Of a diverged run it is the worst, of one that was stopped early NaN.
     """
@@ -175,7 +120,7 @@ def final_score(trail: Trail, column: str) -> float:
 
 
 def curves_on_test(evaluation: pd.DataFrame) -> dict[tuple[str, str, str, int, str, str], pd.Series]:
-    """Test scores by step, for every (task, variant, arm, seed, targets, measure) of `records.EVALUATION`."""
+    """Test scores by step, for every (task, variant, arm, seed, targets, measure) of `schemas.training.EVALUATION`."""
     rows = evaluation[evaluation["measure"].isin(["test_accuracy", "test_loss"])].sort_values("step")
     return dict(iter(rows.set_index("step").groupby([*RUN_KEYS, "reduction", "measure"], sort=False)["value"]))
 
@@ -239,7 +184,7 @@ def scores(
 ) -> pd.DataFrame:
     """A row per cell and kind of targets, in grid order: columns of SCORE.
 
-    Takes `records.HISTORY`, COLLECTED_RUNS, EVALUATION and FLOORS; a variant without rows in `floors` has NaN
+    Takes `schemas.training.HISTORY`, COLLECTED_RUNS, EVALUATION and FLOORS; a variant without rows in `floors` has NaN
     for them. Raises RecordError as `run_scores` does, and for a seed that its variant's floors lack.
     """
     text = text_labels(runs, cells)

@@ -3,9 +3,9 @@
 The best of many arms looks good by luck on the records that chose it. So the arm is chosen on
 validation records and compared with the baseline on test records (`all_seeds`); and, so that no
 seed has a voice in choosing the arm that it is then scored with, each seed's arm is chosen on the
-other seeds (`leave_one_out`). The grid is handed in as `cells` (see `nsbench.statistics`). A run that
+other seeds (`leave_one_out`). The grid is handed in as `cells` (see `nsbench.analysis.statistics`). A run that
 `training.stop` ended early has its time on validation data; where it has none on test data, that is
-unknown, and so are its best scores; all of this is unknown of a run without measures (`scores.unmeasured`):
+unknown, and so are its best scores; all of this is unknown of a run without measures (`analysis.scores.unmeasured`):
 comparisons leave its pair out and say so.
 """
 
@@ -17,22 +17,20 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
 
-from nsbench.records import RUNS, RecordError, field
-from nsbench.scores import RunKey, baseline_of, by_variant, curves_on_test, run_scores, text_labels, unmeasured
-from nsbench.statistics import RUN_KEYS, grid_runs, paired_effects, run_name
-from nsbench.statistics.intervals import (
-    N_STOPPED,
+from nsbench.analysis.scores import RunKey, baseline_of, by_variant, curves_on_test, run_scores, text_labels, unmeasured
+from nsbench.analysis.statistics import RUN_KEYS, grid_runs, paired_effects, run_name
+from nsbench.analysis.statistics.intervals import (
     STOPPED,
     UNMEASURED,
     Interval,
-    estimate_fields,
     left_out_pairs,
     mean_difference,
     shared_notes,
 )
-from nsbench.target import first_held
+from nsbench.schemas.analysis import SELECTION
+from nsbench.schemas.target import first_held
+from nsbench.storage.parquet import RecordError
 
 PROCEDURES = ("all_seeds", "leave_one_out")
 CRITERION = (
@@ -41,36 +39,6 @@ CRITERION = (
 )
 HOLD_CHECKPOINTS = 2
 """Checkpoints in a row that must reach the target on test data."""
-
-SELECTION = pa.schema(
-    [
-        field("task", pa.string(), "name", "task"),
-        field("variant", pa.string(), "name", "setting of the task's open choices"),
-        field("procedure", pa.string(), "name", "all_seeds (one choice) or leave_one_out (each seed: on the others)"),
-        field("baseline", pa.string(), "name", "the arm compared with"),
-        RUNS.field("text"),
-        field("n_arms", pa.int64(), "1", "arms to choose from"),
-        field("criterion", pa.string(), "text", "how the arm is chosen"),
-        field("selected", pa.string(), "text", "the arm chosen; of leave_one_out the arms with their counts"),
-        field("n_pairs", pa.int64(), "pairs", "seeds that the baseline and all these arms have in the grid"),
-        field("n_compared", pa.int64(), "pairs", "of them, those of test_steps_ratio: both test times are known"),
-        N_STOPPED,
-        field(
-            "val_steps_ratio",
-            pa.float64(),
-            "1",
-            "restricted mean steps to target on validation data, chosen / baseline; NaN if no run reached it",
-            True,
-        ),
-        *estimate_fields("test_steps_ratio", "1", "restricted mean steps to target on test data, chosen / baseline"),
-        *estimate_fields(
-            "test_accuracy_difference", "1", "test accuracy at lowest validation loss, chosen minus baseline"
-        ),
-        *estimate_fields("test_loss_difference", "nats", "test loss at lowest validation loss, chosen minus baseline"),
-        field("confidence", pa.float64(), "1", "confidence of the intervals"),
-        field("note", pa.string(), "text", "what to know before reading the comparison"),
-    ]
-)
 
 
 class _Bootstrap(NamedTuple):
@@ -107,7 +75,7 @@ def candidates(group: list[dict[str, Any]]) -> list[str]:
 
 
 def times_on_test(times: pd.DataFrame, evaluation: pd.DataFrame, lacking: Container[RunKey] = ()) -> pd.DataFrame:
-    """`times` (`records.TIME_TO_TARGET`) with `reached` and `step` read from test scores instead.
+    """`times` (`schemas.training.TIME_TO_TARGET`) with `reached` and `step` read from test scores instead.
 
     The time is the first checkpoint that reaches the target's threshold and whose next one reaches it
     too; over the targets that the metric names. It is known to the spacing of checkpoints: a further
@@ -159,7 +127,7 @@ def selections(
 ) -> pd.DataFrame:
     """Two rows (PROCEDURES) per variant with two or more arms of orientation 1: columns of SELECTION.
 
-    Takes `records.TIME_TO_TARGET` (validation), HISTORY, COLLECTED_RUNS and EVALUATION. All comparisons are
+    Takes `schemas.training.TIME_TO_TARGET` (validation), HISTORY, COLLECTED_RUNS and EVALUATION. All comparisons are
     paired by seed over the seeds that the baseline and every arm have. The steps ratio is that of
     restricted means (a diverged run counts at the budget), without pairs in which a time on test data is not
     known; differences are means over pairs of each run's test scores at its checkpoint of lowest validation
@@ -277,7 +245,7 @@ def _compare(sweep: _Sweep, choices: dict[int, str], procedure: str, bootstrap: 
 
 
 def _steps_ratio(baseline: pd.DataFrame, chosen: pd.DataFrame, bootstrap: _Bootstrap) -> Interval:
-    """`statistics.paired_effects` of the chosen arms' test times, as if they were one arm."""
+    """`analysis.statistics.paired_effects` of the chosen arms' test times, as if they were one arm."""
     if chosen.empty:
         return Interval(np.nan, np.nan, np.nan, ["no pairs to compare"])
     times = pd.concat([baseline, chosen.assign(arm="the chosen")], ignore_index=True)

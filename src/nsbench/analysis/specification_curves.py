@@ -1,7 +1,7 @@
 """Specification curves: an arm's effect under every combination of open choices that was run.
 
 The curves, their specifications and their order come from the grid's `cells` (see
-`nsbench.statistics`), by their keys `curve` and `choices`; the effects are `statistics.PAIRED_EFFECT`.
+`nsbench.analysis.statistics`), by their keys `curve` and `choices`; the effects are `schemas.statistics.PAIRED_EFFECT`.
 A specification counts where its baseline reaches the target in more than half of the pairs: where
 it does not, there is nothing that an arm could bring forward.
 """
@@ -12,19 +12,17 @@ import math
 from typing import Any
 
 import pandas as pd
-import pyarrow as pa
 
-from nsbench.closed import canonical_json
-from nsbench.records import CELL, RUNS, TIME_TO_TARGET, RecordError, field
-from nsbench.statistics import CELL_KEYS, PAIRED_EFFECT
-from nsbench.statistics.intervals import few, settles_steps
+from nsbench.analysis.statistics import CELL_KEYS
+from nsbench.analysis.statistics.intervals import few, settles_steps
+from nsbench.config.base import canonical_json
+from nsbench.schemas.analysis import SPECIFICATION, SPECIFICATION_SHARE
+from nsbench.storage.parquet import RecordError
 
 HELPS, HURTS, OPEN, NOT_COUNTED = "helps", "hurts", "open", "not counted"
 EFFECTS = (HELPS, HURTS, OPEN, NOT_COUNTED)
 """What an arm does in a specification: fewer steps, more steps, one cannot tell, or the baseline does not reach."""
 
-_CURVE = field("curve", pa.string(), "name", "the specification curve: its base variant")
-_LEAKS = field("leaks", pa.string(), "text", "ways in which validation answers can be seen; empty is the rule")
 _COPIED = [
     "baseline",
     "metric",
@@ -40,71 +38,11 @@ _COPIED = [
     "confidence",
 ]
 
-SPECIFICATION = pa.schema(
-    [
-        CELL[0],
-        _CURVE,
-        *CELL[1:],
-        PAIRED_EFFECT.field("baseline"),
-        *map(TIME_TO_TARGET.field, ("metric", "threshold", "hold_evaluations", "hold_steps", "budget_steps")),
-        RUNS.field("text"),
-        _LEAKS,
-        field("choices", pa.string(), "JSON", "each choice of the curve and the level that the variant has of it"),
-        field("base", pa.bool_(), "1", "whether the variant is the curve's base"),
-        *(PAIRED_EFFECT.field(name) for name in ("n_pairs", "n_baseline_reached", "n_arm_reached")),
-        field("counts", pa.bool_(), "1", "whether the baseline reached the target in more than half of the pairs"),
-        *(
-            PAIRED_EFFECT.field(f"{name}{end}")
-            for name in ("steps_ratio", "flops_ratio")
-            for end in ("", "_low", "_high")
-        ),
-        field("p_value", pa.float64(), "1", "of the permutation test of the effect; NaN if there is none", True),
-        field(
-            "effect",
-            pa.string(),
-            "name",
-            "helps or hurts where the interval of steps_ratio lies below or above 1, else open; not counted",
-        ),
-        PAIRED_EFFECT.field("confidence"),
-        field("note", pa.string(), "text", "what to know before reading the ratios"),
-    ]
-)
-
-
-def _share(name: str, meaning: str) -> pa.Field:
-    return field(name, pa.float64(), "1", f"{meaning}; NaN where none counts", True)
-
-
-SPECIFICATION_SHARE = pa.schema(
-    [
-        CELL[0],
-        _CURVE,
-        CELL[2],
-        RUNS.field("text"),
-        _LEAKS,
-        field("n_specifications", pa.int64(), "specifications", "specifications in the grid"),
-        field("n_counted", pa.int64(), "specifications", "those whose baseline reached the target"),
-        field("n_helps", pa.int64(), "specifications", "counted ones in which the arm needs fewer steps"),
-        field("n_hurts", pa.int64(), "specifications", "counted ones in which it needs more"),
-        field("n_open", pa.int64(), "specifications", "counted ones in which that cannot be told"),
-        _share("share_helps", "n_helps / n_counted"),
-        _share("share_hurts", "n_hurts / n_counted"),
-        _share("share_open", "n_open / n_counted"),
-        _share("share_helps_low", "lower end of Wilson's interval for the share that helps"),
-        _share("share_helps_high", "upper end of Wilson's interval for the share that helps"),
-        _share("median_steps_ratio", "median over the counted ones of steps_ratio"),
-        _share("min_steps_ratio", "least over the counted ones of steps_ratio"),
-        _share("max_steps_ratio", "largest over the counted ones of steps_ratio"),
-        field("confidence", pa.float64(), "1", "confidence of the intervals"),
-        field("note", pa.string(), "text", "what to know before reading the shares"),
-    ]
-)
-
 
 def specifications(effects: pd.DataFrame, cells: list[dict[str, Any]]) -> pd.DataFrame:
     """The effect of every arm in every specification of every curve: columns of SPECIFICATION, in grid order.
 
-    Takes `statistics.PAIRED_EFFECT`; its `p_value` is used where there is one. `effect` says what
+    Takes `schemas.statistics.PAIRED_EFFECT`; its `p_value` is used where there is one. `effect` says what
     `intervals.settles_steps` makes of it. Raises RecordError for a
     specification without a row in `effects`.
     """

@@ -9,31 +9,29 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from nsbench.config import Analysis
-from nsbench.files import write_text
-from nsbench.onsets import EARLY_RANK, LEAD_LAG, ONSET, early_rank, lead_lag, onsets
-from nsbench.provenance import stamp
-from nsbench.records import (
-    COLLECTED_RUNS,
-    EVALUATION,
-    FLOORS,
-    HISTORY,
-    TIME_TO_TARGET,
-    read_table,
-    write_table,
+from nsbench.analysis.lead_lag import early_rank, lead_lag, onsets
+from nsbench.analysis.scores import run_scores, score_effects, scores, text_labels
+from nsbench.analysis.selection import selections
+from nsbench.analysis.specification_curves import specification_shares, specifications
+from nsbench.analysis.statistics import paired_effects, summarise_cells, time_to_target
+from nsbench.analysis.statistics.power import power
+from nsbench.analysis.statistics.survival import kaplan_meier
+from nsbench.config.sections import Analysis
+from nsbench.schemas.analysis import (
+    EARLY_RANK,
+    LEAD_LAG,
+    ONSET,
+    SCORE,
+    SCORE_EFFECT,
+    SELECTION,
+    SPECIFICATION,
+    SPECIFICATION_SHARE,
 )
-from nsbench.scores import SCORE, SCORE_EFFECT, run_scores, score_effects, scores, text_labels
-from nsbench.selection import SELECTION, selections
-from nsbench.specifications import SPECIFICATION, SPECIFICATION_SHARE, specification_shares, specifications
-from nsbench.statistics import (
-    CELL_SUMMARY,
-    PAIRED_EFFECT,
-    paired_effects,
-    summarise_cells,
-    time_to_target,
-)
-from nsbench.statistics.power import POWER, power
-from nsbench.statistics.survival import KAPLAN_MEIER, kaplan_meier
+from nsbench.schemas.statistics import CELL_SUMMARY, KAPLAN_MEIER, PAIRED_EFFECT, POWER
+from nsbench.schemas.training import COLLECTED_RUNS, EVALUATION, FLOORS, HISTORY, TIME_TO_TARGET
+from nsbench.storage.atomic import write_text
+from nsbench.storage.parquet import read_table, write_table
+from nsbench.storage.provenance import stamp
 
 LABELS = [SCORE.field("text"), SCORE.field("leaks")]
 """What every table says of its rows: the text that the data were cut from, and how answers leak."""

@@ -24,7 +24,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from nsbench.noise import resample_tokens
+from nsbench.arms.noise import resample_tokens
 
 __all__ = [
     "AugmentationRegularizer",

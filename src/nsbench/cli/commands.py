@@ -8,24 +8,24 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from nsbench.closed import ConfigError, parse
-from nsbench.config import Config
+from nsbench.config.base import ConfigError, parse
+from nsbench.workflow.config import Config
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
 def text(options: argparse.Namespace) -> None:
-    from nsbench.provenance import stamp
-    from nsbench.text_sources import TextSpec, make_text
+    from nsbench.data.text_sources import TextSpec, make_text
+    from nsbench.storage.provenance import stamp
 
     spec = parse(TextSpec, _read_spec(options), "spec")
     make_text(spec, options.out, stamp(options.spec, options.digest))
 
 
 def dataset(options: argparse.Namespace) -> None:
-    from nsbench.generation import DatasetSpec, make_datasets
-    from nsbench.provenance import stamp
+    from nsbench.data.generate import DatasetSpec, make_datasets
+    from nsbench.storage.provenance import stamp
 
     spec = parse(DatasetSpec, _read_spec(options), "spec")
     made_by = stamp(options.spec, options.digest)
@@ -33,12 +33,12 @@ def dataset(options: argparse.Namespace) -> None:
 
 
 def train(options: argparse.Namespace) -> None:
-    from nsbench.device import use_device
+    from nsbench.storage.device import use_device
 
     with use_device(options.device, options.processes_per_gpu) as device:
-        from nsbench import plugins
-        from nsbench.loop import TrainSpec
-        from nsbench.training import train_pack
+        from nsbench.training.loop import TrainSpec
+        from nsbench.training.pack import train_pack
+        from nsbench.workflow import plugins
 
         plugins.load(options.plugins)
         spec = parse(TrainSpec, _read_spec(options), "spec")
@@ -55,20 +55,20 @@ def train(options: argparse.Namespace) -> None:
 
 
 def evaluate(options: argparse.Namespace) -> None:
-    from nsbench.device import use_device
+    from nsbench.storage.device import use_device
 
     with use_device(options.device, options.processes_per_gpu) as device:
-        from nsbench.evaluation import EvaluateSpec, evaluate_pack
+        from nsbench.evaluation.run import EvaluateSpec, evaluate_pack
 
         spec = parse(EvaluateSpec, _read_spec(options), "spec")
         evaluate_pack(spec, options.digest, options.runs, options.dataset, options.run_store, options.out, device)
 
 
 def finished(options: argparse.Namespace) -> None:
-    from nsbench.finished import Places, write_finished
-    from nsbench.grid import parsed
-    from nsbench.plan import Plan
-    from nsbench.run_records.matching import index
+    from nsbench.workflow.grid import parsed
+    from nsbench.workflow.plan import Plan
+    from nsbench.workflow.recorded_runs import index
+    from nsbench.workflow.run_states import Places, write_finished
 
     config = parsed(_read_spec(options))
     plan = Plan(config, index(config))
@@ -79,10 +79,10 @@ def finished(options: argparse.Namespace) -> None:
 
 
 def collect(options: argparse.Namespace) -> None:
-    from nsbench.collection import Sources, collect
-    from nsbench.partial import parts
-    from nsbench.plan import Plan, digest
-    from nsbench.run_records.matching import evaluation_settings_of, index
+    from nsbench.analysis.collect import Sources, collect
+    from nsbench.schemas.run_states import parts
+    from nsbench.workflow.plan import Plan, digest
+    from nsbench.workflow.recorded_runs import evaluation_settings_of, index
 
     config, cells, scale, _ = _grid(options)
     plan = Plan(config, index(config))
@@ -101,8 +101,8 @@ def collect(options: argparse.Namespace) -> None:
 
 
 def analyse(options: argparse.Namespace) -> None:
-    from nsbench.analysis import analyse
-    from nsbench.partial import parts
+    from nsbench.analysis.tables import analyse
+    from nsbench.schemas.run_states import parts
 
     config, cells, scale, _ = _grid(options)
     analyse(
@@ -134,12 +134,12 @@ def figures(options: argparse.Namespace) -> None:
 
 
 def simulate(options: argparse.Namespace) -> None:
-    from nsbench.device import use_device
+    from nsbench.storage.device import use_device
 
     with use_device(options.device, options.processes_per_gpu) as device:
-        from nsbench.provenance import stamp
+        from nsbench.config.theory import ExperimentSpec
         from nsbench.simulation.run import simulate
-        from nsbench.theory_settings import ExperimentSpec
+        from nsbench.storage.provenance import stamp
 
         spec = parse(ExperimentSpec, _read_spec(options), "spec")
         made_by = stamp(options.spec, options.digest, str(device))
@@ -147,17 +147,17 @@ def simulate(options: argparse.Namespace) -> None:
 
 
 def theory(options: argparse.Namespace) -> None:
-    from nsbench.provenance import stamp
-    from nsbench.theory_curves import compute_theory
-    from nsbench.theory_settings import ExperimentSpec
+    from nsbench.config.theory import ExperimentSpec
+    from nsbench.simulation.curves import compute_theory
+    from nsbench.storage.provenance import stamp
 
     spec = parse(ExperimentSpec, _read_spec(options), "spec")
     compute_theory(spec, options.points, options.curves, options.table, stamp(options.spec, options.digest))
 
 
 def theory_table(options: argparse.Namespace) -> None:
-    from nsbench.provenance import stamp
-    from nsbench.theory_curves import join_tables
+    from nsbench.simulation.curves import join_tables
+    from nsbench.storage.provenance import stamp
 
     join_tables(options.tables, options.out, options.csv, stamp(options.spec, options.digest))
 
@@ -172,12 +172,12 @@ def theory_figure(options: argparse.Namespace) -> None:
 
 
 def pretrained(options: argparse.Namespace) -> None:
-    from nsbench.device import use_device
+    from nsbench.storage.device import use_device
 
     with use_device(options.device, options.processes_per_gpu) as device:
+        from nsbench.config.pretrained import MeasureSpec
         from nsbench.pretrained.run import measure_model
-        from nsbench.pretrained_settings import MeasureSpec
-        from nsbench.provenance import stamp
+        from nsbench.storage.provenance import stamp
 
         spec = parse(MeasureSpec, _read_spec(options), "spec")
         made_by = stamp(options.spec, options.digest, str(device))
@@ -193,17 +193,17 @@ def pretrained(options: argparse.Namespace) -> None:
 
 
 def pretrained_tables(options: argparse.Namespace) -> None:
-    from nsbench.pretrained_settings import TablesSpec
-    from nsbench.pretrained_tables import join_models
-    from nsbench.provenance import stamp
+    from nsbench.analysis.pretrained_tables import join_models
+    from nsbench.config.pretrained import TablesSpec
+    from nsbench.storage.provenance import stamp
 
     spec = parse(TablesSpec, _read_spec(options), "spec")
     join_models(options.models, spec, _folder(options.out), stamp(options.spec, options.digest))
 
 
 def pretrained_figure(options: argparse.Namespace) -> None:
+    from nsbench.config.pretrained import PretrainedFigureSpec
     from nsbench.figures.pretrained import FIGURES, render
-    from nsbench.pretrained_settings import PretrainedFigureSpec
 
     if options.name not in FIGURES:
         allowed = ", ".join(FIGURES)
@@ -213,7 +213,7 @@ def pretrained_figure(options: argparse.Namespace) -> None:
 
 
 def measure(options: argparse.Namespace) -> None:
-    from nsbench.pretrained.command import Request, measure_one
+    from nsbench.cli.measure import Request, measure_one
 
     names = ("rho", "n_tokens", "n_sequences", "readouts", "inputs", "seed")
     settings = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
@@ -272,13 +272,13 @@ def report(options: argparse.Namespace) -> None:
 
 
 def records(action: str, options: argparse.Namespace) -> None:
-    from nsbench.exchange import command
+    from nsbench.cli import records as command
 
     getattr(command, action)(options)
 
 
 def queue(options: argparse.Namespace) -> None:
-    from nsbench.queue import Queue, run, status, status_lines
+    from nsbench.cli.queue import Queue, run, status, status_lines
 
     queue = Queue(options.overlays, Path(options.records))
     if options.action == "status":
@@ -288,15 +288,15 @@ def queue(options: argparse.Namespace) -> None:
 
 
 def new(options: argparse.Namespace) -> None:
-    from nsbench.new import new_arm
+    from nsbench.cli.new import new_arm
 
     print(new_arm(options.name, options.out))
 
 
 def track(options: argparse.Namespace) -> None:
-    from nsbench.files import write_text
+    from nsbench.config.tracking_uri import resolve
+    from nsbench.storage.atomic import write_text
     from nsbench.tracking import track
-    from nsbench.tracking_uri import resolve
 
     config, cells, _, _ = _grid(options)
     uri = resolve(config.tracking.uri, os.environ, f"sqlite:///{options.out.parent}/mlflow.db")
@@ -320,21 +320,22 @@ class _Grid(NamedTuple):
     config: Config
     cells: list[dict[str, Any]]
     scale: str
-    """As results name it (nsbench.partial.named)."""
+    """As results name it (nsbench.schemas.run_states.named)."""
     states: pd.DataFrame | None
-    """The state of every run of the grid (nsbench.partial.RUN_STATE); None for a whole one."""
+    """The state of every run of the grid (nsbench.schemas.run_states.RUN_STATE); None for a whole one."""
 
 
 def _grid(options: argparse.Namespace) -> _Grid:
-    from nsbench.grid import parsed
-    from nsbench.plan import grid_cells
+    from nsbench.workflow.grid import parsed
+    from nsbench.workflow.plan import grid_cells
 
     # Not `load`: the size of the grid was looked at when it was planned, by settings that a spec may lack.
     config = parsed(_read_spec(options))
     cells = grid_cells(config)
     if getattr(options, "finished", None) is None:
         return _Grid(config, cells, config.scale, None)
-    from nsbench.partial import FINISHED, named, read_states, restricted
+    from nsbench.schemas.run_states import FINISHED, named
+    from nsbench.workflow.partial import read_states, restricted
 
     states = read_states(options.finished, cells)
     scale = named(config.scale, int((states["state"] == FINISHED).sum()), len(states))

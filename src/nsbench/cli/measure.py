@@ -12,18 +12,11 @@ from typing import Any
 import pandas as pd
 import torch
 
-from nsbench.closed import ConfigError, canonical_json, parse
-from nsbench.code_digest import code_digest
-from nsbench.config import Config
-from nsbench.config_files import read
-from nsbench.device import use_device
-from nsbench.figures.pretrained import render
-from nsbench.grid import load
-from nsbench.pretrained import own
-from nsbench.pretrained.run import Subject, measure, measure_model
-from nsbench.pretrained.sources import ModelError
-from nsbench.pretrained_records import PARTS
-from nsbench.pretrained_settings import (
+from nsbench.analysis.pretrained_tables import join_models
+from nsbench.config.base import ConfigError, canonical_json, parse
+from nsbench.config.errors import nearest
+from nsbench.config.loader import read
+from nsbench.config.pretrained import (
     FolderModel,
     Measurement,
     MeasureSpec,
@@ -32,10 +25,17 @@ from nsbench.pretrained_settings import (
     Shown,
     TablesSpec,
 )
-from nsbench.pretrained_tables import join_models
-from nsbench.provenance import stamp
-from nsbench.records import read_table
-from nsbench.sentences import nearest
+from nsbench.figures.pretrained import render
+from nsbench.pretrained import own
+from nsbench.pretrained.run import Subject, measure, measure_model
+from nsbench.pretrained.sources import ModelError
+from nsbench.schemas.pretrained import PARTS
+from nsbench.storage.code_digest import code_digest
+from nsbench.storage.device import use_device
+from nsbench.storage.parquet import read_table
+from nsbench.storage.provenance import stamp
+from nsbench.workflow.config import Config
+from nsbench.workflow.grid import load
 
 logger = logging.getLogger(__name__)
 
@@ -51,7 +51,7 @@ class Request:
     text: Path
     out: Path
     settings: dict[str, Any]
-    """Fields of `pretrained_settings.Measurement`."""
+    """Fields of `config.pretrained.Measurement`."""
     config: Path
     """Where names are looked up."""
 

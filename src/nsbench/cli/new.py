@@ -6,8 +6,8 @@ from importlib import resources
 from pathlib import Path
 
 from nsbench.arms.registry import check_kind
-from nsbench.closed import ConfigError
-from nsbench.sentences import show
+from nsbench.config.base import ConfigError
+from nsbench.config.errors import show
 
 
 def new_arm(name: str, out: Path | None = None) -> str:

@@ -16,10 +16,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from nsbench import commands
-from nsbench.closed import ConfigError
-from nsbench.locks import locked
-from nsbench.sentences import show
+from nsbench.cli import commands
+from nsbench.config.base import ConfigError
+from nsbench.config.errors import show
+from nsbench.storage.locks import locked
 
 MEASURE = (
     "How stable a language model is, and how concentrated its dependence on its input: geometric influence of each "
@@ -68,11 +68,11 @@ def _paths(value: Any) -> list[Any]:
 
 
 def _for_users(error: Exception) -> bool:
-    from nsbench.device import DeviceError
-    from nsbench.files import FileError
+    from nsbench.data.text_sources import TextError
     from nsbench.pretrained.inputs import InputError
     from nsbench.pretrained.sources import ModelError
-    from nsbench.text_sources import TextError
+    from nsbench.storage.atomic import FileError
+    from nsbench.storage.device import DeviceError
     from nsbench.tracking import TrackingError
 
     kinds = ConfigError | FileError | DeviceError | TextError | TrackingError | ModelError | InputError
@@ -389,7 +389,3 @@ def _add_queue(stages: Any) -> None:
     queue.add_argument("--cores", type=_count, help="processes at a time; left out, all cores")
     queue.add_argument("--gpus", type=_count, default=1, help="GPUs, if there are any")
     queue.add_argument("--export-every", type=_seconds, default=600.0, help="seconds between exports, as 600s")
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -18,17 +18,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nsbench.closed import ConfigError
-from nsbench.device import visible_gpus
-from nsbench.exchange.export import export_records
-from nsbench.files import FileError
-from nsbench.grid import Cell, load_files
-from nsbench.locks import HeldError, locked
-from nsbench.needs import train_flops
-from nsbench.plan import Plan
-from nsbench.records import RecordError
-from nsbench.run_records.matching import index
-from nsbench.runstore import RunFolder
+from nsbench.config.base import ConfigError
+from nsbench.records.export import export_records
+from nsbench.storage.atomic import FileError
+from nsbench.storage.device import visible_gpus
+from nsbench.storage.locks import HeldError, locked
+from nsbench.storage.parquet import RecordError
+from nsbench.storage.run_folder import RunFolder
+from nsbench.workflow.grid import Cell, load_files
+from nsbench.workflow.plan import Plan
+from nsbench.workflow.recorded_runs import index
+from nsbench.workflow.resources import train_flops
 
 LOOK_SECONDS = 1.0
 GRACE_SECONDS = 120.0

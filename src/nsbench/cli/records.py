@@ -6,15 +6,15 @@ import argparse
 import tempfile
 from pathlib import Path
 
-from nsbench.grid import load_files
-from nsbench.plan import Plan
-from nsbench.records import RecordError
-from nsbench.run_records.matching import index
-from nsbench.statistics import run_name
+from nsbench.analysis.statistics import run_name
+from nsbench.storage.parquet import RecordError
+from nsbench.workflow.grid import load_files
+from nsbench.workflow.plan import Plan
+from nsbench.workflow.recorded_runs import index
 
 
 def export_(options: argparse.Namespace) -> None:
-    from nsbench.exchange.export import export_records
+    from nsbench.records.export import export_records
 
     _tell(export_records(_plan(options), options.results, options.out).lines())
 
@@ -31,7 +31,7 @@ def check(options: argparse.Namespace) -> None:
 
 
 def import_(options: argparse.Namespace) -> None:
-    from nsbench.exchange.importing import import_records
+    from nsbench.records.importing import import_records
 
     outcome = import_records(_plan(options), options.sources, options.into)
     _tell(outcome.lines())
@@ -40,8 +40,8 @@ def import_(options: argparse.Namespace) -> None:
 
 
 def verify(options: argparse.Namespace) -> None:
-    from nsbench.device import use_device
-    from nsbench.exchange.verify import AGREES, verify_records
+    from nsbench.records.verify import AGREES, verify_records
+    from nsbench.storage.device import use_device
 
     text = load_files(options.configfile).text
     with tempfile.TemporaryDirectory() as folder, use_device("cpu", 1):

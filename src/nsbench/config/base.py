@@ -3,7 +3,7 @@
 Every model forbids unknown keys, and every error is one sentence that names the key, the value and
 what is allowed. The models carry no behaviour beyond validation: a stage's numbers depend on its
 spec, the canonical JSON of its settings with all defaults spelled out, so the three modules of
-settings (`closed`, `settings`, `config`) are left out of the source digests.
+settings (`base`, `variant`, `sections`) are left out of the source digests.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationError
 
-from nsbench.sentences import (
+from nsbench.config.errors import (
     LEVEL_FORMAT,
     LONGEST_NAME,
     LONGEST_TEXT,

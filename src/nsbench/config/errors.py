@@ -14,7 +14,7 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from nsbench.tracking_uri import shown, without_secrets
+from nsbench.config.tracking_uri import shown, without_secrets
 
 CHANGES_NO_RESULT = True
 

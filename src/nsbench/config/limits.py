@@ -17,7 +17,7 @@ MOST_TOKENS = 2_000_000_000
 
 
 def parameters(model: Any, vocabulary: int) -> int:
-    """Weights of a model (`nsbench.settings.Model`), but for biases and norms."""
+    """Weights of a model (`nsbench.config.variant.Model`), but for biases and norms."""
     width = 4 * model.d_model if model.ffn_width is None else model.ffn_width
     return model.n_layers * model.d_model * (4 * model.d_model + 2 * width) + 2 * vocabulary * model.d_model
 

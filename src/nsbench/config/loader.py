@@ -11,8 +11,8 @@ from typing import Any
 
 import yaml
 
-from nsbench.closed import DEEPEST, MOST_VALUES, ConfigError, refuse_tangled
-from nsbench.sentences import show
+from nsbench.config.base import DEEPEST, MOST_VALUES, ConfigError, refuse_tangled
+from nsbench.config.errors import show
 
 LARGEST_BYTES = 1_000_000
 """Of a file: fifty times config.yaml."""

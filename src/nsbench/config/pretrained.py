@@ -6,8 +6,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from nsbench.closed import Closed, ConfigError, Name, Real, Words, no_duplicates
-from nsbench.sentences import nearest
+from nsbench.config.base import Closed, ConfigError, Name, Real, Words, no_duplicates
+from nsbench.config.errors import nearest
 
 Readout = Literal["top_logit_last", "mean_top_logit", "cross_entropy", "pooled_norm"]
 Inputs = Literal["text", "uniform", "gaussian"]

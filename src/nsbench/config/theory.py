@@ -11,8 +11,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from nsbench import readings
-from nsbench.closed import Closed, ConfigError, Real, no_duplicates, parse
+from nsbench.config.base import Closed, ConfigError, Real, no_duplicates, parse
+from nsbench.schemas import theory_labels as readings
 
 Count = Annotated[int, Field(ge=1, le=100_000_000)]
 Draws = Annotated[int, Field(ge=2, le=1_000_000)]

@@ -6,8 +6,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from nsbench import sizes
-from nsbench.closed import Closed, Real
+from nsbench.config import limits as sizes
+from nsbench.config.base import Closed, Real
 
 MOST_STEPS = 10_000_000
 MOST_EVALUATIONS = 100_000

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from torch import Tensor
 
-from nsbench.records import LEFT_OUT
+from nsbench.schemas.training import LEFT_OUT
 
 SPLITS = ("train", "val", "test")
 CONTEXT = 5
@@ -25,7 +25,7 @@ CONTEXT = 5
 
 
 def lookup_rows(tensors: dict[str, Tensor], context: int | None = None) -> list[dict[str, Any]]:
-    """The rows of `lookup` in `records.FLOORS`, without task, variant and seed.
+    """The rows of `lookup` in `schemas.training.FLOORS`, without task, variant and seed.
 
     tensors: a data set. context: how many of the tokens up to a target are its input; None: all. With a target at each
     position, the first positions have fewer; their input is compared with as many tokens anywhere in training.
@@ -78,7 +78,7 @@ def _input_ids(arrays: dict[str, np.ndarray], width: int, n_targets: int) -> tup
 
 
 def _counted(arrays: dict[str, np.ndarray], split: str) -> dict[str, np.ndarray]:
-    """Kind of `records.TARGETS` -> which of a split's targets it counts, (targets)."""
+    """Kind of `schemas.training.TARGETS` -> which of a split's targets it counts, (targets)."""
     labels = arrays[f"{split}_labels"].ravel()
     return {
         targets: ~np.isin(labels, [value for name in names for value in arrays.get(name, [])])

@@ -18,10 +18,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nsbench.records import LEFT_OUT, RecordError
-from nsbench.seeding import stream
-from nsbench.settings import Noise
-from nsbench.tensor_files import read_tensors
+from nsbench.config.variant import Noise
+from nsbench.schemas.training import LEFT_OUT
+from nsbench.storage.parquet import RecordError
+from nsbench.storage.seeding import stream
+from nsbench.storage.tensors import read_tensors
 
 AGAIN = "delete it and run its stage again"
 METADATA = ("task", "vocabulary", "n_classes", "text")
@@ -54,7 +55,7 @@ class Dataset:
         return everything[~torch.isin(everything, self["symbols"])]
 
     def counted(self, targets: str, split: str) -> Tensor:
-        """Which labels of a split a kind of `records.TARGETS` counts: bool, of the labels' shape."""
+        """Which labels of a split a kind of `schemas.training.TARGETS` counts: bool, of the labels' shape."""
         labels = self[f"{split}_labels"]
         counted = torch.ones_like(labels, dtype=torch.bool)
         for name in LEFT_OUT[targets]:

@@ -6,10 +6,11 @@ import importlib
 from pathlib import Path
 from typing import Any, Literal
 
-from nsbench.closed import Closed, FilePart, Seeds, parse
-from nsbench.records import FLOORS, RecordError, write_table
-from nsbench.settings import DATA_SETTINGS, OF_TEXT
-from nsbench.tensor_files import write_tensors
+from nsbench.config.base import Closed, FilePart, Seeds, parse
+from nsbench.config.variant import DATA_SETTINGS, OF_TEXT
+from nsbench.schemas.training import FLOORS
+from nsbench.storage.parquet import RecordError, write_table
+from nsbench.storage.tensors import write_tensors
 
 
 class DatasetSpec(Closed):
@@ -29,7 +30,7 @@ def make_datasets(
     text_file: the file of the text stage, for tasks that need one. Raises RecordError where it is
     missing, ConfigError where the text cannot give the data asked for.
     """
-    module = importlib.import_module(f"nsbench.tasks.{spec.task}")
+    module = importlib.import_module(f"nsbench.data.tasks.{spec.task}")
     data = parse(DATA_SETTINGS[spec.task], spec.data, "spec.data")
     text, tensors, floors = None, {}, []
     if spec.task in OF_TEXT:

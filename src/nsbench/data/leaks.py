@@ -1,14 +1,14 @@
 """How a setting lets answers be seen that a model should find: part of what results say, not of how they come.
 
 A module of its own, so that the stages that show it have it in their digests. Shares of addition and parity are
-expected ones, computed from the setting; `nsbench.floors` counts them in each data set.
+expected ones, computed from the setting; `nsbench.data.baselines` counts them in each data set.
 """
 
 from __future__ import annotations
 
 import math
 
-from nsbench.settings import ModularAdditionData, SparseParityData, Variant
+from nsbench.config.variant import ModularAdditionData, SparseParityData, Variant
 
 TOLD_FROM = 0.1
 """Smallest share of validation inputs seen in training that counts as a leak."""

@@ -6,7 +6,8 @@ import functools
 from dataclasses import dataclass
 from pathlib import Path
 
-from nsbench.records import TEXT, RecordError, read_arrow, read_stamp, write_table
+from nsbench.schemas.training import TEXT
+from nsbench.storage.parquet import RecordError, read_arrow, read_stamp, write_table
 
 PARTS = ("train", "val", "test")
 
@@ -25,7 +26,7 @@ class Text:
 
 
 def write_text_file(path: Path | str, text: Text, stamp: dict[str, str]) -> None:
-    """Write a text as Parquet under `records.TEXT`, its label in the metadata, whole or not at all."""
+    """Write a text as Parquet under `schemas.training.TEXT`, its label in the metadata, whole or not at all."""
     rows = [{"split": part, "line": line} for part in PARTS for line in getattr(text, part)]
     write_table(path, rows, TEXT, {**stamp, "text": text.label})
 

@@ -20,10 +20,10 @@ from typing import Literal
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from nsbench import hub
-from nsbench.closed import Closed, ConfigError, Words
-from nsbench.config import TextSource
-from nsbench.texts import PARTS, Text, write_text_file
+from nsbench.config.base import Closed, ConfigError, Words
+from nsbench.config.sections import TextSource
+from nsbench.data import hub
+from nsbench.data.text import PARTS, Text, write_text_file
 
 logger = logging.getLogger(__name__)
 

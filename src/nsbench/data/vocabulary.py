@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal, Protocol
 
 import numpy as np
 
-from nsbench.closed import ConfigError
+from nsbench.config.base import ConfigError
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer

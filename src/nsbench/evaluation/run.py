@@ -15,20 +15,21 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from nsbench.closed import Closed, FilePart, Seeds, canonical_json, parse
-from nsbench.config import Evaluation
-from nsbench.datasets import Dataset, read_dataset
+from nsbench.config.base import Closed, FilePart, Seeds, canonical_json, parse
+from nsbench.config.sections import Evaluation
+from nsbench.config.variant import DATA_SETTINGS, Model, Noise
+from nsbench.data.datasets import Dataset, read_dataset
 from nsbench.measures.estimate import Estimate
 from nsbench.measures.scores import scores
 from nsbench.measures.sensitivity import average_sensitivity
 from nsbench.measures.stability import noise_stability
-from nsbench.model import TransformerStack
-from nsbench.provenance import stamp
-from nsbench.records import EVALUATION, RUNS, TARGETS, RecordError, read_stamp, read_table, write_table
-from nsbench.runstore import TRAIN_AGAIN, RunFolder, read_checkpoint
-from nsbench.seeding import torch_stream
-from nsbench.settings import DATA_SETTINGS, Model, Noise
+from nsbench.schemas.training import EVALUATION, RUNS, TARGETS
+from nsbench.storage.parquet import RecordError, read_stamp, read_table, write_table
+from nsbench.storage.provenance import stamp
+from nsbench.storage.run_folder import TRAIN_AGAIN, RunFolder, read_checkpoint
+from nsbench.storage.seeding import torch_stream
 from nsbench.theory.resampling import resampling_correlation
+from nsbench.training.model import TransformerStack
 
 logger = logging.getLogger(__name__)
 
@@ -176,7 +177,7 @@ def _target(spec: EvaluateSpec, data: Dataset, found: Estimate) -> dict[str, flo
         if not (stays and touches_only_symbols):
             return {"correlation": math.nan, "target_value": math.nan}
         correlation = resampling_correlation(found.rho, len(symbols), spec.noise.same_symbol)
-    task = importlib.import_module(f"nsbench.tasks.{spec.task}")
+    task = importlib.import_module(f"nsbench.data.tasks.{spec.task}")
     settings = parse(DATA_SETTINGS[spec.task], spec.data)
     value = task.target_value(settings, found.measure, found.reduction, correlation)
     return {"correlation": correlation, "target_value": value}

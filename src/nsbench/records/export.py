@@ -9,18 +9,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from nsbench.closed import ConfigError, canonical_json, parse
-from nsbench.datasets import read_dataset
-from nsbench.evaluation import EvaluateSpec
-from nsbench.files import FileError
-from nsbench.grid import Cell
-from nsbench.locks import locked
-from nsbench.loop import TrainSpec
-from nsbench.plan import Plan
-from nsbench.records import EVALUATION, FLOORS, RUNS, RecordError, history_digest, read_arrow, read_stamp
-from nsbench.run_records.files import KEYS, Record, read_identities, read_records, write_records
-from nsbench.run_records.matching import current, settings_of
-from nsbench.runstore import RunFolder, read_summary
+from nsbench.config.base import ConfigError, canonical_json, parse
+from nsbench.data.datasets import read_dataset
+from nsbench.evaluation.run import EvaluateSpec
+from nsbench.schemas.training import EVALUATION, FLOORS, RUNS, history_digest
+from nsbench.storage.atomic import FileError
+from nsbench.storage.locks import locked
+from nsbench.storage.parquet import RecordError, read_arrow, read_stamp
+from nsbench.storage.records import KEYS, Record, read_identities, read_records, write_records
+from nsbench.storage.run_folder import RunFolder, read_summary
+from nsbench.training.loop import TrainSpec
+from nsbench.workflow.grid import Cell
+from nsbench.workflow.plan import Plan
+from nsbench.workflow.recorded_runs import current, settings_of
 
 
 @dataclass

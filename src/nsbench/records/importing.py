@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from nsbench.closed import NAME_PATTERN, ConfigError
-from nsbench.exchange.export import Outcome, merge
-from nsbench.plan import Plan
-from nsbench.run_records.files import KEYS, Record, checked_records, record_files
-from nsbench.run_records.matching import current, difference, settings_of
+from nsbench.config.base import NAME_PATTERN, ConfigError
+from nsbench.records.export import Outcome, merge
+from nsbench.storage.records import KEYS, Record, checked_records, record_files
+from nsbench.workflow.plan import Plan
+from nsbench.workflow.recorded_runs import current, difference, settings_of
 
 CELL_KEYS = KEYS[:-1]
 

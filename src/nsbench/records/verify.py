@@ -12,20 +12,21 @@ import numpy as np
 import pandas as pd
 import torch
 
-from nsbench.closed import parse
-from nsbench.config import TextSource
-from nsbench.datasets import read_dataset
-from nsbench.generation import DatasetSpec, make_datasets
-from nsbench.loop import TrainSpec
-from nsbench.plan import digest
-from nsbench.provenance import cpu, stamp
-from nsbench.records import HISTORY, RUNS, read_table
-from nsbench.run_records.files import Record, read_records, record_files
-from nsbench.run_records.matching import current
-from nsbench.seeding import one_thread
-from nsbench.settings import OF_TEXT
-from nsbench.text_sources import TextSpec, make_text, resolve
-from nsbench.training import train_pack
+from nsbench.config.base import parse
+from nsbench.config.sections import TextSource
+from nsbench.config.variant import OF_TEXT
+from nsbench.data.datasets import read_dataset
+from nsbench.data.generate import DatasetSpec, make_datasets
+from nsbench.data.text_sources import TextSpec, make_text, resolve
+from nsbench.schemas.training import HISTORY, RUNS
+from nsbench.storage.parquet import read_table
+from nsbench.storage.provenance import cpu, stamp
+from nsbench.storage.records import Record, read_records, record_files
+from nsbench.storage.seeding import one_thread
+from nsbench.training.loop import TrainSpec
+from nsbench.training.pack import train_pack
+from nsbench.workflow.plan import digest
+from nsbench.workflow.recorded_runs import current
 
 TOLERANCES = (1e-4, 0.05)
 """Elsewhere, relative differences of the validation loss that rounding explains: at step 0, where data and initial

@@ -7,8 +7,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from nsbench.partial import parts
-from nsbench.records import field
+from nsbench.schemas.run_states import parts
+from nsbench.schemas.training import field
 
 VERDICTS = (
     "reproduced",

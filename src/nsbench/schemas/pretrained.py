@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pyarrow as pa
 
-from nsbench.records import field
+from nsbench.schemas.training import field
 
 PAPER = {
     "gpt2": (0.003, 0.0005),

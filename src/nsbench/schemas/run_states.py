@@ -1,14 +1,10 @@
-"""Partial work: what is known of every run of a grid, which part of the grid that leaves, and how results name it."""
+"""Partial work: what is known of every run of a grid, and how results name it."""
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any
-
-import pandas as pd
 import pyarrow as pa
 
-from nsbench.records import RUN, RecordError, field, read_table
+from nsbench.schemas.training import RUN, field
 
 FINISHED = "finished"
 NOT_BEGUN = "not begun"
@@ -53,32 +49,3 @@ def parts(scale: str) -> tuple[str, str]:
     """What `named` put together: (`paper`, `812 of 2,228 runs`); the second is empty where all are there."""
     name, _, part = scale.partition(MARK)
     return name, part
-
-
-def read_states(path: Path | str, cells: list[dict[str, Any]]) -> pd.DataFrame:
-    """The state of every run of the grid `cells`: columns of RUN_STATE.
-
-    Raises RecordError where the file is missing, broken, of another grid, or has no finished run.
-    """
-    states = read_table(path, RUN_STATE)
-    keys = list(states[["task", "variant", "arm", "seed"]].itertuples(index=False, name=None))
-    wanted = [(cell["task"], cell["variant"], cell["arm"], seed) for cell in cells for seed in cell["seeds"]]
-    if keys != wanted or not set(states["state"]) <= set(STATES):
-        raise RecordError(f"{path}: is about other runs than this grid's; delete it and run its stage again")
-    if not (states["state"] == FINISHED).any():
-        counts = states["state"].value_counts()
-        told = "; ".join(f"{counts[state]:,} {state}" for state in STATES if state in counts)
-        raise RecordError(f"no run of the grid can be reported on yet ({told}); try again when more is finished")
-    return states
-
-
-def restricted(cells: list[dict[str, Any]], states: pd.DataFrame) -> list[dict[str, Any]]:
-    """The cells of a grid with their finished seeds alone, those without any left out."""
-    finished = states[states["state"] == FINISHED]
-    seeds = finished.groupby(["task", "variant", "arm"], sort=False)["seed"].agg(set).to_dict()
-    found = []
-    for cell in cells:
-        here = seeds.get((cell["task"], cell["variant"], cell["arm"]), set())
-        if here:
-            found.append({**cell, "seeds": [seed for seed in cell["seeds"] if seed in here]})
-    return found

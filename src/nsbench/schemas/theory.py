@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pyarrow as pa
 
-from nsbench.records import field
+from nsbench.schemas.training import field
 
 THEORY_POINT = [
     field("experiment", pa.string(), "name", "section of the theory's settings"),

@@ -11,15 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from nsbench import readings
-from nsbench.files import write_text
-from nsbench.records import RecordError, read_stamp, read_table, write_table
-from nsbench.theory.attention import attention_pattern_stability
-from nsbench.theory.propagation import network_intervals, random_network
-from nsbench.theory.recurrences import ffn_recurrence, ffn_second_moment, transformer_recurrence
-from nsbench.theory.relu import relu_stability, relu_stability_quadratic
-from nsbench.theory_records import CURVES, SIMULATION, THEORY
-from nsbench.theory_settings import (
+from nsbench.config.theory import (
     AttentionExperiment,
     ExperimentSpec,
     FeedForwardExperiment,
@@ -29,6 +21,14 @@ from nsbench.theory_settings import (
     ReluExperiment,
     TransformerExperiment,
 )
+from nsbench.schemas import theory_labels as readings
+from nsbench.schemas.theory import CURVES, SIMULATION, THEORY
+from nsbench.storage.atomic import write_text
+from nsbench.storage.parquet import RecordError, read_stamp, read_table, write_table
+from nsbench.theory.attention import attention_pattern_stability
+from nsbench.theory.propagation import network_intervals, random_network
+from nsbench.theory.recurrences import ffn_recurrence, ffn_second_moment, transformer_recurrence
+from nsbench.theory.relu import relu_stability, relu_stability_quadratic
 
 CORRELATIONS = np.linspace(0.0, 1.0, 101)
 

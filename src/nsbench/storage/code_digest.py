@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 
 CHANGES_NO_RESULT = True
 PACKAGE = "nsbench"
-SOURCE_FOLDER = Path(__file__).parent
+SOURCE_FOLDER = Path(__file__).parents[1]
 DATA_SUFFIXES = {".j2", ".json", ".yaml"}
 MARK = "CHANGES_NO_RESULT"
 CACHE = "code-digests.json"

@@ -131,7 +131,7 @@ def use_device(device: str, processes_per_gpu: int = 1) -> Iterator[object]:
     if not wants_gpu(device):
         import torch
 
-        from nsbench.seeding import one_thread
+        from nsbench.storage.seeding import one_thread
 
         one_thread()
         yield torch.device("cpu")
@@ -140,7 +140,7 @@ def use_device(device: str, processes_per_gpu: int = 1) -> Iterator[object]:
         os.environ["CUDA_VISIBLE_DEVICES"] = gpu
         import torch
 
-        from nsbench.seeding import one_thread
+        from nsbench.storage.seeding import one_thread
 
         one_thread()
         if torch.cuda.is_available():

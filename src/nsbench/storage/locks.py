@@ -10,7 +10,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from nsbench.files import explained
+from nsbench.storage.atomic import explained
 
 CHANGES_NO_RESULT = True
 

@@ -1,4 +1,4 @@
-"""What a file was made by: versions, commit, device, and the digest of the code (`nsbench.code_digest`)."""
+"""What a file was made by: versions, commit, device, and the digest of the code (`nsbench.storage.code_digest`)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 
 CHANGES_NO_RESULT = True
 
-SOURCE_FOLDER = Path(__file__).parent
+SOURCE_FOLDER = Path(__file__).parents[1]
 RECORDED_PACKAGES = ("torch", "numpy", "scipy", "pandas", "pyarrow", "transformers", "tokenizers", "gguf")
 
 

@@ -1,4 +1,10 @@
-"""The file of records: a Parquet row for each run, with its own checksum."""
+"""Records: the part of finished runs that travels; a Parquet row for each run, with its own checksum.
+
+A record has a run's settings, history, summary, evaluation and provenance, and no checkpoints: some kilobytes. Records
+of many runs lie in one file. `records:` in config.yaml takes those that fit a cell of the grid as finished runs
+(`workflow.recorded_runs`), so that tables and figures can be made again without training, and seeds of one's own added;
+`nsbench.records` has the commands.
+"""
 
 from __future__ import annotations
 
@@ -15,19 +21,11 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from nsbench.files import whole
-from nsbench.records import (
-    EVALUATION,
-    FLOORS,
-    HISTORY,
-    RUN,
-    RUNS,
-    RecordError,
-    history_digest,
-    refused,
-)
-from nsbench.records import field as column
-from nsbench.target import held_until
+from nsbench.schemas.target import held_until
+from nsbench.schemas.training import EVALUATION, FLOORS, HISTORY, RUN, RUNS, history_digest
+from nsbench.schemas.training import field as column
+from nsbench.storage.atomic import whole
+from nsbench.storage.parquet import RecordError, refused
 
 LARGEST_BYTES = 200_000_000
 """Of a file: thousands of runs."""

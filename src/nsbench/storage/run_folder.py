@@ -25,11 +25,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nsbench.closed import canonical_json
-from nsbench.files import refuse_passing, remove_abandoned, write_text
-from nsbench.locks import locked
-from nsbench.records import HISTORY, RecordError, history_digest, read_stamp, read_table, write_table
-from nsbench.tensor_files import read_tensors, write_tensors
+from nsbench.config.base import canonical_json
+from nsbench.schemas.training import HISTORY, history_digest
+from nsbench.storage.atomic import refuse_passing, remove_abandoned, write_text
+from nsbench.storage.locks import locked
+from nsbench.storage.parquet import RecordError, read_stamp, read_table, write_table
+from nsbench.storage.tensors import read_tensors, write_tensors
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -14,8 +14,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nsbench.files import AGAIN, FileError, refuse_passing, whole
-from nsbench.records import RecordError
+from nsbench.storage.atomic import AGAIN, FileError, refuse_passing, whole
+from nsbench.storage.parquet import RecordError
 
 if TYPE_CHECKING:
     from torch import Tensor

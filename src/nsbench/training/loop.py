@@ -14,17 +14,17 @@ from pydantic import model_validator
 from torch import Tensor
 
 from nsbench.arms import AnyArm, check
-from nsbench.closed import Closed, FilePart, Seeds, canonical_json
-from nsbench.datasets import Dataset, EpochOrder, batch_indices
-from nsbench.files import FileError
-from nsbench.interruption import stop_request
-from nsbench.model import TransformerStack
-from nsbench.records import history_digest
-from nsbench.runstore import Progress, RunFolder
-from nsbench.settings import Model, Noise, Optimizer, Target, Training
-from nsbench.step import TrainingStep
-from nsbench.target import held_until
-from nsbench.validation import Validation, checkpoint_steps, evaluation_steps
+from nsbench.config.base import Closed, FilePart, Seeds, canonical_json
+from nsbench.config.variant import Model, Noise, Optimizer, Target, Training
+from nsbench.data.datasets import Dataset, EpochOrder, batch_indices
+from nsbench.schemas.target import held_until
+from nsbench.schemas.training import history_digest
+from nsbench.storage.atomic import FileError
+from nsbench.storage.run_folder import Progress, RunFolder
+from nsbench.training.interruption import stop_request
+from nsbench.training.model import TransformerStack
+from nsbench.training.step import TrainingStep
+from nsbench.training.validation import Validation, checkpoint_steps, evaluation_steps
 
 logger = logging.getLogger(__name__)
 
@@ -64,7 +64,7 @@ class Run:
     rows: list[dict[str, Any]] = field(default_factory=list)
     seconds: float = 0.0
     status: str = ""
-    """How the run ended, as of `records.RUNS`; empty while it trains."""
+    """How the run ended, as of `schemas.training.RUNS`; empty while it trains."""
 
     @property
     def start(self) -> int:

@@ -14,8 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nsbench.seeding import torch_stream
-from nsbench.settings import Model
+from nsbench.config.variant import Model
+from nsbench.storage.seeding import torch_stream
 
 LINEAR_STD = 0.02
 

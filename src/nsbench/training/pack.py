@@ -19,14 +19,15 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from nsbench.closed import canonical_json
-from nsbench.datasets import Dataset, read_dataset
-from nsbench.device import DeviceError, out_of_memory
-from nsbench.loop import Run, StackTraining, TrainSpec
-from nsbench.provenance import stamp
-from nsbench.records import HISTORY, RUNS, write_table
-from nsbench.runstore import RunFolder, order_key, run_key
-from nsbench.validation import checkpoint_steps
+from nsbench.config.base import canonical_json
+from nsbench.data.datasets import Dataset, read_dataset
+from nsbench.schemas.training import HISTORY, RUNS
+from nsbench.storage.device import DeviceError, out_of_memory
+from nsbench.storage.parquet import write_table
+from nsbench.storage.provenance import stamp
+from nsbench.storage.run_folder import RunFolder, order_key, run_key
+from nsbench.training.loop import Run, StackTraining, TrainSpec
+from nsbench.training.validation import checkpoint_steps
 
 logger = logging.getLogger(__name__)
 

@@ -16,14 +16,14 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from nsbench.arms import Arm
-from nsbench.closed import ConfigError
-from nsbench.datasets import Dataset
-from nsbench.device import out_of_memory
-from nsbench.model import DropoutMasks, TransformerStack, dropout_size
-from nsbench.noise import resample_tokens
-from nsbench.regularizers import is_due, share_size, steps_due
-from nsbench.seeding import fill_bits, torch_stream
-from nsbench.settings import Model, Noise, Optimizer
+from nsbench.arms.noise import resample_tokens
+from nsbench.arms.regularizers import is_due, share_size, steps_due
+from nsbench.config.base import ConfigError
+from nsbench.config.variant import Model, Noise, Optimizer
+from nsbench.data.datasets import Dataset
+from nsbench.storage.device import out_of_memory
+from nsbench.storage.seeding import fill_bits, torch_stream
+from nsbench.training.model import DropoutMasks, TransformerStack, dropout_size
 
 logger = logging.getLogger(__name__)
 

@@ -9,13 +9,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from nsbench.datasets import Dataset
-from nsbench.model import TransformerStack
-from nsbench.noise import resample_tokens
-from nsbench.records import TARGETS
-from nsbench.regularizers import outputs
-from nsbench.seeding import torch_stream
-from nsbench.settings import Noise, Training
+from nsbench.arms.noise import resample_tokens
+from nsbench.arms.regularizers import outputs
+from nsbench.config.variant import Noise, Training
+from nsbench.data.datasets import Dataset
+from nsbench.schemas.training import TARGETS
+from nsbench.storage.seeding import torch_stream
+from nsbench.training.model import TransformerStack
 
 STABILITY_RHO = 0.5
 """The rho at which training records the quantity of Definition 6.1 (section J.2)."""
@@ -52,7 +52,7 @@ class Validation:
 
     @torch.no_grad()
     def __call__(self, stack: TransformerStack) -> list[dict[str, float]]:
-        """The scores of each run: `records.HISTORY`'s columns from `val_loss` to `weight_norm`."""
+        """The scores of each run: `schemas.training.HISTORY`'s columns from `val_loss` to `weight_norm`."""
         losses, rights, noise = [], [], []
         for start in range(0, self.tokens_RNT.shape[1], self.chunk):
             here = slice(start, start + self.chunk)

@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from nsbench.files import FileError
-from nsbench.plan import Plan, digest
-from nsbench.pretrained_records import PARTS, TABLES
-from nsbench.records import read_stamp
-from nsbench.theory_settings import EXPERIMENTS
+from nsbench.config.theory import EXPERIMENTS
+from nsbench.schemas.pretrained import PARTS, TABLES
+from nsbench.storage.atomic import FileError
+from nsbench.storage.parquet import read_stamp
+from nsbench.workflow.plan import Plan, digest
 
 
 def is_of(path: Path, spec: Any, code: str) -> bool:

@@ -10,13 +10,15 @@ from typing import Any
 
 from pydantic import Field
 
-from nsbench import config_files, plugins
 from nsbench.arms import AnyArm, Arm, check
-from nsbench.closed import NAME_PATTERN, Closed, ConfigError, canonical_json, known, no_duplicates, parse
-from nsbench.config import Config, GridEntry
-from nsbench.sentences import show
-from nsbench.settings import Variant
-from nsbench.variants import variants_of
+from nsbench.config import loader as config_files
+from nsbench.config.base import NAME_PATTERN, Closed, ConfigError, canonical_json, known, no_duplicates, parse
+from nsbench.config.errors import show
+from nsbench.config.sections import GridEntry
+from nsbench.config.variant import Variant
+from nsbench.workflow import plugins
+from nsbench.workflow.config import Config
+from nsbench.workflow.variants import variants_of
 
 MOST_CELLS, MOST_PACKS = 20_000, 50_000
 """Of a grid: Snakemake plans a job of each of three stages for every pack."""

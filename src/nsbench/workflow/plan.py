@@ -14,18 +14,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nsbench.arms import ARMS, Arm, arm_class
-from nsbench.closed import ConfigError, canonical_json
-from nsbench.code_digest import code_digest, defines
-from nsbench.config import Config
-from nsbench.grid import Cell, expand, packs
-from nsbench.leaks import leaks
-from nsbench.plugins import file_of
-from nsbench.pretrained_settings import FolderModel, Pretrained
-from nsbench.settings import OF_TEXT
-from nsbench.theory_settings import Theory
+from nsbench.config.base import ConfigError, canonical_json
+from nsbench.config.pretrained import FolderModel, Pretrained
+from nsbench.config.theory import Theory
+from nsbench.config.variant import OF_TEXT
+from nsbench.data.leaks import leaks
+from nsbench.storage.code_digest import code_digest, defines
+from nsbench.workflow.config import Config
+from nsbench.workflow.grid import Cell, expand, packs
+from nsbench.workflow.plugins import file_of
 
 if TYPE_CHECKING:
-    from nsbench.run_records.matching import RecordIndex
+    from nsbench.workflow.recorded_runs import RecordIndex
 
 
 def pack_name(seeds: list[int]) -> str:
@@ -39,7 +39,7 @@ def pack_name(seeds: list[int]) -> str:
 class Plan:
     """All jobs of a configuration.
 
-    records: what `config.records` names (`run_records.matching.index`), where it is asked for. A run with a record is
+    records: what `config.records` names (`workflow.recorded_runs.index`), where it is asked for. A run with a record is
     in no pack, and so is one that the grid shares (`Cell.shares`).
     """
 
@@ -209,28 +209,28 @@ def digest(stage: str, name: str = "") -> str:
     arms = [arm_class(name)] if stage == "train" else ARMS.values() if stage in TELL_OF_ARMS else []
     of_arms = [f"{arm.__module__}:{arm.__name__}" for arm in arms]
     figures = [f"nsbench.figures.{module}:draw" for module in name.split()]
-    leaks, threads = "nsbench.leaks:leaks", "nsbench.seeding:one_thread"
+    leaks, threads = "nsbench.data.leaks:leaks", "nsbench.storage.seeding:one_thread"
     roots = {
-        "text": ["nsbench.text_sources:make_text", "nsbench.text_sources:resolve"],
-        "dataset": ["nsbench.generation:make_datasets"],
-        "train": ["nsbench.training:train_pack", threads],
-        "evaluate": ["nsbench.evaluation:evaluate_pack", threads],
-        "finished": ["nsbench.finished:write_finished"],
-        "collect": ["nsbench.collection:collect", "nsbench.run_records.matching:index"],
-        "analyse": ["nsbench.analysis:analyse", leaks],
+        "text": ["nsbench.data.text_sources:make_text", "nsbench.data.text_sources:resolve"],
+        "dataset": ["nsbench.data.generate:make_datasets"],
+        "train": ["nsbench.training.pack:train_pack", threads],
+        "evaluate": ["nsbench.evaluation.run:evaluate_pack", threads],
+        "finished": ["nsbench.workflow.run_states:write_finished"],
+        "collect": ["nsbench.analysis.collect:collect", "nsbench.workflow.recorded_runs:index"],
+        "analyse": ["nsbench.analysis.tables:analyse", leaks],
         "figure": ["nsbench.figures:render", *figures, leaks],
         "figures": ["nsbench.figures:render_all", *figures, leaks],
         "simulate": ["nsbench.simulation.run:simulate", threads, f"nsbench.simulation.{name}:simulate"],
-        "theory": ["nsbench.theory_curves:compute_theory", "nsbench.theory_curves:join_tables"],
+        "theory": ["nsbench.simulation.curves:compute_theory", "nsbench.simulation.curves:join_tables"],
         "theory-figure": ["nsbench.figures.theory:render", *figures],
         "pretrained": ["nsbench.pretrained.run:measure_model", threads],
-        "pretrained-tables": ["nsbench.pretrained_tables:join_models"],
+        "pretrained-tables": ["nsbench.analysis.pretrained_tables:join_models"],
         "pretrained-figure": ["nsbench.figures.pretrained:render", *figures],
         "claims": ["nsbench.claims:write_claims", leaks],
         "report": ["nsbench.report:write_report", leaks],
         "track": ["nsbench.tracking:track", leaks],
     }
-    task, functions = f"nsbench.tasks.{name}", OF_TASK.get(stage, [])
+    task, functions = f"nsbench.data.tasks.{name}", OF_TASK.get(stage, [])
     return code_digest(
         *roots[stage], *of_arms, *(f"{task}:{function}" for function in functions if defines(task, function))
     )

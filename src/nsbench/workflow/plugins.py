@@ -15,9 +15,9 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from nsbench.arms import ARMS, Arm
-from nsbench.closed import ConfigError
-from nsbench.code_digest import elsewhere, forget
-from nsbench.sentences import show
+from nsbench.config.base import ConfigError
+from nsbench.config.errors import show
+from nsbench.storage.code_digest import elsewhere, forget
 
 GROUP = "nsbench.plugins"
 _FILES: dict[str, str] = {}

@@ -11,13 +11,13 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from nsbench.files import lack_of_room
-from nsbench.needs import train_flops
-from nsbench.occupancy import occupied
-from nsbench.partial import FINISHED, RUN_STATE
-from nsbench.plan import Plan
-from nsbench.records import read_table
-from nsbench.runstore import RunFolder, order_key
+from nsbench.schemas.run_states import FINISHED, RUN_STATE
+from nsbench.storage.atomic import lack_of_room
+from nsbench.storage.parquet import read_table
+from nsbench.storage.run_folder import RunFolder, order_key
+from nsbench.workflow.plan import Plan
+from nsbench.workflow.resources import train_flops
+from nsbench.workflow.results_lock import occupied
 
 RESULTS = Path("results")
 PARTIAL = RESULTS / "partial"

@@ -9,14 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from nsbench.arms import AnyArm
-from nsbench.closed import Closed, ConfigError, canonical_json, parse
-from nsbench.config import Config, Evaluation
-from nsbench.records import RecordError
-from nsbench.run_records.files import Recorded, read_identities, record_files
-from nsbench.settings import DATA_SETTINGS, Model, Noise, Optimizer, Target, Training
+from nsbench.config.base import Closed, ConfigError, canonical_json, parse
+from nsbench.config.sections import Evaluation
+from nsbench.config.variant import DATA_SETTINGS, Model, Noise, Optimizer, Target, Training
+from nsbench.storage.parquet import RecordError
+from nsbench.storage.records import Recorded, read_identities, record_files
+from nsbench.workflow.config import Config
 
 TEXTS = {"auto": "", "hub": "WikiText-2", "local": ("WikiText-2", "local text"), "embedded": "Wikipedia excerpt"}
-"""`text.source` -> how the label of a text begins that it gives (`nsbench.text_sources`)."""
+"""`text.source` -> how the label of a text begins that it gives (`nsbench.data.text_sources`)."""
 
 
 class RunSettings(Closed):
@@ -30,11 +31,11 @@ class RunSettings(Closed):
     training: Training
     noise: Noise
     target: Target | None
-    """As of `nsbench.loop.TrainSpec`."""
+    """As of `nsbench.training.loop.TrainSpec`."""
 
 
 def settings_of(cell: Any) -> str:
-    """The RunSettings of the runs of a cell (`nsbench.grid.Cell`), as canonical JSON."""
+    """The RunSettings of the runs of a cell (`nsbench.workflow.grid.Cell`), as canonical JSON."""
     return canonical_json({"task": cell.task, "data": cell.settings.data, **cell.trained_by()})
 
 

@@ -1,7 +1,7 @@
 """What a job needs of the machine that it runs on: minutes and memory, for a cluster's scheduler.
 
-Operations are counted, and what one job does of them per second is a setting (`config.Cluster`). Memory follows
-the jobs measured in docs/performance.md. Nothing here changes a number of any run.
+Operations are counted, and what one job does of them per second is a setting (`config.sections.Cluster`). Memory
+follows the jobs measured in docs/performance.md. Nothing here changes a number of any run.
 """
 
 from __future__ import annotations
@@ -9,10 +9,10 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 
-from nsbench.config import Cluster, Evaluation
-from nsbench.grid import Cell
-from nsbench.settings import sequence_length, vocabulary
-from nsbench.sizes import activations
+from nsbench.config.limits import activations
+from nsbench.config.sections import Cluster, Evaluation
+from nsbench.config.variant import sequence_length, vocabulary
+from nsbench.workflow.grid import Cell
 
 START_MINUTES = 10.0
 """For starting Python and Snakemake on a node, reading and writing, on a file system that many share."""

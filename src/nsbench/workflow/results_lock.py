@@ -14,8 +14,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from nsbench.files import FileError, write_text
-from nsbench.locks import HeldError, locked
+from nsbench.storage.atomic import FileError, write_text
+from nsbench.storage.locks import HeldError, locked
 
 LOCK, HOLDER = ".workflow.lock", ".workflow.json"
 

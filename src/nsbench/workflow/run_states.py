@@ -15,10 +15,9 @@ from typing import Any, NamedTuple
 import pandas as pd
 import pyarrow as pa
 
-from nsbench.closed import canonical_json
-from nsbench.files import FileError, write_text
-from nsbench.of_now import is_newer, is_of
-from nsbench.partial import (
+from nsbench.config.base import canonical_json
+from nsbench.config.variant import OF_TEXT
+from nsbench.schemas.run_states import (
     BAD_FILE,
     FINISHED,
     IN_TRAINING,
@@ -29,11 +28,13 @@ from nsbench.partial import (
     OUTDATED,
     RUN_STATE,
 )
-from nsbench.plan import Plan, digest
-from nsbench.provenance import stamp
-from nsbench.records import EVALUATION, FLOORS, HISTORY, RUNS, read_arrow, read_stamp, write_table
-from nsbench.runstore import RunFolder, order_key, read_summary
-from nsbench.settings import OF_TEXT
+from nsbench.schemas.training import EVALUATION, FLOORS, HISTORY, RUNS
+from nsbench.storage.atomic import FileError, write_text
+from nsbench.storage.parquet import read_arrow, read_stamp, write_table
+from nsbench.storage.provenance import stamp
+from nsbench.storage.run_folder import RunFolder, order_key, read_summary
+from nsbench.workflow.freshness import is_newer, is_of
+from nsbench.workflow.plan import Plan, digest
 
 Pack = tuple[str, str, str, str]
 """(task, variant, arm, pack)."""
@@ -70,7 +71,7 @@ def write_finished(
 ) -> None:
     """Write the state of every run (RUN_STATE) to `out`, and the runs that are not finished, as CSV, to `missing`.
 
-    Both are written where no run is finished too; `nsbench.partial.read_states` refuses these then.
+    Both are written where no run is finished too; `nsbench.workflow.partial.read_states` refuses these then.
     """
     rows = look(plan, places, text_spec)
     left = pd.DataFrame([row for row in rows if row["state"] != FINISHED], columns=RUN_STATE.names)
@@ -202,7 +203,7 @@ def _lacks(plan: Plan, pack: Pack, tables: dict[str, pa.Table], name: str) -> bo
 
 def _same_data(places: Places, pack: Pack, runs: pa.Table) -> bool:
     """Whether a pack was trained on the data that its data set has now. Raises as `read_dataset` does."""
-    from nsbench.datasets import read_dataset
+    from nsbench.data.datasets import read_dataset
 
     path = places.dataset(pack)
     digests = zip(runs["seed"].to_pylist(), runs["data_sha256"].to_pylist(), strict=True)

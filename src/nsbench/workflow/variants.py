@@ -6,10 +6,10 @@ import hashlib
 import itertools
 from typing import Any
 
-from nsbench import designs
-from nsbench.closed import NAME_PATTERN, ConfigError, canonical_json, known, no_duplicates, parse
-from nsbench.config import GridEntry, Specifications
-from nsbench.sentences import LONGEST_NAME, show
+from nsbench.config.base import NAME_PATTERN, ConfigError, canonical_json, known, no_duplicates, parse
+from nsbench.config.errors import LONGEST_NAME, show
+from nsbench.config.sections import GridEntry, Specifications
+from nsbench.workflow import designs
 
 
 def variants_of(entry: GridEntry, task: Any, where: str) -> list[tuple[str, Any, dict[str, Any]]]:

@@ -5,11 +5,10 @@ effects, `pvalues` their tests, `survival` the curves of censored times, `power`
 `bootstrap` and `intervals` what is between an estimate and its interval.
 """
 
-from nsbench.statistics.bootstrap import coverage_of_range
-from nsbench.statistics.paired import COSTS, PAIRED_EFFECT, paired_effects, with_families
-from nsbench.statistics.times import (
+from nsbench.analysis.statistics.bootstrap import coverage_of_range
+from nsbench.analysis.statistics.paired import COSTS, paired_effects, with_families
+from nsbench.analysis.statistics.times import (
     CELL_KEYS,
-    CELL_SUMMARY,
     RUN_KEYS,
     grid_runs,
     quantile,
@@ -17,6 +16,7 @@ from nsbench.statistics.times import (
     summarise_cells,
     time_to_target,
 )
+from nsbench.schemas.statistics import CELL_SUMMARY, PAIRED_EFFECT
 
 __all__ = [
     "CELL_KEYS",

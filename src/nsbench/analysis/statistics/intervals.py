@@ -8,17 +8,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
 
-from nsbench.records import field
-from nsbench.statistics.bootstrap import coverage_of_range, percentile_interval
+from nsbench.analysis.statistics.bootstrap import coverage_of_range, percentile_interval
 
 MOST_NAMED = 4
 """Arms that a note names each by itself."""
 STOPPED, UNMEASURED = "a run stopped at its target", "a run has no measures"
-"""Why a pair is left out: of `training.stop`, and of records without measures that fit (`records.COLLECTED_RUNS`)."""
-N_STOPPED = field("n_stopped", pa.int64(), "1", "runs or pairs left out because a run was stopped early")
-"""Which runs stop depends on their outcome: where this is not 0, what is left is selected by it and settles nothing."""
+"""Why a pair is left out: of `training.stop`, and of records without measures that fit
+(`schemas.training.COLLECTED_RUNS`)."""
 
 
 class Interval(NamedTuple):
@@ -33,15 +30,6 @@ class Interval(NamedTuple):
     def columns(self, name: str) -> dict[str, float]:
         """The columns that `estimate_fields(name, ...)` describes."""
         return {name: self.value, f"{name}_low": self.low, f"{name}_high": self.high}
-
-
-def estimate_fields(name: str, unit: str, meaning: str) -> list[pa.Field]:
-    """Three fields of a schema: an estimate and the two ends of its interval, NaN where undefined."""
-    return [
-        field(name, pa.float64(), unit, f"{meaning}; NaN if undefined", True),
-        field(f"{name}_low", pa.float64(), unit, "lower end of the interval; NaN if there is none", True),
-        field(f"{name}_high", pa.float64(), unit, "upper end of the interval; NaN if there is none", True),
-    ]
 
 
 def shared_notes(found: dict[str, Interval]) -> list[str]:
@@ -62,7 +50,7 @@ def stopped_runs(runs: pd.DataFrame) -> str:
 
 
 def unmeasured_runs(runs: pd.DataFrame) -> str:
-    """How many of some runs (`records.COLLECTED_RUNS`) have no measures, and of which arms; empty: all have.
+    """How many of some runs (`schemas.training.COLLECTED_RUNS`) have no measures, and of which arms; empty: all have.
 
     A diverged run needs none.
     """
@@ -152,7 +140,7 @@ def settles(
 def settles_steps(effect: Mapping[str, Any]) -> int:
     """-1 where an arm's fewer steps are settled, 1 where its more steps are, 0 where that is open.
 
-    `effect`: a row of `statistics.PAIRED_EFFECT`. The interval of its ratio must lie on one side of 1, enough
+    `effect`: a row of `schemas.statistics.PAIRED_EFFECT`. The interval of its ratio must lie on one side of 1, enough
     pairs must differ (a tie, as of two censored runs, tells nothing of the side), and the permutation
     test, where it was made, must agree.
     """

@@ -7,51 +7,15 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
 
-from nsbench.records import CELL, TIME_TO_TARGET, RecordError, field
-from nsbench.statistics.bootstrap import coverage_of_range, percentile_interval
-from nsbench.statistics.pvalues import holm, permutation_p, smallest_p
-from nsbench.statistics.survival import logrank_p
-from nsbench.statistics.times import COPIED, RUN_KEYS
+from nsbench.analysis.statistics.bootstrap import coverage_of_range, percentile_interval
+from nsbench.analysis.statistics.pvalues import holm, permutation_p, smallest_p
+from nsbench.analysis.statistics.survival import logrank_p
+from nsbench.analysis.statistics.times import RUN_KEYS
+from nsbench.schemas.statistics import COPIED, PAIRED_EFFECT
+from nsbench.storage.parquet import RecordError
 
 COSTS = ("steps", "flops", "seconds")
-
-
-def _interval(name: str, unit: str, meaning: str) -> list[pa.Field]:
-    """Three fields: an estimate and the two ends of its interval."""
-    return [
-        field(name, pa.float64(), unit, f"{meaning}; NaN if no run reached", True),
-        field(f"{name}_low", pa.float64(), unit, "lower end of the interval; NaN if there is none", True),
-        field(f"{name}_high", pa.float64(), unit, "upper end of the interval; NaN if there is none", True),
-    ]
-
-
-PAIRED_EFFECT = pa.schema(
-    [
-        *CELL,
-        field("baseline", pa.string(), "name", "the arm compared with"),
-        *(TIME_TO_TARGET.field(name) for name in COPIED),
-        field("n_pairs", pa.int64(), "pairs", "seeds that both arms have"),
-        field("n_both_reached", pa.int64(), "pairs", "pairs in which both runs reached the target"),
-        field("n_baseline_reached", pa.int64(), "pairs", "pairs in which the baseline reached it"),
-        field("n_arm_reached", pa.int64(), "pairs", "pairs in which the arm reached it"),
-        field("n_baseline_sooner", pa.int64(), "pairs", "pairs in which the baseline reached it in fewer steps"),
-        field("n_arm_sooner", pa.int64(), "pairs", "pairs in which the arm reached it in fewer steps"),
-        *_interval("steps_ratio", "1", "restricted mean steps, arm / baseline"),
-        *_interval("fewer_steps_percent", "%", "100 (1 - steps_ratio)"),
-        *_interval("faster_by_percent", "%", "100 (1 / steps_ratio - 1)"),
-        *_interval("flops_ratio", "1", "restricted mean FLOPs, arm / baseline"),
-        *_interval("seconds_ratio", "1", "restricted mean seconds, arm / baseline"),
-        field("confidence", pa.float64(), "1", "confidence of the intervals"),
-        field("p_value", pa.float64(), "1", "paired permutation test of steps_ratio = 1, two-sided; NaN if none", True),
-        field("p_holm", pa.float64(), "1", "p_value with Holm's correction over the family; NaN if none", True),
-        field("p_logrank", pa.float64(), "1", "logrank test of arm against baseline, unpaired; NaN if none", True),
-        field("family", pa.string(), "name", "the comparisons that p_holm corrects for; empty if not tested"),
-        field("n_family", pa.int64(), "1", "comparisons of the family that have a p_value"),
-        field("note", pa.string(), "text", "what to know before reading the ratios"),
-    ]
-)
 
 
 def paired_effects(
@@ -65,7 +29,7 @@ def paired_effects(
     """Each arm against its variant's baseline, paired by seed: columns of PAIRED_EFFECT.
 
     The effect is a ratio of restricted means, arm / baseline, in steps, FLOPs and seconds;
-    `runs` (`records.RUNS`) gives a censored run's FLOPs and seconds, scaled linearly from the steps
+    `runs` (`schemas.training.RUNS`) gives a censored run's FLOPs and seconds, scaled linearly from the steps
     it did to the budget. Intervals are expanded percentile intervals of a bootstrap of the pairs: unlike
     BCa it is defined with ties and censoring, and it carries over exactly to both conventions.
     Every comparison and cost starts from the same state of the generator, so that more cells in
@@ -111,7 +75,7 @@ def with_families(effects: pd.DataFrame, cells: list[dict[str, Any]]) -> pd.Data
 def pairs(times: pd.DataFrame) -> Iterator[tuple[dict[str, str], pd.DataFrame, pd.DataFrame]]:
     """Every arm beside its variant's baseline: (task, variant, arm, baseline) and the runs of both by seed.
 
-    Takes `records.TIME_TO_TARGET`. Raises RecordError for a variant without an arm of kind baseline.
+    Takes `schemas.training.TIME_TO_TARGET`. Raises RecordError for a variant without an arm of kind baseline.
     """
     for (task, variant), group in times.groupby(["task", "variant"], sort=False):
         is_baseline = group["arm_kind"] == "baseline"

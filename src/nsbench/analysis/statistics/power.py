@@ -7,11 +7,10 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
 
-from nsbench.records import CELL, TIME_TO_TARGET, field
-from nsbench.statistics.bootstrap import coverage_of_range
-from nsbench.statistics.paired import pairs
+from nsbench.analysis.statistics.bootstrap import coverage_of_range
+from nsbench.analysis.statistics.paired import pairs
+from nsbench.schemas.statistics import POWER
 
 EFFECTS_PERCENT = (10.0, 20.0, 35.0)
 """Effects asked about: per cent fewer steps."""
@@ -19,36 +18,11 @@ POWER_WANTED = 0.8
 MOST_SEEDS = 10_000
 """The search for a number of seeds ends here."""
 
-POWER = pa.schema(
-    [
-        *CELL,
-        field("baseline", pa.string(), "name", "the arm compared with"),
-        TIME_TO_TARGET.field("text"),
-        field("effect_percent", pa.float64(), "%", "effect asked about: fewer steps, 100 (1 - arm / baseline)"),
-        field("n_pairs", pa.int64(), "pairs", "seeds that both arms have"),
-        field(
-            "spread", pa.float64(), "1", "sd over pairs of log(arm / baseline) of restricted steps; NaN if none", True
-        ),
-        field("spread_low", pa.float64(), "1", "lower end of its chi-square interval; NaN if there is none", True),
-        field("spread_high", pa.float64(), "1", "upper end of its chi-square interval; NaN if there is none", True),
-        field("n_seeds", pa.float64(), "pairs", "fewest pairs with power_wanted; NaN if unknown", True),
-        field("n_seeds_low", pa.float64(), "pairs", "the same at spread_low; NaN if unknown", True),
-        field("n_seeds_high", pa.float64(), "pairs", "the same at spread_high; NaN if unknown", True),
-        field("power_now", pa.float64(), "1", "power with n_pairs pairs; NaN if unknown", True),
-        field("power_wanted", pa.float64(), "1", "power that n_seeds has at least"),
-        field("censored_share", pa.float64(), "1", "share of the pairs' runs that did not reach the target"),
-        field(
-            "confidence", pa.float64(), "1", "1 - alpha of the two-sided test, and confidence of the spread's interval"
-        ),
-        field("note", pa.string(), "text", "what to know before reading the numbers"),
-    ]
-)
-
 
 def power(times: pd.DataFrame, confidence: float) -> pd.DataFrame:
     """Seeds needed to find effects of EFFECTS_PERCENT: columns of POWER, for comparisons with two pairs or more.
 
-    Takes `records.TIME_TO_TARGET`. The test is a paired t test of the log ratios of restricted steps
+    Takes `schemas.training.TIME_TO_TARGET`. The test is a paired t test of the log ratios of restricted steps
     at alpha = 1 - `confidence`, two-sided, with the spread (n - 1 in its denominator) seen over the
     pairs. Raises RecordError for a variant without an arm of kind baseline.
     """

@@ -14,35 +14,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
 
-from nsbench.records import CELL, TIME_TO_TARGET, field
-from nsbench.statistics.times import CELL_KEYS
+from nsbench.analysis.statistics.times import CELL_KEYS
+from nsbench.schemas.statistics import KAPLAN_MEIER
 
 if TYPE_CHECKING:
     from scipy.stats import CensoredData
-
-KAPLAN_MEIER = pa.schema(
-    [
-        *CELL,
-        TIME_TO_TARGET.field("text"),
-        field("step", pa.float64(), "optimiser steps", "0, a time at which runs reached the target, or the budget"),
-        field("not_reached", pa.float64(), "1", "share of runs that have not reached the target by then"),
-        field("low", pa.float64(), "1", "lower end of its log-log interval; NaN where the share is 0 or 1", True),
-        field("high", pa.float64(), "1", "upper end of its log-log interval; NaN where the share is 0 or 1", True),
-        field("at_risk", pa.int64(), "runs", "runs that have not reached the target before"),
-        field("events", pa.int64(), "runs", "runs that reach it at this step"),
-        field("censored", pa.int64(), "runs", "runs that have not reached it by the budget, in the budget's row"),
-        field("confidence", pa.float64(), "1", "confidence of the intervals, each step by itself"),
-        field("note", pa.string(), "text", "what to know before reading the cell's curve"),
-    ]
-)
 
 
 def kaplan_meier(times: pd.DataFrame, confidence: float) -> pd.DataFrame:
     """Kaplan-Meier curves of time to target, a curve per cell in the order of `times`: columns of KAPLAN_MEIER.
 
-    Takes `records.TIME_TO_TARGET`. A curve has a row at step 0, at every step at which a run reached
+    Takes `schemas.training.TIME_TO_TARGET`. A curve has a row at step 0, at every step at which a run reached
     the target, and at the budget; between rows the share stays. A run that reaches the target at the
     budget counts as reached. Intervals are scipy's exponential Greenwood ones (`scipy.stats.ecdf`),
     which are NaN where the share is 0 or 1.

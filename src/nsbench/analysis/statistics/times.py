@@ -13,49 +13,15 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
 
-from nsbench.records import CELL, TIME_TO_TARGET, RecordError, field
-from nsbench.target import first_held
+from nsbench.schemas.statistics import CELL_SUMMARY, COPIED
+from nsbench.schemas.target import first_held
+from nsbench.schemas.training import TIME_TO_TARGET
+from nsbench.storage.parquet import RecordError
 
 CELL_KEYS = ["task", "variant", "arm"]
 RUN_KEYS = [*CELL_KEYS, "seed"]
 COSTS = ("steps", "flops", "seconds")
-
-COPIED = [
-    "arm_kind",
-    "rho",
-    "gamma",
-    "orientation",
-    "metric",
-    "threshold",
-    "hold_evaluations",
-    "hold_steps",
-    "budget_steps",
-    "text",
-]
-"""Columns of `records.TIME_TO_TARGET` that are the same for all runs of a cell."""
-
-CELL_SUMMARY = pa.schema(
-    [
-        *CELL,
-        *(TIME_TO_TARGET.field(name) for name in COPIED),
-        field("n_seeds", pa.int64(), "runs", "runs of the cell in the grid"),
-        field("n_reached", pa.int64(), "runs", "runs that reached and held the target"),
-        field("n_diverged", pa.int64(), "runs", "runs that diverged; they count as not reached"),
-        field("reached_share_low", pa.float64(), "1", "lower end of Wilson's interval for the share that reaches"),
-        field("reached_share_high", pa.float64(), "1", "upper end of Wilson's interval for the share that reaches"),
-        field("confidence", pa.float64(), "1", "confidence of that interval"),
-        field("median_step", pa.float64(), "optimiser steps", "median time to target; NaN if censored", True),
-        field("q25_step", pa.float64(), "optimiser steps", "lower quartile; NaN if censored", True),
-        field("q75_step", pa.float64(), "optimiser steps", "upper quartile; NaN if censored", True),
-        field("restricted_mean_steps", pa.float64(), "optimiser steps", "mean of min(time to target, budget)"),
-        field("min_step", pa.float64(), "optimiser steps", "earliest time reached; NaN if none", True),
-        field("max_step", pa.float64(), "optimiser steps", "latest time reached; NaN if none", True),
-        field("median_flops", pa.float64(), "FLOP", "median cost to target; NaN if censored", True),
-        field("median_seconds", pa.float64(), "s", "median seconds to target; NaN if censored", True),
-    ]
-)
 
 
 def run_name(task: str, variant: str, arm: str, seed: int) -> str:
@@ -73,10 +39,10 @@ def grid_runs(cells: list[dict[str, Any]]) -> Iterator[tuple[str, str, str, int]
 def time_to_target(history: pd.DataFrame, runs: pd.DataFrame, cells: list[dict[str, Any]]) -> pd.DataFrame:
     """First evaluated step that reaches and holds the target, for every run of the grid.
 
-    Takes `records.HISTORY` and `records.RUNS` and returns the columns of `records.TIME_TO_TARGET`
-    in grid order; rows of runs outside the grid, and evaluations past the budget, are ignored.
-    Raises RecordError naming a run of the grid that has no history or no single row in `runs`, or that was stopped
-    early, by `training.stop`, by another target than this.
+    Takes `schemas.training.HISTORY` and `schemas.training.RUNS` and returns the columns of
+    `schemas.training.TIME_TO_TARGET` in grid order; rows of runs outside the grid, and evaluations past the budget, are
+    ignored. Raises RecordError naming a run of the grid that has no history or no single row in `runs`, or that was
+    stopped early, by `training.stop`, by another target than this.
     """
     histories = dict(iter(history.groupby(RUN_KEYS, sort=False)))
     status = runs.groupby(RUN_KEYS, sort=False)["status"].agg(list).to_dict()
@@ -130,7 +96,7 @@ def quantile(times: pd.Series, q: float) -> float:
 
 
 def summarise_cells(times: pd.DataFrame, confidence: float) -> pd.DataFrame:
-    """One row per cell, in the order of `times` (`records.TIME_TO_TARGET`): columns of CELL_SUMMARY.
+    """One row per cell, in the order of `times` (`schemas.training.TIME_TO_TARGET`): columns of CELL_SUMMARY.
 
     Medians and quartiles are over all seeds, censored ones counting as later than any reached
     time; restricted means count them at the budget (optimiser steps, FLOP, seconds).

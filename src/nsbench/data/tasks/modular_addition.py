@@ -12,11 +12,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nsbench.closed import ConfigError
-from nsbench.datasets import split
-from nsbench.floors import lookup_rows
-from nsbench.seeding import stream
-from nsbench.settings import ModularAdditionData
+from nsbench.config.base import ConfigError
+from nsbench.config.variant import ModularAdditionData
+from nsbench.data.baselines import lookup_rows
+from nsbench.data.datasets import split
+from nsbench.storage.seeding import stream
 
 PAD, BOS, EOS, PLUS, EQUALS = range(5)
 TOKENS = ("train_tokens", "val_tokens", "test_tokens")

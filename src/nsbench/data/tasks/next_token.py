@@ -16,12 +16,12 @@ import torch
 from numpy.lib.stride_tricks import sliding_window_view
 from torch import Tensor
 
-from nsbench import floors
-from nsbench.closed import ConfigError
-from nsbench.seeding import stream
-from nsbench.settings import NextTokenData
-from nsbench.texts import PARTS, Text, read_text_file
-from nsbench.vocabulary import UNKNOWN, build
+from nsbench.config.base import ConfigError
+from nsbench.config.variant import NextTokenData
+from nsbench.data import baselines as floors
+from nsbench.data.text import PARTS, Text, read_text_file
+from nsbench.data.vocabulary import UNKNOWN, build
+from nsbench.storage.seeding import stream
 
 __all__ = ["floor_rows", "make", "read_text_file", "target_value"]
 
@@ -61,7 +61,7 @@ def make(data: NextTokenData, seed: int, text: Text) -> tuple[dict[str, Tensor],
 
 
 def floor_rows(tensors: dict[str, Tensor], n_classes: int) -> list[dict[str, Any]]:
-    """What the commonest token, a bigram table and a table of contexts of `floors.CONTEXT` tokens score."""
+    """What the commonest token, a bigram table and a table of contexts of `data.baselines.CONTEXT` tokens score."""
     return floors.floor_rows(tensors, n_classes) + floors.lookup_rows(tensors, floors.CONTEXT)
 
 

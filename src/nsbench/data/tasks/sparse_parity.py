@@ -12,10 +12,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nsbench.datasets import split
-from nsbench.floors import lookup_rows
-from nsbench.seeding import stream
-from nsbench.settings import SparseParityData
+from nsbench.config.variant import SparseParityData
+from nsbench.data.baselines import lookup_rows
+from nsbench.data.datasets import split
+from nsbench.storage.seeding import stream
 
 CLS = 2
 
