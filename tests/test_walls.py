@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -245,3 +246,11 @@ def test_formulas_are_imported_from_their_own_modules() -> None:
 )
 def test_imports_are_found_wherever_they_stand(text: str, found: set[str]) -> None:
     assert imports_of(text, "nsbench.figures") == found
+
+
+def test_the_page_on_the_architecture_shows_each_room_on_its_layer() -> None:
+    page = (Path(__file__).parents[1] / "docs" / "architecture.md").read_text(encoding="utf-8")
+    picture = page.split("```")[3].strip().splitlines()
+    assert len(picture) == len(LAYERS)
+    for line, rooms in zip(picture, LAYERS, strict=True):
+        assert rooms <= set(line.split())
