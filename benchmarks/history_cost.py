@@ -15,10 +15,10 @@ from statistics import median
 import torch
 import torch.nn.functional as F
 
-from nsbench.model import TransformerStack
-from nsbench.regularizers import agreement
-from nsbench.settings import Model
-from nsbench.validation import _noise_scores, _under_noise
+from nsbench.arms.regularizers import agreement
+from nsbench.config.variant import Model
+from nsbench.training.model import TransformerStack
+from nsbench.training.validation import _noise_scores, _under_noise
 
 NARROW = {"d_model": 32, "n_heads": 4, "dropout": 0.0}
 TEXT = {"d_model": 30, "n_layers": 4, "n_heads": 6, "mask": "causal", "pooling": "none"}

@@ -17,12 +17,12 @@ import torch
 import yaml
 from torch import Tensor
 
-from nsbench.grid import load
 from nsbench.measures.gradients import Function
 from nsbench.measures.influence import geometric_influence
 from nsbench.measures.readouts import pooled_norm, top_logit_last
 from nsbench.pretrained import models
 from nsbench.pretrained.sources import fetch
+from nsbench.workflow.grid import load
 
 READOUTS = {"minilm": "pooled_norm", "smollm2": "top_logit_last"}
 

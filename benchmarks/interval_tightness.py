@@ -13,10 +13,10 @@ import argparse
 import numpy as np
 import torch
 
-from nsbench import readings
+from nsbench.config.theory import IntervalsExperiment
+from nsbench.schemas import theory_labels as readings
 from nsbench.simulation import intervals
 from nsbench.theory.propagation import network_intervals, random_network
-from nsbench.theory_settings import IntervalsExperiment
 
 MAX_VALUES = 4_000_000
 

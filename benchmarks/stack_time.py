@@ -18,10 +18,10 @@ from dataclasses import dataclass
 import torch
 
 from nsbench.arms import arm_class
-from nsbench.datasets import Dataset
-from nsbench.model import TransformerStack
-from nsbench.settings import Model, Noise, Optimizer
-from nsbench.step import TrainingStep
+from nsbench.config.variant import Model, Noise, Optimizer
+from nsbench.data.datasets import Dataset
+from nsbench.training.model import TransformerStack
+from nsbench.training.step import TrainingStep
 
 ROUND_SECONDS = 0.5
 

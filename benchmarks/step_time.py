@@ -19,10 +19,10 @@ import torch.nn.functional as F
 from torch import nn
 
 from nsbench.arms import arm_class
-from nsbench.datasets import Dataset
-from nsbench.model import TransformerStack, sinusoidal_positions
-from nsbench.settings import Model, Noise, Optimizer
-from nsbench.step import TrainingStep
+from nsbench.config.variant import Model, Noise, Optimizer
+from nsbench.data.datasets import Dataset
+from nsbench.training.model import TransformerStack, sinusoidal_positions
+from nsbench.training.step import TrainingStep
 
 VOCABULARY, CLASSES, BATCH, STEPS = 118, 113, 256, 20
 

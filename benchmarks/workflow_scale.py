@@ -44,9 +44,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
 
-from nsbench.grid import load
-from nsbench.plan import Plan, digest
-from nsbench.records import EVALUATION, FLOORS, HISTORY, RUNS, write_table
+from nsbench.schemas.training import EVALUATION, FLOORS, HISTORY, RUNS
+from nsbench.storage.parquet import write_table
+from nsbench.workflow.grid import load
+from nsbench.workflow.plan import Plan, digest
 
 PROJECT = Path(__file__).parents[1]
 PARTS, GRIDS = ("parse", "plan", "noop", "collect", "analyse"), ("paper", "synthetic")

@@ -26,9 +26,9 @@ steps at 1.6 times the work. The p-value passes alone; a second comparison in th
 import numpy as np
 import pandas as pd
 
-from nsbench import statistics
-from nsbench.statistics.power import power
-from nsbench.statistics.survival import kaplan_meier
+from nsbench.analysis import statistics
+from nsbench.analysis.statistics.power import power
+from nsbench.analysis.statistics.survival import kaplan_meier
 
 # Your task: the target and the budget are fixed before anything runs.
 cells = [

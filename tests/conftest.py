@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 import torch
 
-from nsbench.closed import parse
-from nsbench.generation import DatasetSpec, make_datasets
-from nsbench.loop import TrainSpec
-from nsbench.settings import OF_TEXT, Noise
-from nsbench.texts import Text, write_text_file
-from nsbench.training import train_pack
+from nsbench.config.base import parse
+from nsbench.config.variant import OF_TEXT, Noise
+from nsbench.data.generate import DatasetSpec, make_datasets
+from nsbench.data.text import Text, write_text_file
+from nsbench.training.loop import TrainSpec
+from nsbench.training.pack import train_pack
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

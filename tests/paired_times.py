@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from nsbench.statistics import PAIRED_EFFECT, paired_effects
+from nsbench.analysis.statistics import paired_effects
+from nsbench.schemas.statistics import PAIRED_EFFECT
 from tests.synthetic_records import ARMS, FLOPS_PER_STEP, make_cells
 
 Times = tuple[pd.DataFrame, pd.DataFrame, list[dict[str, Any]]]

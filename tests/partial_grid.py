@@ -9,13 +9,14 @@ from typing import Any
 
 import pandas as pd
 
-from nsbench import cli
-from nsbench.analysis import TABLES
-from nsbench.grid import load
-from nsbench.partial import RUN_STATE
-from nsbench.plan import Plan, digest, grid_cells
-from nsbench.records import EVALUATION, FLOORS, HISTORY, RUNS, read_table, write_table
-from nsbench.runstore import order_key
+from nsbench.analysis.tables import TABLES
+from nsbench.cli import parser as cli
+from nsbench.schemas.run_states import RUN_STATE
+from nsbench.schemas.training import EVALUATION, FLOORS, HISTORY, RUNS
+from nsbench.storage.parquet import read_table, write_table
+from nsbench.storage.run_folder import order_key
+from nsbench.workflow.grid import load
+from nsbench.workflow.plan import Plan, digest, grid_cells
 from tests.synthetic_records import make_floors, make_records
 from tests.test_config import TINY, overlaid, place
 

@@ -8,11 +8,11 @@ from typing import Any
 import pandas as pd
 import torch
 
-from nsbench.closed import parse
+from nsbench.config.base import parse
+from nsbench.config.pretrained import Measurement, MeasureSpec
 from nsbench.pretrained import cases, inputs, models
-from nsbench.pretrained_records import PARTS
-from nsbench.pretrained_settings import Measurement, MeasureSpec
-from nsbench.records import read_table
+from nsbench.schemas.pretrained import PARTS
+from nsbench.storage.parquet import read_table
 
 CPU = torch.device("cpu")
 STAMP = {"spec": "spec", "source_digest": "digest"}

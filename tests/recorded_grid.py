@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from nsbench import cli
-from nsbench.grid import load
-from nsbench.plan import Plan, digest
-from nsbench.run_records.matching import index
+from nsbench.cli import parser as cli
+from nsbench.workflow.grid import load
+from nsbench.workflow.plan import Plan, digest
+from nsbench.workflow.recorded_runs import index
 from tests.test_config import TINY, overlaid
 
 CPU = ["--device", "cpu"]

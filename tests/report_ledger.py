@@ -8,8 +8,8 @@ from typing import Any
 
 import pandas as pd
 
-from nsbench.claim_records import CLAIM, CLAIM_EVIDENCE
-from nsbench.records import write_table
+from nsbench.schemas.claims import CLAIM, CLAIM_EVIDENCE
+from nsbench.storage.parquet import write_table
 
 HOSTILE = "<script>alert('x')</script>"
 NAN = math.nan

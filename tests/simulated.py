@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from nsbench.theory_settings import (
+from nsbench.config.theory import (
     AttentionExperiment,
     FeedForwardExperiment,
     PatternsExperiment,

@@ -6,8 +6,8 @@ import ast
 import functools
 from pathlib import Path
 
-from nsbench import code_digest
-from nsbench.code_digest import PACKAGE, SOURCE_FOLDER, module_path
+from nsbench.storage import code_digest
+from nsbench.storage.code_digest import PACKAGE, SOURCE_FOLDER, module_path
 
 
 def all_modules() -> list[str]:

@@ -8,13 +8,13 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from nsbench import provenance, records
 from nsbench.claims.evidence import Evidence
 from nsbench.claims.ledger import write_claims
-from nsbench.pretrained_records import PAPER, TABLES
-from nsbench.theory_curves import compare, formulas
-from nsbench.theory_records import THEORY
-from nsbench.theory_settings import ExperimentSpec, Theory
+from nsbench.config.theory import ExperimentSpec, Theory
+from nsbench.schemas.pretrained import PAPER, TABLES
+from nsbench.schemas.theory import THEORY
+from nsbench.simulation.curves import compare, formulas
+from nsbench.storage import parquet, provenance
 from tests import synthetic_pretrained
 from tests.synthetic_records import make_cells, make_records, swept, write_results
 from tests.synthetic_theory import make
@@ -99,7 +99,7 @@ def theory_table(path: Path, **factors: float) -> Path:
                 points.loc[group.index, "value"] = right[0].value(group["x"].to_numpy()) + 0.5 * group["standard_error"]
         points["value"] *= factors.get(experiment, 1.0)
         tables.append(compare(points, found).assign(experiment=experiment))
-    records.write_table(path, pd.concat(tables, ignore_index=True), THEORY, STAMP)
+    parquet.write_table(path, pd.concat(tables, ignore_index=True), THEORY, STAMP)
     return path
 
 
@@ -114,7 +114,7 @@ def pretrained_folder(folder: Path, papers: dict[str, str], reason: str = "") ->
     synthetic_pretrained.write(synthetic_pretrained.make(made, n_tokens=64), folder)
     there = {name: paper for name, paper in papers.items() if not made[name].reason}
     rows = [row for name, paper in there.items() for row in _bounds(name, paper)]
-    records.write_table(folder / "table_1.parquet", rows, TABLES["table_1"], STAMP)
+    parquet.write_table(folder / "table_1.parquet", rows, TABLES["table_1"], STAMP)
     return folder
 
 

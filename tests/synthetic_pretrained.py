@@ -8,10 +8,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from nsbench import provenance, records
+from nsbench.config.pretrained import PretrainedFigureSpec
 from nsbench.measures.concentration import concentration
-from nsbench.pretrained_records import NONE, TABLES, WEIGHTS
-from nsbench.pretrained_settings import PretrainedFigureSpec
+from nsbench.schemas.pretrained import NONE, TABLES, WEIGHTS
+from nsbench.storage import parquet, provenance
 
 READOUTS = ("top_logit_last", "mean_top_logit", "cross_entropy", "pooled_norm")
 NORMS = {"l1": (1.0, 1.0), "l2": (0.05, 0.9), "squared_l2": (0.003, 1.8)}
@@ -84,7 +84,7 @@ def write(tables: Tables, folder: Path) -> None:
     stamp = provenance.stamp("{}", "0")
     named = ("pretrained_models", "pretrained_measured", "pretrained_influence", "concentration")
     for name, table in zip(named, tables, strict=True):
-        records.write_table(folder / f"{name}.parquet", table, TABLES[name], stamp)
+        parquet.write_table(folder / f"{name}.parquet", table, TABLES[name], stamp)
 
 
 def spec(models: Any, scale: str = "demo", **figures: str) -> PretrainedFigureSpec:

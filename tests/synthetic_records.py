@@ -9,11 +9,12 @@ import numpy as np
 import pandas as pd
 from scipy.special import expit
 
-from nsbench.analysis import TABLES, analyse
-from nsbench.collection import Sources, collect
-from nsbench.config import Analysis
-from nsbench.records import COLLECTED_RUNS, EVALUATION, FLOORS, HISTORY, read_table, write_table
-from nsbench.target import held_until
+from nsbench.analysis.collect import Sources, collect
+from nsbench.analysis.tables import TABLES, analyse
+from nsbench.config.sections import Analysis
+from nsbench.schemas.target import held_until
+from nsbench.schemas.training import COLLECTED_RUNS, EVALUATION, FLOORS, HISTORY
+from nsbench.storage.parquet import read_table, write_table
 
 ARMS: dict[str, dict[str, Any]] = {
     "baseline": {"kind": "baseline"},

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from nsbench.closed import canonical_json
+from nsbench.config.base import canonical_json
 
 CHOICES: dict[str, list[Any]] = {
     "tokens": ["a_b", "a_plus_b_eq", "a_plus_b_eq_kept"],
@@ -66,8 +66,8 @@ def make_curve_cells(
 def effect_row(
     cell: dict[str, Any], ratio: float, low: float = math.nan, high: float = math.nan, **given: Any
 ) -> dict[str, Any]:
-    """What specifications read of a row of `statistics.PAIRED_EFFECT`: both arms always reach, unless `given` says
-    otherwise; FLOPs are twice the steps."""
+    """What specifications read of a row of `schemas.statistics.PAIRED_EFFECT`: both arms always reach, unless `given`
+    says otherwise; FLOPs are twice the steps."""
     n = len(cell["seeds"])
     row = {name: cell[name] for name in ("task", "variant", "arm", "budget_steps")} | cell["target"]
     row |= {"baseline": "baseline", "text": "", "n_pairs": n, "n_baseline_reached": n, "n_arm_reached": n, "note": ""}

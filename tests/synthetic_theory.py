@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from nsbench import readings
+from nsbench.config.theory import ExperimentSpec, IntervalsExperiment
+from nsbench.schemas import theory_labels as readings
+from nsbench.schemas.theory import CURVES, EXAMPLE, SIMULATION
+from nsbench.simulation.curves import curves, formulas
 from nsbench.theory.relu import relu_stability
-from nsbench.theory_curves import curves, formulas
-from nsbench.theory_records import CURVES, EXAMPLE, SIMULATION
-from nsbench.theory_settings import ExperimentSpec, IntervalsExperiment
 
 GRID = np.linspace(0.0, 1.0, 21)
 Formulas = dict[tuple[str, str], Callable[[np.ndarray], np.ndarray]]

@@ -11,20 +11,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from nsbench import collection, files
-from nsbench.analysis import TABLES, analyse
-from nsbench.collection import OF_NOISE, Sources, collect
-from nsbench.config import Analysis
-from nsbench.records import (
-    COLLECTED_RUNS,
-    EVALUATION,
-    FLOORS,
-    HISTORY,
-    RecordError,
-    read_stamp,
-    read_table,
-    write_table,
-)
+from nsbench.analysis import collect as collection
+from nsbench.analysis.collect import OF_NOISE, Sources, collect
+from nsbench.analysis.tables import TABLES, analyse
+from nsbench.config.sections import Analysis
+from nsbench.schemas.training import COLLECTED_RUNS, EVALUATION, FLOORS, HISTORY
+from nsbench.storage import atomic as files
+from nsbench.storage.parquet import RecordError, read_stamp, read_table, write_table
 from tests.synthetic_records import make_cells, make_records, write_records
 
 Records = dict[str, pd.DataFrame]

@@ -11,14 +11,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from nsbench.closed import ConfigError
-from nsbench.datasets import Dataset, read_dataset
-from nsbench.loop import TrainSpec
-from nsbench.model import DropoutMasks, TransformerStack, dropout_size
-from nsbench.noise import resample_tokens
-from nsbench.seeding import torch_stream
-from nsbench.settings import Noise
-from nsbench.step import TrainingStep
+from nsbench.arms.noise import resample_tokens
+from nsbench.config.base import ConfigError
+from nsbench.config.variant import Noise
+from nsbench.data.datasets import Dataset, read_dataset
+from nsbench.storage.seeding import torch_stream
+from nsbench.training.loop import TrainSpec
+from nsbench.training.model import DropoutMasks, TransformerStack, dropout_size
+from nsbench.training.step import TrainingStep
 from tests.conftest import BASELINE, arm, make_dataset, train_spec
 from tests.test_step import BATCH, batches, build, gap
 

@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 import torch
 
-from nsbench import loop
-from nsbench.datasets import read_dataset
-from nsbench.provenance import stamp
-from nsbench.records import RUNS, read_table
-from nsbench.runstore import RunFolder, read_checkpoint
-from nsbench.settings import Model
+from nsbench.config.variant import Model
+from nsbench.data.datasets import read_dataset
+from nsbench.schemas.training import RUNS
+from nsbench.storage.parquet import read_table
+from nsbench.storage.provenance import stamp
+from nsbench.storage.run_folder import RunFolder, read_checkpoint
+from nsbench.training import loop
 from tests.conftest import BASELINE, arm, make_dataset, train, train_spec
 from tests.test_arm_steps import ARMS, CHEAP
 from tests.test_training import NUMBERS, Killed, numbers, same

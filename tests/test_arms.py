@@ -10,9 +10,9 @@ import yaml
 from pydantic import TypeAdapter
 
 from nsbench import arms
-from nsbench.closed import ConfigError
-from nsbench.grid import load
-from nsbench.settings import ModularAdditionVariant, Noise, Optimizer
+from nsbench.config.base import ConfigError
+from nsbench.config.variant import ModularAdditionVariant, Noise, Optimizer
+from nsbench.workflow.grid import load
 from tests.test_config import ROOT
 
 CHEAP = {"kind": "cheap_noise_stability", "rho": 0.25, "gamma": 0.75}

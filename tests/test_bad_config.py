@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from nsbench import config
-from nsbench.closed import ConfigError
-from nsbench.grid import load
-from nsbench.sentences import show
+from nsbench.config.base import ConfigError
+from nsbench.config.errors import show
+from nsbench.workflow import config
+from nsbench.workflow.grid import load
 from tests.test_config import NOTHING, TINY, overlaid, place
 
 VARIANT, PARITY = "tasks.modular_addition.variants.tiny", "tasks.sparse_parity.variants.tiny"
@@ -451,7 +451,7 @@ def test_a_long_value_is_shortened_and_stays_on_one_line() -> None:
 
 def test_every_number_and_choice_of_the_schema_has_words() -> None:
     """No field of any stage falls back to `a value`, and none shows raw schema."""
-    from nsbench.sentences import _Schema
+    from nsbench.config.errors import _Schema
 
     schema = _Schema(config.Config)
 

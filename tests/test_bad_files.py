@@ -24,18 +24,20 @@ import yaml
 from matplotlib.figure import Figure
 from safetensors.torch import save_file
 
-from nsbench import cli, text_sources
-from nsbench.claim_records import RULED
 from nsbench.claims.definitions import load_claims
-from nsbench.closed import ConfigError
-from nsbench.datasets import read_dataset
-from nsbench.files import FileError, write_text
+from nsbench.cli import parser as cli
+from nsbench.config.base import ConfigError
+from nsbench.data import text_sources
+from nsbench.data.datasets import read_dataset
+from nsbench.data.text import Text, read_text_file, write_text_file
 from nsbench.pretrained import gguf, own, sources
-from nsbench.records import HISTORY, TEXT, RecordError, read_arrow, read_stamp, read_table, write_table
 from nsbench.report.pictures import Pictures
-from nsbench.runstore import RunFolder, read_checkpoint, read_summary
-from nsbench.tensor_files import read_tensors, write_tensors
-from nsbench.texts import Text, read_text_file, write_text_file
+from nsbench.schemas.claims import RULED
+from nsbench.schemas.training import HISTORY, TEXT
+from nsbench.storage.atomic import FileError, write_text
+from nsbench.storage.parquet import RecordError, read_arrow, read_stamp, read_table, write_table
+from nsbench.storage.run_folder import RunFolder, read_checkpoint, read_summary
+from nsbench.storage.tensors import read_tensors, write_tensors
 from tests.bad_files import KINDS, spoil
 from tests.conftest import train, train_spec, write_datasets
 from tests.small_disk import SmallDisk
@@ -172,12 +174,12 @@ def test_no_flipped_bit_changes_what_is_read(tmp_path: Path) -> None:
 
 
 LOW_LEVEL = {
-    "records.py": {"read_table", "read_schema"},
-    "run_records/files.py": {"read_table", "read_schema"},  # rows within rows, of which older ones may lack some
-    "text_sources.py": {"read_table"},
-    "tensor_files.py": {"safe_open"},
+    "storage/parquet.py": {"read_table", "read_schema"},
+    "storage/records.py": {"read_table", "read_schema"},  # rows within rows, of which older ones may lack some
+    "data/text_sources.py": {"read_table"},
+    "storage/tensors.py": {"safe_open"},
     # Keys alone, of files that are read as all others before anything made of them appears; and what streams.
-    "collection.py": {"ParquetFile", "ParquetWriter"},
+    "analysis/collect.py": {"ParquetFile", "ParquetWriter"},
 }
 """Where files of tables and tensors are opened: all else reads through these."""
 

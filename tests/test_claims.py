@@ -12,12 +12,12 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from nsbench.claim_records import CLAIM, CLAIM_EVIDENCE, VERDICTS
 from nsbench.claims.definitions import Claim, load_claims
 from nsbench.claims.evidence import Evidence
 from nsbench.claims.ledger import verdict_table, write_claims
 from nsbench.claims.verdicts import judge
-from nsbench.records import RecordError, read_stamp, read_table
+from nsbench.schemas.claims import CLAIM, CLAIM_EVIDENCE, VERDICTS
+from nsbench.storage.parquet import RecordError, read_stamp, read_table
 from tests.synthetic_claims import CLAIMS, Folders, cells_of, full_folders, training_folder
 from tests.synthetic_records import make_cells
 

@@ -11,15 +11,16 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from nsbench.analysis import TABLES
-from nsbench.claim_records import GROUPS
+from nsbench.analysis.tables import TABLES
 from nsbench.claims.definitions import Claim, load_claims
 from nsbench.claims.evidence import ASIDE, COUNTS, MISSING, Evidence, Finding
 from nsbench.claims.quantities import QUANTITIES
 from nsbench.claims.variants import OfTask, variants
 from nsbench.claims.verdicts import Judged, combine, judge, judge_one
-from nsbench.closed import parse
-from nsbench.records import EVALUATION, read_table, write_table
+from nsbench.config.base import parse
+from nsbench.schemas.claims import GROUPS
+from nsbench.schemas.training import EVALUATION
+from nsbench.storage.parquet import read_table, write_table
 from tests.synthetic_claims import CLAIMS, STAMP, Folders, training_folder
 from tests.synthetic_records import make_cells
 

@@ -12,17 +12,18 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from nsbench.analysis import analyse
+from nsbench.analysis.tables import analyse
 from nsbench.claims.definitions import Claim, load_claims
 from nsbench.claims.evidence import ASIDE, COUNTS, MISSING, STAND_IN, Evidence, Finding, Missing
 from nsbench.claims.quantities import QUANTITIES
 from nsbench.claims.simulations import _worst
 from nsbench.claims.variants import BY_OUTCOME
 from nsbench.claims.verdicts import judge, show_number
-from nsbench.closed import parse
-from nsbench.config import Analysis
-from nsbench.pretrained_records import PAPER
-from nsbench.records import COLLECTED_RUNS, EVALUATION, FLOORS, HISTORY, write_table
+from nsbench.config.base import parse
+from nsbench.config.sections import Analysis
+from nsbench.schemas.pretrained import PAPER
+from nsbench.schemas.training import COLLECTED_RUNS, EVALUATION, FLOORS, HISTORY
+from nsbench.storage.parquet import write_table
 from tests.synthetic_claims import CLAIMS, STAMP, Folders, pretrained_folder, theory_table, training_folder
 from tests.synthetic_records import make_cells, make_records, swept, write_results
 

@@ -10,14 +10,14 @@ from typing import Any
 import pytest
 import yaml
 
-from nsbench.claim_records import GROUPS, RULED, VERDICTS, verdict_text
 from nsbench.claims.conditions import check, holds
 from nsbench.claims.definitions import Claim, load_claims
 from nsbench.claims.evidence import ASIDE, COUNTS, MISSING, STAND_IN, Finding
 from nsbench.claims.quantities import QUANTITIES
 from nsbench.claims.verdicts import Judged, combine, judge_one, show_number, show_ours
-from nsbench.closed import ConfigError
+from nsbench.config.base import ConfigError
 from nsbench.figures.captions import CAPTIONS
+from nsbench.schemas.claims import GROUPS, RULED, VERDICTS, verdict_text
 
 CLAIMS = Path(__file__).parents[1] / "claims.yaml"
 NAN = math.nan

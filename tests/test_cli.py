@@ -14,9 +14,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from nsbench import cli
-from nsbench.grid import load
-from nsbench.plan import Plan
+from nsbench.cli import parser as cli
+from nsbench.workflow.grid import load
+from nsbench.workflow.plan import Plan
 from tests.conftest import write_datasets
 from tests.test_config import TINY, overlaid
 
@@ -348,7 +348,7 @@ def test_misuse_ends_with_one_sentence(
 
 def test_a_mistake_of_the_program_shows_its_traceback(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
     monkeypatch.chdir(folder)
-    monkeypatch.setattr("nsbench.generation.make_datasets", lambda *_: {}["bug"])
+    monkeypatch.setattr("nsbench.data.generate.make_datasets", lambda *_: {}["bug"])
     with pytest.raises(KeyError, match="bug"):
         cli.main(make_dataset(DATASET))
 

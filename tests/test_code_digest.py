@@ -10,12 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from nsbench import code_digest, plan
-from nsbench.code_digest import PACKAGE
+from nsbench.config.theory import EXPERIMENTS
 from nsbench.figures import FIGURES, module_of
 from nsbench.figures.pretrained import FIGURES as PRETRAINED_FIGURES
 from nsbench.figures.theory import FIGURES as THEORY_FIGURES
-from nsbench.theory_settings import EXPERIMENTS
+from nsbench.storage import code_digest
+from nsbench.storage.code_digest import PACKAGE
+from nsbench.workflow import plan
 from tests.source_code import edit
 
 TASKS = ("modular_addition", "sparse_parity", "next_token")
@@ -119,20 +120,13 @@ def test_comments_docstrings_and_layout_change_no_digest(before: dict[str, str],
 def test_a_module_s_place_and_name_change_no_digest(before: dict[str, str], copy: Path) -> None:
     (copy / "room").mkdir()
     (copy / "room" / "__init__.py").write_text("")
-    (copy / "step.py").rename(copy / "room" / "one_step.py")
-    (copy / "records.py").rename(copy / "room" / "tables.py")
+    (copy / "training" / "step.py").rename(copy / "room" / "one_step.py")
+    (copy / "storage" / "parquet.py").rename(copy / "room" / "tables.py")
     for path in copy.rglob("*.py"):
         text = path.read_text(encoding="utf-8")
-        text = re.sub(r"\bnsbench\.step\b", "nsbench.room.one_step", text)
-        moved = r"import nsbench.room.tables as records\n\1from nsbench import \2"
-        text = re.sub(r"( *)from nsbench import records, (.+)", rf"\1{moved}", text)
-        text = re.sub(r"\bfrom nsbench import records\b", "import nsbench.room.tables as records", text)
-        text = re.sub(
-            r"\bfrom nsbench import records, (.+)",
-            r"import nsbench.room.tables as records\nfrom nsbench import \1",
-            text,
-        )
-        text = re.sub(r"\bnsbench\.records\b", "nsbench.room.tables", text)
+        text = re.sub(r"\bnsbench\.training\.step\b", "nsbench.room.one_step", text)
+        text = re.sub(r"\bfrom nsbench\.storage import parquet\b", "import nsbench.room.tables as parquet", text)
+        text = re.sub(r"\bnsbench\.storage\.parquet\b", "nsbench.room.tables", text)
         path.write_text(text, encoding="utf-8")
     assert changed(before) == set()
 
@@ -157,47 +151,47 @@ def test_what_no_stage_uses_changes_no_digest(before: dict[str, str], copy: Path
 @pytest.mark.parametrize(
     ("place", "stages"),
     [
-        ("text_sources:make_text", {"text"}),
-        ("hub:download", {"text"}),
-        ("tasks/sparse_parity:make", {"dataset sparse_parity"}),
-        ("tasks/sparse_parity:target_value", {"evaluate sparse_parity"}),
-        ("vocabulary:build", {"dataset next_token"}),
-        ("seeding:stream", DATASETS | TRAINS),
-        ("seeding:one_thread", {"pretrained"} | TRAINS | EVALUATES | SIMULATES),
-        ("training:train_pack", TRAINS),
-        ("step:TrainingStep", TRAINS),
-        ("validation:Validation", TRAINS),
-        ("regularizers:agreement", {"train noise_stability"} | TELL_OF_ARMS),
+        ("data/text_sources:make_text", {"text"}),
+        ("data/hub:download", {"text"}),
+        ("data/tasks/sparse_parity:make", {"dataset sparse_parity"}),
+        ("data/tasks/sparse_parity:target_value", {"evaluate sparse_parity"}),
+        ("data/vocabulary:build", {"dataset next_token"}),
+        ("storage/seeding:stream", DATASETS | TRAINS),
+        ("storage/seeding:one_thread", {"pretrained"} | TRAINS | EVALUATES | SIMULATES),
+        ("training/pack:train_pack", TRAINS),
+        ("training/step:TrainingStep", TRAINS),
+        ("training/validation:Validation", TRAINS),
+        ("arms/regularizers:agreement", {"train noise_stability"} | TELL_OF_ARMS),
         ("arms/entropy:Entropy", {"train entropy"} | TELL_OF_ARMS),
         ("arms/template:MyKindArm", set()),
         ("arms/base:LossTerm", TRAINS | TELL_OF_ARMS | {"finished"}),
         ("arms/registry:arm", set()),
-        ("model:TransformerStack", TRAINS | EVALUATES),
-        ("noise:resample_tokens", {"pretrained"} | TRAINS | EVALUATES),
-        ("evaluation:evaluate_pack", EVALUATES),
+        ("training/model:TransformerStack", TRAINS | EVALUATES),
+        ("arms/noise:resample_tokens", {"pretrained"} | TRAINS | EVALUATES),
+        ("evaluation/run:evaluate_pack", EVALUATES),
         ("measures/stability:noise_stability", EVALUATES),
         ("measures/estimate:Estimate", {"pretrained"} | EVALUATES),
         ("measures/resampling:token_noise_stability", {"pretrained"}),
-        ("finished:look", {"finished"}),
-        ("collection:collect", {"collect"}),
-        ("analysis:analyse", {"analyse"}),
-        ("statistics/bootstrap:percentile_interval", {"analyse", "claims"}),
-        ("leaks:leaks", {"analyse", "claims", "report", "track"} | FIGURES_DRAWN),
+        ("workflow/run_states:look", {"finished"}),
+        ("analysis/collect:collect", {"collect"}),
+        ("analysis/tables:analyse", {"analyse"}),
+        ("analysis/statistics/bootstrap:percentile_interval", {"analyse", "claims"}),
+        ("data/leaks:leaks", {"analyse", "claims", "report", "track"} | FIGURES_DRAWN),
         ("figures/figure_05:draw", {"figure figure_05", "figures"}),
         ("figures/style:save", FIGURES_DRAWN | THEORY_DRAWN | MODELS_DRAWN),
-        ("scores:SCORE", {"analyse", "claims", "report"} | FIGURES_DRAWN),
+        ("schemas/analysis:SCORE", {"analyse", "claims", "report"} | FIGURES_DRAWN),
         ("simulation/attention:simulate", {"simulate attention"}),
         ("theory/relu:relu_stability", {"theory", "claims", "theory-figure figure_04b", "theory-figure figure_09"}),
         ("figures/figure_02:draw", {"theory-figure figure_02"}),
         ("pretrained/gguf:convert", {"pretrained"}),
-        ("pretrained_tables:tail_bounds", {"pretrained-tables"}),
+        ("analysis/pretrained_tables:tail_bounds", {"pretrained-tables"}),
         ("figures/figure_07:draw", {"pretrained-figure figure_07"}),
-        ("tracking_uri:without_secrets", {"track"}),
+        ("config/tracking_uri:without_secrets", {"track"}),
         ("tracking/importer:track", {"track"}),
-        ("device:use_device", set()),
-        ("closed:parse", set()),
-        ("plan:Plan", {"finished"}),
-        ("cli:main", set()),
+        ("storage/device:use_device", set()),
+        ("config/base:parse", set()),
+        ("workflow/plan:Plan", {"finished"}),
+        ("cli/parser:main", set()),
     ],
 )
 def test_an_edit_changes_the_stages_that_reach_it_and_no_other(
@@ -208,7 +202,7 @@ def test_an_edit_changes_the_stages_that_reach_it_and_no_other(
 
 
 def test_settings_reach_a_stage_as_its_spec_and_what_they_work_out_as_code(before: dict[str, str], copy: Path) -> None:
-    path = copy / "loop.py"
+    path = copy / "training/loop.py"
     text = path.read_text(encoding="utf-8")
     path.write_text(text.replace("    checkpoint_count: int\n", "    checkpoint_count: int = 3\n    more: int = 1\n"))
     assert changed(before) == set()
@@ -221,7 +215,7 @@ def test_a_file_beside_a_module_that_shares_its_name_counts_as_its_code(before: 
     with (copy / "report/page.html.j2").open("a", encoding="utf-8") as file:
         file.write("<!-- edited -->")
     assert changed(before) == {"report"}
-    (copy / "training.json").write_text("{}")
+    (copy / "training/pack.json").write_text("{}")
     assert changed(before) == {"report"} | TRAINS
 
 
@@ -276,7 +270,10 @@ def test_the_same_code_has_the_same_digest(copy: Path, old: str, new: str) -> No
         ("from math import e\ndef f(): return e", "from cmath import e\ndef f(): return e"),
         ("import numpy as n\ndef f(): return n.e", "import math as n\ndef f(): return n.e"),
         ("from nsbench.other import a\ndef f(): return a", "from nsbench.other import c\ndef f(): return c"),
-        ("from nsbench import other\ndef f(): return other", "from nsbench import model\ndef f(): return model"),
+        (
+            "from nsbench import other\ndef f(): return other",
+            "from nsbench.training import model\ndef f(): return model",
+        ),
         ("class A:\n    x = 1\nclass f(A): pass", "class A:\n    x = 2\nclass f(A): pass"),
         ("x = 1\ndef f(x): return x", "x = 1\ndef f(y): return x"),
         (
@@ -317,7 +314,7 @@ def test_digests_are_kept_beside_the_bytecode_as_long_as_the_source_stays(
     code_digest.forget()
     monkeypatch.setattr(code_digest, "_digest", lambda roots: "worked out")
     assert plan.digest("train", "baseline") == first
-    edit(copy, "cli:main")
+    edit(copy, "cli/parser:main")
     code_digest.forget()
     assert plan.digest("train", "baseline") == "worked out"
     code_digest.forget()

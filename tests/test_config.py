@@ -13,11 +13,13 @@ import pytest
 import yaml
 from snakemake.utils import update_config
 
-from nsbench import closed, config, settings
-from nsbench.closed import canonical_json, parse
-from nsbench.grid import Cell, expand, load, load_files, packs
-from nsbench.leaks import leaks
-from nsbench.settings import sequence_length
+from nsbench.config import base as closed
+from nsbench.config import sections as config
+from nsbench.config import variant as settings
+from nsbench.config.base import canonical_json, parse
+from nsbench.config.variant import sequence_length
+from nsbench.data.leaks import leaks
+from nsbench.workflow.grid import Cell, expand, load, load_files, packs
 
 ROOT = Path(__file__).parent.parent
 

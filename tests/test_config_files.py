@@ -14,9 +14,9 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
 
-from nsbench.closed import ConfigError
-from nsbench.config_files import LARGEST_BYTES, read
-from nsbench.grid import load
+from nsbench.config.base import ConfigError
+from nsbench.config.loader import LARGEST_BYTES, read
+from nsbench.workflow.grid import load
 from tests.faults import mutations
 from tests.test_config import DEMO, ROOT, TINY, overlaid
 from tests.warm import PLANNING, Warm

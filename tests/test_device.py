@@ -16,13 +16,13 @@ import filelock
 import pytest
 import torch
 
-from nsbench import device
-from nsbench.device import DeviceError, check_place, gpu_slot, gpus_per_job, use_device, visible_gpus, wants_gpu
+from nsbench.storage import device
+from nsbench.storage.device import DeviceError, check_place, gpu_slot, gpus_per_job, use_device, visible_gpus, wants_gpu
 
 HOLD = """
 import os, sys, time
 from pathlib import Path
-from nsbench import device
+from nsbench.storage import device
 
 folder, gpus, per_gpu, rounds, seconds = sys.argv[1:]
 device.POLL_SECONDS = 0.01

@@ -10,13 +10,14 @@ import numpy as np
 import pytest
 import torch
 
-from nsbench.closed import parse
-from nsbench.config import Evaluation
-from nsbench.datasets import read_dataset
-from nsbench.evaluation import EvaluateSpec, evaluate_pack
-from nsbench.records import EVALUATION, TARGETS, RecordError, read_table
-from nsbench.runstore import RunFolder
-from nsbench.settings import Noise
+from nsbench.config.base import parse
+from nsbench.config.sections import Evaluation
+from nsbench.config.variant import Noise
+from nsbench.data.datasets import read_dataset
+from nsbench.evaluation.run import EvaluateSpec, evaluate_pack
+from nsbench.schemas.training import EVALUATION, TARGETS
+from nsbench.storage.parquet import RecordError, read_table
+from nsbench.storage.run_folder import RunFolder
 from tests.conftest import DATA, train, train_spec
 
 

@@ -10,10 +10,10 @@ import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
-from nsbench import readings
+from nsbench.config.theory import IntervalsExperiment
 from nsbench.figures import intervals, style
+from nsbench.schemas import theory_labels as readings
 from nsbench.theory.propagation import network_intervals, random_network
-from nsbench.theory_settings import IntervalsExperiment
 from tests.artists import check_layout, shown, texts, with_gid
 from tests.synthetic_theory import interval_curves
 

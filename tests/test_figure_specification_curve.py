@@ -12,10 +12,10 @@ import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
+from nsbench.analysis.specification_curves import specification_shares, specifications
 from nsbench.figures import specification_curve, style
 from nsbench.figures.specification_curve import LOOKS, PAPER, choice_text, level_text
-from nsbench.records import RecordError
-from nsbench.specifications import specification_shares, specifications
+from nsbench.storage.parquet import RecordError
 from tests.artists import check_layout, shown, texts, with_gid
 from tests.synthetic_specifications import CHOICES, effect_row, make_curve_cells, make_effects
 

@@ -9,9 +9,9 @@ import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
-from nsbench import statistics
+from nsbench.analysis import statistics
+from nsbench.analysis.statistics.survival import kaplan_meier
 from nsbench.figures import style, time_to_target
-from nsbench.statistics.survival import kaplan_meier
 from tests.artists import check_layout, shown, texts, with_gid
 from tests.synthetic_records import ARMS, make_cells, make_records, swept
 

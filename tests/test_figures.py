@@ -12,11 +12,13 @@ import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
-from nsbench import code_digest, figures, statistics
+from nsbench import figures
+from nsbench.analysis import statistics
 from nsbench.figures import FIGURES, captions, figure_05, figure_11, figure_14, style
 from nsbench.figures.pretrained import FIGURES as PRETRAINED_FIGURES
 from nsbench.figures.theory import FIGURES as THEORY_FIGURES
-from nsbench.selection import SELECTION
+from nsbench.schemas.analysis import SELECTION
+from nsbench.storage import code_digest
 from tests.artists import check_layout, shown, texts, with_gid
 from tests.synthetic_records import ARMS, make_cells, make_records, swept, write_results
 

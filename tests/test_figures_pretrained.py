@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 
 from nsbench.figures import captions, figure_01, figure_07, figure_08, pretrained
 from nsbench.figures import pretrained_panels as panels
-from nsbench.records import RecordError
+from nsbench.storage.parquet import RecordError
 from tests.artists import check_layout, overlaps, shown, texts, with_gid
 from tests.synthetic_pretrained import Made, Tables, change, make, spec, write
 

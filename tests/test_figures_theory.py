@@ -13,10 +13,10 @@ import pytest
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from nsbench import readings
+from nsbench.config.theory import Theory
 from nsbench.figures import captions, figure_02, figure_03, figure_04a, figure_04b, figure_09, figure_10
 from nsbench.figures import theory_panels as panels
-from nsbench.theory_settings import Theory
+from nsbench.schemas import theory_labels as readings
 from tests.artists import check_layout, overlaps, shown, texts, with_gid
 from tests.synthetic_theory import Tables, make
 

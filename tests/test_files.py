@@ -22,13 +22,15 @@ import pytest
 import torch
 from matplotlib.figure import Figure
 
-from nsbench import cli, files
-from nsbench.datasets import read_dataset
+from nsbench.cli import parser as cli
+from nsbench.data.datasets import read_dataset
 from nsbench.figures import style
-from nsbench.files import FileError, lack_of_room, whole, write_text
-from nsbench.records import HISTORY, RecordError, field, write_table
-from nsbench.runstore import Progress, RunFolder
-from nsbench.tensor_files import read_tensors, write_tensors
+from nsbench.schemas.training import HISTORY, field
+from nsbench.storage import atomic as files
+from nsbench.storage.atomic import FileError, lack_of_room, whole, write_text
+from nsbench.storage.parquet import RecordError, write_table
+from nsbench.storage.run_folder import Progress, RunFolder
+from nsbench.storage.tensors import read_tensors, write_tensors
 from tests.conftest import write_datasets
 from tests.small_disk import SmallDisk
 
@@ -126,7 +128,7 @@ def test_text_is_utf_8(tmp_path: Path) -> None:
 WRITER = """
 import sys, time
 from pathlib import Path
-from nsbench.files import whole
+from nsbench.storage.atomic import whole
 with whole(Path(sys.argv[1])) as temporary:
     temporary.write_text("half")
     print("writing", flush=True)
@@ -206,7 +208,7 @@ def test_a_fork_writes_under_its_own_number(tmp_path: Path) -> None:
     program = """
 import os, sys
 from pathlib import Path
-from nsbench.files import whole
+from nsbench.storage.atomic import whole
 with whole(Path(sys.argv[1])) as temporary:
     if not (child := os.fork()):
         with whole(Path(sys.argv[1])) as below:

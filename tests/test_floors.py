@@ -11,11 +11,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from nsbench import floors
-from nsbench.datasets import Dataset
-from nsbench.records import FLOORS, TARGETS
-from nsbench.settings import ModularAdditionData, NextTokenData, SparseParityData
-from nsbench.tasks import modular_addition, next_token, sparse_parity
+from nsbench.config.variant import ModularAdditionData, NextTokenData, SparseParityData
+from nsbench.data import baselines as floors
+from nsbench.data.datasets import Dataset
+from nsbench.data.tasks import modular_addition, next_token, sparse_parity
+from nsbench.schemas.training import FLOORS, TARGETS
 from tests.conftest import small_text
 
 Key = Callable[[list[int]], tuple[int, ...]]

@@ -15,13 +15,15 @@ from typing import Any
 import pytest
 import torch
 
-from nsbench import loop, step, training
-from nsbench.device import DeviceError
-from nsbench.files import FileError, whole
-from nsbench.interruption import stop_request
-from nsbench.loop import TrainSpec
-from nsbench.records import RUNS, read_table
-from nsbench.runstore import RunFolder
+from nsbench.schemas.training import RUNS
+from nsbench.storage.atomic import FileError, whole
+from nsbench.storage.device import DeviceError
+from nsbench.storage.parquet import read_table
+from nsbench.storage.run_folder import RunFolder
+from nsbench.training import loop, step
+from nsbench.training import pack as training
+from nsbench.training.interruption import stop_request
+from nsbench.training.loop import TrainSpec
 from tests.conftest import arm, train, train_spec
 from tests.test_training import NUMBERS, Killed, numbers, same
 
@@ -149,7 +151,7 @@ def test_a_run_whose_checkpoints_are_lost_starts_from_the_beginning_and_says_so(
 
 def test_a_second_signal_ends_the_process_at_once() -> None:
     program = (
-        "import os, signal; from nsbench.interruption import stop_request\n"
+        "import os, signal; from nsbench.training.interruption import stop_request\n"
         "with stop_request() as stop:\n"
         "    os.kill(os.getpid(), signal.SIGTERM)\n"
         "    assert stop and stop.status == 143\n"

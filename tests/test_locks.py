@@ -13,12 +13,13 @@ from pathlib import Path
 import filelock
 import pytest
 
-from nsbench import cli, commands
-from nsbench.files import FileError
-from nsbench.locks import HeldError, locked
+from nsbench.cli import commands
+from nsbench.cli import parser as cli
+from nsbench.storage.atomic import FileError
+from nsbench.storage.locks import HeldError, locked
 
 HOLD = (
-    "import sys, time; from pathlib import Path; from nsbench.locks import locked\n"
+    "import sys, time; from pathlib import Path; from nsbench.storage.locks import locked\n"
     "with locked(Path(sys.argv[1]), None): print('held', flush=True); time.sleep(600)"
 )
 

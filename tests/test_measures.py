@@ -10,11 +10,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from nsbench.config.variant import ModularAdditionData, SparseParityData
+from nsbench.data.tasks import modular_addition, sparse_parity
 from nsbench.measures.scores import scores
 from nsbench.measures.sensitivity import average_sensitivity
 from nsbench.measures.stability import agreements, noise_stability
-from nsbench.settings import ModularAdditionData, SparseParityData
-from nsbench.tasks import modular_addition, sparse_parity
 from nsbench.theory import resampling_correlation
 
 SURE = 50.0

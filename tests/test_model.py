@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import nn
 
-from nsbench.model import DropoutMasks, TransformerStack, _Attention, dropout_size, sinusoidal_positions
-from nsbench.settings import Model
+from nsbench.config.variant import Model
+from nsbench.training.model import DropoutMasks, TransformerStack, _Attention, dropout_size, sinusoidal_positions
 
 VOCABULARY, CLASSES, LENGTH = 11, 5, 6
 

@@ -10,17 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from nsbench.closed import Closed, ConfigError, parse
-from nsbench.simulation.montecarlo import (
-    BLOCK,
-    Simulated,
-    Tally,
-    chunks,
-    correlate,
-    gaussians,
-    point,
-)
-from nsbench.theory_settings import (
+from nsbench.config.base import Closed, ConfigError, parse
+from nsbench.config.theory import (
     TENTHS,
     AttentionExperiment,
     FeedForwardExperiment,
@@ -29,6 +20,15 @@ from nsbench.theory_settings import (
     ReluExperiment,
     Theory,
     TransformerExperiment,
+)
+from nsbench.simulation.montecarlo import (
+    BLOCK,
+    Simulated,
+    Tally,
+    chunks,
+    correlate,
+    gaussians,
+    point,
 )
 from tests.simulated import Live
 

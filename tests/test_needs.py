@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
-from nsbench import config_files, needs
-from nsbench.config import Cluster, Evaluation
-from nsbench.grid import Cell, load
-from nsbench.plan import Plan
+from nsbench.config import loader as config_files
+from nsbench.config.sections import Cluster, Evaluation
+from nsbench.workflow import resources as needs
+from nsbench.workflow.grid import Cell, load
+from nsbench.workflow.plan import Plan
 from tests.test_config import TINY, overlaid, place
 
 GRID = Plan(load(config_files.read(Path("config.yaml"))))

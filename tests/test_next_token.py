@@ -12,14 +12,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from nsbench.closed import ConfigError
-from nsbench.datasets import Dataset
-from nsbench.floors import floor_rows
-from nsbench.records import LEFT_OUT, TARGETS
-from nsbench.settings import NextTokenData
-from nsbench.tasks import next_token
-from nsbench.texts import PARTS, Text
-from nsbench.vocabulary import UNKNOWN, Words, build
+from nsbench.config.base import ConfigError
+from nsbench.config.variant import NextTokenData
+from nsbench.data.baselines import floor_rows
+from nsbench.data.datasets import Dataset
+from nsbench.data.tasks import next_token
+from nsbench.data.text import PARTS, Text
+from nsbench.data.vocabulary import UNKNOWN, Words, build
+from nsbench.schemas.training import LEFT_OUT, TARGETS
 
 PROTOCOLS = {
     "windows_pooled": {},

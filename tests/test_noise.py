@@ -8,7 +8,7 @@ import math
 import pytest
 import torch
 
-from nsbench.noise import resample_tokens
+from nsbench.arms.noise import resample_tokens
 from nsbench.theory import resampling_correlation
 
 RHOS = [-1.0, -0.5, 0.0, 0.25, 0.5, 0.9, 1.0]

@@ -13,8 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from nsbench.onsets import EARLY_RANK, LEAD_LAG, ONSET, early_rank, lead_lag, onset, onsets, spearman
-from nsbench.records import read_table, write_table
+from nsbench.analysis.lead_lag import early_rank, lead_lag, onset, onsets, spearman
+from nsbench.schemas.analysis import EARLY_RANK, LEAD_LAG, ONSET
+from nsbench.storage.parquet import read_table, write_table
 
 NAN = math.nan
 SPACING = 10
@@ -240,7 +241,7 @@ def test_stopped_runs_are_no_late_ones() -> None:
 
 
 def test_a_history_without_stability_is_no_stability_that_never_moved() -> None:
-    """As of a baseline that a variant of other noise shares (`grid.Cell.shares`)."""
+    """As of a baseline that a variant of other noise shares (`workflow.grid.Cell.shares`)."""
     cells = grid(6, arms=("baseline", "gentle"))
     rise, fall = np.arange(5.0), [3.0, 3.0, 1.0, 1.0, 1.0]
     history = pd.concat(

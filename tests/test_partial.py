@@ -13,23 +13,27 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from nsbench import cli, commands, figures, progress
-from nsbench.analysis import TABLES
-from nsbench.closed import canonical_json, parse
-from nsbench.datasets import read_dataset
-from nsbench.exchange.export import export_records
+from nsbench import figures
+from nsbench.analysis.tables import TABLES
+from nsbench.cli import commands
+from nsbench.cli import parser as cli
+from nsbench.config.base import canonical_json, parse
+from nsbench.config.variant import OF_TEXT
+from nsbench.data.datasets import read_dataset
+from nsbench.data.generate import DatasetSpec, make_datasets
 from nsbench.figures import style
-from nsbench.finished import Places, seen
-from nsbench.generation import DatasetSpec, make_datasets
-from nsbench.of_now import outdated
-from nsbench.partial import FINISHED, RUN_STATE, named, parts
-from nsbench.plan import Plan, digest, grid_cells
-from nsbench.records import EVALUATION, read_stamp, write_table
+from nsbench.records.export import export_records
 from nsbench.report import page
 from nsbench.report.partial import section
-from nsbench.run_records.files import OTHER_EVALUATION
-from nsbench.runstore import _row_digest
-from nsbench.settings import OF_TEXT
+from nsbench.schemas.run_states import FINISHED, RUN_STATE, named, parts
+from nsbench.schemas.training import EVALUATION
+from nsbench.storage.parquet import read_stamp, write_table
+from nsbench.storage.records import OTHER_EVALUATION
+from nsbench.storage.run_folder import _row_digest
+from nsbench.workflow import progress
+from nsbench.workflow.freshness import outdated
+from nsbench.workflow.plan import Plan, digest, grid_cells
+from nsbench.workflow.run_states import Places, seen
 from tests import recorded_grid
 from tests.partial_grid import DIVERGED, Pack, PartialGrid, tiny_plan
 from tests.recorded_grid import plan_of
@@ -154,7 +158,7 @@ def test_another_setting_of_now_makes_runs_outdated(grid: PartialGrid) -> None:
 
 
 def test_another_text_makes_the_runs_on_texts_outdated(grid: PartialGrid) -> None:
-    from nsbench.texts import Text, write_text_file
+    from nsbench.data.text import Text, write_text_file
 
     write_text_file(grid.root / "text.parquet", Text("old", (), (), ()), {"spec": '{"source":"old"}'})
     for pack in grid.plan.packs:

@@ -14,15 +14,16 @@ from typing import Any
 
 import pytest
 
-from nsbench import commands, grid, progress
-from nsbench.closed import ConfigError, canonical_json, parse
-from nsbench.evaluation import EvaluateSpec
+from nsbench.cli import commands
+from nsbench.config.base import ConfigError, canonical_json, parse
+from nsbench.config.theory import EXPERIMENTS, ExperimentSpec
+from nsbench.data.generate import DatasetSpec
+from nsbench.evaluation.run import EvaluateSpec
 from nsbench.figures.theory import TheoryFigureSpec
-from nsbench.generation import DatasetSpec
-from nsbench.grid import expand, load
-from nsbench.loop import TrainSpec
-from nsbench.plan import Plan, digest, grid_cells, pack_name, plain
-from nsbench.theory_settings import EXPERIMENTS, ExperimentSpec
+from nsbench.training.loop import TrainSpec
+from nsbench.workflow import grid, progress
+from nsbench.workflow.grid import expand, load
+from nsbench.workflow.plan import Plan, digest, grid_cells, pack_name, plain
 from tests.test_config import DEMO, TINY, overlaid, place
 
 ROOT = Path(__file__).parent.parent

@@ -15,16 +15,20 @@ import torch
 import torch.nn.functional as F
 import yaml
 
-from nsbench import arms, cli, code_digest, plugins
-from nsbench.closed import ConfigError
-from nsbench.datasets import read_dataset
+from nsbench import arms
+from nsbench.cli import parser as cli
+from nsbench.config.base import ConfigError
+from nsbench.data.datasets import read_dataset
 from nsbench.figures import style
-from nsbench.grid import load
-from nsbench.model import TransformerStack
-from nsbench.needs import train_flops
-from nsbench.plan import Plan, plain
-from nsbench.records import RUNS, read_table
-from nsbench.step import TrainingStep
+from nsbench.schemas.training import RUNS
+from nsbench.storage import code_digest
+from nsbench.storage.parquet import read_table
+from nsbench.training.model import TransformerStack
+from nsbench.training.step import TrainingStep
+from nsbench.workflow import plugins
+from nsbench.workflow.grid import load
+from nsbench.workflow.plan import Plan, plain
+from nsbench.workflow.resources import train_flops
 from tests.conftest import make_dataset, train, train_spec
 from tests.test_config import TINY, overlaid
 from tests.test_training import numbers, same

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from nsbench.statistics.power import EFFECTS_PERCENT, MOST_SEEDS, POWER, fewest_pairs, power, power_of, seeds_needed
+from nsbench.analysis.statistics.power import EFFECTS_PERCENT, MOST_SEEDS, fewest_pairs, power, power_of, seeds_needed
+from nsbench.schemas.statistics import POWER
 from tests.paired_times import joined, times_of
 
 NAN = math.nan

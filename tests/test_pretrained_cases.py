@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from nsbench.pretrained import cases, inputs
-from nsbench.pretrained_records import NONE
+from nsbench.schemas.pretrained import NONE
 from tests.pretrained_models import SMALL, case, loaded, text_of
 
 

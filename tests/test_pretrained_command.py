@@ -11,17 +11,18 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from nsbench import cli
-from nsbench.closed import canonical_json
-from nsbench.datasets import read_dataset
-from nsbench.model import TransformerStack
-from nsbench.pretrained import command, own
+from nsbench.cli import measure as command
+from nsbench.cli import parser as cli
+from nsbench.config.base import canonical_json
+from nsbench.config.pretrained import FolderModel
+from nsbench.config.variant import Model
+from nsbench.data.datasets import read_dataset
+from nsbench.pretrained import own
 from nsbench.pretrained.sources import ModelError
-from nsbench.pretrained_records import PARTS
-from nsbench.pretrained_settings import FolderModel
-from nsbench.records import read_stamp, read_table
-from nsbench.runstore import RunFolder
-from nsbench.settings import Model
+from nsbench.schemas.pretrained import PARTS
+from nsbench.storage.parquet import read_stamp, read_table
+from nsbench.storage.run_folder import RunFolder
+from nsbench.training.model import TransformerStack
 from tests.conftest import make_dataset
 from tests.pretrained_models import CPU
 

@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from nsbench import hub
-from nsbench.closed import parse
+from nsbench.config.base import parse
+from nsbench.config.pretrained import FolderModel, HubModel, PackageModel
+from nsbench.data import hub
 from nsbench.pretrained import gguf, sources
 from nsbench.pretrained.sources import ModelError, Unavailable
-from nsbench.pretrained_settings import FolderModel, HubModel, PackageModel
 
 
 def test_a_folder_is_taken_as_it_is(made: Path) -> None:

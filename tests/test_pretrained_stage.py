@@ -11,12 +11,12 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from nsbench.closed import parse
+from nsbench.config.base import parse
+from nsbench.config.pretrained import MeasureSpec
 from nsbench.pretrained import cases, run
 from nsbench.pretrained.sources import ModelError, Unavailable
-from nsbench.pretrained_records import PARTS
-from nsbench.pretrained_settings import MeasureSpec
-from nsbench.records import read_stamp
+from nsbench.schemas.pretrained import PARTS
+from nsbench.storage.parquet import read_stamp
 from tests.pretrained_models import CPU, SMALL, STAMP, loaded, measured, spec_of
 
 

@@ -10,9 +10,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from nsbench.pretrained_records import CONCENTRATION, MEASURED, MODEL, MOMENT, NONE, PARTS, STABILITY, TABLES, TAIL
-from nsbench.pretrained_settings import TablesSpec
-from nsbench.pretrained_tables import (
+from nsbench.analysis.pretrained_tables import (
     INFLUENCE_READINGS,
     PROVED,
     READINGS,
@@ -22,7 +20,9 @@ from nsbench.pretrained_tables import (
     smaller_bounds,
     tail_bounds,
 )
-from nsbench.records import RecordError, read_stamp, read_table, write_table
+from nsbench.config.pretrained import TablesSpec
+from nsbench.schemas.pretrained import CONCENTRATION, MEASURED, MODEL, MOMENT, NONE, PARTS, STABILITY, TABLES, TAIL
+from nsbench.storage.parquet import RecordError, read_stamp, read_table, write_table
 
 DEGREE = 3
 EMPTY = {"string": "", "int64": 1, "double": 0.5, "bool": False}

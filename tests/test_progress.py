@@ -11,15 +11,15 @@ from typing import Any
 
 import pytest
 
-from nsbench import progress
-from nsbench.closed import parse
-from nsbench.grid import load
-from nsbench.loop import TrainSpec
-from nsbench.needs import train_flops
-from nsbench.occupancy import HOLDER, LOCK, OccupiedError
-from nsbench.plan import Plan
-from nsbench.progress import EVALUATION_SHARE, line
-from nsbench.runstore import RunFolder, order_key
+from nsbench.config.base import parse
+from nsbench.storage.run_folder import RunFolder, order_key
+from nsbench.training.loop import TrainSpec
+from nsbench.workflow import progress
+from nsbench.workflow.grid import load
+from nsbench.workflow.plan import Plan
+from nsbench.workflow.progress import EVALUATION_SHARE, line
+from nsbench.workflow.resources import train_flops
+from nsbench.workflow.results_lock import HOLDER, LOCK, OccupiedError
 from tests.test_config import TINY, overlaid, place
 
 RUN = ("modular_addition", "tiny", "baseline", 0)

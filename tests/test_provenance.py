@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from nsbench import provenance
+from nsbench.storage import provenance
 
 
 @pytest.fixture

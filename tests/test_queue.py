@@ -14,13 +14,13 @@ from typing import Any
 import pytest
 import yaml
 
-from nsbench import queue
-from nsbench.closed import ConfigError
-from nsbench.grid import load
-from nsbench.needs import train_flops
-from nsbench.plan import Plan
-from nsbench.queue import Queue
-from nsbench.run_records.files import Recorded, read_records, record_files
+from nsbench.cli import queue
+from nsbench.cli.queue import Queue
+from nsbench.config.base import ConfigError
+from nsbench.storage.records import Recorded, read_records, record_files
+from nsbench.workflow.grid import load
+from nsbench.workflow.plan import Plan
+from nsbench.workflow.resources import train_flops
 from tests.test_config import overlaid, update_config
 from tests.warm import STAGES, Warm
 from tests.workflow_clone import Clone

@@ -11,18 +11,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from nsbench import provenance, records
-from nsbench.records import (
-    EVALUATION,
-    HISTORY,
-    RUNS,
-    TIME_TO_TARGET,
-    RecordError,
-    read_arrow,
-    read_stamp,
-    read_table,
-    write_table,
-)
+from nsbench.schemas import training as records
+from nsbench.schemas.training import EVALUATION, HISTORY, RUNS, TIME_TO_TARGET
+from nsbench.storage import provenance
+from nsbench.storage.parquet import RecordError, read_arrow, read_stamp, read_table, write_table
 
 SCHEMAS = {"HISTORY": HISTORY, "RUNS": RUNS, "EVALUATION": EVALUATION, "TIME_TO_TARGET": TIME_TO_TARGET}
 SMALL = pa.schema(

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import nsbench
-from nsbench.regularizers import (
+from nsbench.arms.regularizers import (
     AugmentationRegularizer,
     EntropyRegularizer,
     NoiseStabilityRegularizer,

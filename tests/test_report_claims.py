@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from nsbench.claim_records import VERDICTS
-from nsbench.records import RecordError
 from nsbench.report.claims import SIGNS, quantity
+from nsbench.schemas.claims import VERDICTS
+from nsbench.storage.parquet import RecordError
 from tests.report_ledger import HOSTILE, NAN, ROWS, make_claims, write_claims
 from tests.report_pages import IMAGE, Page, flat, plain_results, report, section
 

@@ -10,9 +10,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from nsbench.records import read_table, write_table
-from nsbench.statistics.paired import PAIRED_EFFECT
-from nsbench.statistics.power import POWER
+from nsbench.schemas.statistics import PAIRED_EFFECT, POWER
+from nsbench.storage.parquet import read_table, write_table
 from tests.report_pages import IMAGE, flat, plain_results, report, section
 
 SCHEMAS = {"paired_effect": PAIRED_EFFECT, "power": POWER}

@@ -13,10 +13,10 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from nsbench.code_digest import reached
-from nsbench.records import RecordError, read_table, write_table
 from nsbench.report import errata
 from nsbench.report.page import FOLDER, TABLES
+from nsbench.storage.code_digest import reached
+from nsbench.storage.parquet import RecordError, read_table, write_table
 from tests.report_pages import CELLS, IMAGE, RISES, Page, flat, plain_results, report, section
 from tests.synthetic_records import make_cells, make_records, write_results
 

@@ -10,9 +10,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from nsbench.pretrained_records import MOMENT, STABILITY, TABLES
-from nsbench.pretrained_tables import tail_bounds
-from nsbench.records import RecordError, read_table, write_table
+from nsbench.analysis.pretrained_tables import tail_bounds
+from nsbench.schemas.pretrained import MOMENT, STABILITY, TABLES
+from nsbench.storage.parquet import RecordError, read_table, write_table
 from tests.report_pages import IMAGE, Page, flat, lines, open_part, plain_results, report, section
 from tests.synthetic_pretrained import Made, make
 

@@ -12,7 +12,7 @@ import pytest
 from nsbench.report import rows
 from nsbench.report.pictures import Pictures
 from nsbench.report.split import Split
-from nsbench.selection import SELECTION
+from nsbench.schemas.analysis import SELECTION
 from tests.report_pages import IMAGE
 from tests.synthetic_records import make_cells, swept
 

@@ -10,8 +10,9 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from nsbench.records import write_table
-from nsbench.specifications import SPECIFICATION, SPECIFICATION_SHARE, specification_shares, specifications
+from nsbench.analysis.specification_curves import specification_shares, specifications
+from nsbench.schemas.analysis import SPECIFICATION, SPECIFICATION_SHARE
+from nsbench.storage.parquet import write_table
 from tests.report_pages import CELLS, IMAGE, Page, flat, open_part, plain_results, report, section
 from tests.synthetic_specifications import effect_row, make_curve_cells
 

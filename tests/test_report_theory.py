@@ -8,9 +8,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from nsbench import readings
-from nsbench.records import write_table
-from nsbench.theory_records import THEORY
+from nsbench.schemas import theory_labels as readings
+from nsbench.schemas.theory import THEORY
+from nsbench.storage.parquet import write_table
 from tests.report_pages import IMAGE, Page, flat, plain_results, report, section
 
 THEORY_ROWS = [

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from nsbench.records import read_table
 from nsbench.report.rows import score
-from nsbench.scores import SCORE
+from nsbench.schemas.analysis import SCORE
+from nsbench.storage.parquet import read_table
 from tests.report_pages import Page, flat, plain_results, report, section
 from tests.synthetic_records import make_cells, make_records, swept, write_results
 

@@ -11,23 +11,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from nsbench import cli
-from nsbench.collection import OF_NOISE
-from nsbench.exchange import verify
-from nsbench.exchange.export import export_records, merge
-from nsbench.exchange.importing import import_records
-from nsbench.plan import digest
-from nsbench.provenance import commit, cpu
-from nsbench.records import COLLECTED_RUNS, EVALUATION, FLOORS, HISTORY, RecordError, history_digest, read_table
-from nsbench.run_records.files import (
-    NO_EVALUATION,
-    OTHER_EVALUATION,
-    Record,
-    read_records,
-    record_files,
-    write_records,
-)
-from nsbench.run_records.matching import current, difference
+from nsbench.analysis.collect import OF_NOISE
+from nsbench.cli import parser as cli
+from nsbench.records import verify
+from nsbench.records.export import export_records, merge
+from nsbench.records.importing import import_records
+from nsbench.schemas.training import COLLECTED_RUNS, EVALUATION, FLOORS, HISTORY, history_digest
+from nsbench.storage.parquet import RecordError, read_table
+from nsbench.storage.provenance import commit, cpu
+from nsbench.storage.records import NO_EVALUATION, OTHER_EVALUATION, Record, read_records, record_files, write_records
+from nsbench.workflow.plan import digest
+from nsbench.workflow.recorded_runs import current, difference
 from tests.recorded_grid import collect, plan_of, train
 
 N_RUNS = 8
@@ -275,10 +269,10 @@ def test_rows_that_move_while_a_grid_is_collected_are_found_again_or_told(
     records: Path, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
     """Beside a queue that exports, a file may get new records between the look at it and its reading."""
-    from nsbench.collection import Sources
-    from nsbench.collection import collect as joined
-    from nsbench.plan import grid_cells
-    from nsbench.run_records.matching import evaluation_settings_of
+    from nsbench.analysis.collect import Sources
+    from nsbench.analysis.collect import collect as joined
+    from nsbench.workflow.plan import grid_cells
+    from nsbench.workflow.recorded_runs import evaluation_settings_of
 
     (zero, one) = read_records(records / BASELINE)
     merge([one], tmp_path / "records")

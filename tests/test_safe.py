@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 import torch
 
-from nsbench import cli, hub
+from nsbench.cli import parser as cli
+from nsbench.data import hub
 
 PROJECT = Path(__file__).parents[1]
 SOURCES = [path for folder in ("src", "tests", "workflow", "benchmarks") for path in (PROJECT / folder).rglob("*.py")]

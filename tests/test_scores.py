@@ -12,9 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nsbench.records import TARGETS, read_table, write_table
-from nsbench.scores import SCORE, SCORE_EFFECT, curves_on_test, run_scores, score_effects, scores, text_labels
-from nsbench.statistics.intervals import (
+from nsbench.analysis.scores import curves_on_test, run_scores, score_effects, scores, text_labels
+from nsbench.analysis.statistics.intervals import (
     Interval,
     mean_difference,
     mean_interval,
@@ -22,6 +21,9 @@ from nsbench.statistics.intervals import (
     stopped_runs,
     unmeasured_runs,
 )
+from nsbench.schemas.analysis import SCORE, SCORE_EFFECT
+from nsbench.schemas.training import TARGETS
+from nsbench.storage.parquet import read_table, write_table
 
 NAN, INF = math.nan, math.inf
 VARIANT = {"task": "next_token", "variant": "windows"}

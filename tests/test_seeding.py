@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from nsbench.seeding import fill_bits, stream, stream_key, torch_stream
+from nsbench.storage.seeding import fill_bits, stream, stream_key, torch_stream
 
 PINNED = [
     ((0, "init"), 10356376711116929272),
@@ -54,7 +54,7 @@ def test_a_stream_leaves_the_global_generators_alone() -> None:
 
 
 def test_streams_are_the_same_in_another_process() -> None:
-    code = "from nsbench.seeding import stream_key; print(stream_key(5, 'batches', 12))"
+    code = "from nsbench.storage.seeding import stream_key; print(stream_key(5, 'batches', 12))"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert int(found) == stream_key(5, "batches", 12)
 

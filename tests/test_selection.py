@@ -10,10 +10,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from nsbench.records import TARGETS, read_table, write_table
+from nsbench.analysis.selection import CRITERION, candidates, selected_arm, selections, times_on_test
+from nsbench.analysis.statistics import time_to_target
 from nsbench.report.rows import choice
-from nsbench.selection import CRITERION, SELECTION, candidates, selected_arm, selections, times_on_test
-from nsbench.statistics import time_to_target
+from nsbench.schemas.analysis import SELECTION
+from nsbench.schemas.training import TARGETS
+from nsbench.storage.parquet import read_table, write_table
 
 NAN = math.nan
 BUDGET = 100

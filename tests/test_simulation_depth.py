@@ -10,10 +10,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from nsbench import readings
+from nsbench.config.theory import FeedForwardExperiment, RecurrenceExperiment, TransformerExperiment
+from nsbench.schemas import theory_labels as readings
 from nsbench.simulation import feed_forward, recurrence, transformer
 from nsbench.simulation.montecarlo import correlate, gaussians, weights
-from nsbench.theory_settings import FeedForwardExperiment, RecurrenceExperiment, TransformerExperiment
 from tests.simulated import CPU, Lines, assert_near, relu_product, simulate
 
 

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import torch
 
-from nsbench import readings
+from nsbench.config.theory import IntervalsExperiment
+from nsbench.schemas import theory_labels as readings
 from nsbench.simulation import intervals
 from nsbench.simulation.montecarlo import Simulated, gaussians
 from nsbench.theory.propagation import Layer, random_network
-from nsbench.theory_settings import IntervalsExperiment
 from tests.synthetic_theory import interval_curves
 
 CPU = torch.device("cpu")

@@ -13,10 +13,10 @@ from scipy import integrate
 from scipy.stats import norm
 from torch import Tensor
 
-from nsbench import readings
+from nsbench.config.theory import AttentionExperiment, PatternsExperiment, ReluExperiment
+from nsbench.schemas import theory_labels as readings
 from nsbench.simulation import attention
 from nsbench.simulation.montecarlo import correlate, gaussians, weights
-from nsbench.theory_settings import AttentionExperiment, PatternsExperiment, ReluExperiment
 from tests.simulated import CPU, assert_near, simulate
 
 PRINTED, SCALED = readings.ATTENTION_SCALINGS

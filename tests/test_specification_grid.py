@@ -14,10 +14,10 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nsbench import designs
-from nsbench.closed import ConfigError
-from nsbench.grid import Cell, expand, load
-from nsbench.plan import Plan, grid_cells
+from nsbench.config.base import ConfigError
+from nsbench.workflow import designs
+from nsbench.workflow.grid import Cell, expand, load
+from nsbench.workflow.plan import Plan, grid_cells
 
 TASKS = {
     "modular_addition": {

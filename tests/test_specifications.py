@@ -12,9 +12,10 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from nsbench.records import RecordError, read_table, write_table
-from nsbench.specifications import SPECIFICATION, SPECIFICATION_SHARE, specification_shares, specifications
-from nsbench.statistics import paired_effects, time_to_target
+from nsbench.analysis.specification_curves import specification_shares, specifications
+from nsbench.analysis.statistics import paired_effects, time_to_target
+from nsbench.schemas.analysis import SPECIFICATION, SPECIFICATION_SHARE
+from nsbench.storage.parquet import RecordError, read_table, write_table
 from tests.synthetic_records import make_records
 from tests.synthetic_specifications import effect_row, make_curve_cells, make_effects
 

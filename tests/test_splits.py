@@ -12,17 +12,17 @@ import numpy as np
 import pytest
 import torch
 
-from nsbench.closed import ConfigError
-from nsbench.leaks import leaks
-from nsbench.seeding import stream
-from nsbench.settings import (
+from nsbench.config.base import ConfigError
+from nsbench.config.variant import (
     ModularAdditionData,
     ModularAdditionVariant,
     NextTokenVariant,
     SparseParityData,
     SparseParityVariant,
 )
-from nsbench.tasks import modular_addition, sparse_parity
+from nsbench.data.leaks import leaks
+from nsbench.data.tasks import modular_addition, sparse_parity
+from nsbench.storage.seeding import stream
 
 SPLITS = ("train", "val", "test")
 

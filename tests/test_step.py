@@ -9,12 +9,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from nsbench.datasets import read_dataset
-from nsbench.loop import TrainSpec
-from nsbench.model import TransformerStack, ffn_width
-from nsbench.regularizers import agreement
-from nsbench.seeding import torch_stream
-from nsbench.step import TrainingStep
+from nsbench.arms.regularizers import agreement
+from nsbench.data.datasets import read_dataset
+from nsbench.storage.seeding import torch_stream
+from nsbench.training.loop import TrainSpec
+from nsbench.training.model import TransformerStack, ffn_width
+from nsbench.training.step import TrainingStep
 from tests.conftest import arm, make_dataset, train_spec
 
 BATCH = 10
@@ -199,6 +199,6 @@ def test_noisy_pass_has_dropout_masks_of_its_own_or_shares_them(
 
 
 def _masks(step: TrainingStep) -> Any:
-    from nsbench.model import DropoutMasks
+    from nsbench.training.model import DropoutMasks
 
     return DropoutMasks(step.bits_RN, step.dropout_rate)

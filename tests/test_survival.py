@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nsbench.statistics import summarise_cells
-from nsbench.statistics.survival import KAPLAN_MEIER, area_under, kaplan_meier, logrank_p
+from nsbench.analysis.statistics import summarise_cells
+from nsbench.analysis.statistics.survival import area_under, kaplan_meier, logrank_p
+from nsbench.schemas.statistics import KAPLAN_MEIER
 from tests.paired_times import times_of
 
 NAN = math.nan

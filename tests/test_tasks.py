@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 import torch
 
-from nsbench import datasets
-from nsbench.datasets import batch_indices, read_dataset
-from nsbench.records import RecordError
-from nsbench.seeding import stream
-from nsbench.settings import ModularAdditionData, Noise, SparseParityData
-from nsbench.tasks import modular_addition, sparse_parity
+from nsbench.config.variant import ModularAdditionData, Noise, SparseParityData
+from nsbench.data import datasets
+from nsbench.data.datasets import batch_indices, read_dataset
+from nsbench.data.tasks import modular_addition, sparse_parity
+from nsbench.storage.parquet import RecordError
+from nsbench.storage.seeding import stream
 from nsbench.theory import resampling_correlation
 from tests.conftest import write_datasets
 

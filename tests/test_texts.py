@@ -15,12 +15,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from nsbench import text_sources
-from nsbench.closed import ConfigError
-from nsbench.config import TextSource
-from nsbench.records import HISTORY, RecordError, read_stamp, write_table
-from nsbench.text_sources import TextError, TextSpec, from_gensim, from_hub, from_local, make_text, resolve
-from nsbench.texts import PARTS, Text, read_text_file, write_text_file
+from nsbench.config.base import ConfigError
+from nsbench.config.sections import TextSource
+from nsbench.data import text_sources
+from nsbench.data.text import PARTS, Text, read_text_file, write_text_file
+from nsbench.data.text_sources import TextError, TextSpec, from_gensim, from_hub, from_local, make_text, resolve
+from nsbench.schemas.training import HISTORY
+from nsbench.storage.parquet import RecordError, read_stamp, write_table
 
 LINES = {
     "train": ["", "= One =", "", *(f"the first part has words {number} <unk> ." for number in range(40))],
@@ -543,6 +544,7 @@ def test_the_sums_of_wikitext_2_are_pinned() -> None:
 
 def test_importing_the_rooms_loads_none_of_these_libraries() -> None:
     libraries = ("gensim", "huggingface_hub", "tokenizers")
-    code = f"import sys, nsbench.text_sources, nsbench.vocabulary; print([x for x in {libraries} if x in sys.modules])"
+    ours = "nsbench.data.text_sources, nsbench.data.vocabulary"
+    code = f"import sys, {ours}; print([x for x in {libraries} if x in sys.modules])"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout == "[]\n"

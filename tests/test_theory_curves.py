@@ -12,13 +12,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from nsbench import readings
-from nsbench.closed import canonical_json
-from nsbench.records import RecordError, read_stamp, read_table, write_table
+from nsbench.config.base import canonical_json
+from nsbench.config.theory import EXPERIMENTS, ExperimentSpec, IntervalsExperiment
+from nsbench.schemas import theory_labels as readings
+from nsbench.schemas.theory import CURVES, SIMULATION, STATUSES, THEORY
+from nsbench.simulation.curves import compare, compute_theory, curves, formulas, join_tables
+from nsbench.storage.parquet import RecordError, read_stamp, read_table, write_table
 from nsbench.theory.propagation import network_intervals, random_network
-from nsbench.theory_curves import compare, compute_theory, curves, formulas, join_tables
-from nsbench.theory_records import CURVES, SIMULATION, STATUSES, THEORY
-from nsbench.theory_settings import EXPERIMENTS, ExperimentSpec, IntervalsExperiment
 from tests.synthetic_theory import interval_curves
 
 SMALL = {
@@ -188,8 +188,8 @@ def test_interval_curves_name_the_series_that_their_bounds_are_on() -> None:
 
 def test_the_stage_loads_no_torch() -> None:
     code = (
-        "import sys\nfrom nsbench.theory_curves import curves, formulas\n"
-        "from nsbench.theory_settings import EXPERIMENTS, ExperimentSpec\n"
+        "import sys\nfrom nsbench.simulation.curves import curves, formulas\n"
+        "from nsbench.config.theory import EXPERIMENTS, ExperimentSpec\n"
         "for name in EXPERIMENTS:\n"
         "    curves(list(formulas(ExperimentSpec(experiment=name, seed=0, settings={}))))\n"
         "print('torch' in sys.modules)"

@@ -11,7 +11,8 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from scipy.optimize import linprog
 
-from nsbench import readings, theory
+from nsbench import theory
+from nsbench.schemas import theory_labels as readings
 from nsbench.theory import bounds
 from nsbench.theory.bounds import Bounds
 from nsbench.theory.propagation import METHODS, Layer, network_intervals, random_network

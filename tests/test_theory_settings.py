@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import torch
 
-from nsbench.closed import ConfigError, parse
-from nsbench.theory_settings import EXPERIMENTS, Theory
+from nsbench.config.base import ConfigError, parse
+from nsbench.config.theory import EXPERIMENTS, Theory
 
 FEW = {"n_draws": 2, "n_pairs": 2}
 SIZES: dict[str, dict[str, Any]] = {

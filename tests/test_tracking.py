@@ -14,8 +14,9 @@ from typing import Any
 import pytest
 from filelock import FileLock
 
-from nsbench.collection import OF_NOISE
-from nsbench.records import COLLECTED_RUNS, HISTORY, RecordError, read_table, write_table
+from nsbench.analysis.collect import OF_NOISE
+from nsbench.schemas.training import COLLECTED_RUNS, HISTORY
+from nsbench.storage.parquet import RecordError, read_table, write_table
 from nsbench.tracking import importer, stores
 from nsbench.tracking.content import read_contents
 from tests.tracked_results import LIBRARIES_WARN, STAMP, Results, cell, cells, lend_tables, make_tables

@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 
-from nsbench.files import FileError
-from nsbench.records import RecordError
+from nsbench.storage.atomic import FileError
+from nsbench.storage.parquet import RecordError
 from nsbench.tracking.clones import CLONE_TAG, PLACE_TAG, identify
 from tests.tracked_results import (
     LIBRARIES_WARN,

@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
-from nsbench.closed import canonical_json
-from nsbench.files import FileError
+from nsbench.config.base import canonical_json
+from nsbench.storage.atomic import FileError
 from nsbench.tracking import importer, stores
 from nsbench.tracking.stores import TrackingError
 from tests.bad_servers import ANSWERS, serve
@@ -290,7 +290,7 @@ def test_a_missing_driver_is_named(results: Results, monkeypatch: pytest.MonkeyP
 def test_no_password_reaches_a_file_or_a_message(
     tmp_path: Path, tables: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    from nsbench.cli import main
+    from nsbench.cli.parser import main
 
     secrets = {name: f"S3cret-{name}" for name in ("HF_TOKEN", "PGPASSWORD", "MLFLOW_TRACKING_PASSWORD", "PW")}
     for name, value in secrets.items():
@@ -326,7 +326,7 @@ def watch(event, arguments):
     if event == "open" and "mlflow.db" in str(arguments[0]):
         seen.append(str(arguments[0]))
 sys.addaudithook(watch)
-from nsbench.cli import main
+from nsbench.cli.parser import main
 status = main(sys.argv[1:])
 libraries = {name.partition(".")[0] for name in sys.modules}
 print(json.dumps([status, sorted(libraries & {"mlflow", "sqlalchemy", "alembic", "psycopg2"}), seen]))

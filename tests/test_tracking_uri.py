@@ -10,10 +10,10 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nsbench.closed import ConfigError, parse
-from nsbench.config import Tracking
-from nsbench.grid import load
-from nsbench.tracking_uri import ALLOWED, VARIABLE, flaw, has_secret, resolve, secrets, shown, without_secrets
+from nsbench.config.base import ConfigError, parse
+from nsbench.config.sections import Tracking
+from nsbench.config.tracking_uri import ALLOWED, VARIABLE, flaw, has_secret, resolve, secrets, shown, without_secrets
+from nsbench.workflow.grid import load
 from tests.tracked_results import PROJECT
 
 SHOWN = {

@@ -12,17 +12,18 @@ import pandas as pd
 import pytest
 import torch
 
-from nsbench import loop
-from nsbench.datasets import read_dataset
-from nsbench.device import use_device
-from nsbench.loop import Run, StackTraining, TrainSpec
-from nsbench.provenance import stamp
-from nsbench.records import HISTORY, RUNS, read_table
-from nsbench.runstore import RunFolder, read_checkpoint
-from nsbench.settings import Training
-from nsbench.texts import write_text_file
-from nsbench.training import train_pack
-from nsbench.validation import checkpoint_steps, evaluation_steps
+from nsbench.config.variant import Training
+from nsbench.data.datasets import read_dataset
+from nsbench.data.text import write_text_file
+from nsbench.schemas.training import HISTORY, RUNS
+from nsbench.storage.device import use_device
+from nsbench.storage.parquet import read_table
+from nsbench.storage.provenance import stamp
+from nsbench.storage.run_folder import RunFolder, read_checkpoint
+from nsbench.training import loop
+from nsbench.training.loop import Run, StackTraining, TrainSpec
+from nsbench.training.pack import train_pack
+from nsbench.training.validation import checkpoint_steps, evaluation_steps
 from tests.conftest import DATA, arm, make_dataset, small_text, train, train_spec, write_datasets
 
 NUMBERS = [name for name in HISTORY.names if name not in ("seconds", "task", "variant", "arm")]

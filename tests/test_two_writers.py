@@ -15,15 +15,16 @@ import pandas as pd
 import pytest
 import torch
 
-from nsbench.grid import load
-from nsbench.plan import Plan
-from nsbench.records import HISTORY, RUNS, read_table
-from nsbench.runstore import RunFolder, read_checkpoint, read_summary
+from nsbench.schemas.training import HISTORY, RUNS
+from nsbench.storage.parquet import read_table
+from nsbench.storage.run_folder import RunFolder, read_checkpoint, read_summary
+from nsbench.workflow.grid import load
+from nsbench.workflow.plan import Plan
 from tests.test_config import TINY, overlaid, place
 
 WITHOUT_LOCKS = """
 import errno, sys, filelock
-from nsbench import cli
+from nsbench.cli import parser as cli
 def no_locks(*_, **__):
     raise OSError(errno.ENOSYS, "no locks here")
 filelock.FileLock.acquire = no_locks

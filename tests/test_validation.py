@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from nsbench.datasets import Dataset, read_dataset
-from nsbench.model import TransformerStack
-from nsbench.settings import Model, Noise
-from nsbench.validation import Validation
+from nsbench.config.variant import Model, Noise
+from nsbench.data.datasets import Dataset, read_dataset
+from nsbench.training.model import TransformerStack
+from nsbench.training.validation import Validation
 from tests.conftest import DATA, MODEL, make_dataset
 
 SEEDS = [3, 4]

@@ -14,10 +14,10 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
+from nsbench.config.theory import EXPERIMENTS
 from nsbench.figures.pretrained import FIGURES as PRETRAINED_FIGURES
 from nsbench.figures.theory import FIGURES as THEORY_FIGURES
-from nsbench.occupancy import occupied
-from nsbench.theory_settings import EXPERIMENTS
+from nsbench.workflow.results_lock import occupied
 from tests import tiny_models
 from tests.warm import STAGES, Warm
 from tests.workflow_clone import TINY, Clone, Planned
@@ -142,10 +142,17 @@ def test_second_call_does_nothing(clone: Clone) -> None:
 
 
 def test_a_comment_reruns_nothing(clone: Clone) -> None:
-    for module in ("training", "evaluation", "model", "figures/style", "measures/stability", "tasks/sparse_parity"):
+    for module in (
+        "training/pack",
+        "evaluation/run",
+        "training/model",
+        "figures/style",
+        "measures/stability",
+        "data/tasks/sparse_parity",
+    ):
         path = clone.root / f"src/nsbench/{module}.py"
         path.write_text(path.read_text() + "\n\n# A comment.\n")
-    clone.edit("src/nsbench/training.py", ('"""The train stage', '"""The stage of training'))
+    clone.edit("src/nsbench/training/pack.py", ('"""The train stage', '"""The stage of training'))
     assert clone.planned() == {}
 
 
@@ -268,21 +275,21 @@ def test_measure_settings_never_retrain(clone: Clone) -> None:
 
 
 def test_training_code_retrains(clone: Clone) -> None:
-    clone.edit_code("step:TrainingStep")
+    clone.edit_code("training/step:TrainingStep")
     assert clone.planned() == packs(sum(PACKS.values()))
 
 
 def test_task_code_reruns_that_task(clone: Clone) -> None:
-    clone.edit_code("tasks/sparse_parity:make")
+    clone.edit_code("data/tasks/sparse_parity:make")
     assert clone.planned() == {"make_dataset": 1, **packs(PACKS["sparse_parity"])}
 
 
 def test_the_text_s_code_and_choice_rerun_its_task(clone: Clone) -> None:
     of_text = {"fetch_text": 1, "make_dataset": 1, **packs(PACKS["next_token"])}
     of_text |= {"measure_model": MODELS, **OF_MODELS}
-    text = clone.edit_code("text_sources:make_text")
+    text = clone.edit_code("data/text_sources:make_text")
     assert clone.planned() == of_text
-    (clone.root / "src/nsbench/text_sources.py").write_text(text)
+    (clone.root / "src/nsbench/data/text_sources.py").write_text(text)
     assert clone.planned() == {}
     clone.edit(TINY, ("source: embedded", "source: local, path: config.yaml"))
     assert clone.planned() == of_text

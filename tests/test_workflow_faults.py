@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from nsbench.occupancy import HOLDER, OccupiedError, occupied
+from nsbench.workflow.results_lock import HOLDER, OccupiedError, occupied
 from tests.faults.kill import OVERLAY, Workflow, identity, progress
 from tests.warm import STAGES, Warm
 from tests.workflow_clone import Clone
@@ -69,7 +69,7 @@ def test_a_killed_workflow_is_finished_by_the_next_call_and_a_second_beside_it_i
 
 def test_a_folder_has_one_workflow_until_that_ends_however(tmp_path: Path) -> None:
     program = (
-        "import sys, time; from pathlib import Path; from nsbench.occupancy import occupied\n"
+        "import sys, time; from pathlib import Path; from nsbench.workflow.results_lock import occupied\n"
         "with occupied(Path(sys.argv[1])): print('held', flush=True); time.sleep(600)"
     )
     holder = subprocess.Popen([sys.executable, "-c", program, str(tmp_path)], stdout=subprocess.PIPE, text=True)

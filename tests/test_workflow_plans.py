@@ -31,10 +31,10 @@ def test_planning_imports_no_torch() -> None:
     """Nor scipy, nor matplotlib: seconds of every call of snakemake, the shortest too."""
     rules = (PROJECT / "workflow/rules/common.smk").read_text()
     imported = re.findall(r"^(?:from|import) .*$", rules, flags=re.MULTILINE)
-    assert "from nsbench.plan import" in "\n".join(imported)
+    assert "from nsbench.workflow.plan import" in "\n".join(imported)
     code = "\n".join([*imported, "import sys; print(*sys.modules)"])
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
-    assert "nsbench.progress" in loaded
+    assert "nsbench.workflow.progress" in loaded
     assert not {"torch", "transformers", "mlflow", "scipy", "matplotlib"} & set(loaded)
 
 

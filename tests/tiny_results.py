@@ -6,15 +6,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from nsbench import cli
-from nsbench.analysis import TABLES as ANALYSED
+from nsbench.analysis.tables import TABLES as ANALYSED
+from nsbench.cli import parser as cli
+from nsbench.data.text import Text, write_text_file
 from nsbench.figures import style
-from nsbench.grid import load
-from nsbench.plan import Plan
-from nsbench.pretrained_records import PARTS
-from nsbench.pretrained_records import TABLES as PRETRAINED
 from nsbench.report.page import TABLES as REPORTED
-from nsbench.texts import Text, write_text_file
+from nsbench.schemas.pretrained import PARTS
+from nsbench.schemas.pretrained import TABLES as PRETRAINED
+from nsbench.workflow.grid import load
+from nsbench.workflow.plan import Plan
 from tests.conftest import small_text
 from tests.test_config import TINY, overlaid, place
 from tests.tiny_models import TEXT

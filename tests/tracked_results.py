@@ -13,13 +13,14 @@ from typing import Any
 
 import yaml
 
-from nsbench.grid import load
-from nsbench.plan import Plan, grid_cells
-from nsbench.records import COLLECTED_RUNS, EVALUATION, HISTORY, TIME_TO_TARGET, write_table
+from nsbench.config.tracking_uri import sqlite_path
+from nsbench.schemas.training import COLLECTED_RUNS, EVALUATION, HISTORY, TIME_TO_TARGET
+from nsbench.storage.parquet import write_table
 from nsbench.tracking import importer, stores
 from nsbench.tracking.clones import identify
 from nsbench.tracking.content import read_contents
-from nsbench.tracking_uri import sqlite_path
+from nsbench.workflow.grid import load
+from nsbench.workflow.plan import Plan, grid_cells
 
 PROJECT = Path(__file__).parents[1]
 LIBRARIES_WARN = [

@@ -1,8 +1,8 @@
 """A Python that has imported the slow packages already and forks for each call: a fresh process without the wait.
 
-What runs is the same command line in a process of its own, `snakemake.cli.main` or `nsbench.cli.main`; only packages of
-others are there before, never nsbench, whose code the tests edit. The client side imports the standard library alone,
-so that it can stand in for the `nsbench` command (see `write_command`).
+What runs is the same command line in a process of its own, `snakemake.cli.main` or `nsbench.cli.parser.main`; only
+packages of others are there before, never nsbench, whose code the tests edit. The client side imports the standard
+library alone, so that it can stand in for the `nsbench` command (see `write_command`).
 """
 
 import contextlib
@@ -149,7 +149,7 @@ def _answer(connection: socket.socket) -> None:
         if program == "snakemake":
             from snakemake.cli import main
         else:
-            from nsbench.cli import main
+            from nsbench.cli.parser import main
         status = main()
     except SystemExit as error:
         status = error.code if isinstance(error.code, int) else int(error.code is not None)

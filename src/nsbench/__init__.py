@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from nsbench.arms import Arm, LossTerm, Real, arm
-    from nsbench.noise import resample_tokens
-    from nsbench.regularizers import NoiseStabilityRegularizer
+    from nsbench.arms.noise import resample_tokens
+    from nsbench.arms.regularizers import NoiseStabilityRegularizer
 
 _PUBLIC = {
-    "NoiseStabilityRegularizer": "nsbench.regularizers",
-    "resample_tokens": "nsbench.noise",
+    "NoiseStabilityRegularizer": "nsbench.arms.regularizers",
+    "resample_tokens": "nsbench.arms.noise",
     **dict.fromkeys(("Arm", "LossTerm", "Real", "arm"), "nsbench.arms"),
 }
 

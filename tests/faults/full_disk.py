@@ -23,8 +23,8 @@ from pathlib import Path
 import pyarrow.parquet as pq
 from PIL import Image
 
-from nsbench.records import read_stamp
-from nsbench.tensor_files import read_tensors
+from nsbench.storage.parquet import read_stamp
+from nsbench.storage.tensors import read_tensors
 from tests.faults.kill import differences, tables
 from tests.faults.outcome import Outcome, main
 from tests.small_disk import SmallDisk

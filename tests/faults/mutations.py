@@ -17,12 +17,12 @@ from typing import Any
 import yaml
 from snakemake.utils import update_config
 
-from nsbench.closed import ConfigError, canonical_json
-from nsbench.config import Config
-from nsbench.config_files import read
-from nsbench.grid import load
-from nsbench.plan import Plan
-from nsbench.sentences import show
+from nsbench.config.base import ConfigError, canonical_json
+from nsbench.config.errors import show
+from nsbench.config.loader import read
+from nsbench.workflow.config import Config
+from nsbench.workflow.grid import load
+from nsbench.workflow.plan import Plan
 from tests.faults.outcome import Outcome, main
 
 PROJECT = Path(__file__).parents[2]

@@ -8,27 +8,30 @@ import sys
 import time
 from pathlib import Path
 
-from nsbench import device, needs, progress, tracking_uri
-from nsbench.analysis import TABLES
-from nsbench.closed import ConfigError, canonical_json
+from nsbench.analysis.tables import TABLES
+from nsbench.config import tracking_uri
+from nsbench.config.base import ConfigError, canonical_json
+from nsbench.config.errors import nearest
+from nsbench.config.theory import EXPERIMENTS
+from nsbench.config.variant import DATA_SETTINGS, OF_TEXT
+from nsbench.data.text_sources import resolve
 from nsbench.figures import FIGURES, figures_for, module_of
 from nsbench.figures.captions import caption
 from nsbench.figures.pretrained import FIGURES as PRETRAINED_FIGURES
 from nsbench.figures.theory import FIGURES as THEORY_FIGURES
-from nsbench.files import FileError
-from nsbench.finished import Places, seen
-from nsbench.grid import load
-from nsbench.of_now import is_newer, outdated
-from nsbench.occupancy import OccupiedError
-from nsbench.plan import Plan, digest, plain
-from nsbench.plugins import file_of
-from nsbench.pretrained_records import PARTS as PRETRAINED_PARTS
-from nsbench.pretrained_records import TABLES as PRETRAINED_TABLES
-from nsbench.run_records.matching import index
-from nsbench.sentences import nearest
-from nsbench.settings import DATA_SETTINGS, OF_TEXT
-from nsbench.text_sources import resolve
-from nsbench.theory_settings import EXPERIMENTS
+from nsbench.schemas.pretrained import PARTS as PRETRAINED_PARTS
+from nsbench.schemas.pretrained import TABLES as PRETRAINED_TABLES
+from nsbench.storage import device
+from nsbench.storage.atomic import FileError
+from nsbench.workflow import progress
+from nsbench.workflow import resources as needs
+from nsbench.workflow.freshness import is_newer, outdated
+from nsbench.workflow.grid import load
+from nsbench.workflow.plan import Plan, digest, plain
+from nsbench.workflow.plugins import file_of
+from nsbench.workflow.recorded_runs import index
+from nsbench.workflow.results_lock import OccupiedError
+from nsbench.workflow.run_states import Places, seen
 
 from snakemake.cli import get_argument_parser
 from snakemake.exceptions import WorkflowError

@@ -1,8 +1,8 @@
 # Checks the files of settings before Snakemake loads them: it says little of what is wrong with one.
 from pathlib import Path
 
-from nsbench import config_files
-from nsbench.closed import ConfigError
+from nsbench.config import loader as config_files
+from nsbench.config.base import ConfigError
 
 from snakemake.exceptions import WorkflowError
 

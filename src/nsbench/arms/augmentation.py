@@ -8,7 +8,7 @@ from nsbench.arms.base import Arm, Gamma, LossTerm, Rho
 from nsbench.arms.registry import arm
 
 if TYPE_CHECKING:
-    from nsbench.settings import Noise
+    from nsbench.config.variant import Noise
 
 
 @arm("augmentation")
@@ -22,6 +22,6 @@ class Augmentation(Arm):
     gamma: Gamma
 
     def loss_term(self, noise: Noise) -> LossTerm:
-        from nsbench.regularizers import label_losses
+        from nsbench.arms.regularizers import label_losses
 
         return LossTerm(lambda clean, noisy, labels: self.gamma * label_losses(noisy, labels))

@@ -20,12 +20,12 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Protocol
 
 from pydantic import Field
 
-from nsbench.closed import Closed, Real
+from nsbench.config.base import Closed, Real
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from nsbench.settings import Model, Noise, Optimizer
+    from nsbench.config.variant import Model, Noise, Optimizer
 
 Rho = Annotated[Real, Field(ge=-1.0, le=1.0, title="ρ")]
 Gamma = Annotated[Real, Field(ge=0.0, le=1e6, title="γ")]
@@ -106,8 +106,8 @@ class Arm(Closed):
     def check(self, variant: Any) -> None:
         """Refuse settings of a variant that the arm cannot be trained with.
 
-        variant: has `model`, `optimizer`, `training` and `noise` of `nsbench.settings`. Raises ValueError, its message
-        naming the setting, its value and what is allowed.
+        variant: has `model`, `optimizer`, `training` and `noise` of `nsbench.config.variant`. Raises ValueError, its
+        message naming the setting, its value and what is allowed.
         """
 
     def passes(self, n_draws: int) -> float:

@@ -8,7 +8,7 @@ from nsbench.arms.base import Arm, Gamma, LossTerm, Orientation
 from nsbench.arms.registry import arm
 
 if TYPE_CHECKING:
-    from nsbench.settings import Noise
+    from nsbench.config.variant import Noise
 
 
 @arm("entropy")
@@ -25,7 +25,7 @@ class Entropy(Arm):
         return f"γ = {self.gamma:g}, entropy {'punished' if self.orientation else 'rewarded'}"
 
     def loss_term(self, noise: Noise) -> LossTerm:
-        from nsbench.regularizers import EntropyRegularizer
+        from nsbench.arms.regularizers import EntropyRegularizer
 
         regularizer = EntropyRegularizer(self.gamma, self.orientation)
         return LossTerm(lambda clean, noisy, labels: regularizer.penalty(clean))

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from nsbench.arms.base import Arm
 from nsbench.arms.registry import arm
-from nsbench.closed import Real
+from nsbench.config.base import Real
 
 if TYPE_CHECKING:
     from torch import Tensor

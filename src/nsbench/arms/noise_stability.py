@@ -8,10 +8,10 @@ from pydantic import Field
 
 from nsbench.arms.base import Arm, Branch, Gamma, LossTerm, Orientation, Rho
 from nsbench.arms.registry import arm
-from nsbench.closed import Real
+from nsbench.config.base import Real
 
 if TYPE_CHECKING:
-    from nsbench.settings import Noise
+    from nsbench.config.variant import Noise
 
 
 class _Stability(Arm):
@@ -23,11 +23,11 @@ class _Stability(Arm):
     """S: 1 rewards stability, 0 punishes it."""
 
     def savings(self) -> dict[str, Any]:
-        """What makes it cheaper, as keywords of `regularizers.StabilityPenalty`."""
+        """What makes it cheaper, as keywords of `arms.regularizers.StabilityPenalty`."""
         return {}
 
     def loss_term(self, noise: Noise) -> LossTerm:
-        from nsbench.regularizers import StabilityPenalty
+        from nsbench.arms.regularizers import StabilityPenalty
 
         added = StabilityPenalty(
             self.gamma, self.orientation, gradient=noise.gradient, output=noise.output, **self.savings()

@@ -14,7 +14,7 @@ from pydantic import Field, GetCoreSchemaHandler, GetJsonSchemaHandler, TypeAdap
 from pydantic_core import CoreSchema, core_schema
 
 from nsbench.arms.base import Arm
-from nsbench.closed import ConfigError, known, parse
+from nsbench.config.base import ConfigError, known, parse
 
 CHANGES_NO_RESULT = True
 

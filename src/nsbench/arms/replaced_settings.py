@@ -8,10 +8,10 @@ from pydantic import Field
 
 from nsbench.arms.base import Arm
 from nsbench.arms.registry import arm
-from nsbench.closed import Real
+from nsbench.config.base import Real
 
 if TYPE_CHECKING:
-    from nsbench.settings import Model, Optimizer
+    from nsbench.config.variant import Model, Optimizer
 
 
 @arm("dropout")

@@ -13,7 +13,7 @@ import numpy as np
 
 import nsbench.theory.boolean as boolean
 from nsbench.claims.evidence import Evidence, Finding, Quantity
-from nsbench.closed import Closed
+from nsbench.config.base import Closed
 from nsbench.theory.concentration import spectral_concentration_degree
 from nsbench.theory.gaussian import gaussian_noise_stability, hermite_coefficients
 from nsbench.theory.resampling import resampling_correlation

@@ -13,7 +13,7 @@ from scipy.special import softmax
 
 from nsbench.claims.computed import NoParameters, printed_form, unscaled
 from nsbench.claims.evidence import Evidence, Finding
-from nsbench.closed import Closed
+from nsbench.config.base import Closed
 from nsbench.theory.attention import attention_pattern_stability
 from nsbench.theory.recurrences import ffn_fixed_point, transformer_recurrence
 from nsbench.theory.relu import bonami_beckner_relu, relu_stability, relu_stability_quadratic

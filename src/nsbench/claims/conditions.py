@@ -12,8 +12,8 @@ from collections.abc import Collection, Mapping
 
 import pandas as pd
 
-from nsbench.closed import ConfigError
-from nsbench.sentences import nearest
+from nsbench.config.base import ConfigError
+from nsbench.config.errors import nearest
 
 ALWAYS = ("value", "low", "high", "paper", "n")
 """The names that every condition may use: our number, the ends of its interval, the paper's number, a count."""

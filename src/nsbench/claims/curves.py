@@ -15,9 +15,9 @@ import numpy as np
 import pandas as pd
 from pydantic import Field
 
+from nsbench.analysis.statistics.intervals import mean_interval, stopped_runs, unmeasured_runs
 from nsbench.claims.evidence import MISSING, Evidence, Finding, Quantity
 from nsbench.claims.variants import OfTask, Variant, enough, paper_arm, variants
-from nsbench.statistics.intervals import mean_interval, stopped_runs, unmeasured_runs
 
 Reduction = Literal["decision", "probability_dot", "probability_cosine"]
 ENTROPY = 0
@@ -190,7 +190,7 @@ def _of_cell(table: pd.DataFrame, variant: Variant, arm: str) -> pd.DataFrame:
 
 
 def _runs(evidence: Evidence, variant: Variant, *arms: str) -> pd.DataFrame:
-    """The rows of `records.COLLECTED_RUNS` of these arms."""
+    """The rows of `schemas.training.COLLECTED_RUNS` of these arms."""
     return pd.concat([_of_cell(evidence.records("runs"), variant, arm) for arm in arms])
 
 

@@ -7,13 +7,13 @@ from typing import Any, Literal, NamedTuple
 
 from pydantic import Field
 
-from nsbench.claim_records import RULED
 from nsbench.claims.conditions import ALWAYS, check, names_in
 from nsbench.claims.evidence import Quantity
 from nsbench.claims.quantities import QUANTITIES
-from nsbench.closed import Closed, ConfigError, Name, Real, no_duplicates, parse
-from nsbench.config_files import read
-from nsbench.sentences import nearest
+from nsbench.config.base import Closed, ConfigError, Name, Real, no_duplicates, parse
+from nsbench.config.errors import nearest
+from nsbench.config.loader import read
+from nsbench.schemas.claims import RULED
 
 Words = Field(min_length=1)
 

@@ -11,11 +11,12 @@ from typing import Any, NamedTuple
 import pandas as pd
 import pyarrow as pa
 
-from nsbench.analysis import TABLES
-from nsbench.closed import Closed
-from nsbench.pretrained_records import TABLES as PRETRAINED
-from nsbench.records import COLLECTED_RUNS, EVALUATION, HISTORY, read_table
-from nsbench.theory_records import THEORY
+from nsbench.analysis.tables import TABLES
+from nsbench.config.base import Closed
+from nsbench.schemas.pretrained import TABLES as PRETRAINED
+from nsbench.schemas.theory import THEORY
+from nsbench.schemas.training import COLLECTED_RUNS, EVALUATION, HISTORY
+from nsbench.storage.parquet import read_table
 
 COMMANDS = {
     "training": "snakemake --cores all --resources gpu=1",
@@ -80,7 +81,7 @@ class Evidence:
 
     tables: folder of the tables of `analyse`; collected: folder of `collect`; theory: theory.parquet; pretrained:
     folder of the tables of pretrained models; None: that part was left out. cells: the grid. scale: paper or demo, of
-    partial work with how much of it is there (nsbench.partial.named).
+    partial work with how much of it is there (nsbench.schemas.run_states.named).
     confidence and n_resamples are those of intervals that the ledger makes itself. outdated: `theory`, `pretrained`, or
     both, where the files that are there were made with other settings or code (partial work alone meets these).
     """

@@ -6,15 +6,15 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
-from nsbench.claim_records import CLAIM, CLAIM_EVIDENCE
 from nsbench.claims.definitions import load_claims
 from nsbench.claims.evidence import Evidence
 from nsbench.claims.shown import markdown, verdict_table
 from nsbench.claims.verdicts import frames, judge
-from nsbench.files import write_text
-from nsbench.partial import parts
-from nsbench.provenance import stamp
-from nsbench.records import write_table
+from nsbench.schemas.claims import CLAIM, CLAIM_EVIDENCE
+from nsbench.schemas.run_states import parts
+from nsbench.storage.atomic import write_text
+from nsbench.storage.parquet import write_table
+from nsbench.storage.provenance import stamp
 
 __all__ = ["verdict_table", "write_claims"]
 
@@ -38,9 +38,9 @@ def write_claims(
 
     tables_folder: the tables of `analyse`; collected_folder: the records of all runs; theory: theory.parquet;
     pretrained: the folder of the tables of pretrained models; None: that part was left out, and claims that need it
-    are `not run`. cells: the grid (`plan.grid_cells`). scale: paper or demo, of partial work
-    with how much of it is there (nsbench.partial.named). outdated: `theory` or `pretrained`, where what is there is of
-    other settings or code and counts as not made. The same input gives the same bytes.
+    are `not run`. cells: the grid (`workflow.plan.grid_cells`). scale: paper or demo, of partial work
+    with how much of it is there (nsbench.schemas.run_states.named). outdated: `theory` or `pretrained`, where what is
+    there is of other settings or code and counts as not made. The same input gives the same bytes.
 
     Raises ConfigError for a claims file that cannot be used, RecordError for a table that is broken.
     """

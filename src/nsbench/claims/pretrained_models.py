@@ -12,8 +12,8 @@ import pandas as pd
 from pydantic import Field
 
 from nsbench.claims.evidence import COUNTS, MISSING, STAND_IN, Evidence, Finding, Quantity
-from nsbench.closed import Closed
-from nsbench.pretrained_records import PAPER
+from nsbench.config.base import Closed
+from nsbench.schemas.pretrained import PAPER
 
 NAMES = {"gpt2": "GPT-2", "bert": "BERT", "roberta": "RoBERTa", "gemma": "Gemma"}
 

@@ -8,9 +8,9 @@ from typing import Any
 
 import pandas as pd
 
-from nsbench.claim_records import GROUPS, VERDICTS, verdict_text
 from nsbench.claims.verdicts import show_ours
-from nsbench.partial import parts
+from nsbench.schemas.claims import GROUPS, VERDICTS, verdict_text
+from nsbench.schemas.run_states import parts
 
 NO_VERDICT = "Demo scale: small tasks, few runs and few draws; no verdict on the paper."
 PARTIAL = "PARTIAL: {}; the verdicts on training may change when the others are finished."

@@ -9,7 +9,7 @@ import pandas as pd
 from pydantic import Field
 
 from nsbench.claims.evidence import ASIDE, Evidence, Finding, Quantity
-from nsbench.closed import Closed
+from nsbench.config.base import Closed
 
 FAMILY = 0.01
 """Chance that noise alone takes any point of a line outside its limit."""

@@ -9,7 +9,7 @@ import pandas as pd
 from nsbench.claims.evidence import ASIDE, COUNTS, MISSING, Evidence, Finding, Quantity
 from nsbench.claims.training import is_swept
 from nsbench.claims.variants import TaskName, enough
-from nsbench.closed import Closed
+from nsbench.config.base import Closed
 
 
 class OfTasks(Closed):

@@ -9,12 +9,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from nsbench.claim_records import CLAIM, CLAIM_EVIDENCE, SCALES
+from nsbench.analysis.statistics.pvalues import holm
 from nsbench.claims.conditions import holds, names_in
 from nsbench.claims.definitions import Claim
 from nsbench.claims.evidence import ASIDE, COMMANDS, COUNTS, MISSING, STAND_IN, Evidence, Finding, Missing
-from nsbench.partial import parts
-from nsbench.statistics.pvalues import holm
+from nsbench.schemas.claims import CLAIM, CLAIM_EVIDENCE, SCALES
+from nsbench.schemas.run_states import parts
 
 ON_THE_PAPERS_SIDE = ("reproduced", "partly")
 

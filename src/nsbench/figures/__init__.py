@@ -13,12 +13,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from nsbench import records, scores, selection, specifications, statistics
+from nsbench.analysis.scores import by_variant
 from nsbench.arms import arm_class
 from nsbench.figures import comparison
-from nsbench.files import FileError, write_text
-from nsbench.scores import by_variant
-from nsbench.statistics.survival import KAPLAN_MEIER
+from nsbench.schemas import analysis, statistics
+from nsbench.schemas import training as records
+from nsbench.schemas.statistics import KAPLAN_MEIER
+from nsbench.storage import parquet
+from nsbench.storage.atomic import FileError, write_text
 
 logger = logging.getLogger(__name__)
 
@@ -73,12 +75,12 @@ COLLECTED = {
 TABLES = {
     "times": ("time_to_target", records.TIME_TO_TARGET),
     "effects": ("paired_effect", statistics.PAIRED_EFFECT),
-    "scores": ("score", scores.SCORE),
-    "score_effects": ("score_effect", scores.SCORE_EFFECT),
-    "selections": ("selection", selection.SELECTION),
+    "scores": ("score", analysis.SCORE),
+    "score_effects": ("score_effect", analysis.SCORE_EFFECT),
+    "selections": ("selection", analysis.SELECTION),
     "kaplan_meier": ("kaplan_meier", KAPLAN_MEIER),
-    "specifications": ("specification", specifications.SPECIFICATION),
-    "shares": ("specification_share", specifications.SPECIFICATION_SHARE),
+    "specifications": ("specification", analysis.SPECIFICATION),
+    "shares": ("specification_share", analysis.SPECIFICATION_SHARE),
 }
 """Parameter of `draw` -> the file's stem and its schema."""
 
@@ -123,7 +125,7 @@ def render(
     draw = importlib.import_module(f"nsbench.figures.{module}").draw
     wanted = inspect.signature(draw).parameters
     tables = {
-        key: records.read_table(Path(folder) / f"{stem}.parquet", schema)
+        key: parquet.read_table(Path(folder) / f"{stem}.parquet", schema)
         for folder, sources in ((collected_folder, COLLECTED), (tables_folder, TABLES))
         for key, (stem, schema) in sources.items()
         if key in wanted

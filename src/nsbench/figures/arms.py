@@ -12,10 +12,10 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
+from nsbench.analysis.scores import by_variant
+from nsbench.analysis.statistics.intervals import settles, settles_steps
 from nsbench.arms import arm_class, describe
 from nsbench.figures import comparison, curves, style
-from nsbench.scores import by_variant
-from nsbench.statistics.intervals import settles, settles_steps
 
 RATIOS = {
     "steps_ratio": "steps to target,\narm / baseline",
@@ -43,7 +43,7 @@ def draw(effects: pd.DataFrame, cells: list[dict[str, Any]], scale: str, times: 
     """For each variant that has other arms than the paper's kinds: every arm's ratio of steps and of
     FLOPs to target against the baseline, with its interval; a row an arm.
 
-    Takes `statistics.PAIRED_EFFECT`; `times` (`records.TIME_TO_TARGET`) names the text in the footer.
+    Takes `schemas.statistics.PAIRED_EFFECT`; `times` (`schemas.training.TIME_TO_TARGET`) names the text in the footer.
     Filled marks are settled (`intervals.settles` at ratio 1), hollow ones open; where no run of a
     pair of arms reached the target, or the grid's arm has no row, it says so. Of a sweep of (rho,
     gamma) only arms with a cheaper arm's values are shown, or the first. Cells that are in the grid

@@ -6,9 +6,9 @@ from typing import Any
 
 import pandas as pd
 
+from nsbench.analysis.scores import by_variant
+from nsbench.analysis.selection import selected_arm
 from nsbench.arms import arm_class
-from nsbench.scores import by_variant
-from nsbench.selection import selected_arm
 
 SWEEP_PAIRS = 3
 """Distinct (rho, gamma) that make a sweep."""
@@ -46,7 +46,7 @@ def has_sweep(group: list[dict[str, Any]]) -> bool:
 
 
 def selected(group: list[dict[str, Any]], selections: pd.DataFrame | None) -> str | None:
-    """The arm of one variant that the validation data select over all seeds (`selection.SELECTION`,
+    """The arm of one variant that the validation data select over all seeds (`schemas.analysis.SELECTION`,
     procedure all_seeds), or None where there was nothing to select from."""
     if selections is None:
         return None

@@ -10,8 +10,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
+from nsbench.analysis.statistics import quantile
 from nsbench.figures import style
-from nsbench.statistics import quantile
 
 LEGEND_WIDTH = 46
 BOLD_WIDTH = 38
@@ -139,7 +139,7 @@ def header(axes: Axes, title: str, leaks: list[str], entries: list[Line2D]) -> N
 
 
 def floor(floors: pd.DataFrame, cell: dict[str, Any], predictor: str, targets: str, column: str) -> float:
-    """A floor on validation data (`records.FLOORS`), median over the cell's seeds; NaN where there is none.
+    """A floor on validation data (`schemas.training.FLOORS`), median over the cell's seeds; NaN where there is none.
 
     `column` is accuracy or loss (nats).
     """

@@ -6,10 +6,10 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from nsbench import readings
+from nsbench.config.theory import AttentionExperiment
 from nsbench.figures import style
 from nsbench.figures import theory_panels as panels
-from nsbench.theory_settings import AttentionExperiment
+from nsbench.schemas import theory_labels as readings
 
 UNSTRUCTURED = [readings.UNSTRUCTURED, readings.SMALL_UNSTRUCTURED]
 KINDS = ("identity and low rank", "independent entries")
@@ -29,7 +29,7 @@ def draw(
 ) -> Figure:
     """A column per reading of the logits: W = I and low rank above, W of independent entries below.
 
-    `curves` and `points` are of `theory_records.CURVES` and SIMULATION; `examples` is not used. Below,
+    `curves` and `points` are of `schemas.theory.CURVES` and SIMULATION; `examples` is not used. Below,
     a thin line is rho, the stability with W = I.
     """
     if panels.nothing(curves, points):

@@ -13,11 +13,11 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
-from nsbench import readings
+from nsbench.config.theory import PatternsExperiment
 from nsbench.figures import style
 from nsbench.figures import theory_panels as panels
+from nsbench.schemas import theory_labels as readings
 from nsbench.theory.attention import attention_pattern_stability
-from nsbench.theory_settings import PatternsExperiment
 
 MATRICES = ("A_X", "A_Y")
 AGREE = "#D55E00"
@@ -36,7 +36,7 @@ def draw(
 ) -> Figure:
     """Left A_X beside A_Y for each number of tokens; right the share of rows that agree, and its error.
 
-    `curves`, `points` and `examples` are of `theory_records.CURVES`, SIMULATION and EXAMPLE. Rows
+    `curves`, `points` and `examples` are of `schemas.theory.CURVES`, SIMULATION and EXAMPLE. Rows
     whose largest weight is on the same token in both matrices are marked and counted, beside the
     count n s(rho) that is to be expected; the error is the simulated share minus s(rho).
     """

@@ -8,10 +8,10 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from nsbench import readings
+from nsbench.config.theory import FeedForwardExperiment
 from nsbench.figures import style, theory_layers
 from nsbench.figures import theory_panels as panels
-from nsbench.theory_settings import FeedForwardExperiment
+from nsbench.schemas import theory_labels as readings
 
 PAPER_LIMIT = 2 / (3 * math.pi)
 REFERENCE = {"color": panels.REFERENCE, "lw": 1.2, "ls": "-"}
@@ -26,7 +26,7 @@ def draw(
 ) -> Figure:
     """A panel per reading of the weights, a series per correlation of the inputs, on one logarithmic axis.
 
-    `curves` and `points` are of `theory_records.CURVES` and SIMULATION; `examples` is not used. The
+    `curves` and `points` are of `schemas.theory.CURVES` and SIMULATION; `examples` is not used. The
     horizontal line is the limit that the paper gives, 2 / (3 pi).
     """
     if panels.nothing(curves, points):

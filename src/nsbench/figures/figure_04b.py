@@ -7,11 +7,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from nsbench import readings
+from nsbench.config.theory import RecurrenceExperiment
 from nsbench.figures import style
 from nsbench.figures import theory_panels as panels
+from nsbench.schemas import theory_labels as readings
 from nsbench.theory.recurrences import ffn_fixed_point
-from nsbench.theory_settings import RecurrenceExperiment
 
 CLOSE = ("published", "linear")
 """Kinds whose fixed points are so close that the lower row shows them enlarged."""
@@ -29,7 +29,7 @@ def draw(
 ) -> Figure:
     """A column per start rho; all recurrences above, those with close fixed points enlarged below.
 
-    `curves` and `points` are of `theory_records.CURVES` and SIMULATION; `examples` is not used.
+    `curves` and `points` are of `schemas.theory.CURVES` and SIMULATION; `examples` is not used.
     """
     if panels.nothing(curves, points):
         return style.empty("Figure 4b: nothing was computed", scale)

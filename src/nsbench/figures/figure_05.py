@@ -28,8 +28,8 @@ def draw(
     Thin lines are seeds, bold ones the pointwise median over all seeds of the grid, the dashed line
     is the target; the strip on top of its panel marks every seed's time to target, the median, and
     the censored. With more than four variants only the target's metric is drawn, four to a row. Of a
-    sweep it shows the arm that the validation data select (`selection.SELECTION`).
-    Takes `records.HISTORY` and `records.TIME_TO_TARGET`; a task without cells gives an empty panel.
+    sweep it shows the arm that the validation data select (`schemas.analysis.SELECTION`).
+    Takes `schemas.training.HISTORY` and `schemas.training.TIME_TO_TARGET`; a task without cells gives an empty panel.
     """
     cells = [cell for cell in cells if cell["task"] == task]
     if not cells:

@@ -29,8 +29,8 @@ def draw(
     """A panel per variant (protocol) of next-token prediction: the target's accuracy against steps.
 
     The arms are those of `comparison.compared`. Lines across are the floors on validation data
-    (`records.FLOORS`, medians over seeds), the target where it is of accuracy, and the paper's
-    70%; the strip on top marks times to target (`records.TIME_TO_TARGET`) as in figure 5. A grid
+    (`schemas.training.FLOORS`, medians over seeds), the target where it is of accuracy, and the paper's
+    70%; the strip on top marks times to target (`schemas.training.TIME_TO_TARGET`) as in figure 5. A grid
     without the task gives an empty panel.
     """
     cells = [cell for cell in cells if cell["task"] == TASK]

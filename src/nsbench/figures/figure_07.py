@@ -13,10 +13,10 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 from numpy.typing import NDArray
 
+from nsbench.config.pretrained import PretrainedFigureSpec
 from nsbench.figures import pretrained_panels as panels
 from nsbench.figures import style
-from nsbench.pretrained_records import NONE, WEIGHTS
-from nsbench.pretrained_settings import PretrainedFigureSpec
+from nsbench.schemas.pretrained import NONE, WEIGHTS
 
 COLOURS = "viridis"
 ZERO = "#D9D9D9"

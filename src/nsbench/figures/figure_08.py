@@ -6,10 +6,10 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from nsbench.config.pretrained import PretrainedFigureSpec
 from nsbench.figures import pretrained_panels as panels
 from nsbench.figures import pretrained_shares as shares
 from nsbench.figures import style
-from nsbench.pretrained_settings import PretrainedFigureSpec
 
 N_HEADS = 2
 WIDTH, HEIGHT = 3.7, 2.5

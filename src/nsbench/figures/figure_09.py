@@ -6,11 +6,11 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from nsbench import readings
+from nsbench.config.theory import ReluExperiment
 from nsbench.figures import style
 from nsbench.figures import theory_panels as panels
+from nsbench.schemas import theory_labels as readings
 from nsbench.theory.relu import relu_stability
-from nsbench.theory_settings import ReluExperiment
 
 ZERO = {"color": panels.INK, "lw": 1.0, "zorder": 1.6}
 _WHAT = (
@@ -24,7 +24,7 @@ def draw(
 ) -> Figure:
     """Left the series that has an approximation (mean 0), right the others; below, errors on the same axis.
 
-    `curves` and `points` are of `theory_records.CURVES` and SIMULATION; `examples` is not used. Errors
+    `curves` and `points` are of `schemas.theory.CURVES` and SIMULATION; `examples` is not used. Errors
     are value minus `relu_stability` at the same correlation: first of the approximation, with its
     largest marked, then of the points of each series.
     """

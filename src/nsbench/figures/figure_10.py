@@ -5,10 +5,10 @@ from __future__ import annotations
 import pandas as pd
 from matplotlib.figure import Figure
 
-from nsbench import readings
+from nsbench.config.theory import TransformerExperiment
 from nsbench.figures import style, theory_layers
 from nsbench.figures import theory_panels as panels
-from nsbench.theory_settings import TransformerExperiment
+from nsbench.schemas import theory_labels as readings
 
 _WHAT = (
     "A layer is attention with W_Q W_Kᵀ = I, then ReLU; columns of W_V have norm γ. Equation 8 has γ² inside s, where "
@@ -21,7 +21,7 @@ def draw(
 ) -> Figure:
     """A panel per reading of W_V, a series per norm gamma, on one logarithmic axis.
 
-    `curves` and `points` are of `theory_records.CURVES` and SIMULATION; `examples` is not used. A mean
+    `curves` and `points` are of `schemas.theory.CURVES` and SIMULATION; `examples` is not used. A mean
     that is not positive is a triangle on the lower edge.
     """
     if panels.nothing(curves, points):

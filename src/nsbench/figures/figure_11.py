@@ -31,12 +31,12 @@ def draw(
 ) -> Figure:
     """A panel per variant of sparse parity and arm, the baseline above the regularised arms.
 
-    Left axis: validation loss (`records.HISTORY`). Right axis: noise stability at rho = 1/2 of the
-    +-1 decision and of the dot product of probabilities (`records.EVALUATION`); dotted lines are
+    Left axis: validation loss (`schemas.training.HISTORY`). Right axis: noise stability at rho = 1/2 of the
+    +-1 decision and of the dot product of probabilities (`schemas.training.EVALUATION`); dotted lines are
     both values for the parity itself. Thin lines are seeds, bold ones medians over seeds, which end where
-    the first run was stopped early (`records.TIME_TO_TARGET`). Runs without measures (`records.COLLECTED_RUNS`) have
-    no stability here, and the footer counts them. A grid without the task gives an empty
-    panel. Of a sweep it shows the arm that the validation data select (`selection.SELECTION`).
+    the first run was stopped early (`schemas.training.TIME_TO_TARGET`). Runs without measures
+    (`schemas.training.COLLECTED_RUNS`) have no stability here, and the footer counts them. A grid without the task
+    gives an empty panel. Of a sweep it shows the arm that the validation data select (`schemas.analysis.SELECTION`).
     """
     cells = [cell for cell in cells if cell["task"] == TASK]
     if not cells:

@@ -36,9 +36,9 @@ def draw(
 ) -> Figure:
     """A panel per variant with a sweep: the median over seeds of `metric` for each arm.
 
-    `metric` is train_loss or val_loss of `records.HISTORY` (nats). Colour is gamma, dashes are
+    `metric` is train_loss or val_loss of `schemas.training.HISTORY` (nats). Colour is gamma, dashes are
     rho; of the validation loss each curve's minimum is marked and the bigram floor is drawn
-    (`records.FLOORS`; there is none for training data). A median ends where the first run of its arm was
+    (`schemas.training.FLOORS`; there is none for training data). A median ends where the first run of its arm was
     stopped early, without a minimum. Curves far above the rest leave the panel,
     which then says so. Without a sweep the figure says that there is none.
     """

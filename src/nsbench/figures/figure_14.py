@@ -18,7 +18,7 @@ def draw(
 ) -> Figure:
     """A column per variant: the mean of <M(X), M(Y)> over validation data above the validation loss.
 
-    Both are of `records.HISTORY`. Arms are those of `comparison.compared`; thin lines are seeds,
+    Both are of `schemas.training.HISTORY`. Arms are those of `comparison.compared`; thin lines are seeds,
     bold ones medians. A grid without the task gives an empty panel.
     """
     cells = [cell for cell in cells if cell["task"] == TASK]

@@ -10,11 +10,11 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
-from nsbench import readings
+from nsbench.config.theory import IntervalsExperiment
 from nsbench.figures import curves as house
 from nsbench.figures import style
 from nsbench.figures import theory_panels as panels
-from nsbench.theory_settings import IntervalsExperiment
+from nsbench.schemas import theory_labels as readings
 
 LOOKS = {
     "lemma": {"color": "#D55E00", "ls": (0, (5, 1.6)), "marker": "D", "ms": 3.2},
@@ -48,7 +48,7 @@ def draw(
 ) -> Figure:
     """A column per logit scale: moments with their bounds above, the tightness of the mean's bounds below.
 
-    `curves` and `points` are of `theory_records.CURVES` and SIMULATION; `examples` is not used. Axes are
+    `curves` and `points` are of `schemas.theory.CURVES` and SIMULATION; `examples` is not used. Axes are
     logarithmic and alike in all columns; a bound outside is drawn on the edge, and above the panel stands
     how far upper ones go. A simulated moment that is not positive is a triangle on the lower edge.
     """

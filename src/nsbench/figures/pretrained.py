@@ -6,9 +6,9 @@ import importlib
 import inspect
 from pathlib import Path
 
-from nsbench import records
-from nsbench.pretrained_records import TABLES
-from nsbench.pretrained_settings import PretrainedFigureSpec
+from nsbench.config.pretrained import PretrainedFigureSpec
+from nsbench.schemas.pretrained import TABLES
+from nsbench.storage import parquet
 
 FIGURES = ("figure_01", "figure_07", "figure_08")
 """A figure's module has its name. In the report's order."""
@@ -37,7 +37,7 @@ def render(
     draw = importlib.import_module(f"nsbench.figures.{name}").draw
     wanted = inspect.signature(draw).parameters
     tables = {
-        key: records.read_table(Path(tables_folder) / f"{table}.parquet", TABLES[table])
+        key: parquet.read_table(Path(tables_folder) / f"{table}.parquet", TABLES[table])
         for key, table in SOURCES.items()
         if key in wanted
     }

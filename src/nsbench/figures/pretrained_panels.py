@@ -14,9 +14,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.offsetbox import AnchoredOffsetbox, TextArea, VPacker
 
+from nsbench.config.pretrained import PretrainedFigureSpec, Shown
 from nsbench.figures import style
-from nsbench.pretrained_records import WEIGHTS
-from nsbench.pretrained_settings import PretrainedFigureSpec, Shown
+from nsbench.schemas.pretrained import WEIGHTS
 
 COLOURS = {"pretrained": style.LOSS_COLOUR, "random": style.MUTED}
 NAMES = {"pretrained": "pretrained", "random": "random copy"}

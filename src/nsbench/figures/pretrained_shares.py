@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from nsbench.figures import pretrained_panels as panels
 from nsbench.figures import style
 from nsbench.measures.concentration import LARGE
-from nsbench.pretrained_records import NONE, WEIGHTS
+from nsbench.schemas.pretrained import NONE, WEIGHTS
 
 FLOOR = 1e-6
 """The lowest share that an axis reaches to."""

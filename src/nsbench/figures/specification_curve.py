@@ -14,11 +14,11 @@ from matplotlib.lines import Line2D
 from matplotlib.textpath import TextPath
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter, NullLocator
 
+from nsbench.analysis.specification_curves import HELPS, HURTS, NOT_COUNTED, OPEN
+from nsbench.analysis.statistics.intervals import few
 from nsbench.arms import describe
 from nsbench.figures import curves, style
-from nsbench.records import RecordError
-from nsbench.specifications import HELPS, HURTS, NOT_COUNTED, OPEN
-from nsbench.statistics.intervals import few
+from nsbench.storage.parquet import RecordError
 
 PAPER = {"modular_addition": 3300 / 4500, "sparse_parity": 1 / 1.35, "next_token": 1000 / 4000}
 """Steps of the regularised run / the baseline's as the paper has them: about 3,300 for 4,500, and a speed-up of about
@@ -55,7 +55,7 @@ def draw(
     """Of each specification curve of `task` and each of its arms: above, the ratio of steps to target, arm / baseline,
     with its interval, sorted; below, a row for each level of each choice, with a dot where the specification has it.
 
-    Takes `specifications.SPECIFICATION` and `SPECIFICATION_SHARE`; which specifications and choices there are comes
+    Takes `schemas.analysis.SPECIFICATION` and `SPECIFICATION_SHARE`; which specifications and choices there are comes
     from the grid's cells. Those that do not count stand greyed at the right, with what their ratio is where one of
     their arms reached the target. Lines across are no effect and the paper's own number (PAPER). Raises RecordError
     for a specification of the grid that the table does not have.

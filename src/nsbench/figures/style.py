@@ -21,10 +21,10 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator, StrMethodFormatter
 
-from nsbench import partial
+from nsbench.analysis.statistics.intervals import stopped_runs, unmeasured_runs
 from nsbench.arms import arm_class, describe
-from nsbench.files import whole
-from nsbench.statistics.intervals import stopped_runs, unmeasured_runs
+from nsbench.schemas import run_states as partial
+from nsbench.storage.atomic import whole
 
 ARM_COLOURS = {
     ("baseline", None): "#3B3B3B",
@@ -98,7 +98,7 @@ def arm_text(cell: dict[str, Any]) -> str:
 
 
 def metric_label(metric: str) -> str:
-    """A metric of `records.HISTORY` in words, losses with their unit."""
+    """A metric of `schemas.training.HISTORY` in words, losses with their unit."""
     split, quantity, *targets = metric.split("_")
     name = f"{ {'val': 'validation', 'train': 'training'}[split] } {quantity}" + " (nats)" * (quantity == "loss")
     return f"{name},\n{COUNTED_LABELS[targets[0]]}" if targets else name
@@ -107,7 +107,7 @@ def metric_label(metric: str) -> str:
 def text_lines(table: pd.DataFrame, cells: list[dict[str, Any]]) -> list[str]:
     """A footer's line on the text that was used, where it is not WikiText-2 under its own splits.
 
-    `table` has a column `text` beside those of `records.CELL`.
+    `table` has a column `text` beside those of `schemas.training.CELL`.
     """
     keys = {(cell["task"], cell["variant"], cell["arm"]) for cell in cells}
     labels = [
@@ -183,7 +183,7 @@ def by_seed(rows: pd.DataFrame, column: str, seeds: list[int]) -> pd.DataFrame:
 
 
 def stopped_seeds(times: pd.DataFrame, cell: dict[str, Any]) -> list[int]:
-    """Seeds of the cell's runs that `training.stop` ended early; `times` is `records.TIME_TO_TARGET`."""
+    """Seeds of the cell's runs that `training.stop` ended early; `times` is `schemas.training.TIME_TO_TARGET`."""
     rows = of_cell(times, cell)
     return rows.loc[rows["status"] == "stopped", "seed"].tolist()
 
@@ -208,8 +208,8 @@ def stopped_line(
 
 
 def unmeasured_line(runs: pd.DataFrame, cells: list[dict[str, Any]], what: str) -> list[str]:
-    """A footer's line on the runs that have no measures (`records.COLLECTED_RUNS`), where there are such, and why;
-    `what` they are left out of."""
+    """A footer's line on the runs that have no measures (`schemas.training.COLLECTED_RUNS`), where there are such, and
+    why; `what` they are left out of."""
     rows = pd.concat([of_cell(runs, cell) for cell in cells])
     found = unmeasured_runs(rows)
     reasons = "; ".join(sorted(set(rows["no_evaluation"]) - {""}))

@@ -16,8 +16,8 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 from matplotlib.patheffects import withStroke
 
+from nsbench.analysis.statistics.intervals import settles, settles_steps
 from nsbench.figures import comparison, curves, style
-from nsbench.statistics.intervals import settles, settles_steps
 
 STEPS, LOSS = "fewer_steps_percent", "best_val_loss_difference"
 LABELS = {STEPS: "fewer steps to target, %", LOSS: "best validation loss,\narm − baseline (nats)"}
@@ -48,8 +48,8 @@ def draw(
     """Per variant of `task` with a sweep: the effect on steps to target and, below it, on the best
     validation loss, over gamma (across) and rho (up).
 
-    Takes `statistics.PAIRED_EFFECT`, `scores.SCORE_EFFECT` and `selection.SELECTION`; `times`
-    (`records.TIME_TO_TARGET`) tells which runs were stopped early. A field has
+    Takes `schemas.statistics.PAIRED_EFFECT`, `schemas.analysis.SCORE_EFFECT` and `schemas.analysis.SELECTION`; `times`
+    (`schemas.training.TIME_TO_TARGET`) tells which runs were stopped early. A field has
     the estimate and its interval, bold with a dot where that settles it; hatched fields
     are those in which no run reached the target; the arm that validation selects is framed.
     Panels of one kind share their colours. Without a sweep the figure says that there is none.

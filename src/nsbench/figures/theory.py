@@ -5,10 +5,10 @@ from __future__ import annotations
 import importlib
 from pathlib import Path
 
-from nsbench import records
-from nsbench.closed import Closed, canonical_json
-from nsbench.theory_records import CURVES, EXAMPLE, SIMULATION
-from nsbench.theory_settings import ExperimentSpec
+from nsbench.config.base import Closed, canonical_json
+from nsbench.config.theory import ExperimentSpec
+from nsbench.schemas.theory import CURVES, EXAMPLE, SIMULATION
+from nsbench.storage import parquet
 
 
 class TheoryFigureSpec(Closed):
@@ -50,8 +50,8 @@ def render(
 
     tables = []
     for path, schema in ((curves_file, CURVES), (points_file, SIMULATION), (examples_file, EXAMPLE)):
-        tables.append(records.read_table(path, schema))
-        if records.read_stamp(path).get("spec") != canonical_json(spec):
-            raise records.RecordError(f"{path}: was made under other settings; run its stage again")
+        tables.append(parquet.read_table(path, schema))
+        if parquet.read_stamp(path).get("spec") != canonical_json(spec):
+            raise parquet.RecordError(f"{path}: was made under other settings; run its stage again")
     draw = importlib.import_module(f"nsbench.figures.{name}").draw
     style.save(draw(*tables, spec.parsed(), scale), out_png, out_pdf)

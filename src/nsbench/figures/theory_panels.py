@@ -1,6 +1,6 @@
 """What the figures of the theory share: formulas as lines, simulated points, keys and footers.
 
-A line's dashes say what the formula is (`theory_records.STATUSES`), its colour says which series it
+A line's dashes say what the formula is (`schemas.theory.STATUSES`), its colour says which series it
 belongs to; simulated points of that series have the same colour.
 """
 
@@ -101,7 +101,7 @@ def looks(names: list[str], colours: list[str] | None = None) -> dict[str, Look]
 
 
 def draw_curves(axes: Axes, curves: pd.DataFrame, series: dict[str, Look], log: bool = False) -> list[Formula]:
-    """Draw the formulas of one panel (`theory_records.CURVES`); returns which there are.
+    """Draw the formulas of one panel (`schemas.theory.CURVES`); returns which there are.
 
     A formula that several series have with the same values is one line in INK. On a logarithmic
     axis values that are not positive are left out.
@@ -134,7 +134,7 @@ def draw_curves(axes: Axes, curves: pd.DataFrame, series: dict[str, Look], log: 
 
 
 def draw_points(axes: Axes, points: pd.DataFrame, series: dict[str, Look], floor: float | None = None) -> bool:
-    """Draw the simulated means of one panel (`theory_records.SIMULATION`) with error bars of 2 standard errors.
+    """Draw the simulated means of one panel (`schemas.theory.SIMULATION`) with error bars of 2 standard errors.
 
     floor: the lower end of a logarithmic axis; a mean that is not above it is a filled triangle on
     the edge. Returns whether there are such.

@@ -10,8 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from nsbench.analysis.scores import by_variant
 from nsbench.figures import comparison, curves, style
-from nsbench.scores import by_variant
 
 COLUMNS = 4
 WIDTHS = (3.2, 2.0, 1.0)
@@ -32,8 +32,8 @@ def draw(
 
     Variants that are in the grid only for a specification curve are left out. The arms are those of
     `comparison.shown`; bands are pointwise log-log intervals, ticks at the budget mark arms with
-    censored runs. Takes `records.TIME_TO_TARGET`, `survival.KAPLAN_MEIER` and `statistics.PAIRED_EFFECT`,
-    for all tasks or for `task`; a grid without cells to show gives an empty panel.
+    censored runs. Takes `schemas.training.TIME_TO_TARGET`, `survival.KAPLAN_MEIER` and
+    `schemas.statistics.PAIRED_EFFECT`, for all tasks or for `task`; a grid without cells to show gives an empty panel.
     """
     cells = [cell for cell in comparison.ordinary(cells) if task is None or cell["task"] == task]
     if not cells:

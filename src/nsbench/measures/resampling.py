@@ -15,9 +15,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from nsbench.arms.noise import resample_tokens
 from nsbench.measures.batches import batches
 from nsbench.measures.estimate import Estimate, correlations, estimate
-from nsbench.noise import resample_tokens
 from nsbench.theory.domain import real, whole
 
 OUTPUT = -1
@@ -71,8 +71,8 @@ def token_noise_stability(
                             which is twice this share less 1.)
 
     tokens_NT: inputs X. rhos: in [-1, 1]. generator, symbols, same_symbol, fixed_ids: as in
-    `nsbench.noise.resample_tokens`; all rho have the same draws, so that a token that stays under a weaker noise may
-    be redrawn under a stronger one, and never the other way. n_draws: Y's of each input, averaged before errors are
+    `nsbench.arms.noise.resample_tokens`; all rho have the same draws, so that a token that stays under a weaker noise
+    may be redrawn under a stronger one, and never the other way. n_draws: Y's of each input, averaged before errors are
     taken. batch_size: inputs in one call of `outputs`. Standard errors are over inputs, NaN for one. Raises
     ValueError naming tokens_NT, rhos, n_draws, batch_size or symbols, and for outputs of another shape.
     """
@@ -128,8 +128,9 @@ def single_replacements(
 
     The last two are those of `nsbench.measures.sensitivity`, which replaces every position and by another symbol
     always (same_symbol=False). Their rho is NaN. generator, symbols, same_symbol, fixed_ids: as in
-    `nsbench.noise.resample_tokens`. batch_size: inputs in one call of `outputs`. Standard errors are over inputs, NaN
-    for one. Raises ValueError naming tokens_NT, n_positions, batch_size or symbols, and for outputs of another shape.
+    `nsbench.arms.noise.resample_tokens`. batch_size: inputs in one call of `outputs`. Standard errors are over inputs,
+    NaN for one. Raises ValueError naming tokens_NT, n_positions, batch_size or symbols, and for outputs of another
+    shape.
     """
     _check(tokens_NT)
     whole("n_positions", n_positions, 1)

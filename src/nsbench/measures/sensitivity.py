@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
+from nsbench.arms.noise import resample_tokens
 from nsbench.measures.estimate import Estimate, estimate
-from nsbench.noise import resample_tokens
 
 
 def average_sensitivity(

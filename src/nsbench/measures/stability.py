@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterable, Iterator
 import torch
 from torch import Tensor
 
+from nsbench.arms.noise import resample_tokens
 from nsbench.measures.estimate import Estimate, estimate
-from nsbench.noise import resample_tokens
 
 
 def agreements(clean_logits_NC: Tensor, noisy_logits_NC: Tensor) -> dict[str, Tensor]:
@@ -52,7 +52,7 @@ def noise_stability(
 
     model: tokens (N, T) to logits (N, C), or (N, T, C): then Definition 6.1 is applied at each
     position and an input's value is the mean over them. n_draws: noisy copies of each input, averaged first.
-    generator, symbols, same_symbol and fixed_ids as in `nsbench.noise.resample_tokens`.
+    generator, symbols, same_symbol and fixed_ids as in `nsbench.arms.noise.resample_tokens`.
     """
     clean_NC = probabilities(model(tokens_NT))
     for rho in rhos:

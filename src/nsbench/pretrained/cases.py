@@ -10,6 +10,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from nsbench.config.pretrained import Measurement
 from nsbench.measures import readouts
 from nsbench.measures.batches import batches
 from nsbench.measures.estimate import Estimate
@@ -19,16 +20,15 @@ from nsbench.measures.resampling import OUTPUT, Outputs, single_replacements, to
 from nsbench.pretrained.inputs import Inputs, Tokens, regular_ids
 from nsbench.pretrained.models import LanguageModel, States
 from nsbench.pretrained.sites import concentrations, positions, sites_of
-from nsbench.pretrained_records import PARTS
-from nsbench.pretrained_settings import Measurement
-from nsbench.seeding import torch_stream
+from nsbench.schemas.pretrained import PARTS
+from nsbench.storage.seeding import torch_stream
 from nsbench.theory.resampling import resampling_correlation
 
 Rows = list[dict[str, Any]]
 
 
 class Found(NamedTuple):
-    """Rows of a case, by part of `pretrained_records.PARTS`, without the model's name and weights."""
+    """Rows of a case, by part of `schemas.pretrained.PARTS`, without the model's name and weights."""
 
     measured: pd.DataFrame
     influence: pd.DataFrame

@@ -10,11 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from nsbench.data.text import read_text_file
 from nsbench.measures.gaussian_stability import Standardisation, standardisation
 from nsbench.pretrained.models import LanguageModel
 from nsbench.pretrained.sources import ModelError
-from nsbench.seeding import torch_stream
-from nsbench.texts import read_text_file
+from nsbench.storage.seeding import torch_stream
 
 logger = logging.getLogger(__name__)
 

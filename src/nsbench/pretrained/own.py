@@ -8,15 +8,15 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from nsbench.datasets import Dataset, read_dataset
-from nsbench.model import TransformerStack, ffn_width
+from nsbench.config.variant import Model, Noise
+from nsbench.data.datasets import Dataset, read_dataset
 from nsbench.pretrained.inputs import Tokens
 from nsbench.pretrained.models import LanguageModel, States
 from nsbench.pretrained.sources import ModelError
-from nsbench.records import RecordError
-from nsbench.runstore import read_checkpoint, read_summary
-from nsbench.settings import Model, Noise
-from nsbench.tensor_files import read_tensors
+from nsbench.storage.parquet import RecordError
+from nsbench.storage.run_folder import read_checkpoint, read_summary
+from nsbench.storage.tensors import read_tensors
+from nsbench.training.model import TransformerStack, ffn_width
 
 INSTEAD = "give a run's folder, or of another model its folder"
 

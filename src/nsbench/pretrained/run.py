@@ -17,15 +17,15 @@ from typing import Any, NamedTuple
 import pandas as pd
 import torch
 
-from nsbench.closed import canonical_json
+from nsbench.config.base import canonical_json
+from nsbench.config.pretrained import Measurement, MeasureSpec
 from nsbench.pretrained import models
 from nsbench.pretrained.cases import Found, forward_passes, measure_case
 from nsbench.pretrained.inputs import Tokens, make_inputs, read_lines, tokenise
 from nsbench.pretrained.models import LanguageModel
 from nsbench.pretrained.sources import Fetched, Unavailable, fetch, origin, settings_digest
-from nsbench.pretrained_records import PARTS
-from nsbench.pretrained_settings import Measurement, MeasureSpec
-from nsbench.records import RecordError, read_stamp, read_table, write_table
+from nsbench.schemas.pretrained import PARTS
+from nsbench.storage.parquet import RecordError, read_stamp, read_table, write_table
 
 logger = logging.getLogger(__name__)
 
@@ -58,7 +58,7 @@ def measure_model(
     batch_size: int | None = None,
     cache: Path | None = None,
 ) -> None:
-    """Measure a model and write `pretrained_records.PARTS` into the folder `out`, each whole.
+    """Measure a model and write `schemas.pretrained.PARTS` into the folder `out`, each whole.
 
     Where the model cannot be had and `unreachable` is "skip", its rows say `unavailable` and why. Raises
     ModelError, InputError or RecordError, each one sentence, for a model, a text or a file that cannot be used.

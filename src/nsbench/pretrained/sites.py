@@ -17,7 +17,7 @@ from torch import Tensor
 
 from nsbench.measures.concentration import concentration
 from nsbench.measures.influence import NORMS, Influences
-from nsbench.pretrained_records import NONE
+from nsbench.schemas.pretrained import NONE
 
 
 class Sites(NamedTuple):

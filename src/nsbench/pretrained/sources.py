@@ -19,10 +19,10 @@ from typing import NamedTuple
 
 from filelock import FileLock
 
-from nsbench import hub
-from nsbench.code_digest import code_digest
-from nsbench.files import explained
-from nsbench.pretrained_settings import FolderModel, HubModel, Model, PackageModel
+from nsbench.config.pretrained import FolderModel, HubModel, Model, PackageModel
+from nsbench.data import hub
+from nsbench.storage.atomic import explained
+from nsbench.storage.code_digest import code_digest
 
 logger = logging.getLogger(__name__)
 

@@ -8,12 +8,12 @@ from typing import Any
 
 import pandas as pd
 
-from nsbench.claim_records import CLAIM, CLAIM_EVIDENCE, VERDICTS, verdict_text
 from nsbench.figures.captions import caption
-from nsbench.partial import parts
-from nsbench.records import read_table
 from nsbench.report.pictures import Pictures
 from nsbench.report.rows import NONE
+from nsbench.schemas.claims import CLAIM, CLAIM_EVIDENCE, VERDICTS, verdict_text
+from nsbench.schemas.run_states import parts
+from nsbench.storage.parquet import read_table
 
 SIGNS = {
     "reproduced": "✓",

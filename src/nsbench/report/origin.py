@@ -8,9 +8,9 @@ from typing import Any
 import pandas as pd
 
 import nsbench.report.rows as rows
-from nsbench import provenance
-from nsbench.records import read_stamp
 from nsbench.report.split import Split
+from nsbench.storage import provenance
+from nsbench.storage.parquet import read_stamp
 
 
 def section(
@@ -36,7 +36,7 @@ def section(
 
 
 def own_runs(cells: list[dict[str, Any]], runs: pd.DataFrame) -> pd.DataFrame:
-    """`runs` without those that are in the grid under a further name (`nsbench.grid.Cell.shares`)."""
+    """`runs` without those that are in the grid under a further name (`nsbench.workflow.grid.Cell.shares`)."""
     names = ["task", "variant", "arm"]
     shared = {tuple(cell[name] for name in names) for cell in cells if cell.get("shares")}
     return runs[[key not in shared for key in runs[names].itertuples(index=False, name=None)]]

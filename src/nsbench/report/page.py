@@ -21,19 +21,22 @@ import nsbench.report.pretrained as pretrained
 import nsbench.report.specifications as specifications
 import nsbench.report.theory as theory
 import nsbench.report.training as training
-from nsbench.files import write_text
-from nsbench.onsets import EARLY_RANK, LEAD_LAG
-from nsbench.partial import parts as parts_of
-from nsbench.records import COLLECTED_RUNS, HISTORY, read_table
 from nsbench.report.pictures import Pictures
 from nsbench.report.split import Split
-from nsbench.scores import SCORE, SCORE_EFFECT
-from nsbench.selection import SELECTION
-from nsbench.specifications import SPECIFICATION, SPECIFICATION_SHARE
-from nsbench.statistics.paired import PAIRED_EFFECT
-from nsbench.statistics.power import POWER
-from nsbench.statistics.survival import KAPLAN_MEIER
-from nsbench.statistics.times import CELL_SUMMARY
+from nsbench.schemas.analysis import (
+    EARLY_RANK,
+    LEAD_LAG,
+    SCORE,
+    SCORE_EFFECT,
+    SELECTION,
+    SPECIFICATION,
+    SPECIFICATION_SHARE,
+)
+from nsbench.schemas.run_states import parts as parts_of
+from nsbench.schemas.statistics import CELL_SUMMARY, KAPLAN_MEIER, PAIRED_EFFECT, POWER
+from nsbench.schemas.training import COLLECTED_RUNS, HISTORY
+from nsbench.storage.atomic import write_text
+from nsbench.storage.parquet import read_table
 
 FOLDER = Path(__file__).parent
 TABLES = {
@@ -75,8 +78,8 @@ def write_report(
     with the first claim that names it, else in its own section. Raises records.RecordError for a missing table,
     or figure, and for one that is damaged.
 
-    states: of partial work the state of every run of the grid (nsbench.partial.RUN_STATE), for the section that says
-    what is missing; `cells` and `scale` are then those of the finished part.
+    states: of partial work the state of every run of the grid (nsbench.schemas.run_states.RUN_STATE), for the section
+    that says what is missing; `cells` and `scale` are then those of the finished part.
     outdated: `theory` or `pretrained`, left out of partial work since what is there is of other settings or code.
     not_drawn: figures of partial work that could not be drawn.
     """

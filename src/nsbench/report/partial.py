@@ -7,8 +7,8 @@ from typing import Any
 
 import pandas as pd
 
-from nsbench.partial import FINISHED, STATES
-from nsbench.records import CELL
+from nsbench.schemas.run_states import FINISHED, STATES
+from nsbench.schemas.training import CELL
 
 SHOWN = 30
 """Cells that stand open; the others are folded away."""

@@ -11,7 +11,7 @@ from PIL import Image, UnidentifiedImageError
 
 from nsbench.figures import FIGURES
 from nsbench.figures.captions import caption
-from nsbench.records import AGAIN, RecordError
+from nsbench.storage.parquet import AGAIN, RecordError
 
 Picture = dict[str, Any]
 """name, title, caption, the image as base64 text, and whether it is `of_runs`, that is of training."""

@@ -8,9 +8,9 @@ from typing import Any
 import nsbench.report.pretrained_rows as pretrained_rows
 import nsbench.report.table_1_rows as table_1_rows
 from nsbench.figures.pretrained import FIGURES
-from nsbench.pretrained_records import TABLES
-from nsbench.records import read_table
 from nsbench.report.pictures import Pictures
+from nsbench.schemas.pretrained import TABLES
+from nsbench.storage.parquet import read_table
 
 
 def section(folder: Path | str | None, pictures: Pictures) -> dict[str, Any]:

@@ -7,9 +7,9 @@ from typing import Any
 
 import pandas as pd
 
+from nsbench.analysis.scores import by_variant
 from nsbench.figures import comparison, style
 from nsbench.figures.curves import LEAK
-from nsbench.scores import by_variant
 
 
 class Split:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from nsbench import pretrained_tables as bounds
+from nsbench.analysis import pretrained_tables as bounds
 from nsbench.report.pretrained_rows import INPUTS, READOUTS, UNKNOWN, Row, Rows, at, short
 from nsbench.report.rows import NONE
 

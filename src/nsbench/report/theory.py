@@ -7,12 +7,12 @@ from typing import Any
 
 import pandas as pd
 
-from nsbench import readings
 from nsbench.figures.theory import FIGURES
-from nsbench.records import read_table
 from nsbench.report.pictures import Pictures
 from nsbench.report.rows import NONE
-from nsbench.theory_records import THEORY
+from nsbench.schemas import theory_labels as readings
+from nsbench.schemas.theory import THEORY
+from nsbench.storage.parquet import read_table
 
 
 def section(table_file: Path | str | None, pictures: Pictures) -> dict[str, Any]:

@@ -16,9 +16,9 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from nsbench import readings
+from nsbench.config.theory import AttentionExperiment
+from nsbench.schemas import theory_labels as readings
 from nsbench.simulation.montecarlo import Gaussians, Simulated, Tally, chunks, correlate, gaussians, weights
-from nsbench.theory_settings import AttentionExperiment
 
 
 def simulate(settings: AttentionExperiment, seed: int, max_values: int, device: torch.device) -> Simulated:

@@ -16,9 +16,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import layer_norm
 
-from nsbench import readings
+from nsbench.config.theory import FeedForwardExperiment, RecurrenceExperiment
+from nsbench.schemas import theory_labels as readings
 from nsbench.simulation.montecarlo import Gaussians, Simulated, Tally, chunks, correlate, gaussians, weights
-from nsbench.theory_settings import FeedForwardExperiment, RecurrenceExperiment
 
 EPSILON = 1e-12
 """Added to the variance under the layer norm's root: a layer of equal units becomes 0, not NaN."""

@@ -16,10 +16,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nsbench import readings
+from nsbench.config.theory import IntervalsExperiment
+from nsbench.schemas import theory_labels as readings
 from nsbench.simulation.montecarlo import Gaussians, Simulated, chunks, gaussians, point
 from nsbench.theory.propagation import Layer, random_network
-from nsbench.theory_settings import IntervalsExperiment
 
 WIDE = torch.float64
 

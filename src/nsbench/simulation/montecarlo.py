@@ -24,8 +24,8 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from nsbench.closed import ConfigError
-from nsbench.seeding import torch_stream
+from nsbench.config.base import ConfigError
+from nsbench.storage.seeding import torch_stream
 
 BLOCK = 512
 """Numbers that `Gaussians` makes at a time; not more than the least `max_values` that settings allow."""

@@ -12,9 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nsbench import readings
+from nsbench.config.theory import PatternsExperiment
+from nsbench.schemas import theory_labels as readings
 from nsbench.simulation.montecarlo import Simulated, Tally, chunks, correlate, gaussians, weights
-from nsbench.theory_settings import PatternsExperiment
 
 
 def simulate(settings: PatternsExperiment, seed: int, max_values: int, device: torch.device) -> Simulated:

@@ -15,10 +15,10 @@ import functools
 import torch
 from torch import Tensor
 
-from nsbench import readings
+from nsbench.config.theory import RecurrenceExperiment
+from nsbench.schemas import theory_labels as readings
 from nsbench.simulation.feed_forward import layers
 from nsbench.simulation.montecarlo import Simulated, Tally, chunks, correlate, gaussians, weights
-from nsbench.theory_settings import RecurrenceExperiment
 
 NETWORKS = {"cosine": "he", "pearson": "layer_norm"}
 """Kind of recurrence -> the network's kind of weights."""

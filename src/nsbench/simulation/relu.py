@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from nsbench import readings
+from nsbench.config.theory import ReluExperiment
+from nsbench.schemas import theory_labels as readings
 from nsbench.simulation.montecarlo import Simulated, Tally, chunks, correlate, gaussians
-from nsbench.theory_settings import ReluExperiment
 
 
 def simulate(settings: ReluExperiment, seed: int, max_values: int, device: torch.device) -> Simulated:

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import torch
 
-from nsbench.records import write_table
-from nsbench.theory_records import EXAMPLE, SIMULATION
-from nsbench.theory_settings import ExperimentSpec
+from nsbench.config.theory import ExperimentSpec
+from nsbench.schemas.theory import EXAMPLE, SIMULATION
+from nsbench.storage.parquet import write_table
 
 logger = logging.getLogger(__name__)
 

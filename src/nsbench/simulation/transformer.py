@@ -13,9 +13,9 @@ import math
 import torch
 from torch import Tensor
 
-from nsbench import readings
+from nsbench.config.theory import TransformerExperiment
+from nsbench.schemas import theory_labels as readings
 from nsbench.simulation.montecarlo import Gaussians, Simulated, Tally, chunks, correlate, gaussians, weights
-from nsbench.theory_settings import TransformerExperiment
 
 WIDE = torch.float64
 

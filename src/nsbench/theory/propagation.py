@@ -63,7 +63,7 @@ def random_network(n_layers: int, d_model: int, logit_scale: float, seed: int) -
     domain.whole("n_layers", n_layers, 1)
     domain.whole("d_model", d_model, 1)
     scale = domain.real("logit_scale", logit_scale, 0.0)
-    # Not a stream of nsbench.seeding, which needs torch.
+    # Not a stream of nsbench.storage.seeding, which needs torch.
     generator = np.random.default_rng(domain.whole("seed", seed, 0))
     layers = []
     for _ in range(n_layers):

@@ -8,8 +8,8 @@ import uuid
 from dataclasses import dataclass
 from pathlib import Path
 
-from nsbench.files import explained, refuse_passing, write_text
-from nsbench.records import RecordError
+from nsbench.storage.atomic import explained, refuse_passing, write_text
+from nsbench.storage.parquet import RecordError
 
 FILE = "clone.json"
 CLONE_TAG, PLACE_TAG = "nsbench.clone", "nsbench.folder"

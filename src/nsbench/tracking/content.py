@@ -12,7 +12,8 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from nsbench.records import COLLECTED_RUNS, EVALUATION, HISTORY, TIME_TO_TARGET, read_stamp, read_table
+from nsbench.schemas.training import COLLECTED_RUNS, EVALUATION, HISTORY, TIME_TO_TARGET
+from nsbench.storage.parquet import read_stamp, read_table
 
 KEY = ["task", "variant", "arm", "seed"]
 CURVES = [name for name in HISTORY.names if name not in (*KEY, "step", "epoch")]

@@ -22,10 +22,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import nsbench.tracking.stores as stores  # not from the package, which imports this module
+from nsbench.config.tracking_uri import shown
 from nsbench.tracking.clones import Clone, identify
 from nsbench.tracking.content import Content, read_contents
 from nsbench.tracking.stores import TrackingError, say
-from nsbench.tracking_uri import shown
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

@@ -14,8 +14,8 @@ from types import TracebackType
 
 from filelock import FileLock, Timeout
 
-from nsbench.files import FileError, whole
-from nsbench.tracking_uri import ELSEWHERE, flaw, secrets, shown, sqlite_path, without_secrets
+from nsbench.config.tracking_uri import ELSEWHERE, flaw, secrets, shown, sqlite_path, without_secrets
+from nsbench.storage.atomic import FileError, whole
 
 PATIENCE_SECONDS = 5.0
 ADVISORY_LOCK = 0x6E736265  # any number that others are unlikely to take

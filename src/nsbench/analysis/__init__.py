@@ -1,0 +1,1 @@
+"""From the records of all runs to tables: collection, scores, `statistics`."""

@@ -1,0 +1,335 @@
+"""The stage `collect`: from packs and records to one set of tables.
+
+Here the files found meet the grid asked for: what is missing, doubled or foreign stops it with the
+run's name, so that no table is ever made from whatever happened to exist. Rows stream from packs and records
+into the files, so that memory does not grow with the length of histories.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import json
+import math
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from itertools import pairwise
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from nsbench.analysis.statistics import RUN_KEYS, grid_runs, run_name
+from nsbench.schemas.training import COLLECTED_RUNS, EVALUATION, FLOORS, HISTORY, RUNS
+from nsbench.storage.atomic import whole
+from nsbench.storage.parquet import CHECKSUM, OWN, RecordError, read_arrow, stamp_checksum, write_table
+from nsbench.storage.provenance import stamp
+from nsbench.storage.records import Record, Recorded, read_records
+
+STREAMED = {"history": HISTORY, "evaluation": EVALUATION}
+KEYS = pa.schema([HISTORY.field(name) for name in RUN_KEYS])
+ROWS_AT_ONCE = 2**17
+"""Rows that are gathered before they are written, as one row group: some 20 MB of a history."""
+OF_NOISE = ("stability", "stability_cosine", "decision_agreement", "decision_agreement_corrected")
+"""Columns of a history that depend on the variant's `noise`."""
+
+RunKey = tuple[str, str, str, int]
+"""(task, variant, arm, seed)."""
+
+
+class Stretch(NamedTuple):
+    """Rows of one run that follow each other in a file."""
+
+    path: Path
+    start: int
+    length: int
+
+
+class Sources(NamedTuple):
+    """Where the runs of a grid are."""
+
+    packs: list[Path]
+    """Folders of packs."""
+    floors: list[Path]
+    """Files of the floors of their data sets."""
+    records: Mapping[RunKey, Recorded] = MappingProxyType({})
+    """The runs that come from records instead."""
+    evaluation_settings: str = ""
+    """What a record's measures must have been made with (`run_records.matching`)."""
+    code: Mapping[str, str] = MappingProxyType({})
+    """The digests of this code: of `dataset` and `evaluate` of each task, as `dataset TASK`, and `train KIND`."""
+
+
+def collect(
+    cells: list[dict[str, Any]], sources: Sources, out_folder: Path | str, spec: str, digest: str, partial: str = ""
+) -> None:
+    """Join `history`, `runs` (COLLECTED_RUNS) and `evaluation` of packs and records, in grid order, into `out_folder`,
+    and `floors` of all data sets.
+
+    Every run of the grid must be there once and complete, and no other. A diverged run needs no evaluation, and for a
+    record that has none the row of `runs` says why. A run that a cell shares (`workflow.grid.Cell.shares`) appears
+    under both names. Raises RecordError naming the first run that breaks this, or a file that cannot be read; nothing
+    is written then. partial: how much of the grid `cells` are, for the files' stamp. Holds a file and a row group at a
+    time, and floors and runs whole.
+    """
+    shares = {
+        (cell["task"], cell["variant"], cell["arm"], seed): (cell["task"], cell["shares"], cell["arm"], seed)
+        for cell in cells
+        if cell.get("shares")
+        for seed in cell["seeds"]
+    }
+    for cached in (_records, _table):  # of an earlier call, whose files may have changed
+        cached.cache_clear()
+    found = _found(sources)
+    _check(cells, shares, found)
+    floors = [FLOORS.empty_table(), *(read_arrow(path, FLOORS) for path in sources.floors)]
+    runs = []
+    provenance = stamp(spec, digest, partial=partial)
+    with contextlib.ExitStack() as written:  # No file appears before all of them are there.
+        out = {name: written.enter_context(whole(Path(out_folder) / f"{name}.parquet")) for name in (*STREAMED, "runs")}
+        with contextlib.ExitStack() as open_files:
+            files = {name: open_files.enter_context(_Rows(out[name], STREAMED[name], provenance)) for name in STREAMED}
+            for key in grid_runs(cells):
+                origin = shares.get(key, key)
+                tables, data_set = _run(origin, found, sources)
+                runs.append(_named(tables.pop("runs"), key))
+                floors += [data_set] * (key == origin)
+                for name, table in tables.items():
+                    files[name].add(_named(table if key == origin else _shared(table, name), key))
+        joined = pa.concat_tables([COLLECTED_RUNS.empty_table(), *runs])
+        _check_data(joined)
+        with _Rows(out["runs"], COLLECTED_RUNS, provenance) as file:
+            file.add(joined)
+        rows = _floors(pa.concat_tables(floors).to_pylist(), shares)
+        write_table(Path(out_folder) / "floors.parquet", rows, FLOORS, provenance)
+
+
+def _floors(rows: list[dict[str, Any]], shares: Mapping[RunKey, RunKey]) -> list[dict[str, Any]]:
+    """Each floor once, and those of shared runs under both names, since their data are the same."""
+    identity = [name for name in FLOORS.names if name not in ("n_targets", "accuracy", "loss", "seen")]
+    # A variant in two blocks of the grid may have its seeds in two data sets, whose floors are the same.
+    unique = {tuple(row[name] for name in identity): row for row in rows}
+    of_data: dict[tuple[str, str, int], list[dict[str, Any]]] = {}
+    for row in unique.values():
+        of_data.setdefault((row["task"], row["variant"], row["seed"]), []).append(row)
+    for (task, variant, _, seed), (_, twin, _, _) in shares.items():
+        for row in of_data.get((task, twin, seed), []):
+            named = {**row, "variant": variant}
+            unique.setdefault(tuple(named[name] for name in identity), named)
+    return list(unique.values())
+
+
+class _Found(NamedTuple):
+    """What the packs have: rows of each run, and their rows of `runs`; and the records' runs."""
+
+    stretches: dict[str, dict[RunKey, list[Stretch]]]
+    runs: pa.Table
+    row_of: dict[RunKey, int]
+    doubled: RunKey | None
+    records: set[RunKey]
+
+
+def _found(sources: Sources) -> _Found:
+    runs = pa.concat_tables([RUNS.empty_table(), *(read_arrow(path / "runs.parquet", RUNS) for path in sources.packs)])
+    keys = list(zip(*(runs[name].to_pylist() for name in RUN_KEYS), strict=True))
+    stretches = {
+        name: _stretches_by_run([path / f"{name}.parquet" for path in sources.packs], schema)
+        for name, schema in STREAMED.items()
+    }
+    counts = Counter([*keys, *sources.records])
+    doubled = next((key for key, count in counts.items() if count > 1), None)
+    return _Found(stretches, runs, {key: row for row, key in enumerate(keys)}, doubled, set(sources.records))
+
+
+def _run(key: RunKey, found: _Found, sources: Sources) -> tuple[dict[str, pa.Table], pa.Table]:
+    """A run's rows of `history`, `evaluation` and `runs`, and of `floors` where it comes from a record."""
+    if key in found.row_of:
+        tables = {
+            name: pa.concat_tables([schema.empty_table(), *map(_rows, found.stretches[name].get(key, []))])
+            for name, schema in STREAMED.items()
+        }
+        runs = found.runs.slice(found.row_of[key], 1)
+        return {**tables, "runs": _with_origin(runs, "", "", "")}, FLOORS.empty_table()
+    at = sources.records[key]
+    record = next((found for found in _records(at.path) if found.seed == key[-1] and at.is_of(found)), None)
+    if record is None:
+        raise RecordError(f"{at.path}: its record of {run_name(*key)} changed meanwhile; give the same command again")
+    missing = at.no_evaluation(sources.evaluation_settings)
+    tables = {
+        "history": record.table("history", HISTORY),
+        "evaluation": EVALUATION.empty_table() if missing else record.table("evaluation", EVALUATION),
+    }
+    runs = record.table("summary", RUNS)
+    kind = json.loads(record.settings)["arm_settings"]["kind"]
+    made_by = {
+        "data": (f"dataset {key[0]}", record.provenance.get("data_digest")),
+        "training": (f"train {kind}", record.provenance.get("source_digest")),
+        "measures": (f"evaluate {key[0]}", record.measured_by.get("source_digest")),
+    }
+    older = [
+        what
+        for what, (stage, told) in made_by.items()
+        if told != sources.code.get(stage) and not (missing and what == "measures")
+    ]
+    floors = record.table("floors", FLOORS)
+    return {**tables, "runs": _with_origin(runs, str(at.path), ", ".join(older), missing)}, _named(floors, key)
+
+
+@functools.lru_cache(maxsize=2)
+def _records(path: Path) -> list[Record]:
+    """A file's records; the runs of a cell are mostly of one file."""
+    return read_records(path)
+
+
+@functools.lru_cache(maxsize=2)
+def _table(path: Path, name: str) -> pa.Table:
+    """A pack's file; its runs follow each other."""
+    return read_arrow(path, STREAMED[name])
+
+
+def _rows(stretch: Stretch) -> pa.Table:
+    return _table(stretch.path, stretch.path.stem).slice(stretch.start, stretch.length)
+
+
+def _with_origin(runs: pa.Table, *origin: str) -> pa.Table:
+    """Rows of RUNS as rows of COLLECTED_RUNS; origin: their further columns."""
+    return pa.Table.from_arrays(
+        [*runs.columns, *(pa.repeat(text, len(runs)) for text in origin)], schema=COLLECTED_RUNS
+    )
+
+
+def _named(table: pa.Table, key: RunKey) -> pa.Table:
+    """A table's rows under the name that the grid has for their run."""
+    for name, value in zip(RUN_KEYS, key, strict=True):
+        if name in table.column_names:
+            place = table.column_names.index(name)
+            table = table.set_column(
+                place, table.schema.field(name), pa.repeat(value, len(table)).cast(table.schema.field(name).type)
+            )
+    return table
+
+
+def _shared(table: pa.Table, name: str) -> pa.Table:
+    """What of a run's rows holds under other noise: all but what they say of outputs under noise.
+
+    Average sensitivity holds too; under other noise its random draws would be others.
+    """
+    if name == "evaluation":
+        return table.filter(pc.not_equal(table["measure"], "noise_stability"))
+    for column in OF_NOISE:
+        place = table.column_names.index(column)
+        table = table.set_column(place, table.schema.field(column), pa.repeat(math.nan, len(table)))
+    return table
+
+
+def _stretches_by_run(paths: list[Path], schema: pa.Schema) -> dict[RunKey, list[Stretch]]:
+    """Where each run's rows are, runs and rows in the order in which they are found."""
+    found: dict[RunKey, list[Stretch]] = {}
+    for path in paths:
+        for key, start, stop in _stretches(_keys(path, schema)):
+            found.setdefault(key, []).append(Stretch(path, start, stop - start))
+    return found
+
+
+def _keys(path: Path, schema: pa.Schema) -> pa.Table:
+    """The columns of a file that say whose its rows are.
+
+    Raises what `read_arrow` raises where they cannot be had.
+    """
+    with contextlib.suppress(OSError, ValueError, pa.ArrowException):
+        keys = pq.ParquetFile(path, page_checksum_verification=True).read(columns=RUN_KEYS)
+        if keys.schema.equals(KEYS):
+            return keys
+    return read_arrow(path, schema).select(RUN_KEYS)
+
+
+def _stretches(keys: pa.Table) -> Iterator[tuple[RunKey, int, int]]:
+    """Each stretch of rows of one run: its key, where it starts and where it stops."""
+    ends = [pc.run_end_encode(column.combine_chunks()).run_ends for column in keys.columns]
+    bounds = np.unique(np.concatenate([[0], *ends]))
+    first_rows = keys.take(bounds[:-1]).columns
+    runs = zip(*(column.to_pylist() for column in first_rows), strict=True)
+    for key, (start, stop) in zip(runs, pairwise(bounds.tolist()), strict=True):
+        yield key, start, stop
+
+
+class _Rows:
+    """A file that tables are added to, one after the other, signed as `write_table` does."""
+
+    def __init__(self, path: Path, schema: pa.Schema, stamp: dict[str, str]) -> None:
+        metadata = {OWN + key: value for key, value in {**stamp, CHECKSUM: stamp_checksum(stamp)}.items()}
+        self.schema = schema.with_metadata(metadata)
+        self.writer = pq.ParquetWriter(path, self.schema, compression="zstd", write_page_checksum=True)
+        self.waiting: list[pa.Table] = []
+
+    def add(self, table: pa.Table) -> None:
+        self.waiting.append(pa.Table.from_arrays(table.columns, schema=self.schema))
+        if sum(map(len, self.waiting)) >= ROWS_AT_ONCE:
+            self._write()
+
+    def _write(self) -> None:
+        if self.waiting:
+            self.writer.write_table(pa.concat_tables(self.waiting).combine_chunks())
+            self.waiting.clear()
+
+    def __enter__(self) -> _Rows:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if error[0] is None:
+            self._write()
+        self.writer.close()
+
+
+def _check(cells: list[dict[str, Any]], shares: Mapping[RunKey, RunKey], found: _Found) -> None:
+    """Raise RecordError naming the first run that is missing, doubled, foreign or incomplete.
+
+    shares: the runs of the grid that are other runs under another name, and which.
+    """
+    budget = {shares.get(key, key): cell["budget_steps"] for cell in cells for key in grid_runs([cell])}
+    own, wanted = list(budget), set(budget)
+    if found.doubled:
+        raise RecordError(f"{run_name(*found.doubled)}: this run is in two packs; delete one of them")
+    keys = {"history": found.stretches["history"], "runs": found.row_of, "evaluation": found.stretches["evaluation"]}
+    for name, there in keys.items():
+        foreign = next((key for key in there if key not in wanted), None)
+        if foreign:
+            raise RecordError(f"{run_name(*foreign)}: this run, found in {name}, is not in the grid")
+    diverged = set()
+    columns = (found.runs[name].to_pylist() for name in ("status", "steps"))
+    for key, status, steps in zip(found.row_of, *columns, strict=True):
+        if status == "diverged":
+            diverged.add(key)
+        elif status == "completed" and steps != budget[key]:
+            raise RecordError(f"{run_name(*key)}: completed at step {steps:,}, but its budget is {budget[key]:,} steps")
+    for name, there in keys.items():
+        present = found.records | set(there) | (diverged if name == "evaluation" else set())
+        missing = next((key for key in own if key not in present), None)
+        if missing:
+            raise RecordError(f"{run_name(*missing)}: this run of the grid is missing in {name} of the packs")
+
+
+def _check_data(runs: pa.Table) -> None:
+    """Raise RecordError where arms are compared on other data, or data are cut from several texts."""
+    data: dict[tuple[str, str, int], tuple[str, RunKey]] = {}
+    texts: dict[str, RunKey] = {}
+    columns = (runs[name].to_pylist() for name in ("data_sha256", "text"))
+    keys = zip(*(runs[name].to_pylist() for name in RUN_KEYS), strict=True)
+    for key, sha256, text in zip(keys, *columns, strict=True):
+        first, other = data.setdefault((key[0], key[1], key[3]), (sha256, key))
+        if first != sha256:
+            raise RecordError(
+                f"{run_name(*key)}: was trained on other data than {run_name(*other)}; arms are compared on the same "
+                "data, so leave one's record out and train it here"
+            )
+        if text and (other := next((of for name, of in texts.items() if name != text), None)):
+            raise RecordError(
+                f"{run_name(*key)}: its text is {text!r}, that of {run_name(*other)} another; one text is allowed for "
+                "the whole grid"
+            )
+        if text:
+            texts[text] = key

@@ -1,0 +1,278 @@
+"""Whether stability moves before validation loss (section J.2): pure functions of DataFrames.
+
+Two readings of "leading indicator". `onsets` and `lead_lag`: in a run, does the stability curve begin
+to move before the loss curve does? `early_rank`: over runs, does stability early on tell which run
+will end well, and better than the validation loss at the same step? The grid is handed in as
+`cells` (see `nsbench.analysis.statistics`), with `settings` beside; rows come out in its order. Both need curves
+that go on to the budget: runs that `training.stop` ended early are left out, and the notes say so.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections import Counter
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from nsbench.analysis.scores import Trail, by_variant, final_score, text_labels, trails
+from nsbench.analysis.statistics import CELL_KEYS, RUN_KEYS, grid_runs, quantile, run_name
+from nsbench.analysis.statistics.bootstrap import expanded
+from nsbench.analysis.statistics.intervals import Interval, few, mean_interval, shared_notes, stopped_runs
+from nsbench.arms import arm_class
+from nsbench.schemas.analysis import EARLY_RANK, LEAD_LAG, ONSET
+from nsbench.storage.parquet import RecordError
+
+GROUPS = ("baseline", "all arms")
+STOPPED = "stopped at the target"
+"""Why a run that was stopped early has no onsets."""
+NO_STABILITY = "no stability in its history"
+"""Why a run has no onset of stability: it is shared with a variant of other noise
+(`nsbench.workflow.grid.Cell.shares`)."""
+
+
+def onset(steps: np.ndarray, values: np.ndarray, share: float, direction: str) -> float:
+    """First of `steps` (evaluations,) at which a curve has made `share` of its change; NaN if undefined.
+
+    `direction` "either": the change is the largest departure of `values` (evaluations,) from the
+    first, upwards or downwards, and departures the other way do not count. "down": it is the fall
+    from the first value to the lowest. NaN where there is no such change or a value is not finite.
+    Source: "begins to decrease" in section J.2, made exact.
+    """
+    if len(values) == 0 or not np.isfinite(values).all():
+        return math.nan
+    departures = values - values[0]
+    change = departures[np.abs(departures).argmax()] if direction == "either" else departures.min()
+    if change == 0:
+        return math.nan
+    return float(steps[(departures * np.sign(change) >= share * abs(change)).argmax()])
+
+
+def onsets(history: pd.DataFrame, runs: pd.DataFrame, cells: list[dict[str, Any]], share: float) -> pd.DataFrame:
+    """When stability and validation loss begin to move, for every run of the grid: columns of ONSET.
+
+    Takes `schemas.training.HISTORY` and `schemas.training.RUNS`. A run that diverged has no onsets, nor has one that
+    was stopped early: a share of its whole change is not known. Raises RecordError naming a run of the grid
+    that is missing.
+    """
+    rows = []
+    for key, trail in trails(history, runs, cells).items():
+        stability, loss = _onset(trail, "stability", share, "either"), _onset(trail, "val_loss", share, "down")
+        rows.append(
+            {
+                **dict(zip(RUN_KEYS, key, strict=True)),
+                "share": share,
+                "stability_onset_step": stability,
+                "loss_onset_step": loss,
+                "lead_steps": loss - stability,
+                "note": _why_undefined(trail, stability, loss),
+            }
+        )
+    return pd.DataFrame(rows, columns=ONSET.names)
+
+
+def _onset(trail: Trail, column: str, share: float, direction: str) -> float:
+    if trail.status in ("diverged", "stopped"):
+        return math.nan
+    return onset(trail.rows["step"].to_numpy(), trail.rows[column].to_numpy(float), share, direction)
+
+
+def _why_undefined(trail: Trail, stability: float, loss: float) -> str:
+    if trail.status == "diverged":
+        return "diverged"
+    if trail.status == "stopped":
+        return STOPPED
+    if _lacks_stability(trail) and np.isfinite(trail.rows["val_loss"].to_numpy(float)).all():
+        return NO_STABILITY
+    if not np.isfinite(trail.rows[["stability", "val_loss"]].to_numpy(float)).all():
+        return "values not finite"
+    notes = ["stability flat"] if math.isnan(stability) else []
+    return "; ".join([*notes, "loss never below its start"] if math.isnan(loss) else notes)
+
+
+def _lacks_stability(trail: Trail) -> bool:
+    return bool(trail.rows["stability"].isna().all())
+
+
+def lead_lag(
+    found: pd.DataFrame,
+    runs: pd.DataFrame,
+    cells: list[dict[str, Any]],
+    confidence: float,
+    n_resamples: int,
+    generator: np.random.Generator,
+) -> pd.DataFrame:
+    """How many steps stability leads validation loss by, for every cell: columns of LEAD_LAG.
+
+    Takes the table that `onsets` returns. The mean lead is over the runs with both onsets; its
+    interval is the expanded percentile interval of a bootstrap of these runs, from the same state of the
+    generator for every cell. Raises RecordError naming a run of the grid that is missing.
+    """
+    entropy = int(generator.integers(2**63))
+    text, by_run = text_labels(runs, cells), found.set_index(RUN_KEYS)
+    rows = []
+    for cell in cells:
+        keys = list(grid_runs([cell]))
+        missing = next((key for key in keys if key not in by_run.index), None)
+        if missing:
+            raise RecordError(f"{run_name(*missing)}: this run of the grid has no onsets; analyse it again")
+        group = by_run.loc[keys]
+        leads = group["lead_steps"].dropna().to_numpy(float)
+        known = {"loss_onset_step": group[group["note"] != STOPPED]}
+        known["stability_onset_step"] = group[~group["note"].isin([STOPPED, NO_STABILITY])]
+        interval = mean_interval(leads, "runs", confidence, n_resamples, entropy)
+        spacing = cell["settings"]["training"]["eval_every_steps"]
+        rows.append(
+            {
+                **{name: cell[name] for name in CELL_KEYS},
+                "text": text[cell["task"], cell["variant"]],
+                "share": group["share"].iloc[0],
+                "n_runs": len(group),
+                "n_defined": len(leads),
+                "n_stopped": int((group["note"] == STOPPED).sum()),
+                "n_stability_first": int((leads > 0).sum()),
+                "n_together": int((leads == 0).sum()),
+                "n_loss_first": int((leads < 0).sum()),
+                **{
+                    f"median_{name}": quantile(known[name][name], 0.5)
+                    for name in ("stability_onset_step", "loss_onset_step")
+                },
+                **interval.columns("mean_lead_steps"),
+                "confidence": confidence,
+                "resolution_steps": spacing,
+                "note": "; ".join([*_undefined(group), *interval.notes, *_unresolved(interval.value, spacing)]),
+            }
+        )
+    return pd.DataFrame(rows, columns=LEAD_LAG.names)
+
+
+def _undefined(group: pd.DataFrame) -> list[str]:
+    reasons = Counter(group.loc[group["lead_steps"].isna(), "note"])
+    why = ", ".join(f"{count} {reason}" for reason, count in reasons.items())
+    return [f"{reasons.total()} of {len(group)} runs undefined ({why})"] if reasons else []
+
+
+def _unresolved(lead: float, spacing: int) -> list[str]:
+    return [f"the mean lead is below the {spacing:,} steps between evaluations"] if abs(lead) < spacing else []
+
+
+def early_rank(
+    history: pd.DataFrame,
+    runs: pd.DataFrame,
+    cells: list[dict[str, Any]],
+    early_share: float,
+    confidence: float,
+    n_resamples: int,
+    generator: np.random.Generator,
+) -> pd.DataFrame:
+    """Whether stability early on ranks runs by how they end: columns of EARLY_RANK, two rows per variant.
+
+    Spearman's correlation, over the runs of a group, of stability at the first evaluation at or
+    after `early_share` of the budget and the final validation accuracy; beside it that of the
+    validation loss at the same evaluation, which anybody would look at. Accuracy and loss are over
+    the targets that the variant's target metric names. Diverged runs rank last; runs that were stopped
+    early and runs without finite values at that evaluation, or without stability, are left out and told. Intervals are
+    expanded percentile intervals of a bootstrap of the seeds, all runs of a seed together, from the same
+    state of the generator for every row. Raises RecordError naming a run of the grid that is missing.
+    """
+    entropy = int(generator.integers(2**63))
+    text, every = text_labels(runs, cells), trails(history, runs, cells)
+    rows = []
+    for name, variant in by_variant(cells).items():
+        step = _early_step(variant[0], early_share)
+        for group in GROUPS:
+            kinds = [cell["arm_settings"]["kind"] for cell in variant]
+            if group == "all arms":
+                kept = [arm_class(kind).family == "paper" for kind in kinds]
+            else:
+                kept = [kind == "baseline" for kind in kinds]
+            members = list(itertools.compress(variant, kept))
+            keys = list(grid_runs(members))
+            suffix = variant[0]["target"]["metric"].removeprefix("val_accuracy").removeprefix("val_loss")
+            seen = [(*key[-2:], every[key].status, *_early_and_final(every[key], step, suffix)) for key in keys]
+            row = {"task": name[0], "variant": name[1], "group": group, "text": text[name], "early_step": step}
+            row |= {"n_runs": len(keys), "n_seeds": len({key[-1] for key in keys}), "confidence": confidence}
+            table = pd.DataFrame(seen, columns=["arm", "seed", "status", "stability", "val_loss", "final"])
+            row["n_stopped"] = int((table["status"] == "stopped").sum())
+            table["lacks"] = [_lacks_stability(every[key]) for key in keys]
+            rows.append(row | _ranks(table, step, confidence, n_resamples, entropy))
+    return pd.DataFrame(rows, columns=EARLY_RANK.names)
+
+
+def _early_step(cell: dict[str, Any], early_share: float) -> int:
+    """First evaluated step at or after a share of the budget: a whole number of spacings, or the last step."""
+    spacing, budget = cell["settings"]["training"]["eval_every_steps"], cell["budget_steps"]
+    # The share of a budget may come out a rounding error above a whole number of spacings.
+    return min(spacing * math.ceil(early_share * budget / spacing - 1e-9), budget)
+
+
+def _early_and_final(trail: Trail, step: int, suffix: str) -> tuple[float, float, float]:
+    """Stability and validation loss at a step (NaN if it was not reached), and the final accuracy."""
+    early = trail.rows.loc[trail.rows["step"] == step, ["stability", "val_loss" + suffix]].to_numpy(float)
+    stability, loss = early[0] if len(early) else (math.nan, math.nan)
+    # Means of the same three values in another order may differ in their last digit: that is a tie.
+    return stability, loss, round(final_score(trail, "val_accuracy" + suffix), 12)
+
+
+def _ranks(table: pd.DataFrame, step: int, confidence: float, n_resamples: int, entropy: int) -> dict[str, Any]:
+    """Both correlations of a group's runs, their intervals, how many runs they are of, and the note."""
+    notes = [f"{found}: left out"] if (found := stopped_runs(table)) else []
+    early = np.isfinite(table[["stability", "val_loss"]].astype(float)).all(axis=1) & table["final"].notna()
+    to_budget = table["status"] != "stopped"
+    lacks = to_budget & table["lacks"] & (table["status"] != "diverged")
+    kept, n_lost = table[to_budget & early], int((to_budget & ~early & ~lacks).sum())
+    if lacks.any():
+        notes.append(f"{int(lacks.sum())} of {len(table)} runs left out: {NO_STABILITY}")
+    if n_lost:
+        notes.append(f"{n_lost} of {len(table)} runs left out: no finite values at step {step:,}")
+    if len(kept) < 3 or kept["final"].nunique() == 1:
+        why = "fewer than three runs" if len(kept) < 3 else "final accuracy alike in all runs"
+        return {"n_ranked": len(kept), "note": "; ".join([*notes, f"{why}: no ranks"])}
+    seeds, place = np.unique(kept["seed"], return_inverse=True)
+    # How often each seed is drawn says all that a resample needs.
+    draws_BS = np.random.default_rng(entropy).multinomial(len(seeds), np.full(len(seeds), 1 / len(seeds)), n_resamples)
+    found = {}
+    for column in ("stability", "val_loss"):
+        values, final = kept[column].to_numpy(float), kept["final"].to_numpy(float)
+        (value,) = spearman(values, final, np.ones((1, len(kept))))
+        found[column] = _percentiles(value, spearman(values, final, draws_BS[:, place]), len(seeds), confidence)
+    columns = {key: end for name, interval in found.items() for key, end in interval.columns(f"rank_by_{name}").items()}
+    return {"n_ranked": len(kept), **columns, "note": "; ".join([*notes, *shared_notes(found)])}
+
+
+def _percentiles(value: float, resampled: np.ndarray, n_seeds: int, confidence: float) -> Interval:
+    """A correlation with its expanded percentile interval; resamples without ranks are left out and told."""
+    if math.isnan(value):
+        return Interval(math.nan, math.nan, math.nan, ["alike in all runs, no ranks"])
+    defined = resampled[np.isfinite(resampled)]
+    level = expanded(confidence, n_seeds) if n_seeds > 1 else confidence
+    low, high = np.quantile(defined, [(1 - level) / 2, (1 + level) / 2]) if len(defined) else (0.0, 0.0)
+    if high - low <= 1e-12:
+        why = "all resamples agree" if len(defined) else "no resample has ranks"
+        return Interval(float(value), math.nan, math.nan, [f"{why}: no interval"])
+    lost = 1 - len(defined) / len(resampled)
+    notes = [f"{lost:.0%} of the resamples have no ranks and are left out"] if lost > 0.01 else []
+    return Interval(float(value), float(low), float(high), notes + few(n_seeds, "seeds", confidence))
+
+
+def spearman(x: np.ndarray, y: np.ndarray, counts_BN: np.ndarray) -> np.ndarray:
+    """Spearman's correlation (B,) of x and y (N,) in B resamples that hold value i `counts_BN[b, i]` times.
+
+    Ties share their mean rank. NaN where a resample has x or y constant. Values may be infinite.
+    """
+    counts_BN = counts_BN.astype(float)
+    middle_B1 = (counts_BN.sum(axis=1, keepdims=True) + 1) / 2
+    x_BN, y_BN = (_ranks_of_resamples(values, counts_BN) - middle_B1 for values in (x, y))
+    products = [np.einsum("bn,bn,bn->b", counts_BN, a, b) for a, b in ((x_BN, y_BN), (x_BN, x_BN), (y_BN, y_BN))]
+    scale_B = np.sqrt(products[1] * products[2])
+    return np.divide(products[0], scale_B, out=np.full(len(counts_BN), np.nan), where=scale_B > 0)
+
+
+def _ranks_of_resamples(values: np.ndarray, counts_BN: np.ndarray) -> np.ndarray:
+    """Mean ranks (B, N) of `values` (N,) in each resample."""
+    levels, place = np.unique(values, return_inverse=True)
+    held_BL = counts_BN @ (place[:, None] == np.arange(len(levels))).astype(float)
+    # The m values of a level share the ranks from (all below) + 1 to (all below) + m.
+    return (held_BL.cumsum(axis=1) - (held_BL - 1) / 2)[:, place]

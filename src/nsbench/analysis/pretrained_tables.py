@@ -1,0 +1,296 @@
+"""The tables of all pretrained models, Table 1's bounds among them, each under every reading that is possible."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from nsbench.config.pretrained import TablesSpec
+from nsbench.schemas.pretrained import CASE, MODEL, PAPER, PARTS, TABLES, TAIL
+from nsbench.storage.atomic import write_text
+from nsbench.storage.parquet import RecordError, read_arrow, write_table
+from nsbench.theory.concentration import tail_mass_bound_from_influence, tail_mass_bound_from_stability
+from nsbench.theory.domain import whole
+
+CASE_NAMES = [column.name for column in CASE]
+"""model, weights, inputs, readout."""
+
+SPECTRAL, SPECTRAL_RAW, GEOMETRIC, GEOMETRIC_RAW, TOKEN = (
+    "spectral",
+    "spectral_raw",
+    "geometric",
+    "geometric_raw",
+    "token",
+)
+INFLUENCE_READINGS = {
+    SPECTRAL: "Σ E[(∂f)²], standard units",
+    SPECTRAL_RAW: "Σ E[(∂f)²], raw embeddings",
+    GEOMETRIC: "Σ E|∂f|, standard units",
+    GEOMETRIC_RAW: "Σ E|∂f|, raw embeddings",
+    TOKEN: "Σ E[(f − f, token redrawn)²] / 2",
+}
+"""What I[f] may be, with its label."""
+GAUSSIAN, RESAMPLING, RESAMPLING_RHO = "gaussian", "resampling", "resampling_rho"
+STABILITY_READINGS = {
+    GAUSSIAN: "Gaussian noise on embeddings",
+    RESAMPLING: "tokens redrawn, correlation (1 + ρ) / 2",
+    RESAMPLING_RHO: "tokens redrawn, correlation taken as ρ",
+}
+"""Which noise the stability is under and what its correlation is taken to be, with its label."""
+READINGS = INFLUENCE_READINGS | STABILITY_READINGS
+NORM2, VARIANCE, ONE = "norm2", "variance", "one"
+DIVISORS = {NORM2: "E f²", VARIANCE: "the variance", ONE: "1, as printed"}
+"""What a bound is divided by, with its label; of the geometric readings its square root."""
+PROVED = {SPECTRAL: "gaussian", GAUSSIAN: "gaussian", TOKEN: "uniform", RESAMPLING: "uniform"}
+"""Reading -> the inputs under whose law it is a bound on the share of norm2 or of the variance."""
+UNITS = {"share": 1.0, "percent": 0.01}
+"""How the paper's numbers may be read, and what that multiplies them by."""
+
+WITH_GAPS = ("concentration", "pretrained_stability", "table_1")
+"""Tables whose CSV has a row for each case that was not measured; in Parquet `pretrained_measured` says so."""
+
+_DIVIDED = {"normalised": NORM2, "pearson": VARIANCE}
+_COLUMNS = ["bound_from", "reading", "rho", "divided_by"]
+
+
+def join_models(folders: Sequence[Path], spec: TablesSpec, out_folder: Path, stamp: dict[str, str]) -> None:
+    """Write pretrained_records.TABLES from the files of each model, in the order given; CSV too, less the influences.
+
+    folders: one for each of spec.models, in their order, with `<part>.parquet` of pretrained_records.PARTS. A model
+    that is unavailable has rows in models and measured alone. Raises RecordError naming a file that is missing,
+    broken or of another model, before anything is written.
+    """
+    if len(folders) != len(spec.models):
+        raise RecordError(f"{len(folders)} folders for {len(spec.models)} models; one for each is allowed")
+    found = {
+        part: pa.concat_tables(
+            [
+                schema.empty_table(),
+                *(_part(Path(folder), part, name) for folder, name in zip(folders, spec.models, strict=True)),
+            ]
+        ).to_pandas()
+        for part, schema in PARTS.items()
+    }
+    tail = tail_bounds(found["stability"], found["moments"], found["concentration"], found["models"], spec.degree)
+    made = {
+        "pretrained_models": found["models"],
+        "pretrained_measured": found["measured"],
+        "pretrained_influence": found["influence"],
+        "concentration": found["concentration"],
+        "pretrained_stability": found["stability"],
+        "table_1": tail,
+    }
+    for name, schema in TABLES.items():
+        write_table(out_folder / f"{name}.parquet", made[name], schema, stamp)
+        if name != "pretrained_influence":
+            shown = with_gaps(made[name], found["measured"]) if name in WITH_GAPS else made[name]
+            write_text(out_folder / f"{name}.csv", shown.to_csv(index=False, lineterminator="\n"))
+
+
+def with_gaps(table: pd.DataFrame, measured: pd.DataFrame) -> pd.DataFrame:
+    """A table with columns `status` and `reason`, and a row, otherwise empty, for each case that has no number."""
+    gaps = measured[measured["status"] != "measured"]
+    return pd.concat([table.assign(status="measured", reason=""), gaps], ignore_index=True)
+
+
+def _part(folder: Path, part: str, name: str) -> pa.Table:
+    """A file of a model, which must be of that model and, of models and measured, have rows."""
+    path = folder / f"{part}.parquet"
+    table = read_arrow(path, PARTS[part])
+    models = table["model"].unique().to_pylist()
+    if models != [name] and (models or part in ("models", "measured")):
+        raise RecordError(
+            f"{path}: has rows of {', '.join(models) or 'no model'}, not of {name}; delete it and run its stage again"
+        )
+    return table
+
+
+def tail_bounds(
+    stability: pd.DataFrame,
+    moments: pd.DataFrame,
+    concentration: pd.DataFrame,
+    models: pd.DataFrame,
+    degree: int,
+) -> pd.DataFrame:
+    """Table 1: bounds on the share of f's mass in degrees >= `degree`, under READINGS and DIVISORS; schema TAIL.
+
+    The first four are of STABILITY, MOMENT, CONCENTRATION and MODEL; each case of `moments` has its rows. From an
+    influence: I / (degree norm2), norm2 replaced by the variance or by 1 (section 3); the geometric readings, which
+    are no bounds (docs/errata.md, entry 35), by square roots, as they scale with f. A case without rows in
+    `concentration` has no influence at all. From stability: (1 - Stab) / (1 - c^degree), c the noise's correlation,
+    Stab normalised or, for the variance, pearson; at each rho, and the least of them, where rho is NaN.
+    `resampling_rho` takes c = rho, where rho > 0, and so is too low. An estimate of Stab above 1 is taken as 1, one
+    below 0 as 0: then the bound is at least 1 and says nothing. Bounds are not clipped, and NaN where norm2 or the
+    variance is 0. `proved` (PROVED) is of the law of the inputs; estimates stand for its moments. Raises ValueError
+    for a degree below 1.
+    """
+    whole("degree", degree, 1)
+    cases = _cases(stability, moments, concentration)
+    tables = [*_from_influence(cases, degree), *_from_stability(stability, moments, degree)]
+    tail = pd.concat([pd.DataFrame(columns=[*CASE_NAMES, *_COLUMNS, "value"]), *(one for one in tables if len(one))])
+    place = cases[CASE_NAMES].assign(_case=np.arange(len(cases)))
+    tail = tail.merge(place, on=CASE_NAMES, how="left").merge(_papers(models), on=["model", "weights"], how="left")
+    tail["_from"] = tail["bound_from"] == "stability"
+    for column, order in (("reading", READINGS), ("divided_by", DIVISORS)):
+        tail[f"_{column}"] = tail[column].map({name: index for index, name in enumerate(order)})
+    tail = tail.sort_values(["_case", "_from", "_reading", "_divided_by", "rho"], kind="stable", ignore_index=True)
+    published = [
+        PAPER[paper][int(stable)] if paper in PAPER else math.nan
+        for paper, stable in zip(tail["_paper"], tail["_from"], strict=True)
+    ]
+    tail = tail.assign(
+        proved=(tail["reading"].map(PROVED) == tail["inputs"]) & (tail["divided_by"] != ONE),
+        degree=degree,
+        published=np.array(published, dtype=np.float64),
+        rho=tail["rho"].astype(np.float64),
+        value=tail["value"].astype(np.float64),
+    )
+    return tail.assign(ratio=tail["value"] / tail["published"])[TAIL.names]
+
+
+def _papers(models: pd.DataFrame) -> pd.DataFrame:
+    """model, weights, _paper: the model of the paper; controls are none of them."""
+    own = models["paper"].where(models["weights"] == "pretrained", "")
+    return models[[column.name for column in MODEL][:2]].assign(_paper=own)
+
+
+def _cases(stability: pd.DataFrame, moments: pd.DataFrame, concentration: pd.DataFrame) -> pd.DataFrame:
+    """Each case's moments, and the totals of its influences in raw units: l1, squared_l2, token (NaN: none)."""
+    embeddings = concentration[(concentration["site"] == "embeddings") & (concentration["of"] == "mean")]
+    redrawn = stability[(stability["noise"] == "replacement") & (stability["reduction"] == "half_square")]
+    cases = moments
+    for column, rows, value in (
+        ("l1", embeddings[embeddings["norm"] == "l1"], "total"),
+        ("squared_l2", embeddings[embeddings["norm"] == "squared_l2"], "total"),
+        ("token", redrawn, "value"),
+    ):
+        named = rows[[*CASE_NAMES, value]].rename(columns={value: column})
+        cases = cases.merge(named, on=CASE_NAMES, how="left", validate="one_to_one")
+    # Concentration leaves out what is 0 at every position.
+    return cases.fillna({"l1": 0.0, "squared_l2": 0.0})
+
+
+def _from_influence(cases: pd.DataFrame, degree: int) -> Iterator[pd.DataFrame]:
+    """Rows of each reading of I[f] and each divisor."""
+    scale = cases["scale"]
+    readings = {
+        SPECTRAL: (cases["squared_l2"] * scale**2, False),
+        SPECTRAL_RAW: (cases["squared_l2"], False),
+        GEOMETRIC: (cases["l1"] * scale, True),
+        GEOMETRIC_RAW: (cases["l1"], True),
+        TOKEN: (cases["token"], False),
+    }
+    one = pd.Series(1.0, index=cases.index)
+    for reading, (total, rooted) in readings.items():
+        had = total.notna()
+        for divided_by, divisor in ((NORM2, cases["norm2"]), (VARIANCE, cases["variance"]), (ONE, one)):
+            below = np.sqrt(divisor) if rooted else divisor
+            yield cases.loc[had, CASE_NAMES].assign(
+                bound_from="influence",
+                reading=reading,
+                rho=math.nan,
+                divided_by=divided_by,
+                value=_over(total[had].to_numpy("float64"), below[had].to_numpy("float64"), degree),
+            )
+
+
+def _over(total: NDArray[np.float64], divisor: NDArray[np.float64], degree: int) -> NDArray[np.float64]:
+    """total / (degree divisor), NaN where a divisor is 0 or one of them is not finite."""
+    good = np.isfinite(total) & np.isfinite(divisor) & (divisor > 0)
+    value = np.full(len(total), math.nan)
+    value[good] = tail_mass_bound_from_influence(total[good], divisor[good], degree)
+    return value
+
+
+def _stabilities(stability: pd.DataFrame, moments: pd.DataFrame) -> pd.DataFrame:
+    """Stability as a share of norm2 and of the variance: columns of CASE, noise, rho, correlation, divided_by, value.
+
+    Where X and Y are of one law the share that is lost is E[(f(X) - f(Y))^2] / 2 over the divisor: the same number,
+    with far less noise than a difference of two numbers near 1.
+    """
+    names = [*CASE_NAMES, "noise", "rho", "correlation", "divided_by", "value"]
+    of_one_law = stability["inputs"] == stability["noise"].map(PROVED)
+    shares = stability[stability["reduction"].isin(_DIVIDED) & ~of_one_law]
+    found = [shares.assign(divided_by=shares["reduction"].map(_DIVIDED))[names]]
+    lost = stability[(stability["reduction"] == "half_square") & of_one_law].merge(moments, on=CASE_NAMES)
+    for divisor in (NORM2, VARIANCE):
+        with np.errstate(divide="ignore", invalid="ignore"):
+            value = 1.0 - lost["value"].to_numpy("float64") / lost[divisor].to_numpy("float64")
+        found.append(lost.assign(divided_by=divisor, value=value)[names])
+    return pd.concat(found, ignore_index=True)
+
+
+def _from_stability(stability: pd.DataFrame, moments: pd.DataFrame, degree: int) -> Iterator[pd.DataFrame]:
+    """Rows of each reading of the noise, at each rho, and the least of them."""
+    shares = _stabilities(stability, moments)
+    for reading in STABILITY_READINGS:
+        noise = RESAMPLING if reading == RESAMPLING_RHO else reading
+        rows = shares[shares["noise"] == noise]
+        if reading == RESAMPLING_RHO:
+            rows = rows[rows["rho"] > 0]
+        correlation = rows["correlation" if reading == RESAMPLING else "rho"].to_numpy("float64")
+        stable = rows["value"].to_numpy("float64")
+        good = np.isfinite(stable)
+        value = np.full(len(rows), math.nan)
+        value[good] = tail_mass_bound_from_stability(np.clip(stable[good], 0.0, 1.0), 1.0, correlation[good], degree)
+        at_each = rows[[*CASE_NAMES, "rho"]].assign(
+            bound_from="stability",
+            reading=reading,
+            divided_by=rows["divided_by"],
+            value=value,
+        )
+        yield at_each
+        keys = [*CASE_NAMES, "bound_from", "reading", "divided_by"]
+        yield at_each.groupby(keys, sort=False, as_index=False)["value"].min().assign(rho=math.nan)
+
+
+def nearest_reading(tail: pd.DataFrame) -> pd.DataFrame:
+    """How far each reading is from the paper's numbers, over the models that have them; the nearest first.
+
+    tail: of schema TAIL. Columns: bound_from, reading, rho, divided_by, inputs, readout; unit, how the paper's numbers
+    are read (UNITS); n_models; largest_factor and mean_factor, the largest and the geometric mean over models of
+    max(ours / theirs, theirs / ours): 1 where all agree, infinite where a model has 0 or NaN. Readings of more models
+    come first, of those the ones with the smallest largest factor. No rows where no model has a published number.
+    """
+    keys = [*_COLUMNS, "inputs", "readout"]
+    known = tail[tail["published"].notna()]
+    tables = [pd.DataFrame(columns=[*keys, "unit", "n_models", "largest_factor", "mean_factor"])]
+    for unit, factor in UNITS.items():
+        with np.errstate(divide="ignore"):
+            apart = np.log((known["value"] / (known["published"] * factor)).to_numpy("float64"))
+        apart = np.where(np.isnan(apart), math.inf, np.abs(apart))
+        groups = known[keys].assign(_apart=apart).groupby(keys, sort=False, dropna=False)["_apart"]
+        found = groups.agg(n_models="size", largest_factor="max", mean_factor="mean").reset_index()
+        if len(found):
+            logs = {name: np.exp(found[name]) for name in ("largest_factor", "mean_factor")}
+            tables.append(found.assign(unit=unit, **logs)[tables[0].columns])
+    ranked = pd.concat(tables if len(tables) == 1 else tables[1:], ignore_index=True)
+    order = ["n_models", "largest_factor", "mean_factor"]
+    return ranked.sort_values(order, ascending=[False, True, True], kind="stable", ignore_index=True)
+
+
+def smaller_bounds(tail: pd.DataFrame) -> pd.DataFrame:
+    """The proved bounds of each case, side by side, and which one is the smaller.
+
+    tail: of schema TAIL. Columns: model, weights, inputs, readout, divided_by; influence; stability, the least over
+    rho; smaller: influence, stability, equal, or neither where both are at least 1 (or unknown) and say nothing.
+    """
+    proved = tail[tail["proved"] & tail["rho"].isna()]
+    keys = [*CASE_NAMES, "divided_by"]
+    table = proved[keys].drop_duplicates(ignore_index=True)
+    for bound_from in ("influence", "stability"):
+        values = proved.loc[proved["bound_from"] == bound_from, [*keys, "value"]]
+        table = table.merge(values.rename(columns={"value": bound_from}), on=keys, how="left", validate="one_to_one")
+    influence, stable = (table[name].fillna(math.inf) for name in ("influence", "stability"))
+    smaller = np.select(
+        [(influence >= 1) & (stable >= 1), influence < stable, stable < influence],
+        ["neither", "influence", "stability"],
+        "equal",
+    )
+    return table.assign(smaller=smaller)

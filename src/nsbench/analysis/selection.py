@@ -1,0 +1,262 @@
+"""Select on validation, report on test, for a sweep of arms: pure functions of DataFrames.
+
+The best of many arms looks good by luck on the records that chose it. So the arm is chosen on
+validation records and compared with the baseline on test records (`all_seeds`); and, so that no
+seed has a voice in choosing the arm that it is then scored with, each seed's arm is chosen on the
+other seeds (`leave_one_out`). The grid is handed in as `cells` (see `nsbench.analysis.statistics`). A run that
+`training.stop` ended early has its time on validation data; where it has none on test data, that is
+unknown, and so are its best scores; all of this is unknown of a run without measures (`analysis.scores.unmeasured`):
+comparisons leave its pair out and say so.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Container
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from nsbench.analysis.scores import RunKey, baseline_of, by_variant, curves_on_test, run_scores, text_labels, unmeasured
+from nsbench.analysis.statistics import RUN_KEYS, grid_runs, paired_effects, run_name
+from nsbench.analysis.statistics.intervals import (
+    STOPPED,
+    UNMEASURED,
+    Interval,
+    left_out_pairs,
+    mean_difference,
+    shared_notes,
+)
+from nsbench.schemas.analysis import SELECTION
+from nsbench.schemas.target import first_held
+from nsbench.storage.parquet import RecordError
+
+PROCEDURES = ("all_seeds", "leave_one_out")
+CRITERION = (
+    "fewest mean steps to the target on validation data, runs that do not reach it counted at the budget; "
+    "ties: lowest mean best validation loss, over seeds with no run stopped early"
+)
+HOLD_CHECKPOINTS = 2
+"""Checkpoints in a row that must reach the target on test data."""
+
+
+class _Bootstrap(NamedTuple):
+    confidence: float
+    n_resamples: int
+    entropy: int
+
+
+class _Sweep(NamedTuple):
+    """A variant's arms to choose from, its baseline and the seeds that all of them have.
+
+    `steps` (restricted steps to target) and `losses` (best validation loss, NaN of runs that were stopped
+    early) are seeds x arms, to choose by; the other tables are by (arm, seed), to compare.
+    """
+
+    baseline: str
+    arms: list[str]
+    seeds: list[int]
+    steps: pd.DataFrame
+    losses: pd.DataFrame
+    times: pd.DataFrame
+    test_times: pd.DataFrame
+    scored: pd.DataFrame
+
+
+def candidates(group: list[dict[str, Any]]) -> list[str]:
+    """Names of the arms among a variant's cells that reward stability (orientation 1), in grid order."""
+    settings = {cell["arm"]: cell["arm_settings"] for cell in group}
+    return [
+        arm
+        for arm, values in settings.items()
+        if values["kind"] == "noise_stability" and values.get("orientation") == 1
+    ]
+
+
+def times_on_test(times: pd.DataFrame, evaluation: pd.DataFrame, lacking: Container[RunKey] = ()) -> pd.DataFrame:
+    """`times` (`schemas.training.TIME_TO_TARGET`) with `reached` and `step` read from test scores instead.
+
+    The time is the first checkpoint that reaches the target's threshold and whose next one reaches it
+    too; over the targets that the metric names. It is known to the spacing of checkpoints: a further
+    column `resolution_steps` has the widest, NaN for a diverged run, which has not reached the target.
+    A further column `known` is false for a run that was stopped early before its checkpoints could show the
+    target reached: it is not censored at the budget; and for one of `lacking`, the runs without measures, for
+    which `measured` is false too. `flops` and `seconds` are NaN. Raises RecordError naming another run that did
+    not diverge and has no test scores.
+    """
+    on_test = curves_on_test(evaluation)
+    steps, spacings, measured = [], [], []
+    for row in times.to_dict("records"):
+        key = tuple(row[name] for name in RUN_KEYS)
+        what, kind = _asked(row["metric"])
+        curve = on_test.get((*key, kind, f"test_{what}"))
+        measured.append(row["status"] == "diverged" or key not in lacking)
+        if row["status"] == "diverged" or not measured[-1]:
+            steps.append(np.nan)
+            spacings.append(np.nan)
+            continue
+        if curve is None:
+            raise RecordError(f"{run_name(*key)}: this run has no test scores over {kind} targets; evaluate it again")
+        curve = curve[curve.index <= row["budget_steps"]]
+        hold = {**row, "hold_evaluations": HOLD_CHECKPOINTS, "hold_steps": 0}
+        found = first_held(curve.to_numpy(float), curve.index.tolist(), hold)
+        steps.append(np.nan if found is None else float(curve.index[found]))
+        spacings.append(float(np.diff(curve.index).max(initial=0)))
+    reached = np.isfinite(np.array(steps, dtype=float))
+    known = np.array(measured, dtype=bool) & (reached | (times["status"] != "stopped").to_numpy())
+    columns = {"step": steps, "reached": reached, "known": known, "measured": measured, "resolution_steps": spacings}
+    return times.assign(**columns, flops=np.nan, seconds=np.nan)
+
+
+def _asked(metric: str) -> tuple[str, str]:
+    """A target's metric as (accuracy or loss, kind of targets): `val_loss_known` is ("loss", "known")."""
+    _, what, *kind = metric.split("_")
+    return what, kind[0] if kind else "all"
+
+
+def selections(
+    times: pd.DataFrame,
+    history: pd.DataFrame,
+    runs: pd.DataFrame,
+    evaluation: pd.DataFrame,
+    cells: list[dict[str, Any]],
+    confidence: float,
+    n_resamples: int,
+    generator: np.random.Generator,
+) -> pd.DataFrame:
+    """Two rows (PROCEDURES) per variant with two or more arms of orientation 1: columns of SELECTION.
+
+    Takes `schemas.training.TIME_TO_TARGET` (validation), HISTORY, COLLECTED_RUNS and EVALUATION. All comparisons are
+    paired by seed over the seeds that the baseline and every arm have. The steps ratio is that of
+    restricted means (a diverged run counts at the budget), without pairs in which a time on test data is not
+    known; differences are means over pairs of each run's test scores at its checkpoint of lowest validation
+    loss, without pairs in which a run diverged, was stopped early or has no measures. Intervals are expanded percentile
+    intervals of a bootstrap of the pairs with the choice as it was made, every comparison from the same
+    state of the generator.
+
+    Raises RecordError naming a run of the grid that is missing or has, for no reason, no test scores, or a
+    variant without an arm of kind baseline.
+    """
+    bootstrap = _Bootstrap(confidence, n_resamples, int(generator.integers(2**63)))
+    text = text_labels(runs, cells)
+    groups = {name: group for name, group in by_variant(cells).items() if len(candidates(group)) > 1}
+    swept = [cell for group in groups.values() for cell in group]
+    timed = _in_grid(times, swept)
+    tested = times_on_test(timed, evaluation, unmeasured(runs, swept))
+    scored = run_scores(history, runs, evaluation, swept)
+    rows = []
+    for name, group in groups.items():
+        here = [table[(table["task"] == name[0]) & (table["variant"] == name[1])] for table in (timed, tested, scored)]
+        sweep = _sweep(group, *here)
+        for procedure in PROCEDURES:
+            row = {"task": name[0], "variant": name[1], "procedure": procedure, "text": text[name]}
+            row |= {"baseline": sweep.baseline, "n_arms": len(sweep.arms), "criterion": CRITERION}
+            row |= {"n_pairs": len(sweep.seeds), "n_compared": 0, "n_stopped": 0, "confidence": confidence}
+            rows.append(row | _compare(sweep, _choices(sweep, procedure), procedure, bootstrap))
+    return pd.DataFrame(rows, columns=SELECTION.names)
+
+
+def selected_arm(selections: pd.DataFrame, task: str, variant: str) -> str | None:
+    """The arm that all seeds' validation records chose, or None where there was no choice."""
+    rows = selections[(selections["task"] == task) & (selections["variant"] == variant)]
+    found = rows.loc[rows["procedure"] == "all_seeds", "selected"]
+    return (found.iloc[0] or None) if len(found) else None
+
+
+def _in_grid(times: pd.DataFrame, cells: list[dict[str, Any]]) -> pd.DataFrame:
+    """The rows of `times` of the grid's runs, in its order."""
+    by_run = times.set_index(RUN_KEYS, drop=False).rename_axis([None] * len(RUN_KEYS))
+    keys = list(grid_runs(cells))
+    missing = next((key for key in keys if key not in by_run.index), None)
+    if missing:
+        raise RecordError(f"{run_name(*missing)}: this run of the grid has no time to target; analyse it again")
+    return by_run.loc[keys].reset_index(drop=True) if keys else times.iloc[:0]
+
+
+def _sweep(group: list[dict[str, Any]], times: pd.DataFrame, test_times: pd.DataFrame, scored: pd.DataFrame) -> _Sweep:
+    baseline, arms = baseline_of(group), candidates(group)
+    have = [set(cell["seeds"]) for cell in group if cell["arm"] in arms]
+    seeds = [seed for seed in baseline["seeds"] if all(seed in other for other in have)]
+    times, test_times = (table.set_index(["arm", "seed"], drop=False) for table in (times, test_times))
+    times, test_times = (table.rename_axis([None, None]) for table in (times, test_times))
+    scored = scored[scored["targets"] == "all"].set_index(["arm", "seed"])
+    best_losses = scored["best_val_loss"].fillna(np.inf).mask(scored["status"] == "stopped")
+    steps, losses = (
+        values.unstack(level=0).reindex(index=seeds, columns=arms) for values in (_restricted(times), best_losses)
+    )
+    return _Sweep(baseline["arm"], arms, seeds, steps, losses, times, test_times, scored)
+
+
+def _choices(sweep: _Sweep, procedure: str) -> dict[int, str]:
+    """The arm chosen for each seed; empty where there is no seed to choose on."""
+    if procedure == "all_seeds":
+        return dict.fromkeys(sweep.seeds, _best_arm(sweep, sweep.seeds)) if sweep.seeds else {}
+    others = {seed: [other for other in sweep.seeds if other != seed] for seed in sweep.seeds}
+    return {seed: _best_arm(sweep, rest) for seed, rest in others.items() if rest}
+
+
+def _best_arm(sweep: _Sweep, seeds: list[int]) -> str:
+    """The arm that CRITERION chooses on the validation records of these seeds; the grid's first of equals."""
+    # Seeds in which a run was stopped early have no loss of every arm; without any other the losses tie.
+    steps, losses = sweep.steps.loc[seeds].mean(), sweep.losses.loc[seeds].dropna().mean().fillna(np.inf)
+    return min(sweep.arms, key=lambda arm: (steps[arm], losses[arm]))
+
+
+def _restricted(times: pd.DataFrame) -> pd.Series:
+    """Steps to target, or the budget of a run that did not reach it."""
+    return times["step"].fillna(times["budget_steps"]).astype(float)
+
+
+def _compare(sweep: _Sweep, choices: dict[int, str], procedure: str, bootstrap: _Bootstrap) -> dict[str, Any]:
+    """The chosen arms against the baseline, seed by seed."""
+    counts = Counter(choices.values())
+    selected = ", ".join(f"{arm} x {count}" for arm, count in counts.most_common())
+    if procedure == "all_seeds":
+        selected = next(iter(counts), "")
+    if not choices:
+        why = "one seed: no other seeds to choose on" if sweep.seeds else "no seed in common"
+        return {"selected": selected, "note": why}
+    before = [(sweep.baseline, seed) for seed in choices]
+    after = [(arm, seed) for seed, arm in choices.items()]
+    on_test = [sweep.test_times.loc[keys] for keys in (before, after)]
+    unknown = [~table["known"].to_numpy(bool) for table in on_test]
+    without = [~table["measured"].to_numpy(bool) for table in on_test]
+    stopped = [lost & ~lacks for lost, lacks in zip(unknown, without, strict=True)]
+    steps = _steps_ratio(*(table[~(unknown[0] | unknown[1])] for table in on_test), bootstrap)
+    notes = [*left_out_pairs(*stopped, STOPPED), *left_out_pairs(*without, UNMEASURED)]
+    steps = steps._replace(notes=[*notes, *steps.notes])
+    differences = {
+        name: mean_difference(*(sweep.scored.loc[keys, name] for keys in (before, after)), *bootstrap, without)
+        for name in ("test_accuracy", "test_loss")
+    }
+    n_compared = len(choices) - int((unknown[0] | unknown[1]).sum())
+    row = {"selected": selected, "n_compared": n_compared, "n_stopped": int((stopped[0] | stopped[1]).sum())}
+    row |= steps.columns("test_steps_ratio")
+    for name, interval in differences.items():
+        row |= interval.columns(f"{name}_difference")
+    on_validation = [sweep.times.loc[keys] for keys in (before, after)]
+    reached = any(table["reached"].any() for table in on_validation)
+    means = [_restricted(table).mean() for table in on_validation]
+    row["val_steps_ratio"] = means[1] / means[0] if reached and means[0] > 0 else np.nan
+    notes = [] if reached else ["no run reached the target on validation data"]
+    notes += [*shared_notes({"test_steps": steps, **differences}), *_resolution(sweep.test_times.loc[before + after])]
+    return {**row, "note": "; ".join(notes)}
+
+
+def _steps_ratio(baseline: pd.DataFrame, chosen: pd.DataFrame, bootstrap: _Bootstrap) -> Interval:
+    """`analysis.statistics.paired_effects` of the chosen arms' test times, as if they were one arm."""
+    if chosen.empty:
+        return Interval(np.nan, np.nan, np.nan, ["no pairs to compare"])
+    times = pd.concat([baseline, chosen.assign(arm="the chosen")], ignore_index=True)
+    no_cost = times[RUN_KEYS].assign(steps=np.nan, flops=np.nan, seconds=np.nan)
+    confidence, n_resamples, entropy = bootstrap
+    effects = paired_effects(times, no_cost, confidence, n_resamples, np.random.default_rng(entropy))
+    (row,) = effects.to_dict("records")
+    ends = (row[f"steps_ratio{end}"] for end in ("", "_low", "_high"))
+    return Interval(*ends, row["note"].split("; ") if row["note"] else [])
+
+
+def _resolution(test_times: pd.DataFrame) -> list[str]:
+    spacing = test_times["resolution_steps"].max()
+    return [f"test times are known to {spacing:,.0f} steps, the spacing of checkpoints"] if spacing > 0 else []

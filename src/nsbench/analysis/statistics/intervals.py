@@ -1,0 +1,150 @@
+"""Means over seeds or pairs with their bootstrap intervals, and the notes that go with them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from nsbench.analysis.statistics.bootstrap import coverage_of_range, percentile_interval
+
+MOST_NAMED = 4
+"""Arms that a note names each by itself."""
+STOPPED, UNMEASURED = "a run stopped at its target", "a run has no measures"
+"""Why a pair is left out: of `training.stop`, and of records without measures that fit
+(`schemas.training.COLLECTED_RUNS`)."""
+
+
+class Interval(NamedTuple):
+    """An estimate, the ends of its interval (NaN if there is none), what to know about them, and N_STOPPED."""
+
+    value: float
+    low: float
+    high: float
+    notes: list[str]
+    n_stopped: int = 0
+
+    def columns(self, name: str) -> dict[str, float]:
+        """The columns that `estimate_fields(name, ...)` describes."""
+        return {name: self.value, f"{name}_low": self.low, f"{name}_high": self.high}
+
+
+def shared_notes(found: dict[str, Interval]) -> list[str]:
+    """The notes of several estimates, each once; one that not all have names those that have it."""
+    notes: dict[str, list[str]] = {}
+    for name, interval in found.items():
+        for note in interval.notes:
+            notes.setdefault(note, []).append(name)
+    return [note if len(names) == len(found) else f"{', '.join(names)}: {note}" for note, names in notes.items()]
+
+
+def stopped_runs(runs: pd.DataFrame) -> str:
+    """How many of some runs (columns `arm` and `status`) `training.stop` ended early, and of which arms.
+
+    Empty where there are none.
+    """
+    return _counted(runs, runs["status"] == "stopped", "stopped at their target")
+
+
+def unmeasured_runs(runs: pd.DataFrame) -> str:
+    """How many of some runs (`schemas.training.COLLECTED_RUNS`) have no measures, and of which arms; empty: all have.
+
+    A diverged run needs none.
+    """
+    return _counted(runs, (runs["no_evaluation"] != "") & (runs["status"] != "diverged"), "without measures")
+
+
+def _counted(runs: pd.DataFrame, chosen: pd.Series, what: str) -> str:
+    counts = runs.loc[chosen, "arm"].value_counts(sort=False)
+    if counts.empty:
+        return ""
+    arms = ", ".join(f"{arm} {count}" for arm, count in counts.items())
+    arms = arms if len(counts) <= MOST_NAMED else f"of {len(counts)} arms"
+    return f"{counts.sum()} of {len(runs)} runs {what} ({arms})"
+
+
+def left_out_pairs(baseline: np.ndarray, arm: np.ndarray, why: str) -> list[str]:
+    """A note on the pairs left out because of a run (True) of the baseline, the arm or both; `why`: STOPPED or
+    UNMEASURED."""
+    count = int((baseline | arm).sum())
+    who = f"baseline {int(baseline.sum())}, arm {int(arm.sum())}"
+    return [f"{count} of {len(arm)} pairs left out: {why} ({who})"] if count else []
+
+
+def mean_difference(
+    baseline: pd.Series,
+    arm: pd.Series,
+    confidence: float,
+    n_resamples: int,
+    entropy: int,
+    unmeasured: Sequence[np.ndarray] | None = None,
+) -> Interval:
+    """Mean of arm minus baseline over pairs, given in the same order.
+
+    A pair is left out, and the notes say so, where a score is infinite (the run diverged) or NaN (it was stopped at
+    its target, or has no measures). unmeasured: which runs of the baseline and of the arm have none.
+    """
+    before, after = baseline.to_numpy(float), arm.to_numpy(float)
+    diverged = np.isinf(before) | np.isinf(after)
+    undefined = [np.isnan(scores) & ~diverged for scores in (before, after)]
+    without = [lost & lacks for lost, lacks in zip(undefined, unmeasured or (False, False), strict=True)]
+    stopped = [lost & ~lacks for lost, lacks in zip(undefined, without, strict=True)]
+    defined = ~(diverged | undefined[0] | undefined[1])
+    interval = mean_interval(after[defined] - before[defined], "pairs", confidence, n_resamples, entropy)
+    notes = [f"{int(diverged.sum())} of {len(defined)} pairs left out: a run diverged"] if diverged.any() else []
+    notes += [*left_out_pairs(*stopped, STOPPED), *left_out_pairs(*without, UNMEASURED)]
+    return interval._replace(notes=[*notes, *interval.notes], n_stopped=int((stopped[0] | stopped[1]).sum()))
+
+
+def mean_interval(values: np.ndarray, what: str, confidence: float, n_resamples: int, entropy: int) -> Interval:
+    """Mean of finite `values` (n,) and `bootstrap.percentile_interval`; `what` they are, for notes.
+
+    `entropy` seeds the generator, so that equal values always have equal intervals.
+    """
+    nan, n = float("nan"), len(values)
+    if n == 0:
+        return Interval(nan, nan, nan, [f"no {what} to compare"])
+    mean = float(values.mean())
+    if n == 1:
+        return Interval(mean, nan, nan, [f"one {what.removesuffix('s')}: no interval"])
+    low, high = percentile_interval((values,), np.mean, confidence, n_resamples, np.random.default_rng(entropy))
+    if high - low <= 1e-12 * np.abs(values).max():
+        return Interval(mean, nan, nan, ["all resamples agree: no interval"])
+    return Interval(mean, low, high, few(n, what, confidence))
+
+
+def few(n: int, what: str, confidence: float) -> list[str]:
+    """A note where `n` values are too few for an interval of this confidence, else nothing."""
+    widest = coverage_of_range(n)
+    if widest >= confidence:
+        return []
+    return [f"only {n} {what}: even their full range has {widest:.0%} coverage, not {confidence:.0%}"]
+
+
+def settles(
+    low: float, high: float, n_pairs: float, confidence: float, neutral: float = 0.0, n_stopped: int = 0
+) -> int:
+    """1 where an interval lies above `neutral`, -1 where below, 0 where that is open.
+
+    It is open too where there are so few pairs that no interval of theirs can have the confidence, or N_STOPPED is
+    not 0.
+    """
+    if n_stopped or not (math.isfinite(low) and math.isfinite(high)) or coverage_of_range(int(n_pairs)) < confidence:
+        return 0
+    return int(low > neutral) - int(high < neutral)
+
+
+def settles_steps(effect: Mapping[str, Any]) -> int:
+    """-1 where an arm's fewer steps are settled, 1 where its more steps are, 0 where that is open.
+
+    `effect`: a row of `schemas.statistics.PAIRED_EFFECT`. The interval of its ratio must lie on one side of 1, enough
+    pairs must differ (a tie, as of two censored runs, tells nothing of the side), and the permutation
+    test, where it was made, must agree.
+    """
+    n_differ = effect["n_baseline_sooner"] + effect["n_arm_sooner"]
+    side = settles(effect["steps_ratio_low"], effect["steps_ratio_high"], n_differ, effect["confidence"], neutral=1.0)
+    # A missing p-value compares false.
+    return 0 if effect.get("p_value", math.nan) > 1 - effect["confidence"] else side

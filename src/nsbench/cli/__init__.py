@@ -1,0 +1,1 @@
+"""The command line: `nsbench <stage> ...`, one module per group of commands."""

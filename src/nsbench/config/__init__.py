@@ -1,0 +1,1 @@
+"""What a user may set, section by section: frozen, closed models; loading of files; error messages."""

@@ -1,0 +1,321 @@
+"""What a variant of a task sets: its data, model, optimiser, budget, noise and target."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from nsbench.config import limits as sizes
+from nsbench.config.base import Closed, Real
+
+MOST_STEPS = 10_000_000
+MOST_EVALUATIONS = 100_000
+"""Of a run: its history has a row each."""
+Examples = Annotated[int, Field(ge=1, le=10_000_000)]
+
+
+class ModularAdditionData(Closed):
+    """Pairs (a, b) with label (a + b) mod `modulus` (section 6; Table 2)."""
+
+    modulus: Annotated[int, Field(ge=2, le=4096)] = 113
+    """K: the number of residues and of classes."""
+    layout: Literal["a_plus_b_eq", "a_b"] = "a_plus_b_eq"
+    """The tokens of an example: `a + b =` (four) or `a b` (two)."""
+    split: Literal["pairs", "unordered_pairs"] = "pairs"
+    """`pairs`: no ordered pair is in two splits, but a mirrored one, (b, a) for (a, b), may be; `unordered_pairs`: a
+    pair and its mirror image are in the same split."""
+    n_train: Examples = 2000
+    n_val: Examples = 200
+    n_test: Examples = 200
+
+    @model_validator(mode="after")
+    def _fits(self) -> ModularAdditionData:
+        wanted, have = self.n_train + self.n_val + self.n_test, self.modulus**2
+        if wanted > have:
+            raise ValueError(
+                f"n_train + n_val + n_test = {wanted} is more than the {have} pairs of modulus {self.modulus}; "
+                f"at most {have} is allowed"
+            )
+        return self
+
+
+class SparseParityData(Closed):
+    """Random bit strings labelled by the parity of a secret set of positions (section 6)."""
+
+    n: Annotated[int, Field(ge=1, le=4096)] = 20
+    """Length of the bit string."""
+    k: Annotated[int, Field(ge=1, le=4096)] = 2
+    """Size of the secret set, drawn from the seed."""
+    label_noise: Annotated[Real, Field(ge=0.0, lt=0.5)] = 0.1
+    """eta: probability that a training label is flipped; validation and test labels are clean."""
+    layout: Literal["bits", "bits_cls"] = "bits"
+    """The tokens of an example: the bits, or the bits and a closing CLS token."""
+    split: Literal["independent", "apart"] = "independent"
+    """`independent`: strings are drawn with replacement, so that for small n validation shares most of its own with
+    training; `apart`: no string occurs twice."""
+    n_train: Examples = 5000
+    n_val: Examples = 1000
+    n_test: Examples = 1000
+
+    @model_validator(mode="after")
+    def _fits(self) -> SparseParityData:
+        if self.k > self.n:
+            raise ValueError(f"k = {self.k} is more than n = {self.n}; k may be 1 ... n")
+        wanted = self.n_train + self.n_val + self.n_test
+        if self.split == "apart" and self.n < 63 and wanted > 2**self.n:
+            raise ValueError(
+                f"n_train + n_val + n_test = {wanted} is more than the {2**self.n} strings of n = {self.n} bits, and "
+                f"split = 'apart' uses each once; at most {2**self.n} is allowed"
+            )
+        return self
+
+
+class NextTokenData(Closed):
+    """Stretches of a text whose next token is asked for (sections 6.1 and J.3).
+
+    A protocol is a choice of `examples`, `split` and `targets`; config.yaml names five of them.
+    """
+
+    tokenizer: Literal["words", "bpe"] = "words"
+    """Whole words, the commonest of the training text and one unknown; or byte-pair encoding."""
+    n_symbols: Annotated[int, Field(ge=2, le=65536)] = 500
+    """Vocabulary size, the unknown word included; padding, where there is any, is one more."""
+    length: Annotated[int, Field(ge=2, le=4096)] = 20
+    """N: tokens per example."""
+    examples: Literal["windows", "rows"] = "windows"
+    """`windows`: cut from the token stream, line ends ignored; `rows`: the lines of the text, blank
+    ones included, each cut or padded to the length."""
+    split: Literal["by_text", "random"] = "by_text"
+    """`by_text`: training, validation and test examples come from different parts of the text and
+    windows share no token; `random`: windows at stride 1 are dealt to the three at random, so that
+    they share text, which is a leak."""
+    targets: Literal["last", "every"] = "last"
+    """`last`: one target, the token after the example; `every`: at each position the token after it."""
+    n_train: Examples = 1000
+    n_val: Examples = 1000
+    n_test: Examples = 1000
+
+    @model_validator(mode="after")
+    def _fits(self) -> NextTokenData:
+        if self.examples == "rows" and self.split == "random":
+            raise ValueError(
+                "split = 'random' deals windows at stride 1; with examples = 'rows' only 'by_text' is allowed"
+            )
+        if self.examples == "rows" and self.targets == "last":
+            raise ValueError("examples = 'rows' has targets at every position; targets = 'every' is allowed with it")
+        if self.tokenizer == "bpe" and self.n_symbols < 257:
+            raise ValueError(
+                f"n_symbols = {self.n_symbols} is too small for tokenizer = 'bpe', which starts from 256 bytes and "
+                "one unknown; at least 257 is allowed"
+            )
+        return self
+
+
+class Model(Closed):
+    """The transformer of section J.1, with the choices that the paper leaves open."""
+
+    d_model: Annotated[int, Field(ge=1, le=16384)] = 128
+    n_layers: Annotated[int, Field(ge=1, le=256)] = 2
+    n_heads: Annotated[int, Field(ge=1, le=16384)] = 2
+    ffn_width: Annotated[int, Field(ge=1, le=65536)] | None = None
+    """Hidden width of the feed-forward network; null means 4 x d_model."""
+    norm: Literal["pre", "post"] = "pre"
+    """Layer norm before each sublayer and once at the end, or after each residual sum."""
+    mask: Literal["none", "causal"] = "none"
+    pooling: Literal["mean", "last", "none"] = "mean"
+    """What is classified: the mean over positions, the last position, or each position by itself."""
+    embedding_scale: Literal["sqrt_d", "none"] = "sqrt_d"
+    """Factor on token embeddings before positions are added."""
+    qkv_init: Literal["normal", "xavier"] = "normal"
+    """Query, key and value weights: N(0, 0.02^2) as every linear layer, or Xavier."""
+    dropout: Annotated[Real, Field(ge=0.0, le=0.99)] = 0.1
+    """Rate on attention weights, attention output and feed-forward hidden layer."""
+    max_length: Annotated[int, Field(ge=1, le=65536)] = 512
+    """Longest sequence that the fixed sinusoidal positions serve."""
+
+    @model_validator(mode="after")
+    def _fits(self) -> Model:
+        if self.d_model % self.n_heads:
+            raise ValueError(
+                f"d_model = {self.d_model} is not divisible by n_heads = {self.n_heads}; a multiple of it is allowed"
+            )
+        sizes.check_model(self)
+        return self
+
+
+class Optimizer(Closed):
+    """AdamW and its scheduler (Table 2)."""
+
+    learning_rate: Annotated[Real, Field(gt=0.0, le=1e38)] = 1e-3
+    """Beyond the largest float32 no step can be taken; far below it runs diverge, which is a result."""
+    weight_decay: Annotated[Real, Field(ge=0.0, le=1000.0)] = 1e-3
+    """lambda, read by `weight_decay_convention`."""
+    weight_decay_convention: Literal["times_lr", "per_step", "l2"] = "times_lr"
+    """A step multiplies weights by 1 - lr x lambda (torch's AdamW), by 1 - lambda, or adds
+    lambda x weight to the gradient."""
+    scheduler: Literal["none", "plateau"] = "none"
+    """`plateau` multiplies the learning rate by `scheduler_factor` after `scheduler_patience`
+    units without a better `scheduler_metric`."""
+    scheduler_metric: Literal["val_loss", "train_loss"] = "val_loss"
+    scheduler_unit: Literal["epoch", "evaluation"] = "epoch"
+    scheduler_patience: Annotated[int, Field(ge=0, le=MOST_STEPS)] = 10
+    scheduler_factor: Annotated[Real, Field(gt=0.0, lt=1.0)] = 0.8
+
+    @model_validator(mode="after")
+    def _fits(self) -> Optimizer:
+        if self.weight_decay_convention == "per_step" and self.weight_decay >= 1.0:
+            raise ValueError(
+                f"weight_decay = {self.weight_decay:g} per step would erase the weights; below 1 is allowed"
+            )
+        return self
+
+
+class Noise(Closed):
+    """What Definition 6.1 leaves open; shared by all arms and by the measures."""
+
+    symbols: Literal["task", "vocabulary"] = "task"
+    """[U]: redraw from the task's symbols, or from the whole vocabulary."""
+    positions: Literal["all", "task"] = "all"
+    """Redraw at every position, or only where a task symbol stands."""
+    same_symbol: bool = True
+    """Whether a redraw may return the symbol that was there."""
+    gradient: Literal["both", "clean", "noisy"] = "both"
+    """Branch that the regulariser's gradient flows through: M(X) and M(Y), or one of them."""
+    output: Literal["probabilities", "logits"] = "probabilities"
+    """M in Equation 6."""
+    n_draws: Annotated[int, Field(ge=1, le=1024)] = 1
+    """Draws of Y per step; each costs a forward pass."""
+    dropout_masks: Literal["independent", "shared"] = "independent"
+    """Whether M(Y) uses dropout masks of its own or those of M(X)."""
+
+
+class Training(Closed):
+    """Budget and rhythm of a run, in optimiser steps."""
+
+    steps: Annotated[int, Field(ge=1, le=MOST_STEPS)] = 10_000
+    batch_size: Annotated[int, Field(ge=1, le=1_000_000)] = 256
+    eval_every_steps: Annotated[int, Field(ge=1, le=MOST_STEPS)] = 100
+    stop: Literal["never", "after_target"] = "never"
+    """`after_target` ends a run early: once its target has been held, and `margin_evaluations` later."""
+    margin_evaluations: Annotated[int, Field(ge=0, le=MOST_EVALUATIONS)] = 10
+    """Evaluations after the hold that a run with `stop: after_target` still makes."""
+
+    @model_validator(mode="after")
+    def _fits(self) -> Training:
+        if self.eval_every_steps > self.steps:
+            raise ValueError(
+                f"eval_every_steps = {self.eval_every_steps} is more than steps = {self.steps}; at most that is allowed"
+            )
+        if self.steps // self.eval_every_steps > MOST_EVALUATIONS:
+            raise ValueError(
+                f"steps = {self.steps} with eval_every_steps = {self.eval_every_steps} are more than "
+                f"{MOST_EVALUATIONS:,} evaluations, each a row of the history; at least "
+                f"{-(-self.steps // MOST_EVALUATIONS)} is allowed for eval_every_steps"
+            )
+        return self
+
+
+class Target(Closed):
+    """What counts as solved; fixed before anything runs."""
+
+    metric: Literal[
+        "val_accuracy",
+        "val_loss",
+        "val_accuracy_unpadded",
+        "val_loss_unpadded",
+        "val_accuracy_known",
+        "val_loss_known",
+    ] = "val_accuracy"
+    """`_unpadded`: padding is no target; `_known`: neither padding nor the unknown word is one."""
+    threshold: Annotated[Real, Field(ge=0.0, le=1000.0)] = 0.95
+    hold_evaluations: Annotated[int, Field(ge=1, le=MOST_EVALUATIONS)] = 3
+    """Evaluations in a row, the first included, that must reach the threshold."""
+    hold_steps: Annotated[int, Field(ge=0, le=MOST_STEPS)] = 0
+    """Optimiser steps that must pass while they do: evaluations that lie close together prove less."""
+
+    @model_validator(mode="after")
+    def _fits(self) -> Target:
+        if "accuracy" in self.metric and not 0 < self.threshold <= 1:
+            raise ValueError(
+                f"threshold = {self.threshold:g} of metric = {self.metric!r}; above 0 and at most 1 is allowed, as "
+                "every run reaches 0 and none more than 1"
+            )
+        return self
+
+
+class _Variant(Closed):
+    model: Model = Model()
+    optimizer: Optimizer = Optimizer()
+    training: Training = Training()
+    noise: Noise = Noise()
+    target: Target = Target()
+
+    @model_validator(mode="after")
+    def _fits(self) -> _Variant:
+        _check(self)
+        return self
+
+
+class ModularAdditionVariant(_Variant):
+    """A named setting of modular addition's open choices; defaults are Table 2."""
+
+    data: ModularAdditionData = ModularAdditionData()
+
+
+class SparseParityVariant(_Variant):
+    """A named setting of sparse parity's open choices."""
+
+    data: SparseParityData = SparseParityData()
+
+
+class NextTokenVariant(_Variant):
+    """A protocol of next-token prediction with its open choices."""
+
+    data: NextTokenData = NextTokenData()
+
+
+Variant = ModularAdditionVariant | SparseParityVariant | NextTokenVariant
+
+DATA_SETTINGS = {
+    "modular_addition": ModularAdditionData,
+    "sparse_parity": SparseParityData,
+    "next_token": NextTokenData,
+}
+"""The tasks, and the model of each one's data."""
+OF_TEXT = ("next_token",)
+"""Tasks whose data are cut from a text."""
+
+
+def sequence_length(variant: Variant) -> int:
+    """Tokens per example."""
+    data = variant.data
+    if isinstance(data, ModularAdditionData):
+        return {"a_b": 2, "a_plus_b_eq": 4}[data.layout]
+    if isinstance(data, SparseParityData):
+        return data.n + (data.layout == "bits_cls")
+    return data.length
+
+
+def vocabulary(variant: Variant) -> int:
+    """Symbols of the task, special ones left out."""
+    return getattr(variant.data, "n_symbols", getattr(variant.data, "modulus", 2))
+
+
+def _check(variant: Variant) -> None:
+    """What data and model must agree on."""
+    length, longest = sequence_length(variant), variant.model.max_length
+    if length > longest:
+        raise ValueError(
+            f"the task's sequences have {length} tokens, more than model.max_length = {longest}; "
+            f"at least {length} is allowed for it"
+        )
+    every, pooling = getattr(variant.data, "targets", "last") == "every", variant.model.pooling
+    if every != (pooling == "none"):
+        raise ValueError(
+            f"model.pooling = {pooling!r} does not fit the targets: with a target at every position 'none' is "
+            "allowed, with one target 'mean' or 'last'"
+        )
+    data = variant.data
+    n_examples = data.n_train + data.n_val + data.n_test
+    sizes.check(variant.model, variant.training.batch_size, length, vocabulary(variant), n_examples)

@@ -1,0 +1,1 @@
+"""Data sets: text, vocabulary, n-gram baselines; one module per task in `tasks`."""

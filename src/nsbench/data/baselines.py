@@ -1,0 +1,155 @@
+"""What a table scores on a data set: floors that a trained model must beat to mean much.
+
+All predictors are fitted on a run's training examples alone. `lookup` answers with the commonest target that training
+has for the same input, and with the commonest of all where training has no such input; `seen` is the share of targets
+for which it has one. For next tokens there are also `commonest`, which always answers with the commonest training
+target, and `bigram`, which answers with the token that most often follows the last one. They answer as freely as a
+model does, whichever targets are counted: where unknown words are the commonest target but not counted, `commonest` is
+never right. A loss is the mean cross entropy of one distribution over all classes.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+from torch import Tensor
+
+from nsbench.schemas.training import LEFT_OUT
+
+SPLITS = ("train", "val", "test")
+CONTEXT = 5
+"""Tokens of a text, up to a target, that `lookup` takes for its input."""
+
+
+def lookup_rows(tensors: dict[str, Tensor], context: int | None = None) -> list[dict[str, Any]]:
+    """The rows of `lookup` in `schemas.training.FLOORS`, without task, variant and seed.
+
+    tensors: a data set. context: how many of the tokens up to a target are its input; None: all. With a target at each
+    position, the first positions have fewer; their input is compared with as many tokens anywhere in training.
+    Ties go to the smaller label.
+    """
+    arrays = {name: value.numpy() for name, value in tensors.items()}
+    labels = {split: arrays[f"{split}_labels"].reshape(len(arrays[f"{split}_labels"]), -1) for split in SPLITS}
+    commonest = int(np.bincount(labels["train"].ravel()).argmax())
+    answers = {split: np.full_like(labels[split], commonest) for split in SPLITS}
+    seen = {split: np.zeros(labels[split].shape, dtype=bool) for split in SPLITS}
+    n_tokens, n_targets = arrays["train_tokens"].shape[1], labels["train"].shape[1]
+    longest = min(context or n_tokens, n_tokens)
+    # A longer input overwrites what a shorter one gave, where there are tokens enough for it.
+    for width in range(1, longest + 1) if n_targets > 1 else [longest]:
+        ids, n_inputs = _input_ids(arrays, width, n_targets)
+        places = slice(-ids["train"].shape[1], None)
+        pairs_M2 = np.stack([ids["train"].ravel(), labels["train"][:, places].ravel()], axis=1)
+        table = _Pairs(pairs_M2, max(n_inputs, pairs_M2[:, 1].max() + 1))
+        for split in SPLITS:
+            seen[split][:, places] = table.from_counts[ids[split]] > 0
+            answers[split][:, places] = table.answers(commonest)[ids[split]]
+    return [
+        {
+            "predictor": "lookup",
+            "split": split,
+            "targets": targets,
+            "n_targets": int(counted.sum()),
+            "accuracy": _mean((answers[split] == labels[split]).ravel()[counted]),
+            "loss": math.nan,
+            "seen": _mean(seen[split].ravel()[counted]),
+        }
+        for split in ("val", "test")
+        for targets, counted in _counted(arrays, split).items()
+    ]
+
+
+def _input_ids(arrays: dict[str, np.ndarray], width: int, n_targets: int) -> tuple[dict[str, np.ndarray], int]:
+    """A number for the `width` tokens up to each of the last targets, the same for the same tokens; and how many.
+
+    (N, targets) by split: the targets that have so many tokens before them.
+    """
+    windows_NPW = {
+        split: sliding_window_view(arrays[f"{split}_tokens"], width, axis=1)[:, -n_targets:] for split in SPLITS
+    }
+    rows = np.concatenate([windows.reshape(-1, width) for windows in windows_NPW.values()])
+    different, ids = np.unique(rows, axis=0, return_inverse=True)
+    ends = np.cumsum([windows[..., 0].size for windows in windows_NPW.values()])[:-1]
+    parts = zip(windows_NPW.items(), np.split(ids.ravel(), ends), strict=True)
+    return {split: part.reshape(windows.shape[:2]) for (split, windows), part in parts}, len(different)
+
+
+def _counted(arrays: dict[str, np.ndarray], split: str) -> dict[str, np.ndarray]:
+    """Kind of `schemas.training.TARGETS` -> which of a split's targets it counts, (targets)."""
+    labels = arrays[f"{split}_labels"].ravel()
+    return {
+        targets: ~np.isin(labels, [value for name in names for value in arrays.get(name, [])])
+        for targets, names in LEFT_OUT.items()
+    }
+
+
+def floor_rows(tensors: dict[str, Tensor], n_classes: int) -> list[dict[str, Any]]:
+    """The rows of `commonest` and `bigram`, as `lookup_rows`; none without `transitions`.
+
+    `tensors` is a data set of `tasks.next_token`. Losses (nats): the commonest's from target counts
+    plus one, p(b); the bigram's from (count(a, b) + p(b)) / (count(a) + 1), with counts over
+    `transitions` (a, b). Ties go to the smaller id.
+    """
+    if "transitions" not in tensors:
+        return []
+    arrays = {name: value.numpy() for name, value in tensors.items()}
+    target_counts = np.bincount(arrays["train_labels"].ravel(), minlength=n_classes)
+    unigram = (target_counts + 1) / (target_counts.sum() + n_classes)
+    commonest = int(target_counts.argmax())
+    pairs = _Pairs(arrays["transitions"], n_classes)
+    rows = []
+    for split in ("val", "test"):
+        labels = arrays[f"{split}_labels"]
+        tokens = arrays[f"{split}_tokens"]
+        last, labels = (tokens if labels.ndim == 2 else tokens[:, -1]).ravel(), labels.ravel()
+        answers = {"commonest": np.full(len(labels), commonest), "bigram": pairs.answers(commonest)[last]}
+        losses = {"commonest": -np.log(unigram[labels]), "bigram": -np.log(pairs.smoothed(last, labels, unigram))}
+        for targets, counted in _counted(arrays, split).items():
+            for predictor, answer in answers.items():
+                rows.append(
+                    {
+                        "predictor": predictor,
+                        "split": split,
+                        "targets": targets,
+                        "n_targets": int(counted.sum()),
+                        "accuracy": _mean(answer[counted] == labels[counted]),
+                        "loss": _mean(losses[predictor][counted]),
+                        "seen": math.nan,
+                    }
+                )
+    return rows
+
+
+def _mean(values: np.ndarray) -> float:
+    return float(values.mean()) if len(values) else math.nan
+
+
+class _Pairs:
+    """How often each token follows each other one; only pairs that occur are stored."""
+
+    def __init__(self, transitions_M2: np.ndarray, n_classes: int) -> None:
+        self.n_classes = n_classes
+        self.codes, self.counts = np.unique(self._code(*transitions_M2.T), return_counts=True)
+        self.from_counts = np.bincount(transitions_M2[:, 0], minlength=n_classes)
+
+    def _code(self, before: np.ndarray, after: np.ndarray) -> np.ndarray:
+        return before * self.n_classes + after
+
+    def answers(self, otherwise: int) -> np.ndarray:
+        """For each token the commonest one after it, `otherwise` where there was none: (n_classes)."""
+        before, after = np.divmod(self.codes, self.n_classes)
+        order = np.lexsort((after, -self.counts, before))
+        seen, first = np.unique(before[order], return_index=True)
+        answers = np.full(self.n_classes, otherwise)
+        answers[seen] = after[order][first]
+        return answers
+
+    def smoothed(self, before: np.ndarray, after: np.ndarray, prior: np.ndarray) -> np.ndarray:
+        """P(after | before), with the prior counted as one more observation of every token."""
+        wanted = self._code(before, after)
+        place = np.searchsorted(self.codes, wanted).clip(max=len(self.codes) - 1)
+        counts = np.where(self.codes[place] == wanted, self.counts[place], 0)
+        return (counts + prior[after]) / (self.from_counts[before] + 1)

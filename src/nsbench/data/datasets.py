@@ -1,0 +1,132 @@
+"""The data sets of a pack: one file, one set per seed, made by its task and read by training.
+
+A data set is a dict of tensors: `train_tokens`, `val_tokens`, `test_tokens` (N, T) and
+`train_labels`, ... (N), or (N, T) with a target at each position, all int64; `symbols` (U), the ids
+that noise redraws from; where there are any, `padding` and `unknown`, the ids that mean no token and
+an unknown word; and whatever the task adds (sparse parity: `secret`). The file's metadata holds
+vocabulary size, number of classes, the text that the data were cut from, and provenance.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from nsbench.config.variant import Noise
+from nsbench.schemas.training import LEFT_OUT
+from nsbench.storage.parquet import RecordError
+from nsbench.storage.seeding import stream
+from nsbench.storage.tensors import read_tensors
+
+AGAIN = "delete it and run its stage again"
+METADATA = ("task", "vocabulary", "n_classes", "text")
+"""What a file of data sets says of all of them, besides its provenance."""
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """One run's data: tensors by name (see the module's page), vocabulary size, classes, digest."""
+
+    tensors: dict[str, Tensor]
+    vocabulary: int
+    n_classes: int
+    sha256: str
+    text: str = ""
+    """The text that the data were cut from; empty for tasks without one."""
+
+    def __getitem__(self, name: str) -> Tensor:
+        return self.tensors[name]
+
+    def noise_symbols(self, noise: Noise) -> Tensor:
+        """The ids that noise redraws from: the task's symbols or the whole vocabulary."""
+        return self["symbols"] if noise.symbols == "task" else torch.arange(self.vocabulary)
+
+    def fixed_ids(self, noise: Noise) -> Tensor | None:
+        """The ids that noise leaves alone: none, or all that are no symbols of the task."""
+        if noise.positions == "all":
+            return None
+        everything = torch.arange(self.vocabulary)
+        return everything[~torch.isin(everything, self["symbols"])]
+
+    def counted(self, targets: str, split: str) -> Tensor:
+        """Which labels of a split a kind of `schemas.training.TARGETS` counts: bool, of the labels' shape."""
+        labels = self[f"{split}_labels"]
+        counted = torch.ones_like(labels, dtype=torch.bool)
+        for name in LEFT_OUT[targets]:
+            if name in self.tensors:
+                counted &= ~torch.isin(labels, self[name])
+        return counted
+
+    @property
+    def secret(self) -> list[int] | None:
+        secret = self.tensors.get("secret")
+        return None if secret is None else secret.tolist()
+
+
+def read_dataset(path: Path, seed: int, task: str | None = None) -> Dataset:
+    """The data set of one seed.
+
+    Raises RecordError naming the file where it is missing, broken, without that seed or, where a
+    task is given, another task's.
+    """
+    prefix = f"seed-{seed}/"
+    found, metadata = read_tensors(path, "data set", AGAIN, lambda name: name.startswith(prefix))
+    missing = [name for name in METADATA if name not in metadata]
+    if missing:
+        raise RecordError(f"{path}: is no data set, it has no {', '.join(missing)}; {AGAIN}")
+    tensors = {name.removeprefix(prefix): value for name, value in found.items()}
+    if not tensors:
+        raise RecordError(f"{path}: has no data for seed {seed}; {AGAIN}")
+    if task is not None and metadata["task"] != task:
+        raise RecordError(f"{path}: is a data set of {metadata['task']}, not of {task}; give the right file")
+    vocabulary, n_classes = int(metadata["vocabulary"]), int(metadata["n_classes"])
+    digest = hashlib.sha256(json.dumps([vocabulary, n_classes]).encode())
+    for name, value in tensors.items():
+        digest.update(f"{name}{tuple(value.shape)}".encode() + value.numpy().tobytes())
+    return Dataset(tensors, vocabulary, n_classes, digest.hexdigest(), metadata["text"])
+
+
+def split(name_sizes: dict[str, int], tokens: Tensor, labels: Tensor) -> dict[str, Tensor]:
+    """Cut examples, in order, into `train`, `val` and `test` of the given sizes."""
+    made, start = {}, 0
+    for name, size in name_sizes.items():
+        made[f"{name}_tokens"] = tokens[start : start + size]
+        made[f"{name}_labels"] = labels[start : start + size]
+        start += size
+    return made
+
+
+def batch_indices(n_examples: int, batch_size: int, step: int, order: Any) -> Tensor:
+    """Indices of the batch of a step: `batch_size` from the endless row of shuffled epochs.
+
+    order(epoch) is the permutation of that epoch. A batch may span two epochs, so that every batch
+    is full and every epoch sees each example once.
+    """
+    position = torch.arange(step * batch_size, (step + 1) * batch_size)
+    epochs = position // n_examples
+    indices = torch.empty_like(position)
+    for epoch in epochs.unique().tolist():
+        here = epochs == epoch
+        indices[here] = order(epoch)[position[here] % n_examples]
+    return indices
+
+
+class EpochOrder:
+    """The shuffled order of each epoch of a run; the last two are remembered."""
+
+    def __init__(self, seed: int, n_examples: int) -> None:
+        self.seed, self.n_examples = seed, n_examples
+        self.known: dict[int, Tensor] = {}
+
+    def __call__(self, epoch: int) -> Tensor:
+        if epoch not in self.known:
+            self.known = {old: order for old, order in self.known.items() if old == epoch - 1}
+            permutation = stream(self.seed, "batches", epoch).permutation(self.n_examples)
+            self.known[epoch] = torch.from_numpy(permutation)
+        return self.known[epoch]

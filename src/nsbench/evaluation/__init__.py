@@ -1,0 +1,1 @@
+"""Measures on the checkpoints of finished runs."""

@@ -1,0 +1,141 @@
+"""Train a sample of recorded runs again, and compare."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+import torch
+
+from nsbench.config.base import parse
+from nsbench.config.sections import TextSource
+from nsbench.config.variant import OF_TEXT
+from nsbench.data.datasets import read_dataset
+from nsbench.data.generate import DatasetSpec, make_datasets
+from nsbench.data.text_sources import TextSpec, make_text, resolve
+from nsbench.schemas.training import HISTORY, RUNS
+from nsbench.storage.parquet import read_table
+from nsbench.storage.provenance import cpu, stamp
+from nsbench.storage.records import Record, read_records, record_files
+from nsbench.storage.seeding import one_thread
+from nsbench.training.loop import TrainSpec
+from nsbench.training.pack import train_pack
+from nsbench.workflow.plan import digest
+from nsbench.workflow.recorded_runs import current
+
+TOLERANCES = (1e-4, 0.05)
+"""Elsewhere, relative differences of the validation loss that rounding explains: at step 0, where data and initial
+weights are compared, and at the next evaluation. Later on training takes rounding anywhere."""
+AGREES, DIFFERS = "agrees", "differs"
+
+
+class Comparison(NamedTuple):
+    """What came of training one recorded run again."""
+
+    name: str
+    verdict: str
+    """AGREES or DIFFERS."""
+    words: str
+
+
+def verify_records(
+    sources: Iterable[Path | str],
+    text: TextSource,
+    folder: Path,
+    sample: int,
+    seed: int = 0,
+    steps: int | None = None,
+    told: Callable[[Comparison], None] = lambda comparison: None,
+) -> list[Comparison]:
+    """Train `sample` recorded runs, drawn by `seed`, again on this CPU, and compare their histories.
+
+    On a CPU of the kind that trained the run, with the same torch, every number but seconds must be the same to the
+    bit; elsewhere the first two evaluations must be within TOLERANCES. Measures on checkpoints are not made again.
+    steps: train no longer than that, and compare what there is. folder: for what is made on the way. told: is given
+    each comparison as it is made.
+
+    Raises RecordError for a damaged file, ConfigError for settings that this code does not have, TextError where a run
+    needs a text that is not there.
+    """
+    records = [record for path in record_files(sources) for record in read_records(path)]
+    drawn = np.random.default_rng(seed).choice(len(records), size=min(sample, len(records)), replace=False)
+    found = []
+    for place in sorted(drawn.tolist()):
+        found.append(_verify(records[place], text, folder / f"run-{place}", steps))
+        told(found[-1])
+    return found
+
+
+def _verify(record: Record, text: TextSource, folder: Path, steps: int | None) -> Comparison:
+    settings = json.loads(current(record.settings))
+    task, data = settings["task"], settings.pop("data")
+    names = {"task": task, "variant": record.row["variant"], "arm": record.row["arm"]}
+    folder.mkdir(parents=True)
+    text_file = None
+    if task in OF_TEXT:
+        text_file = folder / "text.parquet"
+        make_text(parse(TextSpec, resolve(text, os.environ), "text"), text_file, {})
+    dataset = folder / "data.safetensors"
+    spec = parse(DatasetSpec, {"task": task, "variant": names["variant"], "data": data, "seeds": [record.seed]})
+    make_datasets(spec, dataset, folder / "floors.parquet", {}, text_file)
+    if read_dataset(dataset, record.seed, task).sha256 != record.row["summary"]["data_sha256"]:
+        return Comparison(record.name, DIFFERS, "its data set comes out with other data")
+    training = settings["training"]
+    if steps is not None:
+        every = training["eval_every_steps"]
+        training["steps"] = min(training["steps"], max(1, -(-steps // every)) * every)
+    one_thread()
+    kept = {"checkpoint_count": 2, "checkpoint_dtype": "float32", "seeds": [record.seed]}
+    train_pack(
+        parse(TrainSpec, {**settings, **names, **kept}),
+        "verify",
+        dataset,
+        folder / "runs",
+        folder / "history.parquet",
+        folder / "pack.parquet",
+        torch.device("cpu"),
+        3600.0,
+    )
+    again = read_table(folder / "history.parquet", HISTORY)
+    (run,) = read_table(folder / "pack.parquet", RUNS).to_dict("records")
+    if steps is None and (run["status"], run["steps"]) != tuple(record.row["summary"][n] for n in ("status", "steps")):
+        return Comparison(record.name, DIFFERS, f"it {run['status']} at step {run['steps']:,} when made again")
+    return Comparison(record.name, *_compared(record, again))
+
+
+def _compared(record: Record, again: pd.DataFrame) -> tuple[str, str]:
+    """Verdict and words on a recorded history beside the beginning of it, or all of it, made again."""
+    told = record.table("history", HISTORY).to_pandas()
+    told = told[told["step"] <= again["step"].iloc[-1]].reset_index(drop=True)
+    if told["step"].tolist() != again["step"].tolist():
+        return DIFFERS, f"evaluated at {len(told)} steps, and {len(again)} when made again"
+    here = {"cpu": cpu(), "device": "cpu", "version_torch": stamp("{}", "")["version_torch"]}
+    told_by = record.provenance
+    others = [f"{name} {told_by.get(name)}" for name, value in here.items() if told_by.get(name) != value]
+    columns = [entry for entry in HISTORY.names if entry not in ("task", "variant", "arm", "seconds")]
+    apart = [name for name in columns if not np.array_equal(told[name], again[name], equal_nan=True)]
+    if not apart:
+        return AGREES, f"to the bit at {len(again)} evaluations, to step {int(again['step'].iloc[-1]):,}"
+    if not others:
+        first = min(int(np.flatnonzero(~_same(told[name], again[name]))[0]) for name in apart)
+        where = f"from step {int(told['step'][first]):,} on, in {', '.join(apart)}, on a CPU of the same kind"
+        older = told_by["source_digest"] != digest("train", json.loads(record.settings)["arm_settings"]["kind"])
+        return DIFFERS, where + f"; it was trained by other code, of commit {told_by['commit']}" * older
+    gaps = [abs(again["val_loss"][place] / told["val_loss"][place] - 1) for place in range(min(2, len(told)))]
+    within = all(gap <= most for gap, most in zip(gaps, TOLERANCES, strict=False))
+    measure = "up to the rounding" if within else "more than by the rounding"
+    shown = " and ".join(f"{gap:.1e}" for gap in gaps)
+    return (
+        AGREES if within else DIFFERS,
+        f"{measure} of another machine ({', '.join(others)}): validation loss {shown} apart at the first evaluations",
+    )
+
+
+def _same(first: pd.Series, second: pd.Series) -> np.ndarray:
+    one, two = first.to_numpy(float), second.to_numpy(float)
+    return (one == two) | (np.isnan(one) & np.isnan(two))

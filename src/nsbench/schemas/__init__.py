@@ -1,0 +1,1 @@
+"""Schemas of every table: names, units and meanings of columns."""

@@ -1,0 +1,235 @@
+"""Schemas of the tables on scores, selection, onsets and specification curves."""
+
+from __future__ import annotations
+
+import pyarrow as pa
+
+from nsbench.schemas.statistics import N_STOPPED, PAIRED_EFFECT, estimate_fields
+from nsbench.schemas.training import CELL, RUN, RUNS, TIME_TO_TARGET, field
+
+_ARM = [TIME_TO_TARGET.field(name) for name in ("rho", "gamma", "orientation")]
+
+
+def _median(name: str, unit: str, meaning: str) -> pa.Field:
+    return field(name, pa.float64(), unit, f"{meaning}, median over seeds; NaN if undefined", True)
+
+
+SCORE = pa.schema(
+    [
+        *CELL,
+        *_ARM,
+        RUNS.field("text"),
+        field("leaks", pa.string(), "text", "ways in which validation answers can be seen; empty is the rule"),
+        field("targets", pa.string(), "name", "all, unpadded (no padding) or known (no padding, no unknown word)"),
+        field("n_seeds", pa.int64(), "runs", "runs of the cell in the grid"),
+        field("n_diverged", pa.int64(), "runs", "runs that diverged; medians count them as worst"),
+        field("n_stopped", pa.int64(), "runs", "runs stopped early, their target held; left out of all scores"),
+        field("n_unmeasured", pa.int64(), "runs", "other runs without measures; left out of test scores"),
+        _median("final_val_accuracy", "1", "mean validation accuracy of the last three evaluations"),
+        field("final_val_accuracy_min", pa.float64(), "1", "lowest of the runs to the budget", True),
+        field("final_val_accuracy_max", pa.float64(), "1", "highest of the runs to the budget", True),
+        _median("final_val_loss", "nats", "mean validation loss of the last three evaluations"),
+        _median("best_val_loss", "nats", "lowest validation loss of all evaluations"),
+        field(
+            "best_val_loss_step",
+            pa.float64(),
+            "optimiser steps",
+            "step of the lowest validation loss, median over the runs to the budget; NaN if none",
+            True,
+        ),
+        _median("test_accuracy", "1", "test accuracy at the checkpoint of lowest validation loss"),
+        _median("test_loss", "nats", "test loss at the checkpoint of lowest validation loss"),
+        _median("commonest_accuracy", "1", "validation accuracy of always the commonest target"),
+        _median("commonest_loss", "nats", "validation loss of the training targets' frequencies"),
+        _median("bigram_accuracy", "1", "validation accuracy of a table of the last token"),
+        _median("bigram_loss", "nats", "validation loss of a table of the last token"),
+        _median("n_targets", "1", "validation targets counted"),
+        _median("lookup_accuracy", "1", "validation accuracy of a table of training's inputs"),
+        _median("seen", "1", "share of the validation targets whose input training has"),
+    ]
+)
+
+
+SCORE_EFFECT = pa.schema(
+    [
+        *CELL,
+        field("baseline", pa.string(), "name", "the arm compared with"),
+        *_ARM,
+        RUNS.field("text"),
+        field("n_pairs", pa.int64(), "pairs", "seeds that both arms have in the grid"),
+        field("n_compared", pa.int64(), "pairs", "pairs in which both runs went to their budget"),
+        N_STOPPED,
+        *estimate_fields("final_val_accuracy_difference", "1", "final validation accuracy, arm minus baseline"),
+        *estimate_fields("best_val_loss_difference", "nats", "lowest validation loss, arm minus baseline"),
+        field("confidence", pa.float64(), "1", "confidence of the intervals"),
+        field("note", pa.string(), "text", "what to know before reading the differences"),
+    ]
+)
+
+
+SELECTION = pa.schema(
+    [
+        field("task", pa.string(), "name", "task"),
+        field("variant", pa.string(), "name", "setting of the task's open choices"),
+        field("procedure", pa.string(), "name", "all_seeds (one choice) or leave_one_out (each seed: on the others)"),
+        field("baseline", pa.string(), "name", "the arm compared with"),
+        RUNS.field("text"),
+        field("n_arms", pa.int64(), "1", "arms to choose from"),
+        field("criterion", pa.string(), "text", "how the arm is chosen"),
+        field("selected", pa.string(), "text", "the arm chosen; of leave_one_out the arms with their counts"),
+        field("n_pairs", pa.int64(), "pairs", "seeds that the baseline and all these arms have in the grid"),
+        field("n_compared", pa.int64(), "pairs", "of them, those of test_steps_ratio: both test times are known"),
+        N_STOPPED,
+        field(
+            "val_steps_ratio",
+            pa.float64(),
+            "1",
+            "restricted mean steps to target on validation data, chosen / baseline; NaN if no run reached it",
+            True,
+        ),
+        *estimate_fields("test_steps_ratio", "1", "restricted mean steps to target on test data, chosen / baseline"),
+        *estimate_fields(
+            "test_accuracy_difference", "1", "test accuracy at lowest validation loss, chosen minus baseline"
+        ),
+        *estimate_fields("test_loss_difference", "nats", "test loss at lowest validation loss, chosen minus baseline"),
+        field("confidence", pa.float64(), "1", "confidence of the intervals"),
+        field("note", pa.string(), "text", "what to know before reading the comparison"),
+    ]
+)
+
+
+_SHARE = field("share", pa.float64(), "1", "a curve has begun to move once it has made this share of its change")
+_CONFIDENCE = field("confidence", pa.float64(), "1", "confidence of the intervals")
+
+
+def _step(name: str, meaning: str) -> pa.Field:
+    return field(name, pa.float64(), "optimiser steps", meaning, True)
+
+
+ONSET = pa.schema(
+    [
+        *RUN,
+        _SHARE,
+        _step("stability_onset_step", "first step at which stability has moved; NaN if undefined"),
+        _step("loss_onset_step", "first step at which validation loss has fallen; NaN if undefined"),
+        _step("lead_steps", "loss minus stability onset; positive: stability moved first; NaN if undefined"),
+        field("note", pa.string(), "text", "why an onset is undefined"),
+    ]
+)
+
+
+LEAD_LAG = pa.schema(
+    [
+        *CELL,
+        RUNS.field("text"),
+        _SHARE,
+        field("n_runs", pa.int64(), "runs", "runs of the cell in the grid"),
+        field("n_defined", pa.int64(), "runs", "runs with both onsets"),
+        N_STOPPED,
+        field("n_stability_first", pa.int64(), "runs", "runs in which stability moved first"),
+        field("n_together", pa.int64(), "runs", "runs in which both moved at the same evaluation"),
+        field("n_loss_first", pa.int64(), "runs", "runs in which validation loss moved first"),
+        _step(
+            "median_stability_onset_step",
+            "median over all runs not stopped early that have a stability, undefined ones as later than any; "
+            "NaN if undefined",
+        ),
+        _step(
+            "median_loss_onset_step",
+            "median over all runs not stopped early, undefined ones as later than any; NaN if undefined",
+        ),
+        *estimate_fields("mean_lead_steps", "optimiser steps", "mean lead of the runs with both onsets"),
+        _CONFIDENCE,
+        field("resolution_steps", pa.int64(), "optimiser steps", "steps from one evaluation to the next"),
+        field("note", pa.string(), "text", "what to know before reading the lead"),
+    ]
+)
+
+
+EARLY_RANK = pa.schema(
+    [
+        field("task", pa.string(), "name", "task"),
+        field("variant", pa.string(), "name", "setting of the task's open choices"),
+        field(
+            "group",
+            pa.string(),
+            "name",
+            "runs that are ranked: kind baseline, or all arms of the paper's kinds",
+        ),
+        RUNS.field("text"),
+        field("n_runs", pa.int64(), "runs", "runs of the group in the grid"),
+        field("n_seeds", pa.int64(), "1", "seeds of the group in the grid"),
+        field("n_ranked", pa.int64(), "runs", "runs not stopped early, with finite values at early_step"),
+        N_STOPPED,
+        field("early_step", pa.int64(), "optimiser steps", "evaluation at which the end is asked for"),
+        *estimate_fields("rank_by_stability", "1", "Spearman's correlation of early stability and final accuracy"),
+        *estimate_fields("rank_by_val_loss", "1", "Spearman's correlation of early validation loss and final accuracy"),
+        _CONFIDENCE,
+        field("note", pa.string(), "text", "what to know before reading the correlations"),
+    ]
+)
+
+
+_CURVE = field("curve", pa.string(), "name", "the specification curve: its base variant")
+_LEAKS = field("leaks", pa.string(), "text", "ways in which validation answers can be seen; empty is the rule")
+
+
+SPECIFICATION = pa.schema(
+    [
+        CELL[0],
+        _CURVE,
+        *CELL[1:],
+        PAIRED_EFFECT.field("baseline"),
+        *map(TIME_TO_TARGET.field, ("metric", "threshold", "hold_evaluations", "hold_steps", "budget_steps")),
+        RUNS.field("text"),
+        _LEAKS,
+        field("choices", pa.string(), "JSON", "each choice of the curve and the level that the variant has of it"),
+        field("base", pa.bool_(), "1", "whether the variant is the curve's base"),
+        *(PAIRED_EFFECT.field(name) for name in ("n_pairs", "n_baseline_reached", "n_arm_reached")),
+        field("counts", pa.bool_(), "1", "whether the baseline reached the target in more than half of the pairs"),
+        *(
+            PAIRED_EFFECT.field(f"{name}{end}")
+            for name in ("steps_ratio", "flops_ratio")
+            for end in ("", "_low", "_high")
+        ),
+        field("p_value", pa.float64(), "1", "of the permutation test of the effect; NaN if there is none", True),
+        field(
+            "effect",
+            pa.string(),
+            "name",
+            "helps or hurts where the interval of steps_ratio lies below or above 1, else open; not counted",
+        ),
+        PAIRED_EFFECT.field("confidence"),
+        field("note", pa.string(), "text", "what to know before reading the ratios"),
+    ]
+)
+
+
+def _share(name: str, meaning: str) -> pa.Field:
+    return field(name, pa.float64(), "1", f"{meaning}; NaN where none counts", True)
+
+
+SPECIFICATION_SHARE = pa.schema(
+    [
+        CELL[0],
+        _CURVE,
+        CELL[2],
+        RUNS.field("text"),
+        _LEAKS,
+        field("n_specifications", pa.int64(), "specifications", "specifications in the grid"),
+        field("n_counted", pa.int64(), "specifications", "those whose baseline reached the target"),
+        field("n_helps", pa.int64(), "specifications", "counted ones in which the arm needs fewer steps"),
+        field("n_hurts", pa.int64(), "specifications", "counted ones in which it needs more"),
+        field("n_open", pa.int64(), "specifications", "counted ones in which that cannot be told"),
+        _share("share_helps", "n_helps / n_counted"),
+        _share("share_hurts", "n_hurts / n_counted"),
+        _share("share_open", "n_open / n_counted"),
+        _share("share_helps_low", "lower end of Wilson's interval for the share that helps"),
+        _share("share_helps_high", "upper end of Wilson's interval for the share that helps"),
+        _share("median_steps_ratio", "median over the counted ones of steps_ratio"),
+        _share("min_steps_ratio", "least over the counted ones of steps_ratio"),
+        _share("max_steps_ratio", "largest over the counted ones of steps_ratio"),
+        field("confidence", pa.float64(), "1", "confidence of the intervals"),
+        field("note", pa.string(), "text", "what to know before reading the shares"),
+    ]
+)

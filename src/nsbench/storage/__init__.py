@@ -1,0 +1,1 @@
+"""Files and where they come from: atomic writes, locks, Parquet and tensors, run folders, provenance."""

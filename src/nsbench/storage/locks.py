@@ -1,0 +1,55 @@
+"""Locks on files, held by one process at a time and free again when it ends, however it ends."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from nsbench.storage.atomic import explained
+
+CHANGES_NO_RESULT = True
+
+logger = logging.getLogger(__name__)
+
+WITHOUT = {errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
+"""What file systems say that know no locks."""
+
+
+class HeldError(RuntimeError):
+    """Another process holds the lock."""
+
+
+@contextlib.contextmanager
+def locked(path: Path, meanwhile: str | None) -> Iterator[None]:
+    """Hold the lock file `path`, which is made and stays.
+
+    meanwhile: what to log where another process holds it, and then to wait for; None: raise HeldError at once. A
+    file system without locks is told of, and nothing is held. Raises FileError where the file cannot be made.
+    """
+    # Users who share a folder share its locks.
+    lock = FileLock(path, mode=0o666)
+    held = True
+    with explained(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            if meanwhile is None:
+                raise HeldError(str(path)) from None
+            logger.info(meanwhile)
+            lock.acquire()
+        except (OSError, NotImplementedError) as error:
+            if isinstance(error, OSError) and error.errno not in WITHOUT:
+                raise
+            held = False
+            logger.warning("%s: this file system has no locks, so nothing stops a second process here", path.parent)
+    try:
+        yield
+    finally:
+        if held:
+            lock.release()

@@ -1,0 +1,1 @@
+"""Training runs: models, steps, the loop, validation."""

@@ -1,0 +1,265 @@
+"""A stack of small transformers (section J.1) that differ in their weights alone.
+
+Every weight has a leading run axis, so that the models of a pack are trained side by side by one
+batched kernel each. Shape suffixes: R run, B batch (example), T position, D d_model, F feed-forward
+width, H head, K width of a head, V vocabulary, C class; X stands for B x T.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from nsbench.config.variant import Model
+from nsbench.storage.seeding import torch_stream
+
+LINEAR_STD = 0.02
+
+
+class DropoutMasks:
+    """The dropout masks of one forward pass, cut in turn from a buffer of random bits.
+
+    bits_RN: int16, uniform, at least `dropout_size` per run. A unit is dropped where its 16 bits
+    fall below rate x 2^16, so the rate is exact to 2^-16; what stays is scaled to keep the mean.
+    Drawing 16 bits instead of a float, and all of a pass at once, keeps dropout cheap on a CPU.
+    examples: (k, B), for a pass of the first k examples with the masks that a pass of all B has.
+    """
+
+    def __init__(
+        self,
+        bits_RN: Tensor,
+        rate: float,
+        dtype: torch.dtype = torch.float32,
+        examples: tuple[int, int] | None = None,
+    ) -> None:
+        self._bits_RN, self._dtype = bits_RN, dtype
+        self._n_here, self._n_all = examples or (1, 1)
+        self._dropped = round(rate * 2**16)
+        self._used = 0
+
+    def next(self, shape: torch.Size) -> Tensor:
+        """The next mask, of a shape with leading axis R.
+
+        It is made when it is needed, so that on a CPU it is still in the cache when it is used.
+        """
+        size = math.prod(shape[1:])
+        bits_RN = self._bits_RN[:, self._used : self._used + size]
+        # Examples come first in every mask, so that those of the first few lie together.
+        self._used += size // self._n_here * self._n_all
+        mask_RN = torch.empty(bits_RN.shape, dtype=self._dtype, device=bits_RN.device)
+        # Compared straight into floats: several times faster on a CPU than by way of booleans.
+        torch.ge(bits_RN, self._dropped - 2**15, out=mask_RN)
+        return mask_RN.mul_(2**16 / (2**16 - self._dropped)).view(shape)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """`x` (leading axis R), which is changed, with the next mask applied."""
+        return x.mul_(self.next(x.shape))
+
+
+class _Attention(torch.autograd.Function):
+    """softmax(Q^T K / sqrt(width), masked) with dropout, applied to V; N stands for run x example x head.
+
+    Heads of these models are narrow (five wide), and the matrix kernels of a CPU are slow where
+    a product's last axis is short. So queries, keys, values and their gradients lie as (N, K, T), the
+    long axis last, which autograd's own gradients of a product would not keep.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, qkv_3NKT: Tensor, future_TT: Tensor | None, mask_NTT: Tensor | None) -> Tensor:
+        """(N, K, T). future_TT: added to scores; mask_NTT: dropout, a factor on the attention weights."""
+        q_NKT, k_NKT, v_NKT = qkv_3NKT
+        scores_NTT = (q_NKT / math.sqrt(q_NKT.shape[1])).transpose(1, 2) @ k_NKT
+        if future_TT is not None:
+            scores_NTT += future_TT
+        kept_NTT = weights_NTT = scores_NTT.softmax(-1)
+        if mask_NTT is not None:
+            kept_NTT = weights_NTT * mask_NTT
+        ctx.save_for_backward(qkv_3NKT, weights_NTT, kept_NTT, mask_NTT)
+        return v_NKT @ kept_NTT.transpose(1, 2)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, grad_NKT: Tensor) -> tuple[Tensor, None, None]:
+        qkv_3NKT, weights_NTT, kept_NTT, mask_NTT = ctx.saved_tensors
+        q_NKT, k_NKT, v_NKT = qkv_3NKT
+        grads_3NKT = torch.empty_like(qkv_3NKT)
+        torch.bmm(grad_NKT, kept_NTT, out=grads_3NKT[2])
+        grad_NTT = grad_NKT.transpose(1, 2) @ v_NKT
+        if mask_NTT is not None:
+            grad_NTT *= mask_NTT
+        grad_NTT = torch._softmax_backward_data(grad_NTT, weights_NTT, -1, grad_NTT.dtype)
+        grad_NTT /= math.sqrt(q_NKT.shape[1])
+        torch.bmm(k_NKT, grad_NTT.transpose(1, 2), out=grads_3NKT[0])
+        torch.bmm(q_NKT, grad_NTT, out=grads_3NKT[1])
+        return grads_3NKT, None, None
+
+
+def dropout_size(settings: Model, batch: int, length: int) -> int:
+    """Random numbers that one forward pass of one model needs for its dropout."""
+    if settings.dropout == 0:
+        return 0
+    per_position = settings.n_heads * length + settings.d_model + ffn_width(settings)
+    return settings.n_layers * batch * length * per_position
+
+
+def ffn_width(settings: Model) -> int:
+    """Hidden width of the feed-forward network."""
+    return 4 * settings.d_model if settings.ffn_width is None else settings.ffn_width
+
+
+def sinusoidal_positions(length: int, d_model: int) -> Tensor:
+    """Fixed positional encodings (length, d_model): sines and cosines of geometric wavelengths."""
+    position_T1 = torch.arange(length, dtype=torch.float32)[:, None]
+    pairs = torch.arange(0, d_model, 2, dtype=torch.float32)
+    angles = position_T1 * torch.exp(-math.log(10_000.0) / d_model * pairs)
+    encodings_TD = torch.zeros(length, d_model)
+    encodings_TD[:, 0::2] = angles.sin()
+    encodings_TD[:, 1::2] = angles.cos()[:, : d_model // 2]
+    return encodings_TD
+
+
+class TransformerStack(nn.Module):
+    """R transformers of one shape: tokens (R, B, T) to logits (R, B, C), or (R, B, T, C) without pooling.
+
+    seeds: one per run; each run's initial weights come from its seed's stream "init" alone:
+    linear weights N(0, 0.02^2), biases 0, norms 1 and 0, all else (embeddings, and query, key and
+    value weights if `qkv_init` is "xavier") Xavier uniform.
+    """
+
+    def __init__(self, settings: Model, vocabulary: int, n_classes: int, seeds: list[int]) -> None:
+        super().__init__()
+        self.settings = settings
+        d, width = settings.d_model, ffn_width(settings)
+        shapes: dict[str, tuple[int, ...]] = {"embedding": (vocabulary, d)}
+        for layer in range(settings.n_layers):
+            for part in ("attention_norm", "ffn_norm"):
+                shapes |= {f"{layer}.{part}.weight": (d,), f"{layer}.{part}.bias": (d,)}
+            for part, n_in, n_out in (
+                ("qkv", d, 3 * d),
+                ("attention_out", d, d),
+                ("ffn_in", d, width),
+                ("ffn_out", width, d),
+            ):
+                shapes |= {f"{layer}.{part}.weight": (n_in, n_out), f"{layer}.{part}.bias": (n_out,)}
+        if settings.norm == "pre":
+            shapes |= {"final_norm.weight": (d,), "final_norm.bias": (d,)}
+        shapes |= {"head.weight": (d, n_classes), "head.bias": (n_classes,)}
+        runs = [_initial(shapes, settings, torch_stream(seed, "init")) for seed in seeds]
+        # Parameter names may hold no dots.
+        self.weights = nn.ParameterDict(
+            {name.replace(".", "_"): nn.Parameter(torch.stack([run[name] for run in runs])) for name in shapes}
+        )
+        self._names = {name.replace(".", "_"): name for name in shapes}
+        self.register_buffer("positions_TD", sinusoidal_positions(settings.max_length, d), persistent=False)
+        self.register_buffer("run_offset_R11", torch.arange(len(seeds))[:, None, None] * vocabulary, persistent=False)
+
+    @property
+    def n_runs(self) -> int:
+        return len(self.run_offset_R11)
+
+    def n_parameters(self) -> int:
+        """Trainable parameters of one model of the stack."""
+        return sum(weight[0].numel() for weight in self.parameters())
+
+    def run_weights(self, run: int) -> dict[str, Tensor]:
+        """The weights of one model by name, as views that share the stack's storage."""
+        return {name: self.weights[key].detach()[run] for key, name in self._names.items()}
+
+    def load_run(self, run: int, weights: dict[str, Tensor]) -> None:
+        """Set the weights of one model, in place."""
+        for name, view in self.run_weights(run).items():
+            view.copy_(weights[name])
+
+    def forward(self, tokens_RBT: Tensor, dropout: DropoutMasks | None = None) -> Tensor:
+        """Logits (R, B, C), or (R, B, T, C) if `pooling` is "none". Without `dropout` nothing is dropped."""
+        return self.logits(self.hidden(self.embed(tokens_RBT), dropout))
+
+    def embed(self, tokens_RBT: Tensor) -> Tensor:
+        """The tokens' embeddings (R, B, T, D), as the weights hold them: not scaled, without positions."""
+        return F.embedding(tokens_RBT + self.run_offset_R11, self.weights["embedding"].flatten(0, 1))
+
+    def hidden(self, x_RBTD: Tensor, dropout: DropoutMasks | None = None) -> Tensor:
+        """What embeddings (R, B, T, D) have become after the last layer and its norm, of the same shape."""
+        settings = self.settings
+        shape = x_RBTD.shape
+        _, batch, length, _ = shape
+        if settings.embedding_scale == "sqrt_d":
+            x_RBTD = x_RBTD * math.sqrt(settings.d_model)
+        x_RXD = (x_RBTD + self.positions_TD[:length]).flatten(1, 2)
+        for layer in range(settings.n_layers):
+            sublayers = (
+                ("attention_norm", lambda x, i=layer: self._attention(i, x, batch, length, dropout)),
+                ("ffn_norm", lambda x, i=layer: self._feed_forward(i, x, dropout)),
+            )
+            for norm, sublayer in sublayers:
+                if settings.norm == "pre":
+                    x_RXD = x_RXD + sublayer(self._norm(f"{layer}_{norm}", x_RXD))
+                else:
+                    x_RXD = self._norm(f"{layer}_{norm}", x_RXD + sublayer(x_RXD))
+        if settings.norm == "pre":
+            x_RXD = self._norm("final_norm", x_RXD)
+        return x_RXD.view(shape)
+
+    def logits(self, hidden_RBTD: Tensor) -> Tensor:
+        """Logits (R, B, C) of what the pooling makes of the positions, or (R, B, T, C) of each without it."""
+        if self.settings.pooling == "none":
+            return self._linear("head", hidden_RBTD.flatten(1, 2)).view(*hidden_RBTD.shape[:3], -1)
+        pooled_RBD = hidden_RBTD.mean(2) if self.settings.pooling == "mean" else hidden_RBTD[:, :, -1]
+        return self._linear("head", pooled_RBD)
+
+    def _linear(self, name: str, x_RXI: Tensor) -> Tensor:
+        bias_R1O = self.weights[f"{name}_bias"][:, None]
+        return torch.baddbmm(bias_R1O, x_RXI, self.weights[f"{name}_weight"])
+
+    def _norm(self, name: str, x_RXD: Tensor) -> Tensor:
+        weight_R1D, bias_R1D = self.weights[f"{name}_weight"][:, None], self.weights[f"{name}_bias"][:, None]
+        if self.n_runs == 1:
+            return F.layer_norm(x_RXD, x_RXD.shape[-1:], weight_R1D[0, 0], bias_R1D[0, 0])
+        return torch.addcmul(bias_R1D, F.layer_norm(x_RXD, x_RXD.shape[-1:]), weight_R1D)
+
+    def _attention(self, layer: int, x_RXD: Tensor, batch: int, length: int, masks: DropoutMasks | None) -> Tensor:
+        n_runs, heads = self.n_runs, self.settings.n_heads
+        qkv_RBT3HK = self._linear(f"{layer}_qkv", x_RXD).view(n_runs, batch, length, 3, heads, -1)
+        qkv_3RBHKT = qkv_RBT3HK.permute(3, 0, 1, 4, 5, 2)
+        width = qkv_3RBHKT.shape[-2]
+        qkv_3NKT = qkv_3RBHKT.reshape(3, -1, width, length)
+        mask_NTT = None
+        if masks is not None:
+            mask_NTT = masks.next(torch.Size((n_runs, batch, heads, length, length))).flatten(0, 2)
+        future_TT = None
+        if self.settings.mask == "causal":
+            future_TT = torch.full((length, length), -torch.inf, device=x_RXD.device).triu(1)
+        out_NKT = _Attention.apply(qkv_3NKT, future_TT, mask_NTT)
+        out_RXD = out_NKT.view(n_runs, batch, -1, length).transpose(2, 3).reshape(x_RXD.shape)
+        return _drop(self._linear(f"{layer}_attention_out", out_RXD), masks)
+
+    def _feed_forward(self, layer: int, x_RXD: Tensor, masks: DropoutMasks | None) -> Tensor:
+        # Dropped first, both in place: one buffer, and no finite number changes with the order.
+        hidden_RXF = _drop(self._linear(f"{layer}_ffn_in", x_RXD), masks).relu_()
+        return self._linear(f"{layer}_ffn_out", hidden_RXF)
+
+
+def _drop(x: Tensor, masks: DropoutMasks | None) -> Tensor:
+    return x if masks is None else masks(x)
+
+
+def _initial(shapes: dict[str, tuple[int, ...]], settings: Model, generator: torch.Generator) -> dict[str, Tensor]:
+    """Initial weights of one model, drawn in the order of `shapes`."""
+    weights = {}
+    for name, shape in shapes.items():
+        weight = torch.zeros(shape)
+        if name == "embedding":
+            nn.init.xavier_uniform_(weight, generator=generator)
+        elif name.endswith("qkv.weight") and settings.qkv_init == "xavier":
+            for third in weight.chunk(3, dim=1):
+                nn.init.xavier_uniform_(third, generator=generator)
+        elif name.endswith("norm.weight"):
+            weight.fill_(1.0)
+        elif name.endswith(".weight"):
+            weight.normal_(0.0, LINEAR_STD, generator=generator)
+        weights[name] = weight
+    return weights

@@ -1,0 +1,92 @@
+"""Plug-ins: arms of a user's own, from Python files that a configuration names, or from installed packages.
+
+A file, in the list `plugins` of a configuration, is found from the working folder. A package names its modules in the
+entry point group `nsbench.plugins`. Each is imported once in a process, before arms are validated.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.metadata
+import importlib.util
+import sys
+import traceback
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from nsbench.arms import ARMS, Arm
+from nsbench.config.base import ConfigError
+from nsbench.config.errors import show
+from nsbench.storage.code_digest import elsewhere, forget
+
+GROUP = "nsbench.plugins"
+_FILES: dict[str, str] = {}
+"""Module of a plug-in -> the path that it was first loaded by."""
+
+
+def load(paths: Iterable[Path | str] = ()) -> None:
+    """Import the plug-ins of installed packages, and these files, as far as they are not.
+
+    Raises ConfigError naming the file and what is wrong: it is not there, cannot be imported, registers a kind of arm
+    that is taken, or has the name of another plug-in.
+    """
+    _load_installed()
+    for path in paths:
+        _load_file(Path(path))
+
+
+def file_of(arm: type[Arm]) -> str | None:
+    """The file that a class of arm is from, by the path that it was loaded by; None where it is from a package."""
+    return _FILES.get(arm.__module__)
+
+
+@functools.cache
+def _load_installed() -> None:
+    for entry in importlib.metadata.entry_points(group=GROUP):
+        _import(f"{GROUP}: {entry.name} = {entry.value}", entry.load)
+
+
+def _load_file(path: Path) -> None:
+    where = f"plugins: {show(str(path))}"
+    # The name, and so all that a class is called by, is the same wherever the file lies.
+    name = f"nsbench_plugin_{path.stem}"
+    if not path.is_file() or path.suffix != ".py":
+        raise ConfigError(f"{where} is no Python file in {show(str(Path.cwd()))}; the path of a .py file is allowed")
+    if name in _FILES:
+        if not path.samefile(_FILES[name]):
+            raise ConfigError(f"{where} has the name of the plug-in {show(_FILES[name])}; rename one of them")
+        return
+    spec = importlib.util.spec_from_file_location(name, path.resolve())
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        _import(where, lambda: spec.loader.exec_module(module), str(path.resolve()))
+    except ConfigError:
+        del sys.modules[name]
+        raise
+    _FILES[name] = str(path)
+
+
+def _import(where: str, run: Callable[[], object], file: str = "") -> None:
+    """Run an import; the modules of the arms that it registers count as code of ours from then on.
+
+    Raises ConfigError for whatever it raises, the registry as it was before.
+    """
+    before = dict(ARMS)
+    try:
+        run()
+    except Exception as error:
+        ARMS.clear()
+        ARMS.update(before)
+        if isinstance(error, ConfigError):
+            raise ConfigError(f"{where}: {error}") from None
+        lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == file]
+        line = error.lineno if isinstance(error, SyntaxError) else lines[-1] if lines else None
+        what = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        raise ConfigError(
+            f"{where}{f', line {line}' if line else ''}: cannot be imported ({what}); a file that Python can import is "
+            "allowed"
+        ) from error
+    new = {arm.__module__ for kind, arm in ARMS.items() if kind not in before}
+    elsewhere.update({module: Path(sys.modules[module].__file__) for module in new})
+    forget()

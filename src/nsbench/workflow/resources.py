@@ -1,0 +1,109 @@
+"""What a job needs of the machine that it runs on: minutes and memory, for a cluster's scheduler.
+
+Operations are counted, and what one job does of them per second is a setting (`config.sections.Cluster`). Memory
+follows the jobs measured in docs/performance.md. Nothing here changes a number of any run.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+from nsbench.config.limits import activations
+from nsbench.config.sections import Cluster, Evaluation
+from nsbench.config.variant import sequence_length, vocabulary
+from nsbench.workflow.grid import Cell
+
+START_MINUTES = 10.0
+"""For starting Python and Snakemake on a node, reading and writing, on a file system that many share."""
+MARGIN = 1.25
+"""On minutes and memory, beyond what was measured."""
+SNAKEMAKE_MB = 500
+"""Snakemake itself, which starts in each job once more."""
+TRAIN_MB, EVALUATE_MB = 415, 345
+"""What a process that trains or evaluates a tiny model takes."""
+CUDA_MB = 3000
+"""What CUDA's libraries take of the host's memory besides, and more: 15 processes took 15 GB together."""
+PASS_COPIES = 2.0
+"""A pass's activations are held so many times over: values, and gradients or temporaries."""
+OUTPUT_COPIES = 6.0
+"""An evaluation holds the outputs of its inputs so many times over."""
+ANALYSE_MB, ROW_BYTES = 300, 500
+"""What a process takes that makes tables, and more for each row of the histories."""
+FLOAT, DOUBLE, WORD = 4, 8, 8
+"""Bytes of a weight, of a measure's number, of a token."""
+MB = 2**20
+
+
+def forward_flops(cell: Cell) -> float:
+    """Operations (multiplications and additions of matrix products) of one sequence's way through the model."""
+    model = cell.settings.model
+    width = model.ffn_width or 4 * model.d_model
+    length = sequence_length(cell.settings)
+    per_token = model.n_layers * (4 * model.d_model**2 + 2 * model.d_model * width + 2 * model.d_model * length)
+    head = model.d_model * vocabulary(cell.settings) if model.pooling == "none" else 0
+    return float(2 * length * (per_token + head))
+
+
+def train_flops(cell: Cell) -> float:
+    """Operations of a run's training; a backward pass costs two forward ones."""
+    passes = cell.arm_settings.passes(cell.settings.noise.n_draws)
+    training = cell.settings.training
+    return training.steps * training.batch_size * passes * 3 * forward_flops(cell)
+
+
+def evaluate_flops(cell: Cell, evaluation: Evaluation, checkpoints: int) -> float:
+    """Operations of a run's evaluation on so many checkpoints."""
+    copies = 2 + len(evaluation.rho) * evaluation.n_draws + sequence_length(cell.settings)
+    inputs = min(evaluation.n_inputs, cell.settings.data.n_test)
+    return checkpoints * (inputs * copies + cell.settings.data.n_test) * forward_flops(cell)
+
+
+def minutes(flops: float, device: str, cluster: Cluster, attempt: int) -> int:
+    """What a job of so many operations needs; twice as much at each further attempt."""
+    rate = cluster.gflops.cpu if device == "cpu" else cluster.gflops.cuda
+    return math.ceil((START_MINUTES + MARGIN * flops / (rate * 1e9) / 60) * 2 ** (attempt - 1))
+
+
+def pack_minutes(train: float, evaluate: float, device: str, cluster: Cluster, attempt: int) -> tuple[int, int]:
+    """Time limits of a pack's training and of its evaluation, of so many operations; one job does both.
+
+    Together they are never more than the cluster allows. A training that is stopped by its limit goes on where it was
+    at its next attempt. On a GPU too an evaluation is at the pace of a CPU, which looks at the outputs.
+    """
+    for_evaluation = min(minutes(evaluate, "cpu", cluster, attempt), cluster.max_minutes // 2)
+    return min(minutes(train, device, cluster, attempt), cluster.max_minutes - for_evaluation), for_evaluation
+
+
+def train_mb(cell: Cell, n_runs: int, device: str) -> int:
+    """Memory of a job that trains a pack of so many runs, in MiB; on a CPU it trains one after the other."""
+    settings = cell.settings
+    length = sequence_length(settings)
+    passes = math.ceil(cell.arm_settings.passes(settings.noise.n_draws))
+    kept = activations(settings.model, settings.training.batch_size, length, vocabulary(cell.settings)) * FLOAT / MB
+    data = settings.data
+    tokens = n_runs * (data.n_train + data.n_val + data.n_test) * length * WORD / MB
+    return _asked(TRAIN_MB + tokens + PASS_COPIES * passes * kept, device)
+
+
+def evaluate_mb(cell: Cell, evaluation: Evaluation, device: str) -> int:
+    """Memory of a job that evaluates a pack, in MiB."""
+    settings = cell.settings
+    rows = sequence_length(settings) if settings.model.pooling == "none" else 1
+    outputs = min(evaluation.n_inputs, settings.data.n_test) * rows * vocabulary(cell.settings) * DOUBLE / MB
+    tokens = evaluation.n_inputs * evaluation.n_draws * sequence_length(settings) * WORD / MB
+    return _asked(EVALUATE_MB + OUTPUT_COPIES * outputs + tokens, device)
+
+
+def analyse_mb(cells: Iterable[Cell]) -> int:
+    """Memory of a job that reads the histories of all runs, in MiB."""
+    rows = 0
+    for cell in cells:
+        training = cell.settings.training
+        rows += len(cell.seeds) * (training.steps // training.eval_every_steps + 1)
+    return _asked(ANALYSE_MB + rows * ROW_BYTES / MB, "cpu")
+
+
+def _asked(mb: float, device: str) -> int:
+    """What to ask for where that much is used: with a margin, in steps of 100."""
+    return 100 * math.ceil((SNAKEMAKE_MB + MARGIN * mb + CUDA_MB * (device != "cpu")) / 100)
