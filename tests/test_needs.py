@@ -75,7 +75,7 @@ def test_a_checkpoint_is_evaluated_on_clean_noisy_and_replaced_inputs_and_the_te
 # --- against measured jobs -----------------------------------------------------------------------------
 
 # Of one run each: 1e9 operations as torch counts them, peak resident memory (MB) as Snakemake's benchmark files give
-# it. docs/performance.md, "What jobs ask for".
+# it. benchmarks/README.md, "Jobs".
 MEASURED = [
     (GRID, "modular_addition", "as_published", "baseline", 24507, 439),
     (GRID, "modular_addition", "as_published", "noise_stability", 49014, 471),

@@ -195,7 +195,8 @@ def test_the_ui_listens_to_this_machine_alone() -> None:
     for line in servers:
         assert re.findall(r"--host[ =](\S+)", line) == ["127.0.0.1"]
         assert "--dev" not in line
-    told = [PROJECT / "Makefile", PROJECT / "README.md", *(PROJECT / "docs").rglob("*.md")]
+    told = [PROJECT / "Makefile", PROJECT / "README.md"]
+    told += [path for folder in ("docs", "workflow") for path in (PROJECT / folder).rglob("*.md")]
     assert not [path for path in told if "0.0.0.0" in path.read_text(encoding="utf-8")]
 
 

@@ -260,7 +260,7 @@ def test_nothing_is_told_of_a_setting_that_shares_less_than_a_tenth(variant: Any
 
 
 def test_the_shares_of_shipped_settings() -> None:
-    """The numbers that docs/calibration.md has."""
+    """The numbers that results/published/calibration.md has."""
     assert leaks(ModularAdditionVariant()) == ["about 16% of validation pairs stand mirrored in training"]
     for n, n_train, share in ((10, 5000, "99%"), (10, 50_000, "100%")):
         variant = SparseParityVariant(data=parity(n, (n_train, 1000, 1000)))

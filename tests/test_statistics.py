@@ -376,8 +376,7 @@ def test_a_variant_without_a_baseline_is_named() -> None:
 
 
 def test_the_protocol_s_example_prints_what_it_says(capsys: pytest.CaptureFixture[str]) -> None:
-    text = (Path(__file__).parents[1] / "docs/scoring.md").read_text(encoding="utf-8")
-    (code,) = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
-    (printed,) = re.findall(r"```text\n(.*?)```", text, flags=re.DOTALL)
-    exec(compile(code, "docs/scoring.md", "exec"), {})
+    code = (Path(__file__).parents[1] / "examples/score_runs.py").read_text(encoding="utf-8")
+    (printed,) = re.findall(r"```text\n(.*?)```", code, flags=re.DOTALL)
+    exec(compile(code, "examples/score_runs.py", "exec"), {})
     assert capsys.readouterr().out == printed
