@@ -55,7 +55,7 @@ partial: $(READY)
 # Tables, figures and verdicts of the committed records; nothing is trained.
 published: $(READY)
 	@nsbench records check --configfile config.yaml workflow/config/published.yaml
-	$(SNAKEMAKE) results/report.html --configfile workflow/config/published.yaml
+	snakemake results/report.html $(OPTIONS) --configfile workflow/config/published.yaml
 	@cp results/claims.md results/claims.csv results/claim_evidence.csv $(PUBLISHED)
 	@set -e; for part in training theory; do \
 		for file in $(PUBLISHED)/$$part/*.csv; do cp results/tables/$${file##*/} $$file; done; \
