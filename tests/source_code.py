@@ -6,8 +6,8 @@ import ast
 import functools
 from pathlib import Path
 
-from nsbench.storage import code_digest
-from nsbench.storage.code_digest import PACKAGE, SOURCE_FOLDER, module_path
+from nsbench.storage import definitions
+from nsbench.storage.definitions import PACKAGE, SOURCE_FOLDER, module_path
 
 
 def all_modules() -> list[str]:
@@ -46,11 +46,11 @@ def edit(folder: Path, place: str) -> None:
     lines = path.read_text(encoding="utf-8").split("\n")
     for node in ast.parse("\n".join(lines)).body:
         if getattr(node, "name", "") == name:
-            first = node.body[1] if len(node.body) > 1 and code_digest._is_text(node.body[0]) else node.body[0]
+            first = node.body[1] if len(node.body) > 1 and definitions._is_text(node.body[0]) else node.body[0]
             line = first.lineno - 1 - len(getattr(first, "decorator_list", []))
             lines.insert(line, " " * first.col_offset + "edited = 1")
             break
-        if name in code_digest._bound(node):
+        if name in definitions._bound(node):
             lines.insert(node.end_lineno, f"{name} = ({name}, 1)")
             break
     else:

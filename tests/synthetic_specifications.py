@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from nsbench.config.base import canonical_json
+from nsbench.config.canonical import canonical_json
 
 CHOICES: dict[str, list[Any]] = {
     "tokens": ["a_b", "a_plus_b_eq", "a_plus_b_eq_kept"],

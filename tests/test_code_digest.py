@@ -14,8 +14,8 @@ from nsbench.config.theory import EXPERIMENTS
 from nsbench.figures import FIGURES, module_of
 from nsbench.figures.pretrained import FIGURES as PRETRAINED_FIGURES
 from nsbench.figures.theory import FIGURES as THEORY_FIGURES
-from nsbench.storage import code_digest
-from nsbench.storage.code_digest import PACKAGE
+from nsbench.storage import code_digest, definitions
+from nsbench.storage.definitions import PACKAGE
 from nsbench.workflow import plan
 from tests.source_code import edit
 
@@ -75,8 +75,8 @@ def before() -> dict[str, str]:
 def copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A copy of the package that the digests look at instead."""
     folder = tmp_path / PACKAGE
-    shutil.copytree(code_digest.SOURCE_FOLDER, folder, ignore=shutil.ignore_patterns("__pycache__"))
-    monkeypatch.setattr(code_digest, "SOURCE_FOLDER", folder)
+    shutil.copytree(definitions.SOURCE_FOLDER, folder, ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.setattr(definitions, "SOURCE_FOLDER", folder)
     code_digest.forget()
     yield folder
     monkeypatch.undo()
@@ -93,7 +93,8 @@ def changed(before: dict[str, str]) -> set[str]:
 
 def test_the_table_has_every_stage_that_a_rule_asks_a_digest_of() -> None:
     rules = "".join(path.read_text() for path in (Path(__file__).parents[1] / "workflow" / "rules").glob("*.smk"))
-    assert set(re.findall(r'digest\("([a-z-]+)"', rules)) | {"dataset"} == {stage for stage, _ in STAGES}
+    plan_text = Path(plan.__file__).read_text()
+    assert set(re.findall(r'digest\("([a-z-]+)"', rules + plan_text)) == {stage for stage, _ in STAGES}
 
 
 @pytest.mark.parametrize(("stage", "name"), STAGES)
@@ -156,6 +157,10 @@ def test_what_no_stage_uses_changes_no_digest(before: dict[str, str], copy: Path
         ("data/tasks/sparse_parity:make", {"dataset sparse_parity"}),
         ("data/tasks/sparse_parity:target_value", {"evaluate sparse_parity"}),
         ("data/vocabulary:build", {"dataset next_token"}),
+        (
+            "config/canonical:canonical_json",
+            {"finished", "collect", "analyse", "pretrained"} | DATASETS | TRAINS | EVALUATES | SIMULATES | THEORY_DRAWN,
+        ),
         ("storage/seeding:stream", DATASETS | TRAINS),
         ("storage/seeding:one_thread", {"pretrained"} | TRAINS | EVALUATES | SIMULATES),
         ("training/pack:train_pack", TRAINS),
@@ -299,7 +304,7 @@ def test_what_is_not_there_is_an_error(copy: Path) -> None:
 def test_code_outside_the_package_counts_where_it_is_named(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     mine = copy.parent / "mine.py"
     mine.write_text("from nsbench.sample import f\ndef mine(): return f()")
-    monkeypatch.setitem(code_digest.elsewhere, "my_plugin", mine)
+    monkeypatch.setitem(definitions.elsewhere, "my_plugin", mine)
     found = set()
     for text in ("def f(): return 1", "def f(): return 2"):
         digest_of(copy, text)

@@ -16,7 +16,8 @@ from snakemake.utils import update_config
 from nsbench.config import base as closed
 from nsbench.config import sections as config
 from nsbench.config import variant as settings
-from nsbench.config.base import canonical_json, parse
+from nsbench.config.base import parse
+from nsbench.config.canonical import canonical_json
 from nsbench.config.variant import sequence_length
 from nsbench.data.leaks import leaks
 from nsbench.workflow.grid import Cell, expand, load, load_files, packs

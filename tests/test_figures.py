@@ -18,7 +18,7 @@ from nsbench.figures import FIGURES, captions, figure_05, figure_11, figure_14, 
 from nsbench.figures.pretrained import FIGURES as PRETRAINED_FIGURES
 from nsbench.figures.theory import FIGURES as THEORY_FIGURES
 from nsbench.schemas.analysis import SELECTION
-from nsbench.storage import code_digest
+from nsbench.storage import definitions
 from tests.artists import check_layout, shown, texts, with_gid
 from tests.synthetic_records import ARMS, make_cells, make_records, swept, write_results
 
@@ -345,7 +345,7 @@ def test_a_sweep_is_of_one_variant() -> None:
 
 @pytest.mark.parametrize("name", FIGURES)
 def test_a_figure_s_module_is_there(name: str) -> None:
-    assert code_digest.module_path(f"nsbench.figures.{figures.module_of(name)}")
+    assert definitions.module_path(f"nsbench.figures.{figures.module_of(name)}")
     assert FIGURES[name][0] == figures.module_of(name)
 
 

@@ -17,7 +17,8 @@ from nsbench import figures
 from nsbench.analysis.tables import TABLES
 from nsbench.cli import commands
 from nsbench.cli import parser as cli
-from nsbench.config.base import canonical_json, parse
+from nsbench.config.base import parse
+from nsbench.config.canonical import canonical_json
 from nsbench.config.variant import OF_TEXT
 from nsbench.data.datasets import read_dataset
 from nsbench.data.generate import DatasetSpec, make_datasets

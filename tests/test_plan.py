@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 
 from nsbench.cli import commands
-from nsbench.config.base import ConfigError, canonical_json, parse
+from nsbench.config.base import ConfigError, parse
+from nsbench.config.canonical import canonical_json
 from nsbench.config.theory import EXPERIMENTS, ExperimentSpec
 from nsbench.data.generate import DatasetSpec
 from nsbench.evaluation.run import EvaluateSpec

@@ -21,7 +21,7 @@ from nsbench.config.base import ConfigError
 from nsbench.data.datasets import read_dataset
 from nsbench.figures import style
 from nsbench.schemas.training import RUNS
-from nsbench.storage import code_digest
+from nsbench.storage import code_digest, definitions
 from nsbench.storage.parquet import read_table
 from nsbench.training.model import TransformerStack
 from nsbench.training.step import TrainingStep
@@ -43,7 +43,7 @@ def forget() -> None:
     for name in list(plugins._FILES):
         for kind in [kind for kind, cls in arms.ARMS.items() if cls.__module__ == name]:
             del arms.ARMS[kind]
-        del plugins._FILES[name], sys.modules[name], code_digest.elsewhere[name]
+        del plugins._FILES[name], sys.modules[name], definitions.elsewhere[name]
     code_digest.forget()
 
 

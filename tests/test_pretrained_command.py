@@ -13,7 +13,7 @@ from safetensors import safe_open
 
 from nsbench.cli import measure as command
 from nsbench.cli import parser as cli
-from nsbench.config.base import canonical_json
+from nsbench.config.canonical import canonical_json
 from nsbench.config.pretrained import FolderModel
 from nsbench.config.variant import Model
 from nsbench.data.datasets import read_dataset

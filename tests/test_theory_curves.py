@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from nsbench.config.base import canonical_json
+from nsbench.config.canonical import canonical_json
 from nsbench.config.theory import EXPERIMENTS, ExperimentSpec, IntervalsExperiment
 from nsbench.schemas import theory_labels as readings
 from nsbench.schemas.theory import CURVES, SIMULATION, STATUSES, THEORY

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from nsbench.config.base import canonical_json
+from nsbench.config.canonical import canonical_json
 from nsbench.storage.atomic import FileError
 from nsbench.tracking import importer, stores
 from nsbench.tracking.stores import TrackingError

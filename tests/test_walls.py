@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from nsbench.storage.code_digest import PACKAGE, module_path
+from nsbench.storage.definitions import PACKAGE, module_path
 from tests.source_code import all_modules, imports, imports_of
 
 Graph = dict[str, set[str]]

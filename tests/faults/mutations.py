@@ -17,7 +17,8 @@ from typing import Any
 import yaml
 from snakemake.utils import update_config
 
-from nsbench.config.base import ConfigError, canonical_json
+from nsbench.config.base import ConfigError
+from nsbench.config.canonical import canonical_json
 from nsbench.config.errors import show
 from nsbench.config.loader import read
 from nsbench.workflow.config import Config

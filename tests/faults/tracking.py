@@ -21,7 +21,7 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 
-from nsbench.config.base import canonical_json
+from nsbench.config.canonical import canonical_json
 from tests.bad_servers import serve
 from tests.conftest import make_dataset, train_spec
 from tests.faults.outcome import Outcome, main

@@ -10,7 +10,8 @@ from pathlib import Path
 
 from nsbench.analysis.tables import TABLES
 from nsbench.config import tracking_uri
-from nsbench.config.base import ConfigError, canonical_json
+from nsbench.config.base import ConfigError
+from nsbench.config.canonical import canonical_json
 from nsbench.config.errors import nearest
 from nsbench.config.theory import EXPERIMENTS
 from nsbench.config.variant import DATA_SETTINGS, OF_TEXT

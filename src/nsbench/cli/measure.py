@@ -13,7 +13,8 @@ import pandas as pd
 import torch
 
 from nsbench.analysis.pretrained_tables import join_models
-from nsbench.config.base import ConfigError, canonical_json, parse
+from nsbench.config.base import ConfigError, parse
+from nsbench.config.canonical import canonical_json
 from nsbench.config.errors import nearest
 from nsbench.config.loader import read
 from nsbench.config.pretrained import (

@@ -8,7 +8,6 @@ settings (`base`, `variant`, `sections`) are left out of the source digests.
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from typing import Annotated, Any
@@ -185,19 +184,6 @@ def _from_pairs(value: Any) -> Any:
 
 KEEPS_ORDER = (BeforeValidator(_from_pairs), PlainSerializer(_to_pairs, when_used="json"))
 """Marks a mapping whose order means something: canonical JSON, which sorts keys, has it as a list of pairs."""
-
-
-def canonical_json(value: Any) -> str:
-    """One string for one value: sorted keys, no spaces, models with all defaults spelled out."""
-    if isinstance(value, BaseModel):
-        value = value.model_dump(mode="json")
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False, default=_dump)
-
-
-def _dump(value: Any) -> Any:
-    if isinstance(value, BaseModel):
-        return value.model_dump(mode="json")
-    raise TypeError(f"cannot write {type(value).__name__} as JSON")
 
 
 def parse(model: type[BaseModel], values: Any, where: str = "") -> Any:

@@ -15,7 +15,8 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from nsbench.config.base import Closed, FilePart, Seeds, canonical_json, parse
+from nsbench.config.base import Closed, FilePart, Seeds, parse
+from nsbench.config.canonical import canonical_json
 from nsbench.config.sections import Evaluation
 from nsbench.config.variant import DATA_SETTINGS, Model, Noise
 from nsbench.data.datasets import Dataset, read_dataset

@@ -5,7 +5,8 @@ from __future__ import annotations
 import importlib
 from pathlib import Path
 
-from nsbench.config.base import Closed, canonical_json
+from nsbench.config.base import Closed
+from nsbench.config.canonical import canonical_json
 from nsbench.config.theory import ExperimentSpec
 from nsbench.schemas.theory import CURVES, EXAMPLE, SIMULATION
 from nsbench.storage import parquet

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 import torch
 
-from nsbench.config.base import canonical_json
+from nsbench.config.canonical import canonical_json
 from nsbench.config.pretrained import Measurement, MeasureSpec
 from nsbench.pretrained import models
 from nsbench.pretrained.cases import Found, forward_passes, measure_case

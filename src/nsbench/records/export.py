@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from nsbench.config.base import ConfigError, canonical_json, parse
+from nsbench.config.base import ConfigError, parse
+from nsbench.config.canonical import canonical_json
 from nsbench.data.datasets import read_dataset
 from nsbench.evaluation.run import EvaluateSpec
 from nsbench.schemas.training import EVALUATION, FLOORS, RUNS, history_digest

@@ -12,43 +12,17 @@ own.
 
 from __future__ import annotations
 
-import ast
 import functools
 import hashlib
 import json
 import os
-from collections.abc import Iterator
 from contextlib import suppress
-from pathlib import Path
-from typing import Any, NamedTuple
+
+from nsbench.storage import definitions
+from nsbench.storage.definitions import DATA_SUFFIXES, Definition, definitions_of, parts
 
 CHANGES_NO_RESULT = True
-PACKAGE = "nsbench"
-SOURCE_FOLDER = Path(__file__).parents[1]
-DATA_SUFFIXES = {".j2", ".json", ".yaml"}
-MARK = "CHANGES_NO_RESULT"
 CACHE = "code-digests.json"
-CHECKS = ("field_validator", "model_validator", "field_serializer", "model_serializer")
-"""What decorates methods of settings that check or write values, and compute nothing for a stage."""
-
-elsewhere: dict[str, Path] = {}
-"""Modules outside this package whose code counts as ours: name -> file."""
-
-
-class Definition(NamedTuple):
-    """The statements of a module that bind a name; an empty name: those that bind none, and files beside it."""
-
-    module: str
-    name: str
-
-
-class Reference(NamedTuple):
-    """A name in a definition that stands for something else: of ours, or of another package."""
-
-    full_name: str
-
-
-Part = str | Definition | Reference
 
 
 @functools.cache
@@ -67,37 +41,20 @@ def code_digest(*roots: str) -> str:
 
 def reached(*roots: str) -> list[Definition]:
     """The definitions that roots reach, in order. Raises ValueError as `code_digest` does."""
-    waiting = [found for root in roots for found in _root(root)]
+    waiting = [found for root in roots for found in definitions_of(root)]
     order = dict.fromkeys(waiting)
     for found in waiting:
-        new = [part for part in _parts(found) if isinstance(part, Definition) and part not in order]
+        new = [part for part in parts(found) if isinstance(part, Definition) and part not in order]
         order |= dict.fromkeys(new)
         waiting += list(dict.fromkeys(new))
     return list(order)
 
 
-def defines(module: str, name: str) -> bool:
-    """Whether a module of ours defines or imports a name. Raises ValueError where there is no such module."""
-    found = _module(module)
-    return name in found.own or name in found.imports
-
-
 def forget() -> None:
-    """Read the source again: it was edited, or `elsewhere` has more."""
-    for function in (code_digest, module_path, _module, _find, _parts, _kept):
+    """Read the source again: it was edited, or `definitions.elsewhere` has more."""
+    definitions.forget()
+    for function in (code_digest, _kept):
         function.cache_clear()
-
-
-@functools.cache
-def module_path(module: str) -> Path | None:
-    """The file of a module of ours; None where there is none of that name."""
-    if module in elsewhere:
-        return elsewhere[module]
-    first, *rest = module.split(".")
-    base = SOURCE_FOLDER.joinpath(*rest)
-    if first != PACKAGE:
-        return None
-    return next((path for path in (base / "__init__.py", base.with_suffix(".py")) if path.is_file()), None)
 
 
 def _digest(roots: tuple[str, ...]) -> str:
@@ -105,306 +62,9 @@ def _digest(roots: tuple[str, ...]) -> str:
     numbers = {found: f"#{number}" for number, found in enumerate(order)}
     digest = hashlib.sha256()
     for found in order:
-        content = "\n".join(numbers.get(part, part) for part in _parts(found))
+        content = "\n".join(numbers.get(part, part) for part in parts(found))
         digest.update(f"{content}\n\n".encode())
     return digest.hexdigest()[:16]
-
-
-def _root(root: str) -> list[Definition]:
-    name, _, attribute = root.partition(":")
-    module = _module(name)
-    if not attribute:
-        return [Definition(name, own) for own in module.own] or [Definition(name, "")]
-    found = _find(f"{name}.{attribute}")
-    if not isinstance(found, Definition):
-        raise ValueError(f"{name} defines no {attribute!r}")
-    return [found]
-
-
-class _Module(NamedTuple):
-    """What counts of a module's text."""
-
-    name: str
-    package: str
-    imports: dict[str, str]
-    """Name -> what it stands for, by its full name."""
-    own: dict[str, list[ast.stmt]]
-    """Name -> the statements that bind it."""
-    effects: list[ast.stmt]
-    """Statements that bind nothing, or change what stands elsewhere."""
-    left_out: bool
-    written: dict[str, list[Part]]
-    """Name -> its content, once it was asked for."""
-
-
-@functools.cache
-def _module(name: str) -> _Module:
-    path = module_path(name)
-    if path is None:
-        raise ValueError(f"no module {name!r} in {PACKAGE}")
-    package = name if path.name == "__init__.py" else name.rpartition(".")[0]
-    return _read(name, package, path.read_text(encoding="utf-8"))
-
-
-@functools.lru_cache(maxsize=1000)
-def _read(name: str, package: str, text: str) -> _Module:
-    tree = ast.parse(text)
-    module = _Module(name, package, {}, {}, [], MARK in _names(tree), {})
-    for statement in tree.body:
-        if _is_text(statement):
-            continue
-        module.imports.update(_imports(statement, package))
-        if isinstance(statement, ast.Import | ast.ImportFrom):
-            continue
-        bound = list(_bound(statement))
-        for own in bound:
-            module.own.setdefault(own, []).append(statement)
-        if not bound and not _only_imports(statement):
-            module.effects.append(statement)
-    return module
-
-
-def _data(name: str) -> list[str]:
-    """Digests of the files beside a module that share its name."""
-    path = module_path(name)
-    files = [file for file in sorted(path.parent.glob(f"{path.stem}.*")) if file.suffix in DATA_SUFFIXES]
-    return [hashlib.sha256(file.read_bytes()).hexdigest() for file in files]
-
-
-def _names(tree: ast.Module) -> set[str]:
-    return {name for statement in tree.body for name in _bound(statement)}
-
-
-def _imports(node: ast.AST, package: str) -> Iterator[tuple[str, str]]:
-    """The names that import statements in a node bind, and what they stand for."""
-    for found in ast.walk(node):
-        if isinstance(found, ast.Import):
-            for alias in found.names:
-                yield (alias.asname, alias.name) if alias.asname else (alias.name.split(".")[0],) * 2
-        elif isinstance(found, ast.ImportFrom):
-            parent = package.rsplit(".", found.level - 1)[0] if found.level else ""
-            base = ".".join(part for part in (parent, found.module) if part)
-            for alias in found.names:
-                yield alias.asname or alias.name, f"{base}.{alias.name}"
-        elif isinstance(found, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) and found is node:
-            return
-
-
-def _only_imports(statement: ast.stmt) -> bool:
-    """Whether a statement, such as `if TYPE_CHECKING`, does nothing but import."""
-    bodies = [getattr(statement, place, []) for place in ("body", "orelse", "finalbody")]
-    bodies += [handler.body for handler in getattr(statement, "handlers", [])]
-    inner = [entry for body in bodies if isinstance(body, list) for entry in body]
-    return bool(inner) and all(isinstance(entry, ast.Import | ast.ImportFrom | ast.Pass) for entry in inner)
-
-
-def _bound(statement: ast.stmt) -> Iterator[str]:
-    """The names that a statement at the top of a module binds, imports apart."""
-    if isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-        yield statement.name
-    elif isinstance(statement, ast.Assign | ast.AnnAssign | ast.AugAssign):
-        targets = statement.targets if isinstance(statement, ast.Assign) else [statement.target]
-        for target in targets:
-            for node in ast.walk(target):
-                if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
-                    yield node.id
-    elif isinstance(statement, ast.If | ast.Try | ast.With | ast.For):
-        for node in ast.iter_child_nodes(statement):
-            if isinstance(node, ast.stmt | ast.ExceptHandler):
-                inner = node.body if isinstance(node, ast.ExceptHandler) else [node]
-                for entry in inner:
-                    yield from _bound(entry)
-
-
-def _is_text(node: ast.AST) -> bool:
-    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
-
-
-@functools.cache
-def _find(dotted: str) -> Definition | str | None:
-    """What a full name is of ours: a definition, or a module by its name; None for others' code.
-
-    Raises ValueError where a module of ours has no such name.
-    """
-    if not any(f"{dotted}.".startswith(f"{name}.") for name in (PACKAGE, *elsewhere)):
-        return None
-    if module_path(dotted):
-        return dotted
-    parent, _, name = dotted.rpartition(".")
-    if not module_path(parent):
-        return None
-    module = _module(parent)
-    if name in module.own:
-        return Definition(parent, name)
-    if name in module.imports:
-        return _find(module.imports[name])
-    raise ValueError(f"{parent} defines no {name!r}")
-
-
-@functools.cache
-def _parts(found: Definition) -> list[str | Definition]:
-    """The content of a definition, in which references to ours are those definitions."""
-    module = _module(found.module)
-    if module.left_out:
-        return ["left out"]
-    if found.name not in module.written:
-        module.written[found.name] = _Writer(module).written(found.name)
-    parts = [] if found.name else _data(found.module)
-    for part in module.written[found.name]:
-        parts += _resolved(part.full_name) if isinstance(part, Reference) else [part]
-    if found.name and (module.effects or _data(found.module)):
-        parts.append(Definition(found.module, ""))
-    return parts
-
-
-def _resolved(full_name: str) -> list[str | Definition]:
-    found = _find(full_name)
-    if found is None:
-        return [f"import {full_name}"]
-    # A module as a value is all that it defines.
-    return [found] if isinstance(found, Definition) else _root(found)
-
-
-class _Writer:
-    """Writes the syntax tree of a definition as parts. Empty fields are left out: Python's versions differ in them."""
-
-    def __init__(self, module: _Module) -> None:
-        self.module = module
-        self.imports = [module.imports]
-        self.local: list[set[str]] = []
-        self.parts: list[Part] = []
-
-    def written(self, name: str) -> list[Part]:
-        """The content of what the module binds to a name; of its effects for an empty one."""
-        if name:
-            for statement in self.module.own[name]:
-                self.definition(statement, name)
-        else:
-            self.statements(self.module.effects)
-        return self.parts
-
-    def definition(self, statement: ast.stmt, name: str) -> None:
-        """A statement at the top of the module. The name that it binds is no part of its content."""
-        names = list(dict.fromkeys(_bound(statement)))
-        if len(names) > 1:
-            self.parts.append(f"number {names.index(name)}")
-        self.node(statement, own=names)
-
-    def statements(self, body: list[ast.stmt]) -> None:
-        for statement in body:
-            if not (_is_text(statement) or isinstance(statement, ast.Import | ast.ImportFrom)):
-                self.node(statement)
-
-    def node(self, node: ast.AST, own: list[str] | None = None) -> None:
-        """A node and all in it; own: names that the node binds at the top of the module."""
-        if isinstance(node, ast.Name | ast.Attribute) and self.reference(node):
-            return
-        self.parts.append(type(node).__name__)
-        scoped = isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda) or hasattr(node, "generators")
-        if scoped:
-            inner = node.body if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) else []
-            self.local.append(_local(node))
-            self.imports.append(dict(_imports(ast.Module(inner, []), self.module.package)))
-        body = self.of_settings(node) if isinstance(node, ast.ClassDef) else None
-        for field, value in ast.iter_fields(node):
-            if value is None or value == [] or field in ("ctx", "type_comment", "kind"):
-                continue
-            if own and (field == "name" or (field in ("targets", "target") and _is_plain(value))):
-                continue
-            self.parts.append(field)
-            self.value(body if field == "body" and body is not None else value)
-        if scoped:
-            self.local.pop()
-            self.imports.pop()
-
-    def value(self, value: Any) -> None:
-        if isinstance(value, ast.AST):
-            self.node(value)
-        elif isinstance(value, list):
-            if all(isinstance(entry, ast.stmt) for entry in value):
-                self.statements(value)
-            else:
-                for entry in value:
-                    self.value(entry)
-            self.parts.append("]")
-        else:
-            self.parts.append(repr(value))
-
-    def reference(self, node: ast.Name | ast.Attribute) -> bool:
-        """Write a name that stands for a definition or a module of ours, or for something of another package."""
-        full_name = self.full_name(node)
-        if full_name is not None:
-            self.parts.append(Reference(full_name))
-        return full_name is not None
-
-    def full_name(self, node: ast.expr) -> str | None:
-        """The full name of what a name or a chain of attributes stands for; None where it is local, or built in."""
-        if isinstance(node, ast.Attribute):
-            parent = self.full_name(node.value)
-            # What a definition or another package has as attribute is written as such.
-            return f"{parent}.{node.attr}" if parent and module_path(parent) else None
-        if not isinstance(node, ast.Name) or not isinstance(node.ctx, ast.Load):
-            return None
-        for imports in reversed(self.imports[1:]):
-            if node.id in imports:
-                return imports[node.id]
-        if any(node.id in names for names in self.local):
-            return None
-        if node.id in self.module.own:
-            return f"{self.module.name}.{node.id}"
-        return self.imports[0].get(node.id)
-
-    def of_settings(self, node: ast.ClassDef) -> list[ast.stmt] | None:
-        """What counts of a class of settings: its methods and constants. None for any other class."""
-        if not any(self.is_settings(base) for base in node.bases):
-            return None
-        return [entry for entry in node.body if not (_is_field(entry) or _is_check(entry))]
-
-    def is_settings(self, base: ast.expr) -> bool:
-        dotted = self.full_name(base)
-        if dotted is None and isinstance(base, ast.Attribute):
-            dotted = ast.unparse(base)
-        if dotted in ("pydantic.BaseModel", "BaseModel"):
-            return True
-        found = _find(dotted) if dotted else None
-        if not isinstance(found, Definition):
-            return False
-        statements = _module(found.module).own[found.name]
-        inner = _Writer(_module(found.module))
-        return any(isinstance(entry, ast.ClassDef) and any(map(inner.is_settings, entry.bases)) for entry in statements)
-
-
-def _is_plain(value: Any) -> bool:
-    """Whether the target of an assignment is a name, or several."""
-    targets = value if isinstance(value, list) else [value]
-    return all(isinstance(target, ast.Name) for target in targets)
-
-
-def _is_field(entry: ast.stmt) -> bool:
-    return isinstance(entry, ast.AnnAssign) and "ClassVar" not in ast.unparse(entry.annotation)
-
-
-def _is_check(entry: ast.stmt) -> bool:
-    if not isinstance(entry, ast.FunctionDef):
-        return False
-    return any(check in ast.unparse(decorator) for decorator in entry.decorator_list for check in CHECKS)
-
-
-def _local(node: ast.AST) -> set[str]:
-    """The names that a function or a comprehension binds itself."""
-    names: set[str] = set()
-    of_module: set[str] = set()
-    for inner in ast.walk(node):
-        match inner:
-            case ast.arg(arg=name) | ast.Name(id=name, ctx=ast.Store() | ast.Del()):
-                names.add(name)
-            case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.ClassDef(name=name):
-                names |= {name} - ({name} if inner is node else set())
-            case ast.ExceptHandler(name=str(name)) | ast.MatchAs(name=str(name)) | ast.MatchStar(name=str(name)):
-                names.add(name)
-            case ast.Global(names=found):
-                of_module |= set(found)
-    return names - of_module
 
 
 # --- what was worked out before, kept beside the bytecode ------------------------------------------------
@@ -414,15 +74,15 @@ def _local(node: ast.AST) -> set[str]:
 def _kept() -> tuple[str, dict[str, str]]:
     """A digest of all source text, and the digests by roots that an earlier process worked out from it."""
     digest = hashlib.sha256()
-    files = [path for path in sorted(SOURCE_FOLDER.rglob("*")) if path.suffix in DATA_SUFFIXES | {".py"}]
-    for path in [*files, *elsewhere.values()]:
+    files = [path for path in sorted(definitions.SOURCE_FOLDER.rglob("*")) if path.suffix in DATA_SUFFIXES | {".py"}]
+    for path in [*files, *definitions.elsewhere.values()]:
         if path.parent.name != "__pycache__":
             content = path.read_bytes()
             digest.update(f"{path} {len(content)}\n".encode())
             digest.update(content)
     sources = digest.hexdigest()
     with suppress(OSError, ValueError, KeyError, TypeError):
-        kept = json.loads((SOURCE_FOLDER / "__pycache__" / CACHE).read_text())
+        kept = json.loads((definitions.SOURCE_FOLDER / "__pycache__" / CACHE).read_text())
         if kept["sources"] == sources:
             return sources, dict(kept["digests"])
     return sources, {}
@@ -430,7 +90,7 @@ def _kept() -> tuple[str, dict[str, str]]:
 
 def _keep(sources: str, digests: dict[str, str]) -> None:
     """Keep digests for the next process; without a place to write, each process works them out."""
-    folder = SOURCE_FOLDER / "__pycache__"
+    folder = definitions.SOURCE_FOLDER / "__pycache__"
     with suppress(OSError):
         folder.mkdir(exist_ok=True)
         part = folder / f"{CACHE}.{os.getpid()}"

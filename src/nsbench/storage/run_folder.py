@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nsbench.config.base import canonical_json
+from nsbench.config.canonical import canonical_json
 from nsbench.schemas.training import HISTORY, history_digest
 from nsbench.storage.atomic import refuse_passing, remove_abandoned, write_text
 from nsbench.storage.locks import locked

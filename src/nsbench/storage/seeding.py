@@ -12,7 +12,7 @@ import hashlib
 import numpy as np
 import torch
 
-from nsbench.config.base import canonical_json
+from nsbench.config.canonical import canonical_json
 
 
 def one_thread() -> None:

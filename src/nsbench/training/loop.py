@@ -14,7 +14,8 @@ from pydantic import model_validator
 from torch import Tensor
 
 from nsbench.arms import AnyArm, check
-from nsbench.config.base import Closed, FilePart, Seeds, canonical_json
+from nsbench.config.base import Closed, FilePart, Seeds
+from nsbench.config.canonical import canonical_json
 from nsbench.config.variant import Model, Noise, Optimizer, Target, Training
 from nsbench.data.datasets import Dataset, EpochOrder, batch_indices
 from nsbench.schemas.target import held_until

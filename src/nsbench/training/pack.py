@@ -19,7 +19,7 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from nsbench.config.base import canonical_json
+from nsbench.config.canonical import canonical_json
 from nsbench.data.datasets import Dataset, read_dataset
 from nsbench.schemas.training import HISTORY, RUNS
 from nsbench.storage.device import DeviceError, out_of_memory

@@ -12,7 +12,8 @@ from pydantic import Field
 
 from nsbench.arms import AnyArm, Arm, check
 from nsbench.config import loader as config_files
-from nsbench.config.base import NAME_PATTERN, Closed, ConfigError, canonical_json, known, no_duplicates, parse
+from nsbench.config.base import NAME_PATTERN, Closed, ConfigError, known, no_duplicates, parse
+from nsbench.config.canonical import canonical_json
 from nsbench.config.errors import show
 from nsbench.config.sections import GridEntry
 from nsbench.config.variant import Variant

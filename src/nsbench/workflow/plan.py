@@ -14,12 +14,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nsbench.arms import ARMS, Arm, arm_class
-from nsbench.config.base import ConfigError, canonical_json
+from nsbench.config.base import ConfigError
+from nsbench.config.canonical import canonical_json
 from nsbench.config.pretrained import FolderModel, Pretrained
 from nsbench.config.theory import Theory
 from nsbench.config.variant import OF_TEXT
 from nsbench.data.leaks import leaks
-from nsbench.storage.code_digest import code_digest, defines
+from nsbench.storage.code_digest import code_digest
+from nsbench.storage.definitions import defines
 from nsbench.workflow.config import Config
 from nsbench.workflow.grid import Cell, expand, packs
 from nsbench.workflow.plugins import file_of

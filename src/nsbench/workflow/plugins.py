@@ -17,7 +17,8 @@ from pathlib import Path
 from nsbench.arms import ARMS, Arm
 from nsbench.config.base import ConfigError
 from nsbench.config.errors import show
-from nsbench.storage.code_digest import elsewhere, forget
+from nsbench.storage.code_digest import forget
+from nsbench.storage.definitions import elsewhere
 
 GROUP = "nsbench.plugins"
 _FILES: dict[str, str] = {}

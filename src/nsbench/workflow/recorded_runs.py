@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from nsbench.arms import AnyArm
-from nsbench.config.base import Closed, ConfigError, canonical_json, parse
+from nsbench.config.base import Closed, ConfigError, parse
+from nsbench.config.canonical import canonical_json
 from nsbench.config.sections import Evaluation
 from nsbench.config.variant import DATA_SETTINGS, Model, Noise, Optimizer, Target, Training
 from nsbench.storage.parquet import RecordError

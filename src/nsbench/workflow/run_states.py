@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 import pyarrow as pa
 
-from nsbench.config.base import canonical_json
+from nsbench.config.canonical import canonical_json
 from nsbench.config.variant import OF_TEXT
 from nsbench.schemas.run_states import (
     BAD_FILE,

@@ -6,7 +6,8 @@ import hashlib
 import itertools
 from typing import Any
 
-from nsbench.config.base import NAME_PATTERN, ConfigError, canonical_json, known, no_duplicates, parse
+from nsbench.config.base import NAME_PATTERN, ConfigError, known, no_duplicates, parse
+from nsbench.config.canonical import canonical_json
 from nsbench.config.errors import LONGEST_NAME, show
 from nsbench.config.sections import GridEntry, Specifications
 from nsbench.workflow import designs
