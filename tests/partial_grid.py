@@ -17,8 +17,8 @@ from nsbench.storage.parquet import read_table, write_table
 from nsbench.storage.run_folder import order_key
 from nsbench.workflow.grid import load
 from nsbench.workflow.plan import Plan, digest, grid_cells
+from tests.config.test_config import TINY, overlaid, place
 from tests.synthetic_records import make_floors, make_records
-from tests.test_config import TINY, overlaid, place
 
 PROJECT = Path(__file__).parents[1]
 SCHEMAS = {"history": HISTORY, "runs": RUNS, "evaluation": EVALUATION}

@@ -9,7 +9,7 @@ from nsbench.cli import parser as cli
 from nsbench.workflow.grid import load
 from nsbench.workflow.plan import Plan, digest
 from nsbench.workflow.recorded_runs import index
-from tests.test_config import TINY, overlaid
+from tests.config.test_config import TINY, overlaid
 
 CPU = ["--device", "cpu"]
 GRID = [

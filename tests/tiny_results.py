@@ -15,8 +15,8 @@ from nsbench.schemas.pretrained import PARTS
 from nsbench.schemas.pretrained import TABLES as PRETRAINED
 from nsbench.workflow.grid import load
 from nsbench.workflow.plan import Plan
+from tests.config.test_config import TINY, overlaid, place
 from tests.conftest import small_text
-from tests.test_config import TINY, overlaid, place
 from tests.tiny_models import TEXT
 
 PROJECT = Path(__file__).parents[1]

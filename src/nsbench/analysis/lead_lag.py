@@ -21,7 +21,7 @@ from nsbench.analysis.scores import Trail, by_variant, final_score, text_labels,
 from nsbench.analysis.statistics import CELL_KEYS, RUN_KEYS, grid_runs, quantile, run_name
 from nsbench.analysis.statistics.bootstrap import expanded
 from nsbench.analysis.statistics.intervals import Interval, few, mean_interval, shared_notes, stopped_runs
-from nsbench.arms import arm_class
+from nsbench.arms import ARMS
 from nsbench.schemas.analysis import EARLY_RANK, LEAD_LAG, ONSET
 from nsbench.storage.parquet import RecordError
 
@@ -185,7 +185,7 @@ def early_rank(
         for group in GROUPS:
             kinds = [cell["arm_settings"]["kind"] for cell in variant]
             if group == "all arms":
-                kept = [arm_class(kind).family == "paper" for kind in kinds]
+                kept = [ARMS.find(kind).family == "paper" for kind in kinds]
             else:
                 kept = [kind == "baseline" for kind in kinds]
             members = list(itertools.compress(variant, kept))

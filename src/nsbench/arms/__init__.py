@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from nsbench.arms import augmentation, baseline, entropy, grokfast, noise_stability, replaced_settings
 from nsbench.arms.base import Arm, Gamma, GradientFilter, LossTerm, Orientation, Rho
-from nsbench.arms.registry import ARMS, AnyArm, arm, arm_class, check, describe
+from nsbench.arms.registry import ARMS, AnyArm, arm, check, describe
 from nsbench.config.base import Real
 
 __all__ = [
@@ -22,7 +22,6 @@ __all__ = [
     "Real",
     "Rho",
     "arm",
-    "arm_class",
     "augmentation",
     "baseline",
     "check",

@@ -288,9 +288,9 @@ def queue(options: argparse.Namespace) -> None:
 
 
 def new(options: argparse.Namespace) -> None:
-    from nsbench.cli.new import new_arm
+    from nsbench.cli import new
 
-    print(new_arm(options.name, options.out))
+    print(new.new(options.what, options.name, options.out))
 
 
 def track(options: argparse.Namespace) -> None:

@@ -1,23 +1,47 @@
-"""Write a file that a user's own arm begins with."""
+"""Write a file that a plug-in of a user's own begins with."""
 
 from __future__ import annotations
 
 from importlib import resources
 from pathlib import Path
+from typing import Any, NamedTuple
 
-from nsbench.arms.registry import check_kind
+from nsbench.arms import ARMS
 from nsbench.config.base import ConfigError
 from nsbench.config.errors import show
+from nsbench.config.registry import Registry
 
 
-def new_arm(name: str, out: Path | None = None) -> str:
-    """Write a complete arm of the kind `name` to `out`, or to NAME.py, and say how a configuration uses it.
+class Template(NamedTuple):
+    """What `nsbench new` writes of a kind of plug-in."""
 
-    Raises ConfigError for a name that is taken or none, and for a file that is there or cannot be written.
+    registry: Registry[Any]
+    package: str
+    """Has the file `template.py`, in which `my_kind` and `MyKind` stand for the name."""
+    lines: str
+    """What to write into config.yaml besides the line of `plugins`, `{name}` for the name."""
+
+
+TEMPLATES = {
+    "arm": Template(
+        ARMS,
+        "nsbench.arms",
+        "{name}: {{kind: {name}, strength: 0.1}}    # under tasks.<task>.arms\n"
+        "- {name}    # under arms of a block of grid",
+    ),
+}
+
+
+def new(what: str, name: str, out: Path | None = None) -> str:
+    """Write a complete plug-in to `out`, or to NAME.py, and say how a configuration uses it.
+
+    what: of TEMPLATES. Raises ConfigError for a name that is taken or none, and for a file that is there or cannot be
+    written.
     """
-    check_kind(name)
+    template = TEMPLATES[what]
+    template.registry.check_free(name)
     out = out or Path(f"{name}.py")
-    text = resources.files("nsbench.arms").joinpath("template.py").read_text(encoding="utf-8")
+    text = resources.files(template.package).joinpath("template.py").read_text(encoding="utf-8")
     text = text.replace("my_kind", name).replace("MyKind", name.title().replace("_", ""))
     try:
         with out.open("x", encoding="utf-8") as file:
@@ -27,8 +51,6 @@ def new_arm(name: str, out: Path | None = None) -> str:
     except OSError as error:
         raise ConfigError(f"--out: {show(str(out))} cannot be written ({error.strerror})") from None
     return (
-        f"{out} is an arm of the kind {name}. Three lines of config.yaml use it:\n"
-        f"plugins: [{out}]    # at the left margin\n"
-        f"{name}: {{kind: {name}, strength: 0.1}}    # under tasks.<task>.arms\n"
-        f"- {name}    # under arms of a block of grid"
+        f"{out} registers the {template.registry.what} {name}. In config.yaml:\n"
+        f"plugins: [{out}]    # at the left margin\n" + template.lines.format(name=name)
     )

@@ -332,7 +332,7 @@ def _parser() -> argparse.ArgumentParser:
     new = stages.add_parser("new", help=text, description=text, allow_abbrev=False)
     new.set_defaults(run=commands.new)
     new.add_argument("what", choices=["arm"])
-    new.add_argument("name", help="the kind of arm: a-z, 0-9 and '_', a letter first")
+    new.add_argument("name", help="its name: a-z, 0-9 and '_', a letter first")
     new.add_argument("--out", type=_made, help="left out, NAME.py in this folder")
 
     track = stage("track", commands.track, "import the runs into MLflow")

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from nsbench.analysis.scores import by_variant
-from nsbench.arms import arm_class
+from nsbench.arms import ARMS
 from nsbench.figures import comparison
 from nsbench.schemas import analysis, statistics
 from nsbench.schemas import training as records
@@ -43,7 +43,7 @@ class Drawing(NamedTuple):
 NEEDS: dict[str, Callable[[list[dict[str, Any]]], bool]] = {
     "": bool,
     "sweep": comparison.has_sweep,
-    "other arms": lambda group: any(arm_class(cell["arm_settings"]["kind"]).family != "paper" for cell in group),
+    "other arms": lambda group: any(ARMS.find(cell["arm_settings"]["kind"]).family != "paper" for cell in group),
     "curve": lambda group: any(cell.get("curve") for cell in group),
 }
 """What a figure may need, asked of the cells of one variant."""

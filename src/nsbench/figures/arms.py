@@ -14,7 +14,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from nsbench.analysis.scores import by_variant
 from nsbench.analysis.statistics.intervals import settles, settles_steps
-from nsbench.arms import arm_class, describe
+from nsbench.arms import ARMS, describe
 from nsbench.figures import comparison, curves, style
 
 RATIOS = {
@@ -85,7 +85,7 @@ def _rows(group: list[dict[str, Any]]) -> list[_Row]:
     found: dict[str, list[dict[str, Any]]] = {family: [] for family in HEADINGS}
     for cell in group:
         if cell["arm_settings"]["kind"] != "baseline":
-            found[arm_class(cell["arm_settings"]["kind"]).family].append(cell)
+            found[ARMS.find(cell["arm_settings"]["kind"]).family].append(cell)
     if comparison.has_sweep(group):
         pairs = {comparison.pair(cell) for cell in found["cheaper"]}
         matching = [cell for cell in found["paper"] if comparison.pair(cell) in pairs]

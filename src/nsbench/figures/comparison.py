@@ -8,7 +8,7 @@ import pandas as pd
 
 from nsbench.analysis.scores import by_variant
 from nsbench.analysis.selection import selected_arm
-from nsbench.arms import arm_class
+from nsbench.arms import ARMS
 
 SWEEP_PAIRS = 3
 """Distinct (rho, gamma) that make a sweep."""
@@ -21,7 +21,7 @@ def ordinary(cells: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def of_paper(group: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """The cells of one variant whose arms are the paper's; all where there is none."""
-    return [cell for cell in group if arm_class(cell["arm_settings"]["kind"]).family == "paper"] or group
+    return [cell for cell in group if ARMS.find(cell["arm_settings"]["kind"]).family == "paper"] or group
 
 
 def orientation(cell: dict[str, Any]) -> int | None:

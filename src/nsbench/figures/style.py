@@ -22,7 +22,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator, StrMethodFormatter
 
 from nsbench.analysis.statistics.intervals import stopped_runs, unmeasured_runs
-from nsbench.arms import arm_class, describe
+from nsbench.arms import ARMS, describe
 from nsbench.schemas import run_states as partial
 from nsbench.storage.atomic import whole
 
@@ -81,7 +81,7 @@ def applied() -> contextlib.AbstractContextManager[None]:
 
 def arm_colour(arm_settings: dict[str, Any]) -> str:
     """The fixed colour of an arm's kind (and orientation S); one for each family of other arms."""
-    of_family = FAMILY_COLOURS[arm_class(arm_settings["kind"]).family]
+    of_family = FAMILY_COLOURS[ARMS.find(arm_settings["kind"]).family]
     return ARM_COLOURS.get((arm_settings["kind"], arm_settings.get("orientation")), of_family)
 
 

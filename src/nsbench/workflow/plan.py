@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nsbench.arms import ARMS, Arm, arm_class
+from nsbench.arms import ARMS, Arm
 from nsbench.config.base import ConfigError
 from nsbench.config.canonical import canonical_json
 from nsbench.config.pretrained import FolderModel, Pretrained
@@ -208,7 +208,7 @@ def digest(stage: str, name: str = "") -> str:
 
     Stages that tell of arms run the code of every kind that is known.
     """
-    arms = [arm_class(name)] if stage == "train" else ARMS.values() if stage in TELL_OF_ARMS else []
+    arms = [ARMS.find(name)] if stage == "train" else ARMS.values() if stage in TELL_OF_ARMS else []
     of_arms = [f"{arm.__module__}:{arm.__name__}" for arm in arms]
     figures = [f"nsbench.figures.{module}:draw" for module in name.split()]
     leaks, threads = "nsbench.data.leaks:leaks", "nsbench.storage.seeding:one_thread"

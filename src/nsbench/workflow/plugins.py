@@ -1,7 +1,7 @@
-"""Plug-ins: arms of a user's own, from Python files that a configuration names, or from installed packages.
+"""Plug-ins: what a user adds to the registries, by Python files that a configuration names or by installed packages.
 
 A file, in the list `plugins` of a configuration, is found from the working folder. A package names its modules in the
-entry point group `nsbench.plugins`. Each is imported once in a process, before arms are validated.
+entry point group `nsbench.plugins`. Each is imported once in a process, before settings are validated.
 """
 
 from __future__ import annotations
@@ -13,10 +13,11 @@ import sys
 import traceback
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
-from nsbench.arms import ARMS, Arm
 from nsbench.config.base import ConfigError
 from nsbench.config.errors import show
+from nsbench.config.registry import REGISTRIES
 from nsbench.storage.code_digest import forget
 from nsbench.storage.definitions import elsewhere
 
@@ -28,7 +29,7 @@ _FILES: dict[str, str] = {}
 def load(paths: Iterable[Path | str] = ()) -> None:
     """Import the plug-ins of installed packages, and these files, as far as they are not.
 
-    Raises ConfigError naming the file and what is wrong: it is not there, cannot be imported, registers a kind of arm
+    Raises ConfigError naming the file and what is wrong: it is not there, cannot be imported, registers a name
     that is taken, or has the name of another plug-in.
     """
     _load_installed()
@@ -36,9 +37,9 @@ def load(paths: Iterable[Path | str] = ()) -> None:
         _load_file(Path(path))
 
 
-def file_of(arm: type[Arm]) -> str | None:
-    """The file that a class of arm is from, by the path that it was loaded by; None where it is from a package."""
-    return _FILES.get(arm.__module__)
+def file_of(registered: Any) -> str | None:
+    """The file that what is registered is from, by the path that it was loaded by; None where it is from a package."""
+    return _FILES.get(registered.__module__)
 
 
 @functools.cache
@@ -69,16 +70,17 @@ def _load_file(path: Path) -> None:
 
 
 def _import(where: str, run: Callable[[], object], file: str = "") -> None:
-    """Run an import; the modules of the arms that it registers count as code of ours from then on.
+    """Run an import; the modules of what it registers count as code of ours from then on.
 
-    Raises ConfigError for whatever it raises, the registry as it was before.
+    Raises ConfigError for whatever it raises, the registries as they were before.
     """
-    before = dict(ARMS)
+    before = [dict(registry) for registry in REGISTRIES]
     try:
         run()
     except Exception as error:
-        ARMS.clear()
-        ARMS.update(before)
+        for registry, old in zip(REGISTRIES, before, strict=True):
+            registry.clear()
+            registry.update(old)
         if isinstance(error, ConfigError):
             raise ConfigError(f"{where}: {error}") from None
         lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == file]
@@ -88,6 +90,11 @@ def _import(where: str, run: Callable[[], object], file: str = "") -> None:
             f"{where}{f', line {line}' if line else ''}: cannot be imported ({what}); a file that Python can import is "
             "allowed"
         ) from error
-    new = {arm.__module__ for kind, arm in ARMS.items() if kind not in before}
+    new = {
+        value.__module__
+        for registry, old in zip(REGISTRIES, before, strict=True)
+        for name, value in registry.items()
+        if name not in old
+    }
     elsewhere.update({module: Path(sys.modules[module].__file__) for module in new})
     forget()

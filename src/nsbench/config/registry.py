@@ -1,0 +1,91 @@
+"""Registries: what is found by a name and may be added by a plug-in (arms, tasks, models, measures, figures ...).
+
+What a run computes is in the registered classes and functions; nothing here changes a number.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+from typing import Annotated, Any, Literal, TypeVar, Union
+
+from pydantic import BaseModel, Field, GetCoreSchemaHandler, GetJsonSchemaHandler, TypeAdapter, create_model
+from pydantic_core import CoreSchema, core_schema
+
+from nsbench.config.base import ConfigError
+from nsbench.config.errors import nearest, show, side_by_side
+
+CHANGES_NO_RESULT = True
+
+T = TypeVar("T")
+REGISTRIES: list[Registry[Any]] = []
+"""All registries of this process; a plug-in may add to any of them."""
+
+
+class Registry(dict[str, T]):
+    """Registered classes or functions by name, in the order in which they were registered.
+
+    what: what the names name, for messages, as `kind of arm`.
+    """
+
+    def __init__(self, what: str) -> None:
+        super().__init__()
+        self.what = what
+        REGISTRIES.append(self)
+
+    def add(self, name: str, value: T) -> None:
+        """Register a value. Raises ConfigError for a name that is taken or that is no name."""
+        self.check_free(name)
+        self[name] = value
+
+    def check_free(self, name: str) -> None:
+        """Raise ConfigError where nothing can be registered under a name: it is taken, or no name."""
+        if not re.fullmatch("[a-z][a-z0-9_]{0,49}", name):
+            raise ConfigError(f"{name!r} is no {self.what}; allowed: at most 50 of a-z, 0-9 and '_', a letter first")
+        if name in self:
+            taken = f"{self[name].__module__}.{self[name].__name__}"
+            raise ConfigError(
+                f"the {self.what} '{name}' is taken by {taken}; allowed: a name besides {', '.join(self)}"
+            )
+
+    def find(self, name: str, where: str = "") -> T:
+        """What is registered under a name. Raises ConfigError naming the nearest one for a name that is not known."""
+        if name not in self:
+            allowed = f"{nearest(name, self)}; allowed: {side_by_side(self)}"
+            raise ConfigError(f"{where}{': ' if where else ''}unknown {self.what} {show(name)}{allowed}")
+        return self[name]
+
+
+def with_kind(cls: type[BaseModel], kind: str) -> type[Any]:
+    """A subclass of a model of settings that has the one value of `kind`, by which pydantic tells models apart."""
+    made = create_model(
+        cls.__name__, __base__=cls, __module__=cls.__module__, __doc__=cls.__doc__, kind=(Literal[kind], kind)
+    )
+    # Types that are not defined are an error here, not where settings are read.
+    made.model_rebuild()
+    return made
+
+
+@functools.cache
+def _union(classes: tuple[type[BaseModel], ...]) -> TypeAdapter[Any]:
+    return TypeAdapter(Annotated[Union[classes], Field(discriminator="kind")])  # noqa: UP007
+
+
+def any_of(registry: Registry[Any]) -> Any:
+    """An annotation for a field that has settings of any registered kind.
+
+    The key `kind` of a value is looked up in the registry as it is when the value is validated.
+    """
+
+    class Registered:
+        @classmethod
+        def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+            return core_schema.no_info_plain_validator_function(
+                lambda value: _union(tuple(registry.values())).validate_python(value)
+            )
+
+        @classmethod
+        def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+            return handler(_union(tuple(registry.values())).core_schema)
+
+    return Registered

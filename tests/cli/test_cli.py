@@ -1,0 +1,387 @@
+"""The command line misused: one sentence, no traceback, and an exit status that is not zero."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from nsbench.cli import parser as cli
+from nsbench.workflow.grid import load
+from nsbench.workflow.plan import Plan
+from tests.config.test_config import TINY, overlaid
+from tests.conftest import write_datasets
+
+PLAN = Plan(load(overlaid(TINY)))
+JOB = ("modular_addition", "tiny", "baseline", "seeds-0-1")
+TRAIN, EVALUATE, GRID = PLAN.train(*JOB), PLAN.evaluate(*JOB), PLAN.grid("analysis")
+DATASET = PLAN.dataset("modular_addition", "tiny", "seeds-0-1")
+NEXT = PLAN.dataset("next_token", "tiny", "seeds-0-1")
+
+
+def nsbench(*arguments: str, folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "nsbench.cli", *arguments],
+        capture_output=True,
+        text=True,
+        cwd=folder,
+        env={**os.environ, "CUDA_VISIBLE_DEVICES": "", **environment},
+    )
+
+
+def edited(spec: str, **changes: object) -> str:
+    return json.dumps({**json.loads(spec), **changes})
+
+
+def train(
+    spec: str = TRAIN,
+    dataset: str = "data",
+    device: str = "cpu",
+    *more: str,
+    store: str = "runs",
+    history: str = "h.parquet",
+    runs: str = "r.parquet",
+) -> list[str]:
+    files = ["--dataset", dataset, "--run-store", store, "--history", history, "--runs", runs]
+    return ["train", "--spec", spec, "--digest", "d", *files, "--device", device, *more]
+
+
+def make_dataset(spec: str = DATASET, out: str = "new", floors: str = "new.floors.parquet", *more: str) -> list[str]:
+    return ["dataset", "--spec", spec, "--digest", "d", "--out", out, "--floors", floors, *more]
+
+
+def text(path: str) -> list[str]:
+    spec = json.dumps({"source": "local", "path": path, "fingerprint": ""})
+    return ["text", "--spec", spec, "--digest", "d", "--out", "new"]
+
+
+def evaluate(runs: str = "gone.parquet") -> list[str]:
+    files = ["--runs", runs, "--dataset", "data", "--run-store", "runs", "--out", "e.parquet"]
+    return ["evaluate", "--spec", EVALUATE, "--digest", "d", *files]
+
+
+def figure(name: str) -> list[str]:
+    files = ["--collected", "a/history.parquet", "--tables", "t/times.parquet", "--png", "f.png", "--pdf", "f.pdf"]
+    return ["figure", name, "--spec", GRID, "--digest", "d", *files]
+
+
+def simulate(spec: str, *more: str) -> list[str]:
+    return ["simulate", "--spec", spec, "--digest", "d", "--points", "new", "--examples", "new2", *more]
+
+
+def theory(points: str) -> list[str]:
+    files = ["--points", points, "--curves", "new", "--table", "new2"]
+    return ["theory", "--spec", PLAN.experiment("relu"), "--digest", "d", *files]
+
+
+def theory_figure(name: str, spec: str, curves: str = "gone.parquet") -> list[str]:
+    files = ["--tables", curves, "p", "e", "--png", "f.png", "--pdf", "f.pdf"]
+    return ["theory-figure", name, "--spec", spec, "--digest", "d", *files]
+
+
+def analyse(spec: str = GRID, *collected: str) -> list[str]:
+    files = ["--collected", *(collected or ("gone/history.parquet",)), "--out", "tables/t.parquet"]
+    return ["analyse", "--spec", spec, "--digest", "d", *files]
+
+
+def measure(*more: str, model: str = "empty", text: str = "text", out: str = "new") -> list[str]:
+    return ["measure", "--model", model, "--text", text, "--out", out, *more]
+
+
+def pretrained(spec: str, text: str = "gone.txt", out: str = "new", *more: str) -> list[str]:
+    return ["pretrained", "--spec", spec, "--digest", "d", "--text", text, "--out", out, *more]
+
+
+def of_grid(stage: str, *more: str, spec: str = GRID) -> list[str]:
+    return [stage, "--spec", spec, "--digest", "d", "--collected", "a/x", "--tables", "b/x", *more]
+
+
+def finished(text_spec: str) -> list[str]:
+    files = ["--packs", "p", "--datasets", "x", "--run-store", "r", "--text", "t", "--out", "new", "--missing", "new2"]
+    return ["finished", "--spec", GRID, "--digest", "d", *files, "--text-spec", text_spec]
+
+
+RELU, MODEL = PLAN.experiment("relu"), PLAN.pretrained("tiny_causal")
+
+MISUSE = {
+    "unknown stage": (["trian"], ["invalid choice: 'trian'", "dataset", "evaluate"]),
+    "a text's settings that are no JSON": (finished("{"), ["--text-spec: not JSON"]),
+    "no stage": ([], ["arguments are required: STAGE"]),
+    "missing option": (["dataset", "--digest", "d"], ["arguments are required: --spec, --out"]),
+    "unknown device": (train(device="gpu"), ["--device: invalid choice: 'gpu'"]),
+    "device that is not there": (train(device="cuda"), ["nsbench train: device: 'cuda'", "allowed: auto, cpu"]),
+    "no processes": (
+        train(TRAIN, "data", "cpu", "--processes-per-gpu", "0"),
+        ["'0' is not allowed", "a whole number in 1"],
+    ),
+    "text for processes": (train(TRAIN, "data", "cpu", "--processes-per-gpu", "two"), ["'two' is not allowed"]),
+    "text for seconds": (train(TRAIN, "data", "cpu", "--progress-every", "soon"), ["'soon' is not allowed", "60s"]),
+    "no seconds": (train(TRAIN, "data", "cpu", "--progress-every", "0s"), ["'0s' is not allowed", "above 0"]),
+    "spec that is no JSON": (train("{broken"), ["nsbench train: --spec: not JSON (Expecting property name"]),
+    "dataset spec that is no JSON": (make_dataset(""), ["nsbench dataset: --spec: not JSON"]),
+    "grid spec that is no JSON": (analyse("]"), ["nsbench analyse: --spec: not JSON"]),
+    "spec that is a list": (train("[]"), ["nsbench train: spec: [] is not allowed", "a section (keys: task, "]),
+    "empty spec": (make_dataset("{}"), ["nsbench dataset: spec.task: this key is missing", "'modular_addition'"]),
+    "unknown task": (make_dataset(edited(DATASET, task="addition")), ["spec.task: 'addition'", "'sparse_parity'"]),
+    "unknown key": (train(edited(TRAIN, tarining={})), ["spec.tarining: unknown key, did you mean 'training'?"]),
+    "bad value": (
+        train(edited(TRAIN, arm_settings={"kind": "noise_stability", "rho": 2, "gamma": 1})),
+        ["nsbench train: spec.arm_settings.rho: 2 is not allowed; allowed: a number in -1 ... 1"],
+    ),
+    "bad data": (make_dataset(edited(DATASET, data={"modulus": 1})), ["modulus: 1 is not allowed", "2 ... 4096"]),
+    "bad grid": (analyse(edited(GRID, seeds=[0, 0])), ["nsbench analyse: seeds: 0 is listed twice"]),
+    "missing dataset": (train(dataset="gone"), ["nsbench train: gone: no such file; run the stage that makes it"]),
+    "dataset that is none": (train(dataset="text"), ["nsbench train: text: not a whole data set"]),
+    "foreign dataset": (train(dataset="foreign"), ["nsbench train: foreign: is no data set, or a damaged one"]),
+    "dataset of other seeds": (train(dataset="other"), ["nsbench train: other: has no data for seed 0"]),
+    "missing records": (evaluate(), ["nsbench evaluate: gone.parquet: no such file; run the stage that makes it"]),
+    "records that are none": (evaluate("text"), ["nsbench evaluate: text: not a whole Parquet file"]),
+    "foreign records": (evaluate("foreign.parquet"), ["foreign.parquet: lacks the columns task, variant, arm, seed"]),
+    "missing history": (analyse(), ["nsbench analyse: gone/", ".parquet: no such file"]),
+    "files of two folders": (analyse(GRID, "a/x", "b/y"), ["a/x, b/y lie in different folders"]),
+    "text that is not there": (text("gone.txt"), ["nsbench text: gone.txt cannot be read (No such file"]),
+    "text that is too short": (text("text"), ["nsbench text: local text (text)", "its train part has 80"]),
+    "data without their text": (make_dataset(NEXT), ["nsbench dataset: next_token: its data are cut from a text"]),
+    "unknown experiment": (
+        simulate(edited(PLAN.experiment("relu"), experiment="tanh")),
+        ["nsbench simulate: spec.experiment: 'tanh' is not allowed", "'relu'"],
+    ),
+    "settings of another experiment": (
+        simulate(edited(PLAN.experiment("relu"), experiment="attention")),
+        ["nsbench simulate: spec.settings.means: unknown key"],
+    ),
+    "a correlation of two": (
+        simulate(edited(PLAN.experiment("relu"), settings={"rho": [2]})),
+        ["spec.settings.rho[0]: 2 is not allowed; allowed: a number in -1 ... 1"],
+    ),
+    "too little memory for a pair": (
+        simulate(PLAN.experiment("attention"), "--max-values", "5"),
+        ["nsbench simulate: ", "max_values", "5"],
+    ),
+    "missing points": (theory("gone.parquet"), ["nsbench theory: gone.parquet: no such file"]),
+    "unknown theory figure": (theory_figure("figure_1", "{}"), ["is called 'figure_1'", "figure_09"]),
+    "theory figure without settings": (
+        theory_figure("figure_09", "{}"),
+        ["nsbench theory-figure: spec.scale: this key is missing"],
+    ),
+    "missing curves": (
+        theory_figure("figure_09", PLAN.theory_figure("relu")),
+        ["nsbench theory-figure: gone.parquet: no such file"],
+    ),
+    "unknown figure": (figure("figure_99"), ["no figure is called 'figure_99'", "figure_11"]),
+    # Options.
+    "a misspelt option": (make_dataset(DATASET, "new", "f", "--txt", "text"), ["unrecognized arguments: --txt"]),
+    "half an option": (["dataset", "--spe", DATASET, *make_dataset()[3:]], ["arguments are required: --spec"]),
+    "an option without its value": (["dataset", "--spec"], ["argument --spec: expected one argument"]),
+    "too many processes": (train(TRAIN, "data", "cpu", "--processes-per-gpu", "9" * 20), ["in 1 ... 999999999999"]),
+    "a count in other digits": (simulate(RELU, "--max-values", "²"), ["'²' is not allowed", "a whole number"]),
+    "seconds without end": (train(TRAIN, "data", "cpu", "--progress-every", "inf"), ["'inf' is not allowed"]),
+    "two tables of three": (
+        [
+            "theory-figure",
+            "figure_09",
+            "--spec",
+            "{}",
+            "--digest",
+            "d",
+            "--tables",
+            "a",
+            "b",
+            "--png",
+            "c",
+            "--pdf",
+            "d",
+        ],
+        ["argument --tables: expected 3 arguments"],
+    ),
+    "no number for memory": (pretrained(MODEL, "gone.txt", "new", "--max-memory-gb", "nan"), ["'nan' is not allowed"]),
+    # Specs.
+    "nan in a spec": (make_dataset(DATASET.replace("7", "NaN", 1)), ["modulus: nan is not allowed", "2 ... 4096"]),
+    "a spec without end": (make_dataset("[" * 100_000), ["nsbench dataset: --spec: not JSON (maximum recursion"]),
+    "a number of 5,000 digits": (make_dataset(DATASET.replace("7", "7" * 5000, 1)), ["--spec: not JSON (Exceeds"]),
+    "a spec that is a word": (make_dataset('"x"'), ["nsbench dataset: spec: 'x' is not allowed", "a section"]),
+    "no seeds": (train(edited(TRAIN, seeds=[])), ["spec.seeds: [] is not allowed", "a non-empty list"]),
+    "a seed twice": (train(edited(TRAIN, seeds=[0, 0])), ["spec.seeds: [0, 0] is not allowed"]),
+    "a path for a variant": (train(edited(TRAIN, variant="../../x")), ["spec.variant: '../../x' is not allowed"]),
+    "data of another task": (
+        make_dataset(edited(DATASET, task="sparse_parity")),
+        ["modulus: unknown key", "label_noise"],
+    ),
+    "a model that no machine holds": (
+        train(edited(TRAIN, model={"d_model": 16384, "n_layers": 256})),
+        ["spec.model: d_model = 16384", "at most 2e+10 are allowed"],
+    ),
+    "an experiment without end": (
+        simulate(edited(RELU, settings={"n_pairs": 10**8, "n_draws": 10**6})),
+        ["spec.settings: n_draws = 1000000 x n_pairs = 100000000", "at most 1e+13"],
+    ),
+    "a source that is none": (
+        pretrained(edited(MODEL, model={"source": "disk", "path": "x"})),
+        ["spec.model.source: 'disk' is not allowed", "'folder'"],
+    ),
+    "a text from nowhere": (
+        ["text", "--spec", '{"source": "web", "path": null, "fingerprint": ""}', "--digest", "d", "--out", "new"],
+        ["spec.source: 'web' is not allowed; allowed: 'auto' or 'hub'"],
+    ),
+    # Files to be made.
+    "a folder to write to": (make_dataset(DATASET, "folder"), ["--out: 'folder' is a folder; allowed: a file"]),
+    "a file in a file": (make_dataset(DATASET, "text/new"), ["--out: 'text/new' would lie in", "which is a file"]),
+    "a name too long": (make_dataset(DATASET, "x" * 300), ["argument --out: 'xxx", "(File name too long)"]),
+    "no name": (make_dataset(DATASET, ""), ["argument --out: '' is not allowed"]),
+    "no name at all": (make_dataset(DATASET, "a\0b"), ["argument --out: 'a\\x00b' is not allowed"]),
+    "a place that nothing can be made in": (
+        make_dataset(DATASET, "/proc/nsbench/new"),
+        ["/proc/nsbench/new: could not be written (No such file or directory)"],
+    ),
+    "a store that is a file": (train(store="text"), ["argument --run-store: 'text' is a file; allowed: a folder"]),
+    "a result in place of the data": (
+        train(history="data"),
+        ["nsbench train: --dataset and --history are both 'data'; each needs a path of its own"],
+    ),
+    "two results in one place": (train(history="h", runs="./h"), ["--history and --runs are both 'h'"]),
+    "tables in place of records": (
+        ["analyse", "--spec", GRID, "--digest", "d", "--collected", "a/x", "a/y", "--out", "b/t", "a/y"],
+        ["--collected and --out are both 'a/y'"],
+    ),
+    # Files to be read.
+    "data that are a folder": (train(dataset="folder"), ["nsbench train: folder: not a whole data set"]),
+    "records that are a folder": (evaluate("folder"), ["nsbench evaluate: folder: lacks the columns"]),
+    "wrong tables to a figure": (
+        theory_figure("figure_09", PLAN.theory_figure("relu"), "foreign.parquet"),
+        ["foreign.parquet: lacks the columns experiment"],
+    ),
+    "points that are none": (theory("foreign.parquet"), ["foreign.parquet: lacks the columns experiment"]),
+    "claims that are not there": (of_grid("claims", "--claims", "gone", "--out", "o/a", "o/b"), ["gone: no such file"]),
+    "a report of nothing": (of_grid("report", "--figures", "f.png", "--out", "new"), ["no such file; run the stage"]),
+    "a store of no kind": (
+        of_grid("track", "--out", "new", spec=edited(GRID, tracking={"uri": "x://y"})),
+        ["nsbench track: tracking", "x://y", "allowed: http"],
+    ),
+    "packs that are not there": (
+        ["collect", "--spec", GRID, "--digest", "d", "--packs", "p", "--datasets", "d", "--out", "c/a"],
+        ["nsbench collect: p/modular_addition/tiny/baseline/seeds-0-1/runs.parquet: no such file"],
+    ),
+    "one folder for three models": (
+        ["pretrained-tables", "--spec", PLAN.pretrained_tables(), "--digest", "d", "--models", "gone", "--out", "new"],
+        ["nsbench pretrained-tables: 1 folders for 3 models; one for each is allowed"],
+    ),
+    "unknown figure of models": (
+        ["pretrained-figure", "x", "--spec", "{}", "--digest", "d", "--tables", "t", "--png", "f", "--pdf", "g"],
+        ["no figure of pretrained models is called 'x'; allowed: figure_01"],
+    ),
+    # A model of the user's own.
+    "no model": (measure(model=""), ["argument --model: '' is not allowed"]),
+    "a model that is nowhere": (measure(model="gone"), ["--model 'gone' is neither a folder nor a model of config"]),
+    "a model's folder without one": (measure(), ["empty has no config.json"]),
+    "a file that is no run": (measure(model="text"), ["text: not a whole checkpoint"]),
+    "a correlation above one": (measure("--rho", "2"), ["settings.rho[0]: 2.0 is not allowed", "below 1"]),
+    "too short a sequence": (measure("--n-tokens", "1"), ["settings.n_tokens: 1 is not allowed", "in 4 ... 100000"]),
+    "a seed below 0": (measure("--seed", "-1"), ["settings.seed: -1 is not allowed", "2147483647"]),
+    "inputs of no kind": (measure("--inputs", "noise"), ["settings.inputs[0]: 'noise' is not allowed", "'gaussian'"]),
+    "inputs twice": (measure("--inputs", "text", "text"), ["inputs: 'text' is listed twice"]),
+    "a text that is nowhere": (measure(text="gone.txt"), ["gone.txt: cannot be read (No such file"]),
+    "results in a file": (measure(out="text"), ["argument --out: 'text' is a file; allowed: a folder"]),
+    "a config that is none": (measure("--config", "text", model="gpt3"), ["nsbench measure: text: 'no data"]),
+}
+IN_PROCESS = {name for name in MISUSE if name not in ("unknown stage", "bad value", "missing dataset")}
+"""Run in this process, to save the seconds that a start of torch takes; the rest as users do."""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    place = tmp_path_factory.mktemp("cli")
+    (place / "text").write_text("no data\n" * 50)
+    save_file({"weights": torch.zeros(3)}, place / "foreign")
+    pd.DataFrame({"x": [1.0]}).to_parquet(place / "foreign.parquet")
+    for name in ("folder", "empty"):
+        (place / name).mkdir()
+    write_datasets("modular_addition", json.loads(DATASET)["data"], [5], place / "other")
+    write_datasets("modular_addition", json.loads(DATASET)["data"], [0, 1], place / "data")
+    return place
+
+
+def check(status: int, err: str, out: str, told: list[str]) -> None:
+    assert status == 2
+    assert out == ""
+    last = err.rstrip("\n").splitlines()[-1]
+    for part in told:
+        assert part in last
+    assert "Traceback" not in err
+    assert last.startswith("nsbench")
+
+
+@pytest.mark.parametrize("name", sorted(set(MISUSE) - IN_PROCESS))
+def test_misuse_in_a_process_of_its_own_ends_with_one_sentence(name: str, folder: Path) -> None:
+    arguments, told = MISUSE[name]
+    done = nsbench(*arguments, folder=folder)
+    check(done.returncode, done.stderr, done.stdout, told)
+
+
+def named(folder: Path) -> set[str]:
+    """The files of a folder, but for locks, which stay."""
+    return {path.name for path in folder.iterdir() if path.name != ".locks"}
+
+
+@pytest.mark.parametrize("name", sorted(IN_PROCESS))
+def test_misuse_ends_with_one_sentence(
+    name: str, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments, told = MISUSE[name]
+    before = named(folder)
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    try:
+        status = cli.main(arguments)
+    except SystemExit as ended:
+        status = ended.code
+    check(status, *reversed(capsys.readouterr()), told)
+    assert named(folder) == before
+
+
+def test_a_mistake_of_the_program_shows_its_traceback(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr("nsbench.data.generate.make_datasets", lambda *_: {}["bug"])
+    with pytest.raises(KeyError, match="bug"):
+        cli.main(make_dataset(DATASET))
+
+
+def test_a_stage_that_goes_well_ends_with_zero(monkeypatch: pytest.MonkeyPatch, folder: Path, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(make_dataset(DATASET)) == 0
+    assert (tmp_path / "new").stat().st_size > 0
+
+
+def test_help_lists_every_stage(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["--help"])
+    assert ended.value.code == 0
+    text = capsys.readouterr().out
+    for stage in (
+        "text",
+        "dataset",
+        "train",
+        "evaluate",
+        "collect",
+        "analyse",
+        "figure",
+        "simulate",
+        "theory",
+        "theory-table",
+        "theory-figure",
+        "report",
+        "track",
+    ):
+        assert re.search(rf"\n    {stage}\s", text)
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("60s", 60.0), ("0.5", 0.5), ("1e-05s", 1e-5)])
+def test_seconds_come_with_or_without_their_unit(text: str, seconds: float) -> None:
+    assert cli._parser().parse_args(train(TRAIN, "data", "cpu", "--progress-every", text)).progress_every == seconds

@@ -1,0 +1,252 @@
+"""The queue: overlays in order, what is finished exported, stopped and begun again elsewhere. Real Snakemake."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from nsbench.cli import queue
+from nsbench.cli.queue import Queue
+from nsbench.config.base import ConfigError
+from nsbench.storage.records import Recorded, read_records, record_files
+from nsbench.workflow.grid import load
+from nsbench.workflow.plan import Plan
+from nsbench.workflow.resources import train_flops
+from tests.config.test_config import overlaid, update_config
+from tests.warm import STAGES, Warm
+from tests.workflow_clone import Clone
+
+COMMON = """
+seeds: [0, 1]
+runs_per_pack: 1
+checkpoints: {count: 3}
+evaluation: {rho: [0.5], n_inputs: 20, n_draws: 1}
+theory: null
+pretrained: null
+"""
+OVERLAYS = {
+    "01_parity": COMMON
+    + """
+grid:
+  - {task: sparse_parity, variants: [tiny], arms: [baseline, noise_stability, every_10th]}
+tasks:
+  sparse_parity:
+    variants:
+      tiny:
+        data: {n: 5, k: 2, n_train: 40, n_val: 20, n_test: 20}
+        model: {d_model: 8}
+        training: {steps: 12, batch_size: 8, eval_every_steps: 4}
+""",
+    "02_addition": COMMON
+    + """
+grid:
+  - task: modular_addition
+    variants: [tiny]
+    arms: [baseline, noise_stability]
+    specifications: {design: full, choices: {noise.gradient: [both, clean, noisy], model.norm: [pre, post]}}
+tasks:
+  modular_addition:
+    variants:
+      tiny:
+        data: {modulus: 7, layout: a_b, n_train: 20, n_val: 10, n_test: 12}
+        model: {d_model: 8}
+        training: {steps: 12, batch_size: 8, eval_every_steps: 4, stop: after_target}
+        target: {metric: val_loss, threshold: 1.0e-9}
+""",
+}
+N_PARITY, N_ADDITION = 6, 2 * (6 + 2)
+"""Runs: six specifications of an arm, and their two baselines, since noise that a baseline does not draw adds none."""
+
+
+class Place:
+    """A fresh clone with the overlays, and a queue in it."""
+
+    def __init__(self, root: Path, warm: Warm) -> None:
+        self.clone = Clone(root, warm)
+        self.records = root / "records"
+        (root / "overlays").mkdir()
+        for name, text in OVERLAYS.items():
+            (root / f"overlays/{name}.yaml").write_text(text)
+        self.environment = self.clone.environment(self.clone.write_command())
+
+    def queue(self) -> Queue:
+        return Queue(
+            self.clone.root / "overlays", self.records, self.clone.root / "results", self.clone.root / "config.yaml"
+        )
+
+    def start(self, *options: str) -> subprocess.Popen[str]:
+        command = [
+            sys.executable,
+            "-m",
+            "nsbench.cli",
+            "queue",
+            "run",
+            "--overlays",
+            "overlays",
+            "--records",
+            "records",
+        ]
+        command += ["--cores", "2", "--export-every", "0.1s", *options]
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+        return subprocess.Popen(command, cwd=self.clone.root, env=self.environment, text=True, **pipes)
+
+    def recorded(self) -> dict[str, str]:
+        """Name of each recorded run, and its numbers."""
+        if not self.records.is_dir():
+            return {}
+        return {record.name: record.numbers for path in record_files([self.records]) for record in read_records(path)}
+
+    def trained(self) -> int:
+        """Runs that lie here, finished."""
+        return len(list((self.clone.root / "results/runs").rglob("run.json")))
+
+
+@pytest.fixture(scope="module")
+def warm() -> Iterator[Warm]:
+    made = Warm(STAGES)
+    yield made
+    made.close()
+
+
+def test_a_stopped_queue_goes_on_in_a_fresh_clone_from_its_records_alone(warm: Warm, tmp_path: Path) -> None:
+    first = Place(tmp_path / "first", warm)
+    process = first.start()
+    while not (first.records.is_dir() and list(first.records.rglob("*.parquet"))):
+        assert process.poll() is None, process.communicate()[0]
+        time.sleep(0.1)
+    process.send_signal(signal.SIGTERM)
+    said = process.communicate(timeout=120)[0]
+    assert process.returncode == 128 + signal.SIGTERM, said
+    before = first.recorded()
+    # A run that is trained and not measured yet has no record: elsewhere it trains again.
+    assert 0 < len(before) <= first.trained() < N_PARITY + N_ADDITION
+    assert "stopped; what was in training goes on" in said
+
+    second = Place(tmp_path / "second", warm)
+    shutil.copytree(first.records, second.records)
+    process = second.start()
+    said = process.communicate(timeout=300)[0]
+    assert process.returncode == 0, said
+    after = second.recorded()
+    assert len(after) == N_PARITY + N_ADDITION
+    assert second.trained() == len(after) - len(before)
+    assert before.items() <= after.items()
+    rows = queue.status(second.queue())
+    assert [(row["overlay"], row["runs"], row["recorded"], row["left"]) for row in rows] == [
+        ("01_parity", N_PARITY, N_PARITY, 0),
+        ("02_addition", N_ADDITION, N_ADDITION, 0),
+    ]
+    assert all(row["hours left"] == 0 and row["hours spent"] > 0 for row in rows)
+
+    process = second.start()
+    said = process.communicate(timeout=120)[0]
+    assert process.returncode == 0
+    assert said.count("all runs are recorded") == 2
+
+
+def test_status_reckons_with_the_pace_of_what_is_recorded(warm: Warm, tmp_path: Path) -> None:
+    place = Place(tmp_path, warm)
+    rows = queue.status(place.queue())
+    assert [row["left"] for row in rows] == [N_PARITY, N_ADDITION]
+    lines = queue.status_lines(rows)
+    assert lines[0].split() == [
+        "overlay",
+        "runs",
+        "recorded",
+        "finished",
+        "here",
+        "left",
+        "hours",
+        "spent",
+        "hours",
+        "left",
+    ]
+    assert lines[-1].split()[:5] == ["all", str(N_PARITY + N_ADDITION), "0", "0", str(N_PARITY + N_ADDITION)]
+
+
+def test_a_folder_without_overlays_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="has no overlay"):
+        queue.status(Queue(tmp_path, tmp_path / "records"))
+
+
+# --- how long what is left takes ---------------------------------------------------------------------
+
+
+def planned(overlay: str, recorded: dict[tuple[str, str, str], list[dict[str, Any]]]) -> Plan:
+    """An overlay's plan in which cells have records with these summaries."""
+    values = overlaid()
+    update_config(values, yaml.safe_load(OVERLAYS[overlay]))
+    plan = Plan(load(values))
+    plan.recorded = {
+        key: {seed: Recorded(Path("a"), seed, None, done) for seed, done in enumerate(recorded.get(key, []))}
+        for key in plan.cells
+    }
+    return plan
+
+
+def done(seconds: float, flops: float = 0.0, steps: int = 12, device: str = "cpu") -> dict[str, Any]:
+    return {"seconds": seconds, "flops": flops, "steps": steps, "device": device}
+
+
+PARITY = ("sparse_parity", "tiny", "baseline")
+PARITY_ARM, ADDITION = (*PARITY[:2], "noise_stability"), ("modular_addition", "tiny", "baseline")
+
+
+def test_a_run_takes_as_long_as_those_of_its_cell_did() -> None:
+    plan = planned("01_parity", {PARITY: [done(10.0, 1e3), done(20.0, 1e3)], PARITY_ARM: [done(100.0, 1e3)]})
+    pace = queue._Pace([plan], on_gpu=False)
+    assert pace.seconds(plan, plan.cells[PARITY]) == 15
+    assert pace.seconds(plan, plan.cells[PARITY_ARM]) == 100
+
+
+def test_without_a_run_of_the_cell_operations_of_the_task_tell_and_without_those_any() -> None:
+    parity = planned("01_parity", {PARITY: [done(10.0, 2e3), done(20.0, 1e3)]})
+    addition = planned("02_addition", {})
+    pace = queue._Pace([parity, addition], on_gpu=False)
+    cell = parity.cells[PARITY_ARM]
+    assert pace.seconds(parity, cell) == pytest.approx(train_flops(cell) * 30 / 3e3)
+    cell = addition.cells[ADDITION]
+    assert pace.seconds(addition, cell) == pytest.approx(train_flops(cell) * 30 / 3e3)
+    # Of its own task as soon as there is one, whatever the others took.
+    some = planned("02_addition", {(*ADDITION[:2], "noise_stability"): [done(7.0, 1e3)]})
+    pace = queue._Pace([parity, some], on_gpu=False)
+    assert pace.seconds(some, some.cells[ADDITION]) == pytest.approx(train_flops(some.cells[ADDITION]) * 7 / 1e3)
+    assert pace.seconds(parity, parity.cells[PARITY_ARM]) == pytest.approx(train_flops(parity.cells[PARITY_ARM]) / 100)
+
+
+def test_runs_of_another_kind_of_device_tell_nothing() -> None:
+    plan = planned("01_parity", {PARITY: [done(10.0, 1e3), done(0.1, 1e3, device="NVIDIA H200")]})
+    assert queue._Pace([plan], on_gpu=False).seconds(plan, plan.cells[PARITY]) == 10
+    assert queue._Pace([plan], on_gpu=True).seconds(plan, plan.cells[PARITY]) == 0.1
+
+
+def test_with_nothing_recorded_the_rate_of_a_cluster_s_jobs_is_taken() -> None:
+    plan = planned("01_parity", {})
+    cell, rates = plan.cells[PARITY], plan.config.cluster.gflops
+    for on_gpu, rate in ((False, rates.cpu), (True, rates.cuda)):
+        assert queue._Pace([plan], on_gpu).seconds(plan, cell) == pytest.approx(train_flops(cell) / (1e9 * rate))
+
+
+def test_runs_that_may_stop_use_the_share_of_their_budget_that_others_did() -> None:
+    arm = (*ADDITION[:2], "noise_stability")
+    plan = planned("02_addition", {arm: [done(6.0, 1e3, steps=3), done(6.0, 1e3, steps=6)]})
+    pace = queue._Pace([plan], on_gpu=False)
+    cell = plan.cells[ADDITION]
+    assert cell.settings.training.stop == "after_target"
+    assert pace.seconds(plan, cell) == pytest.approx(train_flops(cell) * (0.25 + 0.5) / 2 * 12 / 2e3)
+    # Runs that go on to their budget use all of it, and those that no run has told of are taken to.
+    parity = planned("01_parity", {PARITY: [done(6.0, 1e3, steps=3)]})
+    cell = parity.cells[PARITY_ARM]
+    assert queue._Pace([parity], on_gpu=False).seconds(parity, cell) == pytest.approx(train_flops(cell) * 6 / 1e3)
+    none = planned("02_addition", {})
+    cell = none.cells[ADDITION]
+    assert queue._Pace([parity], on_gpu=False).seconds(none, cell) == pytest.approx(train_flops(cell) * 6 / 1e3)

@@ -1,0 +1,550 @@
+"""The text: where it comes from, what it is called, and what is refused."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from nsbench.config.base import ConfigError
+from nsbench.config.sections import TextSource
+from nsbench.data import text_sources
+from nsbench.data.text import PARTS, Text, read_text_file, write_text_file
+from nsbench.data.text_sources import TextError, TextSpec, from_gensim, from_hub, from_local, make_text, resolve
+from nsbench.schemas.training import HISTORY
+from nsbench.storage.parquet import RecordError, read_stamp, write_table
+
+LINES = {
+    "train": ["", "= One =", "", *(f"the first part has words {number} <unk> ." for number in range(40))],
+    "val": ["", "= Two =", *(f"a second part {number} of it ." for number in range(30)), ""],
+    "test": ["= Three =", *(f"and a third {number} , at last ." for number in range(20))],
+}
+FILES = {"train": "train.txt", "val": "valid.txt", "test": "test.txt"}
+GENSIM = "Wikipedia excerpt shipped with gensim, not WikiText-2"
+
+
+def laid_out(lines: list[str]) -> str:
+    """As in WikiText's own files: a space at both ends of a line, and one on a blank one."""
+    return "".join(f" {line} \n" if line else " \n" for line in lines)
+
+
+def folder_of(root: Path, *parts: str, names: dict[str, str] = FILES) -> Path:
+    folder = root / "copy"
+    folder.mkdir()
+    for part in parts:
+        (folder / names[part]).write_text(laid_out(LINES[part]), encoding="utf-8")
+    return folder
+
+
+def spec(source: str, path: Path | None = None) -> TextSpec:
+    return TextSpec(source=source, path=None if path is None else str(path), fingerprint="")
+
+
+def whole(text: Text) -> dict[str, list[str]]:
+    return {part: list(getattr(text, part)) for part in PARTS}
+
+
+@pytest.fixture
+def stands_for_wikitext(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the small text of this module be what WikiText-2 must be."""
+    for part, lines in LINES.items():
+        n_words = sum(len(line.split()) for line in lines)
+        sha1 = hashlib.sha1(laid_out(lines).encode()).hexdigest()
+        monkeypatch.setitem(text_sources.WIKITEXT_2, part, text_sources._Known(len(lines), n_words, sha1))
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """A function that lets the hub give these lines, in rows as the hub's files have them."""
+
+    def serve(**changed: list[str]) -> None:
+        for part, name in text_sources.HUB_FILES.items():
+            path = tmp_path / "hub" / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            rows = [f" {line} \n" if line else "" for line in (LINES | changed)[part]]
+            pq.write_table(pa.table({"text": rows}), path)
+        monkeypatch.setattr(text_sources, "_download", lambda name: tmp_path / "hub" / name)
+
+    return serve
+
+
+@pytest.fixture
+def unreachable(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(name: str) -> Path:
+        raise ConnectionError("no route to hidden.example.org")
+
+    monkeypatch.setattr(text_sources, "_download", fail)
+
+
+# --- the file ------------------------------------------------------------------------------------------
+
+
+def test_a_text_survives_its_file_line_by_line(tmp_path: Path) -> None:
+    text = Text("a label", **{part: tuple(lines) for part, lines in LINES.items()})
+    write_text_file(tmp_path / "text.parquet", text, {"commit": "abc"})
+    assert read_text_file(tmp_path / "text.parquet") == text
+    assert read_stamp(tmp_path / "text.parquet") == {"commit": "abc", "text": "a label"}
+
+
+def test_a_file_that_is_no_text_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(RecordError, match="no such file"):
+        read_text_file(tmp_path / "missing.parquet")
+    write_table(tmp_path / "history.parquet", [], HISTORY, {})
+    with pytest.raises(RecordError, match=r"history\.parquet: lacks the columns split, line"):
+        read_text_file(tmp_path / "history.parquet")
+    text = Text("label", *(("a",),) * 3)
+    write_text_file(tmp_path / "text.parquet", text, {})
+    table = pq.read_table(tmp_path / "text.parquet")
+    pq.write_table(table.replace_schema_metadata({}), tmp_path / "bare.parquet")
+    with pytest.raises(RecordError, match="does not say which text it is"):
+        read_text_file(tmp_path / "bare.parquet")
+    broken = (tmp_path / "text.parquet").read_bytes()[:-20]
+    (tmp_path / "broken.parquet").write_bytes(broken)
+    with pytest.raises(RecordError, match="not a whole Parquet file"):
+        read_text_file(tmp_path / "broken.parquet")
+
+
+# --- the choice ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("source", ["hub", "embedded"])
+def test_sources_of_their_own_have_no_path(source: str) -> None:
+    found = resolve(TextSource(source=source, path="/nowhere"), {"NSBENCH_WIKITEXT2": "/nowhere"})
+    assert found == TextSpec(source=source, path=None, fingerprint="")
+
+
+def test_the_path_of_config_wins_over_the_environments(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("a")
+    (tmp_path / "b.txt").write_text("b")
+    environment = {"NSBENCH_WIKITEXT2": str(tmp_path / "b.txt")}
+    for source in ("local", "auto"):
+        assert resolve(TextSource(source=source, path=str(tmp_path / "a.txt")), environment).path.endswith("a.txt")
+        assert resolve(TextSource(source=source), environment).path.endswith("b.txt")
+    assert resolve(TextSource(source="auto"), {"NSBENCH_WIKITEXT2": ""}) == spec("auto")
+
+
+@pytest.mark.parametrize("source", ["local", "auto"])
+def test_a_named_path_must_be_there(source: str) -> None:
+    with pytest.raises(ConfigError, match=r"^text\.path = '/nowhere' does not exist"):
+        resolve(TextSource(source=source, path="/nowhere"), {"NSBENCH_WIKITEXT2": "/"})
+    with pytest.raises(ConfigError, match=r"^\$NSBENCH_WIKITEXT2 = '/nowhere' does not exist"):
+        resolve(TextSource(source=source), {"NSBENCH_WIKITEXT2": "/nowhere"})
+
+
+def test_a_path_that_cannot_be_read_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: Path) -> bytes:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "read_bytes", refuse)
+    (tmp_path / "book.txt").touch()
+    with pytest.raises(ConfigError, match=r"^text\.path = '.*book\.txt' cannot be read \(Permission denied\)"):
+        resolve(TextSource(source="auto", path=str(tmp_path / "book.txt")), {})
+
+
+def test_local_needs_a_path() -> None:
+    for environment in ({}, {"NSBENCH_WIKITEXT2": ""}):
+        with pytest.raises(ConfigError, match=r"text\.source = 'local' needs text\.path or \$NSBENCH_WIKITEXT2"):
+            resolve(TextSource(source="local"), environment)
+
+
+def test_an_edited_file_changes_the_fingerprint_and_a_stray_one_does_not(tmp_path: Path) -> None:
+    folder = folder_of(tmp_path, *PARTS)
+    settings = TextSource(source="local", path=str(folder))
+    before = resolve(settings, {}).fingerprint
+    (folder / "README.md").write_text("stray")
+    assert resolve(settings, {}).fingerprint == before
+    (folder / "test.txt").write_text("edited")
+    after = resolve(settings, {}).fingerprint
+    assert after != before
+    (folder / "test.txt").rename(folder / "train.txt")
+    renamed = resolve(settings, {}).fingerprint
+    assert renamed not in (before, after)
+    (folder / "valid.txt").unlink()
+    alone = resolve(settings, {}).fingerprint
+    (folder / "train.txt").rename(folder / "valid.txt")  # the same bytes in the same order, as another part
+    assert resolve(settings, {}).fingerprint not in (renamed, alone)
+
+
+# --- the hub -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("stands_for_wikitext")
+def test_the_hubs_rows_are_lines(hub: Callable[..., None]) -> None:
+    hub()
+    text = from_hub()
+    assert text.label == "WikiText-2"
+    assert whole(text) == LINES
+
+
+@pytest.mark.usefixtures("stands_for_wikitext")
+def test_rows_laid_out_in_another_way_are_compared_as_they_came(
+    hub: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Were a line of the original file indented, its row would be so too; blank rows are " \\n" there."""
+    lines = ["", " indented", *LINES["train"]]
+    hub(train=lines)
+    sha1 = hashlib.sha1(laid_out(lines).encode()).hexdigest()
+    known = text_sources._Known(len(lines), sum(len(line.split()) for line in lines), sha1)
+    monkeypatch.setitem(text_sources.WIKITEXT_2, "train", known)
+    assert from_hub().train[:2] == ("", "indented")
+
+
+@pytest.mark.usefixtures("stands_for_wikitext")
+@pytest.mark.parametrize("part", PARTS)
+def test_a_changed_part_of_the_hub_is_refused(tmp_path: Path, hub: Callable[..., None], part: str) -> None:
+    """One word replaced by another: lines and words are as many as they should be."""
+    hub(**{part: [line.replace(" part ", " hole ").replace(" third ", " thirst ") for line in LINES[part]]})
+    with pytest.raises(TextError, match=f"{text_sources.HUB_FILES[part]} .* has a wrong checksum"):
+        make_text(spec("hub"), tmp_path / "out" / "text.parquet", {})
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_broken_file_of_the_hub_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(text_sources, "_download", lambda name: tmp_path / "x.parquet")
+    (tmp_path / "x.parquet").write_bytes(b"PAR1 and no more")
+    with pytest.raises(TextError, match="not a whole Parquet file"):
+        from_hub()
+    pq.write_table(pa.table({"words": ["a"]}), tmp_path / "x.parquet")
+    with pytest.raises(TextError, match="not a whole Parquet file of text"):
+        from_hub()
+
+
+@pytest.mark.usefixtures("unreachable")
+def test_an_unreachable_hub_says_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(TextError) as raised:
+        make_text(spec("hub"), tmp_path / "text.parquet", {})
+    assert str(raised.value) == (
+        "WikiText-2 cannot be fetched from the Hugging Face hub (ConnectionError); set text.path or "
+        "$NSBENCH_WIKITEXT2 to a copy of WikiText-2, or text.source to 'embedded'"
+    )
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.fixture
+def library(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, Any]]:
+    """huggingface_hub's calls, recorded; nothing is on this machine yet, and the hub answers."""
+    import huggingface_hub
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    calls: list[tuple[str, Any]] = []
+
+    def hf_hub_download(**wanted: Any) -> str:
+        calls.append(("download", wanted))
+        if wanted.get("local_files_only"):
+            raise LocalEntryNotFoundError("not in the cache")
+        return "/cache/file"
+
+    class Session:
+        def head(self, url: str, timeout: float) -> None:
+            calls.append(("head", timeout))
+
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", hf_hub_download)
+    monkeypatch.setattr(huggingface_hub, "get_session", Session)
+    return calls
+
+
+def test_the_pinned_revision_is_asked_for_after_one_short_request(library: list[tuple[str, Any]]) -> None:
+    assert text_sources._download("wikitext-2-v1/test-00000-of-00001.parquet") == Path("/cache/file")
+    file = {
+        "repo_id": "Salesforce/wikitext",
+        "filename": "wikitext-2-v1/test-00000-of-00001.parquet",
+        "repo_type": "dataset",
+        "revision": "b08601e04326c79dfdd32d625aee71d232d685c3",
+    }
+    assert library == [
+        ("download", {**file, "local_files_only": True}),
+        ("head", 5.0),
+        ("download", {**file, "etag_timeout": 5.0}),
+    ]
+
+
+def test_a_cached_file_needs_no_request(monkeypatch: pytest.MonkeyPatch) -> None:
+    import huggingface_hub
+
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", lambda **wanted: "/cache/" + wanted["filename"])
+    monkeypatch.setattr(huggingface_hub, "get_session", None)
+    assert text_sources._download("x") == Path("/cache/x")
+
+
+def test_offline_mode_is_an_unreachable_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The real library, told to stay offline, with an empty cache."""
+    import huggingface_hub
+
+    real = huggingface_hub.hf_hub_download
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", lambda **file: real(**file, cache_dir=tmp_path))
+
+    def session() -> None:
+        raise huggingface_hub.errors.OfflineModeIsEnabled("offline")
+
+    monkeypatch.setattr(huggingface_hub, "get_session", session)
+    with pytest.raises(TextError, match=r"\(OfflineModeIsEnabled\)"):
+        from_hub()
+
+
+# --- local files ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("stands_for_wikitext")
+@pytest.mark.parametrize(
+    "names",
+    [
+        FILES,
+        {"train": "train.txt", "val": "validation.txt", "test": "test.txt"},
+        {"train": "wiki.train.tokens", "val": "wiki.valid.tokens", "test": "wiki.test.tokens"},
+        {"train": "wiki.train.tokens", "val": "val.txt", "test": "test.txt"},
+    ],
+)
+def test_a_folder_of_wikitext_2_is_known_as_such(tmp_path: Path, names: dict[str, str]) -> None:
+    text = from_local(folder_of(tmp_path, *PARTS, names=names))
+    assert text.label == "WikiText-2"
+    assert whole(text) == LINES
+
+
+@pytest.mark.usefixtures("stands_for_wikitext")
+def test_other_line_ends_leave_wikitext_2_what_it_is(tmp_path: Path) -> None:
+    folder = folder_of(tmp_path, *PARTS)
+    for part in PARTS:
+        (folder / FILES[part]).write_bytes("\r\n".join([*LINES[part], ""]).encode())
+    assert from_local(folder).label == "WikiText-2"
+
+
+@pytest.mark.usefixtures("stands_for_wikitext")
+@pytest.mark.parametrize("part", PARTS)
+def test_a_changed_word_makes_it_another_text(tmp_path: Path, part: str) -> None:
+    folder = folder_of(tmp_path, *PARTS)
+    file = folder / FILES[part]
+    file.write_text(file.read_text().replace(" part ", " hole ", 1).replace(" third ", " thirst ", 1))
+    assert from_local(folder).label == "local text (copy), not WikiText-2"
+
+
+@pytest.mark.usefixtures("stands_for_wikitext")
+def test_without_train_most_of_valid_takes_its_place(tmp_path: Path) -> None:
+    folder = folder_of(tmp_path, "val", "test")
+    text = from_local(folder)
+    assert text.label == "WikiText-2 without its training split"
+    assert whole(text) == {"train": LINES["val"][:23], "val": LINES["val"][23:], "test": LINES["test"]}  # 33 x 0.7
+    (folder / "test.txt").write_text("another text " * 50)
+    assert from_local(folder).label == "local text (copy), not WikiText-2"
+
+
+@pytest.fixture(autouse=True)
+def _few_words_are_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(text_sources, "LEAST_WORDS", 30)
+
+
+def test_a_file_is_cut_in_three(tmp_path: Path) -> None:
+    lines = [f"line {number} of this file" for number in range(75)]
+    (tmp_path / "book.txt").write_text("\n".join(lines))  # no line end at the last line
+    text = from_local(tmp_path / "book.txt")
+    assert text.label == "local text (book.txt), not WikiText-2"
+    assert whole(text) == {"train": lines[:60], "val": lines[60:67], "test": lines[67:]}
+
+
+def test_words_stand_apart_by_one_space_and_only_line_feeds_end_lines(tmp_path: Path) -> None:
+    content = "\ta\u2003b  c\u2028d\x0ce \r\n\n" * 80
+    (tmp_path / "book.txt").write_bytes(content.encode())
+    assert from_local(tmp_path / "book.txt").train == ("a b c d e", "") * 64
+
+
+GOOD = ("some words " * 40).encode()
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        ({"test.txt": GOOD}, "copy has no val part; one of valid.txt, validation.txt, val.txt, wiki.valid.tokens is"),
+        ({"valid.txt": GOOD, "train.txt": GOOD}, "copy has no test part; one of test.txt, wiki.test.tokens is needed"),
+        ({}, "copy has no val part"),
+        ({"valid.txt": GOOD, "val.txt": GOOD, "test.txt": GOOD}, "valid.txt and val.txt, which are the same part"),
+        ({"valid.txt": GOOD, "test.txt": b""}, "test.txt is empty"),
+        ({"valid.txt": b" \n\n", "test.txt": GOOD}, "valid.txt is empty"),
+        ({"valid.txt": GOOD, "test.txt": b"ab\xffcd"}, "test.txt is not UTF-8 at byte offset 2"),
+        ({"valid.txt": GOOD, "test.txt": "é".encode()[:1]}, "test.txt is not UTF-8 at byte offset 0"),
+        ({"valid.txt": GOOD, "test.txt": b"abc\0"}, "test.txt has a NUL byte at offset 3"),
+        ({"train.txt": b"few words", "valid.txt": GOOD, "test.txt": GOOD}, "its train part has 2 words"),
+        ({"valid.txt": GOOD, "test.txt": GOOD}, "its train part has 0 words (is it truncated"),  # one line
+        ({"wiki.valid.tokens": GOOD, "test.txt": GOOD}, "wiki.valid.tokens is not WikiText-2's file of that name"),
+        ({"valid.txt": GOOD, "wiki.test.tokens": GOOD}, "wiki.test.tokens is not WikiText-2's file of that name"),
+        ({"wiki.train.tokens": GOOD, "valid.txt": GOOD, "test.txt": GOOD}, "(1 lines, 80 words)"),
+    ],
+)
+def test_a_bad_folder_is_refused_and_nothing_is_left(tmp_path: Path, files: dict[str, bytes], message: str) -> None:
+    folder = folder_of(tmp_path)
+    for name, content in files.items():
+        (folder / name).write_bytes(content)
+    with pytest.raises(TextError) as raised:
+        make_text(spec("local", folder), tmp_path / "out" / "text.parquet", {})
+    assert message in str(raised.value)
+    assert "\n" not in str(raised.value)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.usefixtures("stands_for_wikitext")
+def test_a_truncated_original_is_refused(tmp_path: Path) -> None:
+    folder = folder_of(tmp_path, *PARTS, names=FILES | {"val": "wiki.valid.tokens"})
+    file = folder / "wiki.valid.tokens"
+    file.write_bytes(file.read_bytes()[:-40])
+    with pytest.raises(TextError, match=r"truncated or changed .*fetch it again, or call another text valid\.txt"):
+        from_local(folder)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"), [(b"", "is empty"), (b"\xff", "byte offset 0"), (GOOD, "0 words"), (None, "cannot be read")]
+)
+def test_a_bad_file_is_refused(tmp_path: Path, content: bytes | None, message: str) -> None:
+    if content is not None:
+        (tmp_path / "book.txt").write_bytes(content)
+    with pytest.raises(TextError, match=message):
+        from_local(tmp_path / "book.txt")
+
+
+# --- auto ----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def excerpt(monkeypatch: pytest.MonkeyPatch) -> Text:
+    text = Text(GENSIM, ("a",), ("b",), ("c",))
+    monkeypatch.setattr(text_sources, "from_gensim", lambda: text)
+    return text
+
+
+def made_by_auto(root: Path, path: Path | None) -> Text:
+    make_text(spec("auto", path), root / "text.parquet", {})
+    read_text_file.cache_clear()
+    return read_text_file(root / "text.parquet")
+
+
+@pytest.mark.usefixtures("stands_for_wikitext", "excerpt")
+def test_auto_takes_the_hub_first(tmp_path: Path, hub: Callable[..., None], caplog: pytest.LogCaptureFixture) -> None:
+    hub()
+    assert made_by_auto(tmp_path, folder_of(tmp_path)).label == "WikiText-2"
+    assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
+
+
+@pytest.mark.usefixtures("unreachable", "excerpt")
+def test_auto_goes_on_to_the_local_text(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    text = made_by_auto(tmp_path, folder_of(tmp_path, *PARTS))
+    assert text.label == "local text (copy), not WikiText-2"
+    (warning,) = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
+    assert warning.startswith("WikiText-2 cannot be fetched from the Hugging Face hub (ConnectionError)")
+    assert warning.endswith(": the local text is used instead")
+
+
+@pytest.mark.usefixtures("unreachable")
+@pytest.mark.parametrize("with_path", [True, False])
+def test_auto_ends_with_the_excerpt(
+    tmp_path: Path, excerpt: Text, caplog: pytest.LogCaptureFixture, with_path: bool
+) -> None:
+    assert made_by_auto(tmp_path, folder_of(tmp_path, "val") if with_path else None) == excerpt
+    warnings = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
+    assert len(warnings) == 1 + with_path
+    assert warnings[-1].endswith(": the Wikipedia excerpt shipped with gensim is used instead")
+    assert not with_path or "copy has no test part" in warnings[-1]
+
+
+@pytest.mark.usefixtures("stands_for_wikitext", "excerpt")
+def test_auto_names_a_corrupted_hub(tmp_path: Path, hub: Callable[..., None], caplog: pytest.LogCaptureFixture) -> None:
+    hub(val=LINES["val"][:-3])
+    assert made_by_auto(tmp_path, None).label == GENSIM
+    assert "wikitext-2-v1/validation-00000-of-00001.parquet" in caplog.text
+    assert "has a wrong checksum" in caplog.text
+
+
+@pytest.mark.usefixtures("unreachable")
+def test_auto_fails_with_its_last_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(text_sources, "EXCERPT_SHA256", "0" * 64)
+    with pytest.raises(TextError, match="this version of gensim does not ship enwiki"):
+        make_text(spec("auto"), tmp_path / "text.parquet", {})
+    assert list(tmp_path.iterdir()) == []
+
+
+# --- the texts themselves ------------------------------------------------------------------------------
+
+
+def test_the_excerpt_is_106_articles_and_no_paragraph_is_in_two_parts(tmp_path: Path) -> None:
+    make_text(spec("embedded"), tmp_path / "text.parquet", {})
+    text = read_text_file(tmp_path / "text.parquet")
+    assert text.label == GENSIM
+    assert {part: sum(len(line.split()) for line in getattr(text, part)) for part in PARTS} == {
+        "train": 440_295,
+        "val": 69_075,
+        "test": 76_042,
+    }
+    assert text.train[0].startswith("Anarchism is a political philosophy that advocates self - governed societies")
+    assert text.train[2] == "= = Etymology and terminology = ="
+    assert all(line and line == " ".join(line.split()) for part in PARTS for line in getattr(text, part))
+    long = {part: {line for line in getattr(text, part) if len(line.split()) > 20} for part in PARTS}
+    assert not long["train"] & long["val"] | long["train"] & long["test"] | long["val"] & long["test"]
+
+
+def test_articles_are_cut_80_10_10(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Counted by giving every article one line of its own; redirects are no articles."""
+    seen = iter(range(1000))
+
+    def one_line(plain: str) -> list[str]:
+        return [] if plain.strip().lower().startswith("#redirect") or not plain.strip() else [f"{next(seen)} " * 30]
+
+    monkeypatch.setattr(text_sources, "_article", one_line)
+    text = from_gensim()
+    assert [len(getattr(text, part)) for part in PARTS] == [84, 11, 11]
+    assert [line.split()[0] for part in PARTS for line in getattr(text, part)] == [str(n) for n in range(106)]
+
+
+def test_markup_is_no_text() -> None:
+    plain = "\n\n'''Ada''' may refer to:\n==Food==\n* ''Ada'' (food), X's dish\n:;#*\n"
+    assert text_sources._article(plain) == [
+        "Ada may refer to :",
+        "= = Food = =",
+        "Ada ( food ) , X ' s dish",
+    ]
+    assert text_sources._article("\n #REDIRECT Ivory tower\n") == []
+
+
+BESIDE = Path(__file__).parents[3] / "shared/data/wikitext-2"
+COPY = os.environ.get("NSBENCH_WIKITEXT2") or (str(BESIDE) if BESIDE.is_dir() else "")
+
+
+@pytest.mark.skipif(not COPY, reason="$NSBENCH_WIKITEXT2 names no copy of WikiText-2")
+def test_a_real_copy_has_the_published_sums(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(text_sources, "LEAST_WORDS", 100)
+    text = from_local(Path(COPY))
+    assert text.label in ("WikiText-2", "WikiText-2 without its training split")
+    parts = {"test": text.test, "val": text.val if text.label == "WikiText-2" else text.train + text.val}
+    sums = {part: hashlib.sha256("\n".join(lines).encode()).hexdigest() for part, lines in parts.items()}
+    assert sums == {
+        "test": "8478aba25f5dc4cae6e2fc005c52856414f5bf2ad83be0f2f6e478df1eb1aa3d",
+        "val": "0f4c2e4bad0113c455ff10e3049e5dbec4161ecf03ab955d6ff7098f0cad6ce3",
+    }
+    assert {part: len(lines) for part, lines in parts.items()} == {"test": 4358, "val": 3760}
+    assert {part: sum(len(line.split()) for line in lines) for part, lines in parts.items()} == {
+        "test": 241_211,
+        "val": 213_886,
+    }
+
+
+def test_the_sums_of_wikitext_2_are_pinned() -> None:
+    assert {part: known.n_lines for part, known in text_sources.WIKITEXT_2.items()} == {
+        "train": 36718,
+        "val": 3760,
+        "test": 4358,
+    }
+    # Published token counts have one end of line each: 2,088,628, 217,646 and 245,569.
+    assert [known.n_words + known.n_lines for known in text_sources.WIKITEXT_2.values()] == [2088628, 217646, 245569]
+
+
+def test_importing_the_rooms_loads_none_of_these_libraries() -> None:
+    libraries = ("gensim", "huggingface_hub", "tokenizers")
+    ours = "nsbench.data.text_sources, nsbench.data.vocabulary"
+    code = f"import sys, {ours}; print([x for x in {libraries} if x in sys.modules])"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout == "[]\n"

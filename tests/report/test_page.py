@@ -1,0 +1,230 @@
+"""The page holds everything in one file, tells its scale, and hides nothing."""
+
+from __future__ import annotations
+
+import base64
+import re
+import tomllib
+from collections.abc import Callable
+from fnmatch import fnmatch
+from pathlib import Path
+
+import pandas as pd
+import pyarrow as pa
+import pytest
+
+from nsbench.report import errata
+from nsbench.report.page import FOLDER, TABLES
+from nsbench.storage.code_digest import reached
+from nsbench.storage.parquet import RecordError, read_table, write_table
+from tests.report_pages import CELLS, IMAGE, RISES, Page, flat, plain_results, report, section
+from tests.synthetic_records import make_cells, make_records, write_results
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return plain_results(tmp_path_factory)
+
+
+def test_the_page_is_whole_and_the_same_each_time(results: Path, tmp_path: Path) -> None:
+    html = report(results, tmp_path / "report.html")
+    assert Page(html).open == []
+    assert html == report(results, tmp_path / "again.html")
+
+
+def test_figures_are_inside_with_their_captions(results: Path, tmp_path: Path) -> None:
+    page = Page(report(results, tmp_path / "report.html"))
+    sources = [attributes["src"] for tag, attributes in page.tags if tag == "img"]
+    assert sources == ["data:image/png;base64," + base64.b64encode(IMAGE).decode()] * 2
+    assert "Figure 5, modular addition" in page.text
+    assert "26.7% fewer steps, or 36.4% faster" in page.text
+    assert all(attributes["alt"] for tag, attributes in page.tags if tag == "img")
+
+
+def test_nothing_is_loaded_from_elsewhere(results: Path, tmp_path: Path) -> None:
+    html = report(results, tmp_path / "report.html")
+    page = Page(html)
+    assert not {"script", "link", "iframe", "object", "base", "source"} & {tag for tag, _ in page.tags}
+    for _, attributes in page.tags:
+        for name in ("src", "href", "srcset", "action"):
+            assert (attributes.get(name) or "#").startswith(("#", "data:"))
+    assert not re.search(r"https?://|@import|url\(", html)
+
+
+def test_a_demo_says_so_loudly_and_the_paper_s_scale_does_not(results: Path, tmp_path: Path) -> None:
+    demo, paper = (report(results, tmp_path / f"{scale}.html", scale) for scale in ("demo", "paper"))
+    assert 'class="banner"' in demo
+    assert "DEMO SCALE" in Page(demo).text
+    assert "Demo scale, not the paper's setting." in Page(demo).text
+    assert "<title>nsbench report (demo scale)</title>" in demo
+    assert 'class="banner"' not in paper
+    assert "SCALE" not in Page(paper).text
+
+
+def test_tables_have_the_numbers_of_the_grid(results: Path, tmp_path: Path) -> None:
+    html = report(results, tmp_path / "report.html")
+    text = " ".join(Page(html).text.split())
+    assert "6 / 6" in text
+    assert "0 / 6" in text
+    assert "none reached" in text
+    assert "18 runs in the grid 1 of them diverged" in text
+    assert "validation accuracy ≥ 0.95, held for 3 evaluations in a row (200 steps)" in text
+    assert "0, 1, 2, 3, 4, 5" in text
+    assert "6 of 12 runs censored (baseline 0, arm 6)" in text
+    effects = section(html, "effects")
+    rows = {row.split("<b>")[1].split("</b>")[0]: row for row in effects.split("<tr class=")[1:]}
+    assert rows["gentle"].startswith('"fewer')
+    assert rows["reversed"].startswith('"more')
+
+
+def test_runs_that_were_stopped_at_their_target_are_counted(results: Path, tmp_path: Path) -> None:
+    stopped = tuple(("gentle", seed) for seed in range(6))
+    write_results(tmp_path, CELLS, make_records(CELLS, RISES, stopped=stopped))
+    html = report(tmp_path, tmp_path / "report.html", figures=[])
+    text = flat(html)
+    assert Page(html).open == []
+    assert "18 runs in the grid 0 of them diverged 6 of them stopped at their target" in text
+    assert "18 collected, 0 diverged, 6 stopped at their target" in text
+    onsets = flat(section(html, "onsets"))
+    assert "6 of 6 runs undefined (6 stopped at the target); no runs to compare" in onsets
+    assert "6 of 18 runs stopped at their target (gentle 6): left out" in onsets
+    assert "stopped at" not in flat(report(results, tmp_path / "plain.html"))
+    for name in ("effects", "times"):  # times to target are what they were
+        assert "stopped" not in flat(section(html, name))
+
+
+def test_colour_needs_pairs_enough(tmp_path: Path) -> None:
+    """Three pairs that agree have an interval that excludes zero, but it cannot mean 95%."""
+    cells = make_cells(seeds=(0, 1, 2))
+    write_results(tmp_path, cells, make_records(cells, RISES))
+    html = report(tmp_path, tmp_path / "report.html", figures=[], cells=cells)
+    assert '<tr class="open noted">' in html
+    assert "only 3 pairs" in html
+
+
+def test_provenance_is_there_and_the_spec_is_escaped(results: Path, tmp_path: Path) -> None:
+    html = report(results, tmp_path / "report.html")
+    text = " ".join(Page(html).text.split())
+    for part in (
+        "fedcba9876543210",
+        "0123456789abcdef",
+        "cpu: 18 runs",
+        "18 collected, 1 diverged",
+        "torch",
+        "make ui",
+    ):
+        assert part in text
+    assert '{"grid":["<b>"]}' in text
+    assert '["<b>"]' not in html
+
+
+def test_a_missing_table_leaves_the_older_page(results: Path, tmp_path: Path) -> None:
+    out = tmp_path / "report.html"
+    out.write_text("older")
+    with pytest.raises(RecordError, match=r"cells\.parquet: no such file"):
+        report(results, out, tables_folder=tmp_path)
+    assert out.read_text() == "older"
+
+
+def without_numbers(schema: pa.Schema) -> Callable[[pd.DataFrame], pd.DataFrame]:
+    """Sets every number of a table that may be missing to NaN."""
+    names = [field.name for field in schema if field.nullable and pa.types.is_floating(field.type)]
+    return lambda table: table.assign(**dict.fromkeys(names, float("nan")))
+
+
+def changed(results: Path, folder: Path, how: Callable[[str, pd.DataFrame], pd.DataFrame]) -> Path:
+    """A copy of the tables in `folder`, each as `how` makes it."""
+    for name, schema in TABLES.items():
+        found = read_table(results / "tables" / f"{name}.parquet", schema)
+        write_table(folder / f"{name}.parquet", how(name, found), schema, {})
+    return folder
+
+
+def test_a_page_of_numbers_that_are_not_there_is_whole(results: Path, tmp_path: Path) -> None:
+    tables = changed(results, tmp_path / "tables", lambda name, table: without_numbers(TABLES[name])(table))
+    html = report(results, tmp_path / "report.html", tables_folder=tables)
+    assert Page(html).open == []
+    for name in ("effects", "costs", "times", "power", "onsets"):
+        text = flat(section(html, name))
+        assert "–" in text
+        assert not re.search(r"\bnan\b|\bNone\b", text)
+    assert "no run reached the target" in flat(section(html, "costs"))
+
+
+def test_the_page_of_a_large_grid_is_no_large_file(results: Path, tmp_path: Path) -> None:
+    """240 cells, 80 variants of them: without its images a page stays below 2 MB."""
+
+    def many(name: str, table: pd.DataFrame) -> pd.DataFrame:
+        if table.empty:
+            return table
+        return pd.concat([table.assign(variant=table["variant"] + f"-{copy}") for copy in range(80)], ignore_index=True)
+
+    cells = [{**cell, "variant": f"{cell['variant']}-{copy}"} for copy in range(80) for cell in CELLS]
+    assert len(cells) == 240
+    tables = changed(results, tmp_path / "tables", many)
+    html = report(results, tmp_path / "report.html", figures=[], tables_folder=tables, cells=cells)
+    assert flat(section(html, "times")).count("modular_addition / calibrated-7 ") == 2 * 3
+    assert len(html) < 2_000_000
+
+
+def test_every_figure_is_in_the_index_and_stands_once(results: Path, tmp_path: Path) -> None:
+    html = report(results, tmp_path / "report.html")
+    names = [attributes["id"] for tag, attributes in Page(html).tags if tag == "figure"]
+    assert names == ["figure_05_modular_addition", "figure_99"]
+    assert all(section(html, "figures").count(f'href="#{name}"') == 1 for name in names)
+
+
+def test_a_missing_figure_leaves_the_older_page(results: Path, tmp_path: Path) -> None:
+    out = tmp_path / "report.html"
+    out.write_text("older")
+    with pytest.raises(RecordError, match=r"figure_98\.png: no such file"):
+        report(results, out, figures=[tmp_path / "figure_98.png"])
+    assert out.read_text() == "older"
+
+
+def test_every_link_leads_somewhere_and_every_table_has_heads(results: Path, tmp_path: Path) -> None:
+    page = Page(report(results, tmp_path / "report.html"))
+    ids = [attributes["id"] for _, attributes in page.tags if "id" in attributes]
+    assert len(ids) == len(set(ids))
+    assert {a["href"].removeprefix("#") for tag, a in page.tags if tag == "a"} <= set(ids)
+    assert all(attributes.get("scope") for tag, attributes in page.tags if tag == "th")
+    # What scrolls sideways can be reached and scrolled with the keyboard.
+    boxes = [attributes for _, attributes in page.tags if attributes.get("class") == "wide"]
+    assert boxes
+    assert all(box["tabindex"] == "0" and box["aria-label"] for box in boxes)
+
+
+def test_the_page_works_on_a_phone_in_the_dark_and_on_paper(results: Path, tmp_path: Path) -> None:
+    html = report(results, tmp_path / "report.html")
+    assert 'name="viewport" content="width=device-width, initial-scale=1"' in html
+    for rule in ("@media (prefers-color-scheme: dark)", "@media print", "@media (max-width: 44rem)"):
+        assert rule in html
+
+
+def test_the_errata_are_those_of_the_docs(results: Path, tmp_path: Path) -> None:
+    text = (Path(__file__).parents[2] / "docs/errata.md").read_text(encoding="utf-8")
+    listed = re.findall(r"^\| (\d+) \| (.*?) \| (.*?) \| (.*?) \|$", text, flags=re.MULTILINE)
+    assert [(str(number), *rest) for number, *rest in errata.ENTRIES] == listed
+    part = flat(section(report(results, tmp_path / "report.html"), "errata"))
+    assert f"{len(listed)} entries: 13 claim unsupported" in part
+    assert "40 Lemma 12 an index in the proof slip in a proof" in part
+
+
+def test_provenance_names_time_and_what_each_part_was_made_by(results: Path, tmp_path: Path) -> None:
+    text = flat(section(report(results, tmp_path / "report.html"), "provenance"))
+    # 3,000 steps of 0.03 s, twice that with the regulariser; the diverged run did half.
+    assert "time in training steps 2,610 s over all runs (43.5 min)" in text
+    assert re.search(r"collected records \S+ 0123456789abcdef cpu", text)
+    assert re.search(r"tables \S+ 0123456789abcdef cpu", text)
+    assert not re.search(r"\b20\d\d-\d\d-\d\d\b", text)
+
+
+def test_every_template_counts_in_the_stage_s_digest_and_is_installed() -> None:
+    templates = [path.name for path in FOLDER.iterdir() if path.suffix == ".j2"]
+    modules = {found.module for found in reached("nsbench.report:write_report")}
+    assert {"page.html.j2", "page.css.j2", "claims.html.j2"} <= set(templates)
+    # A module's data files are those beside it that share its name.
+    assert {f"nsbench.report.{name.partition('.')[0]}" for name in templates} <= modules
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text(encoding="utf-8"))
+    (pattern,) = project["tool"]["setuptools"]["package-data"]["nsbench.report"]
+    assert all(fnmatch(name, pattern) for name in templates)

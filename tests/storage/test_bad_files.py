@@ -1,0 +1,596 @@
+"""Bad files, as every stage meets them: named, with what to do, and nothing reads past them."""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import errno
+import json
+import logging
+import os
+import resource
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import safetensors
+import torch
+import yaml
+from matplotlib.figure import Figure
+from safetensors.torch import save_file
+
+from nsbench.claims.definitions import load_claims
+from nsbench.cli import parser as cli
+from nsbench.config.base import ConfigError
+from nsbench.data import text_sources
+from nsbench.data.datasets import read_dataset
+from nsbench.data.text import Text, read_text_file, write_text_file
+from nsbench.pretrained import gguf, own, sources
+from nsbench.report.pictures import Pictures
+from nsbench.schemas.claims import RULED
+from nsbench.schemas.training import HISTORY, TEXT
+from nsbench.storage.atomic import FileError, write_text
+from nsbench.storage.parquet import RecordError, read_arrow, read_stamp, read_table, write_table
+from nsbench.storage.run_folder import RunFolder, read_checkpoint, read_summary
+from nsbench.storage.tensors import read_tensors, write_tensors
+from tests.bad_files import KINDS, spoil
+from tests.conftest import train, train_spec, write_datasets
+from tests.small_disk import SmallDisk
+from tests.tiny_results import ARMS, TASK, Stage, make
+
+PROJECT = Path(__file__).parents[2]
+
+
+# --- readers -------------------------------------------------------------------------------------------
+
+
+def history_rows() -> list[dict[str, Any]]:
+    values = {pa.string(): "x", pa.int64(): 1, pa.float64(): 0.5}
+    return [{column.name: values[column.type] for column in HISTORY} | {"step": step} for step in range(9)]
+
+
+def make_table(path: Path) -> None:
+    write_table(path, history_rows(), HISTORY, {"spec": "{}", "run_key": "key"})
+
+
+def make_text(path: Path) -> None:
+    write_text_file(path, Text("a label", ("a b",) * 50, ("c",), ("d",)), {"spec": "{}"})
+
+
+def make_dataset(path: Path) -> None:
+    write_datasets("sparse_parity", {"n": 5, "k": 2, "n_train": 9, "n_val": 4, "n_test": 4}, [3], path)
+
+
+def make_tensors(path: Path) -> None:
+    write_tensors(path, {"a": torch.rand(9)}, {"run_key": "key", "model": "{}", "step": "3"})
+
+
+def make_summary(path: Path) -> None:
+    folder = RunFolder(path.parent, "t", "v", "a", 0, "key")
+    folder.finish(pd_history(), {"run_key": "key", "steps": 9}, {})
+    (folder.path / "run.json").rename(path)
+
+
+def pd_history() -> Any:
+    return pa.Table.from_pylist(history_rows(), schema=HISTORY).to_pandas()
+
+
+def make_picture(path: Path) -> None:
+    figure = Figure()
+    figure.add_subplot().imshow(np.random.default_rng(0).random((20, 20)))
+    figure.savefig(path)
+
+
+ADVICE = ("; delete", "; run the stage", "; make it again", "; give", "; save", "allowed", "meant")
+
+
+def make_claims(path: Path) -> None:
+    values = yaml.safe_load((PROJECT / "claims.yaml").read_text(encoding="utf-8"))
+    entry = next(entry for entry in values["claims"] if not isinstance(entry.get("rule"), str))
+    path.write_text(yaml.safe_dump({"claims": [entry]}), encoding="utf-8")
+
+
+READERS: dict[str, tuple[str, Callable[[Path], None], Callable[[Path], Any]]] = {
+    "read_arrow": ("h.parquet", make_table, lambda path: read_arrow(path, HISTORY)),
+    "read_table": ("h.parquet", make_table, lambda path: read_table(path, HISTORY)),
+    "read_text_file": ("t.parquet", make_text, read_text_file),
+    "read_dataset": ("d.safetensors", make_dataset, lambda path: read_dataset(path, 3, "sparse_parity")),
+    "read_tensors": ("p.safetensors", make_tensors, lambda path: read_tensors(path, "thing", "make it again")),
+    "read_checkpoint": ("c.safetensors", make_tensors, lambda path: read_checkpoint(path, "key")),
+    "find_checkpoint": ("c.safetensors", make_tensors, lambda path: own.load_checkpoint(path, torch.device("cpu"))),
+    "read_summary": ("run.json", make_summary, read_summary),
+    "pictures": ("figure_01.png", make_picture, lambda path: Pictures([path]).rest()),
+    "claims": ("claims.yaml", make_claims, load_claims),
+}
+"""Reader -> a file's name, what makes a good one, what reads it."""
+NOT_SEEN_IN_YAML = ("truncated", "flipped")
+UNSEEN = {("read_summary", "missing"), *(("claims", kind) for kind in NOT_SEEN_IN_YAML)}
+"""No fault: a run that has not finished has no summary. Text of others without checksums: only its form is checked."""
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("reader", READERS)
+def test_a_reader_names_a_bad_file_and_says_what_to_do(tmp_path: Path, reader: str, kind: str) -> None:
+    name, make_one, read = READERS[reader]
+    path = tmp_path / name
+    make_one(path)
+    if reader != "find_checkpoint":  # its model is made up
+        read(path)
+    if (reader, kind) in UNSEEN:
+        return
+    spoil(path, kind)
+    read_text_file.cache_clear()
+    with pytest.raises((FileError, ConfigError)) as caught:
+        read(path)
+    said = str(caught.value)
+    assert said.startswith(str(path))
+    assert "\n" not in said
+    assert len(said) < 500
+    assert any(words in said for words in ADVICE)
+
+
+def test_columns_of_another_type_or_with_gaps_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "h.parquet"
+    table = pa.Table.from_pylist(history_rows())
+    good = table.cast(pa.schema([column.with_nullable(True) for column in HISTORY]))
+    pq.write_table(good, path)
+    assert read_table(path, HISTORY)["step"].tolist() == list(range(9))
+    place = good.column_names.index("step")
+    for column, told in (
+        (pa.array([str(step) for step in range(9)]), "its column step holds string, not int64"),
+        (pa.array([float(step) for step in range(9)]), "its column step holds double, not int64"),
+        (pa.array([None, *range(8)], pa.int64()), "its column step has 1 gaps, none may be"),
+    ):
+        pq.write_table(good.set_column(place, "step", column), path)
+        with pytest.raises(RecordError, match=rf"h\.parquet: {told}; delete it and run its stage again"):
+            read_table(path, HISTORY)
+
+
+def test_no_flipped_bit_changes_what_is_read(tmp_path: Path) -> None:
+    """Each bit of a file counts or is refused: none gives other numbers or another origin."""
+    table, tensors = tmp_path / "h.parquet", tmp_path / "t.safetensors"
+    make_table(table)
+    make_tensors(tensors)
+    generator = np.random.default_rng(0)
+    for path, read in (
+        (table, lambda: (read_arrow(table, HISTORY).to_pylist(), read_stamp(table))),
+        (tensors, lambda: [value.tolist() for value in read_tensors(tensors, "", "")[0].values()]),
+    ):
+        good, data = read(), path.read_bytes()
+        seen = {"same": 0, "refused": 0}
+        for bit in generator.choice(8 * len(data), 200, replace=False):
+            path.write_bytes(data[: bit // 8] + bytes([data[bit // 8] ^ 1 << bit % 8]) + data[bit // 8 + 1 :])
+            try:
+                assert read() == good, f"bit {bit} of {path.name}"
+                seen["same"] += 1
+            except RecordError:
+                seen["refused"] += 1
+        assert seen["refused"] > 100
+
+
+LOW_LEVEL = {
+    "storage/parquet.py": {"read_table", "read_schema"},
+    "storage/records.py": {"read_table", "read_schema"},  # rows within rows, of which older ones may lack some
+    "data/text_sources.py": {"read_table"},
+    "storage/tensors.py": {"safe_open"},
+    # Keys alone, of files that are read as all others before anything made of them appears; and what streams.
+    "analysis/collect.py": {"ParquetFile", "ParquetWriter"},
+}
+"""Where files of tables and tensors are opened: all else reads through these."""
+
+
+def test_tables_and_tensors_are_read_by_one_room_each() -> None:
+    for path in (PROJECT / "src").rglob("*.py"):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        called = {node.func for node in ast.walk(tree) if isinstance(node, ast.Call)}
+        opened = {node.attr for node in called if isinstance(node, ast.Attribute) and ast.unparse(node.value) == "pq"}
+        opened |= {node.id for node in called if isinstance(node, ast.Name) and node.id in ("safe_open", "load_file")}
+        assert opened - {"write_table"} == LOW_LEVEL.get(str(path.relative_to(PROJECT / "src/nsbench")), set()), path
+
+
+# --- stages --------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def stages(tmp_path_factory: pytest.TempPathFactory, made: Path) -> dict[str, Stage]:
+    """Every stage with its files, each one run once and well."""
+    return make(tmp_path_factory.mktemp("results"), made)
+
+
+def contents(folder: Path) -> dict[Path, tuple[int, int]]:
+    files = (path for path in folder.rglob("*") if path.is_file() and ".locks" not in path.parts)
+    return {path: (path.stat().st_ino, path.stat().st_mtime_ns) for path in files}
+
+
+@pytest.fixture
+def spoiled(tmp_path: Path) -> Iterator[Callable[[Path, str], None]]:
+    """Makes a file bad, and good again after the test."""
+    kept: dict[Path, Path] = {}
+
+    def spoil_it(path: Path, kind: str) -> None:
+        if path not in kept:
+            kept[path] = Path(shutil.copy2(path, tmp_path / f"{len(kept)}"))
+        spoil(path, kind)
+
+    yield spoil_it
+    for path, copy in kept.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(copy, path)
+
+
+STAGES = {
+    "dataset": 1,
+    "train baseline": 1,
+    "evaluate noise_stability": 4,
+    "collect": 7,
+    "analyse": 4,
+    "figure time_to_target": 3,
+    "theory": 1,
+    "theory-table": 1,
+    "theory-figure figure_09": 3,
+    "pretrained": 1,
+    "pretrained-tables": 6,
+    "pretrained-figure figure_01": 1,
+    "claims": 1,
+    "report": 20,
+}
+"""Stage -> how many files it reads that are tried."""
+
+
+def kinds_for(place: int, n_inputs: int) -> tuple[str, ...]:
+    """The readers' own test has every kind for each; here every stage has every kind, and each file one or more."""
+    if n_inputs == 1:
+        return KINDS
+    return KINDS[place % 3 :: 3] if n_inputs < 9 else KINDS[place % 6 :: 6]
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_a_stage_ends_with_a_sentence_about_a_bad_file_and_writes_nothing(
+    stages: dict[str, Stage],
+    spoiled: Callable[[Path, str], None],
+    capsys: pytest.CaptureFixture[str],
+    name: str,
+) -> None:
+    stage = stages[name]
+    assert len(stage.inputs) == STAGES[name]
+    for place, path in enumerate(stage.inputs):
+        for kind in kinds_for(place, len(stage.inputs)):
+            if (path.name, kind) in {("run.json", "missing"), *(("claims.yaml", kind) for kind in NOT_SEEN_IN_YAML)}:
+                continue
+            good = path.read_bytes()
+            for old in stage.before:
+                old.unlink(missing_ok=True)
+            before = contents(stage.root)
+            spoiled(path, kind)
+            read_text_file.cache_clear()
+            assert stage.run() == 2, (path, kind)
+            said = [line for line in capsys.readouterr().err.splitlines() if " INFO " not in line]
+            assert len(said) == 1, (path, kind)
+            assert said[0].startswith(f"nsbench {name.partition(' ')[0]}: ")
+            # Of the trail, which may be gone as a whole, its folder is named.
+            assert str(path if path.parent.name != "trail" else path.parent) in said[0]
+            path.write_bytes(good)
+            after = contents(stage.root)
+            changed = {other for other in before.keys() | after.keys() if before.get(other) != after.get(other)}
+            assert changed <= {path, *stage.before}, (path, kind)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("file", ["run.json", "history.parquet"])
+def test_a_finished_run_that_is_damaged_is_trained_again_and_says_so(
+    stages: dict[str, Stage],
+    spoiled: Callable[[Path, str], None],
+    caplog: pytest.LogCaptureFixture,
+    file: str,
+    kind: str,
+) -> None:
+    stage = stages[f"train {ARMS[0]}"]
+    run = stage.root / "runs" / TASK / "tiny" / ARMS[0] / "seed-0"
+    joined = Path(stage.command[stage.command.index("--history") + 1])
+    before = read_table(joined, HISTORY).drop(columns="seconds")
+    spoiled(run / file, kind)
+    with caplog.at_level(logging.WARNING):
+        assert stage.run() == 0
+    told = "is trained again, since a file of it is bad:" in caplog.text and str(run / file) in caplog.text
+    assert told == ((file, kind) != ("run.json", "missing"))
+    assert read_table(joined, HISTORY).drop(columns="seconds").equals(before)
+    assert read_table(run / "history.parquet", HISTORY)["seed"].tolist() == [0] * (before["seed"] == 0).sum()
+    caplog.clear()
+    assert stage.run() == 0
+    assert caplog.text == ""
+
+
+PASSING = {
+    "stale": OSError(errno.ESTALE, "Stale file handle"),
+    "broken": OSError(errno.EIO, "Input/output error"),
+    "too many": OSError(errno.EMFILE, "Too many open files"),
+    "forbidden": PermissionError(errno.EACCES, "Permission denied"),
+    "memory": MemoryError("malloc of size 64 failed"),
+    "arrow's memory": pa.ArrowMemoryError("malloc of size 64 failed"),
+    "rust": OSError("Stale file handle (os error 116)"),
+    "torch": RuntimeError("unable to mmap 64 bytes from file </x>: Cannot allocate memory (12)"),
+    "hidden": FileNotFoundError("No such file or directory: /x"),
+}
+"""What a read may say that says nothing of the file."""
+OPENERS: dict[str, tuple[tuple[Any, str], tuple[str, ...]]] = {
+    "run.json": ((Path, "open"), ("stale", "broken", "too many", "forbidden", "memory")),
+    "history.parquet schema": ((pq, "read_schema"), ("stale", "broken", "too many", "forbidden", "arrow's memory")),
+    "history.parquet": ((pq, "read_table"), ("stale", "broken", "too many", "forbidden", "arrow's memory")),
+    "progress.safetensors stat": ((Path, "stat"), ("stale", "broken", "forbidden")),
+    "progress.safetensors": ((Path, "open"), ("stale", "broken", "too many", "forbidden")),
+    "progress.safetensors tensors": ((safetensors, "safe_open"), ("memory", "rust", "torch", "hidden")),
+}
+"""A run's file -> what opens it, and what that may say."""
+
+
+def break_reading(monkeypatch: pytest.MonkeyPatch, file: str, passing: str) -> None:
+    (owner, name), _ = OPENERS[file]
+    real = getattr(owner, name)
+
+    def opened(path: Any, *rest: Any, **named: Any) -> Any:
+        if Path(path).name == file.partition(" ")[0]:
+            raise PASSING[passing]
+        return real(path, *rest, **named)
+
+    monkeypatch.setattr(owner, name, opened)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder where `train` has trained one run."""
+    root = tmp_path_factory.mktemp("trained")
+    train(root, train_spec(seeds=[3]))
+    return root
+
+
+@pytest.mark.parametrize(
+    ("file", "passing"), [(file, passing) for file, (_, all_of_it) in OPENERS.items() for passing in all_of_it]
+)
+def test_a_read_that_fails_ends_training_and_costs_nothing(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, file: str, passing: str
+) -> None:
+    """A run that counts as damaged is cleared, and hours of training with it."""
+    root, spec = shutil.copytree(trained, tmp_path / "copy"), train_spec(seeds=[3])
+    (run,) = (path.parent for path in root.rglob("run.json"))
+    if "progress" in file:  # one that is not finished
+        (run / "run.json").unlink()
+        make_tensors(run / "progress.safetensors")
+    before = contents(run)
+    name = file.partition(" ")[0]
+    with monkeypatch.context() as broken:
+        break_reading(broken, file, passing)
+        with pytest.raises(FileError, match=rf"/{name}: could not be .*; .* and give the same command again") as caught:
+            train(root, spec)
+    assert not isinstance(caught.value, RecordError)
+    assert "\n" not in str(caught.value)
+    assert contents(run) == before
+    if "progress" not in file:
+        train(root, spec)
+        assert contents(run) == before
+
+
+def test_readers_tell_a_read_that_fails_from_a_bad_file(tmp_path: Path) -> None:
+    """As the libraries say it themselves: no file can be opened any more."""
+    table, tensors, summary = tmp_path / "h.parquet", tmp_path / "t.safetensors", tmp_path / "run.json"
+    make_table(table)
+    make_tensors(tensors)
+    make_summary(summary)
+    reads: list[Callable[[], Any]] = [
+        lambda: read_table(table, HISTORY),
+        lambda: read_stamp(table),
+        lambda: read_tensors(tensors, "thing", "make it again"),
+        lambda: read_summary(summary),
+    ]
+    for read in reads:
+        read()
+    before, taken = resource.getrlimit(resource.RLIMIT_NOFILE), []
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(before[0], 4096), before[1]))
+    try:
+        with contextlib.suppress(OSError):
+            while True:
+                taken.append(os.open("/dev/null", os.O_RDONLY))
+        for n_free in range(3):  # safetensors needs more than one
+            for read in reads if n_free == 0 else [reads[2]]:
+                with pytest.raises(FileError, match=r": could not be (read \(Too many open files\)|opened once more);"):
+                    read()
+            os.close(taken.pop())
+    finally:
+        for handle in taken:
+            os.close(handle)
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+    for read in reads:
+        read()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_evaluation_that_is_damaged_is_made_again_and_says_so(
+    stages: dict[str, Stage], spoiled: Callable[[Path, str], None], caplog: pytest.LogCaptureFixture, kind: str
+) -> None:
+    stage = stages["evaluate baseline"]
+    out = Path(stage.command[stage.command.index("--out") + 1])
+    assert stage.run() == 0
+    before = out.read_bytes()
+    spoiled(stage.before[0], kind)
+    with caplog.at_level(logging.WARNING):
+        assert stage.run() == 0
+    assert ("evaluated again, since it cannot be used" in caplog.text) == (kind not in ("missing", "foreign"))
+    assert out.read_bytes() == before
+
+
+def test_a_checkpoint_that_is_gone_is_missed(
+    stages: dict[str, Stage], spoiled: Callable[[Path, str], None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Fewer checkpoints would be a shorter curve, and nobody would know."""
+    stage = stages["evaluate baseline"]
+    run = stage.root / "runs" / TASK / "tiny" / "baseline" / "seed-0"
+    last = sorted((run / "trail").iterdir())[-1]
+    (run / "evaluation.parquet").unlink()
+    spoiled(last, "missing")
+    assert stage.run() == 2
+    assert f"{run}/trail: {last.name} is gone; delete the run's folder and its pack's" in capsys.readouterr().err
+
+
+# --- models and texts of users -------------------------------------------------------------------------
+
+
+def measure(model: Path, text: Path, out: Path) -> int:
+    sizes = ["--n-tokens", "8", "--n-sequences", "2", "--rho", "0.5", "--device", "cpu", "--no-control"]
+    return cli.main(["measure", "--model", str(model), "--text", str(text), "--out", str(out), *sizes])
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "flipped"])
+@pytest.mark.parametrize("file", ["config.json", "model.safetensors", "tokenizer.json"])
+def test_a_model_with_a_bad_file_is_refused(
+    made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], file: str, kind: str
+) -> None:
+    folder = shutil.copytree(made / "causal", tmp_path / "model")
+    spoil(folder / file, kind)
+    assert measure(folder, made / "text.txt", tmp_path / "out") == 2
+    said = capsys.readouterr().err.strip().splitlines()
+    assert len(said) == 1
+    assert said[0].startswith("nsbench measure: model: ")
+    assert str(folder) in said[0]
+    assert not list((tmp_path / "out").glob("*.parquet"))
+
+
+@pytest.mark.parametrize(
+    "index", ["", "[]", '{"weight_map": []}', '{"weight_map": {"a": 3}}', "\x00", '{"weight_map": {}}']
+)
+def test_a_model_with_a_bad_index_is_refused(
+    made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], index: str
+) -> None:
+    folder = shutil.copytree(made / "causal", tmp_path / "model")
+    (folder / "model.safetensors.index.json").write_text(index)
+    assert measure(folder, made / "text.txt", tmp_path / "out") == 2
+    assert "does not have all its weights as safetensors" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("damage", ["truncated", "flipped", "left behind"])
+def test_a_converted_model_that_is_damaged_is_converted_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: str
+) -> None:
+    """And what a conversion that was killed left, as large as a model, goes."""
+    calls = []
+
+    def convert(source: Path, folder: Path) -> None:
+        calls.append(source)
+        (folder / "config.json").write_text("{}")
+        save_file({"a": torch.arange(99.0)}, folder / "model.safetensors")
+
+    monkeypatch.setattr(gguf, "convert", convert)
+    given = ("mine", "weights.gguf", [tmp_path / "weights.gguf"], "0" * 64, tmp_path)
+    folder = sources._converted(*given)
+    assert sources._converted(*given) == folder
+    assert len(calls) == 1
+    good = (folder / "model.safetensors").read_bytes()
+    left = folder.parent / f".{folder.name}.abcd1234"
+    if damage == "left behind":
+        shutil.copytree(folder, left)
+        (folder / "config.json").unlink()
+    else:
+        spoil(folder / "model.safetensors", damage)
+    assert sources._converted(*given) == folder
+    assert len(calls) == 2
+    assert (folder / "model.safetensors").read_bytes() == good
+    assert not left.exists()
+
+
+def test_a_conversion_that_does_not_fit_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def convert(source: Path, folder: Path) -> None:
+        save_file({"a": torch.rand(2**20)}, folder / "model.safetensors")
+
+    monkeypatch.setattr(gguf, "convert", convert)
+    try:
+        disk = SmallDisk(tmp_path / "disk", 2**20)
+    except OSError as error:
+        pytest.skip(str(error))
+    with disk:
+        given = ("mine", "weights.gguf", [tmp_path / "weights.gguf"], "0" * 64, disk.path)
+        with pytest.raises(FileError, match=r"/models/weights-0+-.*: could not be written \(No space left on device\)"):
+            sources._converted(*given)
+        assert {path.suffix for path in (disk.path / "models").iterdir()} <= {".lock"}
+
+
+@pytest.mark.parametrize("column", [[1, 2], ["a", None], [b"\xff"], [["a"]]])
+def test_a_foreign_table_of_the_hub_s_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, column: list[Any]
+) -> None:
+    pq.write_table(pa.table({"text": column}), tmp_path / "x.parquet")
+    monkeypatch.setattr(text_sources, "_download", lambda name: tmp_path / "x.parquet")
+    with pytest.raises(text_sources.TextError, match=r"\.parquet from the Hugging Face hub (is not|has a wrong)"):
+        text_sources.from_hub()
+
+
+@pytest.mark.parametrize(
+    ("condition", "told"),
+    [
+        ("value < 1 / 0", "divides by 0; another number is allowed"),
+        (" and ".join(["value < 1"] * 3000), r"a condition of \d+ letters; at most 500 are allowed"),
+        ("value <" + "-" * 480 + "1", "has too many signs; a shorter one is allowed"),
+    ],
+)
+def test_a_rule_that_cannot_be_judged_is_refused_when_it_is_read(tmp_path: Path, condition: str, told: str) -> None:
+    path = tmp_path / "claims.yaml"
+    make_claims(path)
+    values = yaml.safe_load(path.read_text())
+    values["claims"][0]["rule"] = {RULED[0]: condition}
+    path.write_text(yaml.safe_dump(values))
+    with pytest.raises(ConfigError, match=told):
+        load_claims(path)
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind not in ("flipped", "foreign", "truncated")])
+def test_a_text_that_is_bad_is_refused(
+    made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], kind: str
+) -> None:
+    text = Path(shutil.copy(made / "text.txt", tmp_path / "text.txt"))
+    spoil(text, kind)
+    assert measure(made / "causal", text, tmp_path / "out") == 2
+    said = capsys.readouterr().err.strip().splitlines()
+    assert len(said) == 1
+    assert "text.txt" in said[0]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("which", ["checkpoint", "dataset", "run.json"])
+def test_a_run_of_ours_with_a_bad_file_is_refused(
+    stages: dict[str, Stage],
+    spoiled: Callable[[Path, str], None],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    which: str,
+    kind: str,
+) -> None:
+    if (which, kind) == ("run.json", "missing"):
+        return  # a run that has not finished
+    root = stages["collect"].root
+    run = root / "runs" / TASK / "tiny" / "baseline" / "seed-1"
+    checkpoint = sorted((run / "trail").iterdir())[-1]
+    dataset = next((root / "datasets").rglob("*.safetensors"))
+    path = {"checkpoint": checkpoint, "dataset": dataset, "run.json": run / "run.json"}[which]
+    spoiled(path, kind)
+    assert measure(checkpoint, dataset, tmp_path / "out") == 2
+    said = [line for line in capsys.readouterr().err.strip().splitlines() if " INFO " not in line]
+    assert len(said) == 1
+    assert str(path) in said[0]
+
+
+def test_a_spec_in_a_file_of_another_seed_is_told(stages: dict[str, Stage], tmp_path: Path) -> None:
+    """Whole files in the wrong place: a data set without the seed that is asked for."""
+    dataset = next((stages["collect"].root / "datasets").rglob("*.safetensors"))
+    with pytest.raises(RecordError, match="has no data for seed 7; delete it and run its stage again"):
+        read_dataset(dataset, 7)
+    with pytest.raises(RecordError, match=f"is a data set of {TASK}, not of sparse_parity; give the right file"):
+        read_dataset(dataset, 0, "sparse_parity")
+    run = stages["collect"].root / "runs" / TASK / "tiny" / "baseline" / "seed-1"
+    row = json.loads((run / "run.json").read_text())
+    other = tmp_path / "run.json"
+    write_text(other, json.dumps(row | {"steps": 11}))
+    with pytest.raises(RecordError, match=r"run\.json: not a whole summary of a run \(wrong checksum\)"):
+        read_summary(other)
+    assert TEXT.names == ["split", "line"]

@@ -1,0 +1,327 @@
+"""Which stages an edit of the code concerns."""
+
+from __future__ import annotations
+
+import ast
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from nsbench.config.theory import EXPERIMENTS
+from nsbench.figures import FIGURES, module_of
+from nsbench.figures.pretrained import FIGURES as PRETRAINED_FIGURES
+from nsbench.figures.theory import FIGURES as THEORY_FIGURES
+from nsbench.storage import code_digest, definitions
+from nsbench.storage.definitions import PACKAGE
+from nsbench.workflow import plan
+from tests.source_code import edit
+
+TASKS = ("modular_addition", "sparse_parity", "next_token")
+KINDS = ("baseline", "entropy", "noise_stability")
+DRAWN = sorted({module_of(name) for name in FIGURES})
+STAGES = [
+    ("text", ""),
+    *(("dataset", task) for task in TASKS),
+    *(("train", kind) for kind in KINDS),
+    *(("evaluate", task) for task in TASKS),
+    ("finished", ""),
+    ("collect", ""),
+    ("analyse", ""),
+    *(("figure", module) for module in DRAWN),
+    ("figures", " ".join(DRAWN)),
+    *(("simulate", experiment) for experiment in EXPERIMENTS),
+    ("theory", ""),
+    *(("theory-figure", name) for name in THEORY_FIGURES),
+    ("pretrained", ""),
+    ("pretrained-tables", ""),
+    *(("pretrained-figure", name) for name in PRETRAINED_FIGURES),
+    ("claims", ""),
+    ("report", ""),
+    ("track", ""),
+]
+"""Every stage that the rules ask a digest of."""
+
+
+def stage_name(stage: str, name: str) -> str:
+    return "figures" if stage == "figures" else f"{stage} {name}".strip()
+
+
+DATASETS = {f"dataset {task}" for task in TASKS}
+TRAINS = {f"train {kind}" for kind in KINDS}
+EVALUATES = {f"evaluate {task}" for task in TASKS}
+SIMULATES = {f"simulate {experiment}" for experiment in EXPERIMENTS}
+THEORY_DRAWN = {f"theory-figure {name}" for name in THEORY_FIGURES}
+MODELS_DRAWN = {f"pretrained-figure {name}" for name in PRETRAINED_FIGURES}
+FIGURES_DRAWN = {"figures", *(f"figure {module}" for module in DRAWN)}
+TELL_OF_ARMS = FIGURES_DRAWN | {"analyse", "report"}
+EVERYTHING = {stage_name(*stage) for stage in STAGES}
+
+
+def digests() -> dict[str, str]:
+    code_digest.forget()
+    return {stage_name(*stage): plan.digest(*stage) for stage in STAGES}
+
+
+@pytest.fixture(scope="module")
+def before() -> dict[str, str]:
+    """The digests of the package as it is."""
+    return digests()
+
+
+@pytest.fixture
+def copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A copy of the package that the digests look at instead."""
+    folder = tmp_path / PACKAGE
+    shutil.copytree(definitions.SOURCE_FOLDER, folder, ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.setattr(definitions, "SOURCE_FOLDER", folder)
+    code_digest.forget()
+    yield folder
+    monkeypatch.undo()
+    code_digest.forget()
+
+
+def changed(before: dict[str, str]) -> set[str]:
+    after = digests()
+    return {stage for stage in before if before[stage] != after[stage]}
+
+
+# --- what changes no digest ----------------------------------------------------------------------------
+
+
+def test_the_table_has_every_stage_that_a_rule_asks_a_digest_of() -> None:
+    rules = "".join(path.read_text() for path in (Path(__file__).parents[2] / "workflow" / "rules").glob("*.smk"))
+    plan_text = Path(plan.__file__).read_text()
+    assert set(re.findall(r'digest\("([a-z-]+)"', rules + plan_text)) == {stage for stage, _ in STAGES}
+
+
+@pytest.mark.parametrize(("stage", "name"), STAGES)
+def test_every_stage_has_a_digest_and_it_stays(stage: str, name: str) -> None:
+    first = plan.digest(stage, name)
+    assert re.fullmatch("[0-9a-f]{16}", first)
+    code_digest.forget()
+    assert plan.digest(stage, name) == first
+
+
+def test_comments_docstrings_and_layout_change_no_digest(before: dict[str, str], copy: Path) -> None:
+    assert changed(before) == set()
+    for path in copy.rglob("*.py"):
+        text = path.read_text(encoding="utf-8")
+        text = re.sub(r"^( *)(def |class )", r"\1# a comment\n\1\2", text, flags=re.MULTILINE)
+        text = re.sub(r'^( *)"""(?=\w)', r'\1"""Otherwise put: ', text, flags=re.MULTILINE)
+        path.write_text(text + "\n\n\n# the end\n", encoding="utf-8")
+    assert changed(before) == set()
+    for path in copy.rglob("*.py"):
+        path.write_text(ast.unparse(ast.parse(path.read_text(encoding="utf-8"))), encoding="utf-8")
+    assert changed(before) == set()
+
+
+def test_a_module_s_place_and_name_change_no_digest(before: dict[str, str], copy: Path) -> None:
+    (copy / "room").mkdir()
+    (copy / "room" / "__init__.py").write_text("")
+    (copy / "training" / "step.py").rename(copy / "room" / "one_step.py")
+    (copy / "storage" / "parquet.py").rename(copy / "room" / "tables.py")
+    for path in copy.rglob("*.py"):
+        text = path.read_text(encoding="utf-8")
+        text = re.sub(r"\bnsbench\.training\.step\b", "nsbench.room.one_step", text)
+        text = re.sub(r"\bfrom nsbench\.storage import parquet\b", "import nsbench.room.tables as parquet", text)
+        text = re.sub(r"\bnsbench\.storage\.parquet\b", "nsbench.room.tables", text)
+        path.write_text(text, encoding="utf-8")
+    assert changed(before) == set()
+
+
+@pytest.mark.parametrize("name", ["held_until", "TrainingStep", "HISTORY", "percentile_interval"])
+def test_another_name_for_a_definition_changes_no_digest(before: dict[str, str], copy: Path, name: str) -> None:
+    for path in copy.rglob("*.py"):
+        path.write_text(re.sub(rf"\b{name}\b", "renamed_here", path.read_text(encoding="utf-8")), encoding="utf-8")
+    assert changed(before) == set()
+
+
+def test_what_no_stage_uses_changes_no_digest(before: dict[str, str], copy: Path) -> None:
+    for path in copy.rglob("*.py"):
+        with path.open("a", encoding="utf-8") as file:
+            file.write("\n\ndef used_by_nobody():\n    return 1\n")
+    assert changed(before) == set()
+
+
+# --- what an edit concerns -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("place", "stages"),
+    [
+        ("data/text_sources:make_text", {"text"}),
+        ("data/hub:download", {"text"}),
+        ("data/tasks/sparse_parity:make", {"dataset sparse_parity"}),
+        ("data/tasks/sparse_parity:target_value", {"evaluate sparse_parity"}),
+        ("data/vocabulary:build", {"dataset next_token"}),
+        (
+            "config/canonical:canonical_json",
+            {"finished", "collect", "analyse", "pretrained"} | DATASETS | TRAINS | EVALUATES | SIMULATES | THEORY_DRAWN,
+        ),
+        ("storage/seeding:stream", DATASETS | TRAINS),
+        ("storage/seeding:one_thread", {"pretrained"} | TRAINS | EVALUATES | SIMULATES),
+        ("training/pack:train_pack", TRAINS),
+        ("training/step:TrainingStep", TRAINS),
+        ("training/validation:Validation", TRAINS),
+        ("arms/regularizers:agreement", {"train noise_stability"} | TELL_OF_ARMS),
+        ("arms/entropy:Entropy", {"train entropy"} | TELL_OF_ARMS),
+        ("arms/template:MyKindArm", set()),
+        ("arms/base:LossTerm", TRAINS | TELL_OF_ARMS | {"finished"}),
+        ("arms/registry:arm", set()),
+        ("training/model:TransformerStack", TRAINS | EVALUATES),
+        ("arms/noise:resample_tokens", {"pretrained"} | TRAINS | EVALUATES),
+        ("evaluation/run:evaluate_pack", EVALUATES),
+        ("measures/stability:noise_stability", EVALUATES),
+        ("measures/estimate:Estimate", {"pretrained"} | EVALUATES),
+        ("measures/resampling:token_noise_stability", {"pretrained"}),
+        ("workflow/run_states:look", {"finished"}),
+        ("analysis/collect:collect", {"collect"}),
+        ("analysis/tables:analyse", {"analyse"}),
+        ("analysis/statistics/bootstrap:percentile_interval", {"analyse", "claims"}),
+        ("data/leaks:leaks", {"analyse", "claims", "report", "track"} | FIGURES_DRAWN),
+        ("figures/figure_05:draw", {"figure figure_05", "figures"}),
+        ("figures/style:save", FIGURES_DRAWN | THEORY_DRAWN | MODELS_DRAWN),
+        ("schemas/analysis:SCORE", {"analyse", "claims", "report"} | FIGURES_DRAWN),
+        ("simulation/attention:simulate", {"simulate attention"}),
+        ("theory/relu:relu_stability", {"theory", "claims", "theory-figure figure_04b", "theory-figure figure_09"}),
+        ("figures/figure_02:draw", {"theory-figure figure_02"}),
+        ("pretrained/gguf:convert", {"pretrained"}),
+        ("analysis/pretrained_tables:tail_bounds", {"pretrained-tables"}),
+        ("figures/figure_07:draw", {"pretrained-figure figure_07"}),
+        ("config/tracking_uri:without_secrets", {"track"}),
+        ("tracking/importer:track", {"track"}),
+        ("storage/device:use_device", set()),
+        ("config/base:parse", set()),
+        ("workflow/plan:Plan", {"finished"}),
+        ("cli/parser:main", set()),
+    ],
+)
+def test_an_edit_changes_the_stages_that_reach_it_and_no_other(
+    before: dict[str, str], copy: Path, place: str, stages: set[str]
+) -> None:
+    edit(copy, place)
+    assert changed(before) == stages
+
+
+def test_settings_reach_a_stage_as_its_spec_and_what_they_work_out_as_code(before: dict[str, str], copy: Path) -> None:
+    path = copy / "training/loop.py"
+    text = path.read_text(encoding="utf-8")
+    path.write_text(text.replace("    checkpoint_count: int\n", "    checkpoint_count: int = 3\n    more: int = 1\n"))
+    assert changed(before) == set()
+    work = "    def work(self) -> int:\n        return 1\n\n    checkpoint_count: int\n"
+    path.write_text(text.replace("    checkpoint_count: int\n", work))
+    assert changed(before) == TRAINS
+
+
+def test_a_file_beside_a_module_that_shares_its_name_counts_as_its_code(before: dict[str, str], copy: Path) -> None:
+    with (copy / "report/page.html.j2").open("a", encoding="utf-8") as file:
+        file.write("<!-- edited -->")
+    assert changed(before) == {"report"}
+    (copy / "training/pack.json").write_text("{}")
+    assert changed(before) == {"report"} | TRAINS
+
+
+# --- small modules -------------------------------------------------------------------------------------
+
+
+def digest_of(folder: Path, text: str, other: str = "", root: str = "f") -> str:
+    (folder / "sample.py").write_text(text)
+    (folder / "other.py").write_text(other)
+    code_digest.forget()
+    return code_digest.code_digest(f"nsbench.sample:{root}")
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ('def f():\n    """Word."""\n    return 1', "def f():\n    return 1"),
+        ("def f(): return 1", "def f():\n\n    return 1  # why"),
+        ("f = (1 +\n 2)", "f = 1 + 2"),
+        ("f = 'a'", 'f = "a"'),
+        ("x = 1\nf = 2", "f = 2\nx = 3"),
+        ("x = 1\ndef f(): return x", "def g(): return 1\nx = 1\nz = x\ndef f(): return x"),
+        ("x = 1\ndef f(): return x", "y = 1\ndef f(): return y"),
+        ("import math\ndef f(): return math.e", "import math as m\ndef f(): return m.e"),
+        ("def f(n): return f(n - 1)", "def f(n):\n    return f(n - 1)"),
+        ("def g(): return f()\ndef f(): return g()", "def h(): return f()\ndef f(): return h()"),
+        ("from nsbench.other import a\ndef f(): return a", "import nsbench.other as o\ndef f(): return o.a"),
+        ("from nsbench.other import a\ndef f(): return a", "from nsbench.other import b\ndef f(): return b"),
+        ("from nsbench.other import a\ndef f(): return a", "def f():\n    from nsbench.other import a\n    return a"),
+        ("from nsbench.other import a\ndef f(): return a", "a = 1\ndef f(): return a"),
+    ],
+)
+def test_the_same_code_has_the_same_digest(copy: Path, old: str, new: str) -> None:
+    other = "a = 1\nb = 1"
+    assert digest_of(copy, old, other) == digest_of(copy, new, other)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("f = 1", "f = 2"),
+        ("f = 1", "f = 1.0"),
+        ("f = 'a'", "f = 'a '"),
+        ("f = ''", "f = '''Text that is a value.'''"),
+        ("def f(a=0): return a", "def f(a=1): return a"),
+        ("def f(a, b): return a - b", "def f(a, b): return b - a"),
+        ("def f():\n    return 1", "@cache\ndef f():\n    return 1"),
+        ("x = 1\ndef f(): return x", "x = 2\ndef f(): return x"),
+        ("x = 1\ndef f(): return x", "x = 1\nx += 1\ndef f(): return x"),
+        ("x = {}\ndef f(): return x", "x = {}\nx['a'] = 1\ndef f(): return x"),
+        ("x, y = 1, 2\ndef f(): return x", "x, y = 1, 2\ndef f(): return y"),
+        ("from math import e\ndef f(): return e", "from cmath import e\ndef f(): return e"),
+        ("import numpy as n\ndef f(): return n.e", "import math as n\ndef f(): return n.e"),
+        ("from nsbench.other import a\ndef f(): return a", "from nsbench.other import c\ndef f(): return c"),
+        (
+            "from nsbench import other\ndef f(): return other",
+            "from nsbench.training import model\ndef f(): return model",
+        ),
+        ("class A:\n    x = 1\nclass f(A): pass", "class A:\n    x = 2\nclass f(A): pass"),
+        ("x = 1\ndef f(x): return x", "x = 1\ndef f(y): return x"),
+        (
+            "x = 1\ndef f():\n    global x\n    x = 2\n    return x",
+            "x = 0\ndef f():\n    global x\n    x = 2\n    return x",
+        ),
+    ],
+)
+def test_other_code_has_another_digest(copy: Path, old: str, new: str) -> None:
+    other = "a = 1\nc = 2"
+    assert digest_of(copy, old, other) != digest_of(copy, new, other)
+
+
+def test_what_is_not_there_is_an_error(copy: Path) -> None:
+    with pytest.raises(ValueError, match=r"no module 'nsbench\.nowhere' in nsbench"):
+        code_digest.code_digest("nsbench.nowhere")
+    with pytest.raises(ValueError, match=r"nsbench\.sample defines no 'g'"):
+        digest_of(copy, "f = 1", root="g")
+    with pytest.raises(ValueError, match=r"nsbench\.other defines no 'a'"):
+        digest_of(copy, "from nsbench.other import a\ndef f(): return a")
+
+
+def test_code_outside_the_package_counts_where_it_is_named(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    mine = copy.parent / "mine.py"
+    mine.write_text("from nsbench.sample import f\ndef mine(): return f()")
+    monkeypatch.setitem(definitions.elsewhere, "my_plugin", mine)
+    found = set()
+    for text in ("def f(): return 1", "def f(): return 2"):
+        digest_of(copy, text)
+        found.add(code_digest.code_digest("my_plugin:mine"))
+    assert len(found) == 2
+
+
+def test_digests_are_kept_beside_the_bytecode_as_long_as_the_source_stays(
+    copy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = plan.digest("train", "baseline")
+    code_digest.forget()
+    monkeypatch.setattr(code_digest, "_digest", lambda roots: "worked out")
+    assert plan.digest("train", "baseline") == first
+    edit(copy, "cli/parser:main")
+    code_digest.forget()
+    assert plan.digest("train", "baseline") == "worked out"
+    code_digest.forget()
+    (copy / "__pycache__" / code_digest.CACHE).write_text("{damaged")
+    assert plan.digest("train", "baseline") == "worked out"

@@ -1,0 +1,303 @@
+"""An arm of a user's own: one file, three lines of YAML, and nothing of the package."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+import yaml
+
+from nsbench import arms
+from nsbench.cli import parser as cli
+from nsbench.config.base import ConfigError
+from nsbench.data.datasets import read_dataset
+from nsbench.figures import style
+from nsbench.schemas.training import RUNS
+from nsbench.storage import code_digest, definitions
+from nsbench.storage.parquet import read_table
+from nsbench.training.model import TransformerStack
+from nsbench.training.step import TrainingStep
+from nsbench.workflow import plugins
+from nsbench.workflow.grid import load
+from nsbench.workflow.plan import Plan, plain
+from nsbench.workflow.resources import train_flops
+from tests.config.test_config import TINY, overlaid
+from tests.conftest import make_dataset, train, train_spec
+from tests.training.test_training import numbers, same
+
+KIND = "label_smoothing"
+CELL = ("modular_addition", "tiny", KIND)
+TOP = "from nsbench.arms import Arm, LossTerm, Rho, arm\n"
+
+
+def forget() -> None:
+    """Be a process that has loaded no plug-in."""
+    for name in list(plugins._FILES):
+        for kind in [kind for kind, cls in arms.ARMS.items() if cls.__module__ == name]:
+            del arms.ARMS[kind]
+        del plugins._FILES[name], sys.modules[name], definitions.elsewhere[name]
+    code_digest.forget()
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The working folder; what a test registers is gone afterwards."""
+    monkeypatch.chdir(tmp_path)
+    before = dict(arms.ARMS)
+    yield tmp_path
+    forget()
+    arms.ARMS.clear()
+    arms.ARMS.update(before)
+
+
+def new(capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
+    """Write the file of an arm, and the tiny grid with the three lines that the command says."""
+    assert cli.main(["new", "arm", KIND]) == 0
+    first, named, settings, listed = capsys.readouterr().out.splitlines()
+    assert first.startswith(f"{KIND}.py registers the kind of arm {KIND}.")
+    values = overlaid(TINY) | yaml.safe_load(named)
+    values["tasks"]["modular_addition"]["arms"] |= yaml.safe_load(settings)
+    values["grid"][0]["arms"] += yaml.safe_load(listed)
+    return values
+
+
+def test_a_new_arm_is_one_file_and_three_lines(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """From the command that writes it to a figure's words; training in a process of its own, as in the workflow."""
+    plan = Plan(load(new(capsys)))
+    cell = plan.cells[CELL]
+    assert (cell.arm_settings.family, cell.arm_settings.draws_noise) == ("own", False)
+    assert plan.arm_class(*CELL) is arms.ARMS[KIND]
+    assert train_flops(cell) == train_flops(plan.cells[*CELL[:2], "baseline"])
+    (shown,) = [values for values in plain(plan.cells.values()) if values["arm"] == KIND]
+    assert style.arm_text(shown) == f"{KIND} (ε = 0.1)"
+    assert style.arm_colour(shown["arm_settings"]) == style.FAMILY_COLOURS["own"]
+
+    pack = next(pack[-1] for pack in plan.packs if pack[:3] == CELL)
+    spec = plan.train(*CELL, pack)
+    made = ["--digest", "d", "--dataset", "data", "--run-store", "runs", "--history", "h", "--runs", "r"]
+    dataset = ["--spec", plan.dataset(*CELL[:2], pack), "--digest", "d", "--out", "data", "--floors", "floors"]
+    assert cli.main(["dataset", *dataset]) == 0
+    command = [sys.executable, "-m", "nsbench.cli", "train", "--spec", spec, *made]
+    refused = subprocess.run(command, capture_output=True, text=True)
+    assert refused.returncode == 2
+    assert "arm_settings.kind: 'label_smoothing' is not allowed" in refused.stderr
+    done = subprocess.run([*command, "--plugins", f"{KIND}.py"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert read_table(folder / "r", RUNS)["status"].tolist() == ["completed"] * 2
+
+    # A stage that looks at the whole grid finds the file in its spec.
+    spec = plan.grid()
+    forget()
+    files = ["--packs", "p", "--datasets", "d", "--run-store", "runs", "--text", "t"]
+    looked = ["--spec", spec, "--digest", "d", *files, "--out", "states.parquet", "--missing", "missing.csv"]
+    assert cli.main(["finished", *looked]) == 0
+    assert f"{KIND},0" in (folder / "missing.csv").read_text()
+
+
+def test_the_file_is_in_the_spec_of_no_run_and_of_no_grid_without_its_arm(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    values = new(capsys)
+    bare = Plan(load(overlaid(TINY)))
+    unused = Plan(load(overlaid(TINY) | {"plugins": [f"{KIND}.py"]}))
+    used = Plan(load(values))
+    assert unused.grid("analysis") == bare.grid("analysis")
+    assert json.loads(used.grid())["plugins"] == [f"{KIND}.py"]
+    for pack in bare.packs:
+        for stage in ("train", "evaluate"):
+            specs = {getattr(plan, stage)(*pack) for plan in (bare, unused, used)}
+            assert len(specs) == 1
+    spec = used.train(*CELL, "seeds-0-1")
+    assert ".py" not in spec
+    code = used.training_code(*CELL)
+    forget()
+    (folder / "elsewhere").mkdir()
+    (folder / f"{KIND}.py").rename(folder / "elsewhere" / f"{KIND}.py")
+    moved = Plan(load(values | {"plugins": [f"elsewhere/{KIND}.py"]}))
+    assert (moved.train(*CELL, "seeds-0-1"), moved.training_code(*CELL)) == (spec, code)
+
+
+def test_an_edit_of_the_file_trains_its_arm_again_and_no_other(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    values = new(capsys)
+    baseline = (*CELL[:2], "baseline")
+    found = []
+    for old, edited in (("", ""), ("term of each example", "term"), ("of_label - logs", "of_label - 2 * logs")):
+        path = folder / f"{KIND}.py"
+        path.write_text(path.read_text().replace(old, edited) if old else path.read_text())
+        forget()
+        plan = Plan(load(values))
+        found.append((plan.training_code(*CELL), plan.training_code(*baseline)))
+    first, reworded, other = found
+    assert reworded == first
+    assert (other[0] != first[0], other[1] == first[1]) == (True, True)
+
+
+def test_label_smoothing_is_the_cross_entropy_with_smoothed_labels(capsys: pytest.CaptureFixture[str]) -> None:
+    plugins.load([load(new(capsys)).plugins[0]])
+    for strength in (0.0, 0.1, 1.0):
+        term = arms.ARMS[KIND](strength=strength).loss_term(None)
+        for shape in ((6,), (2, 3), (2, 3, 4)):
+            logits = torch.randn(*shape, 5, dtype=torch.float64)
+            labels = torch.randint(5, shape)
+            flat = logits.flatten(0, -2), labels.flatten()
+            smoothed = F.cross_entropy(*flat, reduction="none", label_smoothing=strength)
+            expected = (smoothed - F.cross_entropy(*flat, reduction="none")).view(shape)
+            torch.testing.assert_close(term.penalty(logits, None, labels), expected)
+
+
+def step_of(settings: dict[str, Any], root: Path, device: torch.device, **sections: Any) -> TrainingStep:
+    spec = train_spec(arm_settings=settings, seeds=[3, 4], **sections)
+    data = read_dataset(make_dataset(root), 3)
+    stack = TransformerStack(spec.model, data.vocabulary, data.n_classes, spec.seeds).to(device)
+    return TrainingStep(stack, spec.seeds, spec.arm_settings, spec.model, spec.optimizer, spec.noise, data, 10)
+
+
+def test_a_term_of_few_steps_and_few_examples(folder: Path) -> None:
+    (folder / "some.py").write_text(
+        TOP + "@arm('some')\nclass Some(Arm):\n    def loss_term(self, noise):\n"
+        "        return LossTerm(lambda clean, noisy, labels: clean.square().sum(-1) * labels, every=3, share=0.35)\n"
+    )
+    plugins.load(["some.py"])
+    step = step_of({"kind": "some"}, folder, torch.device("cpu"), model={"dropout": 0.0})
+    step(torch.randint(7, (2, 10, 2)), torch.randint(7, (2, 10)), 0)
+    assert [step._regularised(number) for number in range(4)] == [True, False, False, True]
+    logits = step.stack(step.tokens_RBT, None)[:, :4]
+    expected = (logits.square().sum(-1) * step.labels_RB[:, :4]).mean(1)
+    torch.testing.assert_close(step._losses()[2], expected)
+
+
+def test_an_arm_of_one_s_own_that_draws_noise_equals_the_built_in_one_to_the_bit(folder: Path) -> None:
+    (folder / "mine.py").write_text(
+        TOP + "@arm('mine')\nclass Mine(Arm):\n    draws_noise = True\n    rho: Rho = 0.25\n\n"
+        "    def loss_term(self, noise):\n        return LossTerm(self.penalty, gradient=noise.gradient)\n\n"
+        "    def penalty(self, clean, noisy, labels):\n"
+        "        return -0.75 * (clean.softmax(-1) * noisy.softmax(-1)).sum(-1)\n"
+    )
+    plugins.load(["mine.py"])
+    built_in = {"kind": "noise_stability", "rho": 0.25, "gamma": 0.75}
+    for gradient in ("both", "clean", "noisy"):
+        found = [
+            numbers(train(folder / f"{place}{gradient}", train_spec(arm_settings=settings, noise=noise))[0])
+            for place, settings in enumerate(({"kind": "mine"}, built_in))
+            for noise in ({"gradient": gradient, "n_draws": 2},)
+        ]
+        assert same(*found)
+
+
+def test_a_penalty_of_another_shape_is_told(folder: Path) -> None:
+    (folder / "total.py").write_text(
+        TOP + "@arm('total')\nclass Total(Arm):\n    def loss_term(self, noise):\n"
+        "        return LossTerm(lambda clean, noisy, labels: clean.sum())\n"
+    )
+    plugins.load(["total.py"])
+    step = step_of({"kind": "total"}, folder, torch.device("cpu"))
+    told = r"arm: the penalty of kind 'total' has the shape \(\); \(2, 10\), that of the labels, is allowed"
+    with pytest.raises(ConfigError, match=told):
+        step(torch.zeros(2, 10, 2), torch.zeros(2, 10), 0)
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        (None, "plugins: 'mine.py' is no Python file in '"),
+        ("x = (", "plugins: 'mine.py', line 1: cannot be imported (SyntaxError: "),
+        ("\nimport nowhere", "plugins: 'mine.py', line 2: cannot be imported (ModuleNotFoundError: No module named"),
+        (
+            TOP + "@arm('first')\nclass First(Arm):\n    pass\n\n@arm('entropy')\nclass Second(Arm):\n    pass",
+            "plugins: 'mine.py': the kind of arm 'entropy' is taken by nsbench.arms.entropy.Entropy; allowed: ",
+        ),
+        (
+            TOP + "@arm('noisy')\nclass Noisy(Arm):\n    draws_noise = True",
+            "plugins: 'mine.py': 'noisy' draws noise and has no rho",
+        ),
+        (TOP + "@arm('vague')\nclass Vague(Arm):\n    x: 'Nothing'", "plugins: 'mine.py', line 2: cannot be imported"),
+    ],
+)
+def test_a_file_that_is_no_plug_in_is_told_in_one_sentence(folder: Path, text: str | None, told: str) -> None:
+    before = dict(arms.ARMS)
+    if text is not None:
+        (folder / "mine.py").write_text(text)
+    for _ in range(2):
+        with pytest.raises(ConfigError) as caught:
+            load(overlaid(TINY) | {"plugins": ["mine.py"]})
+        assert str(caught.value).startswith(told)
+        assert "\n" not in str(caught.value)
+    assert before == arms.ARMS
+
+
+def test_two_files_of_one_name_are_refused_and_one_file_is_loaded_once(folder: Path) -> None:
+    for place in ("a", "b"):
+        (folder / place).mkdir()
+        (folder / place / "mine.py").write_text(TOP + f"@arm('own_{place}')\nclass Own(Arm):\n    pass\n")
+    plugins.load(["a/mine.py", folder / "a" / "mine.py", "b/../a/mine.py"])
+    assert plugins.file_of(arms.ARMS["own_a"]) == "a/mine.py"
+    assert plugins.file_of(arms.ARMS["entropy"]) is None
+    with pytest.raises(ConfigError, match=r"plugins: 'b/mine.py' has the name of the plug-in 'a/mine.py'; rename one"):
+        plugins.load(["b/mine.py"])
+    for wrong in ("a/mine.py", [3], ["two\nlines.py"]):
+        with pytest.raises(ConfigError, match="plugins"):
+            load(overlaid(TINY) | {"plugins": wrong})
+
+
+def test_a_setting_of_one_s_own_arm_is_told_as_any(capsys: pytest.CaptureFixture[str]) -> None:
+    values = new(capsys)
+    settings = values["tasks"]["modular_addition"]["arms"][KIND]
+    where = f"tasks.modular_addition.arms.{KIND}"
+    for change, told in [
+        ({"strength": 2}, f"{where}.strength: 2 is not allowed; allowed: a number in 0 ... 1"),
+        ({"strenth": 0.2}, f"{where}.strenth: unknown key, did you mean 'strength'?; allowed: kind, strength"),
+        ({"kind": "label_smothing"}, f"{where}.kind: 'label_smothing' is not allowed, did you mean '{KIND}'?"),
+    ]:
+        values["tasks"]["modular_addition"]["arms"][KIND] = settings | change
+        with pytest.raises(ConfigError) as caught:
+            load(values)
+        assert str(caught.value).startswith(told)
+
+
+def test_an_installed_package_brings_its_arms(monkeypatch: pytest.MonkeyPatch) -> None:
+    def entries(group: str) -> list[Any]:
+        assert group == "nsbench.plugins"
+        return [SimpleNamespace(name="mine", value="package.arms", load=bring)]
+
+    def bring() -> None:
+        arms.arm("packaged")(type("Packaged", (arms.Arm,), {"__module__": __name__}))
+
+    monkeypatch.setattr(plugins.importlib.metadata, "entry_points", entries)
+    plugins._load_installed.cache_clear()
+    plugins.load()
+    plugins.load()
+    assert plugins.file_of(arms.ARMS.find("packaged")) is None
+    plugins._load_installed.cache_clear()
+    with pytest.raises(
+        ConfigError, match=r"nsbench\.plugins: mine = package\.arms: the kind of arm 'packaged' is taken"
+    ):
+        plugins.load()
+    plugins._load_installed.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("entropy", "the kind of arm 'entropy' is taken by nsbench.arms.entropy.Entropy"),
+        ("My Arm", "'My Arm' is no kind of arm"),
+        ("mine", "--out: 'there.py' is there; a file that is not there yet is allowed"),
+    ],
+)
+def test_a_new_arm_takes_no_name_and_no_file_of_another(
+    folder: Path, capsys: pytest.CaptureFixture[str], name: str, told: str
+) -> None:
+    (folder / "there.py").write_text("mine")
+    assert cli.main(["new", "arm", name, "--out", "there.py"]) == 2
+    assert capsys.readouterr().err.startswith(f"nsbench new: {told}")
+    assert [path.name for path in folder.iterdir()] == ["there.py"]
+    assert (folder / "there.py").read_text() == "mine"

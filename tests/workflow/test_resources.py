@@ -1,0 +1,162 @@
+"""What jobs ask of a cluster: against jobs that were measured."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nsbench.config import loader as config_files
+from nsbench.config.sections import Cluster, Evaluation
+from nsbench.workflow import resources as needs
+from nsbench.workflow.grid import Cell, load
+from nsbench.workflow.plan import Plan
+from tests.config.test_config import TINY, overlaid, place
+
+GRID = Plan(load(config_files.read(Path("config.yaml"))))
+PUBLISHED = Plan(load(overlaid("workflow/config/published.yaml")))
+
+
+def cell_of(*changes: tuple[str, Any], arm: str = "baseline", task: str = "modular_addition") -> Cell:
+    values = overlaid(TINY)
+    for path, value in changes:
+        values = place(values, path, value)
+    return Plan(load(values)).cells[task, "tiny", arm]
+
+
+# --- operations ----------------------------------------------------------------------------------------
+
+VARIANT = "tasks.modular_addition.variants.tiny"
+
+
+def flops(*changes: tuple[str, Any], arm: str = "baseline", task: str = "modular_addition") -> float:
+    return needs.train_flops(cell_of(*changes, arm=arm, task=task))
+
+
+@pytest.mark.parametrize("task", ["modular_addition", "sparse_parity"])
+def test_a_regularised_run_costs_twice_a_baseline(task: str) -> None:
+    assert flops(task=task, arm="noise_stability") == 2 * flops(task=task)
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "factor"),
+    [
+        (f"{VARIANT}.training.steps", 120, 10),
+        (f"{VARIANT}.training.batch_size", 24, 3),
+        (f"{VARIANT}.model", {"d_model": 8, "n_layers": 6}, 3),
+        (f"{VARIANT}.model", {"d_model": 8, "ffn_width": 32}, 1),
+        (f"{VARIANT}.noise", {"n_draws": 5}, 1),
+    ],
+)
+def test_operations_grow_with_the_work(path: str, value: Any, factor: float) -> None:
+    assert flops((path, value)) == factor * flops()
+
+
+def test_draws_cost_a_pass_each() -> None:
+    assert flops((f"{VARIANT}.noise", {"n_draws": 5}), arm="noise_stability") == 6 * flops()
+
+
+def test_operations_are_those_of_the_matrix_products() -> None:
+    """d_model 8, width 32, 2 layers, 2 tokens: 4 d^2 for attention, 2 d w forward, 2 d T for scores; both of a
+    multiplication and an addition count, forward once and backward twice."""
+    forward = 2 * 2 * 2 * (4 * 64 + 2 * 8 * 32 + 2 * 8 * 2)
+    assert needs.forward_flops(cell_of()) == forward
+    assert flops() == 12 * 8 * 3 * forward
+
+
+def test_a_checkpoint_is_evaluated_on_clean_noisy_and_replaced_inputs_and_the_test_set() -> None:
+    evaluation = Evaluation(rho=[0.0, 0.5], n_inputs=10, n_draws=3)
+    # 12 test examples; of 10 the clean ones twice, 2 rho x 3 copies, and one for each of 2 tokens.
+    expected = 4 * (10 * (2 + 6 + 2) + 12) * needs.forward_flops(cell_of())
+    assert needs.evaluate_flops(cell_of(), evaluation, checkpoints=4) == expected
+
+
+# --- against measured jobs -----------------------------------------------------------------------------
+
+# Of one run each: 1e9 operations as torch counts them, peak resident memory (MB) as Snakemake's benchmark files give
+# it. benchmarks/README.md, "Jobs".
+MEASURED = [
+    (GRID, "modular_addition", "as_published", "baseline", 24507, 439),
+    (GRID, "modular_addition", "as_published", "noise_stability", 49014, 471),
+    (GRID, "modular_addition", "calibrated", "baseline", 12333, 426),
+    (GRID, "modular_addition", "calibrated", "noise_stability", 24666, 445),
+    (PUBLISHED, "sparse_parity", "as_published-n10-k2-steps1000", "baseline", 6119, 488),
+    (PUBLISHED, "sparse_parity", "as_published-n10-k2-steps1000", "noise_stability", 12238, 572),
+    (PUBLISHED, "sparse_parity", "calibrated-n20-k2-steps3000", "baseline", 2501, 454),
+    (PUBLISHED, "sparse_parity", "calibrated-n20-k2-steps3000", "noise_stability", 5002, 477),
+    (GRID, "next_token", "windows_overlapping", "baseline", 7560, 513),
+    (GRID, "next_token", "windows_overlapping", "noise_stability-rho0.25-gamma0.75", 15120, 627),
+]
+
+
+@pytest.mark.parametrize(("plan", "task", "variant", "arm", "gflop", "mb"), MEASURED)
+def test_operations_and_memory_of_training_are_those_measured(
+    plan: Plan, task: str, variant: str, arm: str, gflop: float, mb: float
+) -> None:
+    cell = plan.cells[task, variant, arm]
+    assert needs.train_flops(cell) / 1e9 == pytest.approx(gflop, rel=0.02)
+    asked = needs.train_mb(cell, 1, "cpu")
+    assert mb + needs.SNAKEMAKE_MB < asked < 1.5 * (mb + needs.SNAKEMAKE_MB)
+
+
+def test_memory_of_an_evaluation_is_that_measured() -> None:
+    """The largest and the smallest seen: 610 MB for next tokens, 349 MB for modular addition."""
+    cells = [GRID.cells["next_token", "windows_overlapping", "baseline"]]
+    cells.append(GRID.cells["modular_addition", "calibrated", "baseline"])
+    for cell, mb in zip(cells, (610, 349), strict=True):
+        asked = needs.evaluate_mb(cell, Evaluation(), "cpu")
+        assert mb + needs.SNAKEMAKE_MB < asked < 1.5 * (mb + needs.SNAKEMAKE_MB)
+
+
+@pytest.mark.parametrize(("n_runs", "mb"), [(1_000, 644), (10_000, 5_054)])
+def test_memory_for_the_tables_is_that_measured(n_runs: int, mb: float) -> None:
+    """By benchmarks/workflow_scale.py, with 1,000 rows a run."""
+    cell = cell_of((f"{VARIANT}.training", {"steps": 9990, "eval_every_steps": 10, "batch_size": 8}))
+    asked = needs.analyse_mb([cell] * (n_runs // 2))
+    assert len(cell.seeds) == 2
+    assert mb + needs.SNAKEMAKE_MB < asked < 1.6 * (mb + needs.SNAKEMAKE_MB)
+
+
+def test_every_job_of_the_papers_grid_fits_a_usual_node() -> None:
+    most = max(needs.train_mb(cell, 5, device) for cell in GRID.cells.values() for device in ("cpu", "cuda"))
+    assert 2000 < most < 8000
+
+
+# --- minutes -------------------------------------------------------------------------------------------
+
+
+def test_minutes_double_at_each_attempt() -> None:
+    cluster = Cluster.model_validate({"gflops": {"cpu": 1.0, "cuda": 10.0}})
+    hour = 3600e9
+    assert [needs.minutes(0.4 * hour, "cpu", cluster, attempt) for attempt in (1, 2, 3)] == [40, 80, 160]
+    assert needs.minutes(0.4 * hour, "cuda", cluster, 1) == 13
+    assert needs.minutes(0, "cpu", cluster, 1) == needs.START_MINUTES
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+@pytest.mark.parametrize("most", [20, 60, 1440])
+def test_training_and_evaluation_of_a_pack_ask_together_for_no_more_than_the_cluster_allows(
+    device: str, most: int
+) -> None:
+    cluster = Cluster(max_minutes=most)
+    asked = [
+        needs.pack_minutes(
+            5 * needs.train_flops(cell), 5 * needs.evaluate_flops(cell, Evaluation(), 21), device, cluster, attempt
+        )
+        for cell in GRID.cells.values()
+        for attempt in (1, 2, 3, 4)
+    ]
+    assert max(map(sum, asked)) == most
+    assert min(map(min, asked)) >= 10
+
+
+def test_the_measured_jobs_would_have_fitted_their_minutes() -> None:
+    """The slowest seen, beside other work, in seconds."""
+    for plan, task, variant, arm, seconds in (
+        (GRID, "next_token", "windows_overlapping", "baseline", 1266),
+        (PUBLISHED, "sparse_parity", "calibrated-n20-k2-steps3000", "noise_stability", 953),
+        (GRID, "modular_addition", "calibrated", "noise_stability", 1701),
+    ):
+        flops = needs.train_flops(plan.cells[task, variant, arm])
+        assert seconds < 60 * needs.minutes(flops, "cpu", Cluster(), 1)
