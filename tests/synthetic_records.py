@@ -12,7 +12,7 @@ from scipy.special import expit
 from nsbench.analysis.collect import Sources, collect
 from nsbench.analysis.tables import TABLES, analyse
 from nsbench.config.sections import Analysis
-from nsbench.schemas.target import held_until
+from nsbench.config.target import held_until
 from nsbench.schemas.training import COLLECTED_RUNS, EVALUATION, FLOORS, HISTORY
 from nsbench.storage.parquet import read_table, write_table
 

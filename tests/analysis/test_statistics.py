@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 from nsbench.analysis.statistics import coverage_of_range, paired_effects, quantile, summarise_cells, time_to_target
 from nsbench.analysis.statistics.survival import kaplan_meier
+from nsbench.config.target import first_held, held_until, hold_span
 from nsbench.schemas.statistics import CELL_SUMMARY
-from nsbench.schemas.target import first_held, held_until, hold_span
 from nsbench.schemas.training import TIME_TO_TARGET
 from tests.paired_times import effects_of
 from tests.synthetic_records import make_cells, make_records

@@ -16,10 +16,11 @@ from nsbench.cli import parser as cli
 from nsbench.records import verify
 from nsbench.records.export import export_records, merge
 from nsbench.records.importing import import_records
-from nsbench.schemas.training import COLLECTED_RUNS, EVALUATION, FLOORS, HISTORY, history_digest
+from nsbench.schemas.training import COLLECTED_RUNS, EVALUATION, FLOORS, HISTORY
 from nsbench.storage.parquet import RecordError, read_table
 from nsbench.storage.provenance import commit, cpu
 from nsbench.storage.records import NO_EVALUATION, OTHER_EVALUATION, Record, read_records, record_files, write_records
+from nsbench.storage.run_folder import history_digest
 from nsbench.workflow.plan import digest
 from nsbench.workflow.recorded_runs import current, difference
 from tests.recorded_grid import collect, plan_of, train

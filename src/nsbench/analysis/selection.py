@@ -28,8 +28,8 @@ from nsbench.analysis.statistics.intervals import (
     mean_difference,
     shared_notes,
 )
+from nsbench.config.target import first_held
 from nsbench.schemas.analysis import SELECTION
-from nsbench.schemas.target import first_held
 from nsbench.storage.parquet import RecordError
 
 PROCEDURES = ("all_seeds", "leave_one_out")

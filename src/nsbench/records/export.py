@@ -13,12 +13,12 @@ from nsbench.config.base import ConfigError, parse
 from nsbench.config.canonical import canonical_json
 from nsbench.data.datasets import read_dataset
 from nsbench.evaluation.run import EvaluateSpec
-from nsbench.schemas.training import EVALUATION, FLOORS, RUNS, history_digest
+from nsbench.schemas.training import EVALUATION, FLOORS, RUNS
 from nsbench.storage.atomic import FileError
 from nsbench.storage.locks import locked
 from nsbench.storage.parquet import RecordError, read_arrow, read_stamp
 from nsbench.storage.records import KEYS, Record, read_identities, read_records, write_records
-from nsbench.storage.run_folder import RunFolder, read_summary
+from nsbench.storage.run_folder import RunFolder, history_digest, read_summary
 from nsbench.training.loop import TrainSpec
 from nsbench.workflow.grid import Cell
 from nsbench.workflow.plan import Plan

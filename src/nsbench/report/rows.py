@@ -10,9 +10,9 @@ from typing import Any
 
 from nsbench.analysis.statistics.intervals import settles, settles_steps
 from nsbench.arms import describe
+from nsbench.config.target import hold_span
 from nsbench.figures import style
 from nsbench.figures.curves import is_loss
-from nsbench.schemas.target import hold_span
 
 NONE = "–"
 DIRECTIONS = {-1: "fewer", 0: "open", 1: "more"}

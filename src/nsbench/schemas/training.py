@@ -6,9 +6,6 @@ Every column's unit and meaning stands in its field's metadata; every file carri
 
 from __future__ import annotations
 
-import hashlib
-
-import pandas as pd
 import pyarrow as pa
 
 TARGETS = {"all": "", "unpadded": "_unpadded", "known": "_known"}
@@ -179,12 +176,3 @@ TIME_TO_TARGET = pa.schema(
         field("text", pa.string(), "name", "the text that the data were cut from; empty for tasks without one"),
     ]
 )
-
-
-def history_digest(rows: pd.DataFrame) -> str:
-    """A digest of a history's numbers, exact to the bit, without its seconds, in the columns that it has."""
-    digest = hashlib.sha256()
-    for name in HISTORY.names:
-        if name in rows and name not in ("seconds", "task", "variant", "arm"):
-            digest.update(rows[name].to_numpy(dtype="float64").tobytes())
-    return digest.hexdigest()

@@ -21,11 +21,12 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from nsbench.schemas.target import held_until
-from nsbench.schemas.training import EVALUATION, FLOORS, HISTORY, RUN, RUNS, history_digest
+from nsbench.config.target import held_until
+from nsbench.schemas.training import EVALUATION, FLOORS, HISTORY, RUN, RUNS
 from nsbench.schemas.training import field as column
 from nsbench.storage.atomic import whole
 from nsbench.storage.parquet import RecordError, refused
+from nsbench.storage.run_folder import history_digest
 
 LARGEST_BYTES = 200_000_000
 """Of a file: thousands of runs."""

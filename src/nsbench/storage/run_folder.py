@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nsbench.config.canonical import canonical_json
-from nsbench.schemas.training import HISTORY, history_digest
+from nsbench.schemas.training import HISTORY
 from nsbench.storage.atomic import refuse_passing, remove_abandoned, write_text
 from nsbench.storage.locks import locked
 from nsbench.storage.parquet import RecordError, read_stamp, read_table, write_table
@@ -55,6 +55,15 @@ def run_key(spec: dict[str, Any], seed: int, data_sha256: str, digest: str) -> s
     The other seeds of its pack, and with them the pack, are not part of it.
     """
     return hashlib.sha256(f"{order_key(spec, seed, digest)} {data_sha256}".encode()).hexdigest()
+
+
+def history_digest(rows: pd.DataFrame) -> str:
+    """A digest of a history's numbers, exact to the bit, without its seconds, in the columns that it has."""
+    digest = hashlib.sha256()
+    for name in HISTORY.names:
+        if name in rows and name not in ("seconds", "task", "variant", "arm"):
+            digest.update(rows[name].to_numpy(dtype="float64").tobytes())
+    return digest.hexdigest()
 
 
 @dataclass

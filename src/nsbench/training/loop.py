@@ -16,12 +16,11 @@ from torch import Tensor
 from nsbench.arms import AnyArm, check
 from nsbench.config.base import Closed, FilePart, Seeds
 from nsbench.config.canonical import canonical_json
+from nsbench.config.target import held_until
 from nsbench.config.variant import Model, Noise, Optimizer, Target, Training
 from nsbench.data.datasets import Dataset, EpochOrder, batch_indices
-from nsbench.schemas.target import held_until
-from nsbench.schemas.training import history_digest
 from nsbench.storage.atomic import FileError
-from nsbench.storage.run_folder import Progress, RunFolder
+from nsbench.storage.run_folder import Progress, RunFolder, history_digest
 from nsbench.training.interruption import stop_request
 from nsbench.training.model import TransformerStack
 from nsbench.training.step import TrainingStep

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from nsbench.config.target import first_held
 from nsbench.schemas.statistics import CELL_SUMMARY, COPIED
-from nsbench.schemas.target import first_held
 from nsbench.schemas.training import TIME_TO_TARGET
 from nsbench.storage.parquet import RecordError
 
