@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 
 from nsbench.analysis.statistics import paired_effects, time_to_target, with_families
 from nsbench.analysis.statistics.bootstrap import expanded
-from nsbench.analysis.statistics.intervals import settles_steps
 from nsbench.analysis.statistics.paired import ratio_of_means
 from nsbench.analysis.statistics.pvalues import holm, permutation_p, smallest_p
+from nsbench.config.settled import settles_steps
 from tests.paired_times import effects_of, joined, times_of
 from tests.synthetic_records import make_cells, make_records
 

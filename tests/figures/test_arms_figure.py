@@ -10,7 +10,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from nsbench.analysis import statistics
-from nsbench.analysis.statistics.intervals import settles, settles_steps
+from nsbench.config.settled import settles, settles_steps
 from nsbench.figures import arms, comparison, figure_05, style
 from tests.artists import check_layout, shown, texts, with_gid
 from tests.synthetic_records import ARMS, OTHER_ARMS, make_cells, make_records, swept

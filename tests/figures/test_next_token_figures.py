@@ -12,7 +12,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from nsbench.analysis.statistics import time_to_target
-from nsbench.analysis.statistics.intervals import settles
+from nsbench.config.settled import settles
 from nsbench.figures import comparison, curves, figure_06, figure_12, figure_13, figure_14, style, sweep
 from nsbench.schemas.training import TARGETS
 from tests.artists import check_layout, shown, texts, with_gid

@@ -20,8 +20,9 @@ import pandas as pd
 from nsbench.analysis.scores import Trail, by_variant, final_score, text_labels, trails
 from nsbench.analysis.statistics import CELL_KEYS, RUN_KEYS, grid_runs, quantile, run_name
 from nsbench.analysis.statistics.bootstrap import expanded
-from nsbench.analysis.statistics.intervals import Interval, few, mean_interval, shared_notes, stopped_runs
+from nsbench.analysis.statistics.intervals import Interval, mean_interval, shared_notes, stopped_runs
 from nsbench.arms import ARMS
+from nsbench.config.settled import few
 from nsbench.schemas.analysis import EARLY_RANK, LEAD_LAG, ONSET
 from nsbench.storage.parquet import RecordError
 

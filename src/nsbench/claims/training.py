@@ -9,10 +9,10 @@ from typing import Any, Literal
 
 import pandas as pd
 
-from nsbench.analysis.statistics.bootstrap import coverage_of_range
 from nsbench.claims.evidence import ASIDE, COUNTS, MISSING, Evidence, Finding, Quantity
 from nsbench.claims.variants import OfArm, OfTask, Variant, enough, paper_arm, row_of, variants, with_arm
 from nsbench.config.base import Closed
+from nsbench.config.settled import coverage_of_range
 from nsbench.schemas.run_states import parts
 
 

@@ -12,9 +12,9 @@ from typing import Any, Literal, NamedTuple
 import pandas as pd
 from pydantic import Field
 
-from nsbench.analysis.statistics.bootstrap import coverage_of_range
 from nsbench.claims.evidence import ASIDE, COUNTS, MISSING, Evidence, Finding, Missing
 from nsbench.config.base import Closed
+from nsbench.config.settled import coverage_of_range
 
 TaskName = Literal["modular_addition", "sparse_parity", "next_token"]
 

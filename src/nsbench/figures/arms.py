@@ -13,8 +13,8 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from nsbench.analysis.scores import by_variant
-from nsbench.analysis.statistics.intervals import settles, settles_steps
 from nsbench.arms import ARMS, describe
+from nsbench.config.settled import settles, settles_steps
 from nsbench.figures import comparison, curves, style
 
 RATIOS = {

@@ -15,8 +15,8 @@ from matplotlib.textpath import TextPath
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter, NullLocator
 
 from nsbench.analysis.specification_curves import HELPS, HURTS, NOT_COUNTED, OPEN
-from nsbench.analysis.statistics.intervals import few
 from nsbench.arms import describe
+from nsbench.config.settled import few
 from nsbench.figures import curves, style
 from nsbench.storage.parquet import RecordError
 

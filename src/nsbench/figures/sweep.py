@@ -16,7 +16,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 from matplotlib.patheffects import withStroke
 
-from nsbench.analysis.statistics.intervals import settles, settles_steps
+from nsbench.config.settled import settles, settles_steps
 from nsbench.figures import comparison, curves, style
 
 STEPS, LOSS = "fewer_steps_percent", "best_val_loss_difference"

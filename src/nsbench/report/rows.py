@@ -8,8 +8,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from nsbench.analysis.statistics.intervals import settles, settles_steps
 from nsbench.arms import describe
+from nsbench.config.settled import settles, settles_steps
 from nsbench.config.target import hold_span
 from nsbench.figures import style
 from nsbench.figures.curves import is_loss

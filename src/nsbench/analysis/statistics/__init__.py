@@ -5,7 +5,6 @@ effects, `pvalues` their tests, `survival` the curves of censored times, `power`
 `bootstrap` and `intervals` what is between an estimate and its interval.
 """
 
-from nsbench.analysis.statistics.bootstrap import coverage_of_range
 from nsbench.analysis.statistics.paired import COSTS, paired_effects, with_families
 from nsbench.analysis.statistics.times import (
     CELL_KEYS,
@@ -16,6 +15,7 @@ from nsbench.analysis.statistics.times import (
     summarise_cells,
     time_to_target,
 )
+from nsbench.config.settled import coverage_of_range
 from nsbench.schemas.statistics import CELL_SUMMARY, PAIRED_EFFECT
 
 __all__ = [

@@ -9,15 +9,6 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 
-def coverage_of_range(n: int) -> float:
-    """Probability that the range of `n` independent values covers their median: 1 - 2^(1 - n).
-
-    No interval from resampling values is wider than their range, so below a confidence asked for,
-    here with fewer than six for 95%, that confidence cannot be had.
-    """
-    return 1 - 2.0 ** (1 - n)
-
-
 def expanded(confidence: float, n: int) -> float:
     """The level at which a percentile interval of `n` >= 2 values covers `confidence` about.
 

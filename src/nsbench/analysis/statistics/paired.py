@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from nsbench.analysis.statistics.bootstrap import coverage_of_range, percentile_interval
+from nsbench.analysis.statistics.bootstrap import percentile_interval
 from nsbench.analysis.statistics.pvalues import holm, permutation_p, smallest_p
 from nsbench.analysis.statistics.survival import logrank_p
 from nsbench.analysis.statistics.times import RUN_KEYS
+from nsbench.config.settled import coverage_of_range
 from nsbench.schemas.statistics import COPIED, PAIRED_EFFECT
 from nsbench.storage.parquet import RecordError
 

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from nsbench.analysis.statistics.bootstrap import coverage_of_range
 from nsbench.analysis.statistics.paired import pairs
+from nsbench.config.settled import coverage_of_range
 from nsbench.schemas.statistics import POWER
 
 EFFECTS_PERCENT = (10.0, 20.0, 35.0)
