@@ -211,7 +211,7 @@ def show_triggers(folder: Path, values: dict) -> None:
 
 
 def command_edited(text: str) -> str:
-    return text.replace('"nsbench train', '"nsbench  train', 1)
+    return text.replace('"nsbench stage train', '"nsbench  stage train', 1)
 
 
 def show_noop(grid: str, folder: Path, values: dict, limit: str) -> None:
@@ -274,7 +274,17 @@ def column(field: pa.Field, n_rows: int, fixed: dict, given: dict, generator: np
 
 def stage(name: str, plan: Plan, *sections: str) -> list[str]:
     """The beginning of a stage's command."""
-    return [sys.executable, "-m", "nsbench.cli", name, "--spec", plan.grid(*sections), "--digest", digest(name)]
+    return [
+        sys.executable,
+        "-m",
+        "nsbench.cli",
+        "stage",
+        name,
+        "--spec",
+        plan.grid(*sections),
+        "--digest",
+        digest(name),
+    ]
 
 
 def show_collecting(folder: Path, values: dict, parts: list[str]) -> None:
@@ -284,13 +294,13 @@ def show_collecting(folder: Path, values: dict, parts: list[str]) -> None:
         make_packs(folder, plan)
     collected = [f"results/collected/{name}.parquet" for name in ("history", "runs", "evaluation", "floors")]
     if "collect" in parts:
-        places = ["--packs", "results/packs", "--datasets", "results/datasets", "--out", *collected]
+        places = ["--packs", "results/packs", "--datasets", "results/datasets", "--out", "results/collected"]
         found = measured([*stage("collect", plan, "runs_per_pack"), *places], folder)
         n_rows, n_more = (pq.read_metadata(folder / collected[place]).num_rows for place in (0, 2))
         what = f"collect {len(plan.packs):,} packs: {n_rows:,} rows of histories, {n_more:,} of evaluations"
         show(what, "60 s, 1,000 MB", found)
     if "analyse" in parts:
-        places = ["--collected", *collected, "--out", "results/tables/power.parquet"]
+        places = ["--collected", "results/collected", "--out", "results/tables"]
         show("analyse them", "", measured([*stage("analyse", plan, "analysis"), *places], folder))
 
 

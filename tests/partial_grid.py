@@ -9,7 +9,6 @@ from typing import Any
 
 import pandas as pd
 
-from nsbench.analysis.tables import TABLES
 from nsbench.cli import parser as cli
 from nsbench.schemas.run_states import RUN_STATE
 from nsbench.schemas.training import EVALUATION, FLOORS, HISTORY, RUNS
@@ -95,7 +94,7 @@ class PartialGrid:
         files = [part for name in places for part in (f"--{name}", self._at("runs" if name == "run-store" else name))]
         out = ["--out", self._at("partial/finished.parquet"), "--missing", self._at("partial/missing.csv")]
         spec = self.plan.grid("runs_per_pack", "records", "text", "checkpoints", "evaluation")
-        return cli.main(["finished", "--spec", spec, "--digest", "d", *files, *out, *more])
+        return cli.main(["stage", "finished", "--spec", spec, "--digest", "d", *files, *out, *more])
 
     def states(self) -> pd.DataFrame:
         return read_table(self.root / "partial/finished.parquet", RUN_STATE)
@@ -105,27 +104,25 @@ class PartialGrid:
         spec = self.plan.grid("analysis", "runs_per_pack", "records", "text", "checkpoints", "evaluation")
         common = ["--spec", spec, "--digest", "d"]
         common += ["--finished", self._at("partial/finished.parquet")] if partial else []
-        collected = [self._at(f"{out}/collected/{name}.parquet") for name in COLLECTED]
-        tables = [self._at(f"{out}/tables/{name}.parquet") for name in TABLES]
-        claims = [self._at(f"{out}/{name}.parquet") for name in ("claims", "claim_evidence")]
-        read = ["--collected", *collected, "--tables", *tables]
+        collected, tables, claims = self._at(f"{out}/collected"), self._at(f"{out}/tables"), self._at(out)
+        read = ["--collected", collected, "--tables", tables]
         places = ["--packs", self._at("packs"), "--datasets", self._at("datasets")]
         pictures = self.root / out / "figures"
         # Of what shows no run, one part is not made yet, and one is made otherwise.
-        aside = ["--theory", self._at("none/theory.parquet"), "--pretrained", self._at("none/table_1.parquet")]
+        aside = ["--theory", self._at("none/theory.parquet"), "--pretrained", self._at("none")]
         aside += ["--outdated", "pretrained"]
         calls = [
-            ["collect", *common, *places, "--out", *collected],
-            ["analyse", *common, "--collected", *collected, "--out", *tables],
-            ["claims", *common, "--claims", str(PROJECT / "claims.yaml"), *read, "--out", *claims, *aside],
+            ["collect", *common, *places, "--out", collected],
+            ["analyse", *common, "--collected", collected, "--out", tables],
+            ["claims", *common, "--claims", str(PROJECT / "claims.yaml"), *read, "--out", claims, *aside],
             ["figures", *common, *read, "--out", str(pictures)],
             [
-                *("report", *common, "--figures", str(pictures), *read, "--claims", *claims),
+                *("report", *common, "--figures", str(pictures), *read, "--claims", claims),
                 *("--out", self._at(f"{out}/report.html"), *aside[-2:]),
             ],
         ]
         for call in calls[:2] if tables_alone else calls:
-            assert cli.main(call) == 0, call[0]
+            assert cli.main(["stage", *call]) == 0, call[0]
 
     def _at(self, place: str) -> str:
         return str(self.root / (f"{place}.parquet" if place == "text" else place))

@@ -58,9 +58,8 @@ def train(root: Path, plan: Plan) -> list[tuple[str, str, str, str]]:
 def collect(root: Path, plan: Plan, out: Path) -> int:
     """The collect stage's exit status."""
     spec = plan.grid("runs_per_pack", "records", "text", "checkpoints", "evaluation")
-    made = [out / f"{name}.parquet" for name in ("history", "runs", "evaluation", "floors")]
     given = ["--packs", root / "packs", "--datasets", root / "datasets"]
-    return _call("collect", spec, digest("collect"), *given, "--out", *made)
+    return _call("collect", spec, digest("collect"), *given, "--out", out)
 
 
 def _floors(data: Path) -> Path:
@@ -72,4 +71,4 @@ def _run(*arguments: Any) -> None:
 
 
 def _call(stage: str, spec: str, code: str, *arguments: Any) -> int:
-    return cli.main([stage, "--spec", spec, "--digest", code, *map(str, arguments)])
+    return cli.main(["stage", stage, "--spec", spec, "--digest", code, *map(str, arguments)])

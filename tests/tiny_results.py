@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from nsbench.analysis.tables import TABLES as ANALYSED
 from nsbench.cli import parser as cli
 from nsbench.data.text import Text, write_text_file
 from nsbench.figures import style
@@ -48,7 +47,16 @@ def make(root: Path, models: Path) -> dict[str, Stage]:
     (pack,) = plan.seeds
 
     def stage(name: str, spec: str, inputs: list[Path], *arguments: Any, before: list[Path] | None = None) -> None:
-        command = [name.partition(" ")[0], *_positional(name), "--spec", spec, "--digest", "d", *map(str, arguments)]
+        command = [
+            "stage",
+            name.partition(" ")[0],
+            *_positional(name),
+            "--spec",
+            spec,
+            "--digest",
+            "d",
+            *map(str, arguments),
+        ]
         stages[name] = made = Stage(root, command, inputs, before or [])
         # A figure takes a second, and what it reads it reads before it draws.
         assert "figure" in name or made.run() == 0, name
@@ -72,24 +80,20 @@ def make(root: Path, models: Path) -> dict[str, Stage]:
         spec = plan.evaluate(TASK, "tiny", arm, pack)
         stage(f"evaluate {arm}", spec, inputs, "--runs", runs, *given, "--out", evaluation, *CPU, before=kept)
     collected = [root / "collected" / f"{name}.parquet" for name in ("history", "runs", "evaluation", "floors")]
-    places = ("--packs", root / "packs", "--datasets", root / "datasets", "--out", *collected)
+    places = ("--packs", root / "packs", "--datasets", root / "datasets", "--out", root / "collected")
     stage("collect", plan.grid("runs_per_pack"), [*packs, floors], *places)
-    tables = [root / "tables" / f"{name}.parquet" for name in ANALYSED]
-    stage("analyse", plan.grid("analysis"), collected, "--collected", *collected, "--out", *tables)
+    stage("analyse", plan.grid("analysis"), collected, "--collected", root / "collected", "--out", root / "tables")
     read = [root / "tables" / f"{name}.parquet" for name in ("time_to_target", "kaplan_meier", "paired_effect")]
     pictures = [root / "figures" / f"{name}.png" for name in ("curves", "theory")]
     for picture in pictures:
         style.save(style.empty("nothing", "demo"), picture, picture.with_suffix(".pdf"))
-    given = ("--collected", *collected, "--tables", *tables, "--png", pictures[0], "--pdf", root / "curves.pdf")
-    stage("figure time_to_target", plan.grid(), read, *given)
+    given = ("--collected", root / "collected", "--tables", root / "tables")
+    drawn = ("--png", pictures[0], "--pdf", root / "curves.pdf")
+    stage("figure time_to_target", plan.grid(), read, *given, *drawn)
     points, examples, curves, table = (root / "theory" / f"{name}.parquet" for name in ("p", "e", "c", "t"))
     spec = plan.experiment(EXPERIMENT)
-    assert (
-        cli.main(
-            ["simulate", "--spec", spec, "--digest", "d", "--points", str(points), "--examples", str(examples), *CPU]
-        )
-        == 0
-    )
+    command = ["stage", "simulate", "--spec", spec, "--digest", "d", "--points", str(points)]
+    assert cli.main([*command, "--examples", str(examples), *CPU]) == 0
     stage("theory", spec, [points], "--points", points, "--curves", curves, "--table", table)
     theory = root / "theory.parquet"
     stage("theory-table", "{}", [table], "--tables", table, "--out", theory, "--csv", root / "theory.csv")
@@ -100,19 +104,26 @@ def make(root: Path, models: Path) -> dict[str, Stage]:
     write_text_file(words, Text("words", (), (), (TEXT,)), {"spec": "{}"})
     stage("pretrained", plan.pretrained("tiny_causal"), [words], "--text", words, "--out", model, *CPU)
     parts = [model / f"{part}.parquet" for part in PARTS]
-    joined = [root / "pretrained_tables" / f"{name}.parquet" for name in PRETRAINED]
-    stage("pretrained-tables", plan.pretrained_tables(), parts, "--models", model, "--out", *joined)
-    influence = root / "pretrained_tables" / "pretrained_influence.parquet"
-    drawn = ("--tables", *joined, "--png", root / "f.png", "--pdf", root / "f.pdf")
+    joined = root / "pretrained_tables"
+    stage("pretrained-tables", plan.pretrained_tables(), parts, "--models", model, "--out", joined)
+    influence = joined / "pretrained_influence.parquet"
+    drawn = ("--tables", joined, "--png", root / "f.png", "--pdf", root / "f.pdf")
     stage("pretrained-figure figure_01", plan.pretrained_figure(), [influence], *drawn)
     ledger = [root / "claims" / f"{name}.parquet" for name in ("claims", "claim_evidence")]
     claims = root / "claims.yaml"
     claims.write_text((PROJECT / "claims.yaml").read_text())
-    all_given = ("--collected", *collected, "--tables", *tables, "--theory", theory, "--pretrained", *joined)
-    stage("claims", plan.grid("analysis"), [claims], "--claims", claims, *all_given, "--out", *ledger)
+    given = (*given, "--theory", theory, "--pretrained", joined)
+    stage("claims", plan.grid("analysis"), [claims], "--claims", claims, *given, "--out", root / "claims")
     reported = [root / "tables" / f"{name}.parquet" for name in REPORTED]
-    shown = [joined[0], joined[1], *ledger, theory, *reported, *collected[:2], *pictures]
-    report = ("--figures", *pictures, *all_given, "--claims", *ledger, "--out", root / "report.html")
+    shown = [
+        *(joined / f"{name}.parquet" for name in list(PRETRAINED)[:2]),
+        *ledger,
+        theory,
+        *reported,
+        *collected[:2],
+        *pictures,
+    ]
+    report = ("--figures", *pictures, *given, "--claims", root / "claims", "--out", root / "report.html")
     stage("report", plan.grid("analysis", "text"), shown, *report)
     return stages
 

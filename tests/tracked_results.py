@@ -1,4 +1,4 @@
-"""A small results folder, as `nsbench track` finds it, and what an MLflow store has of it."""
+"""A small results folder, as `nsbench stage track` finds it, and what an MLflow store has of it."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ MLFLOW = (
     "pyarrow.parquet",
     "pydantic",
 )
-"""What `nsbench track` imports of others, for a warm process."""
+"""What `nsbench stage track` imports of others, for a warm process."""
 SCORES = ("val_loss", "val_accuracy")
 TEXT = {"modular_addition": "", "sparse_parity": "", "next_token": "a made-up text"}
 STAMP = {"spec": "{}", "source_digest": "0f", "commit": "c0ffee", "device": "cpu", "version_torch": "2.13.0"}
@@ -72,8 +72,8 @@ class Results:
         """Those of the `nsbench` command; `spec` must be that of a grid with these cells."""
         collected, tables = self.folder / "collected", self.folder / "tables"
         return [
-            *("track", "--spec", self.spec, "--digest", "d1", "--collected", str(collected / "runs.parquet")),
-            *("--tables", str(tables / "time_to_target.parquet"), "--out", str(self.folder / "tracked.json")),
+            *("stage", "track", "--spec", self.spec, "--digest", "d1", "--collected", str(collected)),
+            *("--tables", str(tables), "--out", str(self.folder / "tracked.json")),
         ]
 
     def command(self) -> list[str]:

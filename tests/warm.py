@@ -145,7 +145,8 @@ def _answer(connection: socket.socket) -> None:
         sys.path[:1] = environment.get("PYTHONPATH", "").split(os.pathsep)
         sys.argv = [program, *arguments]
         # So that a test can find the process that does a job, to kill it.
-        Path("/proc/self/comm").write_text(f"{program} {arguments[0]}"[:15])
+        first = arguments[1 if arguments[0] == "stage" else 0]
+        Path("/proc/self/comm").write_text(f"{program} {first}"[:15])
         if program == "snakemake":
             from snakemake.cli import main
         else:

@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 import pandas as pd
@@ -15,6 +16,7 @@ import torch
 from safetensors.torch import save_file
 
 from nsbench.cli import parser as cli
+from nsbench.cli.stages import STAGES
 from nsbench.workflow.grid import load
 from nsbench.workflow.plan import Plan
 from tests.config.test_config import TINY, overlaid
@@ -51,45 +53,44 @@ def train(
     runs: str = "r.parquet",
 ) -> list[str]:
     files = ["--dataset", dataset, "--run-store", store, "--history", history, "--runs", runs]
-    return ["train", "--spec", spec, "--digest", "d", *files, "--device", device, *more]
+    return ["stage", "train", "--spec", spec, "--digest", "d", *files, "--device", device, *more]
 
 
 def make_dataset(spec: str = DATASET, out: str = "new", floors: str = "new.floors.parquet", *more: str) -> list[str]:
-    return ["dataset", "--spec", spec, "--digest", "d", "--out", out, "--floors", floors, *more]
+    return ["stage", "dataset", "--spec", spec, "--digest", "d", "--out", out, "--floors", floors, *more]
 
 
 def text(path: str) -> list[str]:
     spec = json.dumps({"source": "local", "path": path, "fingerprint": ""})
-    return ["text", "--spec", spec, "--digest", "d", "--out", "new"]
+    return ["stage", "text", "--spec", spec, "--digest", "d", "--out", "new"]
 
 
 def evaluate(runs: str = "gone.parquet") -> list[str]:
     files = ["--runs", runs, "--dataset", "data", "--run-store", "runs", "--out", "e.parquet"]
-    return ["evaluate", "--spec", EVALUATE, "--digest", "d", *files]
+    return ["stage", "evaluate", "--spec", EVALUATE, "--digest", "d", *files]
 
 
 def figure(name: str) -> list[str]:
-    files = ["--collected", "a/history.parquet", "--tables", "t/times.parquet", "--png", "f.png", "--pdf", "f.pdf"]
-    return ["figure", name, "--spec", GRID, "--digest", "d", *files]
+    files = ["--collected", "a", "--tables", "t", "--png", "f.png", "--pdf", "f.pdf"]
+    return ["stage", "figure", name, "--spec", GRID, "--digest", "d", *files]
 
 
 def simulate(spec: str, *more: str) -> list[str]:
-    return ["simulate", "--spec", spec, "--digest", "d", "--points", "new", "--examples", "new2", *more]
+    return ["stage", "simulate", "--spec", spec, "--digest", "d", "--points", "new", "--examples", "new2", *more]
 
 
 def theory(points: str) -> list[str]:
     files = ["--points", points, "--curves", "new", "--table", "new2"]
-    return ["theory", "--spec", PLAN.experiment("relu"), "--digest", "d", *files]
+    return ["stage", "theory", "--spec", PLAN.experiment("relu"), "--digest", "d", *files]
 
 
 def theory_figure(name: str, spec: str, curves: str = "gone.parquet") -> list[str]:
     files = ["--tables", curves, "p", "e", "--png", "f.png", "--pdf", "f.pdf"]
-    return ["theory-figure", name, "--spec", spec, "--digest", "d", *files]
+    return ["stage", "theory-figure", name, "--spec", spec, "--digest", "d", *files]
 
 
-def analyse(spec: str = GRID, *collected: str) -> list[str]:
-    files = ["--collected", *(collected or ("gone/history.parquet",)), "--out", "tables/t.parquet"]
-    return ["analyse", "--spec", spec, "--digest", "d", *files]
+def analyse(spec: str = GRID) -> list[str]:
+    return ["stage", "analyse", "--spec", spec, "--digest", "d", "--collected", "gone", "--out", "tables"]
 
 
 def measure(*more: str, model: str = "empty", text: str = "text", out: str = "new") -> list[str]:
@@ -97,66 +98,76 @@ def measure(*more: str, model: str = "empty", text: str = "text", out: str = "ne
 
 
 def pretrained(spec: str, text: str = "gone.txt", out: str = "new", *more: str) -> list[str]:
-    return ["pretrained", "--spec", spec, "--digest", "d", "--text", text, "--out", out, *more]
+    return ["stage", "pretrained", "--spec", spec, "--digest", "d", "--text", text, "--out", out, *more]
 
 
 def of_grid(stage: str, *more: str, spec: str = GRID) -> list[str]:
-    return [stage, "--spec", spec, "--digest", "d", "--collected", "a/x", "--tables", "b/x", *more]
+    return ["stage", stage, "--spec", spec, "--digest", "d", "--collected", "a", "--tables", "b", *more]
 
 
 def finished(text_spec: str) -> list[str]:
     files = ["--packs", "p", "--datasets", "x", "--run-store", "r", "--text", "t", "--out", "new", "--missing", "new2"]
-    return ["finished", "--spec", GRID, "--digest", "d", *files, "--text-spec", text_spec]
+    return ["stage", "finished", "--spec", GRID, "--digest", "d", *files, "--text-spec", text_spec]
 
 
 RELU, MODEL = PLAN.experiment("relu"), PLAN.pretrained("tiny_causal")
 
 MISUSE = {
-    "unknown stage": (["trian"], ["invalid choice: 'trian'", "dataset", "evaluate"]),
+    "unknown stage": (["stage", "trian"], ["invalid choice: 'trian'", "dataset", "evaluate"]),
+    "unknown command": (["train"], ["invalid choice: 'train'", "measure", "records"]),
     "a text's settings that are no JSON": (finished("{"), ["--text-spec: not JSON"]),
-    "no stage": ([], ["arguments are required: STAGE"]),
-    "missing option": (["dataset", "--digest", "d"], ["arguments are required: --spec, --out"]),
+    "no command": ([], ["arguments are required: COMMAND"]),
+    "no stage": (["stage"], ["arguments are required: STAGE"]),
+    "missing option": (["stage", "dataset", "--digest", "d"], ["arguments are required: --spec, --out"]),
     "unknown device": (train(device="gpu"), ["--device: invalid choice: 'gpu'"]),
-    "device that is not there": (train(device="cuda"), ["nsbench train: device: 'cuda'", "allowed: auto, cpu"]),
+    "device that is not there": (train(device="cuda"), ["nsbench stage train: device: 'cuda'", "allowed: auto, cpu"]),
     "no processes": (
         train(TRAIN, "data", "cpu", "--processes-per-gpu", "0"),
         ["'0' is not allowed", "a whole number in 1"],
     ),
     "text for processes": (train(TRAIN, "data", "cpu", "--processes-per-gpu", "two"), ["'two' is not allowed"]),
     "text for seconds": (train(TRAIN, "data", "cpu", "--progress-every", "soon"), ["'soon' is not allowed", "60s"]),
-    "no seconds": (train(TRAIN, "data", "cpu", "--progress-every", "0s"), ["'0s' is not allowed", "above 0"]),
-    "spec that is no JSON": (train("{broken"), ["nsbench train: --spec: not JSON (Expecting property name"]),
-    "dataset spec that is no JSON": (make_dataset(""), ["nsbench dataset: --spec: not JSON"]),
-    "grid spec that is no JSON": (analyse("]"), ["nsbench analyse: --spec: not JSON"]),
-    "spec that is a list": (train("[]"), ["nsbench train: spec: [] is not allowed", "a section (keys: task, "]),
-    "empty spec": (make_dataset("{}"), ["nsbench dataset: spec.task: this key is missing", "'modular_addition'"]),
+    "no seconds": (train(TRAIN, "data", "cpu", "--progress-every", "0s"), ["'0' is not allowed", "above 0"]),
+    "spec that is no JSON": (train("{broken"), ["nsbench stage train: --spec: not JSON (Expecting property name"]),
+    "dataset spec that is no JSON": (make_dataset(""), ["nsbench stage dataset: --spec: not JSON"]),
+    "grid spec that is no JSON": (analyse("]"), ["nsbench stage analyse: --spec: not JSON"]),
+    "spec that is a list": (train("[]"), ["nsbench stage train: spec: [] is not allowed", "a section (keys: task, "]),
+    "empty spec": (make_dataset("{}"), ["nsbench stage dataset: spec.task: this key is missing", "'modular_addition'"]),
     "unknown task": (make_dataset(edited(DATASET, task="addition")), ["spec.task: 'addition'", "'sparse_parity'"]),
     "unknown key": (train(edited(TRAIN, tarining={})), ["spec.tarining: unknown key, did you mean 'training'?"]),
     "bad value": (
         train(edited(TRAIN, arm_settings={"kind": "noise_stability", "rho": 2, "gamma": 1})),
-        ["nsbench train: spec.arm_settings.rho: 2 is not allowed; allowed: a number in -1 ... 1"],
+        ["nsbench stage train: spec.arm_settings.rho: 2 is not allowed; allowed: a number in -1 ... 1"],
     ),
     "bad data": (make_dataset(edited(DATASET, data={"modulus": 1})), ["modulus: 1 is not allowed", "2 ... 4096"]),
-    "bad grid": (analyse(edited(GRID, seeds=[0, 0])), ["nsbench analyse: seeds: 0 is listed twice"]),
-    "missing dataset": (train(dataset="gone"), ["nsbench train: gone: no such file; run the stage that makes it"]),
-    "dataset that is none": (train(dataset="text"), ["nsbench train: text: not a whole data set"]),
-    "foreign dataset": (train(dataset="foreign"), ["nsbench train: foreign: is no data set, or a damaged one"]),
-    "dataset of other seeds": (train(dataset="other"), ["nsbench train: other: has no data for seed 0"]),
-    "missing records": (evaluate(), ["nsbench evaluate: gone.parquet: no such file; run the stage that makes it"]),
-    "records that are none": (evaluate("text"), ["nsbench evaluate: text: not a whole Parquet file"]),
+    "bad grid": (analyse(edited(GRID, seeds=[0, 0])), ["nsbench stage analyse: seeds: 0 is listed twice"]),
+    "missing dataset": (
+        train(dataset="gone"),
+        ["nsbench stage train: gone: no such file; run the stage that makes it"],
+    ),
+    "dataset that is none": (train(dataset="text"), ["nsbench stage train: text: not a whole data set"]),
+    "foreign dataset": (train(dataset="foreign"), ["nsbench stage train: foreign: is no data set, or a damaged one"]),
+    "dataset of other seeds": (train(dataset="other"), ["nsbench stage train: other: has no data for seed 0"]),
+    "missing records": (
+        evaluate(),
+        ["nsbench stage evaluate: gone.parquet: no such file; run the stage that makes it"],
+    ),
+    "records that are none": (evaluate("text"), ["nsbench stage evaluate: text: not a whole Parquet file"]),
     "foreign records": (evaluate("foreign.parquet"), ["foreign.parquet: lacks the columns task, variant, arm, seed"]),
-    "missing history": (analyse(), ["nsbench analyse: gone/", ".parquet: no such file"]),
-    "files of two folders": (analyse(GRID, "a/x", "b/y"), ["a/x, b/y lie in different folders"]),
-    "text that is not there": (text("gone.txt"), ["nsbench text: gone.txt cannot be read (No such file"]),
-    "text that is too short": (text("text"), ["nsbench text: local text (text)", "its train part has 80"]),
-    "data without their text": (make_dataset(NEXT), ["nsbench dataset: next_token: its data are cut from a text"]),
+    "missing history": (analyse(), ["nsbench stage analyse: gone/", ".parquet: no such file"]),
+    "text that is not there": (text("gone.txt"), ["nsbench stage text: gone.txt cannot be read (No such file"]),
+    "text that is too short": (text("text"), ["nsbench stage text: local text (text)", "its train part has 80"]),
+    "data without their text": (
+        make_dataset(NEXT),
+        ["nsbench stage dataset: next_token: its data are cut from a text"],
+    ),
     "unknown experiment": (
         simulate(edited(PLAN.experiment("relu"), experiment="tanh")),
-        ["nsbench simulate: spec.experiment: 'tanh' is not allowed", "'relu'"],
+        ["nsbench stage simulate: spec.experiment: 'tanh' is not allowed", "'relu'"],
     ),
     "settings of another experiment": (
         simulate(edited(PLAN.experiment("relu"), experiment="attention")),
-        ["nsbench simulate: spec.settings.means: unknown key"],
+        ["nsbench stage simulate: spec.settings.means: unknown key"],
     ),
     "a correlation of two": (
         simulate(edited(PLAN.experiment("relu"), settings={"rho": [2]})),
@@ -164,50 +175,36 @@ MISUSE = {
     ),
     "too little memory for a pair": (
         simulate(PLAN.experiment("attention"), "--max-values", "5"),
-        ["nsbench simulate: ", "max_values", "5"],
+        ["nsbench stage simulate: ", "max_values", "5"],
     ),
-    "missing points": (theory("gone.parquet"), ["nsbench theory: gone.parquet: no such file"]),
+    "missing points": (theory("gone.parquet"), ["nsbench stage theory: gone.parquet: no such file"]),
     "unknown theory figure": (theory_figure("figure_1", "{}"), ["is called 'figure_1'", "figure_09"]),
     "theory figure without settings": (
         theory_figure("figure_09", "{}"),
-        ["nsbench theory-figure: spec.scale: this key is missing"],
+        ["nsbench stage theory-figure: spec.scale: this key is missing"],
     ),
     "missing curves": (
         theory_figure("figure_09", PLAN.theory_figure("relu")),
-        ["nsbench theory-figure: gone.parquet: no such file"],
+        ["nsbench stage theory-figure: gone.parquet: no such file"],
     ),
     "unknown figure": (figure("figure_99"), ["no figure is called 'figure_99'", "figure_11"]),
     # Options.
     "a misspelt option": (make_dataset(DATASET, "new", "f", "--txt", "text"), ["unrecognized arguments: --txt"]),
-    "half an option": (["dataset", "--spe", DATASET, *make_dataset()[3:]], ["arguments are required: --spec"]),
-    "an option without its value": (["dataset", "--spec"], ["argument --spec: expected one argument"]),
+    "half an option": (["stage", "dataset", "--spe", DATASET, *make_dataset()[4:]], ["arguments are required: --spec"]),
+    "an option without its value": (["stage", "dataset", "--spec"], ["argument --spec: expected one argument"]),
     "too many processes": (train(TRAIN, "data", "cpu", "--processes-per-gpu", "9" * 20), ["in 1 ... 999999999999"]),
     "a count in other digits": (simulate(RELU, "--max-values", "²"), ["'²' is not allowed", "a whole number"]),
     "seconds without end": (train(TRAIN, "data", "cpu", "--progress-every", "inf"), ["'inf' is not allowed"]),
     "two tables of three": (
-        [
-            "theory-figure",
-            "figure_09",
-            "--spec",
-            "{}",
-            "--digest",
-            "d",
-            "--tables",
-            "a",
-            "b",
-            "--png",
-            "c",
-            "--pdf",
-            "d",
-        ],
+        [*theory_figure("figure_09", "{}")[:7], "--tables", "a", "b", "--png", "c", "--pdf", "d"],
         ["argument --tables: expected 3 arguments"],
     ),
     "no number for memory": (pretrained(MODEL, "gone.txt", "new", "--max-memory-gb", "nan"), ["'nan' is not allowed"]),
     # Specs.
     "nan in a spec": (make_dataset(DATASET.replace("7", "NaN", 1)), ["modulus: nan is not allowed", "2 ... 4096"]),
-    "a spec without end": (make_dataset("[" * 100_000), ["nsbench dataset: --spec: not JSON (maximum recursion"]),
+    "a spec without end": (make_dataset("[" * 100_000), ["nsbench stage dataset: --spec: not JSON (maximum recursion"]),
     "a number of 5,000 digits": (make_dataset(DATASET.replace("7", "7" * 5000, 1)), ["--spec: not JSON (Exceeds"]),
-    "a spec that is a word": (make_dataset('"x"'), ["nsbench dataset: spec: 'x' is not allowed", "a section"]),
+    "a spec that is a word": (make_dataset('"x"'), ["nsbench stage dataset: spec: 'x' is not allowed", "a section"]),
     "no seeds": (train(edited(TRAIN, seeds=[])), ["spec.seeds: [] is not allowed", "a non-empty list"]),
     "a seed twice": (train(edited(TRAIN, seeds=[0, 0])), ["spec.seeds: [0, 0] is not allowed"]),
     "a path for a variant": (train(edited(TRAIN, variant="../../x")), ["spec.variant: '../../x' is not allowed"]),
@@ -228,7 +225,16 @@ MISUSE = {
         ["spec.model.source: 'disk' is not allowed", "'folder'"],
     ),
     "a text from nowhere": (
-        ["text", "--spec", '{"source": "web", "path": null, "fingerprint": ""}', "--digest", "d", "--out", "new"],
+        [
+            "stage",
+            "text",
+            "--spec",
+            '{"source": "web", "path": null, "fingerprint": ""}',
+            "--digest",
+            "d",
+            "--out",
+            "new",
+        ],
         ["spec.source: 'web' is not allowed; allowed: 'auto' or 'hub'"],
     ),
     # Files to be made.
@@ -244,37 +250,62 @@ MISUSE = {
     "a store that is a file": (train(store="text"), ["argument --run-store: 'text' is a file; allowed: a folder"]),
     "a result in place of the data": (
         train(history="data"),
-        ["nsbench train: --dataset and --history are both 'data'; each needs a path of its own"],
+        ["nsbench stage train: --dataset and --history are both 'data'; each needs a path of its own"],
     ),
     "two results in one place": (train(history="h", runs="./h"), ["--history and --runs are both 'h'"]),
     "tables in place of records": (
-        ["analyse", "--spec", GRID, "--digest", "d", "--collected", "a/x", "a/y", "--out", "b/t", "a/y"],
-        ["--collected and --out are both 'a/y'"],
+        ["stage", "analyse", "--spec", GRID, "--digest", "d", "--collected", "a", "--out", "./a"],
+        ["--collected and --out are both 'a'"],
     ),
     # Files to be read.
-    "data that are a folder": (train(dataset="folder"), ["nsbench train: folder: not a whole data set"]),
-    "records that are a folder": (evaluate("folder"), ["nsbench evaluate: folder: lacks the columns"]),
+    "data that are a folder": (train(dataset="folder"), ["nsbench stage train: folder: not a whole data set"]),
+    "records that are a folder": (evaluate("folder"), ["nsbench stage evaluate: folder: lacks the columns"]),
     "wrong tables to a figure": (
         theory_figure("figure_09", PLAN.theory_figure("relu"), "foreign.parquet"),
         ["foreign.parquet: lacks the columns experiment"],
     ),
     "points that are none": (theory("foreign.parquet"), ["foreign.parquet: lacks the columns experiment"]),
-    "claims that are not there": (of_grid("claims", "--claims", "gone", "--out", "o/a", "o/b"), ["gone: no such file"]),
+    "claims that are not there": (of_grid("claims", "--claims", "gone", "--out", "o"), ["gone: no such file"]),
     "a report of nothing": (of_grid("report", "--figures", "f.png", "--out", "new"), ["no such file; run the stage"]),
     "a store of no kind": (
         of_grid("track", "--out", "new", spec=edited(GRID, tracking={"uri": "x://y"})),
-        ["nsbench track: tracking", "x://y", "allowed: http"],
+        ["nsbench stage track: tracking", "x://y", "allowed: http"],
     ),
     "packs that are not there": (
-        ["collect", "--spec", GRID, "--digest", "d", "--packs", "p", "--datasets", "d", "--out", "c/a"],
-        ["nsbench collect: p/modular_addition/tiny/baseline/seeds-0-1/runs.parquet: no such file"],
+        ["stage", "collect", "--spec", GRID, "--digest", "d", "--packs", "p", "--datasets", "d", "--out", "c"],
+        ["nsbench stage collect: p/modular_addition/tiny/baseline/seeds-0-1/runs.parquet: no such file"],
     ),
     "one folder for three models": (
-        ["pretrained-tables", "--spec", PLAN.pretrained_tables(), "--digest", "d", "--models", "gone", "--out", "new"],
-        ["nsbench pretrained-tables: 1 folders for 3 models; one for each is allowed"],
+        [
+            "stage",
+            "pretrained-tables",
+            "--spec",
+            PLAN.pretrained_tables(),
+            "--digest",
+            "d",
+            "--models",
+            "gone",
+            "--out",
+            "new",
+        ],
+        ["nsbench stage pretrained-tables: 1 folders for 3 models; one for each is allowed"],
     ),
     "unknown figure of models": (
-        ["pretrained-figure", "x", "--spec", "{}", "--digest", "d", "--tables", "t", "--png", "f", "--pdf", "g"],
+        [
+            "stage",
+            "pretrained-figure",
+            "x",
+            "--spec",
+            "{}",
+            "--digest",
+            "d",
+            "--tables",
+            "t",
+            "--png",
+            "f",
+            "--pdf",
+            "g",
+        ],
         ["no figure of pretrained models is called 'x'; allowed: figure_01"],
     ),
     # A model of the user's own.
@@ -359,27 +390,28 @@ def test_a_stage_that_goes_well_ends_with_zero(monkeypatch: pytest.MonkeyPatch, 
     assert (tmp_path / "new").stat().st_size > 0
 
 
-def test_help_lists_every_stage(capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    ("command", "listed"),
+    [([], ["measure", "new", "queue", "records", "stage"]), (["stage"], STAGES), (["records"], ["export", "verify"])],
+)
+def test_help_lists_every_command(
+    command: list[str], listed: Iterable[str], capsys: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(SystemExit) as ended:
-        cli.main(["--help"])
+        cli.main([*command, "--help"])
     assert ended.value.code == 0
     text = capsys.readouterr().out
-    for stage in (
-        "text",
-        "dataset",
-        "train",
-        "evaluate",
-        "collect",
-        "analyse",
-        "figure",
-        "simulate",
-        "theory",
-        "theory-table",
-        "theory-figure",
-        "report",
-        "track",
-    ):
-        assert re.search(rf"\n    {stage}\s", text)
+    for name in listed:
+        assert re.search(rf"\n    {name}\s", text)
+
+
+def test_help_shows_defaults_and_choices(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        cli.main(["measure", "--help"])
+    text = " ".join(capsys.readouterr().out.split())
+    assert "(default: config.yaml)" in text
+    assert "{auto,cpu,cuda}" in text
+    assert "None" not in text
 
 
 @pytest.mark.parametrize(("text", "seconds"), [("60s", 60.0), ("0.5", 0.5), ("1e-05s", 1e-5)])

@@ -96,7 +96,7 @@ class Workflow:
         ).stdout.splitlines():
             pid, session, command = line.split(None, 2)
             if int(session) == self.process.pid:
-                stage = re.search(r"bin/nsbench (\w+)", command)
+                stage = re.search(r"bin/nsbench stage (\w+)", command)
                 found[int(pid)] = f"nsbench {stage[1]}" if stage and "bash" not in command else command
         if self.process.pid in found:
             found[self.process.pid] = "snakemake"

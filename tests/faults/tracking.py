@@ -203,7 +203,7 @@ def _training_ratio(folder: Path) -> tuple[float, int]:
             if locked:
                 held.execute("BEGIN EXCLUSIVE")
             began = time.monotonic()
-            status, said = warm.run("nsbench", ["train", *map(str, arguments)], folder, environment)
+            status, said = warm.run("nsbench", ["stage", "train", *map(str, arguments)], folder, environment)
             seconds[locked].append(time.monotonic() - began)
         assert status == 0, said
 

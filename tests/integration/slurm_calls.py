@@ -175,6 +175,6 @@ def trainings(cluster: Cluster) -> list[Training]:
     found = []
     for node in cluster.nodes:
         for process, command in cluster.processes(node).items():
-            if len(command) > 2 and Path(command[1]).name == "nsbench" and command[2] == "train":
+            if command[2:4] == ["stage", "train"] and Path(command[1]).name == "nsbench":
                 found.append(Training(process, node, command))
     return found

@@ -1,4 +1,4 @@
-"""`nsbench track` into a real PostgreSQL, straight and through a real MLflow server: one run per key, no password told.
+"""Import into a real PostgreSQL, straight and through a real MLflow server: one run per key, no password told.
 
 Skips where PostgreSQL (apt-get install postgresql) or its driver (pip install psycopg2-binary) are not installed.
 """
@@ -48,7 +48,7 @@ def warm() -> Iterator[Warm]:
 
 
 def imported(warm: Warm, results: Results, uri: str, **settings: str) -> tuple[int, str]:
-    """Exit status and words of `nsbench track`, in a process of its own, into the store that the environment names."""
+    """Exit status and words of an import, in a process of its own, into the store that the environment names."""
     environment = {**os.environ, "NSBENCH_TRACKING_URI": uri, "NO_PROXY": "*", **settings}
     return warm.run("nsbench", results.arguments(), results.folder.parent, environment)
 
@@ -141,7 +141,7 @@ def test_a_server_killed_in_the_middle(
     assert time.monotonic() - struck < 75
     killed.start()
     assert status == 2
-    assert said.startswith(f"nsbench track: {seen}: MLflow's store cannot be used (")
+    assert said.startswith(f"nsbench stage track: {seen}: MLflow's store cannot be used (")
     assert len(said.splitlines()) == 1
     assert not (results.folder / "tracked.json").exists()
     assert imported(warm, results, uri) == (0, "")
@@ -176,7 +176,9 @@ def test_a_wrong_password_is_told_at_once(postgres: Postgres, warm: Warm, tmp_pa
     status, said = imported(warm, results, uri, PGPASSWORD=password)
     assert time.monotonic() - began < 20
     assert status == 2
-    assert "PGPASSWORD for PostgreSQL, or NSBENCH_TRACKING_URI to the whole URI, then run `nsbench track` again" in said
+    assert (
+        "PGPASSWORD for PostgreSQL, or NSBENCH_TRACKING_URI to the whole URI, then give the same command again" in said
+    )
     assert len(said.splitlines()) == 1
     assert "S3cret" not in said
     assert imported(warm, results, uri, PGPASSWORD=PASSWORD) == (0, "")
@@ -199,5 +201,6 @@ def test_imports_into_one_database_wait_for_each_other(postgres: Postgres, warm:
     release.join()
     assert status == 0, said
     assert said.splitlines() == [
-        f"nsbench track: another import holds postgresql://{USER}:***@127.0.0.1:{postgres.port}/waiting; waiting for it"
+        f"nsbench stage track: another import holds postgresql://{USER}:***@127.0.0.1:{postgres.port}/waiting; "
+        "waiting for it"
     ]

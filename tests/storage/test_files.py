@@ -384,12 +384,12 @@ def test_a_stage_on_a_full_disk_ends_with_a_sentence(disk: SmallDisk, capsys: py
     data = '{"n":10,"k":2,"n_train":9000,"n_val":10,"n_test":10,"label_noise":0.0,"layout":"bits_cls"}'
     spec = f'{{"task":"sparse_parity","variant":"v","data":{data},"seeds":[0,1,2]}}'
     out, floors = disk.path / "a" / "d.safetensors", disk.path / "a" / "d.floors.parquet"
-    command = ["dataset", "--spec", spec, "--digest", "d", "--out", str(out), "--floors", str(floors)]
+    command = ["stage", "dataset", "--spec", spec, "--digest", "d", "--out", str(out), "--floors", str(floors)]
     assert cli.main(command) == 2
     said = capsys.readouterr().err.strip().splitlines()
     assert said == [
-        f"nsbench dataset: {out}: could not be written (No space left on device); free some space and give the same "
-        "command again: nothing that was finished is lost"
+        f"nsbench stage dataset: {out}: could not be written (No space left on device); free some space and give the "
+        "same command again: nothing that was finished is lost"
     ]
     assert names(disk.path / "a") == []
     disk.resize(8 * MEGABYTE)

@@ -13,8 +13,8 @@ from pathlib import Path
 import filelock
 import pytest
 
-from nsbench.cli import commands
 from nsbench.cli import parser as cli
+from nsbench.cli.stages import STAGES
 from nsbench.storage.atomic import FileError
 from nsbench.storage.locks import HeldError, locked
 
@@ -99,8 +99,8 @@ def test_a_job_that_outlives_its_workflow_is_waited_for_and_the_newer_one_writes
             assert go_on.wait(60)
         out.write_text(options.digest)
 
-    monkeypatch.setattr(commands, "text", slow)
-    command = ["text", "--spec", json.dumps({}), "--out", str(out), "--digest"]
+    monkeypatch.setitem(STAGES, "text", STAGES["text"]._replace(run=slow))
+    command = ["stage", "text", "--spec", json.dumps({}), "--out", str(out), "--digest"]
     jobs = [threading.Thread(target=cli.main, args=([*command, digest],)) for digest in ("older", "newer")]
     jobs[0].start()
     assert begun.wait(60)

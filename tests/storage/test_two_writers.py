@@ -39,9 +39,19 @@ def command(root: Path) -> list[str]:
     plan = Plan(load(place(values, f"tasks.{TASK}.variants.tiny.training.eval_every_steps", 40)))
     run = [sys.executable, "-c", WITHOUT_LOCKS]
     data = root / "data.safetensors"
-    made = [*run, "dataset", "--spec", plan.dataset(TASK, "tiny", PACK), "--digest", "d", "--out", str(data)]
+    made = [*run, "stage", "dataset", "--spec", plan.dataset(TASK, "tiny", PACK), "--digest", "d", "--out", str(data)]
     subprocess.run([*made, "--floors", str(root / "floors.parquet")], check=True, capture_output=True)
-    train = [*run, "train", "--spec", plan.train(TASK, "tiny", ARM, PACK), "--digest", "d", "--dataset", str(data)]
+    train = [
+        *run,
+        "stage",
+        "train",
+        "--spec",
+        plan.train(TASK, "tiny", ARM, PACK),
+        "--digest",
+        "d",
+        "--dataset",
+        str(data),
+    ]
     train += ["--run-store", str(root / "runs"), "--history", str(root / "history.parquet")]
     return [*train, "--runs", str(root / "runs.parquet"), "--device", "cpu", "--progress-every", "0.1s"]
 

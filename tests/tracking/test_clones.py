@@ -204,7 +204,7 @@ def test_a_broken_identity_is_named(tmp_path: Path, text: str) -> None:
 
 
 def at_once(warm: Warm, imports: list[Results]) -> list[str]:
-    """What `nsbench track` says, each in a process of its own, all at once."""
+    """What `nsbench stage track` says, each in a process of its own, all at once."""
 
     def run(results: Results) -> tuple[int, str]:
         return warm.run("nsbench", results.arguments(), results.folder.parent, dict(os.environ))

@@ -104,7 +104,7 @@ def test_garbage_written_into_the_store_in_the_middle_is_told(
 
     during(monkeypatch, 8, spoil)
     with pytest.raises(
-        TrackingError, match=r"\(.*not a database.*move its file away .*`nsbench track` again"
+        TrackingError, match=r"\(.*not a database.*move its file away .*give the same command again"
     ) as caught:
         results.track()
     assert "\n" not in str(caught.value)
@@ -239,7 +239,7 @@ def test_a_server_that_is_no_help_is_told_in_one_sentence_without_the_password(
     monkeypatch.setenv("NO_PROXY", "*")
     with serve(kind) as place:
         began = time.monotonic()
-        with pytest.raises(TrackingError, match=r"then run `nsbench track` again$") as caught:
+        with pytest.raises(TrackingError, match=r"then give the same command again$") as caught:
             results.track(uri=f"http://alice:S3cret-Word@{place}")
         assert time.monotonic() - began < 10
     said = f"{caught.value}{''.join(capfd.readouterr())}"
@@ -262,7 +262,7 @@ def test_a_postgresql_server_that_is_no_help_is_told(
     monkeypatch.setenv("PGCONNECT_TIMEOUT", "2")
     with serve(kind) as place:
         began = time.monotonic()
-        with pytest.raises(TrackingError, match=r"then run `nsbench track` again$") as caught:
+        with pytest.raises(TrackingError, match=r"then give the same command again$") as caught:
             results.track(uri=f"postgresql://alice:S3cret-Word@{place}/runs")
         assert time.monotonic() - began < 6
     assert str(caught.value).startswith(f"postgresql://alice:***@{place}/runs: MLflow's store cannot be used (")
@@ -341,7 +341,7 @@ def test_training_never_touches_mlflow(results: Results, tmp_path: Path) -> None
     arguments += ["--run-store", results.folder / "runs", "--history", out / "h.parquet", "--runs", out / "r.parquet"]
     held = sqlite3.connect(results.folder / "mlflow.db")
     held.execute("BEGIN EXCLUSIVE")
-    command = [sys.executable, "-c", WATCHED, "train", *map(str, arguments)]
+    command = [sys.executable, "-c", WATCHED, "stage", "train", *map(str, arguments)]
     environment = os.environ | {"NSBENCH_TRACKING_URI": "http://127.0.0.1:9"}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
     held.close()

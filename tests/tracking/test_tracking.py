@@ -262,7 +262,7 @@ def test_database_held_by_another_program_is_tried_again(
 )
 def test_corrupt_database_is_one_sentence(results: Results, damage: bytes) -> None:
     (results.folder / "mlflow.db").write_bytes(damage)
-    with pytest.raises(importer.TrackingError, match="run `nsbench track` again") as caught:
+    with pytest.raises(importer.TrackingError, match="give the same command again") as caught:
         results.track()
     assert str(caught.value).startswith(f"{results.uri}: MLflow's store cannot be used (")
     assert "\n" not in str(caught.value)

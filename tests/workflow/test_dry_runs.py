@@ -101,7 +101,7 @@ def test_jobs_of_an_arm_from_a_file_are_told_the_file(fresh: Clone) -> None:
         ("  sparse_parity:\n", "  sparse_parity:\n    arms: {mine: {kind: mine}}\n"),
     )
     _, said = fresh.snakemake("--dry-run", "--printshellcmds", overlay="own.yaml")
-    commands = [line for line in said.splitlines() if "nsbench train" in line]
+    commands = [line for line in said.splitlines() if "nsbench stage train" in line]
     assert len(commands) > 5
     assert [" --plugins 'my arm.py' " in line for line in commands] == ['"arm":"mine"' in line for line in commands]
     assert sum('"arm":"mine"' in line for line in commands) == 1

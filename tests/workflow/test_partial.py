@@ -15,8 +15,8 @@ import pytest
 
 from nsbench import figures
 from nsbench.analysis.tables import TABLES
-from nsbench.cli import commands
 from nsbench.cli import parser as cli
+from nsbench.cli import stages
 from nsbench.config.base import parse
 from nsbench.config.canonical import canonical_json
 from nsbench.config.variant import OF_TEXT
@@ -251,7 +251,7 @@ def test_where_nothing_can_be_reported_one_sentence_says_so(
     with pytest.raises(AssertionError, match="collect"):
         grid.report()
     said = capsys.readouterr().err.strip().splitlines()[-1]
-    assert said.startswith("nsbench collect: no run of the grid can be reported on yet (")
+    assert said.startswith("nsbench stage collect: no run of the grid can be reported on yet (")
     assert f"{len(grid.plan.packs) - len(kept)} not begun" in said
 
 
@@ -406,7 +406,8 @@ def test_a_figure_that_fails_is_named_on_the_page(grid: PartialGrid, monkeypatch
 
     monkeypatch.setattr(figures, "render", render)
     figures.render_all("", "", grid_cells(grid.plan.config), "demo", grid.root / "figures")
-    pictures, failed = commands._pictures([grid.root / "figures", Path("other.png")])
+    cells = grid_cells(grid.plan.config)
+    pictures, failed = stages.pictures([grid.root / "figures", Path("other.png")], cells, False, False)
     assert failed == ["arms"]
     assert "arms" not in {path.stem for path in pictures}
     assert {"time_to_target", "other"} <= {path.stem for path in pictures}
@@ -558,9 +559,15 @@ def test_without_the_option_a_missing_run_still_stops_the_collection(
     grid: PartialGrid, capsys: pytest.CaptureFixture[str]
 ) -> None:
     grid.take_away((*ARM, "seeds-1-1"))
-    out = [str(grid.root / f"strict/{name}.parquet") for name in ("history", "runs", "evaluation", "floors")]
-    places = ["--packs", str(grid.root / "packs"), "--datasets", str(grid.root / "datasets"), "--out", *out]
-    assert cli.main(["collect", "--spec", grid.plan.grid("runs_per_pack"), "--digest", "d", *places]) == 2
+    places = [
+        "--packs",
+        str(grid.root / "packs"),
+        "--datasets",
+        str(grid.root / "datasets"),
+        "--out",
+        str(grid.root / "strict"),
+    ]
+    assert cli.main(["stage", "collect", "--spec", grid.plan.grid("runs_per_pack"), "--digest", "d", *places]) == 2
     assert "noise_stability/seeds-1-1/runs.parquet: no such file" in capsys.readouterr().err
     assert not (grid.root / "strict/runs.parquet").exists()
 
@@ -568,7 +575,7 @@ def test_without_the_option_a_missing_run_still_stops_the_collection(
 def test_a_state_file_of_another_grid_is_refused(grid: PartialGrid, capsys: pytest.CaptureFixture[str]) -> None:
     assert grid.finished() == 0
     spec = json.loads(grid.plan.grid("runs_per_pack", "analysis"))
-    files = ["--finished", str(grid.root / "partial/finished.parquet"), "--collected", "a/history.parquet"]
+    files = ["--finished", str(grid.root / "partial/finished.parquet"), "--collected", "a"]
     spec["seeds"] = [0, 1, 2]
-    assert cli.main(["analyse", "--spec", json.dumps(spec), "--digest", "d", *files, "--out", "t/t.parquet"]) == 2
+    assert cli.main(["stage", "analyse", "--spec", json.dumps(spec), "--digest", "d", *files, "--out", "t"]) == 2
     assert re.search(r"finished.parquet: is about other runs than this grid's; delete it", capsys.readouterr().err)

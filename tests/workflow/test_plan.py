@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from nsbench.cli import commands
+from nsbench.cli import stages
 from nsbench.config.base import ConfigError, parse
 from nsbench.config.canonical import canonical_json
 from nsbench.config.theory import EXPERIMENTS, ExperimentSpec
@@ -412,7 +412,7 @@ def test_a_stage_refuses_no_grid_that_was_planned(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(grid, "MOST_PACKS", len(plan.packs) + 4)
     load(values)
     for sections in ((), ("analysis",), ("tracking",)):
-        found = commands._grid(argparse.Namespace(spec=plan.grid(*sections)))
+        found = stages.read_grid(argparse.Namespace(spec=plan.grid(*sections)))
         assert len(found.cells) == len(plan.cells)
         assert found.config.runs_per_pack == 5
     with pytest.raises(ConfigError, match="packs"):

@@ -84,8 +84,8 @@ def test_a_new_arm_is_one_file_and_three_lines(folder: Path, capsys: pytest.Capt
     spec = plan.train(*CELL, pack)
     made = ["--digest", "d", "--dataset", "data", "--run-store", "runs", "--history", "h", "--runs", "r"]
     dataset = ["--spec", plan.dataset(*CELL[:2], pack), "--digest", "d", "--out", "data", "--floors", "floors"]
-    assert cli.main(["dataset", *dataset]) == 0
-    command = [sys.executable, "-m", "nsbench.cli", "train", "--spec", spec, *made]
+    assert cli.main(["stage", "dataset", *dataset]) == 0
+    command = [sys.executable, "-m", "nsbench.cli", "stage", "train", "--spec", spec, *made]
     refused = subprocess.run(command, capture_output=True, text=True)
     assert refused.returncode == 2
     assert "arm_settings.kind: 'label_smoothing' is not allowed" in refused.stderr
@@ -98,7 +98,7 @@ def test_a_new_arm_is_one_file_and_three_lines(folder: Path, capsys: pytest.Capt
     forget()
     files = ["--packs", "p", "--datasets", "d", "--run-store", "runs", "--text", "t"]
     looked = ["--spec", spec, "--digest", "d", *files, "--out", "states.parquet", "--missing", "missing.csv"]
-    assert cli.main(["finished", *looked]) == 0
+    assert cli.main(["stage", "finished", *looked]) == 0
     assert f"{KIND},0" in (folder / "missing.csv").read_text()
 
 

@@ -32,9 +32,10 @@ rule collect_packs:
             else []
         ),
         finished="",
+        out="results/collected",
     shell:
-        "nsbench collect --spec {params.spec:q} --digest {params.digest} {params.finished} --packs results/packs"
-        " --datasets results/datasets --out {output} > {log} 2>&1"
+        "nsbench stage collect --spec {params.spec:q} --digest {params.digest} {params.finished} --packs results/packs"
+        " --datasets results/datasets --out {params.out} > {log} 2>&1"
 
 
 rule analyse_grid:
@@ -61,6 +62,8 @@ rule analyse_grid:
         spec=PLAN.grid("analysis"),
         digest=lambda w: digest("analyse"),
         finished="",
+        collected="results/collected",
+        out="results/tables",
     shell:
-        "nsbench analyse --spec {params.spec:q} --digest {params.digest} {params.finished} --collected {input}"
-        " --out {output} > {log} 2>&1"
+        "nsbench stage analyse --spec {params.spec:q} --digest {params.digest} {params.finished}"
+        " --collected {params.collected} --out {params.out} > {log} 2>&1"

@@ -29,10 +29,11 @@ rule judge_claims:
         spec=PLAN.grid("analysis"),
         digest=lambda w: digest("claims"),
         finished="",
+        folder="results",
+        theory=option("--theory", THEORY_TABLE),
+        pretrained=option("--pretrained", PRETRAINED_FOLDER),
         outdated="",
-        theory=lambda w, input: f"--theory {input.theory}" if input.theory else "",
-        pretrained=lambda w, input: f"--pretrained {input.pretrained}" if input.pretrained else "",
     shell:
-        "nsbench claims --claims {input.claims} --spec {params.spec:q} --digest {params.digest} {params.finished}"
-        " --collected {input.collected} --tables {input.tables} {params.theory} {params.pretrained} {params.outdated}"
-        " --out {output} > {log} 2>&1"
+        "nsbench stage claims --spec {params.spec:q} --digest {params.digest} {params.finished} --claims {input.claims}"
+        " --collected {params.folder}/collected --tables {params.folder}/tables {params.theory} {params.pretrained}"
+        " {params.outdated} --out {params.folder} > {log} 2>&1"

@@ -53,6 +53,7 @@ THEORY_TABLE = [] if PLAN.config.theory is None else ["results/tables/theory.par
 PRETRAINED_FILES = []
 if PLAN.config.pretrained is not None:
     PRETRAINED_FILES = [f"results/tables/{name}.parquet" for name in PRETRAINED_TABLES]
+PRETRAINED_FOLDER = "results/tables" if PRETRAINED_FILES else ""
 PRETRAINED_CSV = [name for name in PRETRAINED_TABLES if name != "pretrained_influence"]
 COLLECTED_FILES = [f"results/collected/{name}.parquet" for name in ("history", "runs", "evaluation", "floors")]
 RECORD_FILES = [str(path) for path in PLAN.records.files]
@@ -145,19 +146,22 @@ def outdated_parts():
     return outdated(PLAN, progress.RESULTS, json.loads(TEXT_SPEC or "null"))
 
 
+def option(flag, values):
+    """A command's option with its values; nothing where there are none."""
+    return " ".join([flag, *([values] if isinstance(values, str) else values)]) if values else ""
+
+
 def outdated_option():
     """A command's option that names them."""
-    found = outdated_parts()
-    return f"--outdated {' '.join(found)}" if found else ""
+    return option("--outdated", outdated_parts())
 
 
-def if_of_now(part, files):
-    """A command's option with files that partial results take as they are: whole and of now, else nothing."""
-    there = files and all(map(os.path.exists, files)) and part not in outdated_parts()
-    return f"--{part} {' '.join(files)}" if there else ""
+def if_fresh(part, value, files):
+    """A command's option for a part that partial results take as it is: where its files are there and fresh."""
+    return option(f"--{part}", value) if all(map(os.path.exists, files)) and part not in outdated_parts() else ""
 
 
-def figures_of_now():
+def fresh_figures():
     """The figures of the theory and of pretrained models that are there, and no older than their numbers."""
     old = outdated_parts()
     sources = {}

@@ -13,7 +13,7 @@ rule fetch_text:
         spec=TEXT_SPEC,
         digest=lambda w: digest("text"),
     shell:
-        "nsbench text --spec {params.spec:q} --digest {params.digest} --out {output} > {log} 2>&1"
+        "nsbench stage text --spec {params.spec:q} --digest {params.digest} --out {output} > {log} 2>&1"
 
 
 rule make_dataset:
@@ -37,5 +37,5 @@ rule make_dataset:
         digest=lambda w: digest("dataset", w.task),
         text=lambda w, input: f"--text {input.text}" if input.text else "",
     shell:
-        "nsbench dataset --spec {params.spec:q} --digest {params.digest} {params.text} --out {output.data}"
+        "nsbench stage dataset --spec {params.spec:q} --digest {params.digest} {params.text} --out {output.data}"
         " --floors {output.floors} > {log} 2>&1"

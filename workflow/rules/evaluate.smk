@@ -23,6 +23,6 @@ rule evaluate_pack:
         spec=lambda w: PLAN.evaluate(w.task, w.variant, w.arm, w.pack),
         digest=lambda w: digest("evaluate", w.task),
     shell:
-        "nsbench evaluate --spec {params.spec:q} --digest {params.digest} --runs {input.runs}"
+        "nsbench stage evaluate --spec {params.spec:q} --digest {params.digest} --runs {input.runs}"
         " --dataset {input.dataset} --run-store results/runs --out {output} --device {resources.device}"
         " --processes-per-gpu {resources.per_gpu} > {log} 2>&1"

@@ -28,7 +28,7 @@ rule look_at_packs:
         text_spec=TEXT_SPEC or "null",
         seen=seen_now,
     shell:
-        "nsbench finished --spec {params.spec:q} --digest {params.digest} --packs results/packs"
+        "nsbench stage finished --spec {params.spec:q} --digest {params.digest} --packs results/packs"
         " --datasets results/datasets --run-store results/runs --text results/text.parquet"
         " --text-spec {params.text_spec:q} --out {output.finished} --missing {output.missing} > {log} 2>&1"
 
@@ -44,6 +44,7 @@ use rule collect_packs as collect_finished_packs with:
         "results/benchmarks/partial/collect.tsv"
     params:
         finished=FINISHED,
+        out=f"{PARTIAL}/collected",
 
 
 use rule analyse_grid as analyse_finished_runs with:
@@ -58,6 +59,8 @@ use rule analyse_grid as analyse_finished_runs with:
         "results/benchmarks/partial/analyse.tsv"
     params:
         finished=FINISHED,
+        collected=f"{PARTIAL}/collected",
+        out=f"{PARTIAL}/tables",
 
 
 use rule judge_claims as judge_finished_runs with:
@@ -82,10 +85,9 @@ use rule judge_claims as judge_finished_runs with:
     benchmark:
         "results/benchmarks/partial/claims.tsv"
     params:
+        # Theory and pretrained models are named where they are not there too: then the ledger says so.
         finished=FINISHED,
-        # Named where they are not there too: then the ledger says that they were not made.
-        theory=" ".join(["--theory", *THEORY_TABLE]) if THEORY_TABLE else "",
-        pretrained=" ".join(["--pretrained", *PRETRAINED_FILES]) if PRETRAINED_FILES else "",
+        folder=PARTIAL,
         outdated=lambda w: outdated_option(),
 
 
@@ -108,9 +110,10 @@ rule draw_finished_runs:
         spec=PLAN.grid(),
         digest=lambda w: digest("figures", " ".join(sorted(set(map(module_of, FIGURES))))),
         finished=FINISHED,
+        folder=PARTIAL,
     shell:
-        "nsbench figures --spec {params.spec:q} --digest {params.digest} {params.finished}"
-        " --collected {input.collected} --tables {input.tables} --out {output} > {log} 2>&1"
+        "nsbench stage figures --spec {params.spec:q} --digest {params.digest} {params.finished}"
+        " --collected {params.folder}/collected --tables {params.folder}/tables --out {output} > {log} 2>&1"
 
 
 use rule write_report as report_finished_runs with:
@@ -125,7 +128,8 @@ use rule write_report as report_finished_runs with:
         "results/logs/partial/report.log",
     params:
         finished=FINISHED,
-        more_figures=lambda w: figures_of_now(),
-        theory=lambda w: if_of_now("theory", THEORY_TABLE),
-        pretrained=lambda w: if_of_now("pretrained", PRETRAINED_FILES),
+        folder=PARTIAL,
+        more_figures=lambda w: fresh_figures(),
+        theory=lambda w: if_fresh("theory", THEORY_TABLE, THEORY_TABLE),
+        pretrained=lambda w: if_fresh("pretrained", PRETRAINED_FOLDER, PRETRAINED_FILES),
         outdated=lambda w: outdated_option(),

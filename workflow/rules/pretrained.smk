@@ -24,7 +24,7 @@ rule measure_model:
         digest=lambda w: digest("pretrained"),
         out=lambda w: f"results/pretrained/{w.model}",
     shell:
-        "nsbench pretrained --spec {params.spec:q} --digest {params.digest} --text {input.text} --out {params.out}"
+        "nsbench stage pretrained --spec {params.spec:q} --digest {params.digest} --text {input.text} --out {params.out}"
         " --unreachable {resources.unreachable} --max-memory-gb {resources.max_memory_gb}"
         " --device {resources.device} --processes-per-gpu {resources.per_gpu} > {log} 2>&1"
 
@@ -55,10 +55,10 @@ rule join_pretrained:
     params:
         spec=PLAN.pretrained_tables(),
         digest=lambda w: digest("pretrained-tables"),
-        folders=expand("results/pretrained/{model}", model=PLAN.config.pretrained.chosen),
+        models=expand("results/pretrained/{model}", model=PLAN.config.pretrained.chosen),
     shell:
-        "nsbench pretrained-tables --spec {params.spec:q} --digest {params.digest} --models {params.folders}"
-        " --out {output.tables} > {log} 2>&1"
+        "nsbench stage pretrained-tables --spec {params.spec:q} --digest {params.digest} --models {params.models}"
+        " --out results/tables > {log} 2>&1"
 
 
 rule draw_pretrained_figure:
@@ -85,5 +85,5 @@ rule draw_pretrained_figure:
         spec=PLAN.pretrained_figure(),
         digest=lambda w: digest("pretrained-figure", w.pretrained_figure),
     shell:
-        "nsbench pretrained-figure {wildcards.pretrained_figure} --spec {params.spec:q} --digest {params.digest}"
-        " --tables {input} --png {output.png} --pdf {output.pdf} > {log} 2>&1"
+        "nsbench stage pretrained-figure {wildcards.pretrained_figure} --spec {params.spec:q} --digest {params.digest}"
+        " --tables results/tables --png {output.png} --pdf {output.pdf} > {log} 2>&1"

@@ -23,8 +23,8 @@ rule draw_figure:
         spec=PLAN.grid(),
         digest=lambda w: digest("figure", figure_module(w)),
     shell:
-        "nsbench figure {wildcards.figure} --spec {params.spec:q} --digest {params.digest}"
-        " --collected {input.collected} --tables {input.tables} --png {output.png} --pdf {output.pdf} > {log} 2>&1"
+        "nsbench stage figure {wildcards.figure} --spec {params.spec:q} --digest {params.digest}"
+        " --collected results/collected --tables results/tables --png {output.png} --pdf {output.pdf} > {log} 2>&1"
 
 
 rule write_report:
@@ -54,12 +54,13 @@ rule write_report:
         spec=PLAN.grid(),
         digest=lambda w: digest("report"),
         finished="",
-        outdated="",
+        folder="results",
         more_figures="",
-        theory=lambda w, input: f"--theory {input.theory}" if input.theory else "",
-        pretrained=lambda w, input: f"--pretrained {input.pretrained}" if input.pretrained else "",
+        theory=option("--theory", THEORY_TABLE),
+        pretrained=option("--pretrained", PRETRAINED_FOLDER),
+        outdated="",
     shell:
-        "nsbench report --spec {params.spec:q} --digest {params.digest} {params.finished} --figures {input.figures}"
-        " {params.more_figures}"
-        " --collected {input.collected} --tables {input.tables} {params.theory} {params.pretrained} {params.outdated}"
-        " --claims {input.claims} --out {output} > {log} 2>&1"
+        "nsbench stage report --spec {params.spec:q} --digest {params.digest} {params.finished}"
+        " --figures {params.folder}/figures {params.more_figures} --collected {params.folder}/collected"
+        " --tables {params.folder}/tables {params.theory} {params.pretrained} {params.outdated}"
+        " --claims {params.folder} --out {output} > {log} 2>&1"

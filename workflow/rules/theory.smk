@@ -20,7 +20,7 @@ rule simulate_theory:
         spec=lambda w: PLAN.experiment(w.experiment),
         digest=lambda w: digest("simulate", w.experiment),
     shell:
-        "nsbench simulate --spec {params.spec:q} --digest {params.digest} --max-values {resources.max_values}"
+        "nsbench stage simulate --spec {params.spec:q} --digest {params.digest} --max-values {resources.max_values}"
         " --points {output.points} --examples {output.examples} --device {resources.device}"
         " --processes-per-gpu {resources.per_gpu} > {log} 2>&1"
 
@@ -44,7 +44,7 @@ rule compute_theory:
         spec=lambda w: PLAN.experiment(w.experiment),
         digest=lambda w: digest("theory"),
     shell:
-        "nsbench theory --spec {params.spec:q} --digest {params.digest} --points {input} --curves {output.curves}"
+        "nsbench stage theory --spec {params.spec:q} --digest {params.digest} --points {input} --curves {output.curves}"
         " --table {output.table} > {log} 2>&1"
 
 
@@ -71,7 +71,7 @@ rule join_theory:
         spec="{}",
         digest=lambda w: digest("theory"),
     shell:
-        "nsbench theory-table --spec {params.spec:q} --digest {params.digest} --tables {input} --out {output.table}"
+        "nsbench stage theory-table --spec {params.spec:q} --digest {params.digest} --tables {input} --out {output.table}"
         " --csv {output.csv} > {log} 2>&1"
 
 
@@ -103,5 +103,5 @@ rule draw_theory_figure:
         spec=lambda w: PLAN.theory_figure(THEORY_FIGURES[w.theory_figure]),
         digest=lambda w: digest("theory-figure", w.theory_figure),
     shell:
-        "nsbench theory-figure {wildcards.theory_figure} --spec {params.spec:q} --digest {params.digest}"
+        "nsbench stage theory-figure {wildcards.theory_figure} --spec {params.spec:q} --digest {params.digest}"
         " --tables {input} --png {output.png} --pdf {output.pdf} > {log} 2>&1"

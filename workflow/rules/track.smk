@@ -18,5 +18,5 @@ rule track_runs:
         spec=PLAN.grid("tracking"),
         digest=lambda w: digest("track"),
     shell:
-        "nsbench track --spec {params.spec:q} --digest {params.digest} --collected {input.collected}"
-        " --tables {input.tables} --out {output} > {log} 2>&1"
+        "nsbench stage track --spec {params.spec:q} --digest {params.digest} --collected results/collected"
+        " --tables results/tables --out {output} > {log} 2>&1"

@@ -23,7 +23,7 @@ rule train_pack:
         digest=lambda w: PLAN.training_code(w.task, w.variant, w.arm),
         plugins=plugins_option,
     shell:
-        "nsbench train --spec {params.spec:q} --digest {params.digest} --dataset {input} --run-store results/runs"
+        "nsbench stage train --spec {params.spec:q} --digest {params.digest} --dataset {input} --run-store results/runs"
         " --history {output.history} --runs {output.runs} --device {resources.device}"
         " --processes-per-gpu {resources.per_gpu} --progress-every {resources.progress_every} {params.plugins}"
         " > {log} 2>&1"

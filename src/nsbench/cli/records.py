@@ -13,13 +13,13 @@ from nsbench.workflow.plan import Plan
 from nsbench.workflow.recorded_runs import index
 
 
-def export_(options: argparse.Namespace) -> None:
+def _export(options: argparse.Namespace) -> None:
     from nsbench.records.export import export_records
 
     _tell(export_records(_plan(options), options.results, options.out).lines())
 
 
-def check(options: argparse.Namespace) -> None:
+def _check(options: argparse.Namespace) -> None:
     plan = _plan(options)
     lacking = [(*pack[:3], seed) for pack in plan.packs for seed in plan.seeds[pack[-1]]]
     if lacking:
@@ -30,7 +30,7 @@ def check(options: argparse.Namespace) -> None:
     _tell([f"all {sum(map(len, plan.recorded.values()))} runs of the grid have a record"])
 
 
-def import_(options: argparse.Namespace) -> None:
+def _import(options: argparse.Namespace) -> None:
     from nsbench.records.importing import import_records
 
     outcome = import_records(_plan(options), options.sources, options.into)
@@ -39,7 +39,7 @@ def import_(options: argparse.Namespace) -> None:
         raise RecordError(f"{len(outcome.refused)} records were refused, as listed above; the others are imported")
 
 
-def verify(options: argparse.Namespace) -> None:
+def _verify(options: argparse.Namespace) -> None:
     from nsbench.records.verify import AGREES, verify_records
     from nsbench.storage.device import use_device
 
@@ -68,3 +68,6 @@ def _plan(options: argparse.Namespace) -> Plan:
 def _tell(lines: list[str]) -> None:
     for line in lines:
         print(line, flush=True)
+
+
+ACTIONS = {"export": _export, "check": _check, "import": _import, "verify": _verify}

@@ -38,7 +38,7 @@ CHANGED_UNDER_US = {"RESOURCE_DOES_NOT_EXIST", "RESOURCE_ALREADY_EXISTS", "INVAL
 """What MLflow says of a run that somebody else deleted in the middle, or of an experiment that somebody else made."""
 EXPERIMENT_TAGS = {
     "mlflow.experimentKind": "custom_model_development",
-    "mlflow.note.content": "Imported by `nsbench track`, one run per variant, arm and seed. "
+    "mlflow.note.content": "Imported by `nsbench stage track`, one run per variant, arm and seed. "
     "Time is training time; the source is the Parquet files of the results folder.",
 }
 
@@ -140,7 +140,7 @@ def _settle(uri: str, file: Path | None, task: _Import) -> None:
             say(f"{shown(uri)} was changed by somebody else meanwhile; importing again")
     raise TrackingError(
         f"{shown(uri)}: MLflow's store changes whenever it is written; the results are safe in their Parquet files: "
-        "end what else writes or deletes its runs, then run `nsbench track` again"
+        "end what else writes or deletes its runs, then give the same command again"
     )
 
 

@@ -67,7 +67,7 @@ def one_sentence(uri: str, environ: Mapping[str, str]) -> Iterator[None]:
         advice = next((text for pattern, text in ADVICE.items() if re.search(pattern, reason, re.I)), OTHER_ADVICE)
         raise TrackingError(
             f"{shown(uri)}: MLflow's store cannot be used ({reason}); the results are safe in their Parquet files: "
-            f"{advice}, then run `nsbench track` again"
+            f"{advice}, then give the same command again"
         ) from error
 
 
@@ -118,7 +118,7 @@ def touch_sqlite(path: Path) -> None:
 
 
 def say(message: str) -> None:
-    print(f"nsbench track: {message}", file=sys.stderr, flush=True)
+    print(f"nsbench stage track: {message}", file=sys.stderr, flush=True)
 
 
 @contextlib.contextmanager

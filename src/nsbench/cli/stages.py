@@ -1,0 +1,506 @@
+"""The stages of the workflow: each hands files and settings to the function that does the work, which it imports.
+
+A stage is a function of its parsed options with a line of help and its arguments: `nsbench stage NAME ...`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from collections.abc import Callable, Container
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from nsbench.cli.arguments import (
+    DEVICE,
+    MEMORY,
+    PROCESSES,
+    Argument,
+    Command,
+    count,
+    makes,
+    makes_folder,
+    option,
+    reads,
+    seconds,
+)
+from nsbench.config.base import Closed, ConfigError, parse
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import torch
+
+    from nsbench.workflow.config import Config
+
+SPEC = Argument("--spec", {"required": True, "help": "the stage's settings, as canonical JSON"})
+DIGEST = Argument("--digest", {"required": True, "help": "digest of the code that the stage runs"})
+STORE = "folder of run folders"
+FINISHED = reads("finished", "file of the stage finished: only the runs that it has as finished", default=None)
+PACKS = reads("packs", "folder of packs")
+DATASETS = reads("datasets", "folder of data sets")
+COLLECTED = reads("collected", "folder of the collected records")
+TABLES = reads("tables", "folder of tables")
+THEORY = reads("theory", "the theory's table, if any", default=None)
+PRETRAINED = reads("pretrained", "folder of the tables of pretrained models, if any", default=None)
+OUTDATED = Argument(
+    "--outdated",
+    {
+        "choices": ["theory", "pretrained"],
+        "nargs": "+",
+        "default": [],
+        "help": "what is left out, since it was made by other settings or code",
+    },
+)
+NAME = Argument("name", {"help": "the figure's name"})
+PICTURE = (makes("png", "the figure"), makes("pdf", "the figure"))
+
+STAGES: dict[str, Command] = {}
+
+
+def stage(name: str, help_: str, *arguments: Argument) -> Callable[[Callable[[argparse.Namespace], None]], Any]:
+    """Make a function the stage `name`; `--spec` and `--digest` are arguments of every one."""
+
+    def add(run: Callable[[argparse.Namespace], None]) -> Callable[[argparse.Namespace], None]:
+        STAGES[name] = Command(run, help_, (SPEC, DIGEST, *arguments))
+        return run
+
+    return add
+
+
+# --- runs -----------------------------------------------------------------------------------------------
+
+
+@stage("text", "fetch and check the text of next-token prediction", makes("out", "Parquet file"))
+def text(options: argparse.Namespace) -> None:
+    from nsbench.data.text_sources import TextSpec, make_text
+
+    make_text(_spec(options, TextSpec), options.out, _stamp(options))
+
+
+@stage(
+    "dataset",
+    "make the data sets of a pack's seeds, and their n-gram baselines",
+    reads("text", "file of the stage text, for tasks that need one", default=None),
+    makes("out", "safetensors file"),
+    makes("floors", "Parquet file of the baselines"),
+)
+def dataset(options: argparse.Namespace) -> None:
+    from nsbench.data.generate import DatasetSpec, make_datasets
+
+    make_datasets(_spec(options, DatasetSpec), options.out, options.floors, _stamp(options), options.text)
+
+
+@stage(
+    "train",
+    "train the runs of a pack that are not finished",
+    reads("dataset", "file of the stage dataset"),
+    makes_folder("run-store", STORE),
+    makes("history", "Parquet file of evaluations"),
+    makes("runs", "Parquet file of runs"),
+    reads("plugins", "the file that the arm is from, if any", nargs="+", default=[]),
+    option("progress-every", seconds, "seconds between progress files, as 60s", default=60.0),
+    DEVICE,
+    PROCESSES,
+)
+def train(options: argparse.Namespace) -> None:
+    with _device(options) as device:
+        from nsbench.training.loop import TrainSpec
+        from nsbench.training.pack import train_pack
+        from nsbench.workflow import plugins
+
+        plugins.load(options.plugins)
+        files = (options.dataset, options.run_store, options.history, options.runs)
+        train_pack(_spec(options, TrainSpec), options.digest, *files, device, options.progress_every)
+
+
+@stage(
+    "evaluate",
+    "measure the checkpoints of a pack",
+    reads("runs", "file of the stage train"),
+    reads("dataset", "file of the stage dataset"),
+    reads("run-store", STORE),
+    makes("out", "Parquet file"),
+    DEVICE,
+    PROCESSES,
+)
+def evaluate(options: argparse.Namespace) -> None:
+    with _device(options) as device:
+        from nsbench.evaluation.run import EvaluateSpec, evaluate_pack
+
+        files = (options.runs, options.dataset, options.run_store, options.out)
+        evaluate_pack(_spec(options, EvaluateSpec), options.digest, *files, device)
+
+
+# --- the grid -------------------------------------------------------------------------------------------
+
+
+@stage(
+    "finished",
+    "list which runs of the grid are finished, and why others are not",
+    PACKS,
+    DATASETS,
+    reads("run-store", STORE),
+    reads("text", "file of the stage text, there or not"),
+    Argument("--text-spec", {"default": "null", "help": "settings of the stage text; null: no task needs a text"}),
+    makes("out", "Parquet: every run of the grid and its state"),
+    makes("missing", "CSV: the runs that are not finished, and why"),
+)
+def finished(options: argparse.Namespace) -> None:
+    from nsbench.workflow.grid import parsed
+    from nsbench.workflow.plan import Plan
+    from nsbench.workflow.recorded_runs import index
+    from nsbench.workflow.run_states import Places, write_finished
+
+    config = parsed(_json(options))
+    places = Places(options.packs, options.datasets, options.run_store, options.text)
+    made = (options.out, options.missing, options.spec, options.digest)
+    write_finished(Plan(config, index(config)), places, _json(options, "text_spec"), *made)
+
+
+@stage(
+    "collect",
+    "join the records of all packs of the grid",
+    FINISHED,
+    PACKS,
+    DATASETS,
+    makes_folder("out", "folder of the collected records"),
+)
+def collect(options: argparse.Namespace) -> None:
+    from nsbench.analysis.collect import Sources, collect
+    from nsbench.schemas.run_states import parts
+    from nsbench.workflow.plan import Plan, digest
+    from nsbench.workflow.recorded_runs import evaluation_settings_of, index
+
+    config, cells, scale, _ = read_grid(options)
+    plan = Plan(config, index(config))
+    wanted = {(cell["task"], cell["variant"], cell["arm"], seed) for cell in cells for seed in cell["seeds"]}
+    packs = [pack for pack in plan.packs if any((*pack[:3], seed) in wanted for seed in plan.seeds[pack[-1]])]
+    folders = [options.packs.joinpath(*pack) for pack in packs]
+    of_packs = {(task, variant, pack) for task, variant, _, pack in packs}
+    datasets = [dataset for dataset in plan.datasets() if dataset in of_packs]
+    floors = [options.datasets / task / variant / f"{pack}.floors.parquet" for task, variant, pack in datasets]
+    records = {(*key, seed): record for key, found in plan.recorded.items() for seed, record in found.items()}
+    records = {key: record for key, record in records.items() if key in wanted}
+    code = {f"{stage} {task}": digest(stage, task) for task, *_ in plan.cells for stage in ("dataset", "evaluate")}
+    code |= {f"train {kind}": digest("train", kind) for kind in plan.kinds()}
+    sources = Sources(folders, floors, records, evaluation_settings_of(config), code)
+    collect(cells, sources, options.out, options.spec, options.digest, parts(scale)[1])
+
+
+@stage(
+    "analyse",
+    "time to target, per run and cell, and paired effects",
+    FINISHED,
+    COLLECTED,
+    makes_folder("out", "folder of tables"),
+)
+def analyse(options: argparse.Namespace) -> None:
+    from nsbench.analysis.tables import analyse
+    from nsbench.schemas.run_states import parts
+
+    config, cells, scale, _ = read_grid(options)
+    made = (options.out, options.spec, options.digest)
+    analyse(options.collected, cells, config.analysis, *made, parts(scale)[1])
+
+
+@stage("figure", "draw a figure", NAME, FINISHED, COLLECTED, TABLES, *PICTURE)
+def figure(options: argparse.Namespace) -> None:
+    from nsbench.figures import FIGURES, render
+
+    _known(options, FIGURES)
+    _, cells, scale, _ = read_grid(options)
+    render(options.name, options.collected, options.tables, cells, scale, options.png, options.pdf)
+
+
+@stage(
+    "figures",
+    "draw every figure that the runs can fill, and leave the others out",
+    FINISHED,
+    COLLECTED,
+    TABLES,
+    makes_folder("out", "folder of figures"),
+)
+def figures(options: argparse.Namespace) -> None:
+    from nsbench.figures import render_all
+
+    _, cells, scale, _ = read_grid(options)
+    render_all(options.collected, options.tables, cells, scale, options.out)
+
+
+@stage(
+    "claims",
+    "judge the paper's claims by the rules of claims.yaml",
+    FINISHED,
+    reads("claims", "the claims and their rules"),
+    COLLECTED,
+    TABLES,
+    THEORY,
+    PRETRAINED,
+    OUTDATED,
+    makes_folder("out", "folder of the ledger"),
+)
+def claims(options: argparse.Namespace) -> None:
+    from nsbench.claims import write_claims
+
+    config, cells, scale, _ = read_grid(options)
+    write_claims(
+        options.claims,
+        options.tables,
+        options.collected,
+        cells,
+        scale,
+        options.out,
+        options.spec,
+        options.digest,
+        options.theory,
+        options.pretrained,
+        config.analysis.confidence,
+        config.analysis.n_resamples,
+        options.outdated,
+    )
+
+
+@stage(
+    "report",
+    "write the report",
+    FINISHED,
+    reads("figures", "folders of figures, and PNG files", nargs="+"),
+    COLLECTED,
+    TABLES,
+    THEORY,
+    PRETRAINED,
+    OUTDATED,
+    reads("claims", "folder of the ledger, if any", default=None),
+    makes("out", "HTML file"),
+)
+def report(options: argparse.Namespace) -> None:
+    from nsbench.report import write_report
+
+    _, cells, scale, states = read_grid(options)
+    shown, not_drawn = pictures(options.figures, cells, bool(options.theory), bool(options.pretrained))
+    write_report(
+        options.out,
+        shown,
+        options.tables,
+        options.collected,
+        cells,
+        scale,
+        options.spec,
+        options.digest,
+        options.theory,
+        options.pretrained,
+        options.claims,
+        states,
+        options.outdated,
+        not_drawn,
+    )
+
+
+@stage("track", "import the runs into MLflow", COLLECTED, TABLES, makes("out", "JSON file: what was imported"))
+def track(options: argparse.Namespace) -> None:
+    from nsbench.config.tracking_uri import resolve
+    from nsbench.storage.atomic import write_text
+    from nsbench.tracking import track
+
+    config, cells, _, _ = read_grid(options)
+    uri = resolve(config.tracking.uri, os.environ, f"sqlite:///{options.out.parent}/mlflow.db")
+    summary = track(options.collected, options.tables, cells, uri, options.spec, options.digest)
+    write_text(options.out, json.dumps(vars(summary)))
+
+
+# --- theory, and pretrained models ----------------------------------------------------------------------
+
+
+@stage(
+    "simulate",
+    "simulate an experiment of the theory",
+    option("max-values", count, "numbers held at once: bounds memory", default=4_000_000),
+    makes("points", "Parquet file of simulated points"),
+    makes("examples", "Parquet file of single draws, shown as they are"),
+    DEVICE,
+    PROCESSES,
+)
+def simulate(options: argparse.Namespace) -> None:
+    with _device(options) as device:
+        from nsbench.config.theory import ExperimentSpec
+        from nsbench.simulation.run import simulate
+
+        made = (options.points, options.examples, device, _stamp(options, device))
+        simulate(_spec(options, ExperimentSpec), options.max_values, *made)
+
+
+@stage(
+    "theory",
+    "an experiment's formulas as curves, and beside each simulated point",
+    reads("points", "file of the stage simulate"),
+    makes("curves", "Parquet file of curves"),
+    makes("table", "Parquet file of points"),
+)
+def theory(options: argparse.Namespace) -> None:
+    from nsbench.config.theory import ExperimentSpec
+    from nsbench.simulation.curves import compute_theory
+
+    spec = _spec(options, ExperimentSpec)
+    compute_theory(spec, options.points, options.curves, options.table, _stamp(options))
+
+
+@stage(
+    "theory-table",
+    "join the theory's tables",
+    reads("tables", "files of the stage theory", nargs="+"),
+    makes("out", "Parquet file"),
+    makes("csv", "the same as CSV"),
+)
+def theory_table(options: argparse.Namespace) -> None:
+    from nsbench.simulation.curves import join_tables
+
+    join_tables(options.tables, options.out, options.csv, _stamp(options))
+
+
+@stage(
+    "theory-figure",
+    "draw a figure of the theory",
+    NAME,
+    reads("tables", "curves, points and examples", nargs=3),
+    *PICTURE,
+)
+def theory_figure(options: argparse.Namespace) -> None:
+    from nsbench.figures.theory import FIGURES, TheoryFigureSpec, render
+
+    _known(options, FIGURES, " of the theory")
+    spec = _spec(options, TheoryFigureSpec)
+    render(options.name, spec.experiment, spec.scale, *options.tables, options.png, options.pdf)
+
+
+@stage(
+    "pretrained",
+    "measure a pretrained model and a random copy of it",
+    reads("text", "file of the stage text"),
+    makes_folder("out", "folder of the model's files"),
+    Argument(
+        "--unreachable",
+        {"choices": ["stop", "skip"], "default": "stop", "help": "what to do where the model cannot be fetched"},
+    ),
+    MEMORY,
+    DEVICE,
+    PROCESSES,
+)
+def pretrained(options: argparse.Namespace) -> None:
+    with _device(options) as device:
+        from nsbench.config.pretrained import MeasureSpec
+        from nsbench.pretrained.run import measure_model
+
+        how = {"unreachable": options.unreachable, "max_memory_gb": options.max_memory_gb}
+        spec = _spec(options, MeasureSpec)
+        measure_model(spec, options.text, options.out, device, _stamp(options, device), **how)
+
+
+@stage(
+    "pretrained-tables",
+    "join the files of pretrained models, and Table 1",
+    reads("models", "folders of the stage pretrained", nargs="+"),
+    makes_folder("out", "folder of tables"),
+)
+def pretrained_tables(options: argparse.Namespace) -> None:
+    from nsbench.analysis.pretrained_tables import join_models
+    from nsbench.config.pretrained import TablesSpec
+
+    join_models(options.models, _spec(options, TablesSpec), options.out, _stamp(options))
+
+
+@stage("pretrained-figure", "draw a figure of pretrained models", NAME, TABLES, *PICTURE)
+def pretrained_figure(options: argparse.Namespace) -> None:
+    from nsbench.config.pretrained import PretrainedFigureSpec
+    from nsbench.figures.pretrained import FIGURES, render
+
+    _known(options, FIGURES, " of pretrained models")
+    spec = _spec(options, PretrainedFigureSpec)
+    render(options.name, spec, options.tables, options.png, options.pdf)
+
+
+# --- what stages share ----------------------------------------------------------------------------------
+
+
+def _json(options: argparse.Namespace, name: str = "spec") -> Any:
+    try:
+        return json.loads(getattr(options, name))
+    except (ValueError, RecursionError) as error:
+        flag = name.replace("_", "-")
+        raise ConfigError(f"--{flag}: not JSON ({error}); the stage's settings as a JSON object are allowed") from None
+
+
+def _spec(options: argparse.Namespace, model: type[Closed]) -> Any:
+    return parse(model, _json(options), "spec")
+
+
+def _stamp(options: argparse.Namespace, device: torch.device | None = None) -> dict[str, str]:
+    from nsbench.storage.provenance import stamp
+
+    return stamp(options.spec, options.digest, *([] if device is None else [str(device)]))
+
+
+def _device(options: argparse.Namespace) -> AbstractContextManager[torch.device]:
+    """A device of the kind that is asked for. What imports torch comes after: it may see that device alone."""
+    from nsbench.storage.device import use_device
+
+    return use_device(options.device, options.processes_per_gpu)
+
+
+def _known(options: argparse.Namespace, names: Container[str], of: str = "") -> None:
+    if options.name not in names:
+        raise ConfigError(f"name: no figure{of} is called {options.name!r}; allowed: {', '.join(names)}")
+
+
+class Grid(NamedTuple):
+    """What a stage looks at: the grid, or the finished part of it where `--finished` names one."""
+
+    config: Config
+    cells: list[dict[str, Any]]
+    scale: str
+    """As results name it (nsbench.schemas.run_states.named)."""
+    states: pd.DataFrame | None
+    """The state of every run of the grid (nsbench.schemas.run_states.RUN_STATE); None for a whole one."""
+
+
+def read_grid(options: argparse.Namespace) -> Grid:
+    """The grid of a stage's spec."""
+    from nsbench.workflow.grid import parsed
+    from nsbench.workflow.plan import grid_cells
+
+    # Not `load`: the size of the grid was looked at when it was planned, by settings that a spec may lack.
+    config = parsed(_json(options))
+    cells = grid_cells(config)
+    if getattr(options, "finished", None) is None:
+        return Grid(config, cells, config.scale, None)
+    from nsbench.schemas.run_states import FINISHED, named
+    from nsbench.workflow.partial import read_states, restricted
+
+    states = read_states(options.finished, cells)
+    scale = named(config.scale, int((states["state"] == FINISHED).sum()), len(states))
+    return Grid(config, restricted(cells, states), scale, states)
+
+
+def pictures(
+    given: list[Path], cells: list[dict[str, Any]], theory: bool, pretrained: bool
+) -> tuple[list[Path], list[str]]:
+    """The pictures of a report, and the names of those that could not be drawn.
+
+    given: PNG files, which are all shown, and folders, of which those are that the grid fills, and with `theory` and
+    `pretrained` those of these.
+    """
+    from nsbench.figures import NOT_DRAWN, figures_for
+    from nsbench.figures.pretrained import FIGURES as PRETRAINED_FIGURES
+    from nsbench.figures.theory import FIGURES as THEORY_FIGURES
+
+    names = [*figures_for(cells), *(THEORY_FIGURES if theory else ()), *(PRETRAINED_FIGURES if pretrained else ())]
+    found, failed = [], []
+    for path in given:
+        if path.is_dir():
+            found += [picture for name in names if (picture := path / f"{name}.png").exists()]
+            if (path / NOT_DRAWN).exists():
+                failed += (path / NOT_DRAWN).read_text(encoding="utf-8").split()
+        else:
+            found.append(path)
+    return found, failed
