@@ -131,15 +131,18 @@ MISUSE = {
     "spec that is no JSON": (train("{broken"), ["nsbench stage train: --spec: not JSON (Expecting property name"]),
     "dataset spec that is no JSON": (make_dataset(""), ["nsbench stage dataset: --spec: not JSON"]),
     "grid spec that is no JSON": (analyse("]"), ["nsbench stage analyse: --spec: not JSON"]),
-    "spec that is a list": (train("[]"), ["nsbench stage train: spec: [] is not allowed", "a section (keys: task, "]),
-    "empty spec": (make_dataset("{}"), ["nsbench stage dataset: spec.task: this key is missing", "'modular_addition'"]),
+    "spec that is a list": (train("[]"), ["nsbench stage train: spec: [] is not allowed", "a section of keys"]),
+    "empty spec": (make_dataset("{}"), ["nsbench stage dataset: spec.task: this key is missing"]),
     "unknown task": (make_dataset(edited(DATASET, task="addition")), ["spec.task: 'addition'", "'sparse_parity'"]),
     "unknown key": (train(edited(TRAIN, tarining={})), ["spec.tarining: unknown key, did you mean 'training'?"]),
     "bad value": (
         train(edited(TRAIN, arm_settings={"kind": "noise_stability", "rho": 2, "gamma": 1})),
-        ["nsbench stage train: spec.arm_settings.rho: 2 is not allowed; allowed: a number in -1 ... 1"],
+        ["nsbench stage train: spec.arm_settings.rho: 2 is not allowed; allowed: less than or equal to 1"],
     ),
-    "bad data": (make_dataset(edited(DATASET, data={"modulus": 1})), ["modulus: 1 is not allowed", "2 ... 4096"]),
+    "bad data": (
+        make_dataset(edited(DATASET, data={"modulus": 1})),
+        ["modulus: 1 is not allowed", "greater than or equal to 2"],
+    ),
     "bad grid": (analyse(edited(GRID, seeds=[0, 0])), ["nsbench stage analyse: seeds: 0 is listed twice"]),
     "missing dataset": (
         train(dataset="gone"),
@@ -171,7 +174,7 @@ MISUSE = {
     ),
     "a correlation of two": (
         simulate(edited(PLAN.experiment("relu"), settings={"rho": [2]})),
-        ["spec.settings.rho[0]: 2 is not allowed; allowed: a number in -1 ... 1"],
+        ["spec.settings.rho[0]: 2 is not allowed; allowed: less than or equal to 1"],
     ),
     "too little memory for a pair": (
         simulate(PLAN.experiment("attention"), "--max-values", "5"),
@@ -201,11 +204,11 @@ MISUSE = {
     ),
     "no number for memory": (pretrained(MODEL, "gone.txt", "new", "--max-memory-gb", "nan"), ["'nan' is not allowed"]),
     # Specs.
-    "nan in a spec": (make_dataset(DATASET.replace("7", "NaN", 1)), ["modulus: nan is not allowed", "2 ... 4096"]),
+    "nan in a spec": (make_dataset(DATASET.replace("7", "NaN", 1)), ["modulus: nan is not allowed"]),
     "a spec without end": (make_dataset("[" * 100_000), ["nsbench stage dataset: --spec: not JSON (maximum recursion"]),
     "a number of 5,000 digits": (make_dataset(DATASET.replace("7", "7" * 5000, 1)), ["--spec: not JSON (Exceeds"]),
     "a spec that is a word": (make_dataset('"x"'), ["nsbench stage dataset: spec: 'x' is not allowed", "a section"]),
-    "no seeds": (train(edited(TRAIN, seeds=[])), ["spec.seeds: [] is not allowed", "a non-empty list"]),
+    "no seeds": (train(edited(TRAIN, seeds=[])), ["spec.seeds: [] is not allowed", "at least 1 item"]),
     "a seed twice": (train(edited(TRAIN, seeds=[0, 0])), ["spec.seeds: [0, 0] is not allowed"]),
     "a path for a variant": (train(edited(TRAIN, variant="../../x")), ["spec.variant: '../../x' is not allowed"]),
     "data of another task": (
@@ -222,7 +225,7 @@ MISUSE = {
     ),
     "a source that is none": (
         pretrained(edited(MODEL, model={"source": "disk", "path": "x"})),
-        ["spec.model.source: 'disk' is not allowed", "'folder'"],
+        ["spec.model.source: 'disk' is not allowed", "folder"],
     ),
     "a text from nowhere": (
         [
@@ -235,7 +238,7 @@ MISUSE = {
             "--out",
             "new",
         ],
-        ["spec.source: 'web' is not allowed; allowed: 'auto' or 'hub'"],
+        ["spec.source: 'web' is not allowed; allowed: 'auto', 'hub'"],
     ),
     # Files to be made.
     "a folder to write to": (make_dataset(DATASET, "folder"), ["--out: 'folder' is a folder; allowed: a file"]),
@@ -313,9 +316,12 @@ MISUSE = {
     "a model that is nowhere": (measure(model="gone"), ["--model 'gone' is neither a folder nor a model of config"]),
     "a model's folder without one": (measure(), ["empty has no config.json"]),
     "a file that is no run": (measure(model="text"), ["text: not a whole checkpoint"]),
-    "a correlation above one": (measure("--rho", "2"), ["settings.rho[0]: 2.0 is not allowed", "below 1"]),
-    "too short a sequence": (measure("--n-tokens", "1"), ["settings.n_tokens: 1 is not allowed", "in 4 ... 100000"]),
-    "a seed below 0": (measure("--seed", "-1"), ["settings.seed: -1 is not allowed", "2147483647"]),
+    "a correlation above one": (measure("--rho", "2"), ["settings.rho[0]: 2.0 is not allowed", "less than 1"]),
+    "too short a sequence": (
+        measure("--n-tokens", "1"),
+        ["settings.n_tokens: 1 is not allowed", "greater than or equal to 4"],
+    ),
+    "a seed below 0": (measure("--seed", "-1"), ["settings.seed: -1 is not allowed", "greater than or equal to 0"]),
     "inputs of no kind": (measure("--inputs", "noise"), ["settings.inputs[0]: 'noise' is not allowed", "'gaussian'"]),
     "inputs twice": (measure("--inputs", "text", "text"), ["inputs: 'text' is listed twice"]),
     "a text that is nowhere": (measure(text="gone.txt"), ["gone.txt: cannot be read (No such file"]),

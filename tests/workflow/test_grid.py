@@ -246,7 +246,7 @@ BAD = {
         curve({"optimizer.scheduler_patience": list(range(70)), "training.steps": list(range(10_000, 10_070))}),
         "the choices make 4,900 specifications; at most 4,096",
     ),
-    "an unknown design": (curve(design="some"), "'full' or 'one_at_a_time' or 'fraction'"),
+    "an unknown design": (curve(design="some"), "'full', 'one_at_a_time' or 'fraction'"),
     "one level": (curve({"model.norm": ["pre"]}), "grid[0].specifications.choices.model.norm"),
     "no choice": ({**curve(), "specifications": {"choices": {}}}, "grid[0].specifications.choices"),
     "a level twice": (curve({"model.norm": ["pre", "pre"]}), "model.norm: 'pre' is listed twice"),

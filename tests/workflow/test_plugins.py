@@ -254,7 +254,7 @@ def test_a_setting_of_one_s_own_arm_is_told_as_any(capsys: pytest.CaptureFixture
     settings = values["tasks"]["modular_addition"]["arms"][KIND]
     where = f"tasks.modular_addition.arms.{KIND}"
     for change, told in [
-        ({"strength": 2}, f"{where}.strength: 2 is not allowed; allowed: a number in 0 ... 1"),
+        ({"strength": 2}, f"{where}.strength: 2 is not allowed; allowed: less than or equal to 1"),
         ({"strenth": 0.2}, f"{where}.strenth: unknown key, did you mean 'strength'?; allowed: kind, strength"),
         ({"kind": "label_smothing"}, f"{where}.kind: 'label_smothing' is not allowed, did you mean '{KIND}'?"),
     ]:

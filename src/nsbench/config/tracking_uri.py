@@ -4,31 +4,23 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from urllib.parse import unquote
 
 VARIABLE = "NSBENCH_TRACKING_URI"
 HIDDEN = "***"
-WEB = ("http", "https")
 DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
-STORES = (*WEB, *DATABASES, "databricks")
+STORES = ("http", "https", *DATABASES, "databricks")
 ALLOWED = "http://HOST:PORT, https://..., sqlite:///FILE, postgresql://..., mysql://..., mssql://... or databricks"
 ELSEWHERE = (
     f"give it without, and in the environment set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD for a server, "
     f"PGPASSWORD for PostgreSQL, or {VARIABLE} to the whole URI"
 )
-_TOLD = """
-host hostaddr port dbname database user charset client_encoding application_name connect_timeout timeout read_timeout
-write_timeout sslmode sslrootcert ssl_ca gssencmode channel_binding target_session_attrs unix_socket driver encrypt
-trustservercertificate mode cache uri nolock immutable check_same_thread
-"""
-HARMLESS = frozenset(_TOLD.split())
+HARMLESS = ("host", "port", "dbname", "database", "user", "charset", "sslmode", "mode", "cache", "uri", "driver")
 """Keys of a database's query whose values are shown; that of any other may be a password by any name."""
 _URI = re.compile(r"[A-Za-z][\w+.-]*://[^'\"<>\n]+|[^\s'\"<>:/@]*(?::|//)[^\s'\"<>]+@")
 """In a text: a URI, or what stands before the host in something that was meant to be one."""
 _SCHEME = re.compile(r"([a-z]+)(?:\+[\w.-]+)?://|(databricks)[:/]+", re.I)
-_PROFILE = re.compile(r"[\w.-]*", re.ASCII)
-_PLACE = re.compile(r"(?:\[[^]\s/?#@]*\]|[^][/?#@:]+)(?::\d*)?(?=[/?#]|\Z)")
-"""A host, with its port if any, and nothing before it."""
-_NO_HOST = re.compile(r"[^][\s/?#:@]*:[^\s@]+")
+_NO_HOST = re.compile(r"[^][\s/?#:@]*:(?!\d*(?:[/?#]|\Z))[^\s@]+")
 """A name and a password, where the host was forgotten."""
 
 
@@ -65,29 +57,8 @@ def has_secret(uri: str) -> bool:
 
 
 def shown(uri: str) -> str:
-    """A URI with `***` for its password, for a token before `@`, and for what its query may hide.
-
-    Where characters of a password are not escaped as they should be, more is hidden rather than less; where the scheme
-    is none that is known, all before the last `@` is.
-    """
-    kind, scheme, rest = _split(uri)
-    if kind == "databricks":
-        return uri if _PROFILE.fullmatch(rest) else scheme + HIDDEN
-    secret = _user_part(kind, rest)
-    rest = rest[len(secret) :]
-    # In a database's URI '#' is a character as others are: of a file's name, say.
-    rest, hash_sign, fragment = (rest, "", "") if kind in DATABASES else rest.partition("#")
-    rest, question_mark, query = rest.partition("?")
-    harmless = HARMLESS if kind in DATABASES else frozenset()
-    return "".join(
-        [
-            scheme,
-            _without_password(kind, secret),
-            rest,
-            question_mark + "&".join(_without_value(part, harmless) for part in re.split("[&;]", query)),
-            hash_sign + HIDDEN if fragment else hash_sign,
-        ]
-    )
+    """A URI with `***` for a password or token, and for what its query may hide."""
+    return "".join(HIDDEN if secret else text for text, secret in _parts(uri))
 
 
 def brief(uri: str) -> str:
@@ -97,20 +68,8 @@ def brief(uri: str) -> str:
 
 
 def secrets(uri: str) -> list[str]:
-    """What `shown` hides of who logs in, in the forms and pieces that a library's message may have; longest first."""
-    from urllib.parse import unquote
-
-    kind, _, rest = _split(uri)
-    if kind == "databricks":
-        password = "" if _PROFILE.fullmatch(rest) else rest
-    else:
-        user = _user_part(kind, rest).removesuffix("@")
-        password = user if _hides_name(kind, user) else user.partition(":")[2]
-    values = re.findall(r"=([^&;#]+)", rest) if has_secret(uri) else []
-    # Of several '@' each may be the one before the host.
-    ends = [at.start() for at in re.finditer("@", password)]
-    whole = [password, *(password[:end] for end in ends), *(value for value in values if value not in shown(uri))]
-    forms = {form for value in whole for form in (value, unquote(value)) if form}
+    """What `shown` hides, in the forms and pieces that a library's message may have; longest first."""
+    forms = {form for text, secret in _parts(uri) if secret for form in (text, unquote(text))}
     # A driver that finds an unescaped '@', '/' or ':' in a password takes what follows it for a host.
     pieces = {piece for form in forms for piece in re.split(r"[@/:?#]", form) if len(piece) > 2}
     return sorted(forms | pieces, key=len, reverse=True)
@@ -123,52 +82,36 @@ def without_secrets(text: str, *known: str) -> str:
     return _URI.sub(lambda match: shown(match[0]), text)
 
 
-def _split(uri: str) -> tuple[str, str, str]:
-    """The kind of store, the scheme as it was written, with `://`, and the rest; all is rest where no kind is known."""
+def _parts(uri: str) -> list[tuple[str, bool]]:
+    """The pieces of a URI, each with whether it may be secret: in doubt it is.
+
+    A password counts to the last `@`, since people forget to escape one. Where no kind of store is known, all before
+    that is secret.
+    """
     match = _SCHEME.match(uri)
     kind = (match[1] or match[2]).lower() if match else ""
-    return (kind, match[0], uri[match.end() :]) if match and kind in STORES else ("", "", uri)
-
-
-def _user_part(kind: str, rest: str) -> str:
-    """What stands before the host, with its `@`: as the libraries that open such a URI read it, or more."""
-    to_last = rest[: rest.rfind("@") + 1]
-    if not kind:
-        return to_last
-    place = _PLACE.match(rest)
-    if (kind == "sqlite" and rest.startswith("/")) or (place and (kind in WEB or rest.startswith("["))):
-        return ""
-    if not to_last:
-        return rest if not place and _NO_HOST.fullmatch(rest) else ""
-    name = re.match(r"[^/?#:@]*@(?=\[)", rest)
-    if kind in DATABASES and name and _PLACE.match(rest, name.end()):
-        return name[0]
-    if kind in WEB or re.match(r"[^/?#:]*:.*@", rest, re.DOTALL):
-        return to_last
-    name = re.match(r"[^/?#:]*@", rest)
-    # Without a name, '@' or ':' in a path is of no database's name but of an account in the wrong place.
-    return name[0] if name else to_last if re.search("[@:]", rest.partition("?")[0]) else ""
-
-
-def _hides_name(kind: str, user: str) -> bool:
-    """Whether the name may be as secret as the password: a token, a piece of a password, or who knows what."""
-    name, _, password = user.partition(":")
-    return not kind or bool(re.search("[/?#]", name)) or (kind in WEB and (not password or "@" in name))
-
-
-def _without_password(kind: str, user_part: str) -> str:
-    user = user_part.removesuffix("@")
-    at = user_part[len(user) :]
+    scheme, rest = (match[0], uri[match.end() :]) if match and kind in STORES else ("", uri)
+    if kind == "databricks":
+        return [(scheme, False), (rest, not re.fullmatch(r"[\w.-]*", rest, re.ASCII))]
+    user, at, place = rest.rpartition("@")
+    if kind == "sqlite" and rest.startswith("/"):
+        user, at, place = "", "", rest
+    elif scheme and not at and _NO_HOST.fullmatch(rest):
+        user, place = rest, ""
     name, colon, password = user.partition(":")
-    if user in ("", ":"):
-        return user_part
-    if _hides_name(kind, user):
-        return HIDDEN + at
-    return f"{name}:{HIDDEN}{at}" if colon and password else user_part
-
-
-def _without_value(part: str, harmless: frozenset[str]) -> str:
-    name, equals, value = part.partition("=")
-    if not part or (equals and (not value or name.lower() in harmless)):
-        return part
-    return f"{name}={HIDDEN}" if equals else HIDDEN
+    if scheme and not re.search("[/?#@]", name) and (password or kind in DATABASES):
+        parts = [(scheme + name + colon, False), (password, True)]
+    elif "?" in user:
+        return [(scheme, False), (rest, True)]
+    else:
+        parts = [(scheme, False), (user, True)]
+    # In a database's URI '#' is a character as others are: of a file's name, say.
+    place, hash_sign, fragment = (place, "", "") if kind in DATABASES else place.partition("#")
+    place, question_mark, query = place.partition("?")
+    parts.append((at + place + question_mark, False))
+    for entry in re.split("([&;])", query):
+        key, equals, value = entry.partition("=")
+        is_plain = entry in "&;" or (kind in DATABASES and key.lower() in HARMLESS)
+        parts += [(key + equals, not (is_plain or equals)), (value, not is_plain)]
+    parts += [(hash_sign, False), (fragment, True)]
+    return [(text, secret) for text, secret in parts if text]

@@ -6,9 +6,9 @@ import hashlib
 import itertools
 from typing import Any
 
-from nsbench.config.base import NAME_PATTERN, ConfigError, known, no_duplicates, parse
+from nsbench.config.base import LONGEST_NAME, NAME_PATTERN, ConfigError, known, no_duplicates, parse
 from nsbench.config.canonical import canonical_json
-from nsbench.config.errors import LONGEST_NAME, show
+from nsbench.config.errors import show
 from nsbench.config.sections import GridEntry, Specifications
 from nsbench.workflow import designs
 
