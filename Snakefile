@@ -18,7 +18,7 @@ include: "workflow/rules/common.smk"
 
 
 wildcard_constraints:
-    task="[a-z_]+",
+    task="[a-z][a-z0-9_]*",
     variant="[A-Za-z0-9][A-Za-z0-9_.-]*",
     arm="[A-Za-z0-9][A-Za-z0-9_.-]*",
     pack="seeds-[0-9a-f-]+",

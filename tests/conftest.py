@@ -10,8 +10,9 @@ import pytest
 import torch
 
 from nsbench.config.base import parse
-from nsbench.config.variant import OF_TEXT, Noise
+from nsbench.config.variant import Noise
 from nsbench.data.generate import DatasetSpec, make_datasets
+from nsbench.data.tasks import TASKS, Task
 from nsbench.data.text import Text, write_text_file
 from nsbench.training.loop import TrainSpec
 from nsbench.training.pack import train_pack
@@ -99,6 +100,12 @@ def train_spec(task: str = "modular_addition", arm_settings: Any = BASELINE, **s
     return parse(TrainSpec, values)
 
 
+def made_by(task: Task, seed: int, *text: Any) -> tuple[dict[str, torch.Tensor], int, int]:
+    """What a task makes, as the tensors that its file has."""
+    made, vocabulary, n_classes = task.make(seed, *text)
+    return {name: torch.tensor(value) for name, value in made.items()}, vocabulary, n_classes
+
+
 def write_datasets(
     task: str, data: dict[str, Any], seeds: list[int], path: Path, stamp: dict[str, str] | None = None, text: Any = None
 ) -> None:
@@ -110,7 +117,7 @@ def write_datasets(
 def make_dataset(root: Path, task: str = "modular_addition", seeds: tuple[int, ...] = (3, 4, 5)) -> Path:
     """The tiny data sets of a task."""
     path, text = root / f"{task}.safetensors", None
-    if task in OF_TEXT:
+    if TASKS[task].from_text:
         text = root / "text.parquet"
         write_text_file(text, small_text(), {})
     write_datasets(task, DATA[task], list(seeds), path, text=text)

@@ -15,7 +15,7 @@ from nsbench.schemas.training import EVALUATION, FLOORS, HISTORY, RUNS
 from nsbench.storage.parquet import read_table, write_table
 from nsbench.storage.run_folder import order_key
 from nsbench.workflow.grid import load
-from nsbench.workflow.plan import Plan, digest, grid_cells
+from nsbench.workflow.plan import Plan, grid_cells
 from tests.config.test_config import TINY, overlaid, place
 from tests.synthetic_records import make_floors, make_records
 
@@ -54,7 +54,10 @@ class PartialGrid:
         for task, variant, name in plan.datasets():
             of_data = floors[(floors["task"] == task) & (floors["variant"] == variant)]
             rows = of_data[of_data["seed"].isin(plan.seeds[name])].to_dict("records")
-            stamp = {"spec": plan.dataset(task, variant, name), "source_digest": digest("dataset", task)}
+            stamp = {
+                "spec": plan.dataset(task, variant, name),
+                "source_digest": self.plan.code("dataset", task, variant),
+            }
             write_table(root / "datasets" / task / variant / f"{name}.floors.parquet", rows, FLOORS, stamp)
 
     def path(self, pack: Pack, name: str) -> Path:
@@ -69,7 +72,7 @@ class PartialGrid:
             rows = rows[cell & rows["seed"].isin(self.plan.seeds[seeds])].to_dict("records")
             evaluated = name == "evaluation"
             spec = self.plan.evaluate(*pack) if evaluated else self.plan.train(*pack)
-            code = digest("evaluate", task) if evaluated else self.plan.training_code(*pack[:3])
+            code = self.plan.code("evaluate", task, pack[1]) if evaluated else self.plan.code("train", *pack[:3])
             right = {"spec": spec, "source_digest": code}
             write_table(self.path(pack, name), rows, SCHEMAS[name], right | stamp)
 
@@ -83,7 +86,7 @@ class PartialGrid:
         for seed in self.plan.seeds[pack[-1]]:
             folder = self.root.joinpath("runs", *pack[:3], f"seed-{seed}")
             folder.mkdir(parents=True, exist_ok=True)
-            order = order_key(spec, seed, digest_of or self.plan.training_code(*pack[:3]))
+            order = order_key(spec, seed, digest_of or self.plan.code("train", *pack[:3]))
             (folder / "status.json").write_text(json.dumps({"order": order, "share": share}))
 
     # --- stages ---

@@ -48,7 +48,7 @@ def train(root: Path, plan: Plan) -> list[tuple[str, str, str, str]]:
             root.joinpath("packs", *key) / f"{name}.parquet" for name in ("history", "runs", "evaluation")
         )
         _run(
-            "train", plan.train(*key), plan.training_code(*key[:3]), *given, "--history", history, "--runs", runs, *CPU
+            "train", plan.train(*key), plan.code("train", *key[:3]), *given, "--history", history, "--runs", runs, *CPU
         )
         spec, code = plan.evaluate(*key), digest("evaluate", task)
         _run("evaluate", spec, code, *given, "--runs", runs, "--out", evaluation, *CPU)

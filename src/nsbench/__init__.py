@@ -1,7 +1,7 @@
 """nsbench: does noise-stability regularisation work, and how would we know?
 
 `nsbench.NoiseStabilityRegularizer` is the regulariser of Definition 6.1 for your own training loop;
-`nsbench.arm` registers an arm of your own (`nsbench new arm`).
+`nsbench.arm` and `nsbench.task` register what is your own (`nsbench new`).
 """
 
 from __future__ import annotations
@@ -13,14 +13,16 @@ if TYPE_CHECKING:
     from nsbench.arms import Arm, LossTerm, Real, arm
     from nsbench.arms.noise import resample_tokens
     from nsbench.arms.regularizers import NoiseStabilityRegularizer
+    from nsbench.data.tasks import Task, task
 
 _PUBLIC = {
     "NoiseStabilityRegularizer": "nsbench.arms.regularizers",
     "resample_tokens": "nsbench.arms.noise",
     **dict.fromkeys(("Arm", "LossTerm", "Real", "arm"), "nsbench.arms"),
+    **dict.fromkeys(("Task", "task"), "nsbench.data.tasks"),
 }
 
-__all__ = ["Arm", "LossTerm", "NoiseStabilityRegularizer", "Real", "arm", "resample_tokens"]
+__all__ = ["Arm", "LossTerm", "NoiseStabilityRegularizer", "Real", "Task", "arm", "resample_tokens", "task"]
 
 
 def __getattr__(name: str) -> Any:

@@ -11,7 +11,9 @@ from pydantic import TypeAdapter
 
 from nsbench import arms
 from nsbench.config.base import ConfigError
-from nsbench.config.variant import ModularAdditionVariant, Noise, Optimizer
+from nsbench.config.variant import Noise, Optimizer
+from nsbench.data.tasks.modular_addition import ModularAddition
+from nsbench.workflow.config import variant_model
 from nsbench.workflow.grid import load
 from tests.config.test_config import ROOT
 
@@ -130,7 +132,7 @@ def test_a_term_says_what_it_may_be(values: dict[str, Any], told: str) -> None:
 @pytest.mark.parametrize("gradient", ["both", "clean", "noisy"])
 @pytest.mark.parametrize("branch", ["both", "clean", "noisy"])
 def test_a_branch_goes_with_gradients_through_both(branch: str, gradient: str) -> None:
-    arm, variant = made(**CHEAP, branch=branch), ModularAdditionVariant(noise=Noise(gradient=gradient))
+    arm, variant = made(**CHEAP, branch=branch), variant_model(ModularAddition)(noise=Noise(gradient=gradient))
     if "both" in (branch, gradient):
         arms.check(arm, variant)
         return
@@ -145,7 +147,7 @@ def test_a_branch_goes_with_gradients_through_both(branch: str, gradient: str) -
 def test_a_decay_that_erases_the_weights_is_refused() -> None:
     for convention, value, fits in (("per_step", 0.9, True), ("per_step", 1.0, False), ("times_lr", 3.0, True)):
         optimizer = Optimizer(weight_decay_convention=convention)
-        arm, variant = made(kind="weight_decay", value=value), ModularAdditionVariant(optimizer=optimizer)
+        arm, variant = made(kind="weight_decay", value=value), variant_model(ModularAddition)(optimizer=optimizer)
         if fits:
             arms.check(arm, variant)
         else:

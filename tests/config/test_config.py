@@ -18,8 +18,8 @@ from nsbench.config import sections as config
 from nsbench.config import variant as settings
 from nsbench.config.base import parse
 from nsbench.config.canonical import canonical_json
-from nsbench.config.variant import sequence_length
-from nsbench.data.leaks import leaks
+from nsbench.data.tasks.modular_addition import ModularAddition
+from nsbench.workflow.config import variant_model
 from nsbench.workflow.grid import Cell, expand, load, load_files, packs
 
 ROOT = Path(__file__).parents[2]
@@ -118,7 +118,7 @@ def test_one_line_asks_for_the_same_sweep_of_another_task() -> None:
 
 def test_settings_say_how_they_leak() -> None:
     cells = {cell.variant: cell.settings for cell in ordinary_cells() if cell.task == "next_token"}
-    assert {variant: leaks(found) for variant, found in cells.items()} == {
+    assert {variant: found.data.leaks(found.model) for variant, found in cells.items()} == {
         "windows_pooled": [],
         "windows_causal": [],
         "rows_padded": [],
@@ -128,7 +128,7 @@ def test_settings_say_how_they_leak() -> None:
     others = {(cell.task, cell.variant): cell.settings for cell in ordinary_cells() if cell.task != "next_token"}
     mirrored = ["about 16% of validation pairs stand mirrored in training"]
     most, everything = ([f"about {share}% of validation strings are in training too"] for share in (99, 100))
-    assert {at: leaks(found) for at, found in others.items()} == {
+    assert {at: found.data.leaks(found.model) for at, found in others.items()} == {
         ("modular_addition", "as_published"): mirrored,
         ("modular_addition", "calibrated"): mirrored,
         **{
@@ -146,7 +146,7 @@ def test_settings_say_how_they_leak() -> None:
     }
     causal = cells["windows_causal"]
     unmasked = causal.model_copy(update={"model": causal.model.model_copy(update={"mask": "none"})})
-    assert leaks(unmasked) == ["every position sees its own target"]
+    assert unmasked.data.leaks(unmasked.model) == ["every position sees its own target"]
 
 
 def test_the_sweep_names_every_combination_of_n_and_k_and_sets_it() -> None:
@@ -190,7 +190,7 @@ TABLE_2 = {
 
 def test_as_published_is_table_2_and_so_are_the_defaults() -> None:
     variant = load(overlaid()).tasks.modular_addition.variants["as_published"].model_dump()
-    default = settings.ModularAdditionVariant().model_dump()
+    default = variant_model(ModularAddition)().model_dump()
     for section, values in TABLE_2.items():
         for key, value in values.items():
             assert variant[section][key] == value, (section, key)
@@ -201,7 +201,7 @@ def test_as_published_is_table_2_and_so_are_the_defaults() -> None:
 def test_as_published_lists_every_field_of_addition() -> None:
     """Where a reader of config.yaml looks for what there is; each at its default, the scheduler apart."""
     listed = read("config.yaml")["tasks"]["modular_addition"]["variants"]["as_published"]
-    default = settings.ModularAdditionVariant().model_dump()
+    default = variant_model(ModularAddition)().model_dump()
     assert {section: set(fields) for section, fields in listed.items()} == {
         section: set(fields) for section, fields in default.items()
     }
@@ -224,7 +224,7 @@ def test_variants_without_a_leak_are_calibrated_but_for_their_data_and_in_no_gri
     expected = variants["calibrated"].model_dump()
     expected["data"] |= data
     assert variants[variant].model_dump() == expected
-    assert leaks(variants[variant]) == []
+    assert variants[variant].data.leaks(variants[variant].model) == []
     assert variant not in {cell.variant for cell in expand(loaded)}
 
 
@@ -241,19 +241,6 @@ def test_arms_of_a_variant_share_all_its_settings() -> None:
     for cell in expand(load(overlaid())):
         by_variant.setdefault((cell.task, cell.variant), set()).add(canonical_json(cell.settings))
     assert {len(found) for found in by_variant.values()} == {1}
-
-
-@pytest.mark.parametrize(
-    ("variant", "length"),
-    [
-        (settings.ModularAdditionVariant(), 4),
-        (settings.ModularAdditionVariant(data=settings.ModularAdditionData(layout="a_b")), 2),
-        (settings.SparseParityVariant(), 20),
-        (settings.SparseParityVariant(data=settings.SparseParityData(n=7, layout="bits_cls")), 8),
-    ],
-)
-def test_sequence_length(variant: Any, length: int) -> None:
-    assert sequence_length(variant) == length
 
 
 # --- canonical JSON ----------------------------------------------------------------------------------

@@ -11,14 +11,19 @@ import pytest
 import torch
 from torch import Tensor
 
-from nsbench.config.variant import ModularAdditionData, NextTokenData, SparseParityData
 from nsbench.data import baselines as floors
 from nsbench.data.datasets import Dataset
-from nsbench.data.tasks import modular_addition, next_token, sparse_parity
+from nsbench.data.tasks.modular_addition import ModularAddition
+from nsbench.data.tasks.next_token import NextToken
+from nsbench.data.tasks.sparse_parity import SparseParity
 from nsbench.schemas.training import FLOORS, TARGETS
-from tests.conftest import small_text
+from tests.conftest import made_by, small_text
 
 Key = Callable[[list[int]], tuple[int, ...]]
+
+
+def arrays(made: dict[str, Tensor]) -> dict[str, Any]:
+    return {name: value.numpy() for name, value in made.items()}
 
 
 def ids(*values: Any) -> Tensor:
@@ -89,10 +94,10 @@ def check(made: dict[str, Tensor], rows: list[dict[str, Any]], key: Key, context
 def test_of_addition_the_summands_in_any_order_are_looked_up(modulus: int, layout: Any, split: Any) -> None:
     sizes = {2: (2, 1, 1), 7: (25, 10, 14), 31: (400, 200, 300)}[modulus]
     n_train, n_val, n_test = sizes
-    data = ModularAdditionData(modulus=modulus, layout=layout, split=split, n_train=n_train, n_val=n_val, n_test=n_test)
+    data = ModularAddition(modulus=modulus, layout=layout, split=split, n_train=n_train, n_val=n_val, n_test=n_test)
     for seed in range(3):
-        made, _, n_classes = modular_addition.make(data, seed)
-        rows = modular_addition.floor_rows(made, n_classes)
+        made, _, n_classes = made_by(data, seed)
+        rows = data.floor_rows(arrays(made), n_classes)
         check(made, rows, lambda tokens: tuple(sorted((tokens[0], tokens[len(tokens) // 2]))))
         if split == "unordered_pairs":
             assert {seen for _, _, seen in lookup(rows).values()} == {0.0}
@@ -103,18 +108,18 @@ def test_of_addition_the_summands_in_any_order_are_looked_up(modulus: int, layou
 @pytest.mark.parametrize(
     "data",
     [
-        SparseParityData(n=3, k=2, n_train=60, n_val=30, n_test=30),  # all strings seen, labels tied now and then
-        SparseParityData(n=6, k=2, label_noise=0.45, n_train=120, n_val=60, n_test=50),
-        SparseParityData(n=8, k=3, layout="bits_cls", n_train=150, n_val=80, n_test=50),
-        SparseParityData(n=8, k=3, split="apart", n_train=100, n_val=80, n_test=50),
-        SparseParityData(n=2, k=1, n_train=1, n_val=1, n_test=1),
+        SparseParity(n=3, k=2, n_train=60, n_val=30, n_test=30),  # all strings seen, labels tied now and then
+        SparseParity(n=6, k=2, label_noise=0.45, n_train=120, n_val=60, n_test=50),
+        SparseParity(n=8, k=3, layout="bits_cls", n_train=150, n_val=80, n_test=50),
+        SparseParity(n=8, k=3, split="apart", n_train=100, n_val=80, n_test=50),
+        SparseParity(n=2, k=1, n_train=1, n_val=1, n_test=1),
     ],
     ids=repr,
 )
-def test_of_parity_whole_strings_are_looked_up(data: SparseParityData) -> None:
+def test_of_parity_whole_strings_are_looked_up(data: SparseParity) -> None:
     for seed in range(3):
-        made, _, n_classes = sparse_parity.make(data, seed)
-        rows = sparse_parity.floor_rows(made, n_classes)
+        made, _, n_classes = made_by(data, seed)
+        rows = data.floor_rows(arrays(made), n_classes)
         check(made, rows, tuple)
         if data.split == "apart":
             assert {seen for _, _, seen in lookup(rows).values()} == {0.0}
@@ -134,10 +139,10 @@ def test_of_parity_whole_strings_are_looked_up(data: SparseParityData) -> None:
 )
 def test_of_a_text_five_tokens_up_to_a_target_are_looked_up(protocol: dict[str, Any], length: int) -> None:
     """Short sequences and first positions have fewer; padding and unknown words are left out by kind."""
-    data = NextTokenData(n_symbols=6, length=length, n_train=25, n_val=18, n_test=15, **protocol)
+    data = NextToken(n_symbols=6, length=length, n_train=25, n_val=18, n_test=15, **protocol)
     for seed in range(3):
-        made, _, n_classes = next_token.make(data, seed, small_text())
-        rows = next_token.floor_rows(made, n_classes)
+        made, _, n_classes = made_by(data, seed, small_text())
+        rows = data.floor_rows(arrays(made), n_classes)
         assert {row["predictor"] for row in rows} == {"commonest", "bigram", "lookup"}
         check(made, rows, lambda tokens: tuple(tokens[-5:]), contexts=data.targets == "every")
         known, every = lookup(rows)["val", "known"], lookup(rows)["val", "all"]
@@ -155,7 +160,7 @@ def test_a_lookup_by_hand() -> None:
         "test_labels": ids(1),
         "unknown": ids(1),
     }
-    found = lookup(floors.lookup_rows(made))
+    found = lookup(floors.lookup_rows(arrays(made)))
     assert found["val", "all"] == found["val", "unpadded"] == found["val", "known"] == [4, 0.75, 0.75]
     assert found["test", "all"] == [1, 0.0, 0.0]
     n_targets, accuracy, seen = found["test", "known"]
@@ -163,7 +168,7 @@ def test_a_lookup_by_hand() -> None:
     assert math.isnan(accuracy)
     assert math.isnan(seen)
     # Of the last token alone: 2 had 3, 0, 3, 0; 0 had 3; 1 had 2.
-    found = lookup(floors.lookup_rows(made, context=1))
+    found = lookup(floors.lookup_rows(arrays(made), context=1))
     assert found["val", "all"] == [4, 0.5, 1.0]
     assert found["test", "all"] == [1, 0.0, 1.0]
 
@@ -179,7 +184,7 @@ def test_a_lookup_at_every_position_by_hand() -> None:
         "test_labels": ids([1, 0, 2]),
     }
     # Known: 0 -> 1; 1 -> 2, 3; 2 -> 1, 3, 1; (0, 1) -> 2; (1, 2) -> 1; (2, 2) -> 1; (2, 1) -> 3; commonest: 1.
-    found = lookup(floors.lookup_rows(made, context=2))
+    found = lookup(floors.lookup_rows(arrays(made), context=2))
     assert found["val", "all"] == [3, pytest.approx(2 / 3), pytest.approx(2 / 3)]
     assert found["test", "all"] == [3, pytest.approx(2 / 3), pytest.approx(2 / 3)]
 

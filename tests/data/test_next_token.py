@@ -13,13 +13,14 @@ import torch
 from torch import Tensor
 
 from nsbench.config.base import ConfigError
-from nsbench.config.variant import NextTokenData
-from nsbench.data.baselines import floor_rows
+from nsbench.data.baselines import ngram_rows
 from nsbench.data.datasets import Dataset
 from nsbench.data.tasks import next_token
+from nsbench.data.tasks.next_token import NextToken
 from nsbench.data.text import PARTS, Text
 from nsbench.data.vocabulary import UNKNOWN, Words, build
 from nsbench.schemas.training import LEFT_OUT, TARGETS
+from tests.conftest import made_by
 
 PROTOCOLS = {
     "windows_pooled": {},
@@ -41,8 +42,8 @@ VAL = [1, 2, 0, 3, 4, 1]
 TEST = [0, 2, 3, 4, 1, 2, 1, 0]
 
 
-def small(n_train: int, n_val: int, n_test: int, **protocol: Any) -> NextTokenData:
-    return NextTokenData(n_symbols=5, length=2, n_train=n_train, n_val=n_val, n_test=n_test, **protocol)
+def small(n_train: int, n_val: int, n_test: int, **protocol: Any) -> NextToken:
+    return NextToken(n_symbols=5, length=2, n_train=n_train, n_val=n_val, n_test=n_test, **protocol)
 
 
 def unique_text(n_lines: int = 120, words: int = 30) -> Text:
@@ -139,7 +140,7 @@ def test_a_vocabulary_has_its_size_and_is_the_same_each_time(kind: str, n_symbol
 
 def test_windows_share_no_token_and_ask_for_the_next_one() -> None:
     """17, 6 and 8 tokens give 5, 2 and 2 windows of 3; all are drawn."""
-    made, vocabulary, n_classes = next_token.make(small(5, 2, 2), 0, SMALL)
+    made, vocabulary, n_classes = made_by(small(5, 2, 2), 0, SMALL)
     assert (vocabulary, n_classes) == (5, 5)
     for part, stream in (("train", TRAIN), ("val", VAL), ("test", TEST)):
         windows = [tuple(stream[start : start + 3]) for start in range(0, len(stream) - 2, 3)]
@@ -151,8 +152,8 @@ def test_windows_share_no_token_and_ask_for_the_next_one() -> None:
 
 
 def test_targets_at_every_position_are_the_tokens_after_each() -> None:
-    last, _, _ = next_token.make(small(5, 2, 2), 3, SMALL)
-    every, _, _ = next_token.make(small(5, 2, 2, targets="every"), 3, SMALL)
+    last, _, _ = made_by(small(5, 2, 2), 3, SMALL)
+    every, _, _ = made_by(small(5, 2, 2, targets="every"), 3, SMALL)
     for part in PARTS:
         tokens, labels = every[f"{part}_tokens"], every[f"{part}_labels"]
         assert torch.equal(tokens, last[f"{part}_tokens"])
@@ -162,7 +163,7 @@ def test_targets_at_every_position_are_the_tokens_after_each() -> None:
 
 
 def test_rows_are_lines_cut_and_padded() -> None:
-    made, vocabulary, n_classes = next_token.make(small(5, 3, 2, examples="rows", targets="every"), 0, SMALL)
+    made, vocabulary, n_classes = made_by(small(5, 3, 2, examples="rows", targets="every"), 0, SMALL)
     assert (vocabulary, n_classes) == (6, 6)
     assert made["padding"].tolist() == [5]
     whole = {part: torch.cat([made[f"{part}_tokens"], made[f"{part}_labels"][:, -1:]], dim=1) for part in PARTS}
@@ -177,12 +178,12 @@ def test_rows_are_lines_cut_and_padded() -> None:
 
 def test_random_windows_are_one_stretch_of_the_training_part() -> None:
     """13 + 1 + 1 windows at stride 1 take all 17 tokens, whatever the seed."""
-    made, _, _ = next_token.make(small(13, 1, 1, split="random"), 0, SMALL)
+    made, _, _ = made_by(small(13, 1, 1, split="random"), 0, SMALL)
     dealt = torch.cat([with_targets(made, part) for part in PARTS])
     assert rows_of(dealt) == sorted(tuple(TRAIN[start : start + 3]) for start in range(15))
     starts = set()
     for seed in range(40):
-        made, _, _ = next_token.make(small(2, 1, 1, split="random"), seed, SMALL)
+        made, _, _ = made_by(small(2, 1, 1, split="random"), seed, SMALL)
         dealt = rows_of(torch.cat([with_targets(made, part) for part in PARTS]))
         starts |= {s for s in range(12) if dealt == sorted(tuple(TRAIN[s + k : s + k + 3]) for k in range(4))}
     assert starts == set(range(12))  # the stretch starts anywhere that 6 of 17 tokens fit
@@ -191,10 +192,10 @@ def test_random_windows_are_one_stretch_of_the_training_part() -> None:
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 @pytest.mark.parametrize(("tokenizer", "n_symbols"), [("words", 40), ("bpe", 280)])
 def test_what_every_protocol_makes(protocol: str, tokenizer: str, n_symbols: int) -> None:
-    data = NextTokenData(
+    data = NextToken(
         tokenizer=tokenizer, n_symbols=n_symbols, length=6, n_train=50, n_val=20, n_test=10, **PROTOCOLS[protocol]
     )
-    made, vocabulary, n_classes = next_token.make(data, 1, random_text())
+    made, vocabulary, n_classes = made_by(data, 1, random_text())
     padded = data.examples == "rows"
     assert vocabulary == n_classes == n_symbols + padded
     assert made["symbols"].tolist() == list(range(n_symbols))
@@ -208,18 +209,18 @@ def test_what_every_protocol_makes(protocol: str, tokenizer: str, n_symbols: int
     for name, tensor in made.items():
         assert tensor.dtype == torch.int64, name
         assert tensor.is_contiguous(), name
-    again, _, _ = next_token.make(data, 1, random_text())
+    again, _, _ = made_by(data, 1, random_text())
     assert all(torch.equal(made[name], again[name]) for name in made)
-    other, _, _ = next_token.make(data, 2, random_text())
+    other, _, _ = made_by(data, 2, random_text())
     assert not torch.equal(made["train_tokens"], other["train_tokens"])
-    assert math.isnan(next_token.target_value(data, "noise_stability", "decision", 0.5))
+    assert math.isnan(data.target_value("noise_stability", "decision", 0.5))
 
 
 def test_examples_are_drawn_without_replacement() -> None:
     text = unique_text(n_lines=20)
     for protocol in ("windows_pooled", "rows"):
-        data = NextTokenData(n_symbols=601, length=5, n_train=20, n_val=20, n_test=20, **PROTOCOLS[protocol])
-        made, _, _ = next_token.make(data, 0, text)
+        data = NextToken(n_symbols=601, length=5, n_train=20, n_val=20, n_test=20, **PROTOCOLS[protocol])
+        made, _, _ = made_by(data, 0, text)
         assert len(set(made["train_tokens"][:, 0].tolist())) == 20
 
 
@@ -239,9 +240,9 @@ def test_examples_are_drawn_without_replacement() -> None:
         ),
     ],
 )
-def test_too_few_examples_are_named(data: NextTokenData, message: str) -> None:
+def test_too_few_examples_are_named(data: NextToken, message: str) -> None:
     with pytest.raises(ConfigError) as raised:
-        next_token.make(data, 0, SMALL)
+        made_by(data, 0, SMALL)
     assert str(raised.value).startswith(message)
     assert str(raised.value).endswith("is allowed")
 
@@ -249,9 +250,9 @@ def test_too_few_examples_are_named(data: NextTokenData, message: str) -> None:
 def test_a_text_shorter_than_one_window_has_none() -> None:
     text = Text("short", train=("a b c d",), val=("",), test=("a",))
     with pytest.raises(ConfigError, match="has only 0 windows of 3 tokens; at most 0 is allowed"):
-        next_token.make(small(1, 1, 1), 0, text)
+        made_by(small(1, 1, 1), 0, text)
     with pytest.raises(ConfigError, match="has only 0 windows of 21 tokens at stride 1; at most 0 is allowed"):
-        next_token.make(NextTokenData(n_symbols=5, split="random"), 0, text)
+        made_by(NextToken(n_symbols=5, split="random"), 0, text)
 
 
 # --- who can see the answers ---------------------------------------------------------------------------
@@ -268,8 +269,8 @@ def _all_words_have_ids(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     next_token._encoded.cache_clear()
 
 
-def leak_data(protocol: str, n_train: int = 100) -> NextTokenData:
-    return NextTokenData(
+def leak_data(protocol: str, n_train: int = 100) -> NextToken:
+    return NextToken(
         n_symbols=3 * 120 * 30 + 1, length=20, n_train=n_train, n_val=100, n_test=100, **PROTOCOLS[protocol]
     )
 
@@ -294,7 +295,7 @@ def looked_up(made: dict[str, Tensor], part: str, n: int = 5) -> float:
 @pytest.mark.usefixtures("_all_words_have_ids")
 @pytest.mark.parametrize("protocol", APART)
 def test_parts_cut_by_text_share_no_word_and_a_memory_knows_nothing(protocol: str) -> None:
-    made, _, _ = next_token.make(leak_data(protocol), 0, unique_text())
+    made, _, _ = made_by(leak_data(protocol), 0, unique_text())
     words = {part: with_targets(made, part).flatten().tolist() for part in PARTS}
     assert 0 not in words["train"]  # every word has an id of its own
     for part in PARTS:
@@ -307,7 +308,7 @@ def test_parts_cut_by_text_share_no_word_and_a_memory_knows_nothing(protocol: st
 @pytest.mark.usefixtures("_all_words_have_ids")
 def test_a_random_split_gives_the_answers_to_a_memory() -> None:
     """With 1,000 of 1,200 windows in training, nearly every target lies inside one of them."""
-    made, _, _ = next_token.make(leak_data("random_split", n_train=1000), 0, unique_text())
+    made, _, _ = made_by(leak_data("random_split", n_train=1000), 0, unique_text())
     assert looked_up(made, "val") > 0.99
     assert looked_up(made, "test") > 0.99
 
@@ -320,7 +321,7 @@ def test_of_padded_rows_a_memory_knows_the_padding_and_identical_lines_alone() -
         part: tuple(("", " ".join(line.split()[:3]), line)[at % 3] for at, line in enumerate(getattr(text, part)))
         for part in PARTS
     }
-    made, n, _ = next_token.make(leak_data("rows"), 0, Text("gaps", **parts))
+    made, n, _ = made_by(leak_data("rows"), 0, Text("gaps", **parts))
     table = {
         tuple(row[: end + 1]): label
         for row, labels in zip(made["train_tokens"].tolist(), made["train_labels"].tolist(), strict=True)
@@ -339,8 +340,8 @@ def test_of_padded_rows_a_memory_knows_the_padding_and_identical_lines_alone() -
 def test_on_random_text_a_memory_is_at_chance_unless_windows_overlap(split: str, low: float, high: float) -> None:
     """Of 39 words and one unknown, two in a row are seen too rarely to tell more than chance, 1/40."""
     n_train = 1500 if split == "random" else 150
-    data = NextTokenData(n_symbols=40, length=20, n_train=n_train, n_val=150, n_test=150, split=split)
-    made, _, _ = next_token.make(data, 0, random_text(n_words=8000))
+    data = NextToken(n_symbols=40, length=20, n_train=n_train, n_val=150, n_test=150, split=split)
+    made, _, _ = made_by(data, 0, random_text(n_words=8000))
     n = 2 if split == "by_text" else 8
     assert low <= looked_up(made, "val", n) <= high
 
@@ -351,7 +352,7 @@ def test_on_random_text_a_memory_is_at_chance_unless_windows_overlap(split: str,
 def floors(made: dict[str, Tensor], n_classes: int) -> dict[tuple[str, str, str], tuple[int, float, float]]:
     found = {
         (row["predictor"], row["split"], row["targets"]): (row["n_targets"], row["accuracy"], row["loss"])
-        for row in floor_rows(made, n_classes)
+        for row in ngram_rows({name: value.numpy() for name, value in made.items()}, n_classes)
     }
     assert len(found) == 2 * 2 * 3
     return found
@@ -395,7 +396,7 @@ def test_floors_of_one_target_by_hand() -> None:
 def test_floors_at_every_position_with_padding_by_hand() -> None:
     """Rows of `SMALL` (see above): training targets 2, 3, 5, 5, 0, 2, 0, 5, 1, 2; 5 is padding."""
     data = small(5, 3, 2, examples="rows", targets="every")
-    made, _, n_classes = next_token.make(data, 0, SMALL)
+    made, _, n_classes = made_by(data, 0, SMALL)
     found = floors(made, n_classes)
     p = [(count + 1) / 16 for count in (2, 1, 3, 1, 0, 3)]
     # Validation pairs (1, 2), (2, 0), (1, 5), (5, 5), (5, 5), (5, 5); commonest target 2 (tied with padding).
@@ -416,8 +417,8 @@ def test_floors_at_every_position_with_padding_by_hand() -> None:
 def test_floors_agree_with_a_plain_count(protocol: str) -> None:
     """Against loops over dictionaries, on text where all kinds of targets occur."""
     text = random_text(n_different=30)
-    data = NextTokenData(n_symbols=12, length=25, n_train=40, n_val=30, n_test=30, **PROTOCOLS[protocol])
-    made, _, n = next_token.make(data, 0, text)
+    data = NextToken(n_symbols=12, length=25, n_train=40, n_val=30, n_test=30, **PROTOCOLS[protocol])
+    made, _, n = made_by(data, 0, text)
     found = floors(made, n)
     dataset = Dataset(made, n, n, "")
     counts = Counter(made["train_labels"].flatten().tolist())
@@ -445,7 +446,7 @@ def test_floors_agree_with_a_plain_count(protocol: str) -> None:
 
 def test_a_bigram_distribution_sums_to_one() -> None:
     """Losses of all classes after one token, exponentiated."""
-    made, _, n = next_token.make(small(5, 1, 1), 0, SMALL)
+    made, _, n = made_by(small(5, 1, 1), 0, SMALL)
     total = 0.0
     for label in range(n):
         made |= {"val_tokens": ids([0, 1]), "val_labels": ids(label)}
@@ -453,6 +454,5 @@ def test_a_bigram_distribution_sums_to_one() -> None:
     assert total == pytest.approx(1.0)
 
 
-def test_data_without_neighbours_have_no_bigrams_and_kinds_are_those_of_scores() -> None:
-    assert floor_rows({"train_labels": ids(0)}, 2) == []
+def test_kinds_are_those_of_scores() -> None:
     assert LEFT_OUT.keys() == TARGETS.keys()

@@ -13,28 +13,23 @@ import pytest
 import torch
 
 from nsbench.config.base import ConfigError
-from nsbench.config.variant import (
-    ModularAdditionData,
-    ModularAdditionVariant,
-    NextTokenVariant,
-    SparseParityData,
-    SparseParityVariant,
-)
-from nsbench.data.leaks import leaks
-from nsbench.data.tasks import modular_addition, sparse_parity
+from nsbench.data.tasks.modular_addition import ModularAddition
+from nsbench.data.tasks.next_token import NextToken
+from nsbench.data.tasks.sparse_parity import SparseParity
 from nsbench.storage.seeding import stream
+from tests.conftest import made_by
 
 SPLITS = ("train", "val", "test")
 
 
-def addition(modulus: int, sizes: tuple[int, int, int], **others: Any) -> ModularAdditionData:
+def addition(modulus: int, sizes: tuple[int, int, int], **others: Any) -> ModularAddition:
     n_train, n_val, n_test = sizes
-    return ModularAdditionData(modulus=modulus, n_train=n_train, n_val=n_val, n_test=n_test, **others)
+    return ModularAddition(modulus=modulus, n_train=n_train, n_val=n_val, n_test=n_test, **others)
 
 
-def parity(n: int, sizes: tuple[int, int, int], **others: Any) -> SparseParityData:
+def parity(n: int, sizes: tuple[int, int, int], **others: Any) -> SparseParity:
     n_train, n_val, n_test = sizes
-    return SparseParityData(n=n, k=1, n_train=n_train, n_val=n_val, n_test=n_test, **others)
+    return SparseParity(n=n, k=1, n_train=n_train, n_val=n_val, n_test=n_test, **others)
 
 
 def pairs_of(made: dict[str, torch.Tensor], split: str) -> list[tuple[int, int]]:
@@ -69,7 +64,7 @@ EVEN_AND_ODD = [
 @pytest.mark.parametrize(("modulus", "sizes"), EVEN_AND_ODD)
 def test_a_pair_and_its_mirror_image_are_in_one_split(modulus: int, sizes: tuple[int, int, int], layout: Any) -> None:
     for seed in range(3 if modulus > 100 else 40):
-        made, *_ = modular_addition.make(addition(modulus, sizes, split="unordered_pairs", layout=layout), seed)
+        made, *_ = made_by(addition(modulus, sizes, split="unordered_pairs", layout=layout), seed)
         found = [pairs_of(made, split) for split in SPLITS]
         for split, pairs, size in zip(SPLITS, found, sizes, strict=True):
             assert len(pairs) == size
@@ -85,7 +80,7 @@ def test_every_choice_of_sizes_works_for_every_seed() -> None:
     for modulus in (3, 4):
         for sizes in itertools.product(range(1, 10), repeat=3):
             if sum(sizes) <= modulus**2:
-                made, *_ = modular_addition.make(addition(modulus, sizes, split="unordered_pairs"), sum(sizes))
+                made, *_ = made_by(addition(modulus, sizes, split="unordered_pairs"), sum(sizes))
                 for split, size in zip(SPLITS, sizes, strict=True):
                     pairs = pairs_of(made, split)
                     assert {(b, a) for a, b in pairs} == set(pairs)
@@ -98,15 +93,14 @@ def test_more_odd_splits_than_pairs_of_equal_summands_are_refused() -> None:
         r"them; at most 2 odd sizes are allowed$"
     )
     with pytest.raises(ConfigError, match=told):
-        modular_addition.make(addition(2, (1, 1, 1), split="unordered_pairs"), 0)
-    modular_addition.make(addition(2, (1, 1, 1)), 0)
+        made_by(addition(2, (1, 1, 1), split="unordered_pairs"), 0)
+    made_by(addition(2, (1, 1, 1)), 0)
 
 
 def test_unordered_pairs_are_drawn_uniformly() -> None:
     """Of six unordered pairs of modulus 3, the one that validation has: each of (a, b) as often as the others."""
     counts = Counter(
-        min(pairs_of(modular_addition.make(addition(3, (3, 2, 2), split="unordered_pairs"), seed)[0], "val"))
-        for seed in range(600)
+        min(pairs_of(made_by(addition(3, (3, 2, 2), split="unordered_pairs"), seed)[0], "val")) for seed in range(600)
     )
     mirrored = [counts[pair] for pair in ((0, 1), (0, 2), (1, 2))]
     mean = sum(mirrored) / 3
@@ -118,7 +112,7 @@ def test_ordered_pairs_are_the_first_of_one_permutation(modulus: int) -> None:
     """The draw of `split: pairs`, spelled out: what is published was made with it."""
     n = 16 if modulus == 7 else 1000
     for seed in (0, 3):
-        made, *_ = modular_addition.make(addition(modulus, (n, n, n)), seed)
+        made, *_ = made_by(addition(modulus, (n, n, n)), seed)
         chosen = stream(seed, "data").permutation(modulus**2)[: 3 * n]
         every = [pair for split in SPLITS for pair in pairs_of(made, split)]
         assert every == [divmod(pair, modulus) for pair in chosen.tolist()]
@@ -139,7 +133,7 @@ def test_ordered_pairs_are_the_first_of_one_permutation(modulus: int) -> None:
 )
 @pytest.mark.parametrize("seed", [0, 5])
 def test_no_string_occurs_twice(n: int, sizes: tuple[int, int, int], seed: int) -> None:
-    made, *_ = sparse_parity.make(parity(n, sizes, split="apart"), seed)
+    made, *_ = made_by(parity(n, sizes, split="apart"), seed)
     found = [strings_of(made, split) for split in SPLITS]
     assert tuple(map(len, found)) == sizes
     every = [string for strings in found for string in strings]
@@ -152,7 +146,7 @@ def test_no_string_occurs_twice(n: int, sizes: tuple[int, int, int], seed: int) 
 
 def test_long_strings_are_the_first_different_ones_of_independent_draws() -> None:
     data, n_examples = parity(20, (30_000, 1000, 1000), split="apart"), 32_000
-    made, *_ = sparse_parity.make(data, 2)
+    made, *_ = made_by(data, 2)
     random = stream(2, "data")
     random.permutation(20)
     different: dict[tuple[int, ...], None] = {}
@@ -167,12 +161,12 @@ def test_long_strings_are_the_first_different_ones_of_independent_draws() -> Non
 def test_strings_apart_are_uniform() -> None:
     """Of 8 strings each stands first in training, and first in validation, equally often; bits are fair coins."""
     for split in ("train", "val"):
-        made = [sparse_parity.make(parity(3, (2, 2, 1), split="apart"), seed)[0] for seed in range(800)]
+        made = [made_by(parity(3, (2, 2, 1), split="apart"), seed)[0] for seed in range(800)]
         counts = Counter(strings_of(one, split)[0] for one in made)
         assert len(counts) == 8
         assert max(abs(count - 100) for count in counts.values()) < 4 * math.sqrt(100)
     for n in (19, 20):
-        made, *_ = sparse_parity.make(parity(n, (20_000, 1, 1), split="apart"), 1)
+        made, *_ = made_by(parity(n, (20_000, 1, 1), split="apart"), 1)
         means = made["train_tokens"].double().mean(0)
         assert (means - 0.5).abs().max().item() < 4.5 * 0.5 / math.sqrt(20_000)
 
@@ -190,9 +184,9 @@ def test_more_strings_than_there_are_is_told_in_one_sentence(n: int, sizes: tupl
 @pytest.mark.parametrize("layout", ["bits", "bits_cls"])
 def test_independent_strings_are_one_draw_after_the_secret(layout: Any) -> None:
     """The draw of `split: independent`, spelled out: what is published was made with it."""
-    data = SparseParityData(n=10, k=3, layout=layout, n_train=500, n_val=100, n_test=50)
+    data = SparseParity(n=10, k=3, layout=layout, n_train=500, n_val=100, n_test=50)
     for seed in (0, 3):
-        made, *_ = sparse_parity.make(data, seed)
+        made, *_ = made_by(data, seed)
         random = stream(seed, "data")
         secret = np.sort(random.permutation(10)[:3])
         bits = random.integers(0, 2, size=(650, 10))
@@ -207,8 +201,8 @@ def test_independent_strings_are_one_draw_after_the_secret(layout: Any) -> None:
 # --- what is told of them ------------------------------------------------------------------------------
 
 
-def share_told(variant: ModularAdditionVariant | SparseParityVariant) -> float:
-    (told,) = leaks(variant)
+def share_told(task: ModularAddition | SparseParity) -> float:
+    (told,) = task.leaks(None)
     assert told.startswith("about ")
     assert told.endswith(
         ("% of validation pairs stand mirrored in training", "% of validation strings are in training too")
@@ -223,12 +217,12 @@ def test_the_share_of_mirrored_pairs_is_that_of_data_sets(modulus: int, n_train:
     data = addition(modulus, (n_train, n_val, 1))
     n_seen = 0
     for seed in range(n_seeds):
-        made, *_ = modular_addition.make(data, seed)
+        made, *_ = made_by(data, seed)
         train = set(pairs_of(made, "train"))
         n_seen += sum((b, a) in train for a, b in pairs_of(made, "val"))
     share = n_seen / n_seeds / n_val
     error = math.sqrt(2 * share / n_seeds / n_val)  # pairs of one mirrored pair go together
-    assert abs(share_told(ModularAdditionVariant(data=data)) - share) < 0.005 + 4 * error
+    assert abs(share_told(data) - share) < 0.005 + 4 * error
 
 
 @pytest.mark.parametrize(("n", "n_train"), [(10, 5000), (10, 300), (12, 1000), (5, 10), (1, 1)])
@@ -239,29 +233,29 @@ def test_the_share_of_repeated_strings_is_that_of_a_simulation(n: int, n_train: 
     for _ in range(n_seeds):
         train, val = random.integers(2**n, size=n_train), random.integers(2**n, size=n_val)
         shares.append(np.isin(val, train).mean())
-    told = share_told(SparseParityVariant(data=parity(n, (n_train, n_val, n_val))))
+    told = share_told(parity(n, (n_train, n_val, n_val)))
     assert abs(told - np.mean(shares)) < 0.005 + 4 * np.std(shares) / math.sqrt(n_seeds)
 
 
 @pytest.mark.parametrize(
-    "variant",
+    "task",
     [
-        ModularAdditionVariant(data=addition(113, (128, 200, 200))),  # 0.99%
-        ModularAdditionVariant(data=addition(113, (2000, 200, 200), split="unordered_pairs")),
-        SparseParityVariant(data=parity(20, (50_000, 1000, 1000))),  # 4.7%
-        SparseParityVariant(data=parity(512, (50_000, 1000, 1000))),
-        SparseParityVariant(data=parity(10, (300, 362, 362), split="apart")),
-        NextTokenVariant(),
+        addition(113, (128, 200, 200)),  # 0.99%
+        addition(113, (2000, 200, 200), split="unordered_pairs"),
+        parity(20, (50_000, 1000, 1000)),  # 4.7%
+        parity(512, (50_000, 1000, 1000)),
+        parity(10, (300, 362, 362), split="apart"),
+        NextToken(),
     ],
-    ids=lambda variant: repr(variant.data),
+    ids=repr,
 )
-def test_nothing_is_told_of_a_setting_that_shares_less_than_a_tenth(variant: Any) -> None:
-    assert leaks(variant) == []
+def test_nothing_is_told_of_a_setting_that_shares_less_than_a_tenth(task: Any) -> None:
+    assert task.leaks(None) == []
 
 
 def test_the_shares_of_shipped_settings() -> None:
     """The numbers that results/published/calibration.md has."""
-    assert leaks(ModularAdditionVariant()) == ["about 16% of validation pairs stand mirrored in training"]
+    assert ModularAddition().leaks(None) == ["about 16% of validation pairs stand mirrored in training"]
     for n, n_train, share in ((10, 5000, "99%"), (10, 50_000, "100%")):
-        variant = SparseParityVariant(data=parity(n, (n_train, 1000, 1000)))
-        assert leaks(variant) == [f"about {share} of validation strings are in training too"]
+        task = parity(n, (n_train, 1000, 1000))
+        assert task.leaks(None) == [f"about {share} of validation strings are in training too"]

@@ -11,27 +11,27 @@ from typing import Any
 import pytest
 import torch
 
-from nsbench.config.variant import ModularAdditionData, Noise, SparseParityData
-from nsbench.data import datasets
+from nsbench.config.variant import Noise
 from nsbench.data.datasets import batch_indices, read_dataset
-from nsbench.data.tasks import modular_addition, sparse_parity
+from nsbench.data.tasks.modular_addition import ModularAddition
+from nsbench.data.tasks.sparse_parity import SparseParity
 from nsbench.storage.parquet import RecordError
 from nsbench.storage.seeding import stream
 from nsbench.theory import resampling_correlation
-from tests.conftest import write_datasets
+from tests.conftest import made_by, write_datasets
 
 SPLITS = ("train", "val", "test")
 MODULAR = [
-    ModularAdditionData(),
-    ModularAdditionData(layout="a_b"),
-    ModularAdditionData(modulus=7, layout="a_b", n_train=20, n_val=10, n_test=19),  # all 49 pairs
-    ModularAdditionData(modulus=2, n_train=2, n_val=1, n_test=1),
+    ModularAddition(),
+    ModularAddition(layout="a_b"),
+    ModularAddition(modulus=7, layout="a_b", n_train=20, n_val=10, n_test=19),  # all 49 pairs
+    ModularAddition(modulus=2, n_train=2, n_val=1, n_test=1),
 ]
 PARITY = [
-    SparseParityData(),
-    SparseParityData(n=10, k=3, layout="bits_cls"),
-    SparseParityData(n=5, k=5, n_train=400, n_val=100, n_test=100),
-    SparseParityData(n=100, k=1, label_noise=0.0),
+    SparseParity(),
+    SparseParity(n=10, k=3, layout="bits_cls"),
+    SparseParity(n=5, k=5, n_train=400, n_val=100, n_test=100),
+    SparseParity(n=100, k=1, label_noise=0.0),
 ]
 
 
@@ -42,14 +42,14 @@ def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
 # --- modular addition ----------------------------------------------------------------------------------
 
 
-def summands(data: ModularAdditionData, tokens: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def summands(data: ModularAddition, tokens: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     return tokens[:, 0], tokens[:, 2 if data.layout == "a_plus_b_eq" else 1]
 
 
 @pytest.mark.parametrize("data", MODULAR, ids=repr)
 @pytest.mark.parametrize("seed", [0, 5])
-def test_sums_are_right_and_splits_have_their_sizes_and_share_no_pair(data: ModularAdditionData, seed: int) -> None:
-    made, vocabulary, n_classes = modular_addition.make(data, seed)
+def test_sums_are_right_and_splits_have_their_sizes_and_share_no_pair(data: ModularAddition, seed: int) -> None:
+    made, vocabulary, n_classes = made_by(data, seed)
     assert (vocabulary, n_classes) == (data.modulus + 5, data.modulus)
     pairs: list[tuple[int, int]] = []
     for split, size in zip(SPLITS, (data.n_train, data.n_val, data.n_test), strict=True):
@@ -66,15 +66,15 @@ def test_sums_are_right_and_splits_have_their_sizes_and_share_no_pair(data: Modu
 
 
 def test_the_layout_of_an_example_is_a_plus_b_equals() -> None:
-    made, vocabulary, _ = modular_addition.make(ModularAdditionData(), 0)
+    made, vocabulary, _ = made_by(ModularAddition(), 0)
     assert made["train_tokens"].shape == (2000, 4)
     assert made["train_tokens"][:, 1].unique().tolist() == [113 + 3]
     assert made["train_tokens"][:, 3].unique().tolist() == [113 + 4] == [vocabulary - 1]
 
 
 def test_both_layouts_hold_the_same_pairs() -> None:
-    long, _, _ = modular_addition.make(ModularAdditionData(), 3)
-    short, _, _ = modular_addition.make(ModularAdditionData(layout="a_b"), 3)
+    long, _, _ = made_by(ModularAddition(), 3)
+    short, _, _ = made_by(ModularAddition(layout="a_b"), 3)
     for split in SPLITS:
         assert torch.equal(long[f"{split}_tokens"][:, [0, 2]], short[f"{split}_tokens"])
         assert torch.equal(long[f"{split}_labels"], short[f"{split}_labels"])
@@ -82,10 +82,10 @@ def test_both_layouts_hold_the_same_pairs() -> None:
 
 def test_pairs_are_ordered_and_uniform() -> None:
     """(a, b) and (b, a) are two pairs, and the first summand does not favour small residues."""
-    made, _, _ = modular_addition.make(ModularAdditionData(modulus=5, n_train=23, n_val=1, n_test=1), 0)
+    made, _, _ = made_by(ModularAddition(modulus=5, n_train=23, n_val=1, n_test=1), 0)
     pairs = {tuple(row) for split in SPLITS for row in made[f"{split}_tokens"][:, [0, 2]].tolist()}
     assert pairs == set(itertools.product(range(5), repeat=2))
-    made, _, _ = modular_addition.make(ModularAdditionData(), 1)
+    made, _, _ = made_by(ModularAddition(), 1)
     for column in (0, 2):
         mean = made["train_tokens"][:, column].double().mean().item()
         assert abs(mean - 56) < 4 * math.sqrt((113**2 - 1) / 12 / 2000)
@@ -100,8 +100,8 @@ def parity(made: dict[str, torch.Tensor], split: str) -> torch.Tensor:
 
 @pytest.mark.parametrize("data", PARITY, ids=repr)
 @pytest.mark.parametrize("seed", [0, 5])
-def test_clean_labels_are_the_parity_of_the_secret(data: SparseParityData, seed: int) -> None:
-    made, vocabulary, n_classes = sparse_parity.make(data, seed)
+def test_clean_labels_are_the_parity_of_the_secret(data: SparseParity, seed: int) -> None:
+    made, vocabulary, n_classes = made_by(data, seed)
     secret = made["secret"].tolist()
     assert len(secret) == len(set(secret)) == data.k
     assert secret == sorted(secret)
@@ -114,14 +114,14 @@ def test_clean_labels_are_the_parity_of_the_secret(data: SparseParityData, seed:
         if split != "train":
             assert torch.equal(made[f"{split}_labels"], parity(made, split))
     if data.layout == "bits_cls":
-        assert made["train_tokens"][:, -1].unique().tolist() == [sparse_parity.CLS]
+        assert made["train_tokens"][:, -1].unique().tolist() == [2]
     assert made["symbols"].tolist() == [0, 1]
 
 
 @pytest.mark.parametrize("eta", [0.0, 0.1, 0.3, 0.49])
 def test_the_share_of_flipped_training_labels_is_eta(eta: float) -> None:
     n = 50_000
-    made, _, _ = sparse_parity.make(SparseParityData(label_noise=eta, n_train=n), 2)
+    made, _, _ = made_by(SparseParity(label_noise=eta, n_train=n), 2)
     flipped = (made["train_labels"] != parity(made, "train")).double()
     assert abs(flipped.mean().item() - eta) <= 4 * math.sqrt(eta * (1 - eta) / n)
     # Flips are as frequent for odd as for even strings.
@@ -132,22 +132,20 @@ def test_the_share_of_flipped_training_labels_is_eta(eta: float) -> None:
 
 def test_bits_are_fair_coins() -> None:
     n = 50_000
-    made, _, _ = sparse_parity.make(SparseParityData(n_train=n), 2)
+    made, _, _ = made_by(SparseParity(n_train=n), 2)
     means = made["train_tokens"].double().mean(0)
     assert (means - 0.5).abs().max().item() < 4.5 * 0.5 / math.sqrt(n)
 
 
 def test_label_noise_leaves_strings_and_secret_alone() -> None:
-    clean, _, _ = sparse_parity.make(SparseParityData(label_noise=0.0), 4)
-    noisy, _, _ = sparse_parity.make(SparseParityData(label_noise=0.4), 4)
+    clean, _, _ = made_by(SparseParity(label_noise=0.0), 4)
+    noisy, _, _ = made_by(SparseParity(label_noise=0.4), 4)
     assert same({**clean, "train_labels": noisy["train_labels"]}, noisy)
     assert not torch.equal(clean["train_labels"], noisy["train_labels"])
 
 
 def test_the_secret_depends_on_the_seed_and_every_position_can_be_secret() -> None:
-    secrets = [
-        tuple(sparse_parity.make(SparseParityData(n=6, k=2, n_train=1), s)[0]["secret"].tolist()) for s in range(120)
-    ]
+    secrets = [tuple(made_by(SparseParity(n=6, k=2, n_train=1), s)[0]["secret"].tolist()) for s in range(120)]
     counts = Counter(secrets)
     assert set(counts) == set(itertools.combinations(range(6), 2))
     assert max(counts.values()) < 120 / 15 + 5 * math.sqrt(120 / 15)
@@ -156,14 +154,12 @@ def test_the_secret_depends_on_the_seed_and_every_position_can_be_secret() -> No
 # --- both ----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("task", "data"), [(modular_addition, MODULAR[0]), (sparse_parity, PARITY[0])], ids=["modular", "parity"]
-)
-def test_data_are_a_function_of_the_seed(task: Any, data: Any) -> None:
-    first, _, _ = task.make(data, 0)
-    other, _, _ = task.make(data, 1)
+@pytest.mark.parametrize("data", [MODULAR[0], PARITY[0]], ids=["modular", "parity"])
+def test_data_are_a_function_of_the_seed(data: Any) -> None:
+    first, _, _ = made_by(data, 0)
+    other, _, _ = made_by(data, 1)
     torch.manual_seed(77)
-    again, _, _ = task.make(data, 0)
+    again, _, _ = made_by(data, 0)
     assert same(first, again)
     assert not torch.equal(first["train_tokens"], other["train_tokens"])
 
@@ -178,7 +174,7 @@ def test_the_file_gives_back_what_was_made_for_each_seed(tmp_path: Path) -> None
     write_datasets("sparse_parity", TINY, [3, 13, 1], path, {"spec": "{}"})
     digests = set()
     for seed in (1, 3, 13):
-        made, vocabulary, n_classes = sparse_parity.make(SparseParityData(**TINY), seed)
+        made, vocabulary, n_classes = made_by(SparseParity(**TINY), seed)
         data = read_dataset(path, seed)
         assert same(data.tensors, made)
         assert (data.vocabulary, data.n_classes, data.secret) == (vocabulary, n_classes, made["secret"].tolist())
@@ -256,18 +252,6 @@ def test_a_batch_asks_only_for_the_epochs_that_it_spans() -> None:
     assert asked == [0, 0, 1, 2, 3, 4]
 
 
-def test_split_cuts_in_order() -> None:
-    made = datasets.split({"train": 2, "val": 1, "test": 1}, torch.arange(8).view(4, 2), torch.arange(4))
-    assert {name: value.tolist() for name, value in made.items()} == {
-        "train_tokens": [[0, 1], [2, 3]],
-        "train_labels": [0, 1],
-        "val_tokens": [[4, 5]],
-        "val_labels": [2],
-        "test_tokens": [[6, 7]],
-        "test_labels": [3],
-    }
-
-
 # --- what the target function itself measures ----------------------------------------------------------
 
 
@@ -310,11 +294,11 @@ RHOS = [-1.0, -0.4, 0.0, 0.5, 1.0]
 @pytest.mark.parametrize("rho", RHOS)
 @pytest.mark.parametrize("modulus", [2, 3, 5])
 def test_the_target_of_modular_addition(modulus: int, rho: float, same_symbol: bool) -> None:
-    data = ModularAdditionData(modulus=modulus, n_train=1, n_val=1, n_test=1)
+    data = ModularAddition(modulus=modulus, n_train=1, n_val=1, n_test=1)
     kappa = resampling_correlation(rho, modulus, same_symbol)
     exact = agreement_by_enumeration(lambda x: sum(x) % modulus, 2, modulus, rho, same_symbol)
     for reduction in ("probability_dot", "probability_cosine"):
-        value = modular_addition.target_value(data, "noise_stability", reduction, kappa)
+        value = data.target_value("noise_stability", reduction, kappa)
         assert value == pytest.approx(exact, abs=1e-12)
 
 
@@ -322,30 +306,30 @@ def test_the_target_of_modular_addition(modulus: int, rho: float, same_symbol: b
 @pytest.mark.parametrize("rho", RHOS)
 @pytest.mark.parametrize(("n", "secret"), [(1, (0,)), (3, (0, 2)), (3, (0, 1, 2)), (4, (1,))])
 def test_the_target_of_sparse_parity(n: int, secret: tuple[int, ...], rho: float, same_symbol: bool) -> None:
-    data = SparseParityData(n=n, k=len(secret))
+    data = SparseParity(n=n, k=len(secret))
     kappa = resampling_correlation(rho, 2, same_symbol)
     exact = agreement_by_enumeration(lambda x: sum(x[place] for place in secret) % 2, n, 2, rho, same_symbol)
     for reduction in ("probability_dot", "probability_cosine"):
-        value = sparse_parity.target_value(data, "noise_stability", reduction, kappa)
+        value = data.target_value("noise_stability", reduction, kappa)
         assert value == pytest.approx(exact, abs=1e-12)
-    decision = sparse_parity.target_value(data, "noise_stability", "decision", kappa)
+    decision = data.target_value("noise_stability", "decision", kappa)
     assert decision == pytest.approx(2 * exact - 1, abs=1e-12)
 
 
 @pytest.mark.parametrize("modulus", [2, 3, 5])
 def test_the_sensitivity_of_modular_addition(modulus: int) -> None:
-    data = ModularAdditionData(modulus=modulus, n_train=1, n_val=1, n_test=1)
+    data = ModularAddition(modulus=modulus, n_train=1, n_val=1, n_test=1)
     exact = sensitivity_by_enumeration(lambda x: sum(x) % modulus, 2, modulus)
     for reduction in ("decision", "probability_distance"):
-        assert modular_addition.target_value(data, "average_sensitivity", reduction, math.nan) == exact
+        assert data.target_value("average_sensitivity", reduction, math.nan) == exact
 
 
 @pytest.mark.parametrize(("n", "secret"), [(1, (0,)), (3, (0, 2)), (4, (0, 1, 3))])
 def test_the_sensitivity_of_sparse_parity(n: int, secret: tuple[int, ...]) -> None:
     exact = sensitivity_by_enumeration(lambda x: sum(x[place] for place in secret) % 2, n, 2)
     for reduction in ("decision", "probability_distance"):
-        data = SparseParityData(n=n, k=len(secret))
-        assert sparse_parity.target_value(data, "average_sensitivity", reduction, math.nan) == exact
+        data = SparseParity(n=n, k=len(secret))
+        assert data.target_value("average_sensitivity", reduction, math.nan) == exact
 
 
 def test_another_tasks_data_set_is_refused(tmp_path: Path) -> None:

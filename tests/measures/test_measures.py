@@ -10,8 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from nsbench.config.variant import ModularAdditionData, SparseParityData
-from nsbench.data.tasks import modular_addition, sparse_parity
+from nsbench.data.tasks.modular_addition import ModularAddition
+from nsbench.data.tasks.sparse_parity import SparseParity
 from nsbench.measures.scores import scores
 from nsbench.measures.sensitivity import average_sensitivity
 from nsbench.measures.stability import agreements, noise_stability
@@ -36,7 +36,7 @@ def all_inputs(symbols: int, length: int) -> Tensor:
 @pytest.mark.parametrize("same_symbol", [True, False])
 @pytest.mark.parametrize("k", [1, 2, 3])
 def test_stability_of_a_known_parity_is_its_closed_form(k: int, same_symbol: bool) -> None:
-    data = SparseParityData(n=6, k=k)
+    data = SparseParity(n=6, k=k)
     tokens = all_inputs(2, 6)
     rhos = [-1.0, -0.5, 0.0, 0.5, 0.9, 1.0]
     found = noise_stability(
@@ -51,7 +51,7 @@ def test_stability_of_a_known_parity_is_its_closed_form(k: int, same_symbol: boo
     seen = 0
     for estimate in found:
         kappa = resampling_correlation(estimate.rho, 2, same_symbol)
-        exact = sparse_parity.target_value(data, "noise_stability", estimate.reduction, kappa)
+        exact = data.target_value("noise_stability", estimate.reduction, kappa)
         # The bound on a mean of 64 x 400 numbers in [-1, 1], whatever the estimated error says.
         assert estimate.value == pytest.approx(exact, abs=4 / math.sqrt(len(tokens) * 400) + 1e-12)
         seen += 1
@@ -70,7 +70,7 @@ def test_the_papers_rho_is_not_the_correlation() -> None:
 
 @pytest.mark.parametrize("same_symbol", [True, False])
 def test_stability_of_a_known_sum_is_its_closed_form(same_symbol: bool) -> None:
-    data = ModularAdditionData(modulus=5, n_train=1, n_val=1, n_test=1)
+    data = ModularAddition(modulus=5, n_train=1, n_val=1, n_test=1)
     for estimate in noise_stability(
         modular_sum(5),
         all_inputs(5, 2),
@@ -81,7 +81,7 @@ def test_stability_of_a_known_sum_is_its_closed_form(same_symbol: bool) -> None:
         same_symbol=same_symbol,
     ):
         kappa = resampling_correlation(estimate.rho, 5, same_symbol)
-        exact = modular_addition.target_value(data, "noise_stability", estimate.reduction, kappa)
+        exact = data.target_value("noise_stability", estimate.reduction, kappa)
         assert estimate.value == pytest.approx(exact, abs=4 * 0.5 / math.sqrt(25_000))
 
 

@@ -19,7 +19,6 @@ from nsbench.cli import parser as cli
 from nsbench.cli import stages
 from nsbench.config.base import parse
 from nsbench.config.canonical import canonical_json
-from nsbench.config.variant import OF_TEXT
 from nsbench.data.datasets import read_dataset
 from nsbench.data.generate import DatasetSpec, make_datasets
 from nsbench.figures import style
@@ -166,9 +165,9 @@ def test_another_text_makes_the_runs_on_texts_outdated(grid: PartialGrid) -> Non
         grid.begin(pack, 1.0)
     assert grid.finished("--text-spec", '{"source":"new"}') == 0
     rows = grid.states()
-    assert set(rows.loc[rows["task"].isin(OF_TEXT), "reason"]) == {"its text is another than the settings name"}
-    assert set(rows.loc[rows["task"].isin(OF_TEXT), "share_trained"]) == {0.0}
-    assert set(rows.loc[~rows["task"].isin(OF_TEXT), "state"]) == {FINISHED}
+    assert set(rows.loc[rows["task"].isin(["next_token"]), "reason"]) == {"its text is another than the settings name"}
+    assert set(rows.loc[rows["task"].isin(["next_token"]), "share_trained"]) == {0.0}
+    assert set(rows.loc[~rows["task"].isin(["next_token"]), "state"]) == {FINISHED}
 
 
 def test_an_evaluation_older_than_its_training_counts_only_where_it_is_of_that_training(grid: PartialGrid) -> None:

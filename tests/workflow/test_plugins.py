@@ -74,7 +74,8 @@ def test_a_new_arm_is_one_file_and_three_lines(folder: Path, capsys: pytest.Capt
     plan = Plan(load(new(capsys)))
     cell = plan.cells[CELL]
     assert (cell.arm_settings.family, cell.arm_settings.draws_noise) == ("own", False)
-    assert plan.arm_class(*CELL) is arms.ARMS[KIND]
+    assert plan.plugin_files("train", *CELL) == [f"{KIND}.py"]
+    assert plan.plugin_files("evaluate", *CELL) == []
     assert train_flops(cell) == train_flops(plan.cells[*CELL[:2], "baseline"])
     (shown,) = [values for values in plain(plan.cells.values()) if values["arm"] == KIND]
     assert style.arm_text(shown) == f"{KIND} (ε = 0.1)"
@@ -117,12 +118,12 @@ def test_the_file_is_in_the_spec_of_no_run_and_of_no_grid_without_its_arm(
             assert len(specs) == 1
     spec = used.train(*CELL, "seeds-0-1")
     assert ".py" not in spec
-    code = used.training_code(*CELL)
+    code = used.code("train", *CELL)
     forget()
     (folder / "elsewhere").mkdir()
     (folder / f"{KIND}.py").rename(folder / "elsewhere" / f"{KIND}.py")
     moved = Plan(load(values | {"plugins": [f"elsewhere/{KIND}.py"]}))
-    assert (moved.train(*CELL, "seeds-0-1"), moved.training_code(*CELL)) == (spec, code)
+    assert (moved.train(*CELL, "seeds-0-1"), moved.code("train", *CELL)) == (spec, code)
 
 
 def test_an_edit_of_the_file_trains_its_arm_again_and_no_other(
@@ -136,7 +137,7 @@ def test_an_edit_of_the_file_trains_its_arm_again_and_no_other(
         path.write_text(path.read_text().replace(old, edited) if old else path.read_text())
         forget()
         plan = Plan(load(values))
-        found.append((plan.training_code(*CELL), plan.training_code(*baseline)))
+        found.append((plan.code("train", *CELL), plan.code("train", *baseline)))
     first, reworded, other = found
     assert reworded == first
     assert (other[0] != first[0], other[1] == first[1]) == (True, True)

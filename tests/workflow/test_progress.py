@@ -78,7 +78,7 @@ def order(plan: Plan, task: str, variant: str, arm: str, seed: int) -> str:
     """The order as training makes it: from its parsed spec."""
     pack = next(name for name, seeds in plan.seeds.items() if seed in seeds)
     spec = parse(TrainSpec, json.loads(plan.train(task, variant, arm, pack)))
-    return order_key(spec.model_dump(mode="json"), seed, plan.training_code(task, variant, arm))
+    return order_key(spec.model_dump(mode="json"), seed, plan.code("train", task, variant, arm))
 
 
 def finish_all(plan: Plan, results: Path) -> None:
@@ -135,7 +135,7 @@ def test_the_status_of_another_order_counts_as_nothing(results: Path, change: tu
 
 def test_a_status_of_other_code_counts_as_nothing(results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     RunFolder(results / "runs", *RUN).report_status(order(plan_of(), *RUN), 1.0)
-    monkeypatch.setattr(Plan, "training_code", lambda plan, *cell: "another")
+    monkeypatch.setattr(Plan, "code", lambda plan, *cell: "another")
     assert share_done(plan_of()) == 0
 
 

@@ -280,7 +280,7 @@ def test_training_code_retrains(clone: Clone) -> None:
 
 
 def test_task_code_reruns_that_task(clone: Clone) -> None:
-    clone.edit_code("data/tasks/sparse_parity:make")
+    clone.edit_code("data/tasks/sparse_parity:CLS")
     assert clone.planned() == {"make_dataset": 1, **packs(PACKS["sparse_parity"])}
 
 

@@ -23,14 +23,7 @@ rule collect_packs:
         spec=PLAN.grid("runs_per_pack", "records", "text", "checkpoints", "evaluation"),
         digest=lambda w: digest("collect"),
         # Of records it is told whether this code made them.
-        code=(
-            [
-                *(digest("train", kind) for kind in PLAN.kinds()),
-                *(digest(stage, task) for stage in ("dataset", "evaluate") for task in DATA_SETTINGS),
-            ]
-            if RECORD_FILES
-            else []
-        ),
+        code=list(PLAN.codes().values()) if RECORD_FILES else [],
         finished="",
         out="results/collected",
     shell:

@@ -14,7 +14,7 @@ from nsbench.config.base import ConfigError
 from nsbench.config.canonical import canonical_json
 from nsbench.config.errors import nearest
 from nsbench.config.theory import EXPERIMENTS
-from nsbench.config.variant import DATA_SETTINGS, OF_TEXT
+from nsbench.data.tasks import TASKS
 from nsbench.data.text_sources import resolve
 from nsbench.figures import FIGURES, figures_for, module_of
 from nsbench.figures.captions import caption
@@ -29,7 +29,6 @@ from nsbench.workflow import resources as needs
 from nsbench.workflow.freshness import is_newer, outdated
 from nsbench.workflow.grid import load
 from nsbench.workflow.plan import Plan, digest, plain
-from nsbench.workflow.plugins import file_of
 from nsbench.workflow.recorded_runs import index
 from nsbench.workflow.results_lock import OccupiedError
 from nsbench.workflow.run_states import Places, seen
@@ -192,10 +191,20 @@ def other_figures():
     return [*theory, *pretrained]
 
 
-def plugins_option(w):
-    """A command's option that names the file that the arm is from, where it is a plug-in's. Runs keep their key when it moves."""
-    file = file_of(PLAN.arm_class(w.task, w.variant, w.arm))
-    return f"--plugins {shlex.quote(file)}" if file else ""
+def plugins_option(stage):
+    """Makes the option of a stage's command that names the files of the plug-ins that a cell uses. Runs keep their key when
+    a file moves."""
+
+    def option(w):
+        files = PLAN.plugin_files(stage, w.task, w.variant, getattr(w, "arm", ""))
+        return f"--plugins {shlex.join(files)}" if files else ""
+
+    return option
+
+
+def code_of(stage):
+    """Makes the digest of the code that a stage of a cell runs."""
+    return lambda w: PLAN.code(stage, w.task, w.variant, getattr(w, "arm", ""))
 
 
 def minutes(base, in_one=1):

@@ -18,7 +18,7 @@ rule fetch_text:
 
 rule make_dataset:
     input:
-        text=lambda w: ["results/text.parquet"] if w.task in OF_TEXT else [],
+        text=lambda w: ["results/text.parquet"] if TASKS[w.task].from_text else [],
     output:
         data="results/datasets/{task}/{variant}/{pack}.safetensors",
         floors="results/datasets/{task}/{variant}/{pack}.floors.parquet",
@@ -34,8 +34,9 @@ rule make_dataset:
         dataset_makers=1,
     params:
         spec=lambda w: PLAN.dataset(w.task, w.variant, w.pack),
-        digest=lambda w: digest("dataset", w.task),
+        digest=code_of("dataset"),
+        plugins=plugins_option("dataset"),
         text=lambda w, input: f"--text {input.text}" if input.text else "",
     shell:
         "nsbench stage dataset --spec {params.spec:q} --digest {params.digest} {params.text} --out {output.data}"
-        " --floors {output.floors} > {log} 2>&1"
+        " --floors {output.floors} {params.plugins} > {log} 2>&1"

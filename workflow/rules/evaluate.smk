@@ -21,8 +21,9 @@ rule evaluate_pack:
         per_gpu=PLAN.config.processes_per_gpu,
     params:
         spec=lambda w: PLAN.evaluate(w.task, w.variant, w.arm, w.pack),
-        digest=lambda w: digest("evaluate", w.task),
+        digest=code_of("evaluate"),
+        plugins=plugins_option("evaluate"),
     shell:
         "nsbench stage evaluate --spec {params.spec:q} --digest {params.digest} --runs {input.runs}"
         " --dataset {input.dataset} --run-store results/runs --out {output} --device {resources.device}"
-        " --processes-per-gpu {resources.per_gpu} > {log} 2>&1"
+        " --processes-per-gpu {resources.per_gpu} {params.plugins} > {log} 2>&1"

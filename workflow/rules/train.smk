@@ -20,8 +20,8 @@ rule train_pack:
         progress_every=f"{PLAN.config.progress_every_seconds:g}s",
     params:
         spec=lambda w: PLAN.train(w.task, w.variant, w.arm, w.pack),
-        digest=lambda w: PLAN.training_code(w.task, w.variant, w.arm),
-        plugins=plugins_option,
+        digest=code_of("train"),
+        plugins=plugins_option("train"),
     shell:
         "nsbench stage train --spec {params.spec:q} --digest {params.digest} --dataset {input} --run-store results/runs"
         " --history {output.history} --runs {output.runs} --device {resources.device}"

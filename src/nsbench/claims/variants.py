@@ -7,7 +7,7 @@ arm changes in training that does not succeed says nothing about the claim.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import pandas as pd
 from pydantic import Field
@@ -16,8 +16,6 @@ from nsbench.claims.evidence import ASIDE, COUNTS, MISSING, Evidence, Finding, M
 from nsbench.config.base import Closed
 from nsbench.config.settled import coverage_of_range
 
-TaskName = Literal["modular_addition", "sparse_parity", "next_token"]
-
 BY_OUTCOME = "they ended by their outcome, and what is left would be selected by it: train with stop: never"
 """Why there is no number where `training.stop` left runs out."""
 
@@ -25,7 +23,7 @@ BY_OUTCOME = "they ended by their outcome, and what is left would be selected by
 class OfTask(Closed):
     """A task and the variants that a claim is judged in."""
 
-    task: TaskName
+    task: str
     variants: list[str] = Field(default_factory=list)
     """Variants that count, with what a sweep makes of them; none, or none of them in the grid: all of the grid."""
 

@@ -10,6 +10,7 @@ from nsbench.arms import ARMS
 from nsbench.config.base import ConfigError
 from nsbench.config.errors import show
 from nsbench.config.registry import Registry
+from nsbench.data.tasks import TASKS
 
 
 class Template(NamedTuple):
@@ -28,6 +29,15 @@ TEMPLATES = {
         "nsbench.arms",
         "{name}: {{kind: {name}, strength: 0.1}}    # under tasks.<task>.arms\n"
         "- {name}    # under arms of a block of grid",
+    ),
+    "task": Template(
+        TASKS,
+        "nsbench.data.tasks",
+        "{name}:    # under tasks\n"
+        "  arms: {{baseline: {{kind: baseline}}, noise_stability: {{kind: noise_stability, rho: 0.25, gamma: 0.75}}}}\n"
+        "  variants:\n"
+        "    small: {{model: {{d_model: 32}}, training: {{steps: 500, eval_every_steps: 50}}}}\n"
+        "- {{task: {name}, variants: [small], arms: [baseline, noise_stability], seeds: [0, 1]}}    # under grid",
     ),
 }
 

@@ -28,6 +28,7 @@ from nsbench.cli.arguments import (
     seconds,
     words,
 )
+from nsbench.cli.new import TEMPLATES
 from nsbench.cli.stages import STAGES
 from nsbench.config.base import ConfigError
 from nsbench.storage.locks import locked
@@ -159,9 +160,9 @@ COMMANDS = {
     ),
     "new": Command(
         _new,
-        "write a file for an arm of your own, complete and ready to edit",
+        "write a file for something of your own, complete and ready to edit",
         (
-            Argument("what", {"choices": ["arm"], "help": "what it is"}),
+            Argument("what", {"choices": list(TEMPLATES), "help": "what it is"}),
             Argument("name", {"help": "its name: a-z, 0-9 and '_', a letter first"}),
             makes("out", "the file; left out, NAME.py in this folder", required=False),
         ),

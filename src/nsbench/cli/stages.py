@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 SPEC = Argument("--spec", {"required": True, "help": "the stage's settings, as canonical JSON"})
 DIGEST = Argument("--digest", {"required": True, "help": "digest of the code that the stage runs"})
 STORE = "folder of run folders"
+PLUGINS = reads("plugins", "files of the plug-ins that are used", nargs="+", default=[])
 FINISHED = reads("finished", "file of the stage finished: only the runs that it has as finished", default=None)
 PACKS = reads("packs", "folder of packs")
 DATASETS = reads("datasets", "folder of data sets")
@@ -85,10 +86,13 @@ def text(options: argparse.Namespace) -> None:
     reads("text", "file of the stage text, for tasks that need one", default=None),
     makes("out", "safetensors file"),
     makes("floors", "Parquet file of the baselines"),
+    PLUGINS,
 )
 def dataset(options: argparse.Namespace) -> None:
     from nsbench.data.generate import DatasetSpec, make_datasets
+    from nsbench.workflow import plugins
 
+    plugins.load(options.plugins)
     make_datasets(_spec(options, DatasetSpec), options.out, options.floors, _stamp(options), options.text)
 
 
@@ -99,7 +103,7 @@ def dataset(options: argparse.Namespace) -> None:
     makes_folder("run-store", STORE),
     makes("history", "Parquet file of evaluations"),
     makes("runs", "Parquet file of runs"),
-    reads("plugins", "the file that the arm is from, if any", nargs="+", default=[]),
+    PLUGINS,
     option("progress-every", seconds, "seconds between progress files, as 60s", default=60.0),
     DEVICE,
     PROCESSES,
@@ -122,13 +126,16 @@ def train(options: argparse.Namespace) -> None:
     reads("dataset", "file of the stage dataset"),
     reads("run-store", STORE),
     makes("out", "Parquet file"),
+    PLUGINS,
     DEVICE,
     PROCESSES,
 )
 def evaluate(options: argparse.Namespace) -> None:
     with _device(options) as device:
         from nsbench.evaluation.run import EvaluateSpec, evaluate_pack
+        from nsbench.workflow import plugins
 
+        plugins.load(options.plugins)
         files = (options.runs, options.dataset, options.run_store, options.out)
         evaluate_pack(_spec(options, EvaluateSpec), options.digest, *files, device)
 
@@ -170,7 +177,7 @@ def finished(options: argparse.Namespace) -> None:
 def collect(options: argparse.Namespace) -> None:
     from nsbench.analysis.collect import Sources, collect
     from nsbench.schemas.run_states import parts
-    from nsbench.workflow.plan import Plan, digest
+    from nsbench.workflow.plan import Plan
     from nsbench.workflow.recorded_runs import evaluation_settings_of, index
 
     config, cells, scale, _ = read_grid(options)
@@ -183,9 +190,7 @@ def collect(options: argparse.Namespace) -> None:
     floors = [options.datasets / task / variant / f"{pack}.floors.parquet" for task, variant, pack in datasets]
     records = {(*key, seed): record for key, found in plan.recorded.items() for seed, record in found.items()}
     records = {key: record for key, record in records.items() if key in wanted}
-    code = {f"{stage} {task}": digest(stage, task) for task, *_ in plan.cells for stage in ("dataset", "evaluate")}
-    code |= {f"train {kind}": digest("train", kind) for kind in plan.kinds()}
-    sources = Sources(folders, floors, records, evaluation_settings_of(config), code)
+    sources = Sources(folders, floors, records, evaluation_settings_of(config), plan.codes())
     collect(cells, sources, options.out, options.spec, options.digest, parts(scale)[1])
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import re
+from collections.abc import Callable
 from typing import Annotated, Any, Literal, TypeVar, Union
 
 from pydantic import BaseModel, Field, GetCoreSchemaHandler, GetJsonSchemaHandler, TypeAdapter, create_model
@@ -76,16 +77,19 @@ def any_of(registry: Registry[Any]) -> Any:
 
     The key `kind` of a value is looked up in the registry as it is when the value is validated.
     """
+    return looked_up(lambda: _union(tuple(registry.values())))
 
-    class Registered:
+
+def looked_up(adapter: Callable[[], TypeAdapter[Any]]) -> Any:
+    """An annotation for a field whose type depends on registries: `adapter` is asked when a value is validated."""
+
+    class LookedUp:
         @classmethod
         def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-            return core_schema.no_info_plain_validator_function(
-                lambda value: _union(tuple(registry.values())).validate_python(value)
-            )
+            return core_schema.no_info_plain_validator_function(lambda value: adapter().validate_python(value))
 
         @classmethod
         def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
-            return handler(_union(tuple(registry.values())).core_schema)
+            return handler(adapter().core_schema)
 
-    return Registered
+    return LookedUp

@@ -92,7 +92,7 @@ class Specifications(Closed):
 class GridEntry(Closed):
     """One block of the grid: every listed variant x arm x seed of a task is run."""
 
-    task: Literal["modular_addition", "sparse_parity", "next_token"]
+    task: str
     variants: Annotated[list[Name], Field(min_length=1, max_length=10_000)]
     arms: Annotated[list[Name], Field(min_length=1, max_length=1000)]
     arm_sweep: ArmSweep | None = None

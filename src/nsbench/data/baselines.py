@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
-from torch import Tensor
 
 from nsbench.schemas.training import LEFT_OUT
 
@@ -24,14 +23,13 @@ CONTEXT = 5
 """Tokens of a text, up to a target, that `lookup` takes for its input."""
 
 
-def lookup_rows(tensors: dict[str, Tensor], context: int | None = None) -> list[dict[str, Any]]:
+def lookup_rows(arrays: dict[str, np.ndarray], context: int | None = None) -> list[dict[str, Any]]:
     """The rows of `lookup` in `schemas.training.FLOORS`, without task, variant and seed.
 
-    tensors: a data set. context: how many of the tokens up to a target are its input; None: all. With a target at each
+    arrays: a data set. context: how many of the tokens up to a target are its input; None: all. With a target at each
     position, the first positions have fewer; their input is compared with as many tokens anywhere in training.
     Ties go to the smaller label.
     """
-    arrays = {name: value.numpy() for name, value in tensors.items()}
     labels = {split: arrays[f"{split}_labels"].reshape(len(arrays[f"{split}_labels"]), -1) for split in SPLITS}
     commonest = int(np.bincount(labels["train"].ravel()).argmax())
     answers = {split: np.full_like(labels[split], commonest) for split in SPLITS}
@@ -86,16 +84,13 @@ def _counted(arrays: dict[str, np.ndarray], split: str) -> dict[str, np.ndarray]
     }
 
 
-def floor_rows(tensors: dict[str, Tensor], n_classes: int) -> list[dict[str, Any]]:
-    """The rows of `commonest` and `bigram`, as `lookup_rows`; none without `transitions`.
+def ngram_rows(arrays: dict[str, np.ndarray], n_classes: int) -> list[dict[str, Any]]:
+    """The rows of `commonest` and `bigram`, as `lookup_rows`; of next tokens.
 
-    `tensors` is a data set of `tasks.next_token`. Losses (nats): the commonest's from target counts
+    Losses (nats): the commonest's from target counts
     plus one, p(b); the bigram's from (count(a, b) + p(b)) / (count(a) + 1), with counts over
     `transitions` (a, b). Ties go to the smaller id.
     """
-    if "transitions" not in tensors:
-        return []
-    arrays = {name: value.numpy() for name, value in tensors.items()}
     target_counts = np.bincount(arrays["train_labels"].ravel(), minlength=n_classes)
     unigram = (target_counts + 1) / (target_counts.sum() + n_classes)
     commonest = int(target_counts.argmax())

@@ -92,16 +92,6 @@ def read_dataset(path: Path, seed: int, task: str | None = None) -> Dataset:
     return Dataset(tensors, vocabulary, n_classes, digest.hexdigest(), metadata["text"])
 
 
-def split(name_sizes: dict[str, int], tokens: Tensor, labels: Tensor) -> dict[str, Tensor]:
-    """Cut examples, in order, into `train`, `val` and `test` of the given sizes."""
-    made, start = {}, 0
-    for name, size in name_sizes.items():
-        made[f"{name}_tokens"] = tokens[start : start + size]
-        made[f"{name}_labels"] = labels[start : start + size]
-        start += size
-    return made
-
-
 def batch_indices(n_examples: int, batch_size: int, step: int, order: Any) -> Tensor:
     """Indices of the batch of a step: `batch_size` from the endless row of shuffled epochs.
 

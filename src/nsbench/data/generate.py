@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-import importlib
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
+
+import numpy as np
+import torch
 
 from nsbench.config.base import Closed, FilePart, Seeds, parse
-from nsbench.config.variant import DATA_SETTINGS, OF_TEXT
+from nsbench.data.tasks import TASKS
+from nsbench.data.text import read_text_file
 from nsbench.schemas.training import FLOORS
 from nsbench.storage.parquet import RecordError, write_table
 from nsbench.storage.tensors import write_tensors
@@ -16,7 +19,7 @@ from nsbench.storage.tensors import write_tensors
 class DatasetSpec(Closed):
     """All that the dataset stage reads from config."""
 
-    task: Literal["modular_addition", "sparse_parity", "next_token"]
+    task: str
     variant: FilePart
     data: dict[str, Any]
     seeds: Seeds
@@ -30,19 +33,19 @@ def make_datasets(
     text_file: the file of the text stage, for tasks that need one. Raises RecordError where it is
     missing, ConfigError where the text cannot give the data asked for.
     """
-    module = importlib.import_module(f"nsbench.data.tasks.{spec.task}")
-    data = parse(DATA_SETTINGS[spec.task], spec.data, "spec.data")
-    text, tensors, floors = None, {}, []
-    if spec.task in OF_TEXT:
-        if text_file is None:
-            raise RecordError(f"{spec.task}: its data are cut from a text, and no file of one was given")
-        text = module.read_text_file(text_file)
+    task = parse(TASKS.find(spec.task, "spec.task"), spec.data, "spec.data")
+    if task.from_text and text_file is None:
+        raise RecordError(f"{spec.task}: its data are cut from a text, and no file of one was given")
+    text, tensors, floors = [read_text_file(text_file)] if task.from_text else [], {}, []
     for seed in spec.seeds:
-        made, vocabulary, n_classes = module.make(data, seed, text) if text else module.make(data, seed)
-        tensors |= {f"seed-{seed}/{name}": value for name, value in made.items()}
+        made, vocabulary, n_classes = task.make(seed, *text)
+        for name, value in made.items():
+            # A copy: of an array that is empty or a view, torch would take strides that no file can have.
+            plain = torch.from_numpy(np.asarray(value, dtype=np.int64)).clone(memory_format=torch.contiguous_format)
+            tensors[f"seed-{seed}/{name}"] = plain
         identity = {"task": spec.task, "variant": spec.variant, "seed": seed}
-        floors += [{**identity, **row} for row in module.floor_rows(made, n_classes)]
+        floors += [{**identity, **row} for row in task.floor_rows(made, n_classes)]
     metadata = {**stamp, "task": spec.task, "vocabulary": str(vocabulary), "n_classes": str(n_classes)}
-    metadata["text"] = text.label if text else ""
+    metadata["text"] = text[0].label if text else ""
     write_tensors(out, tensors, metadata)
     write_table(floors_file, floors, FLOORS, stamp)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import importlib
 import logging
 import math
 from collections.abc import Iterator
@@ -18,8 +17,9 @@ from torch import Tensor
 from nsbench.config.base import Closed, FilePart, Seeds, parse
 from nsbench.config.canonical import canonical_json
 from nsbench.config.sections import Evaluation
-from nsbench.config.variant import DATA_SETTINGS, Model, Noise
+from nsbench.config.variant import Model, Noise
 from nsbench.data.datasets import Dataset, read_dataset
+from nsbench.data.tasks import TASKS
 from nsbench.measures.estimate import Estimate
 from nsbench.measures.scores import scores
 from nsbench.measures.sensitivity import average_sensitivity
@@ -178,9 +178,8 @@ def _target(spec: EvaluateSpec, data: Dataset, found: Estimate) -> dict[str, flo
         if not (stays and touches_only_symbols):
             return {"correlation": math.nan, "target_value": math.nan}
         correlation = resampling_correlation(found.rho, len(symbols), spec.noise.same_symbol)
-    task = importlib.import_module(f"nsbench.data.tasks.{spec.task}")
-    settings = parse(DATA_SETTINGS[spec.task], spec.data)
-    value = task.target_value(settings, found.measure, found.reduction, correlation)
+    task = parse(TASKS.find(spec.task, "spec.task"), spec.data, "spec.data")
+    value = task.target_value(found.measure, found.reduction, correlation)
     return {"correlation": correlation, "target_value": value}
 
 

@@ -14,9 +14,9 @@ import torch
 
 from nsbench.config.base import parse
 from nsbench.config.sections import TextSource
-from nsbench.config.variant import OF_TEXT
 from nsbench.data.datasets import read_dataset
 from nsbench.data.generate import DatasetSpec, make_datasets
+from nsbench.data.tasks import TASKS
 from nsbench.data.text_sources import TextSpec, make_text, resolve
 from nsbench.schemas.training import HISTORY, RUNS
 from nsbench.storage.parquet import read_table
@@ -77,7 +77,7 @@ def _verify(record: Record, text: TextSource, folder: Path, steps: int | None) -
     names = {"task": task, "variant": record.row["variant"], "arm": record.row["arm"]}
     folder.mkdir(parents=True)
     text_file = None
-    if task in OF_TEXT:
+    if TASKS[task].from_text:
         text_file = folder / "text.parquet"
         make_text(parse(TextSpec, resolve(text, os.environ), "text"), text_file, {})
     dataset = folder / "data.safetensors"

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+import functools
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, TypeAdapter, create_model, model_validator
 
 from nsbench.arms import AnyArm
+from nsbench.config import limits
 from nsbench.config.base import Closed, Name, Real, Words
 from nsbench.config.pretrained import Pretrained
+from nsbench.config.registry import looked_up
 from nsbench.config.sections import (
     MOST_SEEDS,
     Analysis,
@@ -20,28 +23,53 @@ from nsbench.config.sections import (
     Tracking,
 )
 from nsbench.config.theory import Theory
-from nsbench.config.variant import ModularAdditionVariant, NextTokenVariant, SparseParityVariant
+from nsbench.config.variant import Model, Noise, Optimizer, Target, Training
+from nsbench.data.tasks import TASKS, Task
 
 
-class ModularAdditionTask(Closed):
-    arms: dict[Name, AnyArm]
-    variants: dict[Name, ModularAdditionVariant]
+class Variant(Closed):
+    """A named setting of a task's open choices."""
+
+    data: Task
+    model: Model = Model()
+    optimizer: Optimizer = Optimizer()
+    training: Training = Training()
+    noise: Noise = Noise()
+    target: Target = Target()
+
+    @model_validator(mode="after")
+    def _fits(self) -> Variant:
+        data, model = self.data, self.model
+        length = data.sequence_length()
+        if length > model.max_length:
+            raise ValueError(
+                f"the task's sequences have {length} tokens, more than model.max_length = {model.max_length}; "
+                f"at least {length} is allowed for it"
+            )
+        if data.every_position != (model.pooling == "none"):
+            raise ValueError(
+                f"model.pooling = {model.pooling!r} does not fit the targets: with a target at every position 'none' "
+                "is allowed, with one target 'mean' or 'last'"
+            )
+        n_examples = data.n_train + data.n_val + data.n_test
+        limits.check(model, self.training.batch_size, length, data.symbol_count(), n_examples)
+        return self
 
 
-class SparseParityTask(Closed):
-    arms: dict[Name, AnyArm]
-    variants: dict[Name, SparseParityVariant]
+@functools.cache
+def variant_model(task: type[Task]) -> type[Variant]:
+    """The model of a task's variants."""
+    required = any(field.is_required() for field in task.model_fields.values())
+    return create_model(f"{task.__name__}Variant", __base__=Variant, data=(task, ... if required else task()))
 
 
-class NextTokenTask(Closed):
-    arms: dict[Name, AnyArm]
-    variants: dict[Name, NextTokenVariant]
-
-
-class Tasks(Closed):
-    modular_addition: ModularAdditionTask | None = None
-    sparse_parity: SparseParityTask | None = None
-    next_token: NextTokenTask | None = None
+@functools.cache
+def _tasks(tasks: tuple[tuple[str, type[Task]], ...]) -> TypeAdapter[Any]:
+    sections = {}
+    for name, task in tasks:
+        fields = {"arms": (dict[Name, AnyArm], ...), "variants": (dict[Name, variant_model(task)], ...)}
+        sections[name] = (create_model(f"{task.__name__}Section", __base__=Closed, **fields) | None, None)
+    return TypeAdapter(create_model("Tasks", __base__=Closed, **sections))
 
 
 class Config(Closed):
@@ -60,7 +88,7 @@ class Config(Closed):
     cluster: Cluster = Cluster()
     text: TextSource = TextSource()
     plugins: list[Words] = Field(default_factory=list, max_length=1000)
-    """Python files of your own that register arms (`nsbench new arm` writes one)."""
+    """Python files of your own that register arms, tasks ... (`nsbench new` writes one)."""
     records: list[Words] = Field(default_factory=list, max_length=1000)
     """Files and folders of records (docs/contributing-runs.md): the runs in them count as finished."""
     theory: Theory | None = Theory()
@@ -70,4 +98,5 @@ class Config(Closed):
     scale: Literal["paper", "demo"] = "paper"
     """Label that figures, tables and report carry, so that demo results are never mistaken."""
     grid: Annotated[list[GridEntry], Field(min_length=1, max_length=1000)]
-    tasks: Tasks
+    tasks: Annotated[Any, looked_up(lambda: _tasks(tuple(TASKS.items())))]
+    """Of each registered task its arms and variants; None where the configuration has none of it."""

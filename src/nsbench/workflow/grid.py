@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field
+from pydantic import Field, SerializeAsAny
 
 from nsbench.arms import AnyArm, Arm, check
 from nsbench.config import loader as config_files
@@ -16,9 +16,9 @@ from nsbench.config.base import NAME_PATTERN, Closed, ConfigError, known, no_dup
 from nsbench.config.canonical import canonical_json
 from nsbench.config.errors import show
 from nsbench.config.sections import GridEntry
-from nsbench.config.variant import Variant
+from nsbench.data.tasks import TASKS
 from nsbench.workflow import plugins
-from nsbench.workflow.config import Config
+from nsbench.workflow.config import Config, Variant
 from nsbench.workflow.variants import variants_of
 
 MOST_CELLS, MOST_PACKS = 20_000, 50_000
@@ -36,7 +36,7 @@ class Cell(Closed):
     variant: str
     arm: str
     arm_settings: AnyArm
-    settings: Variant
+    settings: SerializeAsAny[Variant]
     seeds: list[int]
     curve: str | None = None
     """The specification curve that the cell belongs to: the name of its base variant."""
@@ -117,6 +117,7 @@ def expand(config: Config) -> list[Cell]:
     listed: set[tuple[str, str]] = set()
     for index, entry in enumerate(config.grid):
         where = f"grid[{index}]"
+        TASKS.find(entry.task, f"{where}.task")
         task = getattr(config.tasks, entry.task)
         if task is None:
             raise ConfigError(f"{where}.task: '{entry.task}' has no entry under tasks; define tasks.{entry.task}")

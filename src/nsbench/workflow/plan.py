@@ -13,15 +13,13 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nsbench.arms import ARMS, Arm
+from nsbench.arms import ARMS
 from nsbench.config.base import ConfigError
 from nsbench.config.canonical import canonical_json
 from nsbench.config.pretrained import FolderModel, Pretrained
 from nsbench.config.theory import Theory
-from nsbench.config.variant import OF_TEXT
-from nsbench.data.leaks import leaks
+from nsbench.data.tasks import TASKS
 from nsbench.storage.code_digest import code_digest
-from nsbench.storage.definitions import defines
 from nsbench.workflow.config import Config
 from nsbench.workflow.grid import Cell, expand, packs
 from nsbench.workflow.plugins import file_of
@@ -63,17 +61,25 @@ class Plan:
                 self.seeds[name] = seeds
                 self.packs.append((*key, name))
 
-    def arm_class(self, task: str, variant: str, arm: str) -> type[Arm]:
-        """The class of a cell's arm."""
-        return type(self.cells[task, variant, arm].arm_settings)
+    def code(self, stage: str, task: str, variant: str, arm: str = "") -> str:
+        """Digest of the code that a stage of a cell runs: of what is registered that of USES alone."""
+        return digest(stage, *self._used(stage, task, variant, arm))
 
-    def training_code(self, task: str, variant: str, arm: str) -> str:
-        """Digest of the code that a cell's training runs: that of its own arm, and of no other."""
-        return digest("train", self.cells[task, variant, arm].arm_settings.kind)
+    def plugin_files(self, stage: str, task: str, variant: str, arm: str = "") -> list[str]:
+        """The files of the plug-ins that a stage of a cell uses."""
+        names = self._used(stage, task, variant, arm)
+        found = {file_of(REGISTRIES[use][name]) for use, name in zip(USES[stage], names, strict=True)}
+        return sorted(found - {None})
 
-    def kinds(self) -> list[str]:
-        """The kinds of arm in the grid."""
-        return sorted({cell.arm_settings.kind for cell in self.cells.values()})
+    def codes(self) -> dict[str, str]:
+        """The stage and what it uses, as `train entropy` -> its digest, of all cells of the grid."""
+        used = {(stage, *self._used(stage, *key)) for key in self.cells for stage in USES}
+        return {" ".join(names): digest(*names) for names in sorted(used)}
+
+    def _used(self, stage: str, task: str, variant: str, arm: str) -> list[str]:
+        """Under which names what a stage of a cell uses is registered, as USES. Data are without an arm."""
+        found = {"task": task, "arm": self.cells[task, variant, arm].arm_settings.kind if arm else ""}
+        return [found[use] for use in USES[stage]]
 
     def datasets(self) -> list[tuple[str, str, str]]:
         """(task, variant, pack) of every data set: the arms of a variant share them."""
@@ -81,7 +87,7 @@ class Plan:
 
     def needs_text(self) -> bool:
         """Whether a run to train has its data from a text, or pretrained models are measured on one."""
-        return self.config.pretrained is not None or any(pack[0] in OF_TEXT for pack in self.packs)
+        return self.config.pretrained is not None or any(TASKS[pack[0]].from_text for pack in self.packs)
 
     def dataset(self, task: str, variant: str, pack: str) -> str:
         """Spec of the dataset stage."""
@@ -117,7 +123,7 @@ class Plan:
 
     def grid(self, *sections: str) -> str:
         """Spec of the stages that look at the whole grid: the grid with the variants and arms that
-        it uses, its scale, and the named further sections of the configuration; plug-ins where it uses their arms."""
+        it uses, its scale, and the named further sections of the configuration; the plug-ins that it uses."""
         tasks: dict[str, Any] = {}
         for entry in self.config.grid:
             task = getattr(self.config.tasks, entry.task)
@@ -126,6 +132,7 @@ class Plan:
             used["arms"] |= {name: task.arms[name] for name in named}
             used["variants"] |= {name: task.variants[name] for name in entry.variants}
         files = {file_of(type(arm)) for used in tasks.values() for arm in used["arms"].values()}
+        files |= {file_of(TASKS[name]) for name in tasks}
         plugins = sorted(files - {None})
         return canonical_json(
             {
@@ -194,24 +201,25 @@ class Plan:
         return self.config.theory
 
 
-OF_TASK = {"dataset": ["make", "floor_rows", "read_text_file"], "evaluate": ["target_value"]}
-"""Stage -> the functions that it calls of a task's module, where this has them."""
-
-
+REGISTRIES = {"task": TASKS, "arm": ARMS}
+USES = {"dataset": ("task",), "train": ("arm",), "evaluate": ("task",)}
+"""Stage of a cell -> what it uses of what is registered: its code, and the file of a plug-in, concern this stage."""
 TELL_OF_ARMS = ("analyse", "figure", "figures", "report")
 """Stages that show an arm's settings in words, or ask for its family."""
 
 
-def digest(stage: str, name: str = "") -> str:
-    """Digest of the code that a stage runs; `name` is the task (dataset, evaluate), the kind of arm (train), the
-    figure's module (figures: all of them, blanks between), or the theory's experiment.
+def digest(stage: str, *names: str) -> str:
+    """Digest of the code that a stage runs; `names`: what is registered and used (USES), the modules of figures, or the
+    theory's experiment.
 
-    Stages that tell of arms run the code of every kind that is known.
+    Stages that tell of arms run the code of every kind that is known. Those that tell of tasks, their titles and leaks,
+    come after the dataset stage, which has it.
     """
-    arms = [ARMS.find(name)] if stage == "train" else ARMS.values() if stage in TELL_OF_ARMS else []
-    of_arms = [f"{arm.__module__}:{arm.__name__}" for arm in arms]
+    used = [REGISTRIES[use].find(name) for use, name in zip(USES.get(stage, ()), names, strict=False)]
+    used += ARMS.values() if stage in TELL_OF_ARMS else []
+    name = " ".join(names)
     figures = [f"nsbench.figures.{module}:draw" for module in name.split()]
-    leaks, threads = "nsbench.data.leaks:leaks", "nsbench.storage.seeding:one_thread"
+    threads = "nsbench.storage.seeding:one_thread"
     roots = {
         "text": ["nsbench.data.text_sources:make_text", "nsbench.data.text_sources:resolve"],
         "dataset": ["nsbench.data.generate:make_datasets"],
@@ -219,23 +227,20 @@ def digest(stage: str, name: str = "") -> str:
         "evaluate": ["nsbench.evaluation.run:evaluate_pack", threads],
         "finished": ["nsbench.workflow.run_states:write_finished"],
         "collect": ["nsbench.analysis.collect:collect", "nsbench.workflow.recorded_runs:index"],
-        "analyse": ["nsbench.analysis.tables:analyse", leaks],
-        "figure": ["nsbench.figures:render", *figures, leaks],
-        "figures": ["nsbench.figures:render_all", *figures, leaks],
+        "analyse": ["nsbench.analysis.tables:analyse"],
+        "figure": ["nsbench.figures:render", *figures],
+        "figures": ["nsbench.figures:render_all", *figures],
         "simulate": ["nsbench.simulation.run:simulate", threads, f"nsbench.simulation.{name}:simulate"],
         "theory": ["nsbench.simulation.curves:compute_theory", "nsbench.simulation.curves:join_tables"],
         "theory-figure": ["nsbench.figures.theory:render", *figures],
         "pretrained": ["nsbench.pretrained.run:measure_model", threads],
         "pretrained-tables": ["nsbench.analysis.pretrained_tables:join_models"],
         "pretrained-figure": ["nsbench.figures.pretrained:render", *figures],
-        "claims": ["nsbench.claims:write_claims", leaks],
-        "report": ["nsbench.report:write_report", leaks],
-        "track": ["nsbench.tracking:track", leaks],
+        "claims": ["nsbench.claims:write_claims"],
+        "report": ["nsbench.report:write_report"],
+        "track": ["nsbench.tracking:track"],
     }
-    task, functions = f"nsbench.data.tasks.{name}", OF_TASK.get(stage, [])
-    return code_digest(
-        *roots[stage], *of_arms, *(f"{task}:{function}" for function in functions if defines(task, function))
-    )
+    return code_digest(*roots[stage], *(f"{one.__module__}:{one.__name__}" for one in used))
 
 
 def grid_cells(config: Config) -> list[dict[str, Any]]:
@@ -253,7 +258,8 @@ def plain(cells: Iterable[Cell]) -> list[dict[str, Any]]:
             "seeds": cell.seeds,
             "target": cell.settings.target.model_dump(mode="json"),
             "budget_steps": cell.settings.training.steps,
-            "leaks": leaks(cell.settings),
+            "task_title": cell.settings.data.title,
+            "leaks": cell.settings.data.leaks(cell.settings.model),
             "curve": cell.curve,
             "choices": cell.choices,
             "curve_only": cell.curve_only,

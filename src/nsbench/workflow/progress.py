@@ -142,7 +142,7 @@ def _expected(plan: Plan) -> list[_Expected]:
     found = []
     for task, variant, arm, pack in plan.packs:
         spec = json.loads(plan.train(task, variant, arm, pack))
-        code = plan.training_code(task, variant, arm)
+        code = plan.code("train", task, variant, arm)
         cost = train_flops(plan.cells[task, variant, arm])
         for seed in plan.seeds[pack]:
             folder = RunFolder(RESULTS / "runs", task, variant, arm, seed)

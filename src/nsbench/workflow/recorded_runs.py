@@ -12,7 +12,8 @@ from nsbench.arms import AnyArm
 from nsbench.config.base import Closed, ConfigError, parse
 from nsbench.config.canonical import canonical_json
 from nsbench.config.sections import Evaluation
-from nsbench.config.variant import DATA_SETTINGS, Model, Noise, Optimizer, Target, Training
+from nsbench.config.variant import Model, Noise, Optimizer, Target, Training
+from nsbench.data.tasks import TASKS
 from nsbench.storage.parquet import RecordError
 from nsbench.storage.records import Recorded, read_identities, record_files
 from nsbench.workflow.config import Config
@@ -54,7 +55,7 @@ def current(settings: str) -> str:
     """
     try:
         values = json.loads(settings)
-        data = DATA_SETTINGS[values["task"]]
+        data = TASKS[values["task"]]
     except (ValueError, KeyError, TypeError):
         raise ConfigError("settings: no settings of a run") from None
     found = parse(RunSettings, values, "settings")

@@ -11,7 +11,6 @@ from collections.abc import Iterable
 
 from nsbench.config.limits import activations
 from nsbench.config.sections import Cluster, Evaluation
-from nsbench.config.variant import sequence_length, vocabulary
 from nsbench.workflow.grid import Cell
 
 START_MINUTES = 10.0
@@ -39,9 +38,9 @@ def forward_flops(cell: Cell) -> float:
     """Operations (multiplications and additions of matrix products) of one sequence's way through the model."""
     model = cell.settings.model
     width = model.ffn_width or 4 * model.d_model
-    length = sequence_length(cell.settings)
+    length = cell.settings.data.sequence_length()
     per_token = model.n_layers * (4 * model.d_model**2 + 2 * model.d_model * width + 2 * model.d_model * length)
-    head = model.d_model * vocabulary(cell.settings) if model.pooling == "none" else 0
+    head = model.d_model * cell.settings.data.symbol_count() if model.pooling == "none" else 0
     return float(2 * length * (per_token + head))
 
 
@@ -54,7 +53,7 @@ def train_flops(cell: Cell) -> float:
 
 def evaluate_flops(cell: Cell, evaluation: Evaluation, checkpoints: int) -> float:
     """Operations of a run's evaluation on so many checkpoints."""
-    copies = 2 + len(evaluation.rho) * evaluation.n_draws + sequence_length(cell.settings)
+    copies = 2 + len(evaluation.rho) * evaluation.n_draws + cell.settings.data.sequence_length()
     inputs = min(evaluation.n_inputs, cell.settings.data.n_test)
     return checkpoints * (inputs * copies + cell.settings.data.n_test) * forward_flops(cell)
 
@@ -78,9 +77,13 @@ def pack_minutes(train: float, evaluate: float, device: str, cluster: Cluster, a
 def train_mb(cell: Cell, n_runs: int, device: str) -> int:
     """Memory of a job that trains a pack of so many runs, in MiB; on a CPU it trains one after the other."""
     settings = cell.settings
-    length = sequence_length(settings)
+    length = settings.data.sequence_length()
     passes = math.ceil(cell.arm_settings.passes(settings.noise.n_draws))
-    kept = activations(settings.model, settings.training.batch_size, length, vocabulary(cell.settings)) * FLOAT / MB
+    kept = (
+        activations(settings.model, settings.training.batch_size, length, cell.settings.data.symbol_count())
+        * FLOAT
+        / MB
+    )
     data = settings.data
     tokens = n_runs * (data.n_train + data.n_val + data.n_test) * length * WORD / MB
     return _asked(TRAIN_MB + tokens + PASS_COPIES * passes * kept, device)
@@ -89,9 +92,9 @@ def train_mb(cell: Cell, n_runs: int, device: str) -> int:
 def evaluate_mb(cell: Cell, evaluation: Evaluation, device: str) -> int:
     """Memory of a job that evaluates a pack, in MiB."""
     settings = cell.settings
-    rows = sequence_length(settings) if settings.model.pooling == "none" else 1
-    outputs = min(evaluation.n_inputs, settings.data.n_test) * rows * vocabulary(cell.settings) * DOUBLE / MB
-    tokens = evaluation.n_inputs * evaluation.n_draws * sequence_length(settings) * WORD / MB
+    rows = settings.data.sequence_length() if settings.model.pooling == "none" else 1
+    outputs = min(evaluation.n_inputs, settings.data.n_test) * rows * cell.settings.data.symbol_count() * DOUBLE / MB
+    tokens = evaluation.n_inputs * evaluation.n_draws * settings.data.sequence_length() * WORD / MB
     return _asked(EVALUATE_MB + OUTPUT_COPIES * outputs + tokens, device)
 
 

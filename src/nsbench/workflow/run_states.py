@@ -16,7 +16,7 @@ import pandas as pd
 import pyarrow as pa
 
 from nsbench.config.canonical import canonical_json
-from nsbench.config.variant import OF_TEXT
+from nsbench.data.tasks import TASKS
 from nsbench.schemas.run_states import (
     BAD_FILE,
     FINISHED,
@@ -34,7 +34,7 @@ from nsbench.storage.parquet import read_arrow, read_stamp, write_table
 from nsbench.storage.provenance import stamp
 from nsbench.storage.run_folder import RunFolder, order_key, read_summary
 from nsbench.workflow.freshness import is_newer, is_of
-from nsbench.workflow.plan import Plan, digest
+from nsbench.workflow.plan import USES, Plan, digest
 
 Pack = tuple[str, str, str, str]
 """(task, variant, arm, pack)."""
@@ -88,11 +88,11 @@ def look(plan: Plan, places: Places, text_spec: Any) -> list[dict[str, Any]]:
     found_of: dict[tuple[Any, ...], dict[str, Any]] = {}
     for pack in plan.packs:
         found = _of_pack(plan, places, pack)
-        if found.share == 1 and pack[0] in OF_TEXT and stale_text:
+        if found.share == 1 and TASKS[pack[0]].from_text and stale_text:
             found = _Found(OUTDATED, stale_text, 0)
         spec = json.loads(plan.train(*pack))
-        evaluated = json.loads(plan.evaluate(*pack)), digest("evaluate", pack[0])
-        code = plan.training_code(*pack[:3])
+        evaluated = json.loads(plan.evaluate(*pack)), plan.code("evaluate", *pack[:3])
+        code = plan.code("train", *pack[:3])
         for seed in plan.seeds[pack[-1]]:
             order = order_key(spec, seed, code)
             found_of[*pack[:3], seed] = {"pack": pack[-1], **_of_run(places.run(pack, seed), order, found, evaluated)}
@@ -119,14 +119,9 @@ def seen(plan: Plan, places: Places, others: Iterable[str] = ()) -> str:
 
     others: further files that a partial report takes as they are.
     """
-    found: list[Any] = sorted({plan.training_code(*pack[:3]) for pack in plan.packs})
-    found += sorted({digest(of, pack[0]) for pack in plan.packs for of in _BY_TASK})
+    found: list[Any] = sorted({plan.code(stage, *pack[:3]) for pack in plan.packs for stage in USES})
     found += [_looks(path) for path in (*_paths(plan, places), *map(Path, others))]
     return hashlib.sha256(json.dumps(found).encode()).hexdigest()[:16]
-
-
-_BY_TASK = ("dataset", "evaluate")
-"""Stages whose digest is a task's."""
 
 
 def _paths(plan: Plan, places: Places) -> Iterator[Path]:
@@ -161,9 +156,9 @@ def _of_pack(plan: Plan, places: Places, pack: Pack) -> _Found:
     there = [name for name in PACK_FILES if places.pack(pack, name).exists()]
     if not {"history", "runs"} <= set(there):
         return _Found(NOT_BEGUN)
-    trained = json.loads(plan.train(*pack)), plan.training_code(*pack[:3])
-    evaluated = json.loads(plan.evaluate(*pack)), digest("evaluate", pack[0])
-    data = json.loads(plan.dataset(pack[0], pack[1], pack[3])), digest("dataset", pack[0])
+    trained = json.loads(plan.train(*pack)), plan.code("train", *pack[:3])
+    evaluated = json.loads(plan.evaluate(*pack)), plan.code("evaluate", *pack[:3])
+    data = json.loads(plan.dataset(pack[0], pack[1], pack[3])), plan.code("dataset", *pack[:3])
     try:
         if not all(is_of(places.pack(pack, name), *trained) for name in ("history", "runs")):
             return _Found(OUTDATED, "trained with other settings or code")

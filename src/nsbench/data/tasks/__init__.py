@@ -1,10 +1,12 @@
-"""The tasks, one module each, found by name: `nsbench.data.tasks.<task>`.
+"""The tasks that may stand in `config.yaml`, one module each: settings, data, and what is known of the true function.
 
-A task's module has `make(data, seed) -> (tensors, vocabulary, n_classes)`: the data set of one
-seed, as `nsbench.data.datasets` describes it; and `target_value(data, measure, reduction, correlation)
--> float`: what the measures give for the task's target function itself, in closed form, NaN where
-none is known; and `floor_rows(tensors, n_classes)`: what tables score on the same data (`nsbench.data.baselines`).
-
-A task of `config.variant.OF_TEXT` has `make(data, seed, text)`, with the text that its `read_text_file`
-reads.
+The built-in ones are registered as a user's own are (`nsbench.workflow.plugins`).
 """
+
+from __future__ import annotations
+
+from nsbench.data.tasks import modular_addition, next_token, sparse_parity
+from nsbench.data.tasks.base import Task, split
+from nsbench.data.tasks.registry import TASKS, task
+
+__all__ = ["TASKS", "Task", "modular_addition", "next_token", "sparse_parity", "split", "task"]
