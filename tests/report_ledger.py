@@ -43,7 +43,7 @@ def make_claims(scale: str | None = None) -> tuple[pd.DataFrame, pd.DataFrame]:
     claims = pd.DataFrame(ROWS, columns=[*names, "n_unit", "verdict", "figure", "scale"])
     claims["n"] = claims["n"].astype(object).where(claims["n"].notna(), None)
     claims["reason"] = [f"because of {name}" for name in claims["id"]]
-    claims = claims.assign(rule=RULE, settings="calibrated", text="", note="")
+    claims = claims.assign(rule=RULE, settings="calibrated", text="", partial="", note="")
     claims.loc[claims["id"] == "grok_parity", "note"] = "few pairs"
     claims.loc[claims["id"] == "grok_parity", "text"] = "Some <excerpt>"
     if scale is not None:

@@ -37,19 +37,7 @@ class Folders(NamedTuple):
         return Evidence(self.tables, self.collected, self.cells, scale, self.theory, self.pretrained, n_resamples=199)
 
     def write(self, out: Path, scale: str = "paper") -> None:
-        write_claims(
-            CLAIMS,
-            self.tables,
-            self.collected,
-            self.cells,
-            scale,
-            out,
-            "{}",
-            "digest",
-            self.theory,
-            self.pretrained,
-            n_resamples=199,
-        )
+        write_claims(CLAIMS, self.evidence(scale), out, "{}", "digest")
 
 
 def cells_of() -> list[dict[str, Any]]:

@@ -14,7 +14,8 @@ import pytest
 
 from nsbench.claims.definitions import Claim, load_claims
 from nsbench.claims.evidence import Evidence
-from nsbench.claims.ledger import verdict_table, write_claims
+from nsbench.claims.ledger import write_claims
+from nsbench.claims.shown import verdict_table
 from nsbench.claims.verdicts import judge
 from nsbench.schemas.claims import CLAIM, CLAIM_EVIDENCE, VERDICTS
 from nsbench.storage.parquet import RecordError, read_stamp, read_table
@@ -185,7 +186,7 @@ def test_a_leak_is_evidence_and_says_so(full: Folders) -> None:
 
 
 def test_an_empty_project_runs_what_needs_no_data_and_says_what_is_missing(tmp_path: Path) -> None:
-    write_claims(CLAIMS, None, None, [], "paper", tmp_path, "{}", "d")
+    write_claims(CLAIMS, Evidence(None, None, [], "paper"), tmp_path, "{}", "d")
     table = read_table(tmp_path / "claims.parquet", CLAIM)
     computed = table["scale"] == "none"
     assert 20 < computed.sum() < len(table)
@@ -213,7 +214,7 @@ def test_tables_that_were_not_made_are_named(tmp_path: Path) -> None:
 def test_a_broken_table_stops_the_stage(tmp_path: Path) -> None:
     (tmp_path / "cells.parquet").write_bytes(b"nothing")
     with pytest.raises(RecordError, match="not a whole Parquet file"):
-        write_claims(CLAIMS, tmp_path, tmp_path, make_cells(), "paper", tmp_path / "out", "{}", "d")
+        write_claims(CLAIMS, Evidence(tmp_path, tmp_path, make_cells(), "paper"), tmp_path / "out", "{}", "d")
     assert not (tmp_path / "out").exists()
 
 

@@ -14,7 +14,7 @@ import pytest
 from nsbench.analysis.tables import TABLES
 from nsbench.claims.definitions import Claim, load_claims
 from nsbench.claims.evidence import ASIDE, COUNTS, MISSING, Evidence, Finding
-from nsbench.claims.quantities import QUANTITIES
+from nsbench.claims.registry import QUANTITIES
 from nsbench.claims.variants import OfTask, variants
 from nsbench.claims.verdicts import Judged, combine, judge, judge_one
 from nsbench.config.base import parse

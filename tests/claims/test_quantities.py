@@ -15,7 +15,7 @@ import pytest
 from nsbench.analysis.tables import analyse
 from nsbench.claims.definitions import Claim, load_claims
 from nsbench.claims.evidence import ASIDE, COUNTS, MISSING, STAND_IN, Evidence, Finding, Missing
-from nsbench.claims.quantities import QUANTITIES
+from nsbench.claims.registry import QUANTITIES
 from nsbench.claims.simulations import _worst
 from nsbench.claims.variants import BY_OUTCOME
 from nsbench.claims.verdicts import judge, show_number

@@ -13,11 +13,12 @@ import yaml
 from nsbench.claims.conditions import check, holds
 from nsbench.claims.definitions import Claim, load_claims
 from nsbench.claims.evidence import ASIDE, COUNTS, MISSING, STAND_IN, Finding
-from nsbench.claims.quantities import QUANTITIES
+from nsbench.claims.registry import QUANTITIES
+from nsbench.claims.shown import verdict_text
 from nsbench.claims.verdicts import Judged, combine, judge_one, show_number, show_ours
 from nsbench.config.base import ConfigError
 from nsbench.figures.captions import CAPTIONS
-from nsbench.schemas.claims import GROUPS, RULED, VERDICTS, verdict_text
+from nsbench.schemas.claims import GROUPS, RULED, VERDICTS
 
 CLAIMS = Path(__file__).parents[2] / "claims.yaml"
 NAN = math.nan
@@ -155,7 +156,7 @@ def test_the_claims_cover_the_papers_figures_and_theorems() -> None:
         ({"rule": {"undecided": "low > 0"}}, "unknown verdict 'undecided'"),
         ({"rule": {"reproduced": "coverage > 0"}}, "speed: rule, reproduced: unknown name 'coverage'"),
         ({"paper": None}, "needs `paper`, which is null"),
-        ({"quantity": {"name": "arithmetik"}}, r"unknown quantity 'arithmetik', did you mean 'arithmetic'\?"),
+        ({"quantity": {"name": "arithmetik"}}, r"unknown claim quantity 'arithmetik', did you mean 'arithmetic'\?"),
         (
             {"quantity": {"name": "arithmetic", "parameters": {"before": 1}}},
             "speed: arithmetic: after: this key is missing",
@@ -328,10 +329,10 @@ def test_settings_that_do_not_count_have_no_say() -> None:
 
 
 def test_a_demo_verdict_says_so() -> None:
-    assert verdict_text({"verdict": "reproduced", "scale": "demo"}) == "reproduced (demo scale)"
-    assert verdict_text({"verdict": "reproduced", "scale": "paper"}) == "reproduced"
-    assert verdict_text({"verdict": "paper in error", "scale": "none"}) == "paper in error"
-    assert verdict_text({"verdict": "not run", "scale": "demo"}) == "not run"
+    assert verdict_text({"verdict": "reproduced", "scale": "demo", "partial": ""}) == "reproduced (demo scale)"
+    assert verdict_text({"verdict": "reproduced", "scale": "paper", "partial": ""}) == "reproduced"
+    assert verdict_text({"verdict": "paper in error", "scale": "none", "partial": ""}) == "paper in error"
+    assert verdict_text({"verdict": "not run", "scale": "demo", "partial": ""}) == "not run"
     assert set(RULED) < set(VERDICTS)
 
 

@@ -25,7 +25,7 @@ from nsbench.figures import style
 from nsbench.records.export import export_records
 from nsbench.report import page
 from nsbench.report.partial import section
-from nsbench.schemas.run_states import FINISHED, RUN_STATE, named, parts
+from nsbench.schemas.run_states import FINISHED, RUN_STATE
 from nsbench.schemas.training import EVALUATION
 from nsbench.storage.parquet import read_stamp, write_table
 from nsbench.storage.records import OTHER_EVALUATION
@@ -316,15 +316,6 @@ def test_numbers_that_show_no_run_are_of_now_or_outdated(tmp_path: Path) -> None
     assert outdated(plan, tmp_path, {"source": "new"}) == ["pretrained"]
 
 
-def test_the_scale_names_the_part() -> None:
-    assert named("paper", 812, 2228) == "paper, PARTIAL: 812 of 2,228 runs"
-    assert parts(named("paper", 812, 2228)) == ("paper", "812 of 2,228 runs")
-    assert named("demo", 8, 8) == "demo"
-    assert parts("demo") == ("demo", "")
-    assert style.scale_text([], named("paper", 1, 2)) == "PARTIAL: 1 of 2 runs, more may change this."
-    assert style.scale_text([], "paper") == ""
-
-
 # --- what is made of them ------------------------------------------------------------------------------
 
 
@@ -364,7 +355,8 @@ def check(grid: PartialGrid, drawn: list[str]) -> None:
     assert f'class="banner" role="note">{label}.' in said
     assert label in (folder / "claims.md").read_text()
     of_runs = claims[claims["group"] == "training"]
-    assert set(of_runs["scale"]) <= {f"demo, {label}", "none"}
+    assert set(of_runs["scale"]) <= {"demo", "none"}
+    assert set(of_runs.loc[of_runs["scale"] == "demo", "partial"]) == {f"{n} of {of} runs"}
     assert not of_runs["reason"].str.contains(r"(?<!part of )the grid").any()
     reasons = claims.set_index("id")["reason"]
     assert reasons["theorem_5_1"].startswith("theory.parquet was not made; to make it:")
@@ -411,7 +403,7 @@ def test_a_figure_that_fails_is_named_on_the_page(grid: PartialGrid, monkeypatch
     assert "arms" not in {path.stem for path in pictures}
     assert {"time_to_target", "other"} <= {path.stem for path in pictures}
     said = section(grid.states(), grid.tables["runs"], not_drawn=failed)
-    template = page._environment(named("demo", 1, 2)).get_template("partial.html.j2")
+    template = page._environment("demo", "1 of 2 runs").get_template("partial.html.j2")
     assert "<p>Not drawn: arms. These runs do not fill them" in template.render(partial=said)
 
 

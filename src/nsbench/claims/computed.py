@@ -1,26 +1,30 @@
-"""Numbers that are computed on the spot, from formulas and plain arithmetic: the measure, and statements of numbers.
+"""Numbers that are computed on the spot, from formulas and plain arithmetic: printed forms beside true ones.
 
 Nothing here is measured in a model, so scale and configuration do not matter. Entries are those of docs/errata.md.
 """
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 from typing import Literal
 
 import numpy as np
+from scipy.special import softmax
 
 import nsbench.theory.boolean as boolean
-from nsbench.claims.evidence import Evidence, Finding, Quantity
-from nsbench.config.base import Closed
+from nsbench.claims.evidence import Evidence, Finding
+from nsbench.claims.registry import Parameters, claim_quantity
+from nsbench.theory.attention import attention_pattern_stability
 from nsbench.theory.concentration import spectral_concentration_degree
 from nsbench.theory.gaussian import gaussian_noise_stability, hermite_coefficients
+from nsbench.theory.recurrences import ffn_fixed_point, transformer_recurrence
+from nsbench.theory.relu import bonami_beckner_relu, relu_stability, relu_stability_quadratic
 from nsbench.theory.resampling import resampling_correlation
 
-
-class NoParameters(Closed):
-    """A quantity that is asked for nothing."""
+computed = functools.partial(claim_quantity, source="")
+"""Registers a quantity that no configuration changes."""
 
 
 def printed_form(setting: str, printed: float, truth: float) -> list[Finding]:
@@ -28,12 +32,7 @@ def printed_form(setting: str, printed: float, truth: float) -> list[Finding]:
     return [Finding(setting, float(truth), extras={"printed": float(printed)}, note=f"as printed: {printed:.4g}")]
 
 
-def unscaled(measure: Callable[..., list[Finding]], parameters: type[Closed] = NoParameters, *extras: str) -> Quantity:
-    """A quantity that no configuration changes."""
-    return Quantity(measure, parameters, extras, source="")
-
-
-class Degree(Closed):
+class Degree(Parameters):
     rho: float
     """Correlation."""
     delta: float
@@ -42,6 +41,7 @@ class Degree(Closed):
     """Share of the mass that may lie above the degree."""
 
 
+@computed("lemma_1_degree", Degree, "printed")
 def _lemma_1(_: Evidence, of: Degree) -> list[Finding]:
     """Lemma 1's degree as printed beside the least one that holds (entry 1)."""
     printed = math.log(1 - of.delta / of.epsilon) / math.log(1 / of.rho)
@@ -49,13 +49,14 @@ def _lemma_1(_: Evidence, of: Degree) -> list[Finding]:
     return printed_form(setting, printed, spectral_concentration_degree(of.rho, of.delta, of.epsilon))
 
 
-class Cases(Closed):
+class Cases(Parameters):
     n_cases: int
     """Random cases."""
     seed: int = 0
     """Of their generator."""
 
 
+@computed("lemma_6_excess", Cases)
 def _lemma_6(_: Evidence, of: Cases) -> list[Finding]:
     """Largest tail share beyond epsilon at Lemma 6's degree, over random spectra of degrees 0 to 40."""
     generator, worst = np.random.default_rng(of.seed), -math.inf
@@ -71,7 +72,8 @@ def _lemma_6(_: Evidence, of: Cases) -> list[Finding]:
     return [Finding("random spectra, degrees 0 to 40", worst, n=of.n_cases, n_unit="spectra")]
 
 
-def _equation_3(_: Evidence, of: NoParameters) -> list[Finding]:
+@computed("spectral_sum_error")
+def _equation_3(_: Evidence, of: Parameters) -> list[Finding]:
     """Largest relative difference of the spectral sum from the stability by integration."""
     functions: dict[str, Callable[[np.ndarray], np.ndarray]] = {
         "sin 2x": lambda x: np.sin(2 * x),
@@ -87,14 +89,16 @@ def _equation_3(_: Evidence, of: NoParameters) -> list[Finding]:
     return [Finding(", ".join(functions), worst, n=len(functions) * len(rhos), n_unit="points")]
 
 
-def _mixed_gaussians(_: Evidence, of: NoParameters) -> list[Finding]:
+@computed("mixed_gaussians", Parameters, "printed")
+def _mixed_gaussians(_: Evidence, of: Parameters) -> list[Finding]:
     """Stability of x^2 at rho = 1/2: C.4's sum with the physicists' coefficients beside the truth (entry 2)."""
     # Under variance 1/2, x^2 = H_0 / 2 + H_2 / 4, and |H_k|^2 = 2^k k!.
     printed = sum(0.5**k * 2**k * math.factorial(k) * c**2 for k, c in ((0, 0.5), (2, 0.25)))
     return printed_form("f = x^2, rho = 0.5", printed, float(gaussian_noise_stability(lambda x: x**2, 0.5)))
 
 
-def _mehler_kernel(_: Evidence, of: NoParameters) -> list[Finding]:
+@computed("mehler_kernel", Parameters, "printed")
+def _mehler_kernel(_: Evidence, of: Parameters) -> list[Finding]:
     """Theorem C.7's kernel at x = 0.3, y = 0.7, t = 1/2, beside the series of Theorem C.6 (entry 4)."""
     x, y, r = 0.3, 0.7, math.exp(-0.5)
     printed = math.exp(-((y - r * x) ** 2) / (1 - r**2)) / math.sqrt(math.pi * (1 - r**2))
@@ -107,33 +111,36 @@ def _mehler_kernel(_: Evidence, of: NoParameters) -> list[Finding]:
     )
 
 
-def _ou_operator(_: Evidence, of: NoParameters) -> list[Finding]:
+@computed("ou_operator", Parameters, "printed")
+def _ou_operator(_: Evidence, of: Parameters) -> list[Finding]:
     """Definition C.3's operator on H_2 at x = 0.3, beside 2 H_2, which Theorem C.4 asks for (entry 5)."""
     x = 0.3
     first, second, value = 8 * x, 8.0, 4 * x**2 - 2  # of H_2 = 4 x^2 - 2
     return printed_form("H_2 at 0.3", -first / 2 + x * second, 2 * value)
 
 
-class Noise(Closed):
+class Noise(Parameters):
     rho: float
     """Parameter of Definition 6.1."""
     n_symbols: int = 2
     """Symbols of a token."""
 
 
+@computed("effective_correlation", Noise, "printed")
 def _correlation(_: Evidence, of: Noise) -> list[Finding]:
     """Definition 6.1's rho beside the correlation that its noise has, by the formula (entry 24)."""
     setting = f"rho = {of.rho:g}, {of.n_symbols} symbols"
     return printed_form(setting, of.rho, float(resampling_correlation(of.rho, of.n_symbols)))
 
 
-class LearntParity(Closed):
+class LearntParity(Parameters):
     rho: float
     """Parameter of Definition 6.1."""
     k: int
     """Secret bits."""
 
 
+@computed("parity_change", LearntParity)
 def _parity_change(_: Evidence, of: LearntParity) -> list[Finding]:
     """Stability of Definition 6.1 of a parity known for sure less that of two equally likely answers (entry 25)."""
     kappa = float(resampling_correlation(of.rho, 2))
@@ -142,7 +149,8 @@ def _parity_change(_: Evidence, of: LearntParity) -> list[Finding]:
     return [Finding(f"k = {of.k}, rho = {of.rho:g}", learnt - 0.5, note=note)]
 
 
-def _influence_degree(_: Evidence, of: NoParameters) -> list[Finding]:
+@computed("influence_degree_excess")
+def _influence_degree(_: Evidence, of: Parameters) -> list[Finding]:
     """Share of a small function's mass at or above the degree I / epsilon, less epsilon (entry 22)."""
     f, epsilon = 0.1 * boolean.dictator(3), 0.5
     weights = boolean.weights_by_level(f)
@@ -150,19 +158,21 @@ def _influence_degree(_: Evidence, of: NoParameters) -> list[Finding]:
     return [Finding("0.1 x dictator, epsilon = 0.5", float(weights[degree:].sum() / weights.sum()) - epsilon)]
 
 
-class Share(Closed):
+class Share(Parameters):
     share: float
     """Of the total influence that a variable must have."""
     n_variables: int
     """Variables there are."""
 
 
+@computed("counting_bound", Share)
 def _counting(_: Evidence, of: Share) -> list[Finding]:
     """The most variables that can have this share of the total influence (entry 23)."""
     most = min(of.n_variables, math.floor(1 / of.share + 1e-9))
     return [Finding(f"share {of.share:g}, n = {of.n_variables}", float(most))]
 
 
+@computed("boolean_identities", Cases)
 def _boolean_identities(_: Evidence, of: Cases) -> list[Finding]:
     """Largest violation of Lemma 2's identity and of Lemma 3, over random functions of 6 variables."""
     generator, worst = np.random.default_rng(of.seed), 0.0
@@ -173,7 +183,7 @@ def _boolean_identities(_: Evidence, of: Cases) -> list[Finding]:
     return [Finding("random functions of 6 variables", worst, n=of.n_cases, n_unit="functions")]
 
 
-class Times(Closed):
+class Times(Parameters):
     before: float
     """Iterations without the regulariser, as the paper has them."""
     after: float
@@ -182,6 +192,7 @@ class Times(Closed):
     """fewer: share of the iterations saved; faster: gain in speed."""
 
 
+@computed("arithmetic", Times)
 def _arithmetic(_: Evidence, of: Times) -> list[Finding]:
     """What two numbers of iterations make in per cent under a convention (entry 27)."""
     percent = {"fewer": 100 * (1 - of.after / of.before), "faster": 100 * (of.before / of.after - 1)}
@@ -190,7 +201,7 @@ def _arithmetic(_: Evidence, of: Times) -> list[Finding]:
     return [Finding(f"{times}, as {of.convention}", percent[of.convention], note=note)]
 
 
-class Epochs(Closed):
+class Epochs(Parameters):
     iterations: float
     """As the text has them."""
     n_train: int
@@ -199,17 +210,19 @@ class Epochs(Closed):
     """Of an iteration."""
 
 
+@computed("epochs", Epochs)
 def _epochs(_: Evidence, of: Epochs) -> list[Finding]:
     """Epochs that the iterations make (entry 28)."""
     steps = math.ceil(of.n_train / of.batch_size)
     return [Finding(f"{of.iterations:,.0f} iterations, {steps} to the epoch", of.iterations / steps)]
 
 
-class LeftOut(Closed):
+class LeftOut(Parameters):
     left_out: list[str]
     """What the paper does not say and a test would need."""
 
 
+@computed("not_stated", LeftOut, "n_left_out")
 def _not_stated(_: Evidence, of: LeftOut) -> list[Finding]:
     """How many things that a test would need are not stated, as `n` and `n_left_out`: no number answers the claim."""
     count = len(of.left_out)
@@ -217,19 +230,94 @@ def _not_stated(_: Evidence, of: LeftOut) -> list[Finding]:
     return [Finding("as printed", n=count, n_unit="unstated", extras={"n_left_out": float(count)}, note=note)]
 
 
-QUANTITIES = {
-    "lemma_1_degree": unscaled(_lemma_1, Degree, "printed"),
-    "lemma_6_excess": unscaled(_lemma_6, Cases),
-    "spectral_sum_error": unscaled(_equation_3),
-    "mixed_gaussians": unscaled(_mixed_gaussians, NoParameters, "printed"),
-    "mehler_kernel": unscaled(_mehler_kernel, NoParameters, "printed"),
-    "ou_operator": unscaled(_ou_operator, NoParameters, "printed"),
-    "effective_correlation": unscaled(_correlation, Noise, "printed"),
-    "parity_change": unscaled(_parity_change, LearntParity),
-    "influence_degree_excess": unscaled(_influence_degree),
-    "counting_bound": unscaled(_counting, Share),
-    "boolean_identities": unscaled(_boolean_identities, Cases),
-    "arithmetic": unscaled(_arithmetic, Times),
-    "epochs": unscaled(_epochs, Epochs),
-    "not_stated": unscaled(_not_stated, LeftOut, "n_left_out"),
-}
+@computed("equation_4_error")
+def _equation_4(_: Evidence, of: Parameters) -> list[Finding]:
+    """Largest error of Equation 4 on [-1, 1], as a share of the largest stability (entry 8)."""
+    rho = np.linspace(-1, 1, 2001)
+    exact = relu_stability(rho)
+    error = float(np.max(np.abs(exact - relu_stability_quadratic(rho))) / np.max(exact))
+    return [Finding("rho from -1 to 1", error, error, error, n=len(rho), n_unit="points")]
+
+
+@computed("theorem_5_3_layer", Parameters, "printed")
+def _theorem_5_3_layer(_: Evidence, of: Parameters) -> list[Finding]:
+    """Theorem 5.3's value for the layer that it prints, beside that layer's own, Theorem 5.2's (entry 10)."""
+    rho, n = 0.5, 8
+    return printed_form(f"n = {n}, rho = {rho}", rho * float(attention_pattern_stability(rho, n)), rho)
+
+
+class Tokens(Parameters):
+    n: int
+    """Tokens."""
+
+
+@computed("permutation_probability", Tokens)
+def _permutation(_: Evidence, of: Tokens) -> list[Finding]:
+    """Probability that rows which each pick a token at random make a permutation matrix; the claim: 1 (entry 34)."""
+    probability = math.factorial(of.n) / of.n**of.n
+    return [Finding(f"n = {of.n}", probability, probability, probability)]
+
+
+@computed("fixed_point_error")
+def _fixed_point(_: Evidence, of: Parameters) -> list[Finding]:
+    """Distance of the linear fixed point 2 / (3 pi) from Equation 5's own, as a share of it (entry 15)."""
+    own = ffn_fixed_point("published")
+    error = abs(ffn_fixed_point("linear") / own - 1)
+    return [Finding("Equation 5", error, error, error, note=f"2/(3 pi) = 0.2122, Equation 5's own: {own:.6f}")]
+
+
+@computed("identical_inputs", Parameters, "printed")
+def _identical_inputs(_: Evidence, of: Parameters) -> list[Finding]:
+    """Equation 5's correlation of two equal outputs, rho = 1, beside 1 (entry 15)."""
+    return printed_form("rho = 1", float(relu_stability(1.0)), 1.0)
+
+
+@computed("relu_dampening_share")
+def _relu_dampens(_: Evidence, of: Parameters) -> list[Finding]:
+    """Share of the correlations in (0, 1) at which a ReLU's stability is below the correlation (entry 16)."""
+    rho = (np.arange(10_000) + 0.5) / 10_000
+    share = float(np.mean(relu_stability(rho) < rho))
+    note = f"below rho = {1 - share:.4g} a ReLU raises it"
+    return [Finding("rho in (0, 1)", share, share, share, n=len(rho), n_unit="points", note=note)]
+
+
+@computed("equation_8_step", Parameters, "printed")
+def _equation_8(_: Evidence, of: Parameters) -> list[Finding]:
+    """One step of Equation 8 beside the step with gamma where it belongs (entry 17)."""
+    printed, right = (float(transformer_recurrence(0.5, 1, 0.6, kind)[1]) for kind in ("published", "corrected"))
+    return printed_form("rho = 0.5, gamma = 0.6", printed, right)
+
+
+@computed("lemma_11", Parameters, "printed")
+def _lemma_11(_: Evidence, of: Parameters) -> list[Finding]:
+    """Lemma 11's statement beside its proof's formula (entry 19)."""
+    from scipy.integrate import quad
+
+    mu, sigma, rho, alpha = 0.5, 2.0, 0.3, 0.9
+
+    def moment(power: int) -> float:
+        scale = sigma * math.sqrt(2 * math.pi)
+        return float(quad(lambda x: x**power * math.exp(-(((x - mu) / sigma) ** 2) / 2) / scale, 0, mu + 12 * sigma)[0])
+
+    printed = rho * alpha * moment(1) + (1 - rho) * moment(2) ** 2
+    setting = f"mu = {mu}, sigma = {sigma}, rho = {rho}, alpha = {alpha}"
+    return printed_form(setting, printed, float(bonami_beckner_relu(mu, sigma, rho, alpha)))
+
+
+@computed("lemma_12_excess")
+def _lemma_12(_: Evidence, of: Parameters) -> list[Finding]:
+    """How far a moment of an attention layer lies above Lemma 12's upper bound, in an exact case (entry 20).
+
+    d = 1, two tokens, W_Q = 1/2 and W_K = W_V = 1: X = Y = +-(1, -1), or X = -Y = +-(1/2)(1, -1), so often that their
+    products cancel, or X = Y = +-(1, 1), else 0; then every E[X_k Y_k'] = delta.
+    """
+    delta, weight, value = 1e-6, 0.5, 0.0
+    for probability, x, sign in ((1 / 16, (1.0, -1.0), 1), (1 / 4, (0.5, -0.5), -1), (delta / 2, (1.0, 1.0), 1)):
+        for turn in (1, -1):
+            one, other = (s * turn * np.array(x) for s in (1, sign))
+            first, second = (float(softmax(weight * values[0] * values) @ values) for values in (one, other))
+            value += probability * first * second
+    # E = exp(4 d^2 B^2 |W_Q| |W_K|), with B = d = |W_K| = 1 and R_r = delta.
+    bound = delta * math.exp(4 * weight)
+    note = f"moment {value:.3g}, bound {bound:.3g}"
+    return [Finding("d = 1, two tokens, all moments 1e-6", value - bound, note=note)]

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from pydantic import Field
 
 from nsbench.claims.conditions import ALWAYS, check, names_in
-from nsbench.claims.evidence import Quantity
-from nsbench.claims.quantities import QUANTITIES
+from nsbench.claims.registry import QUANTITIES, Parameters, Quantity
 from nsbench.config.base import Closed, ConfigError, Name, Real, no_duplicates, parse
 from nsbench.config.errors import nearest
 from nsbench.config.loader import read
-from nsbench.schemas.claims import RULED
+from nsbench.schemas.claims import GROUPS, RULED
 
 Words = Field(min_length=1)
 
@@ -22,7 +22,7 @@ class QuantityChoice(Closed):
     """The number of ours that answers a claim."""
 
     name: str
-    """A name of `nsbench.claims.quantities.QUANTITIES`."""
+    """A name of `nsbench.claims.registry.QUANTITIES`."""
     parameters: dict[str, Any] = Field(default_factory=dict)
     """What it is asked for, as the quantity's own model says."""
 
@@ -34,7 +34,7 @@ class Entry(Closed):
     """Its name, once in the file."""
     place: str = Words
     """Where the paper says it."""
-    group: Literal["training", "measure", "theory", "pretrained", "statement of numbers"]
+    group: Literal[GROUPS]
     """What it is about."""
     claim: str = Words
     """What the paper says, in words of ours."""
@@ -68,7 +68,7 @@ class Claim(NamedTuple):
 
     entry: Entry
     quantity: Quantity
-    parameters: Any
+    parameters: Parameters
     conditions: dict[str, str]
     """Verdict -> condition, in order."""
 
@@ -89,10 +89,9 @@ def load_claims(path: Path | str) -> list[Claim]:
         raise ConfigError(f"{path}: no such file; claims.yaml of the repository is meant")
     file = _parse(ClaimsFile, read(Path(path)), f"{path}")
     no_duplicates([entry.id for entry in file.claims], f"{path}: claims.id")
+    used = {entry.rule for entry in file.claims if isinstance(entry.rule, str)}
     for name, rule in file.rules.items():
         _check_verdicts(rule, f"{path}: rules.{name}")
-    used = {entry.rule for entry in file.claims if isinstance(entry.rule, str)}
-    for name in file.rules:
         if name not in used:
             raise ConfigError(f"{path}: rules.{name}: no claim uses it; a rule that is used is allowed")
     return [_claim(entry, file.rules, f"{path}: {entry.id}") for entry in file.claims]
@@ -100,14 +99,9 @@ def load_claims(path: Path | str) -> list[Claim]:
 
 def _claim(entry: Entry, rules: dict[str, dict[str, str]], where: str) -> Claim:
     name = entry.quantity.name
-    if name not in QUANTITIES:
-        allowed = ", ".join(QUANTITIES)
-        raise ConfigError(f"{where}: unknown quantity {name!r}{nearest(name, QUANTITIES)}; allowed: {allowed}")
-    quantity = QUANTITIES[name]
+    quantity = QUANTITIES.find(name, where)
     if isinstance(entry.rule, str):
-        if entry.rule not in rules:
-            allowed = ", ".join(rules)
-            raise ConfigError(f"{where}: unknown rule {entry.rule!r}{nearest(entry.rule, rules)}; allowed: {allowed}")
+        _check_known("rule", entry.rule, rules, where)
         rule = rules[entry.rule]
     else:
         rule = entry.rule
@@ -118,8 +112,7 @@ def _claim(entry: Entry, rules: dict[str, dict[str, str]], where: str) -> Claim:
             raise ConfigError(
                 f"{where}: rule, {verdict}: {condition!r} needs `paper`, which is null; a number is allowed"
             )
-    parameters = _parse(quantity.parameters, entry.quantity.parameters, f"{where}: {name}")
-    return Claim(entry, quantity, parameters, rule)
+    return Claim(entry, quantity, _parse(quantity.parameters, entry.quantity.parameters, f"{where}: {name}"), rule)
 
 
 def _parse(model: type[Closed], values: Any, where: str) -> Any:
@@ -134,7 +127,9 @@ def _check_verdicts(rule: dict[str, str], where: str) -> None:
     if not rule:
         raise ConfigError(f"{where}: no condition; at least one verdict with its condition is allowed")
     for verdict in rule:
-        if verdict not in RULED:
-            raise ConfigError(
-                f"{where}: unknown verdict {verdict!r}{nearest(verdict, RULED)}; allowed: {', '.join(RULED)}"
-            )
+        _check_known("verdict", verdict, RULED, where)
+
+
+def _check_known(what: str, name: str, known: Collection[str], where: str) -> None:
+    if name not in known:
+        raise ConfigError(f"{where}: unknown {what} {name!r}{nearest(name, known)}; allowed: {', '.join(known)}")

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pandas as pd
 import pyarrow as pa
 
 from nsbench.analysis.tables import TABLES
-from nsbench.config.base import Closed
 from nsbench.schemas.pretrained import TABLES as PRETRAINED
 from nsbench.schemas.theory import THEORY
 from nsbench.schemas.training import COLLECTED_RUNS, EVALUATION, HISTORY
@@ -60,30 +59,15 @@ class Finding:
     note: str = ""
 
 
-class Quantity(NamedTuple):
-    """A number that a claim can ask for."""
-
-    measure: Callable[..., list[Finding]]
-    """(Evidence, parameters) -> one Finding per setting; raises Missing where nothing can be said."""
-    parameters: type[Closed]
-    """What claims.yaml may say of it."""
-    extras: tuple[str, ...] = ()
-    """The names of every Finding's extras."""
-    source: str = "training"
-    """Where it comes from, a key of COMMANDS; empty: computed from formulas, at no scale."""
-    all_needed: bool = False
-    """Whether its settings are named things that must all be there (tasks, models): without one, partly at most."""
-
-
 @dataclass
 class Evidence:
     """The tables and records of one configuration, read when they are asked for.
 
     tables: folder of the tables of `analyse`; collected: folder of `collect`; theory: theory.parquet; pretrained:
-    folder of the tables of pretrained models; None: that part was left out. cells: the grid. scale: paper or demo, of
-    partial work with how much of it is there (nsbench.schemas.run_states.named).
-    confidence and n_resamples are those of intervals that the ledger makes itself. outdated: `theory`, `pretrained`, or
-    both, where the files that are there were made with other settings or code (partial work alone meets these).
+    folder of the tables of pretrained models; None: that part was left out. cells: the grid. scale: paper or demo.
+    confidence and n_resamples are those of intervals that the ledger makes itself. Partial work alone has `partial`,
+    how much of the grid `cells` are, and `outdated`: `theory` or `pretrained`, whose files are of other settings or
+    code.
     """
 
     tables: Path | None
@@ -95,6 +79,7 @@ class Evidence:
     confidence: float = 0.95
     n_resamples: int = 9999
     outdated: Collection[str] = ()
+    partial: str = ""
     _read: dict[Path, pd.DataFrame] = field(default_factory=dict)
 
     def table(self, name: str) -> pd.DataFrame:

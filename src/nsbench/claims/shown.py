@@ -9,8 +9,7 @@ from typing import Any
 import pandas as pd
 
 from nsbench.claims.verdicts import show_ours
-from nsbench.schemas.claims import GROUPS, VERDICTS, verdict_text
-from nsbench.schemas.run_states import parts
+from nsbench.schemas.claims import GROUPS, VERDICTS
 
 NO_VERDICT = "Demo scale: small tasks, few runs and few draws; no verdict on the paper."
 PARTIAL = "PARTIAL: {}; the verdicts on training may change when the others are finished."
@@ -54,21 +53,26 @@ def counts(claims: pd.DataFrame) -> str:
     """How many claims have each verdict, in one sentence."""
     number = claims["verdict"].value_counts()
     parts = [f"{number[verdict]} {verdict}" for verdict in VERDICTS if verdict in number]
-    of_demo = int((_sizes(claims).eq("demo") & (claims["verdict"] != "not run")).sum())
+    of_demo = int((claims["scale"].eq("demo") & (claims["verdict"] != "not run")).sum())
     demo = f" ({of_demo} of them at demo scale)" if of_demo else ""
     return f"{len(claims)} claims{demo}: {', '.join(parts)}."
 
 
+def verdict_text(row: Mapping[str, Any]) -> str:
+    """A row's verdict as it is shown: of the demo scale it says so, as it is no verdict on the paper; of partial work
+    too, as it may change.
+
+    `row`: `verdict`, `scale` and `partial` of a row of CLAIM.
+    """
+    remarks = [*(["demo scale"] if row["scale"] == "demo" else []), *(["partial"] if row["partial"] else [])]
+    return f"{row['verdict']} ({', '.join(remarks)})" if remarks and row["verdict"] != "not run" else row["verdict"]
+
+
 def _remarks(claims: pd.DataFrame) -> list[str]:
     """What to know before reading a table, each with a blank line: that it is partial work, or of the demo's scale."""
-    of_work = sorted({part for _, part in map(parts, claims["scale"]) if part})
-    told = [PARTIAL.format(part) for part in of_work] + ([NO_VERDICT] if _sizes(claims).eq("demo").any() else [])
+    told = [PARTIAL.format(part) for part in sorted(set(claims["partial"]) - {""})]
+    told += [NO_VERDICT] if claims["scale"].eq("demo").any() else []
     return [line for remark in told for line in (remark, "")]
-
-
-def _sizes(claims: pd.DataFrame) -> pd.Series:
-    """The scale of each claim, without what is said of partial work."""
-    return claims["scale"].map(lambda scale: parts(scale)[0])
 
 
 def _grouped(claims: pd.DataFrame) -> Iterable[tuple[str, list[Mapping[str, Any]]]]:

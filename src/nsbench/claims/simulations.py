@@ -8,14 +8,14 @@ import numpy as np
 import pandas as pd
 from pydantic import Field
 
-from nsbench.claims.evidence import ASIDE, Evidence, Finding, Quantity
-from nsbench.config.base import Closed
+from nsbench.claims.evidence import ASIDE, Evidence, Finding
+from nsbench.claims.registry import Parameters, claim_quantity
 
 FAMILY = 0.01
 """Chance that noise alone takes any point of a line outside its limit."""
 
 
-class Agreement(Closed):
+class Agreement(Parameters):
     experiment: str
     """Section of the theory's settings."""
     formula: str
@@ -28,11 +28,12 @@ class Agreement(Closed):
     """Whether only the largest x counts: what is left after all layers."""
 
 
-class Dampening(Closed):
+class Dampening(Parameters):
     below_one: bool
     """Whether gamma < 1 is meant, else gamma = 1."""
 
 
+@claim_quantity("formula_difference", Agreement, source="theory")
 def _agreement(evidence: Evidence, of: Agreement) -> list[Finding]:
     """Worst difference of a line's points from the formula, as a share of the formula's largest value there.
 
@@ -47,9 +48,8 @@ def _agreement(evidence: Evidence, of: Agreement) -> list[Finding]:
         here &= table["reading"].isin(of.readings)
     lines = list(table[here].groupby(["reading", "series"], sort=False))
     if not lines:
-        return [
-            Finding(of.formula, status=ASIDE, why=f"the table of the theory has no {of.formula} of {of.experiment}")
-        ]
+        why = f"the table of the theory has no {of.formula} of {of.experiment}"
+        return [Finding(of.formula, status=ASIDE, why=why)]
     found = []
     for (reading, series), rows in lines:
         points = rows[rows["x"] == rows["x"].max()] if of.last_only else rows
@@ -75,6 +75,7 @@ def _limit(points: pd.DataFrame, n_points: int) -> float:
     return float(stats.t.ppf(1 - FAMILY / 2 / n_points, n_draws - 1)) if n_draws > 1 else math.inf
 
 
+@claim_quantity("dampening", Dampening, source="theory")
 def _dampening(evidence: Evidence, of: Dampening) -> list[Finding]:
     """Simulated stability after the last layer over the paper's candidate fixed point 2 / (pi (4 - gamma^2))."""
     table = evidence.theory_table()
@@ -91,9 +92,3 @@ def _dampening(evidence: Evidence, of: Dampening) -> list[Finding]:
         n, layers = int(point["n_draws"]), int(point["x"])
         found.append(Finding(f"{reading} / {series}", *ends, n=n, n_unit="draws", note=f"after {layers} layers"))
     return found or [Finding("transformer", status=ASIDE, why="the table of the theory has no such gamma")]
-
-
-QUANTITIES = {
-    "formula_difference": Quantity(_agreement, Agreement, source="theory"),
-    "dampening": Quantity(_dampening, Dampening, source="theory"),
-}

@@ -6,19 +6,24 @@ import math
 
 import pandas as pd
 
-from nsbench.claims.evidence import ASIDE, COUNTS, MISSING, Evidence, Finding, Quantity
-from nsbench.claims.training import is_swept
-from nsbench.claims.variants import enough
-from nsbench.config.base import Closed
+from nsbench.claims.evidence import ASIDE, COUNTS, MISSING, Evidence, Finding
+from nsbench.claims.registry import Parameters, claim_quantity
+from nsbench.claims.variants import enough, is_swept, joined
 
 
-class OfTasks(Closed):
+class OfTasks(Parameters):
     """Several tasks."""
 
     tasks: list[str]
     """Each must have a curve."""
 
 
+@claim_quantity(
+    "specification_share",
+    OfTasks,
+    *("share_hurts", "share_open", "coverage", "confidence", "share_possible_high"),
+    all_needed=True,
+)
 def _specifications(evidence: Evidence, of: OfTasks) -> list[Finding]:
     """Share of the specifications that count in which the paper's arm settles to help; one finding per curve.
 
@@ -33,7 +38,6 @@ def _specifications(evidence: Evidence, of: OfTasks) -> list[Finding]:
             found.append(Finding(task, status=MISSING, why="the grid has no specification curve of it"))
         for _, row in rows.iterrows():
             counted = int(row["n_counted"])
-            leak = f"leak: {row['leaks']}" if row["leaks"] else ""
             found.append(
                 Finding(
                     f"{task} / {row['curve']} / {row['arm']}",
@@ -46,7 +50,7 @@ def _specifications(evidence: Evidence, of: OfTasks) -> list[Finding]:
                     status=COUNTS if counted else ASIDE,
                     why="" if counted else "in no specification the baseline reached the target",
                     text=row["text"],
-                    note="; ".join(note for note in (row["note"], leak) if note),
+                    note=joined(row["note"], f"leak: {row['leaks']}" if row["leaks"] else ""),
                 )
             )
     return found
@@ -57,18 +61,13 @@ def _extras(row: pd.Series, singles: pd.DataFrame) -> dict[str, float]:
     # Here, because it takes a second that all who need a schema alone would wait for.
     from scipy import stats
 
-    here = singles["counts"].astype(bool)
-    for name in ("task", "curve", "arm"):
-        here &= singles[name] == row[name]
+    curve = ["task", "curve", "arm"]
+    here = singles["counts"].astype(bool) & (singles[curve] == row[curve]).all(axis=1)
     counted, confidence = int(row["n_counted"]), float(row["confidence"])
-    fewest = int(singles.loc[here, "n_pairs"].min()) if here.any() else 0
     possible = math.nan
     if counted:
         may_help = int(row["n_helps"] + row["n_open"])
         possible = float(stats.binomtest(may_help, counted).proportion_ci(confidence, "wilson").high)
     shares = {name: float(row[name]) for name in ("share_hurts", "share_open")}
-    return {**shares, **enough(fewest, confidence), "share_possible_high": possible}
-
-
-_EXTRAS = ("share_hurts", "share_open", "coverage", "confidence", "share_possible_high")
-QUANTITIES = {"specification_share": Quantity(_specifications, OfTasks, _EXTRAS, all_needed=True)}
+    fewest = enough(int(singles.loc[here, "n_pairs"].min()) if here.any() else 0, confidence)
+    return {**shares, **fewest, "share_possible_high": possible}

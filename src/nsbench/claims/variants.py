@@ -6,26 +6,32 @@ arm changes in training that does not succeed says nothing about the claim.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any, NamedTuple
+import math
+from collections.abc import Callable
+from typing import Any, Literal, NamedTuple
 
 import pandas as pd
 from pydantic import Field
 
 from nsbench.claims.evidence import ASIDE, COUNTS, MISSING, Evidence, Finding, Missing
-from nsbench.config.base import Closed
+from nsbench.claims.registry import Parameters
 from nsbench.config.settled import coverage_of_range
 
 BY_OUTCOME = "they ended by their outcome, and what is left would be selected by it: train with stop: never"
 """Why there is no number where `training.stop` left runs out."""
 
 
-class OfTask(Closed):
+class OfTask(Parameters):
     """A task and the variants that a claim is judged in."""
 
     task: str
     variants: list[str] = Field(default_factory=list)
     """Variants that count, with what a sweep makes of them; none, or none of them in the grid: all of the grid."""
+
+    @property
+    def asks_for_arm(self) -> bool:
+        """Whether the number is of the arm of the paper, and not of the baseline alone."""
+        return False
 
 
 class OfArm(OfTask):
@@ -35,6 +41,25 @@ class OfArm(OfTask):
     """Its rho, as the paper has it."""
     gamma: float
     """Its gamma."""
+
+    @property
+    def asks_for_arm(self) -> bool:
+        return True
+
+
+class OfOneArm(OfTask):
+    """The runs of the baseline, or of the arm of the paper."""
+
+    arm: Literal["baseline", "regularised"] = "baseline"
+    """Which runs."""
+    rho: float = math.nan
+    """Of the regularised arm."""
+    gamma: float = math.nan
+    """Of the regularised arm."""
+
+    @property
+    def asks_for_arm(self) -> bool:
+        return self.arm == "regularised"
 
 
 class Variant(NamedTuple):
@@ -54,25 +79,36 @@ class Variant(NamedTuple):
             found = {name: found[name] for name in ("setting", "text", "note")}
             found |= {"status": MISSING, "why": f"{stopped}; {BY_OUTCOME}"}
         leak = "; ".join(self.cells[0]["leaks"]) if self.cells else ""
-        notes = [found.pop("note", ""), f"leak: {leak}" if leak else ""]
-        found = {"setting": self.name, "status": self.status, "why": self.why} | found
-        return Finding(**found, note="; ".join(note for note in notes if note))
+        note = joined(found.pop("note", ""), f"leak: {leak}" if leak else "")
+        return Finding(**{"setting": self.name, "status": self.status, "why": self.why} | found, note=note)
+
+    def missing(self, why: str) -> Finding:
+        """The finding where there is nothing to look at; of a variant that is missing itself, that."""
+        return self.finding(**({} if self.status == MISSING else {"status": MISSING, "why": why}))
 
     @property
     def resolution(self) -> str:
         """How closely times of this variant are known, in words."""
         return f"times are known to {self.cells[0]['settings']['training']['eval_every_steps']:,} steps"
 
-    @property
-    def baseline(self) -> dict[str, Any]:
-        return next(cell for cell in self.cells if cell["arm_settings"]["kind"] == "baseline")
+    def arm(self, of: OfTask | None = None) -> str | None:
+        """The arm that is asked for, the baseline unless it is the paper's; None where the grid has none."""
+        for cell in self.cells:
+            arm = cell["arm_settings"]
+            if of is None or not of.asks_for_arm:
+                fits = arm["kind"] == "baseline"
+            else:
+                fits = is_swept(cell) and (arm["rho"], arm["gamma"]) == (of.rho, of.gamma)
+            if fits:
+                return str(cell["arm"])
+        return None
 
 
 def variants(evidence: Evidence, of: OfTask) -> list[Variant]:
     """The variants of a task that a claim is judged in, in grid order; listed ones that are not in the grid at the end.
 
-    Variants that are in the grid for their specification curve alone are left out, its base excepted. Raises Missing
-    where the grid has no run of the task.
+    Variants that are in the grid for their specification curve alone are left out, its base excepted. One without the
+    arm that is asked for is MISSING. Raises Missing where the grid has no run of the task.
     """
     groups: dict[str, list[dict[str, Any]]] = {}
     for cell in evidence.cells:
@@ -82,18 +118,42 @@ def variants(evidence: Evidence, of: OfTask) -> list[Variant]:
     if not groups:
         raise Missing(f"no run of {of.task} is in the grid of the configuration", "training")
     listed = [name for name in groups if any(_made_of(name, variant) for variant in of.variants)]
-    found = [Variant(name, groups[name], *_counts(evidence, groups[name])) for name in listed or groups]
+    found = []
+    for name in listed or groups:
+        one = Variant(name, groups[name], *_counts(evidence, groups[name]))
+        if of.asks_for_arm and one.arm(of) is None:
+            why = f"no arm with rho = {of.rho:g}, gamma = {of.gamma:g}, S = 1 is in the grid"
+            one = one._replace(status=MISSING, why=why)
+        found.append(one)
     absent = [one for one in of.variants if listed and not any(_made_of(name, one) for name in listed)]
     return found + [Variant(name, [], MISSING, "this variant is not in the grid") for name in absent]
 
 
-def paper_arm(variant: Variant, rho: float, gamma: float) -> str | None:
-    """The arm of a variant that has the paper's settings; None where the grid has none."""
-    for cell in variant.cells:
-        arm = cell["arm_settings"]
-        if arm["kind"] == "noise_stability" and (arm["rho"], arm["gamma"], arm["orientation"]) == (rho, gamma, 1):
-            return str(cell["arm"])
-    return None
+def of_rows(
+    evidence: Evidence,
+    of: OfTask,
+    table: str,
+    make: Callable[[Variant, pd.Series], Finding],
+    why: str = "",
+    **where: Any,
+) -> list[Finding]:
+    """One finding per variant: what `make` makes of its row of a table, the one with the values `where`.
+
+    where: none given: the arm that is asked for. why: why there is no number where there is no such row.
+    """
+    chosen, rows, found = variants(evidence, of), evidence.table(table), []
+    for variant in chosen:
+        values = {"task": of.task, "variant": variant.name, **(where or {"arm": variant.arm(of)})}
+        row = None if variant.status == MISSING else row_of(rows, **values)
+        why = why or f"the table {table} has no row of it"
+        found.append(variant.missing(why) if row is None else make(variant, row))
+    return found
+
+
+def is_swept(cell: dict[str, Any]) -> bool:
+    """Whether a cell's arm is the paper's regulariser, with whatever (rho, gamma)."""
+    arm = cell["arm_settings"]
+    return bool(arm["kind"] == "noise_stability" and arm["orientation"] == 1)
 
 
 def enough(n: float, confidence: float) -> dict[str, float]:
@@ -102,11 +162,14 @@ def enough(n: float, confidence: float) -> dict[str, float]:
 
 
 def row_of(table: pd.DataFrame, **where: Any) -> pd.Series | None:
-    """The one row with these values; None where there is none."""
-    here = pd.Series(True, index=table.index)
-    for column, value in where.items():
-        here &= table[column] == value
-    return table[here].iloc[0] if here.any() else None
+    """The first row with these values; None where there is none."""
+    found = table[(table[list(where)] == pd.Series(where)).all(axis=1)]
+    return None if found.empty else found.iloc[0]
+
+
+def joined(*notes: str) -> str:
+    """Notes as one, those that are empty left out."""
+    return "; ".join(note for note in notes if note)
 
 
 def _made_of(name: str, variant: str) -> bool:
@@ -124,18 +187,5 @@ def _counts(evidence: Evidence, cells: list[dict[str, Any]]) -> tuple[str, str]:
         return ASIDE, "the table of cells has no row of its baseline"
     if 2 * row["n_reached"] > row["n_seeds"]:
         return COUNTS, ""
-    budget = f"{int(row['budget_steps']):,}"
-    return (
-        ASIDE,
-        f"the baseline reached the target in {row['n_reached']} of {row['n_seeds']} runs within {budget} steps",
-    )
-
-
-def with_arm(evidence: Evidence, of: OfArm) -> Iterator[tuple[Variant, str]]:
-    """Variants with the paper's arm; without one they are MISSING, with an empty arm."""
-    for variant in variants(evidence, of):
-        arm = paper_arm(variant, of.rho, of.gamma) if variant.cells else None
-        if variant.status != MISSING and arm is None:
-            why = f"no arm with rho = {of.rho:g}, gamma = {of.gamma:g}, S = 1 is in the grid"
-            variant = variant._replace(status=MISSING, why=why)
-        yield variant, arm or ""
+    reached, budget = f"{row['n_reached']} of {row['n_seeds']} runs", f"{int(row['budget_steps']):,}"
+    return ASIDE, f"the baseline reached the target in {reached} within {budget} steps"

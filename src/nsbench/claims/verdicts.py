@@ -14,7 +14,6 @@ from nsbench.claims.conditions import holds, names_in
 from nsbench.claims.definitions import Claim
 from nsbench.claims.evidence import ASIDE, COMMANDS, COUNTS, MISSING, STAND_IN, Evidence, Finding, Missing
 from nsbench.schemas.claims import CLAIM, CLAIM_EVIDENCE, SCALES
-from nsbench.schemas.run_states import parts
 
 ON_THE_PAPERS_SIDE = ("reproduced", "partly")
 
@@ -29,21 +28,18 @@ class Judged(NamedTuple):
 
 def judge(claim: Claim, evidence: Evidence) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """The row of CLAIM for a claim, and its rows of CLAIM_EVIDENCE."""
-    row, rows = _judge(claim, evidence)
-    if parts(row["scale"])[1]:
+    quantity = claim.quantity
+    try:
+        found = [judge_one(claim, finding) for finding in quantity.measure(evidence, claim.parameters)]
+        verdict, reason = combine(found, COMMANDS.get(quantity.source, ""), quantity.all_needed)
+    except Missing as missing:
+        found, verdict, reason = [], "not run", _sentence(str(missing))
+    row, rows = _row(claim, evidence, found, verdict, reason), [_evidence(claim, one) for one in found]
+    if row["partial"]:
         # What is not in it may well be in the whole grid.
         for one in (row, *rows):
             one["reason"] = one["reason"].replace("the grid", "the finished part of the grid")
     return row, rows
-
-
-def _judge(claim: Claim, evidence: Evidence) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    try:
-        found = [judge_one(claim, finding) for finding in claim.quantity.measure(evidence, claim.parameters)]
-    except Missing as missing:
-        return _row(claim, evidence, [], "not run", _sentence(str(missing))), []
-    verdict, reason = combine(found, COMMANDS.get(claim.quantity.source, ""), claim.quantity.all_needed)
-    return _row(claim, evidence, found, verdict, reason), [_evidence(claim, one) for one in found]
 
 
 def judge_one(claim: Claim, finding: Finding) -> Judged:
@@ -58,9 +54,10 @@ def judge_one(claim: Claim, finding: Finding) -> Judged:
     for verdict, condition in claim.conditions.items():
         if holds(condition, values):
             said = (math.isnan(finding.value) and finding.note) or number
-            return Judged(finding, verdict, _sentence(f"{said}: {condition}{_named(condition, values)}"))
-    unknown = [name for name in _all_names(claim) if values.get(name) is None or math.isnan(float(values[name]))]
-    because = f"; no {', no '.join(_word(name) for name in unknown)}" if unknown else _named_all(claim, values)
+            return Judged(finding, verdict, _sentence(f"{said}: {condition}{_used(names_in(condition, ''), values)}"))
+    names = names_in(" and ".join(claim.conditions.values()), "")
+    unknown = [_word(name) for name in names if values.get(name) is None or math.isnan(values[name])]
+    because = f"; no {', no '.join(unknown)}" if unknown else _used(names, values)
     note = f" ({finding.note})" if finding.note else ""
     return Judged(finding, "undecided", _sentence(f"{number}: no condition of the rule holds{because}{note}"))
 
@@ -164,9 +161,10 @@ def _row(claim: Claim, evidence: Evidence, found: list[Judged], verdict: str, re
     row = {name: getattr(entry, name) for name in ("id", "place", "group", "claim", "paper_text", "unit", "figure")}
     row |= {"paper": math.nan if entry.paper is None else entry.paper, **_ours(shown)}
     row |= {"verdict": verdict, "reason": reason, "rule": claim.rule_text, "settings": _listed(found)}
+    source = claim.quantity.source
+    row["scale"] = evidence.scale if source else SCALES[-1]
     # Only training's numbers come from a part of the grid.
-    of_runs, source = evidence.scale, claim.quantity.source
-    row["scale"] = {"training": of_runs, "": SCALES[-1]}.get(source, parts(of_runs)[0])
+    row["partial"] = evidence.partial if source == "training" else ""
     row["text"] = "; ".join(dict.fromkeys(one.text for one in counted if one.text))
     row["note"] = "; ".join(dict.fromkeys(note for note in notes if note)).replace(".; ", "; ")
     return {name: row[name] for name in CLAIM.names}
@@ -211,20 +209,11 @@ def _reasons(found: list[Judged]) -> str:
     return "; ".join(f"{', '.join(names)}: {why}" for why, names in by_reason.items())
 
 
-def _all_names(claim: Claim) -> list[str]:
-    names = [name for condition in claim.conditions.values() for name in names_in(condition, "")]
-    return list(dict.fromkeys(names))
-
-
-def _named(condition: str, values: Mapping[str, Any]) -> str:
-    """The numbers that a condition used and that are not said yet."""
-    used = [name for name in names_in(condition, "") if name not in ("value", "low", "high")]
+def _used(names: list[str], values: Mapping[str, Any]) -> str:
+    """The numbers that conditions used and that are not said yet."""
+    used = [name for name in names if name not in ("value", "low", "high")]
     said = ", ".join(f"{name} = {show_number(float(values[name]))}" for name in used if values.get(name) is not None)
     return f", with {said}" if said else ""
-
-
-def _named_all(claim: Claim, values: Mapping[str, Any]) -> str:
-    return _named(" and ".join(claim.conditions.values()), values)
 
 
 def _word(name: str) -> str:

@@ -176,11 +176,11 @@ def finished(options: argparse.Namespace) -> None:
 )
 def collect(options: argparse.Namespace) -> None:
     from nsbench.analysis.collect import Sources, collect
-    from nsbench.schemas.run_states import parts
     from nsbench.workflow.plan import Plan
     from nsbench.workflow.recorded_runs import evaluation_settings_of, index
 
-    config, cells, scale, _ = read_grid(options)
+    grid = read_grid(options)
+    config, cells = grid.config, grid.cells
     plan = Plan(config, index(config))
     wanted = {(cell["task"], cell["variant"], cell["arm"], seed) for cell in cells for seed in cell["seeds"]}
     packs = [pack for pack in plan.packs if any((*pack[:3], seed) in wanted for seed in plan.seeds[pack[-1]])]
@@ -191,7 +191,7 @@ def collect(options: argparse.Namespace) -> None:
     records = {(*key, seed): record for key, found in plan.recorded.items() for seed, record in found.items()}
     records = {key: record for key, record in records.items() if key in wanted}
     sources = Sources(folders, floors, records, evaluation_settings_of(config), plan.codes())
-    collect(cells, sources, options.out, options.spec, options.digest, parts(scale)[1])
+    collect(cells, sources, options.out, options.spec, options.digest, grid.partial)
 
 
 @stage(
@@ -203,11 +203,10 @@ def collect(options: argparse.Namespace) -> None:
 )
 def analyse(options: argparse.Namespace) -> None:
     from nsbench.analysis.tables import analyse
-    from nsbench.schemas.run_states import parts
 
-    config, cells, scale, _ = read_grid(options)
+    grid = read_grid(options)
     made = (options.out, options.spec, options.digest)
-    analyse(options.collected, cells, config.analysis, *made, parts(scale)[1])
+    analyse(options.collected, grid.cells, grid.config.analysis, *made, grid.partial)
 
 
 @stage("figure", "draw a figure", NAME, FINISHED, COLLECTED, TABLES, *PICTURE)
@@ -247,24 +246,23 @@ def figures(options: argparse.Namespace) -> None:
     makes_folder("out", "folder of the ledger"),
 )
 def claims(options: argparse.Namespace) -> None:
-    from nsbench.claims import write_claims
+    from nsbench.claims import Evidence, write_claims
 
-    config, cells, scale, _ = read_grid(options)
-    write_claims(
-        options.claims,
+    grid = read_grid(options)
+    settings = grid.config.analysis
+    evidence = Evidence(
         options.tables,
         options.collected,
-        cells,
-        scale,
-        options.out,
-        options.spec,
-        options.digest,
+        grid.cells,
+        grid.scale,
         options.theory,
         options.pretrained,
-        config.analysis.confidence,
-        config.analysis.n_resamples,
+        settings.confidence,
+        settings.n_resamples,
         options.outdated,
+        grid.partial,
     )
+    write_claims(options.claims, evidence, options.out, options.spec, options.digest)
 
 
 @stage(
@@ -464,9 +462,13 @@ class Grid(NamedTuple):
     config: Config
     cells: list[dict[str, Any]]
     scale: str
-    """As results name it (nsbench.schemas.run_states.named)."""
     states: pd.DataFrame | None
     """The state of every run of the grid (nsbench.schemas.run_states.RUN_STATE); None for a whole one."""
+
+    @property
+    def partial(self) -> str:
+        """How much of the grid the cells are, as `812 of 2,228 runs`; empty: all of it."""
+        return self.cells[0].get("partial", "") if self.cells else ""
 
 
 def read_grid(options: argparse.Namespace) -> Grid:
@@ -479,12 +481,10 @@ def read_grid(options: argparse.Namespace) -> Grid:
     cells = grid_cells(config)
     if getattr(options, "finished", None) is None:
         return Grid(config, cells, config.scale, None)
-    from nsbench.schemas.run_states import FINISHED, named
     from nsbench.workflow.partial import read_states, restricted
 
     states = read_states(options.finished, cells)
-    scale = named(config.scale, int((states["state"] == FINISHED).sum()), len(states))
-    return Grid(config, restricted(cells, states), scale, states)
+    return Grid(config, restricted(cells, states), config.scale, states)
 
 
 def pictures(

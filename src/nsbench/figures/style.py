@@ -23,7 +23,6 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormat
 
 from nsbench.analysis.statistics.intervals import stopped_runs, unmeasured_runs
 from nsbench.arms import ARMS, describe
-from nsbench.schemas import run_states as partial
 from nsbench.storage.atomic import whole
 
 ARM_COLOURS = {
@@ -147,10 +146,10 @@ def scale_text(cells: list[dict[str, Any]], scale: str) -> str:
         parts.append(f"{_span([len(cell['seeds']) for cell in cells])} seeds per arm")
         parts.append(f"budget {_span([cell['budget_steps'] for cell in cells])} steps")
     text = ", ".join(parts)
-    size, part = partial.parts(scale)
+    part = cells[0].get("partial", "") if cells else ""
     told = [f"PARTIAL: {part}, more may change this."] if part else []
-    if size != "paper":
-        told.append(f"{size.upper()} SCALE, not the paper's setting{': ' if text else ''}{text}.")
+    if scale != "paper":
+        told.append(f"{scale.upper()} SCALE, not the paper's setting{': ' if text else ''}{text}.")
     elif text:
         # A sign (n = 20) stays as it is; a word starts the sentence.
         told.append(f"{text if text[1:2] == ' ' else text[:1].upper() + text[1:]}.")

@@ -8,11 +8,11 @@ from typing import Any
 
 import pandas as pd
 
+from nsbench.claims.shown import verdict_text
 from nsbench.figures.captions import caption
 from nsbench.report.pictures import Pictures
 from nsbench.report.rows import NONE
-from nsbench.schemas.claims import CLAIM, CLAIM_EVIDENCE, VERDICTS, verdict_text
-from nsbench.schemas.run_states import parts
+from nsbench.schemas.claims import CLAIM, CLAIM_EVIDENCE, VERDICTS
 from nsbench.storage.parquet import read_table
 
 SIGNS = {
@@ -88,9 +88,9 @@ def _claim(place: int, row: dict[str, Any], evidence: pd.DataFrame, pictures: Pi
         "paper": paper,
         "paper_number": quantity(row["paper"], row["unit"]) if row["paper_text"] else "",
         "scale": row["scale"],
-        "demo": parts(row["scale"])[0] == "demo",
-        "part": parts(row["scale"])[1],
-        "evidence": [_part(part | {"unit": row["unit"], "scale": row["scale"]}) for part in groups],
+        "demo": row["scale"] == "demo",
+        "part": row["partial"],
+        "evidence": [_part(part | {name: row[name] for name in ("unit", "scale", "partial")}) for part in groups],
         "figures": own,
         "link": row["figure"] if row["figure"] in pictures.names and not own else "",
         "link_title": caption(row["figure"])[0],

@@ -32,7 +32,6 @@ from nsbench.schemas.analysis import (
     SPECIFICATION,
     SPECIFICATION_SHARE,
 )
-from nsbench.schemas.run_states import parts as parts_of
 from nsbench.schemas.statistics import CELL_SUMMARY, KAPLAN_MEIER, PAIRED_EFFECT, POWER
 from nsbench.schemas.training import COLLECTED_RUNS, HISTORY
 from nsbench.storage.atomic import write_text
@@ -79,7 +78,7 @@ def write_report(
     or figure, and for one that is damaged.
 
     states: of partial work the state of every run of the grid (nsbench.schemas.run_states.RUN_STATE), for the section
-    that says what is missing; `cells` and `scale` are then those of the finished part.
+    that says what is missing; `cells` are then those of the finished part.
     outdated: `theory` or `pretrained`, left out of partial work since what is there is of other settings or code.
     not_drawn: figures of partial work that could not be drawn.
     """
@@ -113,12 +112,13 @@ def write_report(
         "errata": errata.section(ledger),
         "origin": origin.section(cells, runs, split, files, spec, digest),
     }
-    page = _environment(scale).get_template("page.html.j2")
+    part = cells[0].get("partial", "") if cells else ""
+    page = _environment(scale, part).get_template("page.html.j2")
     n_runs = None if states is None else len(states)
     write_text(out, page.render(parts | {"overview": _overview(cells, runs, history, n_runs), "spec": spec}))
 
 
-def _environment(scale: str) -> jinja2.Environment:
+def _environment(scale: str, part: str = "") -> jinja2.Environment:
     """Templates of this folder; text is escaped, and a name that is not there is an error."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(FOLDER),
@@ -127,7 +127,7 @@ def _environment(scale: str) -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.globals["scale"], environment.globals["part"] = parts_of(scale)
+    environment.globals |= {"scale": scale, "part": part}
     return environment
 
 

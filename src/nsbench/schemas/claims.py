@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 import pyarrow as pa
 
-from nsbench.schemas.run_states import parts
 from nsbench.schemas.training import field
 
 VERDICTS = (
@@ -49,7 +45,8 @@ CLAIM = pa.schema(
         field("rule", pa.string(), "text", "how a number becomes a verdict"),
         field("settings", pa.string(), "text", "the settings looked at, each with its verdict"),
         field("figure", pa.string(), "name", "figure that shows it, or empty"),
-        field("scale", pa.string(), "name", "one of SCALES; of partial work also how much of it is there"),
+        field("scale", pa.string(), "name", "one of SCALES"),
+        field("partial", pa.string(), "text", "of partial work, how much of the grid it is made from; empty: all"),
         field("text", pa.string(), "name", "the text that the data were cut from; empty for claims without one"),
         field("note", pa.string(), "text", "what to know before reading the verdict"),
     ]
@@ -62,15 +59,3 @@ CLAIM_EVIDENCE = pa.schema(
         field("note", pa.string(), "text", "what to know of this setting"),
     ]
 )
-
-
-def verdict_text(row: Mapping[str, Any]) -> str:
-    """A row's verdict as it is shown: of the demo scale it says so, as it is no verdict on the paper; of partial work
-    too, as it may change.
-
-    `row`: `verdict` and `scale` of a row of CLAIM.
-    """
-    verdict = str(row["verdict"])
-    scale, part = parts(str(row["scale"]))
-    remarks = [*(["demo scale"] if scale == "demo" else []), *(["partial"] if part else [])]
-    return f"{verdict} ({', '.join(remarks)})" if remarks and verdict != "not run" else verdict

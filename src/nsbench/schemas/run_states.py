@@ -36,16 +36,3 @@ RUN_STATE = pa.schema(
     ]
 )
 """One row per run of the grid, in grid order."""
-
-MARK = ", PARTIAL: "
-
-
-def named(scale: str, n_finished: int, n_runs: int) -> str:
-    """A scale that says how much of the grid is there: `paper, PARTIAL: 812 of 2,228 runs`; just the scale for all."""
-    return scale if n_finished == n_runs else f"{scale}{MARK}{n_finished:,} of {n_runs:,} runs"
-
-
-def parts(scale: str) -> tuple[str, str]:
-    """What `named` put together: (`paper`, `812 of 2,228 runs`); the second is empty where all are there."""
-    name, _, part = scale.partition(MARK)
-    return name, part

@@ -29,12 +29,16 @@ def read_states(path: Path | str, cells: list[dict[str, Any]]) -> pd.DataFrame:
 
 
 def restricted(cells: list[dict[str, Any]], states: pd.DataFrame) -> list[dict[str, Any]]:
-    """The cells of a grid with their finished seeds alone, those without any left out."""
+    """The cells of a grid with their finished seeds alone, those without any left out.
+
+    `partial` of each says how much of the whole grid is finished; empty: all of it.
+    """
     finished = states[states["state"] == FINISHED]
+    part = "" if len(finished) == len(states) else f"{len(finished):,} of {len(states):,} runs"
     seeds = finished.groupby(["task", "variant", "arm"], sort=False)["seed"].agg(set).to_dict()
     found = []
     for cell in cells:
         here = seeds.get((cell["task"], cell["variant"], cell["arm"]), set())
         if here:
-            found.append({**cell, "seeds": [seed for seed in cell["seeds"] if seed in here]})
+            found.append({**cell, "seeds": [seed for seed in cell["seeds"] if seed in here], "partial": part})
     return found
