@@ -19,6 +19,7 @@ from nsbench.storage.parquet import RecordError
 from nsbench.storage.seeding import stream
 from nsbench.theory import resampling_correlation
 from tests.conftest import made_by, write_datasets
+from tests.data.enumeration import agreement_by_enumeration, sensitivity_by_enumeration
 
 SPLITS = ("train", "val", "test")
 MODULAR = [
@@ -253,38 +254,6 @@ def test_a_batch_asks_only_for_the_epochs_that_it_spans() -> None:
 
 
 # --- what the target function itself measures ----------------------------------------------------------
-
-
-def token_chances(n_symbols: int, rho: float, same_symbol: bool) -> list[list[float]]:
-    """P(Y = y | X = x) of one token, straight from Definition 6.1."""
-    keep = (1 + rho) / 2
-    return [
-        [
-            keep * (x == y) + (1 - keep) * (1 / n_symbols if same_symbol else (x != y) / (n_symbols - 1))
-            for y in range(n_symbols)
-        ]
-        for x in range(n_symbols)
-    ]
-
-
-def agreement_by_enumeration(function: Any, length: int, n_symbols: int, rho: float, same_symbol: bool) -> float:
-    """P(f(X) = f(Y)) over all inputs and all outcomes of the noise."""
-    chances = token_chances(n_symbols, rho, same_symbol)
-    total = 0.0
-    for x in itertools.product(range(n_symbols), repeat=length):
-        for y in itertools.product(range(n_symbols), repeat=length):
-            if function(x) == function(y):
-                total += math.prod(chances[a][b] for a, b in zip(x, y, strict=True))
-    return total / n_symbols**length
-
-
-def sensitivity_by_enumeration(function: Any, length: int, n_symbols: int) -> float:
-    """Sum over positions of the chance that another symbol there changes f."""
-    total = 0
-    for x in itertools.product(range(n_symbols), repeat=length):
-        for place, symbol in itertools.product(range(length), range(n_symbols)):
-            total += function(x) != function((*x[:place], symbol, *x[place + 1 :]))
-    return total / n_symbols**length / (n_symbols - 1)
 
 
 RHOS = [-1.0, -0.4, 0.0, 0.5, 1.0]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -21,7 +20,6 @@ from nsbench.config.base import ConfigError
 from nsbench.data.datasets import read_dataset
 from nsbench.figures import style
 from nsbench.schemas.training import RUNS
-from nsbench.storage import code_digest, definitions
 from nsbench.storage.parquet import read_table
 from nsbench.training.model import TransformerStack
 from nsbench.training.step import TrainingStep
@@ -32,30 +30,14 @@ from nsbench.workflow.resources import train_flops
 from tests.config.test_config import TINY, overlaid
 from tests.conftest import make_dataset, train, train_spec
 from tests.training.test_training import numbers, same
+from tests.workflow.conftest import forget
 
 KIND = "label_smoothing"
 CELL = ("modular_addition", "tiny", KIND)
 TOP = "from nsbench.arms import Arm, LossTerm, Rho, arm\n"
 
 
-def forget() -> None:
-    """Be a process that has loaded no plug-in."""
-    for name in list(plugins._FILES):
-        for kind in [kind for kind, cls in arms.ARMS.items() if cls.__module__ == name]:
-            del arms.ARMS[kind]
-        del plugins._FILES[name], sys.modules[name], definitions.elsewhere[name]
-    code_digest.forget()
-
-
-@pytest.fixture(autouse=True)
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """The working folder; what a test registers is gone afterwards."""
-    monkeypatch.chdir(tmp_path)
-    before = dict(arms.ARMS)
-    yield tmp_path
-    forget()
-    arms.ARMS.clear()
-    arms.ARMS.update(before)
+pytestmark = pytest.mark.usefixtures("folder")
 
 
 def new(capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:

@@ -18,9 +18,6 @@ from nsbench import Task, task
 class MyKind(Task):
     """From a and b, find a b mod `modulus`; no pair (a, b) is in two splits."""
 
-    title = "my kind"
-    """How figures and the report call it."""
-
     # The settings of a variant's `data` in config.yaml, each with its range and its default.
     modulus: Annotated[int, Field(ge=2, le=1000)] = 31
     n_train: int = 600
