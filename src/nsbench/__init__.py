@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from nsbench.arms import Arm, LossTerm, Real, arm
     from nsbench.arms.noise import resample_tokens
     from nsbench.arms.regularizers import NoiseStabilityRegularizer
+    from nsbench.claims import Evidence, Finding, Parameters, claim_quantity
     from nsbench.data.tasks import Task, task
 
 _PUBLIC = {
@@ -20,9 +21,23 @@ _PUBLIC = {
     "resample_tokens": "nsbench.arms.noise",
     **dict.fromkeys(("Arm", "LossTerm", "Real", "arm"), "nsbench.arms"),
     **dict.fromkeys(("Task", "task"), "nsbench.data.tasks"),
+    **dict.fromkeys(("Evidence", "Finding", "Parameters", "claim_quantity"), "nsbench.claims"),
 }
 
-__all__ = ["Arm", "LossTerm", "NoiseStabilityRegularizer", "Real", "Task", "arm", "resample_tokens", "task"]
+__all__ = [
+    "Arm",
+    "Evidence",
+    "Finding",
+    "LossTerm",
+    "NoiseStabilityRegularizer",
+    "Parameters",
+    "Real",
+    "Task",
+    "arm",
+    "claim_quantity",
+    "resample_tokens",
+    "task",
+]
 
 
 def __getattr__(name: str) -> Any:

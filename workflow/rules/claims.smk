@@ -26,7 +26,7 @@ rule judge_claims:
         mem_mb=analyse_mb,
         runtime=minutes(30),
     params:
-        spec=PLAN.grid("analysis"),
+        spec=PLAN.grid("analysis", adds="claim quantity"),
         digest=lambda w: digest("claims"),
         finished="",
         folder="results",

@@ -22,7 +22,7 @@ from nsbench.data.tasks import TASKS
 from nsbench.storage.code_digest import code_digest
 from nsbench.workflow.config import Config
 from nsbench.workflow.grid import Cell, expand, packs
-from nsbench.workflow.plugins import file_of
+from nsbench.workflow.plugins import added_to, file_of
 
 if TYPE_CHECKING:
     from nsbench.workflow.recorded_runs import RecordIndex
@@ -121,9 +121,10 @@ class Plan:
             }
         )
 
-    def grid(self, *sections: str) -> str:
+    def grid(self, *sections: str, adds: str = "") -> str:
         """Spec of the stages that look at the whole grid: the grid with the variants and arms that
-        it uses, its scale, and the named further sections of the configuration; the plug-ins that it uses."""
+        it uses, its scale, and the named further sections of the configuration; the plug-ins that it uses, and those
+        that add to the registry `adds`."""
         tasks: dict[str, Any] = {}
         for entry in self.config.grid:
             task = getattr(self.config.tasks, entry.task)
@@ -133,6 +134,7 @@ class Plan:
             used["variants"] |= {name: task.variants[name] for name in entry.variants}
         files = {file_of(type(arm)) for used in tasks.values() for arm in used["arms"].values()}
         files |= {file_of(TASKS[name]) for name in tasks}
+        files |= {file_of(value) for value in added_to(adds)}
         plugins = sorted(files - {None})
         return canonical_json(
             {
@@ -217,6 +219,7 @@ def digest(stage: str, *names: str) -> str:
     """
     used = [REGISTRIES[use].find(name) for use, name in zip(USES.get(stage, ()), names, strict=False)]
     used += ARMS.values() if stage in TELL_OF_ARMS else []
+    used += added_to("claim quantity") if stage == "claims" else []
     name = " ".join(names)
     figures = [f"nsbench.figures.{module}:draw" for module in name.split()]
     threads = "nsbench.storage.seeding:one_thread"

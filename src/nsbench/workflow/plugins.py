@@ -42,6 +42,16 @@ def file_of(registered: Any) -> str | None:
     return _FILES.get(registered.__module__)
 
 
+def added_to(what: str) -> list[Any]:
+    """What plug-ins added to a registry, in order; what: as its `what`, `claim quantity`."""
+    return [value for registry in REGISTRIES if registry.what == what for value in registry.values() if _is_own(value)]
+
+
+def _is_own(registered: Any) -> bool:
+    """Whether what is registered is a user's own."""
+    return not registered.__module__.startswith("nsbench.")
+
+
 @functools.cache
 def _load_installed() -> None:
     for entry in importlib.metadata.entry_points(group=GROUP):
@@ -74,13 +84,22 @@ def _import(where: str, run: Callable[[], object], file: str = "") -> None:
 
     Raises ConfigError for whatever it raises, the registries as they were before.
     """
-    before = [dict(registry) for registry in REGISTRIES]
+    before = {(id(registry), name) for registry in REGISTRIES for name in registry}
+
+    def added() -> list[tuple[dict[str, Any], str]]:
+        # An import may bring a registry of ours with it, and what is ours in that.
+        every = [(registry, name) for registry in REGISTRIES for name in registry]
+        return [
+            (registry, name)
+            for registry, name in every
+            if (id(registry), name) not in before and _is_own(registry[name])
+        ]
+
     try:
         run()
     except Exception as error:
-        for registry, old in zip(REGISTRIES, before, strict=True):
-            registry.clear()
-            registry.update(old)
+        for registry, name in added():
+            del registry[name]
         if isinstance(error, ConfigError):
             raise ConfigError(f"{where}: {error}") from None
         lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == file]
@@ -90,11 +109,6 @@ def _import(where: str, run: Callable[[], object], file: str = "") -> None:
             f"{where}{f', line {line}' if line else ''}: cannot be imported ({what}); a file that Python can import is "
             "allowed"
         ) from error
-    new = {
-        value.__module__
-        for registry, old in zip(REGISTRIES, before, strict=True)
-        for name, value in registry.items()
-        if name not in old
-    }
+    new = {registry[name].__module__ for registry, name in added()}
     elsewhere.update({module: Path(sys.modules[module].__file__) for module in new})
     forget()
