@@ -1,7 +1,7 @@
 """nsbench: does noise-stability regularisation work, and how would we know?
 
 `nsbench.NoiseStabilityRegularizer` is the regulariser of Definition 6.1 for your own training loop;
-`nsbench.arm` and `nsbench.task` register what is your own (`nsbench new`).
+`nsbench.arm`, `nsbench.task` and `nsbench.measure` register what is your own (`nsbench new`).
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from nsbench.arms.regularizers import NoiseStabilityRegularizer
     from nsbench.claims import Evidence, Finding, Parameters, claim_quantity
     from nsbench.data.tasks import Task, task
+    from nsbench.measures import Estimate, measure
 
 _PUBLIC = {
     "NoiseStabilityRegularizer": "nsbench.arms.regularizers",
@@ -22,10 +23,12 @@ _PUBLIC = {
     **dict.fromkeys(("Arm", "LossTerm", "Real", "arm"), "nsbench.arms"),
     **dict.fromkeys(("Task", "task"), "nsbench.data.tasks"),
     **dict.fromkeys(("Evidence", "Finding", "Parameters", "claim_quantity"), "nsbench.claims"),
+    **dict.fromkeys(("Estimate", "measure"), "nsbench.measures"),
 }
 
 __all__ = [
     "Arm",
+    "Estimate",
     "Evidence",
     "Finding",
     "LossTerm",
@@ -35,6 +38,7 @@ __all__ = [
     "Task",
     "arm",
     "claim_quantity",
+    "measure",
     "resample_tokens",
     "task",
 ]

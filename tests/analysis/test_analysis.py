@@ -28,6 +28,7 @@ ROWS = {
     "kaplan_meier": 8,  # of each arm step 0, two times and the budget
     "power": 3,
     "score": 6,
+    "measure": 20,  # 2 arms x (2 rho x 2 reductions of stability, 2 scores x 3 kinds of targets)
     "selection": 0,
     "onset": 6,
     "lead_lag": 2,

@@ -219,7 +219,7 @@ def _shared(table: pa.Table, name: str) -> pa.Table:
     Average sensitivity holds too; under other noise its random draws would be others.
     """
     if name == "evaluation":
-        return table.filter(pc.not_equal(table["measure"], "noise_stability"))
+        return table.filter(pc.is_null(table["rho"], nan_is_null=True))
     for column in OF_NOISE:
         place = table.column_names.index(column)
         table = table.set_column(place, table.schema.field(column), pa.repeat(math.nan, len(table)))

@@ -10,6 +10,7 @@ import pandas as pd
 import pyarrow as pa
 
 from nsbench.analysis.lead_lag import early_rank, lead_lag, onsets
+from nsbench.analysis.measures import measures
 from nsbench.analysis.scores import run_scores, score_effects, scores, text_labels
 from nsbench.analysis.selection import selections
 from nsbench.analysis.specification_curves import specification_shares, specifications
@@ -20,6 +21,7 @@ from nsbench.config.sections import Analysis
 from nsbench.schemas.analysis import (
     EARLY_RANK,
     LEAD_LAG,
+    MEASURE,
     ONSET,
     SCORE,
     SCORE_EFFECT,
@@ -50,6 +52,7 @@ _MADE = {
     "power": POWER,
     "score": SCORE,
     "score_effect": SCORE_EFFECT,
+    "measure": MEASURE,
     "selection": SELECTION,
     "onset": ONSET,
     "lead_lag": LEAD_LAG,
@@ -98,6 +101,7 @@ def analyse(
         "power": power(times, settings.confidence),
         "score": scores(history, runs, evaluation, floors, cells),
         "score_effect": score_effects(run_scores(history, runs, evaluation, cells), runs, cells, *bootstrap()),
+        "measure": measures(evaluation, runs, cells),
         "selection": selections(times, history, runs, evaluation, cells, *bootstrap()),
         "onset": onset,
         "lead_lag": lead_lag(onset, runs, cells, *bootstrap()),

@@ -11,6 +11,7 @@ from nsbench.config.base import ConfigError
 from nsbench.config.errors import show
 from nsbench.config.registry import Registry
 from nsbench.data.tasks import TASKS
+from nsbench.measures import MEASURES
 
 
 class Template(NamedTuple):
@@ -38,6 +39,11 @@ TEMPLATES = {
         "  variants:\n"
         "    small: {{model: {{d_model: 32}}, training: {{steps: 500, eval_every_steps: 50}}}}\n"
         "- {{task: {name}, variants: [small], arms: [baseline, noise_stability], seeds: [0, 1]}}    # under grid",
+    ),
+    "measure": Template(
+        MEASURES,
+        "nsbench.measures",
+        "evaluation: {{measures: [noise_stability, average_sensitivity, test_scores, {name}]}}",
     ),
 }
 

@@ -141,6 +141,10 @@ MOST_COPIES = 20_000_000
 class Evaluation(Closed):
     """Settings of the measures on checkpoints."""
 
+    measures: Annotated[list[Name], Field(min_length=1, max_length=100)] = Field(
+        default_factory=lambda: ["noise_stability", "average_sensitivity", "test_scores"]
+    )
+    """Registered measures; the tables need `test_scores`."""
     rho: Annotated[list[Annotated[Real, Field(ge=-1.0, le=1.0)]], Field(min_length=1, max_length=1000)] = Field(
         default_factory=lambda: [0.0, 0.25, 0.5, 0.75, 0.9]
     )
@@ -152,6 +156,9 @@ class Evaluation(Closed):
     @model_validator(mode="after")
     def _fits(self) -> Evaluation:
         no_duplicates(self.rho, "rho")
+        no_duplicates(self.measures, "measures")
+        if "test_scores" not in self.measures:
+            raise ValueError(f"measures = {self.measures} lacks test_scores; the tables of scores need it")
         copies = len(self.rho) * self.n_inputs * self.n_draws
         if copies > MOST_COPIES:
             raise ValueError(

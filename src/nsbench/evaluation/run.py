@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import hashlib
 import logging
 import math
@@ -14,28 +15,26 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from nsbench.config.base import Closed, FilePart, Seeds, parse
+from nsbench.config.base import Closed, ConfigError, FilePart, Seeds, parse
 from nsbench.config.canonical import canonical_json
 from nsbench.config.sections import Evaluation
 from nsbench.config.variant import Model, Noise
 from nsbench.data.datasets import Dataset, read_dataset
 from nsbench.data.tasks import TASKS
-from nsbench.measures.estimate import Estimate
-from nsbench.measures.scores import scores
-from nsbench.measures.sensitivity import average_sensitivity
-from nsbench.measures.stability import noise_stability
-from nsbench.schemas.training import EVALUATION, RUNS, TARGETS
+from nsbench.measures import MEASURES, Estimate, MeasureSettings
+from nsbench.measures.estimate import estimate
+from nsbench.schemas.training import EVALUATION, RUNS
 from nsbench.storage.parquet import RecordError, read_stamp, read_table, write_table
 from nsbench.storage.provenance import stamp
 from nsbench.storage.run_folder import TRAIN_AGAIN, RunFolder, read_checkpoint
 from nsbench.storage.seeding import torch_stream
-from nsbench.theory.resampling import resampling_correlation
 from nsbench.training.model import TransformerStack
 
 logger = logging.getLogger(__name__)
 
 INPUTS_AT_ONCE = 200
-SCORES = ("test_accuracy", "test_loss")
+STREAMS = dict.fromkeys(("noise_stability", "average_sensitivity"), ("evaluation_noise",))
+"""Measure -> the name of its random stream, where that is not the measure's own."""
 
 
 class EvaluateSpec(Closed):
@@ -116,71 +115,37 @@ def _evaluate_run(
     if lost := folder.lost_checkpoints():
         raise RecordError(f"{folder.path}/trail: {lost[0]} is gone; {TRAIN_AGAIN}")
     seed = int(folder.path.name.removeprefix("seed-"))
-    tokens_NT = data["test_tokens"][: spec.evaluation.n_inputs]
-    symbols, fixed = data.noise_symbols(spec.noise), data.fixed_ids(spec.noise)
-    counted = {targets: data.counted(targets, "test") for targets in TARGETS}
+    settings = parse(MeasureSettings, {**spec.evaluation.model_dump(), "noise": spec.noise.model_dump()})
+    task = parse(TASKS.find(spec.task, "spec.task"), spec.data, "spec.data")
     for path in trail:
         weights, metadata = read_checkpoint(path, folder.key)
-        model = _Checkpoint(weights, metadata, device)
-        # One stream for all checkpoints: differences along the trail are the model's, not the noise's.
-        generator = torch_stream(seed, "evaluation_noise")
-        estimates = [
-            *noise_stability(
-                model,
-                tokens_NT,
-                spec.evaluation.rho,
-                symbols,
-                generator,
-                n_draws=spec.evaluation.n_draws,
-                same_symbol=spec.noise.same_symbol,
-                fixed_ids=fixed,
-            ),
-            *average_sensitivity(model, tokens_NT, data["symbols"], generator, fixed_ids=_specials(data)),
-            *scores(model, data["test_tokens"], data["test_labels"], counted),
-        ]
-        for found in estimates:
+        for found in _estimates(_Checkpoint(weights, metadata, device), data, settings, seed):
             yield {
                 "task": spec.task,
                 "variant": spec.variant,
                 "arm": spec.arm,
                 "seed": seed,
                 "step": int(metadata["step"]),
-                "measure": found.measure,
-                "reduction": found.reduction,
-                "rho": found.rho,
-                "value": found.value,
-                "standard_error": found.standard_error,
-                "n_inputs": len(data["test_tokens"] if found.measure in SCORES else tokens_NT),
-                "n_draws": spec.evaluation.n_draws if found.measure == "noise_stability" else 1,
-                **_target(spec, data, found),
+                **dataclasses.asdict(found),
+                "target_value": task.target_value(found.measure, found.reduction, found.correlation),
             }
 
 
-def _specials(data: Dataset) -> Tensor:
-    """The ids that are no symbols of the task."""
-    return data.fixed_ids(Noise(positions="task"))
-
-
-def _target(spec: EvaluateSpec, data: Dataset, found: Estimate) -> dict[str, float]:
-    """The noise's correlation, and the measure of the target function itself where it is known.
-
-    Noise that puts something else than a task symbol on a task position, or touches a token that is
-    none, leaves the target's domain: then there is no such value.
-    """
-    if found.measure in SCORES:
-        return {"correlation": math.nan, "target_value": math.nan}
-    if found.measure == "average_sensitivity":
-        correlation = math.nan
-    else:
-        symbols = data.noise_symbols(spec.noise)
-        stays = len(symbols) == len(data["symbols"])
-        touches_only_symbols = spec.noise.positions == "task" or torch.isin(data["test_tokens"], data["symbols"]).all()
-        if not (stays and touches_only_symbols):
-            return {"correlation": math.nan, "target_value": math.nan}
-        correlation = resampling_correlation(found.rho, len(symbols), spec.noise.same_symbol)
-    task = parse(TASKS.find(spec.task, "spec.task"), spec.data, "spec.data")
-    value = task.target_value(found.measure, found.reduction, correlation)
-    return {"correlation": correlation, "target_value": value}
+def _estimates(model: _Checkpoint, data: Dataset, settings: MeasureSettings, seed: int) -> Iterator[Estimate]:
+    """What the measures that are asked for say of a checkpoint. Raises ConfigError for two estimates of one name."""
+    seen: set[tuple[str, str, str]] = set()
+    for name in settings.measures:
+        # One stream for all checkpoints: differences along the trail are the model's, not the noise's.
+        generator = torch_stream(seed, *STREAMS.get(name, ("measure", name)))
+        values = MEASURES.find(name, "evaluation.measures")(model, data, generator, settings)
+        if isinstance(values, Tensor):
+            values = [estimate(name, "mean", math.nan, values.reshape(len(values), -1).double().mean(1))]
+        for found in values:
+            key = (found.measure, found.reduction, f"{found.rho:g}")
+            if key in seen:
+                raise ConfigError(f"the measure '{name}' gives {', '.join(key)} again; each may be given once")
+            seen.add(key)
+            yield found
 
 
 class _Checkpoint:

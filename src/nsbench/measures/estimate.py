@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+
+from nsbench.measures.base import Estimate
 
 LEAST_INPUTS = 8
 """Inputs from which on a mean and a variance are taken from them."""
@@ -14,22 +15,11 @@ ROUNDING = 1e-12
 """Values whose standard deviation is smaller, relative to the largest of them, vary by rounding alone."""
 
 
-@dataclass(frozen=True)
-class Estimate:
-    """A mean over inputs; `standard_error` is that of independent inputs, NaN for a single one."""
-
-    measure: str
-    reduction: str
-    rho: float
-    value: float
-    standard_error: float
-
-
-def estimate(measure: str, reduction: str, rho: float, per_input_N: Tensor) -> Estimate:
-    """Mean and standard error of one number per input; draws of one input are averaged before."""
+def estimate(measure: str, reduction: str, rho: float, per_input_N: Tensor, n_draws: int = 1) -> Estimate:
+    """Mean and standard error of one number per input; n_draws: those of one input that were averaged before."""
     values = per_input_N.double()
     error = values.std().item() / math.sqrt(len(values)) if len(values) > 1 else math.nan
-    return Estimate(measure, reduction, rho, values.mean().item(), error)
+    return Estimate(measure, reduction, rho, values.mean().item(), error, len(values), n_draws)
 
 
 def correlations(measure: str, rho: float, clean_N: Tensor, noisy_DN: Tensor) -> list[Estimate]:

@@ -15,8 +15,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from nsbench.measures.base import Estimate
 from nsbench.measures.batches import MAX_VALUES, batches
-from nsbench.measures.estimate import Estimate, correlations
+from nsbench.measures.estimate import correlations
 from nsbench.measures.gradients import Function, Readouts, alone, separate
 from nsbench.theory.domain import one_of, real, whole
 

@@ -16,8 +16,9 @@ import torch
 from torch import Tensor
 
 from nsbench.arms.noise import resample_tokens
+from nsbench.measures.base import Estimate
 from nsbench.measures.batches import batches
-from nsbench.measures.estimate import Estimate, correlations, estimate
+from nsbench.measures.estimate import correlations, estimate
 from nsbench.theory.domain import real, whole
 
 OUTPUT = -1

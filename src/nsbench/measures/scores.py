@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 import torch.nn.functional as F
 from torch import Tensor
 
-from nsbench.measures.estimate import Estimate
+from nsbench.measures.base import Estimate
 
 
 def scores(
@@ -32,9 +32,9 @@ def _ratio(measure: str, reduction: str, values_N: Tensor, counted_N: Tensor) ->
     """Mean of the counted values, and its standard error as a ratio of sums over inputs."""
     n_inputs, n_targets = len(values_N), int(counted_N.sum())
     if not n_targets:
-        return Estimate(measure, reduction, math.nan, math.nan, math.nan)
+        return Estimate(measure, reduction, math.nan, math.nan, math.nan, n_inputs)
     value = (values_N[counted_N].sum() / n_targets).item()
     # Inputs count as often as they have targets: the error of a ratio, by the delta method.
     off_N = ((values_N - value) * counted_N).reshape(n_inputs, -1).sum(1)
     error = math.sqrt(off_N.square().sum().item() * n_inputs / max(1, n_inputs - 1)) / n_targets
-    return Estimate(measure, reduction, math.nan, value, error if n_inputs > 1 else math.nan)
+    return Estimate(measure, reduction, math.nan, value, error if n_inputs > 1 else math.nan, n_inputs)

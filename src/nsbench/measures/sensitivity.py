@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from nsbench.arms.noise import resample_tokens
-from nsbench.measures.estimate import Estimate, estimate
+from nsbench.measures.base import Estimate
+from nsbench.measures.estimate import estimate
 
 
 def average_sensitivity(

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from nsbench.arms.noise import resample_tokens
-from nsbench.measures.estimate import Estimate, estimate
+from nsbench.measures.base import Estimate
+from nsbench.measures.estimate import estimate
 
 
 def agreements(clean_logits_NC: Tensor, noisy_logits_NC: Tensor) -> dict[str, Tensor]:
@@ -63,4 +64,4 @@ def noise_stability(
                 per_input_N = value_N.reshape(len(tokens_NT), -1).mean(1)
                 sums[reduction] = sums.get(reduction, 0.0) + per_input_N / n_draws
         for reduction, value_N in sums.items():
-            yield estimate("noise_stability", reduction, rho, value_N)
+            yield estimate("noise_stability", reduction, rho, value_N, n_draws)

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from nsbench.config.pretrained import Measurement
 from nsbench.measures import readouts
+from nsbench.measures.base import Estimate
 from nsbench.measures.batches import batches
-from nsbench.measures.estimate import Estimate
 from nsbench.measures.gaussian_stability import gaussian_noise_stabilities
 from nsbench.measures.influence import geometric_influences
 from nsbench.measures.resampling import OUTPUT, Outputs, single_replacements, token_noise_stability

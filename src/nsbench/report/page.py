@@ -26,6 +26,7 @@ from nsbench.report.split import Split
 from nsbench.schemas.analysis import (
     EARLY_RANK,
     LEAD_LAG,
+    MEASURE,
     SCORE,
     SCORE_EFFECT,
     SELECTION,
@@ -47,6 +48,7 @@ TABLES = {
     "specification_share": SPECIFICATION_SHARE,
     "score": SCORE,
     "score_effect": SCORE_EFFECT,
+    "measure": MEASURE,
     "selection": SELECTION,
     "lead_lag": LEAD_LAG,
     "early_rank": EARLY_RANK,

@@ -99,6 +99,19 @@ def score(row: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def measure(row: dict[str, Any]) -> dict[str, Any]:
+    """A row of the table of measures as texts."""
+    low, high = row["value_min"], row["value_max"]
+    rho = "" if math.isnan(row["rho"]) else f", ρ = {row['rho']:g}"
+    return {
+        **{name: row[name] for name in ("task", "variant", "arm")},
+        "measure": (row["measure"].replace("_", " "), f"{row['reduction'].replace('_', ' ')}{rho}"),
+        "runs": f"{row['n_measured']} / {row['n_seeds']}",
+        "value": (number(row["value"], "{:.4g}"), "" if math.isnan(low) else f"{low:.4g} to {high:.4g}"),
+        "target": number(row["target_value"], "{:.4g}"),
+    }
+
+
 def choice(row: dict[str, Any]) -> dict[str, Any]:
     """A row of the table of selections as texts."""
     return {

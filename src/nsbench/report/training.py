@@ -15,11 +15,15 @@ COUNTED = {
     "known": "Targets that are neither padding nor the unknown word",
 }
 
+ELSEWHERE = ("noise_stability", "test_accuracy", "test_loss")
+"""Measures that other sections and figures show."""
+
 
 def section(tables: dict[str, pd.DataFrame], split: Split) -> dict[str, Any]:
-    """`scores`, `sweep` and `onsets` of the analysis' tables, by name, as texts."""
+    """`scores`, `measures`, `sweep` and `onsets` of the analysis' tables, by name, as texts."""
     return {
         "scores": _scores(tables["score"], split),
+        "measures": split(tables["measure"][~tables["measure"]["measure"].isin(ELSEWHERE)], rows.measure),
         "sweep": _sweep(tables["selection"], tables["score_effect"], split),
         "onsets": _onsets(tables["lead_lag"], tables["early_rank"], split),
     }

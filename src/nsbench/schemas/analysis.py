@@ -5,7 +5,7 @@ from __future__ import annotations
 import pyarrow as pa
 
 from nsbench.schemas.statistics import N_STOPPED, PAIRED_EFFECT, estimate_fields
-from nsbench.schemas.training import CELL, RUN, RUNS, TIME_TO_TARGET, field
+from nsbench.schemas.training import CELL, EVALUATION, RUN, RUNS, TIME_TO_TARGET, field
 
 _ARM = [TIME_TO_TARGET.field(name) for name in ("rho", "gamma", "orientation")]
 
@@ -94,6 +94,21 @@ SELECTION = pa.schema(
         *estimate_fields("test_loss_difference", "nats", "test loss at lowest validation loss, chosen minus baseline"),
         field("confidence", pa.float64(), "1", "confidence of the intervals"),
         field("note", pa.string(), "text", "what to know before reading the comparison"),
+    ]
+)
+
+
+MEASURE = pa.schema(
+    [
+        *CELL,
+        RUNS.field("text"),
+        *(EVALUATION.field(name) for name in ("measure", "reduction", "rho", "correlation")),
+        field("n_seeds", pa.int64(), "runs", "runs of the cell in the grid"),
+        field("n_measured", pa.int64(), "runs", "of them, those with this measure at their budget"),
+        field("value", pa.float64(), "of the measure", "median over these runs; NaN without any", True),
+        field("value_min", pa.float64(), "of the measure", "lowest of them", True),
+        field("value_max", pa.float64(), "of the measure", "highest of them", True),
+        EVALUATION.field("target_value"),
     ]
 )
 

@@ -127,12 +127,14 @@ EVALUATION = pa.schema(
     [
         *RUN,
         field("step", pa.int64(), "optimiser steps", "checkpoint"),
-        field("measure", pa.string(), "name", "noise_stability, average_sensitivity, test_accuracy or test_loss"),
+        field(
+            "measure", pa.string(), "name", "noise_stability, average_sensitivity, test_accuracy, test_loss or your own"
+        ),
         field(
             "reduction",
             pa.string(),
             "name",
-            "probability_dot, probability_cosine or decision; of test scores the targets: all, unpadded or known",
+            "which number of the measure, as decision; of test scores the targets: all, unpadded or known",
         ),
         field("rho", pa.float64(), "1", "Definition 6.1's rho; NaN for the other measures", nullable=True),
         field(

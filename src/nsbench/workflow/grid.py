@@ -17,6 +17,7 @@ from nsbench.config.canonical import canonical_json
 from nsbench.config.errors import show
 from nsbench.config.sections import GridEntry
 from nsbench.data.tasks import TASKS
+from nsbench.measures import MEASURES
 from nsbench.workflow import plugins
 from nsbench.workflow.config import Config, Variant
 from nsbench.workflow.variants import variants_of
@@ -79,7 +80,10 @@ def parsed(values: Any) -> Config:
     """Validate the values of a configuration alone, once the plug-ins that it names are loaded. Raises ConfigError."""
     named = values.get("plugins") if isinstance(values, dict) else None
     plugins.load([path for path in named if isinstance(path, str)] if isinstance(named, list) else [])
-    return parse(Config, values)
+    config = parse(Config, values)
+    for name in config.evaluation.measures:
+        MEASURES.find(name, "evaluation.measures")
+    return config
 
 
 def load_files(paths: Iterable[Path | str]) -> Config:

@@ -17,8 +17,10 @@ from nsbench.arms import ARMS
 from nsbench.config.base import ConfigError
 from nsbench.config.canonical import canonical_json
 from nsbench.config.pretrained import FolderModel, Pretrained
+from nsbench.config.sections import Evaluation
 from nsbench.config.theory import Theory
 from nsbench.data.tasks import TASKS
+from nsbench.measures import MEASURES
 from nsbench.storage.code_digest import code_digest
 from nsbench.workflow.config import Config
 from nsbench.workflow.grid import Cell, expand, packs
@@ -63,18 +65,19 @@ class Plan:
 
     def code(self, stage: str, task: str, variant: str, arm: str = "") -> str:
         """Digest of the code that a stage of a cell runs: of what is registered that of USES alone."""
-        return digest(stage, *self._used(stage, task, variant, arm))
+        return digest(stage, *self._used(stage, task, variant, arm), measures=self.config.evaluation.measures)
 
     def plugin_files(self, stage: str, task: str, variant: str, arm: str = "") -> list[str]:
         """The files of the plug-ins that a stage of a cell uses."""
         names = self._used(stage, task, variant, arm)
         found = {file_of(REGISTRIES[use][name]) for use, name in zip(USES[stage], names, strict=True)}
+        found |= {file_of(MEASURES[name]) for name in self.config.evaluation.measures} if stage == "evaluate" else set()
         return sorted(found - {None})
 
     def codes(self) -> dict[str, str]:
         """The stage and what it uses, as `train entropy` -> its digest, of all cells of the grid."""
         used = {(stage, *self._used(stage, *key)) for key in self.cells for stage in USES}
-        return {" ".join(names): digest(*names) for names in sorted(used)}
+        return {" ".join(names): digest(*names, measures=self.config.evaluation.measures) for names in sorted(used)}
 
     def _used(self, stage: str, task: str, variant: str, arm: str) -> list[str]:
         """Under which names what a stage of a cell uses is registered, as USES. Data are without an arm."""
@@ -135,6 +138,8 @@ class Plan:
         files = {file_of(type(arm)) for used in tasks.values() for arm in used["arms"].values()}
         files |= {file_of(TASKS[name]) for name in tasks}
         files |= {file_of(value) for value in added_to(adds)}
+        if "evaluation" in sections:
+            files |= {file_of(MEASURES[name]) for name in self.config.evaluation.measures}
         plugins = sorted(files - {None})
         return canonical_json(
             {
@@ -210,14 +215,15 @@ TELL_OF_ARMS = ("analyse", "figure", "figures", "report")
 """Stages that show an arm's settings in words, or ask for its family."""
 
 
-def digest(stage: str, *names: str) -> str:
+def digest(stage: str, *names: str, measures: Iterable[str] = tuple(Evaluation().measures)) -> str:
     """Digest of the code that a stage runs; `names`: what is registered and used (USES), the modules of figures, or the
-    theory's experiment.
+    theory's experiment. measures: those of an evaluation.
 
     Stages that tell of arms run the code of every kind that is known. Those that tell of tasks, their titles and leaks,
     come after the dataset stage, which has it.
     """
     used = [REGISTRIES[use].find(name) for use, name in zip(USES.get(stage, ()), names, strict=False)]
+    used += map(MEASURES.find, measures) if stage == "evaluate" else []
     used += ARMS.values() if stage in TELL_OF_ARMS else []
     used += added_to("claim quantity") if stage == "claims" else []
     name = " ".join(names)

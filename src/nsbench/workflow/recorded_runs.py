@@ -42,9 +42,9 @@ def settings_of(cell: Any) -> str:
 
 
 def evaluation_settings_of(config: Config) -> str:
-    """What the measures on a run's checkpoints depend on besides its settings, as canonical JSON."""
+    """What a measure on a run's checkpoints depends on besides its settings, as canonical JSON."""
     kept = {"count": config.checkpoints.count, "dtype": config.checkpoints.dtype}
-    return canonical_json({"checkpoints": kept, "evaluation": config.evaluation})
+    return canonical_json({"checkpoints": kept, "evaluation": _how(config.evaluation)})
 
 
 @functools.lru_cache(maxsize=100_000)
@@ -117,9 +117,14 @@ def _current_evaluation(settings: str | None) -> str | None:
     """What `evaluation_settings_of` would write of a record's; what an older one does not name has its default."""
     try:
         values = json.loads(settings or "null")
-        return values and canonical_json({**values, "evaluation": parse(Evaluation, values["evaluation"])})
+        return values and canonical_json({**values, "evaluation": _how(parse(Evaluation, values["evaluation"]))})
     except (ValueError, KeyError, TypeError):
         return settings  # of code with other settings
+
+
+def _how(evaluation: Evaluation) -> dict[str, Any]:
+    """How measures are made, but not which: one more leaves those that a record has as they are."""
+    return evaluation.model_dump(mode="json", exclude={"measures"})
 
 
 def difference(first: str, second: str) -> str:
