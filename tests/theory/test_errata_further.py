@@ -15,7 +15,7 @@ from nsbench.theory import (
     ffn_recurrence,
     relu_stability,
 )
-from tests.evidence import (
+from tests.theory.evidence import (
     close,
     half_mean,
     normalised,

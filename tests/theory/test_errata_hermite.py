@@ -17,7 +17,7 @@ from nsbench.theory import (
     relu_stability_quadratic,
     spectral_concentration_degree,
 )
-from tests.evidence import (
+from tests.theory.evidence import (
     Array,
     half_mean,
     normalised,

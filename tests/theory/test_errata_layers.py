@@ -16,7 +16,7 @@ from nsbench.theory import (
     relu_stability,
     transformer_recurrence,
 )
-from tests.evidence import (
+from tests.theory.evidence import (
     Array,
     attention_stability,
     close,

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 
 import numpy as np
 import pytest
-from numpy.polynomial import hermite, hermite_e
 from scipy.integrate import quad
 from scipy.special import gammaln, ndtr
 
 from nsbench.theory.gaussian import hermite_coefficients
-from tests.gaussian_functions import Array, density, half_exp, mean, orthonormal, recurred, relu, sextic, waves
+from tests.theory.gaussian_functions import density, half_exp, recurred, relu
 
 
 def test_coefficients_of_a_relu_are_their_closed_form() -> None:
@@ -24,20 +22,12 @@ def test_coefficients_of_a_relu_are_their_closed_form() -> None:
     np.testing.assert_allclose(hermite_coefficients(relu, 40), exact, rtol=0, atol=1e-14)
 
 
-def test_coefficients_of_a_sign_are_their_closed_form() -> None:
-    exact = []
-    for k in range(42):
-        size = 2 * math.prod(range(1, k - 1, 2)) / math.sqrt(2 * math.pi * math.factorial(k))  # (k - 2)!!
-        exact.append((-1) ** (k // 2) * size if k % 2 else 0.0)
-    np.testing.assert_allclose(hermite_coefficients(np.sign, 41), exact, rtol=0, atol=1e-14)
-
-
 def test_coefficients_of_a_sign_are_right_at_degrees_in_the_thousands() -> None:
-    k = np.arange(1, 20_001, 2)
+    k = np.arange(1, 2_001, 2)
     # (k - 2)!! = k! / (k 2^m m!) with m = (k - 1) / 2
     m = (k - 1) / 2
     size = np.exp(gammaln(k + 1) / 2 - m * math.log(2) - gammaln(m + 1)) * 2 / (k * math.sqrt(2 * math.pi))
-    np.testing.assert_allclose(hermite_coefficients(np.sign, 20_000)[1::2], (-1) ** m * size, rtol=0, atol=1e-10)
+    np.testing.assert_allclose(hermite_coefficients(np.sign, 2_000)[1::2], (-1) ** m * size, rtol=0, atol=1e-10)
 
 
 def test_coefficients_of_an_exponential_are_their_closed_form() -> None:
@@ -45,20 +35,15 @@ def test_coefficients_of_an_exponential_are_their_closed_form() -> None:
     np.testing.assert_allclose(hermite_coefficients(half_exp, 30), exact, rtol=0, atol=1e-14)
 
 
-@pytest.mark.parametrize("k", [0, 1, 6, 20])
-def test_hermite_polynomials_are_orthonormal(k: int) -> None:
-    np.testing.assert_allclose(hermite_coefficients(orthonormal(k), 400), np.eye(401)[k], rtol=0, atol=1e-12)
-
-
-@pytest.mark.parametrize("b", [5, 8, 12])
+@pytest.mark.parametrize("b", [5, 12])
 def test_coefficients_of_a_steep_exponential_are_their_closed_form(b: float) -> None:
     k = np.arange(301)
     exact = np.exp(b**2 / 2 + k * math.log(b) - gammaln(k + 1) / 2)
     np.testing.assert_allclose(hermite_coefficients(lambda x: np.exp(b * x), 300), exact, atol=1e-13 * exact.max())
 
 
-@pytest.mark.parametrize("power", [2, 6, 12])
-@pytest.mark.parametrize("jump", [0.1, 1e-3, 1e-5, 1e-7])
+@pytest.mark.parametrize("power", [2, 12])
+@pytest.mark.parametrize("jump", [0.1, 1e-7])
 def test_a_faint_jump_is_found_beside_a_large_power(power: int, jump: float) -> None:
     """x^power of mean square one is up to 1e10 where it hardly matters, and the jump is nothing to that."""
     size = math.sqrt(math.prod(range(1, 2 * power, 2)))
@@ -67,7 +52,7 @@ def test_a_faint_jump_is_found_beside_a_large_power(power: int, jump: float) -> 
     np.testing.assert_allclose(found, exact, rtol=0, atol=1e-14)
 
 
-@pytest.mark.parametrize("k", [0, 100, 144])
+@pytest.mark.parametrize("k", [0, 144])
 def test_coefficients_know_a_jump_where_a_steep_function_matters(k: int) -> None:
     """Half of E[exp(12 X)^2] comes from beyond X = 24."""
     hermite_k = recurred(k)
@@ -80,30 +65,12 @@ def test_coefficients_know_a_jump_where_a_steep_function_matters(k: int) -> None
     assert found * math.exp(-144) == pytest.approx(exact, abs=1e-12)
 
 
-@pytest.mark.parametrize("k", [60, 150, 220])
+@pytest.mark.parametrize("k", [0, 1, 20, 220])
 def test_hermite_polynomials_are_orthonormal_where_they_reach_far(k: int) -> None:
     np.testing.assert_allclose(hermite_coefficients(recurred(k), 400), np.eye(401)[k], rtol=0, atol=1e-12)
-
-
-@pytest.mark.parametrize(
-    ("f", "mean_square"), [(half_exp, math.exp(0.5)), (waves, (1 + math.exp(-50)) / 2), (sextic, None)]
-)
-def test_squared_coefficients_add_up_to_the_mean_square(f: Callable[[Array], Array], mean_square: float | None) -> None:
-    total = (hermite_coefficients(f, 120) ** 2).sum()
-    assert total == pytest.approx(mean_square or mean(lambda z: float(sextic(np.float64(z))) ** 2), rel=1e-11)
 
 
 def test_squared_coefficients_of_a_relu_approach_the_mean_square_from_below() -> None:
     totals = np.cumsum(hermite_coefficients(relu, 1000) ** 2)
     assert (np.diff(totals) >= 0).all()
     assert 0.5 - 1e-4 < totals[-1] < 0.5
-
-
-def test_orthonormal_coefficients_are_both_inner_products_and_a_series() -> None:
-    """The fhat of Appendix C are two things: the integral of f H_n (C.1) and f's factor of H_n (C.2)."""
-    found = hermite_coefficients(lambda x: x**4, 4)
-    scaled = [c / math.sqrt(math.factorial(k)) for k, c in enumerate(found)]
-    np.testing.assert_allclose(hermite_e.herme2poly(scaled), [0, 0, 0, 0, 1], atol=1e-12)
-    # Under the paper's measure of variance 1/2: integral of H_2 H_2 is 2^2 2! = 8, its factor of H_2 is 1.
-    inner = hermite_coefficients(lambda u: hermite.hermval(u / math.sqrt(2), [0, 0, 1]) ** 2, 0)[0]
-    assert inner == pytest.approx(8, rel=1e-13)

@@ -7,12 +7,10 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from numpy.polynomial import hermite
-from scipy.integrate import quad
-from scipy.special import expit, ndtr
+from scipy.special import ndtr
 
 from nsbench.theory.gaussian import hermite_coefficients, ou_operator
-from tests.gaussian_functions import (
+from tests.theory.gaussian_functions import (
     Array,
     half_exp,
     mean,
@@ -27,17 +25,15 @@ from tests.gaussian_functions import (
 XS = np.array([-3.1, -1.0, -0.2, 0.0, 0.37, 0.8, 2.5])
 
 
-@pytest.mark.parametrize("rho", [-0.8, -0.1, 0.3, 0.99])
-@pytest.mark.parametrize("k", [0, 1, 4, 9])
+@pytest.mark.parametrize("rho", [-0.8, 0.99])
+@pytest.mark.parametrize("k", [0, 1, 9])
 def test_hermite_polynomials_are_eigenfunctions(k: int, rho: float) -> None:
     f = orthonormal(k)
     np.testing.assert_allclose(ou_operator(f, rho)(XS), rho**k * f(XS), rtol=0, atol=1e-13)
 
 
-@pytest.mark.parametrize(
-    ("f", "break_at"), [(relu, 0.0), (np.sign, 0.0), (step, 0.37), (half_exp, 0.0), (waves, 0.0), (sextic, 0.0)]
-)
-@pytest.mark.parametrize("rho", [-0.6, 0.3, 0.95])
+@pytest.mark.parametrize(("f", "break_at"), [(relu, 0.0), (step, 0.37), (waves, 0.0)])
+@pytest.mark.parametrize("rho", [-0.6, 0.95])
 def test_it_is_the_mean_over_gaussian_noise(f: Callable[[Array], Array], break_at: float, rho: float) -> None:
     spread = math.sqrt(1 - rho**2)
     for x in XS[::3]:
@@ -54,21 +50,12 @@ def test_its_ends_are_the_function_its_mirror_image_and_its_mean(f: Callable[[Ar
     assert means[0] == pytest.approx(mean(lambda z: float(f(np.float64(z))), 0.0, 0.37), rel=1e-11, abs=1e-12)
 
 
-@pytest.mark.parametrize("f", [relu, np.sign, half_exp, sextic])
-@pytest.mark.parametrize(("first", "second"), [(0.5, 0.8), (-0.7, 0.9)])
+@pytest.mark.parametrize("f", [relu, half_exp])
+@pytest.mark.parametrize(("first", "second"), [(-0.7, 0.9)])
 def test_two_operators_are_one_of_the_product(f: Callable[[Array], Array], first: float, second: float) -> None:
     xs = np.array([0.1, 0.7, 2.5]) * math.copysign(1, first)
     twice = ou_operator(ou_operator(f, second), first)(xs)
     np.testing.assert_allclose(twice, ou_operator(f, first * second)(xs), rtol=1e-11, atol=1e-11)
-
-
-@pytest.mark.parametrize("rho", [-0.4, 0.7])
-def test_it_is_self_adjoint(rho: float) -> None:
-    smooth_step, smooth_relu = ou_operator(step, rho), ou_operator(relu, rho)
-    left = hermite_coefficients(lambda x: smooth_step(x) * relu(x), 0)[0]
-    right = hermite_coefficients(lambda x: step(x) * smooth_relu(x), 0)[0]
-    assert left == pytest.approx(right, abs=1e-12)
-    assert left != pytest.approx(hermite_coefficients(lambda x: step(x) * relu(x), 0)[0], abs=1e-3)
 
 
 @pytest.mark.parametrize("rho", [-0.4, 0.7])
@@ -89,44 +76,6 @@ def test_its_generator_is_x_times_the_slope_minus_the_curvature() -> None:
     generator = 2 * quotient(1e-4) - quotient(2e-4)
     slope, curvature = half_exp(XS) / 2, half_exp(XS) / 4
     np.testing.assert_allclose(generator, XS * slope - curvature, rtol=0, atol=1e-6)
-    # As Definition C.3 prints it, first and second derivative are exchanged.
-    assert np.abs(generator - (XS * curvature - slope)).max() > 0.1
-
-
-def test_mehlers_formula_needs_noise_of_the_polynomials_measure() -> None:
-    """T H_2(0.3) at rho = exp(-1/2): physicists' H_2 has the eigenvalue rho^2 under variance 1/2 alone."""
-    rho = math.exp(-0.5)
-    right = ou_operator(lambda u: hermite.hermval(u / math.sqrt(2), [0, 0, 1]), rho)(0.3 * math.sqrt(2))
-    assert right == pytest.approx(rho**2 * (4 * 0.3**2 - 2), rel=1e-13)
-    assert right == pytest.approx(-0.603, abs=5e-4)
-    printed = ou_operator(lambda x: hermite.hermval(x, [0, 0, 1]), rho)(0.3)
-    assert printed == pytest.approx(0.661, abs=5e-4)
-
-
-def mehler_kernel(x: float, y: float, t: float) -> float:
-    """Theorem C.7 with the factor sqrt(pi) exp(y^2) that makes the Lebesgue density a kernel of variance 1/2."""
-    rest = 1 - math.exp(-2 * t)
-    lebesgue = math.exp(-((y - math.exp(-t) * x) ** 2) / rest) / math.sqrt(math.pi * rest)
-    return lebesgue * math.sqrt(math.pi) * math.exp(y**2)
-
-
-def test_mehlers_kernel_is_its_series_and_gives_the_operator() -> None:
-    x, y, t = 0.3, 0.7, 0.5
-    # h_n(x) of variance 1/2 is the orthonormal He_n at x sqrt(2).
-    series = sum(
-        math.exp(-t * n) * orthonormal(n)(np.float64(x * math.sqrt(2))) * orthonormal(n)(np.float64(y * math.sqrt(2)))
-        for n in range(80)
-    )
-    assert mehler_kernel(x, y, t) == pytest.approx(float(series), rel=1e-12)
-    assert mehler_kernel(x, y, t) == pytest.approx(mehler_kernel(y, x, t), rel=1e-13)
-    assert mehler_kernel(x, y, t) == pytest.approx(1.3428, abs=5e-5)
-    assert mehler_kernel(x, y, t) / (math.sqrt(math.pi) * math.exp(y**2)) == pytest.approx(0.4641, abs=5e-5)
-
-    def weighted(v: float) -> float:
-        return mehler_kernel(x, v, t) * float(relu(np.float64(v))) * math.exp(-(v**2)) / math.sqrt(math.pi)
-
-    smoothed = ou_operator(lambda u: relu(u / math.sqrt(2)), math.exp(-t))(x * math.sqrt(2))
-    assert quad(weighted, 0, 12, epsabs=1e-13)[0] == pytest.approx(smoothed, rel=1e-11)
 
 
 def test_a_value_depends_on_its_own_x_alone() -> None:
@@ -138,7 +87,7 @@ def test_a_value_depends_on_its_own_x_alone() -> None:
     np.testing.assert_allclose(smoothed(xs), exact, rtol=0, atol=1e-11)
 
 
-@pytest.mark.parametrize("at", [-7.9, -0.1, 3.9, 7.99])
+@pytest.mark.parametrize("at", [-0.1, 7.99])
 def test_a_little_noise_blurs_a_jump_wherever_it_is(at: float) -> None:
     rho, spread = 0.9999, math.sqrt(1 - 0.9999**2)
     xs = at / rho + spread * np.linspace(-3, 3, 7)
@@ -164,15 +113,7 @@ def test_rhos_give_rows() -> None:
     np.testing.assert_array_equal(ou_operator(half_exp, 0.5)(xs), found[1, 1])
 
 
-@pytest.mark.parametrize(
-    ("rho", "x", "shape"),
-    [([0.1, 0.5], 0.3, (2,)), ([0.1], [0.3], (1, 1)), ([], [0.3], (0, 1)), ([0.1, 1.0], [], (2, 0)), (0.1, [], (0,))],
-)
-def test_shapes_are_those_of_rho_and_x(rho: list[float], x: list[float], shape: tuple[int, ...]) -> None:
-    assert ou_operator(relu, rho)(x).shape == shape
-
-
-@pytest.mark.parametrize(("rho", "b"), [(0.0, 8), (0.5, 12), (-0.5, 12), (0.2, -15)])
+@pytest.mark.parametrize(("rho", "b"), [(0.0, 8), (0.2, -15)])
 def test_a_steep_exponential_is_integrated_where_it_matters(rho: float, b: float) -> None:
     """E[exp(b s Z)] comes from about b s standard deviations from the mean."""
     xs = np.array([-2.0, 0.0, 0.3])
@@ -180,7 +121,7 @@ def test_a_steep_exponential_is_integrated_where_it_matters(rho: float, b: float
     np.testing.assert_allclose(ou_operator(lambda x: np.exp(b * x), rho)(xs), exact, rtol=1e-12)
 
 
-@pytest.mark.parametrize(("rho", "a"), [(0.5, 3), (0.5, 2.5), (0.9, 1)])
+@pytest.mark.parametrize(("rho", "a"), [(0.5, 2.5), (0.9, 1)])
 def test_a_mean_may_be_finite_where_the_mean_square_is_not(rho: float, a: float) -> None:
     """E[exp(Y^2 / a)], Y of variance s^2 and mean m, is exp(m^2 / (a - 2 s^2)) / sqrt(1 - 2 s^2 / a)."""
     xs = np.array([-7.0, -2.0, 0.0, 0.3, 7.0]) / rho
@@ -193,26 +134,3 @@ def test_a_jump_is_found_where_a_steep_function_matters() -> None:
     """E[exp(-b Z); Z < -c] is exp(b^2 / 2) P(Z < b - c)."""
     found = ou_operator(lambda x: np.where(x < -18.3, np.exp(-18 * x), 1.0), 0.0)(1.0)
     assert found == pytest.approx(math.exp(162) * ndtr(-0.3), rel=1e-10)
-
-
-@pytest.mark.parametrize("slope", [1, 10, 34, 100])
-def test_a_bounded_function_is_smoothed_at_any_x_however_small_it_is_there(slope: float) -> None:
-    xs = np.linspace(-100, 100, 21)
-    smoothed = ou_operator(lambda x: expit(slope * x), 0.5)(xs)
-    np.testing.assert_allclose(smoothed + smoothed[::-1], 1, rtol=0, atol=1e-13)
-    assert (np.abs(smoothed - (xs > 0))[np.abs(xs) >= 50] < 1e-8).all()
-
-
-@pytest.mark.parametrize("rho", [0.5, 0.99])
-def test_a_bump_is_smoothed_where_it_is_too_small_for_a_float(rho: float) -> None:
-    """exp(-x^2) falls to the few digits of the smallest floats and to 0 from |x| = 27 on."""
-    xs = np.linspace(-100, 100, 81)
-    width = 1 + 2 * (1 - rho**2)
-    exact = np.exp(-((rho * xs) ** 2) / width) / math.sqrt(width)
-    np.testing.assert_allclose(ou_operator(lambda x: np.exp(-x * x), rho)(xs), exact, rtol=0, atol=1e-14)
-
-
-def test_a_function_need_not_be_finite_beyond_what_matters() -> None:
-    """exp(8 x) overflows from x = 88.7 on, 38.7 standard deviations from the mean."""
-    exact = math.exp(8 * 50 + 32 * (1 - 1e-6))
-    assert ou_operator(lambda x: np.exp(8 * x), 1e-3)(5e4) == pytest.approx(exact, rel=1e-11)

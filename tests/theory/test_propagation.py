@@ -13,7 +13,7 @@ from scipy.optimize import linprog
 
 from nsbench import theory
 from nsbench.schemas import theory_labels as readings
-from nsbench.theory import bounds
+from nsbench.theory import bounds, propagation
 from nsbench.theory.bounds import Bounds
 from nsbench.theory.propagation import METHODS, Layer, network_intervals, random_network
 
@@ -33,76 +33,7 @@ def moments(first_STD: np.ndarray, second_STD: np.ndarray, joint_SS: np.ndarray)
     return flat[0].T @ joint_SS @ flat[1]
 
 
-# --- Lemma 12 as printed ---------------------------------------------------------------------------
-
-
-def printed(c: np.ndarray, x_STD: np.ndarray, y_STD: np.ndarray, weights: list[np.ndarray]) -> tuple[float, float]:
-    """Lemma 12's bounds by its own text, without the condition on signs; norm: largest row sum."""
-    query, key, value = weights
-    d = len(value)
-    pairs = [np.multiply.outer(value[:, j], value[:, k]) for j in range(d) for k in range(d)]
-    least = min(c.min() * np.maximum(pair, 0).sum() + c.max() * np.minimum(pair, 0).sum() for pair in pairs)
-    most = max(c.max() * np.maximum(pair, 0).sum() for pair in pairs)
-    largest = max(np.abs(x_STD).max(), np.abs(y_STD).max())
-    norms = [np.abs(matrix).sum(1).max() for matrix in (query, key)]
-    expansion = math.exp(4 * d**2 * largest**2 * norms[0] * norms[1])
-    assert c.min() > 0
-    assert least > 0
-    return least / expansion, most * expansion
-
-
-ONE = np.ones((1, 1))
-TILTED = [0.3 * ONE, 0.3 * ONE, ONE]
-
-
-def two_tokens(high: float, low: float, mean: float) -> tuple[np.ndarray, np.ndarray]:
-    """Two iid tokens of one number, `high` or `low`, of this mean: states (4, 2, 1) and their law."""
-    chance = (mean - low) / (high - low)
-    states = np.array(list(itertools.product([high, low], repeat=2)))[..., None]
-    return states, np.array([math.prod(pair) for pair in itertools.product([chance, 1 - chance], repeat=2)])
-
-
-def test_lemma_12_as_printed_is_false_above_its_upper_bound() -> None:
-    """X and Y independent, of mean 0.01: their moments are 1e-4, but attention moves the mean itself."""
-    states, law = two_tokens(2.0, -1.0, 0.01)
-    joint = np.multiply.outer(law, law)
-    before, after = moments(states, states, joint), moments(*[attended(states, *TILTED)] * 2, joint)
-    lower, upper = printed(before, states, states, TILTED)
-    np.testing.assert_allclose(before, 1e-4)
-    assert 0 < lower < upper
-    assert after.min() > 6 * upper
-    with pytest.raises(ValueError, match=r"value is not allowed: column 0 of X W_V lies in \[-1, 2\]"):
-        theory.attention_interval(1e-4, 1e-4, *TILTED, -1.0, 2.0)
-
-
-def test_lemma_12_as_printed_is_false_below_its_lower_bound() -> None:
-    """The same X, and Y of mean 0.01 that attention moves down: the moment is negative."""
-    (x, of_x), (y, of_y) = two_tokens(2.0, -1.0, 0.01), two_tokens(1.0, -2.0, 0.01)
-    joint = np.multiply.outer(of_x, of_y)
-    before, after = moments(x, y, joint), moments(attended(x, *TILTED), attended(y, *TILTED), joint)
-    lower, _ = printed(before, x, y, TILTED)
-    np.testing.assert_allclose(before, 1e-4)
-    assert after.max() < -1e-3 < 0 < lower
-
-
-def test_lemma_12_fails_where_its_norm_is_the_largest_entry() -> None:
-    """A query in token 0; one of three other tokens is large. Values are never negative. d = 64."""
-    d, size = 64, math.sqrt(3e-5)
-    states = np.full((3, 4, d), 1e-6)
-    states[:, 0] = 1 / math.sqrt(3)
-    states[[0, 1, 2], [1, 2, 3]] = 1.0
-    query = key = np.full((d, d), size)
-    value = np.eye(d)
-    joint = np.eye(3) / 3  # Y = X
-    before, after = moments(states, states, joint), moments(*[attended(states, query, key, value)] * 2, joint)
-    assert after.max() > 1.5 * before.max() * math.exp(4 * d**2 * query.max() * key.max())
-    found = theory.attention_interval(before.min(), before.max(), query, key, value, 1e-6, 1.0)
-    assert found.log_expansion == pytest.approx(4 * d**2 * (d * size) ** 2)
-    assert found.lower <= after.min()
-    assert after.max() <= found.upper
-
-
-# --- Lemma 12 where it holds -----------------------------------------------------------------------
+# --- Lemma 12 -------------------------------------------------------------------------------------
 
 
 @settings(max_examples=150, deadline=None)
@@ -146,57 +77,12 @@ def test_lemma_12_is_its_formula() -> None:
     assert found.upper == pytest.approx(0.75 * 4.0625 * math.exp(log_expansion), rel=1e-14)
 
 
-def test_lemma_12_takes_arrays_of_moments() -> None:
-    random = np.random.default_rng(1)
-    query, key, value = random.random((3, 3, 3))
-    low, high = np.array([[0.1], [0.2]]), np.array([0.3, 0.4, 0.5])
-    found = theory.attention_interval(low, high, query, key, value, 0.0, 1.0)
-    assert found.lower.shape == found.upper.shape == (2, 3)
-    one = theory.attention_interval(0.2, 0.4, query, key, value, 0.0, 1.0)
-    assert (found.lower[1, 1], found.upper[1, 1]) == (one.lower, one.upper)
-    assert isinstance(one.lower, np.float64)
-
-
 def test_lemma_12_beyond_float64_is_infinite_and_zero() -> None:
     """d = 64, B = 3, norms 8: log E = 9.4e6."""
     weights = np.full((64, 64), 8 / 64)
     found = theory.attention_interval(0.1, 1.0, weights, weights, weights, 0.0, 3.0)
     assert (found.lower, found.upper) == (0.0, math.inf)
     assert found.log_expansion == pytest.approx(4 * 64**2 * 9 * 64)
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"moment_low": 0.0}, "moment_low = 0 is not allowed"),
-        ({"moment_low": -0.1}, "moment_low = -0.1 is not allowed"),
-        ({"moment_low": [0.2, 0.6]}, "moment_low = 0.6 is above moment_high = 0.5"),
-        ({"moment_low": [0.1, 0.2], "moment_high": [0.5, 0.5, 0.5]}, "moment_low has shape"),
-        ({"moment_high": math.nan}, "moment_high = nan"),
-        ({"moment_low": 1.5, "moment_high": 2.0}, "moment_low = 1.5 is above 1"),
-        ({"entry_low": 1.0, "entry_high": 0.5}, "entry_low = 1.0 and entry_high = 0.5"),
-        ({"entry_high": math.inf}, "entry_high = inf"),
-        ({"value": np.ones((2, 3))}, "value has shape"),
-        ({"key": np.eye(3)}, "key has shape"),
-        ({"query": np.eye(2) * math.nan}, "query = nan"),
-        ({"value": [[1.0, 1.0], [1.0, -0.5]]}, r"value is not allowed: column 1 of X W_V lies in \[-0.5, 1\]"),
-        ({"value": [[1.0, -1.0], [1.0, -1.0]]}, r"value is not allowed: column 1 of X W_V lies in \[-2, 0\]"),
-        ({"value": [[1.0, 0.0], [1.0, 0.0]]}, r"value is not allowed: its smallest .* is 0;"),
-    ],
-)
-def test_lemma_12_refuses_what_is_outside_its_domain(change: dict[str, object], message: str) -> None:
-    arguments = {
-        "moment_low": 0.2,
-        "moment_high": 0.5,
-        "query": np.eye(2),
-        "key": np.eye(2),
-        "value": np.ones((2, 2)),
-        "entry_low": 0.0,
-        "entry_high": 1.0,
-    }
-    theory.attention_interval(**arguments)
-    with pytest.raises(ValueError, match=message):
-        theory.attention_interval(**arguments | change)
 
 
 # --- the step through a ReLU -----------------------------------------------------------------------
@@ -229,7 +115,7 @@ def test_relu_moments_are_the_best_that_ranges_means_and_moments_allow() -> None
         assert found.high[0, 0, 1] == pytest.approx(upper, abs=1e-7)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(st.integers(0, 2**32 - 1), st.floats(0.0, 0.5))
 def test_relu_moments_hold_for_every_law_within_uncertain_bounds(seed: int, slack: float) -> None:
     random = np.random.default_rng(seed)
@@ -296,18 +182,6 @@ def test_attention_spread_is_attained_where_each_row_attends_to_the_larger_token
     np.testing.assert_allclose(after.high, (t / 2) ** 2)
 
 
-def test_logits_are_of_queries_with_keys() -> None:
-    """W_Q W_K = 0, but W_Q W_K^T is not: a bound that mixes them up takes all weights for 1/n."""
-    step = np.array([[0.0, 2.0], [0.0, 0.0]])
-    network = [Layer(step, step, np.array([[0.9, 0.5], [0.1, 0.5]]), np.eye(2))]
-    states, joint, _ = inputs("ends", 2, 2, 0.5)
-    for found, exact in zip(
-        network_intervals(network, 2, 0.5, "sharp"), exact_moments(network, states, joint), strict=True
-    ):
-        assert found.lower <= exact.min() < exact.max() <= found.upper
-        assert found.upper > 1.5 * found.lower
-
-
 # --- whole networks --------------------------------------------------------------------------------
 
 LAWS = {
@@ -355,7 +229,7 @@ def some_network(seed: int, d: int, kind: str) -> list[Layer]:
 @pytest.mark.parametrize("law", LAWS)
 def test_every_method_s_bounds_hold_for_networks_enumerated_exactly(law: str, kind: str) -> None:
     seen = dict.fromkeys(METHODS, 0)
-    for seed in range(60):
+    for seed in range(32):
         n, d = SIZES[law][seed % 4]
         rho = [0.0, 0.3, 0.9, 1.0][seed // 4 % 4]
         network = some_network(seed, d, kind)
@@ -371,15 +245,13 @@ def test_every_method_s_bounds_hold_for_networks_enumerated_exactly(law: str, ki
                 assert of.max() <= found.upper + room, (seed, method, found)
                 assert found.mean_lower <= of.diagonal().mean() + room, (seed, method, found)
                 assert of.diagonal().mean() <= found.mean_upper + room, (seed, method, found)
-    assert seen["range"] == seen["sharp"] == 60 * 6
-    assert seen["lemma"] > 60  # values of one sign
+    assert seen["range"] == seen["sharp"] == 32 * 6
+    assert seen["lemma"] > 30  # values of one sign
 
 
 def test_every_array_of_the_sharp_state_holds_for_networks_enumerated_exactly() -> None:
     """Not the reported ends alone: ranges, drifts, and each entry of moments and spreads, of (X, Y) and of (X, X)."""
-    from nsbench.theory import propagation
-
-    for seed in range(40):
+    for seed in range(20):
         law = ["ends", "spread"][seed % 2]
         n, d = SIZES[law][seed // 2 % 4]
         rho = [0.0, 0.4, 1.0][seed % 3]
@@ -415,7 +287,7 @@ def inside(value: np.ndarray, within: Bounds, room: float) -> None:
 @pytest.mark.parametrize("rho", [0.0, 0.5, 1.0])
 @pytest.mark.parametrize("scale", [0.001, 0.03, 0.3, 1.0])
 def test_sharp_bounds_lie_within_those_of_ranges_and_of_lemma_12(scale: float, rho: float) -> None:
-    for seed in range(8):
+    for seed in range(3):
         network = random_network(3, 3, scale, seed)
         sharp, lemma, ranges = (network_intervals(network, 3, rho, name) for name in ("sharp", "lemma", "range"))
         for best, *others in zip(sharp, lemma, ranges, strict=True):
@@ -439,15 +311,6 @@ def test_bounds_collapse_to_the_exact_value_without_logits_and_with_positive_wei
         assert found[2:] == pytest.approx(expected, rel=1e-12)
 
 
-def test_lemma_12_s_first_layer_is_attention_interval() -> None:
-    network = random_network(2, 3, 0.05, 2)
-    first = network_intervals(network, 4, 0.5, "lemma")[0]
-    query, key, value, _ = network[0]
-    found = theory.attention_interval(0.25, 0.25 + 0.5 / 12, query, key, value, 0.0, 1.0)
-    assert (first.lower, first.upper) == pytest.approx((found.lower, found.upper), rel=1e-14)
-    assert (first.mean_lower, first.mean_upper) == (first.lower, first.upper)
-
-
 def test_the_range_method_is_products_of_ends() -> None:
     layer = Layer(np.eye(2), np.eye(2), np.array([[0.5, 0.1], [0.5, 0.3]]), np.array([[1.0, -1.0], [-0.5, 2.0]]))
     attention, mlp = network_intervals([layer], 3, 0.5, "range")
@@ -465,16 +328,6 @@ def test_where_values_change_sign_lemma_12_has_no_bound_from_there_on() -> None:
     assert not any(math.isnan(interval.lower) for interval in network_intervals(network, 3, 0.5, "sharp"))
 
 
-def test_independent_inputs_have_the_product_of_bounds_on_means() -> None:
-    """rho = 0: nothing is left of the spread but what is unknown of the means."""
-    network = random_network(1, 3, 0.05, 1)
-    attention, _ = network_intervals(network, 3, 0.0, "sharp")
-    assert attention.lower < 0.25 < attention.upper
-    assert attention.upper - attention.lower < 0.05
-    none, _ = network_intervals(random_network(1, 3, 0.0, 1), 3, 0.0, "sharp")
-    assert (none.lower, none.upper) == pytest.approx((0.25, 0.25), rel=1e-12)
-
-
 def test_networks_of_one_seed_differ_by_the_logit_scale_alone() -> None:
     small, large = random_network(2, 4, 0.1, 3), random_network(2, 4, 0.2, 3)
     for first, second in zip(small, large, strict=True):
@@ -488,24 +341,5 @@ def test_networks_of_one_seed_differ_by_the_logit_scale_alone() -> None:
     assert not np.allclose(small[0].query, random_network(2, 4, 0.1, 4)[0].query)
 
 
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"network": []}, "network is not allowed"),
-        ({"network": [*random_network(1, 2, 0.1, 0), *random_network(1, 3, 0.1, 0)]}, "network is not allowed"),
-        ({"n_tokens": 0}, "n_tokens = 0"),
-        ({"rho": -0.1}, "rho = -0.1"),
-        ({"rho": 1.1}, "rho = 1.1"),
-        ({"method": "best"}, "method = 'best' is not allowed; allowed: lemma, range, sharp"),
-    ],
-)
-def test_networks_outside_the_domain_are_refused(change: dict[str, object], message: str) -> None:
-    arguments = {"network": random_network(1, 2, 0.1, 0), "n_tokens": 2, "rho": 0.5, "method": "sharp"}
-    theory.network_intervals(**arguments)
-    with pytest.raises(ValueError, match=message):
-        theory.network_intervals(**arguments | change)
-
-
-def test_the_public_names_are_those_of_the_room() -> None:
-    assert theory.network_intervals is network_intervals
+def test_every_method_has_a_label() -> None:
     assert set(METHODS) == set(readings.INTERVAL_METHODS)

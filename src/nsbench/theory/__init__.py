@@ -27,7 +27,7 @@ _PUBLIC = {
     "ffn_fixed_point": "nsbench.theory.recurrences",
     "ffn_second_moment": "nsbench.theory.recurrences",
     "transformer_recurrence": "nsbench.theory.recurrences",
-    "attention_interval": "nsbench.theory.propagation",
+    "attention_interval": "nsbench.theory.lemma_12",
     "network_intervals": "nsbench.theory.propagation",
     "boolean": "",
 }

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import ndtr, owens_t
 
-from nsbench.theory.domain import real, whole
+from nsbench.theory.domain import CORRELATION, COUNT, checked
 
 _STEP = 0.1
 """Distance of the nodes. The integrand is entire and decays, so the trapezoidal rule converges geometrically."""
@@ -16,6 +16,7 @@ _REACH = 8.5
 """Standard deviations that the nodes cover: n times the Gaussian mass outside is below 1e-13 for n = 1024."""
 
 
+@checked(rho=CORRELATION, n=COUNT)
 def attention_pattern_stability(rho: ArrayLike, n: int) -> NDArray[np.float64] | np.float64:
     """s(rho) of Theorem 5.3: the probability that a row of attention picks the same token for X and for Y.
 
@@ -27,15 +28,11 @@ def attention_pattern_stability(rho: ArrayLike, n: int) -> NDArray[np.float64] |
 
     with Phi_c its distribution function. s is even, rises in |rho| and falls in n; s(0) = 1/n and s(+-1) = 1.
 
-    rho: correlation in [-1, 1], any shape; the result has its shape. n: tokens, a whole number of at least 1.
-    The absolute error is below 1e-8 for n up to 1024 (1e-12 was seen).
-    Raises ValueError where rho or n is outside its domain.
+    rho: correlation in [-1, 1], any shape, which the result has. n: tokens, at least 1. The absolute error is below
+    1e-8 for n up to 1024. Raises ValueError naming rho or n outside its domain.
     Source: Theorem 5.3 and Appendix G, whose sum is over d, not n: docs/errata.md, entry 11.
     """
-    rhos = real("rho", rho, -1.0, 1.0)
-    n = whole("n", n, 1)
-    result = np.array([_same_argmax(abs(one), n) for one in rhos.ravel().tolist()]).reshape(rhos.shape)
-    return result[()]
+    return np.array([_same_argmax(abs(one), n) for one in rho.ravel().tolist()]).reshape(rho.shape)[()]
 
 
 def _same_argmax(rho: float, n: int) -> float:
@@ -66,7 +63,7 @@ def _both_below(
     the cancellation of its direct form at c near 1.
     """
     a, b = (wide_p + narrow_q) + 0.0, (wide_p - narrow_q) + 0.0  # + 0.0: no negative zero
-    with np.errstate(divide="ignore"):  # a or b = 0: the slope's limit, infinite, is meant
+    with np.errstate(divide="ignore"):  # where a or b is 0, the slope's limit is infinite
         slope_a, slope_b = (narrow_p - wide_q) / a, (narrow_p + wide_q) / b
     a, b = a / math.sqrt(2.0), b / math.sqrt(2.0)
     half_where_signs_differ = 0.5 * ((a < 0) != (b < 0))

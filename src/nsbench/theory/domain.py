@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -20,22 +23,27 @@ def real(
     open_low: bool = False,
     open_high: bool = False,
 ) -> NDArray[np.float64]:
-    """`value` as a float64 array with every entry finite and between `low` and `high`.
+    """`value` as a new float64 array with every entry finite and between `low` and `high`, which broadcast with it.
 
-    low, high: arrays broadcast with `value`, whose own shape is kept. open_low, open_high: whether
-    the end itself is not allowed. What is no number (text, a complex number) is refused too.
+    open_low, open_high: whether the end itself is not allowed.
     """
-    values = _numbers(name, value)
-    good = np.isfinite(values)
-    good = good & ((values > low) if open_low else (values >= low))
-    good = good & ((values < high) if open_high else (values <= high))
-    if not good.all():
-        bad = np.argmin(good)
-        entry, least, most = (np.broadcast_to(array, good.shape).flat[bad] for array in (values, low, high))
+    try:
+        values = np.array(value)
+        good = values.dtype.kind in "biuf"
+    except ValueError:  # rows of unequal length
+        good = False
+    if not good:
+        raise ValueError(f"{name} = {value!r} is not allowed; allowed: numbers")
+    with np.errstate(over="ignore"):
+        values = values.astype(np.float64)
+    inside = np.isfinite(values) & ((values > low) if open_low else (values >= low))
+    inside = inside & ((values < high) if open_high else (values <= high))
+    if not inside.all():
+        entry, least, most = (np.broadcast_to(a, inside.shape)[~inside][0] for a in (values, low, high))
         left = "(" if open_low or least == -math.inf else "["
         right = ")" if open_high or most == math.inf else "]"
-        allowed = f"numbers in {left}{_short(least)}, {_short(most)}{right}"
-        raise ValueError(f"{name} = {_short(entry)} is not allowed; allowed: {allowed}")
+        shown, least, most = (repr(float(number)).removesuffix(".0") for number in (entry, least, most))
+        raise ValueError(f"{name} = {shown} is not allowed; allowed: numbers in {left}{least}, {most}{right}")
     return values
 
 
@@ -56,27 +64,37 @@ def one_of(name: str, value: str, allowed: Iterable[str]) -> str:
     return value
 
 
-def broadcast(**arrays: NDArray[np.float64]) -> tuple[NDArray[np.float64], ...]:
-    """The arrays, named as the arguments they are, in one common shape: views, not to be written to."""
-    try:
-        return np.broadcast_arrays(*arrays.values())
-    except ValueError:
-        shapes = ", ".join(f"{name} has shape {array.shape}" for name, array in arrays.items() if array.ndim)
-        raise ValueError(f"{shapes}; allowed: shapes that broadcast together") from None
+def checked(**domains: Callable[[str, Any], Any]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """A decorator: each named argument goes through its domain, and those that are arrays get one common shape.
+
+    A domain maps an argument's name and value to the value that the function sees, as `CORRELATION` does.
+    """
+
+    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
+        signature = inspect.signature(function)
+
+        @functools.wraps(function)
+        def call(*args: Any, **kwargs: Any) -> Any:
+            bound = signature.bind(*args, **kwargs)
+            bound.apply_defaults()
+            values = {name: domain(name, bound.arguments[name]) for name, domain in domains.items()}
+            arrays = {name: value for name, value in values.items() if isinstance(value, np.ndarray)}
+            try:
+                values |= zip(arrays, np.broadcast_arrays(*arrays.values()), strict=True)
+            except ValueError:
+                shapes = ", ".join(f"{name} has shape {array.shape}" for name, array in arrays.items() if array.ndim)
+                raise ValueError(f"{shapes}; allowed: shapes that broadcast together") from None
+            bound.arguments |= values
+            return function(*bound.args, **bound.kwargs)
+
+        return call
+
+    return decorate
 
 
-def _numbers(name: str, value: ArrayLike) -> NDArray[np.float64]:
-    """`value` as a float64 array; what is beyond float64 becomes infinite."""
-    try:
-        values = np.asarray(value)
-    except ValueError:  # Rows of unequal length.
-        raise ValueError(f"{name} = {value!r} is not allowed; allowed: a number or an array") from None
-    if values.dtype.kind not in "biuf":
-        raise ValueError(f"{name} = {value!r} is not allowed; allowed: numbers")
-    with np.errstate(over="ignore"):
-        return values.astype(np.float64)
-
-
-def _short(number: float) -> str:
-    """As few digits as tell the number from its neighbours, so that 1 + 1e-15 is not shown as 1."""
-    return repr(float(number)).removesuffix(".0")
+CORRELATION = functools.partial(real, low=-1.0, high=1.0)
+SHARE = functools.partial(real, low=0.0, high=1.0)
+POSITIVE = functools.partial(real, low=0.0, open_low=True)
+AT_LEAST_0 = functools.partial(real, low=0.0)
+COUNT_FROM_0 = functools.partial(whole, least=0)
+COUNT = functools.partial(whole, least=1)

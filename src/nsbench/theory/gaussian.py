@@ -4,12 +4,12 @@ The paper's Appendix C mixes N(0, 1) with the Gaussian measure of variance 1/2 a
 here all is under N(0, 1), whose orthonormal polynomials are He_k(x) / sqrt(k!) (docs/errata.md, entries 2 to 7).
 
 A function f maps a float array of one axis to an array of its shape, element by element (or to one number: a
-constant), or else one number to one number (slower), and is finite everywhere. It may have kinks and jumps, whose
-places are found, but for those fainter than 1e-9 of f and for what is undone within 0.025. Refused with a ValueError
-naming f are poles; functions of more than 512 smooth pieces (by kinks, jumps, fast waves, or rounding noise above
-1e-10 of f); and those whose f(x)^2 exp(-x^2 / 2) is not negligible by |x| = 36: exp(12 x), exp(x^2 / 4.5) and the
-orthonormal He_220 are allowed, exp(13 x), exp(x^2 / 4.2) and He_230 are not.
-Time grows with the square of the pieces: about 10 ms for each rho with a few, some seconds with 100.
+constant), and is finite everywhere. It may have kinks and jumps, whose places are found, but for those fainter than
+1e-9 of f and for what is undone within 0.025. Refused with a ValueError naming f are poles; functions of more than
+512 smooth pieces (by kinks, jumps, fast waves, or rounding noise above 1e-10 of f); and those whose
+f(x)^2 exp(-x^2 / 2) is not negligible by |x| = 36: exp(12 x), exp(x^2 / 4.5) and the orthonormal He_220 are allowed,
+exp(13 x), exp(x^2 / 4.2) and He_230 are not. Time grows with the square of the pieces: about 10 ms for each rho with
+a few, some seconds with 100.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from numpy.polynomial import chebyshev
 from numpy.polynomial.legendre import leggauss
 from numpy.typing import ArrayLike, NDArray
 
-from nsbench.theory.domain import real, whole
+from nsbench.theory.domain import CORRELATION, COUNT_FROM_0, checked, real
 
 Array = NDArray[np.float64]
 Function = Callable[[Array], ArrayLike]
@@ -45,6 +45,7 @@ _AT_ONCE = 200_000
 """Numbers that the largest arrays hold at once: few enough for the processor's cache."""
 
 
+@checked(degree=COUNT_FROM_0)
 def hermite_coefficients(f: Function, degree: int) -> Array:
     """E[f(X) He_k(X) / sqrt(k!)] for k = 0 to `degree`, shape (degree + 1,); X ~ N(0, 1), He_k probabilists'.
 
@@ -53,7 +54,6 @@ def hermite_coefficients(f: Function, degree: int) -> Array:
     f: as in this module's first lines. degree: whole, at least 0.
     Raises ValueError naming f or degree. Source: Equation 3, Appendix C.1 (docs/errata.md, entries 2 and 7).
     """
-    degree = whole("degree", degree, 0)
     reach = _reach(f, 0.0, 1.0, 4.0, _REACHES[-1])
     # He_k has about sqrt(k) waves in 2 pi: panels narrow with it.
     n_panels = math.ceil(2.0 * reach / min(_PANEL, 16.0 / math.sqrt(degree + 1.0)))
@@ -68,18 +68,19 @@ def hermite_coefficients(f: Function, degree: int) -> Array:
     return found
 
 
+@checked(rho=CORRELATION)
 def gaussian_noise_stability(f: Function, rho: ArrayLike) -> Array | np.float64:
     """E[f(X) f(Y)], X and Y ~ N(0, 1) of correlation rho.
 
     f: as in this module's first lines. rho: in [-1, 1], any shape; the result has its shape. The error is that of
     rounding, about 1e-13 of E[f(X)^2]. Raises ValueError naming f or rho. Source: Definition 4.1, Equation 2.
     """
-    rhos = real("rho", rho, -1.0, 1.0)
     reach = _reach(f, 0.0, 1.0, 4.0, _REACHES[-1])
     breaks_B, rough_R = _breaks(f, 0.0, 0.0, math.sqrt(2.0) * reach)
-    return np.array([_stability(f, r, reach, breaks_B, rough_R) for r in rhos.ravel().tolist()]).reshape(rhos.shape)[()]
+    return np.array([_stability(f, r, reach, breaks_B, rough_R) for r in rho.ravel().tolist()]).reshape(rho.shape)[()]
 
 
+@checked(rho=CORRELATION)
 def ou_operator(f: Function, rho: ArrayLike) -> Callable[[ArrayLike], Array | np.float64]:
     """The function T_rho f of the Ornstein-Uhlenbeck operator: g(x) = E[f(rho x + sqrt(1 - rho^2) Z)], Z ~ N(0, 1).
 
@@ -91,12 +92,11 @@ def ou_operator(f: Function, rho: ArrayLike) -> Callable[[ArrayLike], Array | np
     (T_rho[i] f)(x[j]). Raises ValueError naming rho, or from g, f or x.
     Source: Mehler's formula, Appendix C.3, with Z ~ N(0, 1) (docs/errata.md, entry 3).
     """
-    rhos = real("rho", rho, -1.0, 1.0)
-    operators = [_operator(f, r) for r in rhos.ravel().tolist()]
+    operators = [_operator(f, r) for r in rho.ravel().tolist()]
 
     def smoothed(x: ArrayLike) -> Array | np.float64:
         xs = real("x", x, -1e9, 1e9)
-        return np.array([operator(xs.ravel()) for operator in operators]).reshape(rhos.shape + xs.shape)[()]
+        return np.array([operator(xs.ravel()) for operator in operators]).reshape(rho.shape + xs.shape)[()]
 
     return smoothed
 
@@ -275,11 +275,14 @@ def _values(f: Function, points: Array) -> Array:
     """f at points of any shape, finite, in an array of its own."""
     if not points.size:
         return np.empty(points.shape)
-    with np.errstate(all="ignore"):  # What is not finite is refused below.
+    with np.errstate(all="ignore"):  # what is not finite is refused below
         try:
-            values = _floats(f(points.ravel()))
-        except (TypeError, ValueError):  # As max(x, 0.0), math.sin, or a condition on x, which take one number.
-            values = _one_by_one(f, points.ravel())
+            values = np.asarray(f(points.ravel()))
+            if np.iscomplexobj(values):
+                raise TypeError("complex numbers are not allowed")
+            values = values.astype(np.float64)
+        except (TypeError, ValueError, ArithmeticError) as error:
+            raise ValueError(f"f raises {type(error).__name__} for an array of floats: {error}") from error
     if values.shape not in ((), (points.size,)):
         raise ValueError(f"f maps shape {(points.size,)} to {values.shape}; allowed: functions element by element")
     values = np.array(np.broadcast_to(values, points.size))
@@ -287,20 +290,3 @@ def _values(f: Function, points: Array) -> Array:
     if bad.any():
         raise ValueError(f"f is {values[bad][0]} at {points.ravel()[bad][0]:g}; allowed: functions finite everywhere")
     return values.reshape(points.shape)
-
-
-def _one_by_one(f: Function, x_N: Array) -> Array:
-    values = []
-    try:
-        for x in x_N.tolist():
-            values.append(f(x))
-        return _floats(values)
-    except (TypeError, ValueError, ArithmeticError) as error:
-        where = f"at {x:g}" if len(values) < len(x_N) else "on the way to floats"
-        raise ValueError(f"f raises {type(error).__name__} {where}: {error}") from error
-
-
-def _floats(values: ArrayLike) -> Array:
-    if np.iscomplexobj(values):
-        raise TypeError("complex numbers are not allowed")
-    return np.asarray(values, dtype=np.float64)

@@ -11,16 +11,16 @@ entries X_ij iid uniform on [0, 1]; Y_ij = X_ij with probability rho, else a fre
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
-from nsbench.theory import bounds, domain
+from nsbench.theory import bounds
 from nsbench.theory.bounds import Array, Bounds
-from nsbench.theory.lemma_12 import attention_interval, interval_of_moments, mixed_signs, square_weights
-
-__all__ = ["Layer", "LayerInterval", "attention_interval", "network_intervals", "random_network"]
+from nsbench.theory.domain import AT_LEAST_0, COUNT, COUNT_FROM_0, SHARE, checked, one_of
+from nsbench.theory.lemma_12 import interval_of_moments, one_sign, square_weights
 
 METHODS = ("lemma", "range", "sharp")
 PARTS = ("attention", "MLP")
@@ -53,6 +53,7 @@ class LayerInterval(NamedTuple):
     mean_upper: float
 
 
+@checked(n_layers=COUNT, d_model=COUNT, logit_scale=AT_LEAST_0, seed=COUNT_FROM_0)
 def random_network(n_layers: int, d_model: int, logit_scale: float, seed: int) -> list[Layer]:
     """Layers with random weights; those of one seed differ by the logit scale alone.
 
@@ -60,19 +61,18 @@ def random_network(n_layers: int, d_model: int, logit_scale: float, seed: int) -
     sums, so that values stay positive, as Lemma 12 needs. W_phi: entries N(1, MLP_SPREAD^2) / d_model:
     signed, with columns that sum to about 1, so that the signal neither dies nor grows.
     """
-    domain.whole("n_layers", n_layers, 1)
-    domain.whole("d_model", d_model, 1)
-    scale = domain.real("logit_scale", logit_scale, 0.0)
-    # Not a stream of nsbench.storage.seeding, which needs torch.
-    generator = np.random.default_rng(domain.whole("seed", seed, 0))
+    generator = np.random.default_rng(seed)  # no stream of nsbench.storage.seeding, which needs torch
     layers = []
     for _ in range(n_layers):
         query, key, mlp = generator.standard_normal((3, d_model, d_model))
         value = generator.random((d_model, d_model))
-        layers.append(Layer(scale * query, scale * key, value / value.sum(0), (1 + MLP_SPREAD * mlp) / d_model))
+        layers.append(
+            Layer(logit_scale * query, logit_scale * key, value / value.sum(0), (1 + MLP_SPREAD * mlp) / d_model)
+        )
     return layers
 
 
+@checked(n_tokens=COUNT, rho=SHARE, method=functools.partial(one_of, allowed=METHODS))
 def network_intervals(network: Sequence[Layer], n_tokens: int, rho: float, method: str) -> list[LayerInterval]:
     """Bounds on second moments after attention and after the ReLU of each layer, in order.
 
@@ -90,17 +90,17 @@ def network_intervals(network: Sequence[Layer], n_tokens: int, rho: float, metho
 
     Raises ValueError where an argument is outside its domain.
     """
-    domain.whole("n_tokens", n_tokens, 1)
-    kept = float(domain.real("rho", rho, 0.0, 1.0))
-    domain.one_of("method", method, METHODS)
     layers = [Layer(*square_weights(**layer._asdict())) for layer in network]
     if not layers or len({layer.value.shape for layer in layers}) > 1:
         raise ValueError("network is not allowed; allowed: at least one layer, all of one size")
+    kept = float(rho)
     state = _inputs(len(layers[0].value), n_tokens, kept)
     found = []
     for number, layer in enumerate(layers, start=1):
         for part, state in zip(PARTS, _through(state, layer, n_tokens, kept, method), strict=True):  # noqa: B020
-            found.append(_report(number, part, state.moments))
+            low, high = state.moments
+            means = (float(end[0].diagonal().mean()) for end in (low, high))
+            found.append(LayerInterval(number, part, float(low.min()), float(high.max()), *means))
     return found
 
 
@@ -197,20 +197,9 @@ def _lemma_step(state: _State, layer: Layer) -> Bounds:
     """Lemma 12 from one lower and one upper bound for all entries; NaN where values may change sign."""
     smallest, largest = float(state.entries.low.min()), float(state.entries.high.max())
     low, high = state.moments.low.min(), state.moments.high.max()
-    if np.isnan(low) or mixed_signs(layer.value, smallest, largest) is not None:
+    if np.isnan(low) or not one_sign(layer.value, smallest, largest):
         nothing = np.full(state.moments.low.shape, np.nan)
         return Bounds(nothing, nothing)
     found = interval_of_moments(low, high, layer.query, layer.key, layer.value, max(abs(smallest), abs(largest)))
     one = np.ones(state.moments.low.shape)
     return Bounds(max(found.lower, 0.0) * one, found.upper * one)
-
-
-def _report(number: int, part: str, moments: Bounds) -> LayerInterval:
-    return LayerInterval(
-        number,
-        part,
-        float(moments.low.min()),
-        float(moments.high.max()),
-        float(moments.low[0].diagonal().mean()),
-        float(moments.high[0].diagonal().mean()),
-    )
