@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +12,7 @@ import pytest
 
 from nsbench.config.canonical import canonical_json
 from nsbench.config.theory import EXPERIMENTS, ExperimentSpec, IntervalsExperiment
-from nsbench.schemas import theory_labels as readings
+from nsbench.schemas import theory_labels as labels
 from nsbench.schemas.theory import CURVES, SIMULATION, STATUSES, THEORY
 from nsbench.simulation.curves import compare, compute_theory, curves, formulas, join_tables
 from nsbench.storage.parquet import RecordError, read_stamp, read_table, write_table
@@ -59,37 +57,27 @@ def test_every_experiment_has_curves_with_known_statuses_and_finite_x(experiment
     assert set(rows.columns) == set(CURVES.names)
     assert set(rows["status"]) <= set(STATUSES)
     assert np.isfinite(rows["x"]).all()
-
-
-def test_no_formula_stands_twice_for_a_series() -> None:
-    keys = ["experiment", "reading", "series", "formula", "status", "x"]
-    assert not CURVE.duplicated(keys).any()
+    assert not rows.duplicated(["reading", "series", "formula", "status", "x"]).any()
 
 
 def test_curves_have_known_values() -> None:
     s_half = (math.sqrt(0.75) + 0.5 * (math.pi - math.acos(0.5))) / (2 * math.pi)
-    relu = ("relu", readings.RELU_READING, readings.mean(0.0))
+    relu = ("relu", labels.RELU_READING, labels.mean(0.0))
     assert value_at(*relu, "Theorem 5.1", 0.5) == pytest.approx(s_half)
     assert value_at(*relu, "Equation 4, quadratic", -1.0) == pytest.approx(3 / (4 * math.pi) - 0.25)
-    pairs = ("patterns", readings.PATTERNS_READING, readings.n_tokens(2), "s(ρ)")
+    pairs = ("patterns", labels.PATTERNS_READING, labels.n_tokens(2), "s(ρ)")
     assert value_at(*pairs, 0.5) == pytest.approx(0.5 + math.asin(0.25) / math.pi)
-    identity = ("feed_forward", readings.FEED_FORWARD_WEIGHTS["identity"], readings.correlation(0.5))
+    identity = ("feed_forward", labels.FEED_FORWARD_WEIGHTS["identity"], labels.correlation(0.5))
     assert [value_at(*identity, "s(ρ)", layer) for layer in range(4)] == pytest.approx([0.5, s_half, s_half, s_half])
-    deep = ("transformer", readings.VALUE_WEIGHTS["identity"], readings.value_norm(0.5))
+    deep = ("transformer", labels.VALUE_WEIGHTS["identity"], labels.value_norm(0.5))
     assert value_at(*deep, "γ²ˡ s(ρ)", 2) == pytest.approx(s_half / 16)
-    nothing = ("transformer", readings.VALUE_WEIGHTS["gaussian"], readings.value_norm(0.0))
+    nothing = ("transformer", labels.VALUE_WEIGHTS["gaussian"], labels.value_norm(0.0))
     assert value_at(*nothing, "wide limit", 1) == 0
     assert value_at(*nothing, "Equation 8", 1) == pytest.approx(1 / (2 * math.pi))  # for an output that is zero
 
 
-def test_the_unstructured_line_is_a_limit_only_where_logits_grow() -> None:
-    small = CURVE[CURVE["series"] == readings.SMALL_UNSTRUCTURED].groupby("reading")["status"].unique()
-    by_scaling = {scaled: small[reading].tolist() for reading, scaled in readings.ATTENTION_SCALINGS.items()}
-    assert by_scaling == {False: ["limit"], True: ["published"]}
-
-
 def test_a_point_stands_beside_each_formula_of_its_series() -> None:
-    place = (readings.RELU_READING, readings.mean(0.0))
+    place = (labels.RELU_READING, labels.mean(0.0))
     table = compare(pd.DataFrame([point(*place, 1.0, 0.6), point(*place, 0.0, 0.2, error=0.0)]), FOUND["relu"])
     assert {*table.columns, "experiment"} == set(THEORY.names)
     exact = table[table["formula"] == "Theorem 5.1"].set_index("x")
@@ -103,14 +91,14 @@ def test_a_point_stands_beside_each_formula_of_its_series() -> None:
 
 
 def test_a_simulated_zero_has_no_ratio() -> None:
-    place = (readings.VALUE_WEIGHTS["identity"], readings.value_norm(0.0))
+    place = (labels.VALUE_WEIGHTS["identity"], labels.value_norm(0.0))
     table = compare(pd.DataFrame([point(*place, 1.0, 0.0, error=0.0)]), FOUND["transformer"])
     assert table["ratio"].isna().all()
     assert table.loc[table["status"] == "limit", "difference"].tolist() == [0.0]
 
 
 def test_a_point_without_a_formula_is_refused_by_name() -> None:
-    rows = pd.DataFrame([point(readings.RELU_READING, "mean 7", 0.0, 0.2)])
+    rows = pd.DataFrame([point(labels.RELU_READING, "mean 7", 0.0, 0.2)])
     with pytest.raises(RecordError, match=r"'mean 7': there is no formula"):
         compare(rows, FOUND["relu"])
 
@@ -148,13 +136,13 @@ def test_points_simulated_under_other_settings_are_refused(tmp_path: Path) -> No
     assert not (tmp_path / "curves").exists()
 
 
-@pytest.mark.parametrize("gamma", [0.0, 1.0, 1.5, 2.0, 10.0])
-@pytest.mark.parametrize("rho", [0.0, 0.1, 0.3, 1.0])
+@pytest.mark.parametrize("gamma", [0.0, 1.5, 10.0])
+@pytest.mark.parametrize("rho", [0.0, 0.3])
 def test_equation_8_is_left_out_where_gamma_is_too_large_for_it(gamma: float, rho: float) -> None:
     settings = {"rho": rho, "value_norms": [gamma], "depth": 5}
     found = list(formulas(spec_of("transformer", settings)))
     limits = [formula for formula in found if formula.status == "limit"]
-    assert len(limits) == len(readings.VALUE_WEIGHTS)
+    assert len(limits) == len(labels.VALUE_WEIGHTS)
     for formula in found:
         assert np.isfinite(formula.value(formula.x)).all()
     state, stays = rho, True
@@ -172,10 +160,10 @@ def test_interval_curves_name_the_series_that_their_bounds_are_on() -> None:
     keys = [(row["reading"], row["series"], row["formula"], row["status"], row["x"]) for row in rows]
     # Two scales, three methods, two layers of two parts, four bounds.
     assert len(keys) == len(set(keys)) == 2 * 3 * 4 * 4
-    assert {row["reading"] for row in rows} == {readings.logit_scale(0.01), readings.logit_scale(0.1)}
+    assert {row["reading"] for row in rows} == {labels.logit_scale(0.01), labels.logit_scale(0.1)}
     by_key = {key: row["value"] for key, row in zip(keys, rows, strict=True)}
     found = network_intervals(random_network(2, 2, 0.1, 4), 3, 0.5, "lemma")[3]
-    name, formula = readings.logit_scale(0.1), readings.INTERVAL_METHODS["lemma"]
+    name, formula = labels.logit_scale(0.1), labels.INTERVAL_METHODS["lemma"]
     assert (found.layer, found.part) == (2, "MLP")
     for quantity, status, value in (
         ("smallest", "lower", found.lower),
@@ -183,15 +171,4 @@ def test_interval_curves_name_the_series_that_their_bounds_are_on() -> None:
         ("mean", "lower", found.mean_lower),
         ("mean", "upper", found.mean_upper),
     ):
-        assert by_key[name, readings.entry_moments("MLP", quantity), formula, status, 2.0] == value
-
-
-def test_the_stage_loads_no_torch() -> None:
-    code = (
-        "import sys\nfrom nsbench.simulation.curves import curves, formulas\n"
-        "from nsbench.config.theory import EXPERIMENTS, ExperimentSpec\n"
-        "for name in EXPERIMENTS:\n"
-        "    curves(list(formulas(ExperimentSpec(experiment=name, seed=0, settings={}))))\n"
-        "print('torch' in sys.modules)"
-    )
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "False"
+        assert by_key[name, labels.entry_moments("MLP", quantity), formula, status, 2.0] == value

@@ -9,13 +9,11 @@ import pytest
 import torch
 
 from nsbench.config.theory import IntervalsExperiment
-from nsbench.schemas import theory_labels as readings
+from nsbench.schemas import theory_labels as labels
 from nsbench.simulation import intervals
-from nsbench.simulation.montecarlo import Simulated, gaussians
 from nsbench.theory.propagation import Layer, random_network
+from tests.simulation.simulated import simulated
 from tests.synthetic_theory import interval_curves
-
-CPU = torch.device("cpu")
 
 
 def settings(**changes: object) -> IntervalsExperiment:
@@ -23,15 +21,15 @@ def settings(**changes: object) -> IntervalsExperiment:
     return IntervalsExperiment(**small | changes)
 
 
-def by_key(simulated: Simulated) -> dict[tuple[str, str, float], dict[str, float]]:
-    return {(row["reading"], row["series"], row["x"]): row for row in simulated.points}
+def by_key(chosen: IntervalsExperiment, seed: int = 0) -> dict[tuple[str, str, float], dict[str, float]]:
+    return {(row["reading"], row["series"], row["x"]): row for row in simulated(chosen, seed)[0]}
 
 
-def test_there_is_a_point_for_every_quantity_after_every_part_of_every_layer(device: torch.device) -> None:
+def test_there_is_a_point_for_every_quantity_after_every_part_of_every_layer() -> None:
     chosen = settings()
-    points = by_key(intervals.simulate(chosen, 0, 100_000, device))
+    points = by_key(chosen)
     assert set(points) == {
-        (readings.logit_scale(scale), readings.entry_moments(part, quantity), float(layer))
+        (labels.logit_scale(scale), labels.entry_moments(part, quantity), float(layer))
         for scale in chosen.logit_scales
         for part in ("attention", "MLP")
         for quantity in ("smallest", "mean", "largest")
@@ -44,11 +42,11 @@ def test_there_is_a_point_for_every_quantity_after_every_part_of_every_layer(dev
 def test_without_logits_the_first_moments_are_those_of_a_linear_map(n: int, rho: float) -> None:
     """Attention is the mean over tokens: E[A A'] = 1/4 + rho W_V^T W_V / 12n, columns of W_V having sum 1."""
     chosen = settings(n_tokens=n, rho=rho, logit_scales=[1e-6], depth=1, n_pairs=4_000)
-    points = by_key(intervals.simulate(chosen, 3, 100_000, CPU))
+    points = by_key(chosen, 3)
     value = random_network(1, 3, 1e-6, 3)[0].value
     exact = 0.25 + rho / (12 * n) * value.T @ value
     for quantity, moment in (("smallest", exact.min()), ("mean", exact.diagonal().mean()), ("largest", exact.max())):
-        row = points[readings.logit_scale(1e-6), readings.entry_moments("attention", quantity), 1.0]
+        row = points[labels.logit_scale(1e-6), labels.entry_moments("attention", quantity), 1.0]
         assert 0 < row["standard_error"] < 2e-3
         assert abs(row["value"] - moment) < 4 * row["standard_error"], quantity
 
@@ -96,39 +94,12 @@ def test_noise_does_not_choose_the_values_that_it_spoils() -> None:
     torch.testing.assert_close(found["largest"], moments[:, 0, 1, 1])
 
 
-def test_chunks_change_nothing_but_rounding() -> None:
-    whole, parts = (intervals.simulate(settings(n_draws=3), 5, most, CPU) for most in (1_000_000, 500))
-    for one, other in zip(whole.points, parts.points, strict=True):
-        assert one.keys() == other.keys()
-        for name, value in one.items():
-            assert other[name] == (value if isinstance(value, str) else pytest.approx(value, rel=1e-9, abs=1e-15))
-
-
-def test_a_pair_that_does_not_fit_is_refused() -> None:
-    with pytest.raises(ValueError, match="max_values = 8 is too small"):
-        intervals.simulate(settings(), 0, 8, CPU)
-
-
-def test_another_seed_is_another_network_and_the_same_one_the_same() -> None:
-    first, again, other = (intervals.simulate(settings(n_draws=2), seed, 10_000, CPU).points for seed in (1, 1, 2))
-    assert first == again
-    assert not {row["value"] for row in first} & {row["value"] for row in other}
-
-
-def test_inputs_are_uniform_on_0_1(device: torch.device) -> None:
-    numbers = intervals.uniform(gaussians(0, "test", device=device, dtype=torch.float64), 20_000).cpu()
-    assert 0 <= numbers.min() < numbers.max() <= 1
-    edges = torch.linspace(0, 1, 11, dtype=torch.float64)
-    shares = torch.histogram(numbers, edges).hist / len(numbers)
-    assert (shares - 0.1).abs().max() < 4 * math.sqrt(0.09 / 20_000)
-
-
 @pytest.mark.parametrize("rho", [0.0, 0.5, 1.0])
 def test_simulated_moments_lie_within_every_bound_on_them(rho: float) -> None:
     seen = 0
     for seed in range(3):
         chosen = settings(rho=rho, logit_scales=[0.02, 0.3, 1.0])
-        points = by_key(intervals.simulate(chosen, seed, 1_000_000, CPU))
+        points = by_key(chosen, seed)
         for row in interval_curves(chosen, seed).to_dict("records"):
             point = points[row["reading"], row["series"], row["x"]]
             room = 4.5 * point["standard_error"] + 1e-12

@@ -2,26 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from nsbench.config.theory import (
-    AttentionExperiment,
-    ExperimentSpec,
-    FeedForwardExperiment,
-    IntervalsExperiment,
-    PatternsExperiment,
-    RecurrenceExperiment,
-    ReluExperiment,
-    TransformerExperiment,
-)
-from nsbench.schemas import theory_labels as readings
+from nsbench.config.theory import ExperimentSpec
+from nsbench.schemas import theory_labels as labels
 from nsbench.schemas.theory import CURVES, SIMULATION, THEORY
 from nsbench.storage.atomic import write_text
 from nsbench.storage.parquet import RecordError, read_stamp, read_table, write_table
@@ -30,6 +22,7 @@ from nsbench.theory.propagation import network_intervals, random_network
 from nsbench.theory.recurrences import ffn_recurrence, ffn_second_moment, transformer_recurrence
 from nsbench.theory.relu import relu_stability, relu_stability_quadratic
 
+Array = NDArray[np.float64]
 CORRELATIONS = np.linspace(0.0, 1.0, 101)
 
 
@@ -40,11 +33,15 @@ class Formula(NamedTuple):
     series: str
     name: str
     status: str
-    """One of theory_records.STATUSES."""
-    x: NDArray[np.float64]
+    """One of schemas.theory.STATUSES."""
+    x: Array
     """Where the line is drawn: correlations, or layers."""
-    value: Callable[[NDArray[np.float64]], NDArray[np.float64]]
+    value: Callable[[Array], Array]
     """The formula at any x of the experiment."""
+
+    def labels(self) -> dict[str, str]:
+        """The columns that name the formula."""
+        return {"reading": self.reading, "series": self.series, "status": self.status, "formula": self.name}
 
 
 def compute_theory(
@@ -72,13 +69,8 @@ def join_tables(tables: list[Path], out: Path, csv_out: Path, stamp: dict[str, s
 
 def curves(found: list[Formula]) -> pd.DataFrame:
     """Every formula on its grid: the columns of CURVES less the experiment."""
-    return pd.concat(
-        [
-            pd.DataFrame({"x": formula.x, "value": formula.value(formula.x)}).assign(**_names(formula))
-            for formula in found
-        ],
-        ignore_index=True,
-    )
+    tables = [pd.DataFrame({"x": one.x, "value": one.value(one.x)}).assign(**one.labels()) for one in found]
+    return pd.concat(tables, ignore_index=True)
 
 
 def compare(points: pd.DataFrame, found: list[Formula]) -> pd.DataFrame:
@@ -95,80 +87,61 @@ def compare(points: pd.DataFrame, found: list[Formula]) -> pd.DataFrame:
             theory, simulated = formula.value(group["x"].to_numpy()), group["value"].to_numpy()
             error = group["standard_error"].to_numpy()
             with np.errstate(divide="ignore", invalid="ignore"):
-                z, ratio = (simulated - theory) / error, theory / simulated
+                z = np.where(error > 0, (simulated - theory) / error, math.nan)
+                ratio = np.where(simulated != 0, theory / simulated, math.nan)
+            columns = {"theory": theory, "simulated": simulated, "difference": simulated - theory, "z": z}
             tables.append(
-                group[["x", "standard_error", "n_draws", "n_pairs"]].assign(
-                    **_names(formula),
-                    theory=theory,
-                    simulated=simulated,
-                    difference=simulated - theory,
-                    z=np.where(error > 0, z, math.nan),
-                    ratio=np.where(simulated != 0, ratio, math.nan),
-                )
+                group[["x", "standard_error", "n_draws", "n_pairs"]].assign(**formula.labels(), **columns, ratio=ratio)
             )
     return pd.concat(tables, ignore_index=True)
 
 
 def formulas(spec: ExperimentSpec) -> Iterator[Formula]:
     """The formulas of an experiment."""
-    settings = spec.parsed()
-    if isinstance(settings, IntervalsExperiment):
-        return _intervals(settings, spec.seed)
-    return _FORMULAS[spec.experiment](settings)
+    return _FORMULAS[spec.experiment](spec.parsed(), spec.seed)
 
 
-def _names(formula: Formula) -> dict[str, str]:
-    return {name: getattr(formula, name) for name in ("reading", "series", "status")} | {"formula": formula.name}
-
-
-def _attention(settings: AttentionExperiment) -> Iterator[Formula]:
-    def linear(rho: NDArray[np.float64]) -> NDArray[np.float64]:
+def _attention(settings: Any, _: int) -> Iterator[Formula]:
+    def linear(rho: Array) -> Array:
         return rho
 
-    def switching(rho: NDArray[np.float64]) -> NDArray[np.float64]:
+    def switching(rho: Array) -> Array:
         return rho * attention_pattern_stability(rho, settings.n_tokens)
 
-    for reading, scaled in readings.ATTENTION_SCALINGS.items():
-        yield Formula(reading, readings.IDENTITY, "ρ", "limit", CORRELATIONS, linear)
+    for reading, scaled in labels.ATTENTION_SCALINGS.items():
+        yield Formula(reading, labels.IDENTITY, "ρ", "limit", CORRELATIONS, linear)
         for rank in settings.ranks:
             # The paper has this line for every rank far below d; it needs a rank far above log n.
-            yield Formula(reading, readings.low_rank(rank), "ρ", "published", CORRELATIONS, linear)
-        yield Formula(reading, readings.UNSTRUCTURED, "ρ s(ρ)", "limit", CORRELATIONS, switching)
+            yield Formula(reading, labels.low_rank(rank), "ρ", "published", CORRELATIONS, linear)
+        yield Formula(reading, labels.UNSTRUCTURED, "ρ s(ρ)", "limit", CORRELATIONS, switching)
         # Logits of variance 1 never settle on one token, however large d is.
         status = "published" if scaled else "limit"
-        yield Formula(reading, readings.SMALL_UNSTRUCTURED, "ρ s(ρ)", status, CORRELATIONS, switching)
+        yield Formula(reading, labels.SMALL_UNSTRUCTURED, "ρ s(ρ)", status, CORRELATIONS, switching)
 
 
-def _patterns(settings: PatternsExperiment) -> Iterator[Formula]:
+def _patterns(settings: Any, _: int) -> Iterator[Formula]:
     for n in settings.n_tokens:
-        yield Formula(
-            readings.PATTERNS_READING,
-            readings.n_tokens(n),
-            "s(ρ)",
-            "limit",
-            CORRELATIONS,
-            lambda rho, n=n: attention_pattern_stability(rho, n),
-        )
+        stability = functools.partial(attention_pattern_stability, n=n)
+        yield Formula(labels.PATTERNS_READING, labels.n_tokens(n), "s(ρ)", "limit", CORRELATIONS, stability)
 
 
-def _layers(reading: str, series: str, name: str, status: str, trajectory: NDArray[np.float64]) -> Formula:
+def _layers(reading: str, series: str, name: str, status: str, trajectory: Array) -> Formula:
     """A formula in the number of layers passed, 0, 1, ..., from its values there."""
     layers = np.arange(len(trajectory), dtype=np.float64)
     return Formula(reading, series, name, status, layers, lambda x: trajectory[x.astype(int)])
 
 
-def _feed_forward(settings: FeedForwardExperiment) -> Iterator[Formula]:
-    for weights, reading in readings.FEED_FORWARD_WEIGHTS.items():
+def _feed_forward(settings: Any, _: int) -> Iterator[Formula]:
+    for weights, reading in labels.FEED_FORWARD_WEIGHTS.items():
         for rho in settings.rho:
-            series = readings.correlation(rho)
-            right = ffn_second_moment(rho, settings.depth, weights)
+            series = labels.correlation(rho)
             name, status = ("s(ρ)", "exact") if weights == "identity" else ("wide limit", "limit")
-            yield _layers(reading, series, name, status, right)
+            yield _layers(reading, series, name, status, ffn_second_moment(rho, settings.depth, weights))
             published = ffn_recurrence(rho, settings.depth, "published")
             yield _layers(reading, series, "Equation 5", "published", published)
 
 
-def _recurrence(settings: RecurrenceExperiment) -> Iterator[Formula]:
+def _recurrence(settings: Any, _: int) -> Iterator[Formula]:
     statuses = {
         "published": ("iterated", "exact"),
         "linear": ("iterated", "approximation"),
@@ -178,29 +151,23 @@ def _recurrence(settings: RecurrenceExperiment) -> Iterator[Formula]:
     for rho in settings.rho:
         for kind, (name, status) in statuses.items():
             trajectory = ffn_recurrence(rho, settings.depth, kind)
-            yield _layers(readings.correlation(rho), readings.RECURRENCE_KINDS[kind], name, status, trajectory)
+            yield _layers(labels.correlation(rho), labels.RECURRENCE_KINDS[kind], name, status, trajectory)
 
 
-def _relu(settings: ReluExperiment) -> Iterator[Formula]:
+def _relu(settings: Any, _: int) -> Iterator[Formula]:
     grid = np.linspace(-1.0, 1.0, 201)
     for mean in settings.means:
-        series = readings.mean(mean)
+        of_mean = functools.partial(Formula, labels.RELU_READING, labels.mean(mean))
         if mean == 0:
-            exact = "Theorem 5.1"
-            yield Formula(
-                readings.RELU_READING, series, "Equation 4, quadratic", "approximation", grid, relu_stability_quadratic
-            )
-        else:
-            exact = "Theorem 5.1 with a mean"
-        yield Formula(
-            readings.RELU_READING, series, exact, "exact", grid, lambda rho, mean=mean: relu_stability(rho, mean)
-        )
+            yield of_mean("Equation 4, quadratic", "approximation", grid, relu_stability_quadratic)
+        exact = "Theorem 5.1" if mean == 0 else "Theorem 5.1 with a mean"
+        yield of_mean(exact, "exact", grid, functools.partial(relu_stability, mean=mean))
 
 
-def _transformer(settings: TransformerExperiment) -> Iterator[Formula]:
-    for weights, reading in readings.VALUE_WEIGHTS.items():
+def _transformer(settings: Any, _: int) -> Iterator[Formula]:
+    for weights, reading in labels.VALUE_WEIGHTS.items():
         for gamma in settings.value_norms:
-            series = readings.value_norm(gamma)
+            series = labels.value_norm(gamma)
             kind, name = ("identity", "γ²ˡ s(ρ)") if weights == "identity" else ("random", "wide limit")
             right = transformer_recurrence(settings.rho, settings.depth, gamma, kind)
             yield _layers(reading, series, name, "limit", right)
@@ -211,31 +178,34 @@ def _transformer(settings: TransformerExperiment) -> Iterator[Formula]:
             yield _layers(reading, series, "Equation 8", "published", published)
 
 
-def _intervals(settings: IntervalsExperiment, seed: int) -> Iterator[Formula]:
+def _intervals(settings: Any, seed: int) -> Iterator[Formula]:
     """Lower bounds beside the smallest simulated moment, upper ones beside the largest, both beside the mean."""
+    bounds = {
+        "lower": ("smallest", "lower"),
+        "mean_lower": ("mean", "lower"),
+        "mean_upper": ("mean", "upper"),
+        "upper": ("largest", "upper"),
+    }
     for scale in settings.logit_scales:
         network = random_network(settings.depth, settings.d_model, scale, seed)
-        for method, name in readings.INTERVAL_METHODS.items():
+        for method, name in labels.INTERVAL_METHODS.items():
             found = pd.DataFrame(network_intervals(network, settings.n_tokens, settings.rho, method))
             for part, rows in found.groupby("part", sort=False):
-                for quantity, status, column in (
-                    ("smallest", "lower", "lower"),
-                    ("mean", "lower", "mean_lower"),
-                    ("mean", "upper", "mean_upper"),
-                    ("largest", "upper", "upper"),
-                ):
+                for column, (quantity, status) in bounds.items():
                     # A layer for which there is no bound is NaN. + 0.0: no negative zero.
                     trajectory = np.array([math.nan, *(rows.sort_values("layer")[column] + 0.0)])
-                    series = readings.entry_moments(part, quantity)
-                    formula = _layers(readings.logit_scale(scale), series, name, status, trajectory)
+                    series = labels.entry_moments(part, quantity)
+                    formula = _layers(labels.logit_scale(scale), series, name, status, trajectory)
                     yield formula._replace(x=formula.x[~np.isnan(trajectory)])
 
 
-_FORMULAS: dict[str, Callable[..., Iterator[Formula]]] = {
+_FORMULAS: dict[str, Callable[[Any, int], Iterator[Formula]]] = {
     "attention": _attention,
     "patterns": _patterns,
     "feed_forward": _feed_forward,
     "recurrence": _recurrence,
     "relu": _relu,
     "transformer": _transformer,
+    "intervals": _intervals,
 }
+"""Experiment -> its formulas, from its settings and the seed."""

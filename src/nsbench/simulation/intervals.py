@@ -11,57 +11,53 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from nsbench.config.theory import IntervalsExperiment
-from nsbench.schemas import theory_labels as readings
-from nsbench.simulation.montecarlo import Gaussians, Simulated, chunks, gaussians, point
+from nsbench.schemas import theory_labels as labels
+from nsbench.simulation.montecarlo import Gaussians, MonteCarlo
 from nsbench.theory.propagation import Layer, random_network
 
 WIDE = torch.float64
 
 
-def simulate(settings: IntervalsExperiment, seed: int, max_values: int, device: torch.device) -> Simulated:
+def simulate(run: MonteCarlo) -> None:
     """Points of the smallest, the mean and the largest entry moment after every part of every layer.
 
     Readings are logit scales, x is the layer, from 1. Tokens are exchangeable, so that the moment of
     entries (i, j) and (i', j') depends on j, j' and on whether i = i': these are estimated, each from all
     its tokens. Half of the draws choose which moment is the smallest for the other half, so that noise
-    does not choose the values that it spoils. Raises ConfigError naming max_values where one pair, or the moments
-    of all draws, take more values.
+    does not choose the values that it spoils.
     """
-    tokens, units, held = settings.n_tokens, settings.d_model, settings.held()
-    held.check(max_values)
+    settings, device = run.settings, run.device
+    tokens, units = settings.n_tokens, settings.d_model
     networks = {
-        readings.logit_scale(scale): _on_device(random_network(settings.depth, units, scale, seed), device)
+        labels.logit_scale(scale): [
+            Layer(*(torch.as_tensor(weights, dtype=WIDE, device=device) for weights in layer))
+            for layer in random_network(settings.depth, units, scale, run.seed)
+        ]
         for scale in settings.logit_scales
     }
-    places = list(itertools.product(range(1, settings.depth + 1), readings.INTERVAL_PARTS))
+    places = list(itertools.product(range(1, settings.depth + 1), labels.INTERVAL_PARTS))
     shape = (settings.n_draws, len(places), min(tokens, 2), units, units)
     sums_DLSCC = {reading: torch.zeros(shape, dtype=WIDE, device=device) for reading in networks}
     for draw in range(settings.n_draws):
-        streams = [
-            gaussians(seed, "intervals", name, draw, device=device, dtype=WIDE) for name in ("X", "fresh", "kept")
-        ]
-        for pairs in chunks(settings.n_pairs, held.per_pair, max_values):
+        streams = [run.gaussians(name, draw, dtype=WIDE) for name in ("X", "fresh", "kept")]
+        for pairs in run.chunks:
             x_PTC, y_PTC = _inputs(streams, (pairs, tokens, units), settings.rho)
             for reading, network in networks.items():
                 _add_chunk(sums_DLSCC[reading][draw], network, x_PTC, y_PTC)
             del x_PTC, y_PTC  # Else the next chunk would be made beside them.
-    points: list[dict[str, Any]] = []
     for reading, sums in sums_DLSCC.items():
         for place, (layer, part) in enumerate(places):
             for quantity, values_D in quantities(sums[:, place] / settings.n_pairs).items():
-                series = readings.entry_moments(part, quantity)
-                points.append(point(reading, series, layer, values_D, settings.n_pairs))
-    return Simulated(points)
+                run.record(reading, labels.entry_moments(part, quantity), layer, values_D)
 
 
 def _inputs(streams: list[Gaussians], shape: tuple[int, ...], rho: float) -> tuple[Tensor, Tensor]:
-    x_PTC, fresh_PTC, kept_PTC = (uniform(stream, *shape) for stream in streams)
+    """X and Y: the streams' numbers, made uniform on [0, 1] by their distribution function."""
+    x_PTC, fresh_PTC, kept_PTC = (torch.special.ndtr(stream.take(*shape)) for stream in streams)
     return x_PTC, torch.where(kept_PTC < rho, x_PTC, fresh_PTC)
 
 
@@ -69,11 +65,6 @@ def _add_chunk(sums_LSCC: Tensor, network: list[Layer], x_PTC: Tensor, y_PTC: Te
     after = zip(outputs(x_PTC, network), outputs(y_PTC, network), strict=True)
     for sums_SCC, (clean_PTC, noisy_PTC) in zip(sums_LSCC, after, strict=True):
         sums_SCC += moment_sums(clean_PTC, noisy_PTC)
-
-
-def uniform(stream: Gaussians, *shape: int) -> Tensor:
-    """The stream's next numbers, made uniform on [0, 1] by their distribution function."""
-    return torch.special.ndtr(stream.take(*shape))
 
 
 def outputs(x_PTC: Tensor, network: list[Layer]) -> Iterator[Tensor]:
@@ -98,7 +89,7 @@ def moment_sums(clean_PTC: Tensor, noisy_PTC: Tensor) -> Tensor:
 
 
 def quantities(moments_DSCC: Tensor) -> dict[str, Tensor]:
-    """Values (D) of readings.INTERVAL_QUANTITIES, from each draw's moments.
+    """Values (D) of INTERVAL_QUANTITIES, from each draw's moments.
 
     Even draws choose which moment is the smallest, and which the largest, for odd ones, and odd for even.
     """
@@ -109,7 +100,3 @@ def quantities(moments_DSCC: Tensor) -> dict[str, Tensor]:
         ends["smallest"][half::2] = flat_DM[half::2, by_others_M.argmin()]
         ends["largest"][half::2] = flat_DM[half::2, by_others_M.argmax()]
     return {**ends, "mean": moments_DSCC[:, 0].diagonal(dim1=-2, dim2=-1).mean(-1)}
-
-
-def _on_device(network: list[Layer], device: torch.device) -> list[Layer]:
-    return [Layer(*(torch.as_tensor(weights, dtype=WIDE, device=device) for weights in layer)) for layer in network]

@@ -10,65 +10,46 @@ units in the network that applies layer norm before each W of N(0, 1/d).
 
 from __future__ import annotations
 
-import functools
-
 import torch
 from torch import Tensor
 
-from nsbench.config.theory import RecurrenceExperiment
-from nsbench.schemas import theory_labels as readings
+from nsbench.schemas import theory_labels as labels
 from nsbench.simulation.feed_forward import layers
-from nsbench.simulation.montecarlo import Simulated, Tally, chunks, correlate, gaussians, weights
+from nsbench.simulation.montecarlo import MonteCarlo, correlate
 
-NETWORKS = {"cosine": "he", "pearson": "layer_norm"}
-"""Kind of recurrence -> the network's kind of weights."""
-
-
-def simulate(settings: RecurrenceExperiment, seed: int, max_values: int, device: torch.device) -> Simulated:
-    """Points of each start and each kind but the linear one, x being the layers passed, from 0.
-
-    Raises ConfigError naming max_values where one pair, or the weights of a layer, take more values.
-    """
-    held = settings.held()
-    held.check(max_values)
-    tally = Tally(settings.n_draws, settings.n_pairs, device)
-    for draw in range(settings.n_draws):
-        sizes = list(chunks(settings.n_pairs, held.per_pair, max_values))
-        _iterate(settings, seed, draw, sizes, tally)
-        _networks(settings, seed, draw, sizes, tally)
-    return Simulated(tally.points())
+NETWORKS = {"he": "cosine", "layer_norm": "pearson"}
+"""The networks' kind of weights -> kind of recurrence. They share inputs and, up to scale, weights."""
 
 
-def _iterate(settings: RecurrenceExperiment, seed: int, draw: int, sizes: list[int], tally: Tally) -> None:
+def simulate(run: MonteCarlo) -> None:
+    """Points of each start and each kind but the linear one, x being the layers passed, from 0."""
+    for draw in range(run.settings.n_draws):
+        _iterate(run, draw)
+        xs, zs = (run.gaussians(f"network {name}", draw) for name in "XZ")
+        for layer, weighting, rho, clean_PC, noisy_PC in layers(run, draw, NETWORKS, xs, zs):
+            kind = NETWORKS[weighting]
+            value_P = _similarity(kind, clean_PC, noisy_PC)
+            run.add(draw, labels.correlation(rho), labels.RECURRENCE_KINDS[kind], layer, value_P)
+
+
+def _iterate(run: MonteCarlo, draw: int) -> None:
     """Equation 5: an estimate from the n_pairs x width Gaussian pairs of a layer is the next layer's correlation."""
-    width, estimates = settings.width, {start: start for start in settings.rho}
-    for layer in range(settings.depth + 1):
+    width, n_pairs, estimates = run.settings.width, run.settings.n_pairs, {start: start for start in run.settings.rho}
+    for layer in range(run.settings.depth + 1):
         if layer:
             sums = dict.fromkeys(estimates, 0.0)
-            xs, zs = (gaussians(seed, "recurrence", name, draw, layer, device=tally.device) for name in "XZ")
-            for pairs in sizes:
+            xs, zs = (run.gaussians(name, draw, layer) for name in "XZ")
+            for pairs in run.chunks:
                 x_PC, z_PC = xs.take(pairs, width), zs.take(pairs, width)
                 clean_PC = x_PC.relu()
                 for start, rho in estimates.items():
                     product_PC = correlate(x_PC, z_PC, rho).relu_().mul_(clean_PC)
                     sums[start] += product_PC.sum(dtype=torch.float64).item()
             # An estimate from few pairs can pass 1, which no correlation does.
-            estimates = {start: min(total / (settings.n_pairs * width), 1.0) for start, total in sums.items()}
+            estimates = {start: min(total / (n_pairs * width), 1.0) for start, total in sums.items()}
         for start, rho in estimates.items():
-            tally.add_mean(draw, readings.correlation(start), readings.RECURRENCE_KINDS["published"], layer, rho)
-
-
-def _networks(settings: RecurrenceExperiment, seed: int, draw: int, sizes: list[int], tally: Tally) -> None:
-    """The two correlations in random networks, which share inputs and, up to scale, weights."""
-    shape, labels = (settings.width, settings.width), readings.RECURRENCE_KINDS
-    kinds = {weighting: kind for kind, weighting in NETWORKS.items()}
-    layer_weights = functools.partial(weights, seed, "recurrence", "W", draw, shape=shape, device=tally.device)
-    xs, zs = (gaussians(seed, "recurrence", f"network {name}", draw, device=tally.device) for name in "XZ")
-    for pairs in sizes:
-        for layer, weighting, rho, clean_PC, noisy_PC in layers(kinds, settings, pairs, xs, zs, layer_weights):
-            kind = kinds[weighting]
-            value_P = _similarity(kind, clean_PC, noisy_PC)
-            tally.add(draw, readings.correlation(rho), labels[kind], layer, value_P)
+            series = labels.RECURRENCE_KINDS["published"]
+            run.add(draw, labels.correlation(start), series, layer, rho * n_pairs)
 
 
 def _similarity(kind: str, clean_PC: Tensor, noisy_PC: Tensor) -> Tensor:

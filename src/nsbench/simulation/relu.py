@@ -2,33 +2,23 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
-from nsbench.config.theory import ReluExperiment
-from nsbench.schemas import theory_labels as readings
-from nsbench.simulation.montecarlo import Simulated, Tally, chunks, correlate, gaussians
+from nsbench.schemas import theory_labels as labels
+from nsbench.simulation.montecarlo import MonteCarlo, correlate
 
 
-def simulate(settings: ReluExperiment, seed: int, max_values: int, device: torch.device) -> Simulated:
-    """Points of each mean m and each rho; the same X and Z serve them all.
-
-    Raises ConfigError naming max_values where one pair takes more values.
-    """
-    held = settings.held()
-    held.check(max_values)
-    tally = Tally(settings.n_draws, settings.n_pairs, device)
-    for draw in range(settings.n_draws):
-        xs, zs = (gaussians(seed, "relu", name, draw, device=device) for name in "XZ")
-        for pairs in chunks(settings.n_pairs, held.per_pair, max_values):
-            _add_chunk(settings, draw, xs.take(pairs), zs.take(pairs), tally)
-    return Simulated(tally.points())
+def simulate(run: MonteCarlo) -> None:
+    """Points of each mean m and each rho; the same X and Z serve them all."""
+    for draw in range(run.settings.n_draws):
+        xs, zs = (run.gaussians(name, draw) for name in "XZ")
+        for pairs in run.chunks:
+            _add_chunk(run, draw, xs.take(pairs), zs.take(pairs))
 
 
-def _add_chunk(settings: ReluExperiment, draw: int, x_P: Tensor, z_P: Tensor, tally: Tally) -> None:
-    clean = {mean: (mean + x_P).relu_() for mean in settings.means}
-    for rho in settings.rho:
+def _add_chunk(run: MonteCarlo, draw: int, x_P: Tensor, z_P: Tensor) -> None:
+    clean = {mean: (mean + x_P).relu_() for mean in run.settings.means}
+    for rho in run.settings.rho:
         y_P = correlate(x_P, z_P, rho)
         for mean, clean_P in clean.items():
-            value_P = (mean + y_P).relu_().mul_(clean_P)
-            tally.add(draw, readings.RELU_READING, readings.mean(mean), rho, value_P)
+            run.add(draw, labels.RELU_READING, labels.mean(mean), rho, (mean + y_P).relu_().mul_(clean_P))

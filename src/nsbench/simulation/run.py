@@ -10,6 +10,7 @@ import torch
 
 from nsbench.config.theory import ExperimentSpec
 from nsbench.schemas.theory import EXAMPLE, SIMULATION
+from nsbench.simulation.montecarlo import MonteCarlo
 from nsbench.storage.parquet import write_table
 
 logger = logging.getLogger(__name__)
@@ -26,13 +27,12 @@ def simulate(
     """Simulate an experiment and write its points and its examples.
 
     max_values: numbers held at once in all arrays of the pairs; changes no number but by rounding. Raises
-    ConfigError for settings that do not fit the experiment, and where max_values is too small for one
-    pair of inputs or for a matrix of weights.
+    ConfigError for settings that do not fit the experiment, and where max_values is too small for it.
     """
-    settings = spec.parsed()
+    run = MonteCarlo(spec.experiment, spec.parsed(), spec.seed, max_values, device)
     module = importlib.import_module(f"nsbench.simulation.{spec.experiment}")
-    found = module.simulate(settings, spec.seed, max_values, device)
+    examples, points = module.simulate(run) or [], run.points()
     named = {"experiment": spec.experiment}
-    write_table(points_out, [named | row for row in found.points], SIMULATION, stamp)
-    write_table(examples_out, [named | row for row in found.examples], EXAMPLE, stamp)
-    logger.info("%s: %d points", spec.experiment, len(found.points))
+    write_table(points_out, [named | row for row in points], SIMULATION, stamp)
+    write_table(examples_out, [named | row for row in examples], EXAMPLE, stamp)
+    logger.info("%s: %d points", spec.experiment, len(points))

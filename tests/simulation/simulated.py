@@ -9,41 +9,48 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 from torch.multiprocessing.reductions import StorageWeakRef
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch.overrides import TorchFunctionMode
 
-from nsbench.config.theory import (
-    AttentionExperiment,
-    FeedForwardExperiment,
-    PatternsExperiment,
-    RecurrenceExperiment,
-    ReluExperiment,
-    TransformerExperiment,
-)
+from nsbench.config.theory import EXPERIMENTS, Theory
+from nsbench.simulation.montecarlo import Gaussians, MonteCarlo
+from nsbench.storage.seeding import torch_stream
 
 CPU = torch.device("cpu")
 Lines = dict[tuple[str, str], dict[str, NDArray]]
 """Reading and series -> x, value and standard_error of its points."""
 
 
+def simulated(
+    settings: Any, seed: int = 0, max_values: int = 4_000_000, device: torch.device = CPU
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Points and examples of an experiment, by the model of its settings."""
+    name = next(name for name in EXPERIMENTS if isinstance(settings, Theory.model_fields[name].annotation))
+    run = MonteCarlo(name, settings, seed, max_values, device)
+    examples = importlib.import_module(f"nsbench.simulation.{name}").simulate(run)
+    return run.points(), examples or []
+
+
 def simulate(settings: Any, device: torch.device = CPU, seed: int = 0) -> Lines:
-    """Points by reading and series: their x, value and standard_error."""
-    name = {
-        AttentionExperiment: "attention",
-        PatternsExperiment: "patterns",
-        FeedForwardExperiment: "feed_forward",
-        RecurrenceExperiment: "recurrence",
-        ReluExperiment: "relu",
-        TransformerExperiment: "transformer",
-    }[type(settings)]
+    """Points by reading and series."""
     found: dict[tuple[str, str], dict[str, Any]] = {}
-    for row in importlib.import_module(f"nsbench.simulation.{name}").simulate(settings, seed, 4_000_000, device).points:
+    for row in simulated(settings, seed, device=device)[0]:
         line = found.setdefault((row["reading"], row["series"]), {"x": [], "value": [], "standard_error": []})
         for key, values in line.items():
             values.append(row[key])
     return {key: {name: np.array(values) for name, values in line.items()} for key, line in found.items()}
 
 
-class Live(TorchDispatchMode):
+def stream(*name: str | int, dtype: torch.dtype = torch.float32) -> Gaussians:
+    """The Gaussian numbers of seed 0's named stream."""
+    return Gaussians(torch_stream(0, "theory", *name, device=CPU), dtype)
+
+
+def weights(*name: str | int, shape: tuple[int, ...]) -> torch.Tensor:
+    """The standard Gaussian matrix of seed 0's named stream."""
+    return torch.randn(shape, generator=torch_stream(0, "theory", *name, device=CPU))
+
+
+class Live(TorchFunctionMode):
     """Counts the numbers in all arrays made while this is on that are there at once, views and all, each once.
 
     What an operation holds within itself alone is not seen.
@@ -51,16 +58,14 @@ class Live(TorchDispatchMode):
 
     def __init__(self) -> None:
         super().__init__()
-        self.largest = 0
-        """Numbers of the largest array."""
         self.most = 0
         """Numbers held at the fullest moment."""
         self._held: dict[int, tuple[StorageWeakRef, int]] = {}
         self._now = 0
 
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         made = func(*args, **(kwargs or {}))
-        for array in made if isinstance(made, list | tuple) else [made]:
+        for array in made if isinstance(made, tuple) else [made]:
             if isinstance(array, torch.Tensor):
                 self._note(array)
         # Until it counts more than the most so far, it may count what has gone already: that is not looked for.
@@ -72,7 +77,6 @@ class Live(TorchDispatchMode):
 
     def _note(self, array: torch.Tensor) -> None:
         storage = array.untyped_storage()
-        self.largest = max(self.largest, array.numel())
         # A storage whose weak reference is kept leaves its key to no other.
         if storage._cdata not in self._held:
             numbers = storage.nbytes() // array.element_size()
