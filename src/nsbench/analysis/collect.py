@@ -11,19 +11,16 @@ import contextlib
 import functools
 import json
 import math
-from collections import Counter
-from collections.abc import Iterator, Mapping
-from itertools import pairwise
+from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from nsbench.analysis.statistics import RUN_KEYS, grid_runs, run_name
+from nsbench.analysis.statistics.times import RUN_KEYS, RunKey, grid_runs, run_name
 from nsbench.schemas.training import COLLECTED_RUNS, EVALUATION, FLOORS, HISTORY, RUNS
 from nsbench.storage.atomic import whole
 from nsbench.storage.parquet import CHECKSUM, OWN, RecordError, read_arrow, stamp_checksum, write_table
@@ -31,22 +28,10 @@ from nsbench.storage.provenance import stamp
 from nsbench.storage.records import Record, Recorded, read_records
 
 STREAMED = {"history": HISTORY, "evaluation": EVALUATION}
-KEYS = pa.schema([HISTORY.field(name) for name in RUN_KEYS])
 ROWS_AT_ONCE = 2**17
 """Rows that are gathered before they are written, as one row group: some 20 MB of a history."""
 OF_NOISE = ("stability", "stability_cosine", "decision_agreement", "decision_agreement_corrected")
 """Columns of a history that depend on the variant's `noise`."""
-
-RunKey = tuple[str, str, str, int]
-"""(task, variant, arm, seed)."""
-
-
-class Stretch(NamedTuple):
-    """Rows of one run that follow each other in a file."""
-
-    path: Path
-    start: int
-    length: int
 
 
 class Sources(NamedTuple):
@@ -85,27 +70,28 @@ def collect(
     for cached in (_records, _table):  # of an earlier call, whose files may have changed
         cached.cache_clear()
     found = _found(sources)
-    _check(cells, shares, found)
+    _check(cells, shares, found, set(sources.records))
     floors = [FLOORS.empty_table(), *(read_arrow(path, FLOORS) for path in sources.floors)]
     runs = []
-    provenance = stamp(spec, digest, partial=partial)
+    provenance, out_folder = stamp(spec, digest, partial=partial), Path(out_folder)
     with contextlib.ExitStack() as written:  # No file appears before all of them are there.
-        out = {name: written.enter_context(whole(Path(out_folder) / f"{name}.parquet")) for name in (*STREAMED, "runs")}
+        out = {name: written.enter_context(whole(out_folder / f"{name}.parquet")) for name in (*STREAMED, "runs")}
         with contextlib.ExitStack() as open_files:
             files = {name: open_files.enter_context(_Rows(out[name], STREAMED[name], provenance)) for name in STREAMED}
             for key in grid_runs(cells):
                 origin = shares.get(key, key)
-                tables, data_set = _run(origin, found, sources)
-                runs.append(_named(tables.pop("runs"), key))
-                floors += [data_set] * (key == origin)
+                tables = _from_packs(origin, found) if origin in found.runs else _from_record(origin, sources)
+                runs.append(_with_values(tables.pop("runs"), _named(key)))
+                data_set = tables.pop("floors")
+                floors += [_with_values(data_set, _named(origin))] * (key == origin)
                 for name, table in tables.items():
-                    files[name].add(_named(table if key == origin else _shared(table, name), key))
+                    files[name].add(_with_values(table if key == origin else _shared(table, name), _named(key)))
         joined = pa.concat_tables([COLLECTED_RUNS.empty_table(), *runs])
         _check_data(joined)
         with _Rows(out["runs"], COLLECTED_RUNS, provenance) as file:
             file.add(joined)
         rows = _floors(pa.concat_tables(floors).to_pylist(), shares)
-        write_table(Path(out_folder) / "floors.parquet", rows, FLOORS, provenance)
+        write_table(out_folder / "floors.parquet", rows, FLOORS, provenance)
 
 
 def _floors(rows: list[dict[str, Any]], shares: Mapping[RunKey, RunKey]) -> list[dict[str, Any]]:
@@ -124,46 +110,54 @@ def _floors(rows: list[dict[str, Any]], shares: Mapping[RunKey, RunKey]) -> list
 
 
 class _Found(NamedTuple):
-    """What the packs have: rows of each run, and their rows of `runs`; and the records' runs."""
+    """What the packs have."""
 
-    stretches: dict[str, dict[RunKey, list[Stretch]]]
-    runs: pa.Table
-    row_of: dict[RunKey, int]
-    doubled: RunKey | None
-    records: set[RunKey]
+    files: dict[str, dict[RunKey, list[Path]]]
+    """history and evaluation: the files that have rows of a run."""
+    runs: dict[RunKey, pa.Table]
+    """The rows of `runs` of each run."""
 
 
 def _found(sources: Sources) -> _Found:
-    runs = pa.concat_tables([RUNS.empty_table(), *(read_arrow(path / "runs.parquet", RUNS) for path in sources.packs)])
-    keys = list(zip(*(runs[name].to_pylist() for name in RUN_KEYS), strict=True))
-    stretches = {
-        name: _stretches_by_run([path / f"{name}.parquet" for path in sources.packs], schema)
+    found = _Found({name: {} for name in STREAMED}, {})
+    for pack in sources.packs:
+        for name, schema in STREAMED.items():
+            for key in _keys(read_arrow(pack / f"{name}.parquet", schema)):
+                found.files[name].setdefault(key, []).append(pack / f"{name}.parquet")
+        table = read_arrow(pack / "runs.parquet", RUNS)
+        for key in _keys(table):
+            found.runs[key] = pa.concat_tables([*([found.runs[key]] if key in found.runs else []), _of_run(table, key)])
+    return found
+
+
+def _keys(table: pa.Table) -> list[RunKey]:
+    """The runs that a table has rows of, in order."""
+    return list(dict.fromkeys(zip(*(table[name].to_pylist() for name in RUN_KEYS), strict=True)))
+
+
+def _of_run(table: pa.Table, key: RunKey) -> pa.Table:
+    """The rows of a run."""
+    return table.filter(functools.reduce(pc.and_, map(pc.equal, (table[name] for name in RUN_KEYS), key)))
+
+
+def _from_packs(key: RunKey, found: _Found) -> dict[str, pa.Table]:
+    """A run's rows of `history`, `evaluation` and `runs`, and none of `floors`."""
+    tables = {
+        name: pa.concat_tables(
+            [schema.empty_table(), *(_of_run(_table(path, name), key) for path in found.files[name].get(key, []))]
+        )
         for name, schema in STREAMED.items()
     }
-    counts = Counter([*keys, *sources.records])
-    doubled = next((key for key, count in counts.items() if count > 1), None)
-    return _Found(stretches, runs, {key: row for row, key in enumerate(keys)}, doubled, set(sources.records))
+    return {**tables, "runs": _with_origin(found.runs[key], "", "", ""), "floors": FLOORS.empty_table()}
 
 
-def _run(key: RunKey, found: _Found, sources: Sources) -> tuple[dict[str, pa.Table], pa.Table]:
-    """A run's rows of `history`, `evaluation` and `runs`, and of `floors` where it comes from a record."""
-    if key in found.row_of:
-        tables = {
-            name: pa.concat_tables([schema.empty_table(), *map(_rows, found.stretches[name].get(key, []))])
-            for name, schema in STREAMED.items()
-        }
-        runs = found.runs.slice(found.row_of[key], 1)
-        return {**tables, "runs": _with_origin(runs, "", "", "")}, FLOORS.empty_table()
+def _from_record(key: RunKey, sources: Sources) -> dict[str, pa.Table]:
+    """A run's rows of `history`, `evaluation`, `runs` and `floors`."""
     at = sources.records[key]
     record = next((found for found in _records(at.path) if found.seed == key[-1] and at.is_of(found)), None)
     if record is None:
         raise RecordError(f"{at.path}: its record of {run_name(*key)} changed meanwhile; give the same command again")
     missing = at.no_evaluation(sources.evaluation_settings)
-    tables = {
-        "history": record.table("history", HISTORY),
-        "evaluation": EVALUATION.empty_table() if missing else record.table("evaluation", EVALUATION),
-    }
-    runs = record.table("summary", RUNS)
     kind = json.loads(record.settings)["arm_settings"]["kind"]
     made_by = {
         "data": (f"dataset {key[0]}", record.provenance.get("data_digest")),
@@ -175,8 +169,12 @@ def _run(key: RunKey, found: _Found, sources: Sources) -> tuple[dict[str, pa.Tab
         for what, (stage, told) in made_by.items()
         if told != sources.code.get(stage) and not (missing and what == "measures")
     ]
-    floors = record.table("floors", FLOORS)
-    return {**tables, "runs": _with_origin(runs, str(at.path), ", ".join(older), missing)}, _named(floors, key)
+    return {
+        "history": record.table("history", HISTORY),
+        "evaluation": EVALUATION.empty_table() if missing else record.table("evaluation", EVALUATION),
+        "runs": _with_origin(record.table("summary", RUNS), str(at.path), ", ".join(older), missing),
+        "floors": record.table("floors", FLOORS),
+    }
 
 
 @functools.lru_cache(maxsize=2)
@@ -191,10 +189,6 @@ def _table(path: Path, name: str) -> pa.Table:
     return read_arrow(path, STREAMED[name])
 
 
-def _rows(stretch: Stretch) -> pa.Table:
-    return _table(stretch.path, stretch.path.stem).slice(stretch.start, stretch.length)
-
-
 def _with_origin(runs: pa.Table, *origin: str) -> pa.Table:
     """Rows of RUNS as rows of COLLECTED_RUNS; origin: their further columns."""
     return pa.Table.from_arrays(
@@ -202,14 +196,16 @@ def _with_origin(runs: pa.Table, *origin: str) -> pa.Table:
     )
 
 
-def _named(table: pa.Table, key: RunKey) -> pa.Table:
-    """A table's rows under the name that the grid has for their run."""
-    for name, value in zip(RUN_KEYS, key, strict=True):
-        if name in table.column_names:
-            place = table.column_names.index(name)
-            table = table.set_column(
-                place, table.schema.field(name), pa.repeat(value, len(table)).cast(table.schema.field(name).type)
-            )
+def _named(key: RunKey) -> dict[str, Any]:
+    """The columns with the name that the grid has for a run."""
+    return dict(zip(RUN_KEYS, key, strict=True))
+
+
+def _with_values(table: pa.Table, values: Mapping[str, Any]) -> pa.Table:
+    """A table with one value in all rows of each of these columns that it has."""
+    for place, field in enumerate(table.schema):
+        if field.name in values:
+            table = table.set_column(place, field, pa.repeat(values[field.name], len(table)).cast(field.type))
     return table
 
 
@@ -220,41 +216,7 @@ def _shared(table: pa.Table, name: str) -> pa.Table:
     """
     if name == "evaluation":
         return table.filter(pc.is_null(table["rho"], nan_is_null=True))
-    for column in OF_NOISE:
-        place = table.column_names.index(column)
-        table = table.set_column(place, table.schema.field(column), pa.repeat(math.nan, len(table)))
-    return table
-
-
-def _stretches_by_run(paths: list[Path], schema: pa.Schema) -> dict[RunKey, list[Stretch]]:
-    """Where each run's rows are, runs and rows in the order in which they are found."""
-    found: dict[RunKey, list[Stretch]] = {}
-    for path in paths:
-        for key, start, stop in _stretches(_keys(path, schema)):
-            found.setdefault(key, []).append(Stretch(path, start, stop - start))
-    return found
-
-
-def _keys(path: Path, schema: pa.Schema) -> pa.Table:
-    """The columns of a file that say whose its rows are.
-
-    Raises what `read_arrow` raises where they cannot be had.
-    """
-    with contextlib.suppress(OSError, ValueError, pa.ArrowException):
-        keys = pq.ParquetFile(path, page_checksum_verification=True).read(columns=RUN_KEYS)
-        if keys.schema.equals(KEYS):
-            return keys
-    return read_arrow(path, schema).select(RUN_KEYS)
-
-
-def _stretches(keys: pa.Table) -> Iterator[tuple[RunKey, int, int]]:
-    """Each stretch of rows of one run: its key, where it starts and where it stops."""
-    ends = [pc.run_end_encode(column.combine_chunks()).run_ends for column in keys.columns]
-    bounds = np.unique(np.concatenate([[0], *ends]))
-    first_rows = keys.take(bounds[:-1]).columns
-    runs = zip(*(column.to_pylist() for column in first_rows), strict=True)
-    for key, (start, stop) in zip(runs, pairwise(bounds.tolist()), strict=True):
-        yield key, start, stop
+    return _with_values(table, dict.fromkeys(OF_NOISE, math.nan))
 
 
 class _Rows:
@@ -285,30 +247,30 @@ class _Rows:
         self.writer.close()
 
 
-def _check(cells: list[dict[str, Any]], shares: Mapping[RunKey, RunKey], found: _Found) -> None:
+def _check(cells: list[dict[str, Any]], shares: Mapping[RunKey, RunKey], found: _Found, recorded: set[RunKey]) -> None:
     """Raise RecordError naming the first run that is missing, doubled, foreign or incomplete.
 
-    shares: the runs of the grid that are other runs under another name, and which.
+    shares: the runs of the grid that are other runs under another name, and which. recorded: the runs of records.
     """
     budget = {shares.get(key, key): cell["budget_steps"] for cell in cells for key in grid_runs([cell])}
-    own, wanted = list(budget), set(budget)
-    if found.doubled:
-        raise RecordError(f"{run_name(*found.doubled)}: this run is in two packs; delete one of them")
-    keys = {"history": found.stretches["history"], "runs": found.row_of, "evaluation": found.stretches["evaluation"]}
+    doubled = next((key for key, rows in found.runs.items() if len(rows) > 1 or key in recorded), None)
+    if doubled:
+        raise RecordError(f"{run_name(*doubled)}: this run is in two packs; delete one of them")
+    keys = {"history": found.files["history"], "runs": found.runs, "evaluation": found.files["evaluation"]}
     for name, there in keys.items():
-        foreign = next((key for key in there if key not in wanted), None)
+        foreign = next((key for key in there if key not in budget), None)
         if foreign:
             raise RecordError(f"{run_name(*foreign)}: this run, found in {name}, is not in the grid")
     diverged = set()
-    columns = (found.runs[name].to_pylist() for name in ("status", "steps"))
-    for key, status, steps in zip(found.row_of, *columns, strict=True):
+    for key, rows in found.runs.items():
+        status, steps = rows["status"][0].as_py(), rows["steps"][0].as_py()
         if status == "diverged":
             diverged.add(key)
         elif status == "completed" and steps != budget[key]:
             raise RecordError(f"{run_name(*key)}: completed at step {steps:,}, but its budget is {budget[key]:,} steps")
     for name, there in keys.items():
-        present = found.records | set(there) | (diverged if name == "evaluation" else set())
-        missing = next((key for key in own if key not in present), None)
+        present = recorded | set(there) | (diverged if name == "evaluation" else set())
+        missing = next((key for key in budget if key not in present), None)
         if missing:
             raise RecordError(f"{run_name(*missing)}: this run of the grid is missing in {name} of the packs")
 

@@ -10,42 +10,38 @@ medians and differences leave it out and say so. A run whose record has no measu
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from nsbench.analysis.statistics import CELL_KEYS, RUN_KEYS, grid_runs, run_name
 from nsbench.analysis.statistics.intervals import mean_difference, shared_notes
+from nsbench.analysis.statistics.times import (
+    CELL_KEYS,
+    RUN_KEYS,
+    RunKey,
+    Trail,
+    arm_columns,
+    by_variant,
+    grid_runs,
+    of_runs,
+    run_name,
+    trails,
+)
 from nsbench.schemas.analysis import SCORE, SCORE_EFFECT
 from nsbench.schemas.training import TARGETS
 from nsbench.storage.parquet import RecordError
 
-RunKey = tuple[str, str, str, int]
-"""(task, variant, arm, seed)."""
-
 FINAL_EVALUATIONS = 3
 """A run's final score is its mean over this many last evaluations."""
 
-_WORST = {"accuracy": -np.inf, "loss": np.inf}
 _ON_TEST = ["test_accuracy", "test_loss"]
 _RUN_VALUES = ["final_val_accuracy", "final_val_loss", "best_val_loss", *_ON_TEST]
-
-
-class Trail(NamedTuple):
-    """A run of the grid: `completed`, `stopped` or `diverged`, and its rows of `schemas.training.HISTORY` up to the
-    budget."""
-
-    status: str
-    rows: pd.DataFrame
-
-
-def by_variant(cells: list[dict[str, Any]]) -> dict[tuple[str, str], list[dict[str, Any]]]:
-    """The cells of every (task, variant), in grid order."""
-    groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
-    for cell in cells:
-        groups.setdefault((cell["task"], cell["variant"]), []).append(cell)
-    return groups
+_FLOORS = {
+    **{f"{name}_{what}": (name, what) for name in ("commonest", "bigram") for what in ("accuracy", "loss")},
+    **{"n_targets": ("commonest", "n_targets"), "lookup_accuracy": ("lookup", "accuracy"), "seen": ("lookup", "seen")},
+}
+"""Column of SCORE -> the predictor without a model and its column of `schemas.training.FLOORS`."""
 
 
 def baseline_of(group: list[dict[str, Any]]) -> dict[str, Any]:
@@ -63,40 +59,10 @@ def text_labels(runs: pd.DataFrame, cells: list[dict[str, Any]]) -> dict[tuple[s
 
     Raises RecordError naming a run of the grid that has no single row in `runs`.
     """
-    of_run = _single(runs, "text", cells)
+    texts = of_runs(runs, "text", cells)
     return {
-        name: "; ".join(sorted({of_run[key] for key in grid_runs(group)})) for name, group in by_variant(cells).items()
+        name: "; ".join(sorted({texts[key] for key in grid_runs(group)})) for name, group in by_variant(cells).items()
     }
-
-
-def trails(history: pd.DataFrame, runs: pd.DataFrame, cells: list[dict[str, Any]]) -> dict[RunKey, Trail]:
-    """Every run of the grid, in grid order; evaluations past the budget are left out.
-
-    Raises RecordError naming a run of the grid that has no history or no single row in `runs`.
-    """
-    histories = dict(iter(history.groupby(RUN_KEYS, sort=False)))
-    status = _single(runs, "status", cells)
-    found = {}
-    for cell in cells:
-        for key in grid_runs([cell]):
-            if key not in histories:
-                raise RecordError(f"{run_name(*key)}: this run of the grid has no history; train and collect it again")
-            rows = histories[key].sort_values("step")
-            found[key] = Trail(status[key], rows[rows["step"] <= cell["budget_steps"]])
-    return found
-
-
-def _single(runs: pd.DataFrame, column: str, cells: list[dict[str, Any]]) -> dict[RunKey, str]:
-    """A column of `runs` by run, which every run of the grid must have once."""
-    values = runs.groupby(RUN_KEYS, sort=False)[column].agg(list).to_dict()
-    for key in grid_runs(cells):
-        count = len(values.get(key, []))
-        if count != 1:
-            raise RecordError(
-                f"{run_name(*key)}: this run of the grid has no single row in runs ({count} found); "
-                "train and collect it again"
-            )
-    return {key: found[0] for key, found in values.items()}
 
 
 def unmeasured(runs: pd.DataFrame, cells: list[dict[str, Any]]) -> dict[RunKey, str]:
@@ -104,7 +70,7 @@ def unmeasured(runs: pd.DataFrame, cells: list[dict[str, Any]]) -> dict[RunKey, 
 
     Raises RecordError naming a run of the grid that has no single row in `runs`.
     """
-    return {key: why for key, why in _single(runs, "no_evaluation", cells).items() if why}
+    return {key: why for key, why in of_runs(runs, "no_evaluation", cells).items() if why}
 
 
 def final_score(trail: Trail, column: str) -> float:
@@ -113,7 +79,7 @@ def final_score(trail: Trail, column: str) -> float:
     Of a diverged run it is the worst, of one that was stopped early NaN.
     """
     if trail.status == "diverged":
-        return _WORST["accuracy" if "accuracy" in column else "loss"]
+        return -np.inf if "accuracy" in column else np.inf
     if trail.status == "stopped":
         return np.nan
     return float(trail.rows[column].tail(FINAL_EVALUATIONS).mean(skipna=False))
@@ -145,34 +111,25 @@ def run_scores(
         for kind, suffix in TARGETS.items():
             row = {**dict(zip(RUN_KEYS, key, strict=True)), "targets": kind, "status": trail.status}
             row |= {f"final_{name}": final_score(trail, name + suffix) for name in ("val_accuracy", "val_loss")}
-            losses = trail.rows.set_index("step")["val_loss" + suffix].dropna()
             row["no_evaluation"] = lacking.get(key, "")
-            rows.append(row | _best(key, kind, trail.status, losses, on_test, strict=key not in lacking))
+            if trail.status == "diverged":
+                row |= {"best_val_loss": np.inf, "test_accuracy": -np.inf, "test_loss": np.inf}
+            elif trail.status == "completed":
+                losses = trail.rows.set_index("step")["val_loss" + suffix].dropna()
+                curves = [on_test.get((*key, kind, name), pd.Series(dtype=float)) for name in _ON_TEST]
+                tested = losses[[all(step in curve.index for curve in curves) for step in losses.index]]
+                if kind == "all" and tested.empty and key not in lacking:
+                    raise RecordError(
+                        f"{run_name(*key)}: this run has no test scores at checkpoints; evaluate it again"
+                    )
+                row["best_val_loss"] = float(losses.min())
+                row["best_val_loss_step"] = float(losses.idxmin()) if len(losses) else np.nan
+                if len(tested):
+                    row |= {name: float(curve[tested.idxmin()]) for name, curve in zip(_ON_TEST, curves, strict=True)}
+            rows.append(row)
     names = [*RUN_KEYS, "targets", "status", *_RUN_VALUES, "best_val_loss_step", "no_evaluation"]
-    return pd.DataFrame(rows, columns=names)
-
-
-def _best(
-    key: RunKey, kind: str, status: str, losses: pd.Series, on_test: dict[tuple[Any, ...], pd.Series], strict: bool
-) -> dict[str, float]:
-    """The lowest of a run's validation losses, and the test scores that it would be selected by.
-
-    strict: raise RecordError where the run has no test scores.
-    """
-    measures = {"test_accuracy": _WORST["accuracy"], "test_loss": _WORST["loss"]}
-    if status == "diverged":
-        return {"best_val_loss": _WORST["loss"], "best_val_loss_step": np.nan, **measures}
-    if status == "stopped":
-        return dict.fromkeys(("best_val_loss", "best_val_loss_step", *measures), np.nan)
-    curves = {name: on_test.get((*key, kind, name), pd.Series(dtype=float)) for name in measures}
-    tested = losses[[all(step in curve.index for curve in curves.values()) for step in losses.index]]
-    if strict and kind == "all" and tested.empty:
-        raise RecordError(f"{run_name(*key)}: this run has no test scores at checkpoints; evaluate it again")
-    return {
-        "best_val_loss": float(losses.min()),
-        "best_val_loss_step": float(losses.idxmin()) if len(losses) else np.nan,
-        **{name: float(curve[tested.idxmin()]) if len(tested) else np.nan for name, curve in curves.items()},
-    }
+    table = pd.DataFrame(rows, columns=names)
+    return table.astype(dict.fromkeys([*_RUN_VALUES, "best_val_loss_step"], float))
 
 
 def scores(
@@ -190,7 +147,7 @@ def scores(
     text = text_labels(runs, cells)
     scored = run_scores(history, runs, evaluation, cells)
     groups = dict(iter(scored.groupby([*CELL_KEYS, "targets"], sort=False)))
-    floor_rows = dict(iter(floors[floors["split"] == "val"].groupby(["task", "variant"], sort=False)))
+    floors = floors[floors["split"] == "val"]
     rows = []
     for cell in cells:
         key = tuple(cell[name] for name in CELL_KEYS)
@@ -215,15 +172,10 @@ def scores(
                     "final_val_accuracy_min": completed["final_val_accuracy"].min(),
                     "final_val_accuracy_max": completed["final_val_accuracy"].max(),
                     "best_val_loss_step": completed["best_val_loss_step"].median(),
-                    **_floors(floor_rows.get(key[:2]), cell, kind),
+                    **_floors(floors, cell, kind),
                 }
             )
     return pd.DataFrame(rows, columns=SCORE.names)
-
-
-def arm_columns(cell: dict[str, Any]) -> dict[str, float]:
-    """rho, gamma and orientation of a cell's arm; NaN for the baseline."""
-    return {name: float(cell["arm_settings"].get(name, np.nan)) for name in ("rho", "gamma", "orientation")}
 
 
 def _finite_median(values: pd.Series) -> float:
@@ -231,25 +183,21 @@ def _finite_median(values: pd.Series) -> float:
     return float(median) if np.isfinite(median) else np.nan
 
 
-def _floors(found: pd.DataFrame | None, cell: dict[str, Any], kind: str) -> dict[str, float]:
+def _floors(floors: pd.DataFrame, cell: dict[str, Any], kind: str) -> dict[str, float]:
     """Medians over the cell's seeds of what predictors without a model reach; NaN where none were made."""
-    columns = {f"{name}_{what}": (name, what) for name in ("commonest", "bigram") for what in ("accuracy", "loss")}
-    columns["n_targets"] = ("commonest", "n_targets")
-    columns |= {"lookup_accuracy": ("lookup", "accuracy"), "seen": ("lookup", "seen")}
-    made = set() if found is None else set(found["predictor"])
-    medians = {}
-    for column, (predictor, what) in columns.items():
-        if predictor not in made:
-            medians[column] = np.nan
-            continue
-        values = found[(found["predictor"] == predictor) & (found["targets"] == kind)].set_index("seed")[what]
-        missing = next((seed for seed in cell["seeds"] if seed not in values.index), None)
-        if missing is not None:
-            raise RecordError(
-                f"{cell['task']} / {cell['variant']} / seed {missing}: no floor {predictor!r} over {kind} "
-                "validation targets; make and collect the floors again"
-            )
-        medians[column] = _finite_median(values.loc[cell["seeds"]])
+    here = floors[(floors["task"] == cell["task"]) & (floors["variant"] == cell["variant"])]
+    made, here, medians = set(here["predictor"]), here[here["targets"] == kind], {}
+    for column, (predictor, what) in _FLOORS.items():
+        medians[column] = np.nan
+        if predictor in made:
+            values = here[here["predictor"] == predictor].set_index("seed")[what]
+            for seed in cell["seeds"]:
+                if seed not in values.index:
+                    raise RecordError(
+                        f"{cell['task']} / {cell['variant']} / seed {seed}: no floor {predictor!r} over {kind} "
+                        "validation targets; make and collect the floors again"
+                    )
+            medians[column] = _finite_median(values.loc[cell["seeds"]])
     return medians
 
 
@@ -273,19 +221,20 @@ def score_effects(
     by_run = scored[scored["targets"] == "all"].set_index(RUN_KEYS)
     rows = []
     for name, group in by_variant(cells).items():
-        regularised = [cell for cell in group if cell["arm_settings"]["kind"] != "baseline"]
-        for cell in regularised:
+        for cell in [cell for cell in group if cell["arm_settings"]["kind"] != "baseline"]:
             baseline = baseline_of(group)
             seeds = [seed for seed in baseline["seeds"] if seed in cell["seeds"]]
             row = {**{key: cell[key] for key in CELL_KEYS}, "baseline": baseline["arm"], **arm_columns(cell)}
             row |= {"text": text[name], "n_pairs": len(seeds), "confidence": confidence}
-            found = {}
-            compared = np.ones(len(seeds), dtype=bool)
-            for column in ("final_val_accuracy", "best_val_loss"):
-                pair = [by_run.loc[[(*name, arm["arm"], seed) for seed in seeds], column] for arm in (baseline, cell)]
-                found[column] = mean_difference(*pair, confidence, n_resamples, entropy)
-                row |= found[column].columns(f"{column}_difference")
-                compared &= np.isfinite(np.array(pair, dtype=float)).all(0)
+            pairs = [by_run.loc[[(*name, arm["arm"], seed) for seed in seeds]] for arm in (baseline, cell)]
+            columns = ["final_val_accuracy", "best_val_loss"]
+            found = {
+                name: mean_difference(*(table[name] for table in pairs), confidence, n_resamples, entropy)
+                for name in columns
+            }
+            for column, interval in found.items():
+                row |= interval.columns(f"{column}_difference")
+            compared = np.isfinite(np.hstack([table[columns].to_numpy(float) for table in pairs])).all(axis=1)
             row |= {"n_compared": int(compared.sum()), "n_stopped": found["best_val_loss"].n_stopped}
             rows.append({**row, "note": "; ".join(shared_notes(found))})
     return pd.DataFrame(rows, columns=SCORE_EFFECT.names)

@@ -9,7 +9,7 @@ at the budget: medians count it as later than every reached time, means count it
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -21,7 +21,16 @@ from nsbench.storage.parquet import RecordError
 
 CELL_KEYS = ["task", "variant", "arm"]
 RUN_KEYS = [*CELL_KEYS, "seed"]
-COSTS = ("steps", "flops", "seconds")
+RunKey = tuple[str, str, str, int]
+"""(task, variant, arm, seed)."""
+
+
+def by_variant(cells: list[dict[str, Any]]) -> dict[tuple[str, str], list[dict[str, Any]]]:
+    """The cells of every (task, variant), in grid order."""
+    groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for cell in cells:
+        groups.setdefault((cell["task"], cell["variant"]), []).append(cell)
+    return groups
 
 
 def run_name(task: str, variant: str, arm: str, seed: int) -> str:
@@ -29,11 +38,51 @@ def run_name(task: str, variant: str, arm: str, seed: int) -> str:
     return f"{task} / {variant} / {arm} / seed {seed}"
 
 
-def grid_runs(cells: list[dict[str, Any]]) -> Iterator[tuple[str, str, str, int]]:
-    """The (task, variant, arm, seed) of every run, in grid order."""
+def grid_runs(cells: list[dict[str, Any]]) -> Iterator[RunKey]:
+    """Every run, in grid order."""
     for cell in cells:
         for seed in cell["seeds"]:
             yield cell["task"], cell["variant"], cell["arm"], seed
+
+
+class Trail(NamedTuple):
+    """A run of the grid: `completed`, `stopped` or `diverged`, and its rows of `schemas.training.HISTORY` up to the
+    budget."""
+
+    status: str
+    rows: pd.DataFrame
+
+
+def of_runs(runs: pd.DataFrame, column: str, cells: list[dict[str, Any]]) -> dict[RunKey, Any]:
+    """A column of `runs` by run, which every run of the grid must have once; RecordError names one that has not."""
+    counts = runs.groupby(RUN_KEYS, sort=False).size().to_dict()
+    for key in grid_runs(cells):
+        if (count := counts.get(key, 0)) != 1:
+            raise RecordError(
+                f"{run_name(*key)}: this run of the grid has no single row in runs ({count} found); "
+                "train and collect it again"
+            )
+    return runs.set_index(RUN_KEYS)[column].to_dict()
+
+
+def trails(history: pd.DataFrame, runs: pd.DataFrame, cells: list[dict[str, Any]]) -> dict[RunKey, Trail]:
+    """Every run of the grid, in grid order; evaluations past the budget are left out.
+
+    Raises RecordError naming a run of the grid that has no history or no single row in `runs`.
+    """
+    histories, status, found = dict(iter(history.groupby(RUN_KEYS, sort=False))), of_runs(runs, "status", cells), {}
+    for cell in cells:
+        for key in grid_runs([cell]):
+            if key not in histories:
+                raise RecordError(f"{run_name(*key)}: this run of the grid has no history; train and collect it again")
+            rows = histories[key].sort_values("step")
+            found[key] = Trail(status[key], rows[rows["step"] <= cell["budget_steps"]])
+    return found
+
+
+def arm_columns(cell: dict[str, Any]) -> dict[str, float]:
+    """rho, gamma and orientation of a cell's arm; NaN for the baseline."""
+    return {name: float(cell["arm_settings"].get(name, np.nan)) for name in ("rho", "gamma", "orientation")}
 
 
 def time_to_target(history: pd.DataFrame, runs: pd.DataFrame, cells: list[dict[str, Any]]) -> pd.DataFrame:
@@ -44,23 +93,15 @@ def time_to_target(history: pd.DataFrame, runs: pd.DataFrame, cells: list[dict[s
     ignored. Raises RecordError naming a run of the grid that has no history or no single row in `runs`, or that was
     stopped early, by `training.stop`, by another target than this.
     """
-    histories = dict(iter(history.groupby(RUN_KEYS, sort=False)))
-    status = runs.groupby(RUN_KEYS, sort=False)["status"].agg(list).to_dict()
-    texts = dict(zip(runs[RUN_KEYS].itertuples(index=False, name=None), runs["text"], strict=True))
-    rows = []
+    every, texts, rows = trails(history, runs, cells), of_runs(runs, "text", cells), []
     for cell in cells:
-        target, arm = cell["target"], cell["arm_settings"]
+        target = cell["target"]
         for key in grid_runs([cell]):
-            if key not in histories or len(status.get(key, [])) != 1:
-                what = "history" if key not in histories else f"single row in runs ({len(status.get(key, []))} found)"
-                raise RecordError(f"{run_name(*key)}: this run of the grid has no {what}; train and collect it again")
-            trail = histories[key].sort_values("step")
-            trail = trail[trail["step"] <= cell["budget_steps"]]
-            (state,) = status[key]
+            status, trail = every[key]
             found = None
-            if state != "diverged":
+            if status != "diverged":
                 found = first_held(trail[target["metric"]].to_numpy(), trail["step"].tolist(), target)
-            if state == "stopped" and found is None:
+            if status == "stopped" and found is None:
                 raise RecordError(
                     f"{run_name(*key)}: this run was stopped early but has not held this target; train it again"
                 )
@@ -70,12 +111,12 @@ def time_to_target(history: pd.DataFrame, runs: pd.DataFrame, cells: list[dict[s
             rows.append(
                 {
                     **dict(zip(RUN_KEYS, key, strict=True)),
-                    "arm_kind": arm["kind"],
-                    **{name: float(arm.get(name, np.nan)) for name in ("rho", "gamma", "orientation")},
+                    "arm_kind": cell["arm_settings"]["kind"],
+                    **arm_columns(cell),
                     **target,
                     "threshold": float(target["threshold"]),
                     "budget_steps": cell["budget_steps"],
-                    "status": state,
+                    "status": status,
                     "reached": found is not None,
                     **cost,
                     "text": texts[key],
