@@ -50,7 +50,7 @@ def train(root: Path, plan: Plan) -> list[tuple[str, str, str, str]]:
         _run(
             "train", plan.train(*key), plan.code("train", *key[:3]), *given, "--history", history, "--runs", runs, *CPU
         )
-        spec, code = plan.evaluate(*key), digest("evaluate", task)
+        spec, code = plan.evaluate(*key), plan.code("evaluate", *key[:3])
         _run("evaluate", spec, code, *given, "--runs", runs, "--out", evaluation, *CPU)
     return plan.packs
 

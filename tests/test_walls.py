@@ -110,12 +110,12 @@ SOUND: Graph = {
     "nsbench": {"importlib"},
     "nsbench.cli.parser": {"nsbench.workflow.config", "nsbench.training.pack", "nsbench.tracking"},
     "nsbench.training.pack": {"nsbench.training.step", "nsbench.storage.parquet", "torch"},
-    "nsbench.evaluation.run": {"nsbench.measures.stability", "nsbench.training.model"},
+    "nsbench.evaluation.run": {"nsbench.measures.stability", "nsbench.training.models.base"},
     "nsbench.tracking": {"mlflow", "mlflow.entities", "nsbench.storage.parquet"},
     "nsbench.pretrained": {"transformers"},
     "nsbench.data.hub": {"huggingface_hub"},
-    "nsbench.training.step": {"nsbench.training.model"},
-    "nsbench.training.model": {"nsbench.config.variant", "torch"},
+    "nsbench.training.step": {"nsbench.training.models.base"},
+    "nsbench.training.models.base": {"nsbench.config.variant", "torch"},
     "nsbench.measures.stability": {"nsbench.arms.noise", "torch"},
     "nsbench.arms.noise": {"torch"},
     "nsbench.theory.hermite": {"numpy"},
@@ -140,9 +140,9 @@ def test_a_sound_graph_has_no_violations() -> None:
         ("nsbench.cli.parser", "snakemake", ["nsbench.cli.parser -> snakemake: only None may"]),
         ("nsbench.training.pack", "mlflow", ["nsbench.training.pack -> mlflow: only tracking may"]),
         (
-            "nsbench.training.model",
+            "nsbench.training.models.base",
             "transformers.models",
-            ["nsbench.training.model -> transformers.models: only pretrained may"],
+            ["nsbench.training.models.base -> transformers.models: only pretrained may"],
         ),
         ("nsbench.data.text", "huggingface_hub", ["nsbench.data.text -> huggingface_hub: only data.hub may"]),
         (
@@ -156,9 +156,9 @@ def test_a_sound_graph_has_no_violations() -> None:
             ["nsbench.theory.hermite -> nsbench.evaluation.run: goes up"],
         ),
         (
-            "nsbench.training.model",
+            "nsbench.training.models.base",
             "nsbench.workflow.plan",
-            ["nsbench.training.model -> nsbench.workflow.plan: goes up"],
+            ["nsbench.training.models.base -> nsbench.workflow.plan: goes up"],
         ),
         ("nsbench.config.variant", "nsbench.cli.parser", ["nsbench.config.variant -> nsbench.cli.parser: goes up"]),
         ("nsbench.data.datasets", "nsbench.tracking", ["nsbench.data.datasets -> nsbench.tracking: goes up"]),
@@ -172,10 +172,10 @@ def test_a_sound_graph_has_no_violations() -> None:
         ("nsbench.cellar", "os", ["nsbench.cellar: belongs to no layer"]),
         ("nsbench.config.variant", "nsbench.cellar", ["nsbench.config.variant -> nsbench.cellar: goes up"]),
         (
-            "nsbench.training.model",
+            "nsbench.training.models.base",
             "nsbench.training.step",
             [
-                "nsbench.training.model: imports itself in a circle",
+                "nsbench.training.models.base: imports itself in a circle",
                 "nsbench.training.step: imports itself in a circle",
             ],
         ),
@@ -187,7 +187,7 @@ def test_a_planted_violation_is_caught(module: str, name: str, told: list[str]) 
 
 
 def test_a_measure_that_training_reaches_through_others_is_caught() -> None:
-    graph = {**SOUND, "nsbench.training.model": {"nsbench.measures.stability"}}
+    graph = {**SOUND, "nsbench.training.models.base": {"nsbench.measures.stability"}}
     assert "nsbench.training.pack -> nsbench.measures.stability: are apart" in violations(graph)
     assert "nsbench.training.step -> nsbench.measures.stability: are apart" in violations(graph)
 

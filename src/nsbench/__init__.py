@@ -1,7 +1,7 @@
 """nsbench: does noise-stability regularisation work, and how would we know?
 
 `nsbench.NoiseStabilityRegularizer` is the regulariser of Definition 6.1 for your own training loop;
-`nsbench.arm`, `nsbench.task` and `nsbench.measure` register what is your own (`nsbench new`).
+`nsbench.arm`, `nsbench.task`, `nsbench.model` and `nsbench.measure` register what is your own (`nsbench new`).
 """
 
 from __future__ import annotations
@@ -16,12 +16,16 @@ if TYPE_CHECKING:
     from nsbench.claims import Evidence, Finding, Parameters, claim_quantity
     from nsbench.data.tasks import Task, task
     from nsbench.measures import Estimate, measure
+    from nsbench.training.models import Model, model
+    from nsbench.training.models.stack import Stack
 
 _PUBLIC = {
     "NoiseStabilityRegularizer": "nsbench.arms.regularizers",
     "resample_tokens": "nsbench.arms.noise",
     **dict.fromkeys(("Arm", "LossTerm", "Real", "arm"), "nsbench.arms"),
     **dict.fromkeys(("Task", "task"), "nsbench.data.tasks"),
+    **dict.fromkeys(("Model", "model"), "nsbench.training.models"),
+    "Stack": "nsbench.training.models.stack",
     **dict.fromkeys(("Evidence", "Finding", "Parameters", "claim_quantity"), "nsbench.claims"),
     **dict.fromkeys(("Estimate", "measure"), "nsbench.measures"),
 }
@@ -32,13 +36,16 @@ __all__ = [
     "Evidence",
     "Finding",
     "LossTerm",
+    "Model",
     "NoiseStabilityRegularizer",
     "Parameters",
     "Real",
+    "Stack",
     "Task",
     "arm",
     "claim_quantity",
     "measure",
+    "model",
     "resample_tokens",
     "task",
 ]

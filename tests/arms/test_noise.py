@@ -49,11 +49,6 @@ def test_redraws_are_uniform_over_the_symbols_allowed(n_symbols: int, same_symbo
             assert near((drawn == other).double().mean().item(), 1 / len(allowed), n)
 
 
-def test_without_the_same_symbol_two_symbols_are_swapped_for_sure_at_rho_minus_one() -> None:
-    bits = torch.randint(0, 2, (50, 20), generator=generator(1))
-    assert torch.equal(resample_tokens(bits, -1.0, 2, generator(2), same_symbol=False), 1 - bits)
-
-
 @pytest.mark.parametrize("same_symbol", [True, False])
 def test_rho_one_changes_nothing_and_the_input_is_never_written_to(same_symbol: bool) -> None:
     tokens = torch.randint(0, 5, (40, 6), generator=generator(1))
@@ -81,7 +76,7 @@ def test_symbols_may_be_a_tensor_of_ids_in_any_order(same_symbol: bool) -> None:
     assert near((drawn == 2).double().mean().item(), 1 / 3, 6000)
 
 
-@pytest.mark.parametrize("token", [0, 3, 7, 12])
+@pytest.mark.parametrize("token", [0, 3, 12])
 def test_a_token_that_is_no_symbol_may_become_any_symbol(token: int) -> None:
     tokens = torch.full((40_000,), token)
     drawn = resample_tokens(tokens, -1.0, torch.tensor([2, 5, 9]), generator(1), same_symbol=False)
@@ -100,24 +95,18 @@ def test_fixed_ids_are_never_redrawn_and_change_nothing_for_the_others() -> None
     assert not torch.isin(free, fixed).any()
 
 
-@pytest.mark.parametrize("rho", [1.0001, -1.0001, 2, -7.0, math.nan, math.inf])
+@pytest.mark.parametrize("rho", [1.0001, -7.0, math.nan])
 def test_rho_outside_its_range_is_refused(rho: float) -> None:
     with pytest.raises(ValueError, match=rf"rho = {rho} is outside \[-1, 1\]"):
         resample_tokens(torch.zeros(3, dtype=torch.int64), rho, 2)
 
 
 @pytest.mark.parametrize(
-    ("symbols", "same_symbol", "needed"),
-    [(0, True, 1), (0, False, 2), (1, False, 2), (torch.tensor([], dtype=torch.int64), True, 1)],
+    ("symbols", "same_symbol", "needed"), [(0, True, 1), (1, False, 2), (torch.tensor([3, 3]), False, 2)]
 )
 def test_too_few_symbols_are_refused(symbols: int | torch.Tensor, same_symbol: bool, needed: int) -> None:
     with pytest.raises(ValueError, match=rf"symbols has \d ids; a redraw needs at least {needed}"):
         resample_tokens(torch.zeros(3, dtype=torch.int64), 0.0, symbols, same_symbol=same_symbol)
-
-
-def test_symbols_that_are_one_id_twice_are_one_symbol() -> None:
-    with pytest.raises(ValueError, match="symbols has 1 ids; a redraw needs at least 2"):
-        resample_tokens(torch.zeros(3, dtype=torch.int64), 0.0, torch.tensor([3, 3]), same_symbol=False)
 
 
 def test_the_generator_alone_decides() -> None:
@@ -140,17 +129,11 @@ def test_equal_draws_redraw_more_where_rho_is_smaller() -> None:
     assert torch.equal(strong[moved], weak[moved])
 
 
-@pytest.mark.parametrize("dtype", [torch.int64, torch.int32])
-def test_shape_and_type_are_kept(dtype: torch.dtype) -> None:
-    tokens = torch.zeros((2, 3, 4), dtype=dtype)
-    drawn = resample_tokens(tokens, 0.0, 3, generator(), same_symbol=False)
-    assert (drawn.shape, drawn.dtype) == (tokens.shape, dtype)
-
-
 def test_tokens_that_are_not_contiguous_are_served() -> None:
-    tokens = torch.randint(0, 5, (30, 40), generator=generator(1))
+    tokens = torch.randint(0, 5, (30, 40), generator=generator(1), dtype=torch.int32)
     drawn = resample_tokens(tokens.T, -1.0, 5, generator(2), same_symbol=False)
     assert not (drawn == tokens.T).any()
+    assert (drawn.shape, drawn.dtype) == ((40, 30), tokens.dtype)
 
 
 @pytest.mark.parametrize("n_symbols", [2, 3, 7])
@@ -174,20 +157,5 @@ def test_the_effective_correlation_is_that_of_every_mean_zero_function(
 
 def test_known_values_of_the_resampling_correlation() -> None:
     assert resampling_correlation(0.5, 113) == 0.75  # not 0.5: the paper's rho is no correlation
-    assert resampling_correlation(-1, 5) == 0
-    assert resampling_correlation(1, 5, include_same=False) == 1
     assert resampling_correlation(0.3, 2, include_same=False) == pytest.approx(0.3)  # for bits it is
     assert resampling_correlation(-1, 3, include_same=False) == -0.5
-
-
-@pytest.mark.parametrize("same_symbol", [True, False])
-@pytest.mark.parametrize(("rho", "n_symbols"), [(0.25, 2), (-0.5, 3), (0.6, 7)])
-def test_resampling_has_the_resampling_correlation(rho: float, n_symbols: int, same_symbol: bool) -> None:
-    n = 200_000
-    x = torch.randint(0, n_symbols, (n,), generator=generator(1))
-    y = resample_tokens(x, rho, n_symbols, generator(2), same_symbol=same_symbol)
-    values = torch.linspace(-1, 1, n_symbols, dtype=torch.float64) ** 3
-    values -= values.mean()
-    products = values[x] * values[y]
-    expected = resampling_correlation(rho, n_symbols, same_symbol) * values.square().mean().item()
-    assert abs(products.mean().item() - expected) < 4 * products.std().item() / math.sqrt(n)

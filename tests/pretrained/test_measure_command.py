@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -15,14 +14,13 @@ from nsbench.cli import measure as command
 from nsbench.cli import parser as cli
 from nsbench.config.canonical import canonical_json
 from nsbench.config.pretrained import FolderModel
-from nsbench.config.variant import Model
 from nsbench.data.datasets import read_dataset
 from nsbench.pretrained import own
 from nsbench.pretrained.sources import ModelError
 from nsbench.schemas.pretrained import PARTS
 from nsbench.storage.parquet import read_stamp, read_table
 from nsbench.storage.run_folder import RunFolder
-from nsbench.training.model import TransformerStack
+from nsbench.training.models import Transformer, read_model
 from tests.conftest import make_dataset
 from tests.pretrained_models import CPU
 
@@ -95,8 +93,8 @@ def run_folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPath
     dataset = make_dataset(root, task)
     data = read_dataset(dataset, 3)
     pooling = {"mask": "causal", "pooling": "none"} if task == "next_token" else {}
-    settings = Model(d_model=8, n_layers=1, n_heads=2, **pooling)
-    stack = TransformerStack(settings, data.vocabulary, data.n_classes, [7])
+    settings = Transformer(d_model=8, n_layers=1, n_heads=2, **pooling)
+    stack = settings.build(data.vocabulary, data.n_classes, [7])
     folder = RunFolder(root / "runs", task, "tiny", "baseline", 3, "key")
     metadata = {"model": canonical_json(settings), "vocabulary": str(data.vocabulary), "n_classes": str(data.n_classes)}
     for step in (0, 10):
@@ -121,7 +119,7 @@ def test_a_checkpoint_is_the_model_that_was_saved(run_folder: tuple[Path, Path])
     tokens = own.dataset_tokens(own.find_checkpoint(folder), dataset, 4)
     assert torch.equal(tokens.text_NT, data["test_tokens"][:4])
     assert torch.equal(tokens.labels, data["test_labels"][:4])
-    stack = TransformerStack(Model(**json.loads(safe_metadata(folder)["model"])), data.vocabulary, data.n_classes, [7])
+    stack = read_model(safe_metadata(folder)["model"]).build(data.vocabulary, data.n_classes, [7])
     with torch.no_grad():
         wanted = stack(tokens.text_NT[None])[0]
         found = model.states(model.embed(tokens.text_NT))

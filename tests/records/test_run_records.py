@@ -94,7 +94,9 @@ def test_a_record_says_what_made_it_and_holds_no_weights(records: Path) -> None:
     assert len(found) == N_RUNS
     for record in found:
         told = record.provenance
-        assert told["source_digest"] == digest("train", json.loads(record.settings)["arm_settings"]["kind"])
+        assert told["source_digest"] == digest(
+            "train", json.loads(record.settings)["arm_settings"]["kind"], "transformer"
+        )
         assert (told["commit"], told["cpu"], told["device"]) == (commit(), cpu(), "cpu")
         assert {"version_torch", "python"} <= told.keys()
         assert json.loads(record.settings)["task"] == record.row["task"]

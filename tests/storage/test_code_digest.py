@@ -25,8 +25,8 @@ DRAWN = sorted({module_of(name) for name in FIGURES})
 STAGES = [
     ("text", ""),
     *(("dataset", task) for task in TASKS),
-    *(("train", kind) for kind in KINDS),
-    *(("evaluate", task) for task in TASKS),
+    *(("train", kind, "transformer") for kind in KINDS),
+    *(("evaluate", task, "transformer") for task in TASKS),
     ("finished", ""),
     ("collect", ""),
     ("analyse", ""),
@@ -45,8 +45,8 @@ STAGES = [
 """Every stage that the rules ask a digest of."""
 
 
-def stage_name(stage: str, name: str) -> str:
-    return "figures" if stage == "figures" else f"{stage} {name}".strip()
+def stage_name(stage: str, *names: str) -> str:
+    return "figures" if stage == "figures" else f"{stage} {' '.join(names[:1])}".strip()
 
 
 DATASETS = {f"dataset {task}" for task in TASKS}
@@ -94,15 +94,15 @@ def changed(before: dict[str, str]) -> set[str]:
 def test_the_table_has_every_stage_that_a_rule_asks_a_digest_of() -> None:
     rules = "".join(path.read_text() for path in (Path(__file__).parents[2] / "workflow" / "rules").glob("*.smk"))
     plan_text = Path(plan.__file__).read_text()
-    assert set(re.findall(r'digest\("([a-z-]+)"', rules + plan_text)) == {stage for stage, _ in STAGES}
+    assert set(re.findall(r'(?:digest|code_of)\("([a-z-]+)"', rules + plan_text)) == {stage for stage, *_ in STAGES}
 
 
-@pytest.mark.parametrize(("stage", "name"), STAGES)
-def test_every_stage_has_a_digest_and_it_stays(stage: str, name: str) -> None:
-    first = plan.digest(stage, name)
+@pytest.mark.parametrize("stage", STAGES, ids=lambda stage: stage_name(*stage))
+def test_every_stage_has_a_digest_and_it_stays(stage: tuple[str, ...]) -> None:
+    first = plan.digest(*stage)
     assert re.fullmatch("[0-9a-f]{16}", first)
     code_digest.forget()
-    assert plan.digest(stage, name) == first
+    assert plan.digest(*stage) == first
 
 
 def test_comments_docstrings_and_layout_change_no_digest(before: dict[str, str], copy: Path) -> None:
@@ -168,11 +168,14 @@ def test_what_no_stage_uses_changes_no_digest(before: dict[str, str], copy: Path
         ("training/step:TrainingStep", TRAINS),
         ("training/validation:Validation", TRAINS),
         ("arms/regularizers:agreement", {"train noise_stability"} | TELL_OF_ARMS),
-        ("arms/entropy:Entropy", {"train entropy"} | TELL_OF_ARMS),
+        ("arms/controls:Entropy", {"train entropy"} | TELL_OF_ARMS),
         ("arms/template:MyKindArm", set()),
         ("arms/base:LossTerm", TRAINS | TELL_OF_ARMS | {"finished"}),
         ("arms/registry:arm", set()),
-        ("training/model:TransformerStack", TRAINS | EVALUATES),
+        ("training/models/transformer_stack:TransformerStack", TRAINS | EVALUATES),
+        ("training/models/transformer:Transformer", TRAINS | EVALUATES),
+        ("training/models/template:MyKindModel", set()),
+        ("training/models/registry:model", set()),
         ("arms/noise:resample_tokens", {"pretrained"} | TRAINS | EVALUATES),
         ("evaluation/run:evaluate_pack", EVALUATES),
         ("measures/stability:noise_stability", EVALUATES),
@@ -210,7 +213,7 @@ def test_an_edit_changes_the_stages_that_reach_it_and_no_other(
 
 
 def test_settings_reach_a_stage_as_its_spec_and_what_they_work_out_as_code(before: dict[str, str], copy: Path) -> None:
-    path = copy / "training/loop.py"
+    path = copy / "training/run.py"
     text = path.read_text(encoding="utf-8")
     path.write_text(text.replace("    checkpoint_count: int\n", "    checkpoint_count: int = 3\n    more: int = 1\n"))
     assert changed(before) == set()
@@ -280,7 +283,7 @@ def test_the_same_code_has_the_same_digest(copy: Path, old: str, new: str) -> No
         ("from nsbench.other import a\ndef f(): return a", "from nsbench.other import c\ndef f(): return c"),
         (
             "from nsbench import other\ndef f(): return other",
-            "from nsbench.training import model\ndef f(): return model",
+            "from nsbench.training import step\ndef f(): return step",
         ),
         ("class A:\n    x = 1\nclass f(A): pass", "class A:\n    x = 2\nclass f(A): pass"),
         ("x = 1\ndef f(x): return x", "x = 1\ndef f(y): return x"),
@@ -318,13 +321,13 @@ def test_code_outside_the_package_counts_where_it_is_named(copy: Path, monkeypat
 def test_digests_are_kept_beside_the_bytecode_as_long_as_the_source_stays(
     copy: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first = plan.digest("train", "baseline")
+    first = plan.digest("train", "baseline", "transformer")
     code_digest.forget()
     monkeypatch.setattr(code_digest, "_digest", lambda roots: "worked out")
-    assert plan.digest("train", "baseline") == first
+    assert plan.digest("train", "baseline", "transformer") == first
     edit(copy, "cli/parser:main")
     code_digest.forget()
-    assert plan.digest("train", "baseline") == "worked out"
+    assert plan.digest("train", "baseline", "transformer") == "worked out"
     code_digest.forget()
     (copy / "__pycache__" / code_digest.CACHE).write_text("{damaged")
-    assert plan.digest("train", "baseline") == "worked out"
+    assert plan.digest("train", "baseline", "transformer") == "worked out"

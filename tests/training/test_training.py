@@ -21,10 +21,13 @@ from nsbench.storage.parquet import read_table
 from nsbench.storage.provenance import stamp
 from nsbench.storage.run_folder import RunFolder, read_checkpoint
 from nsbench.training import loop
-from nsbench.training.loop import Run, StackTraining, TrainSpec
+from nsbench.training.loop import StackTraining
+from nsbench.training.models import read_model
 from nsbench.training.pack import train_pack
+from nsbench.training.run import Run, TrainSpec
 from nsbench.training.validation import checkpoint_steps, evaluation_steps
-from tests.conftest import DATA, arm, make_dataset, small_text, train, train_spec, write_datasets
+from tests.conftest import BASELINE, DATA, arm, make_dataset, small_text, train, train_spec, write_datasets
+from tests.training.test_step import ARMS, CHEAP
 
 NUMBERS = [name for name in HISTORY.names if name not in ("seconds", "task", "variant", "arm")]
 
@@ -40,16 +43,90 @@ def same(one: np.ndarray, other: np.ndarray) -> bool:
     return one.shape == other.shape and one.tobytes() == other.tobytes()
 
 
+COST = NUMBERS.index("flops")
+SHORT = {"training": {"steps": 12}, "model": {"dropout": 0.1}, "optimizer": {"weight_decay": 0.05}}
+"""With dropout and decay of a known size, which two controls replace."""
+
+
+def trained(root: Path, settings: dict[str, Any], **sections: Any) -> np.ndarray:
+    """The numbers of seed 3's history, or of the seeds asked for."""
+    history, _ = train(root, train_spec(arm_settings=settings, **{**SHORT, "seeds": [3], **sections}))
+    return numbers(history)
+
+
+def trained_stack(root: Path, spec: TrainSpec, device: torch.device | str = "cpu", poison: bool = False) -> list[Run]:
+    """The runs of seeds 3 and 4 after their training as one stack, as on a GPU; poison: the first diverges."""
+    dataset = make_dataset(root)
+    runs = [
+        Run(s, read_dataset(dataset, s), RunFolder(root / "folders", "t", "v", "a", s, "key"), "order", None)
+        for s in (3, 4)
+    ]
+    stack = StackTraining(spec, runs, torch.device(device), stamp("{}", "digest"))
+    if poison:
+        stack.stack.run_weights(0)["embedding"].fill_(math.nan)
+    stack.train(3600.0)
+    return runs
+
+
 @pytest.mark.parametrize("task", ["modular_addition", "sparse_parity", "next_token"])
 def test_gamma_zero_equals_baseline_to_the_bit(tmp_path: Path, task: str) -> None:
     baseline, _ = train(tmp_path / "baseline", train_spec(task))
     zero, _ = train(tmp_path / "zero", train_spec(task, arm(gamma=0.0)))
     some, _ = train(tmp_path / "some", train_spec(task, arm(gamma=0.5)))
-    costs = NUMBERS.index("flops")
     for other, equal in ((zero, True), (some, False)):
-        assert same(np.delete(numbers(baseline), costs, 1), np.delete(numbers(other), costs, 1)) == equal
+        assert same(np.delete(numbers(baseline), COST, 1), np.delete(numbers(other), COST, 1)) == equal
     # The control pays for its second pass: it differs in cost alone.
-    assert numbers(zero)[-1, costs] == 2 * numbers(baseline)[-1, costs]
+    assert numbers(zero)[-1, COST] == 2 * numbers(baseline)[-1, COST]
+
+
+def test_an_arm_without_strength_equals_the_baseline_to_the_bit(tmp_path: Path) -> None:
+    baseline = np.delete(trained(tmp_path / "baseline", BASELINE), COST, 1)
+    without = {
+        "every": {**CHEAP, "gamma": 0.0, "every": 3, "share": 0.3, "branch": "clean"},
+        "augmentation": {"kind": "augmentation", "rho": 0.25, "gamma": 0.0},
+        "entropy": {"kind": "entropy", "gamma": 0.0},
+        "grokfast": {"kind": "grokfast", "alpha": 0.9, "lamb": 0.0},
+        "dropout": {"kind": "dropout", "rate": 0.1},
+        "weight_decay": {"kind": "weight_decay", "value": 0.05},
+    }
+    for name, settings in without.items():
+        assert same(baseline, np.delete(trained(tmp_path / name, settings), COST, 1)), name
+
+
+def test_a_replacing_arm_equals_the_variant_with_that_value_to_the_bit(tmp_path: Path) -> None:
+    for convention in ("times_lr", "per_step", "l2"):
+        rules = {"weight_decay_convention": convention}
+        variant = trained(tmp_path / f"v {convention}", BASELINE, optimizer={**rules, "weight_decay": 0.3})
+        replaced = trained(
+            tmp_path / f"a {convention}", ARMS["weight_decay"], optimizer={**rules, "weight_decay": 0.05}
+        )
+        assert same(variant, replaced)
+    variant = trained(tmp_path / "v", BASELINE, model={"dropout": 0.4})
+    for before in (0.0, 0.1):
+        replaced = trained(tmp_path / f"{before}", {"kind": "dropout", "rate": 0.4}, model={"dropout": before})
+        assert same(variant, replaced)
+
+
+def test_arms_share_data_weights_batches_and_masks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a seed: what the model is at step 0, and what each step is given."""
+    original = loop.TrainingStep.__call__
+    given: dict[int, list[torch.Tensor]] = {}
+
+    def noted(self: Any, tokens: Any, labels: Any, step: int) -> None:
+        original(self, tokens, labels, step)
+        given.setdefault(step, []).extend((tokens, labels, self.bits_RN.clone()))
+
+    monkeypatch.setattr(loop.TrainingStep, "__call__", noted)
+    firsts, inputs = [], []
+    for place, settings in enumerate([BASELINE, *ARMS.values(), {"kind": "dropout", "rate": 0.4}]):
+        given = {}
+        values = trained(tmp_path / str(place), settings, training={"steps": 4})
+        firsts.append(values[0])
+        inputs.append([part for step in sorted(given) for part in given[step]])
+    assert all(same(first, firsts[0]) for first in firsts)
+    for parts in inputs[1:]:
+        assert len(parts) == 12
+        assert all(torch.equal(one, other) for one, other in zip(parts, inputs[0], strict=True))
 
 
 def test_a_finished_run_bears_the_name_that_its_text_has_now(tmp_path: Path) -> None:
@@ -66,11 +143,14 @@ def test_a_finished_run_bears_the_name_that_its_text_has_now(tmp_path: Path) -> 
     assert (found["text"].tolist(), found["run_key"].tolist()) == (["the same under another name"], first)
 
 
-@pytest.mark.parametrize("task", ["modular_addition", "next_token"])
-def test_a_run_alone_equals_itself_in_a_pack_in_any_order(tmp_path: Path, task: str) -> None:
-    together, _ = train(tmp_path / "a", train_spec(task, arm(), seeds=[3, 4, 5]))
-    turned, _ = train(tmp_path / "b", train_spec(task, arm(), seeds=[5, 3]))
-    alone, _ = train(tmp_path / "c", train_spec(task, arm(), seeds=[5]))
+@pytest.mark.parametrize(
+    ("task", "name"),
+    [("modular_addition", "noise_stability"), ("next_token", "combined"), ("sparse_parity", "grokfast")],
+)
+def test_a_run_alone_equals_itself_in_a_pack_in_any_order(tmp_path: Path, task: str, name: str) -> None:
+    together, _ = train(tmp_path / "a", train_spec(task, ARMS[name], seeds=[3, 4, 5]))
+    turned, _ = train(tmp_path / "b", train_spec(task, ARMS[name], seeds=[5, 3]))
+    alone, _ = train(tmp_path / "c", train_spec(task, ARMS[name], seeds=[5]))
     assert same(numbers(together, 5), numbers(alone, 5))
     assert same(numbers(turned, 5), numbers(alone, 5))
     assert not same(numbers(together, 5)[:, 1:], numbers(together, 4)[:, 1:])
@@ -89,37 +169,45 @@ class Killed(Exception):
     pass
 
 
-@pytest.mark.parametrize("optimizer", [{}, {"scheduler": "plateau", "scheduler_patience": 0, "scheduler_factor": 0.5}])
-@pytest.mark.parametrize("kill_at", [5, 12, 23])
+@pytest.mark.parametrize(
+    ("name", "kill_at", "optimizer"),
+    [
+        ("noise_stability", 5, {"scheduler": "plateau", "scheduler_patience": 0, "scheduler_factor": 0.5}),
+        ("noise_stability", 23, {}),
+        ("every 20th", 10, {}),  # FLOPs of a kind of step that is not done again
+        ("combined", 4, {}),
+        ("grokfast", 10, {}),
+    ],
+)
 def test_an_interrupted_run_equals_an_undisturbed_one_to_the_bit(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kill_at: int, optimizer: dict[str, Any]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, kill_at: int, optimizer: dict[str, Any]
 ) -> None:
-    spec = train_spec(arm_settings=arm(), optimizer=optimizer)
+    settings = {**ARMS, "every 20th": {**CHEAP, "every": 20}}[name]
+    spec = train_spec(arm_settings=settings, optimizer=optimizer)
     calm, calm_runs = train(tmp_path / "calm", spec)
     original = loop.TrainingStep.__call__
+    steps = []
 
     def dies(self: Any, tokens: Any, labels: Any, step: int) -> None:
         if step == kill_at and self.seeds == [4]:
             raise Killed
         original(self, tokens, labels, step)
 
-    monkeypatch.setattr(loop.TrainingStep, "__call__", dies)
-    with pytest.raises(Killed):
-        train(tmp_path / "stormy", spec, progress_every_seconds=0.0)
-    steps = []
-
     def counted(self: Any, tokens: Any, labels: Any, step: int) -> None:
         steps.append((self.seeds, step))
         original(self, tokens, labels, step)
 
+    monkeypatch.setattr(loop.TrainingStep, "__call__", dies)
+    with pytest.raises(Killed):
+        train(tmp_path / "stormy", spec, progress_every_seconds=0.0)
     monkeypatch.setattr(loop.TrainingStep, "__call__", counted)
     stormy, stormy_runs = train(tmp_path / "stormy", spec)
     assert same(numbers(calm), numbers(stormy))
     assert list(read_table(calm_runs, RUNS)["history_sha256"]) == list(read_table(stormy_runs, RUNS)["history_sha256"])
     # Seed 3 had finished and is not trained again; seed 4 goes on from its last progress file,
     # here one after each step.
+    assert steps[0] == ([4], kill_at)
     assert {tuple(seeds) for seeds, _ in steps} == {(4,)}
-    assert steps[0][1] == kill_at
 
 
 def test_another_seed_trains_that_seed_alone(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -151,25 +239,18 @@ def test_divergence_is_a_row_and_ends_the_run(tmp_path: Path) -> None:
     assert not np.isfinite(last[["train_loss", "val_loss"]].to_numpy()).all()
 
 
-def test_a_diverged_neighbour_touches_no_bit(tmp_path: Path, device: torch.device) -> None:
-    dataset = make_dataset(tmp_path)
-    spec = train_spec(arm_settings=arm(), seeds=[3, 4])
+@pytest.mark.parametrize("name", ["noise_stability", "grokfast"])
+def test_a_diverged_neighbour_touches_no_bit(tmp_path: Path, device: torch.device, name: str) -> None:
+    spec = train_spec(arm_settings=ARMS[name], seeds=[3, 4])
+    calm = trained_stack(tmp_path / "calm", spec, device)
+    beside = trained_stack(tmp_path / "beside", spec, device, poison=True)
+    assert [run.status for run in beside] == ["diverged", "completed"]
+    pd.testing.assert_frame_equal(*(history(runs[1]) for runs in (calm, beside)), check_exact=True)
 
-    def rows(name: str, poison: bool) -> tuple[pd.DataFrame, list[Run]]:
-        runs = [
-            Run(s, read_dataset(dataset, s), RunFolder(tmp_path / name, "t", "v", "a", s, "key"), "order", None)
-            for s in (3, 4)
-        ]
-        stack = StackTraining(spec, runs, device, stamp("{}", "digest"))
-        if poison:
-            stack.stack.run_weights(0)["embedding"].fill_(math.nan)
-        stack.train(3600.0)
-        return pd.DataFrame(runs[1].rows).drop(columns="seconds"), runs
 
-    calm, _ = rows("calm", poison=False)
-    beside, runs = rows("beside", poison=True)
-    assert [run.status for run in runs] == ["diverged", "completed"]
-    pd.testing.assert_frame_equal(calm, beside, check_exact=True)
+def history(run: Run, count: int | None = None) -> pd.DataFrame:
+    """The first rows of a run's history, without seconds."""
+    return pd.DataFrame(run.rows[:count]).drop(columns="seconds")
 
 
 def test_plateau_scheduler_acts_on_each_run(tmp_path: Path) -> None:
@@ -200,34 +281,23 @@ def test_history_says_what_it_should(tmp_path: Path) -> None:
     assert summary["status"] == "completed"
 
 
-def test_a_run_learns(tmp_path: Path) -> None:
-    history, _ = train(tmp_path, train_spec("sparse_parity", training={"steps": 120, "batch_size": 32}))
-    rows = read_table(history, HISTORY)
-    assert rows["train_loss"].iloc[-1] < 0.9 * rows["train_loss"].iloc[1]
-
-
 def test_trail_holds_the_weights_of_its_steps(tmp_path: Path) -> None:
-    _, runs = train(tmp_path, train_spec())
+    _, runs = train(tmp_path, train_spec(arm_settings={"kind": "dropout", "rate": 0.4}))
     key = read_table(runs, RUNS).set_index("seed").loc[3, "run_key"]
     folder = RunFolder(tmp_path / "runs", "modular_addition", "tiny", "arm", 3, key)
     assert [path.name for path in folder.trail()] == [f"step-{step:08d}.safetensors" for step in (0, 12, 24)]
     first, metadata = read_checkpoint(folder.trail()[0], key)
     last, _ = read_checkpoint(folder.trail()[-1], key)
     assert metadata["step"] == "0"
+    assert read_model(metadata["model"]).dropout == 0.4
     assert any(not torch.equal(first[name], last[name]) for name in first)
 
 
-@pytest.mark.parametrize(
-    ("steps", "every", "count", "expected"),
-    [(10, 4, 99, [0, 4, 8, 10]), (8, 4, 2, [0, 8]), (100, 10, 3, [0, 50, 100]), (5, 5, 2, [0, 5])],
-)
-def test_checkpoints_are_evaluated_steps_first_and_last_included(
-    steps: int, every: int, count: int, expected: list[int]
-) -> None:
-    settings = Training(steps=steps, eval_every_steps=every)
-    found = checkpoint_steps(settings, count)
-    assert found == expected
-    assert set(found) <= set(evaluation_steps(settings))
+def test_checkpoints_are_evaluated_steps_first_and_last_included() -> None:
+    for steps, every, count, expected in ((10, 4, 99, [0, 4, 8, 10]), (8, 4, 2, [0, 8]), (100, 10, 3, [0, 50, 100])):
+        settings = Training(steps=steps, eval_every_steps=every)
+        assert checkpoint_steps(settings, count) == expected
+        assert set(expected) <= set(evaluation_steps(settings))
 
 
 def test_same_curve_as_ever(tmp_path: Path) -> None:
@@ -268,24 +338,13 @@ def test_a_target_that_is_not_held_stops_no_run(tmp_path: Path) -> None:
 
 def test_a_stopped_neighbour_touches_no_bit_of_a_stack(tmp_path: Path) -> None:
     """Seeds 3 and 4 stop at different evaluations, as a GPU would train them: side by side."""
-    dataset = make_dataset(tmp_path)
-
-    def trained(name: str, spec: TrainSpec) -> list[Run]:
-        runs = [
-            Run(s, read_dataset(dataset, s), RunFolder(tmp_path / name, "t", "v", "a", s, "key"), "order", None)
-            for s in (3, 4)
-        ]
-        StackTraining(spec, runs, torch.device("cpu"), stamp("{}", "digest")).train(3600.0)
-        return runs
-
-    whole = trained("whole", train_spec())
+    whole = trained_stack(tmp_path / "whole", train_spec())
     best = [min(row["val_loss"] for row in run.rows) for run in whole]
     first, last = np.argsort(best)  # a threshold that the first comes to and the last never
-    threshold = (best[first] + best[last]) / 2
-    target = {"metric": "val_loss", "threshold": threshold, "hold_evaluations": 1}
-    runs = trained("stopped", train_spec(training={"stop": "after_target", "margin_evaluations": 0}, target=target))
+    target = {"metric": "val_loss", "threshold": (best[first] + best[last]) / 2, "hold_evaluations": 1}
+    spec = train_spec(training={"stop": "after_target", "margin_evaluations": 0}, target=target)
+    runs = trained_stack(tmp_path / "stopped", spec)
     assert runs[first].status == "stopped"
     assert len(runs[first].rows) < len(runs[last].rows)
     for run, other in zip(runs, whole, strict=True):
-        kept = [pd.DataFrame(found.rows[: len(run.rows)]).drop(columns="seconds") for found in (run, other)]
-        pd.testing.assert_frame_equal(*kept, check_exact=True)
+        pd.testing.assert_frame_equal(history(run), history(other, len(run.rows)), check_exact=True)

@@ -8,19 +8,20 @@ from pathlib import Path
 import pytest
 import torch
 
-from nsbench.config.variant import Model, Noise
+from nsbench.config.variant import Noise
 from nsbench.data.datasets import Dataset, read_dataset
-from nsbench.training.model import TransformerStack
+from nsbench.training.models import Transformer
+from nsbench.training.models.stack import Stack
 from nsbench.training.validation import Validation
 from tests.conftest import DATA, MODEL, make_dataset
 
 SEEDS = [3, 4]
 
 
-def stack_of(task: str, data: Dataset, scale: float = 20.0) -> TransformerStack:
+def stack_of(task: str, data: Dataset, scale: float = 20.0) -> Stack:
     """Two random models of a task whose decisions differ between examples."""
-    settings = Model(d_model=8, n_heads=2, **MODEL.get(task, {}))
-    stack = TransformerStack(settings, data.vocabulary, data.n_classes, SEEDS)
+    settings = Transformer(d_model=8, n_heads=2, **MODEL.get(task, {}))
+    stack = settings.build(data.vocabulary, data.n_classes, SEEDS)
     with torch.no_grad():
         stack.weights["head_weight"] *= scale
         # Centred, so that no class wins everywhere.
@@ -29,7 +30,7 @@ def stack_of(task: str, data: Dataset, scale: float = 20.0) -> TransformerStack:
     return stack
 
 
-def enumerated(stack: TransformerStack, run: int, validation: Validation, output: str) -> dict[str, float]:
+def enumerated(stack: Stack, run: int, validation: Validation, output: str) -> dict[str, float]:
     """The columns of one run by plain loops over targets and classes."""
     clean, noisy = (
         stack(tokens)[run].detach().double().reshape(-1, stack.weights["head_bias"].shape[-1]).tolist()

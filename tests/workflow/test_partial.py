@@ -195,7 +195,7 @@ def keep_evaluation(grid: PartialGrid, pack: Pack, run: str) -> None:
     """Put the evaluation of a pack's one run into its folder, as of the training `run`."""
     spec = json.loads(grid.plan.evaluate(*pack))
     settings = {name: value for name, value in spec.items() if name not in ("seeds", "keep_checkpoints")}
-    key = canonical_json({"settings": settings, "run": run, "code": digest("evaluate", pack[0])})
+    key = canonical_json({"settings": settings, "run": run, "code": grid.plan.code("evaluate", *pack[:3])})
     (seed,) = grid.plan.seeds[pack[3]]
     rows = grid.tables["evaluation"]
     for name, value in (*zip(("task", "variant", "arm"), pack[:3], strict=True), ("seed", seed)):

@@ -202,8 +202,8 @@ def test_the_work_of_planning_grows_as_the_grid_does() -> None:
         plain(plan.cells.values())
         progress._expected(plan)
 
-    digest("train", "baseline")
-    digest("train", "noise_stability")
+    digest("train", "baseline", "transformer")
+    digest("train", "noise_stability", "transformer")
     small, large = of_variants(50), of_variants(200)
     assert len(Plan(load(large)).packs) == 800
     assert lines_run(lambda: work(large)) < 4.2 * lines_run(lambda: work(small))

@@ -21,7 +21,6 @@ from nsbench.data.datasets import read_dataset
 from nsbench.figures import style
 from nsbench.schemas.training import RUNS
 from nsbench.storage.parquet import read_table
-from nsbench.training.model import TransformerStack
 from nsbench.training.step import TrainingStep
 from nsbench.workflow import plugins
 from nsbench.workflow.grid import load
@@ -141,7 +140,7 @@ def test_label_smoothing_is_the_cross_entropy_with_smoothed_labels(capsys: pytes
 def step_of(settings: dict[str, Any], root: Path, device: torch.device, **sections: Any) -> TrainingStep:
     spec = train_spec(arm_settings=settings, seeds=[3, 4], **sections)
     data = read_dataset(make_dataset(root), 3)
-    stack = TransformerStack(spec.model, data.vocabulary, data.n_classes, spec.seeds).to(device)
+    stack = spec.model.build(data.vocabulary, data.n_classes, spec.seeds).to(device)
     return TrainingStep(stack, spec.seeds, spec.arm_settings, spec.model, spec.optimizer, spec.noise, data, 10)
 
 
@@ -197,7 +196,7 @@ def test_a_penalty_of_another_shape_is_told(folder: Path) -> None:
         ("\nimport nowhere", "plugins: 'mine.py', line 2: cannot be imported (ModuleNotFoundError: No module named"),
         (
             TOP + "@arm('first')\nclass First(Arm):\n    pass\n\n@arm('entropy')\nclass Second(Arm):\n    pass",
-            "plugins: 'mine.py': the kind of arm 'entropy' is taken by nsbench.arms.entropy.Entropy; allowed: ",
+            "plugins: 'mine.py': the kind of arm 'entropy' is taken by nsbench.arms.controls.Entropy; allowed: ",
         ),
         (
             TOP + "@arm('noisy')\nclass Noisy(Arm):\n    draws_noise = True",
@@ -271,7 +270,7 @@ def test_an_installed_package_brings_its_arms(monkeypatch: pytest.MonkeyPatch) -
 @pytest.mark.parametrize(
     ("name", "told"),
     [
-        ("entropy", "the kind of arm 'entropy' is taken by nsbench.arms.entropy.Entropy"),
+        ("entropy", "the kind of arm 'entropy' is taken by nsbench.arms.controls.Entropy"),
         ("My Arm", "'My Arm' is no kind of arm"),
         ("mine", "--out: 'there.py' is there; a file that is not there yet is allowed"),
     ],

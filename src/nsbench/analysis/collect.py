@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -45,8 +44,8 @@ class Sources(NamedTuple):
     """The runs that come from records instead."""
     evaluation_settings: str = ""
     """What a record's measures must have been made with (`run_records.matching`)."""
-    code: Mapping[str, str] = MappingProxyType({})
-    """The digests of this code: of `dataset` and `evaluate` of each task, as `dataset TASK`, and `train KIND`."""
+    code: Mapping[tuple[str, str, str, str], str] = MappingProxyType({})
+    """(stage, task, variant, arm) -> the digest of this code."""
 
 
 def collect(
@@ -158,16 +157,15 @@ def _from_record(key: RunKey, sources: Sources) -> dict[str, pa.Table]:
     if record is None:
         raise RecordError(f"{at.path}: its record of {run_name(*key)} changed meanwhile; give the same command again")
     missing = at.no_evaluation(sources.evaluation_settings)
-    kind = json.loads(record.settings)["arm_settings"]["kind"]
     made_by = {
-        "data": (f"dataset {key[0]}", record.provenance.get("data_digest")),
-        "training": (f"train {kind}", record.provenance.get("source_digest")),
-        "measures": (f"evaluate {key[0]}", record.measured_by.get("source_digest")),
+        "data": ("dataset", record.provenance.get("data_digest")),
+        "training": ("train", record.provenance.get("source_digest")),
+        "measures": ("evaluate", record.measured_by.get("source_digest")),
     }
     older = [
         what
         for what, (stage, told) in made_by.items()
-        if told != sources.code.get(stage) and not (missing and what == "measures")
+        if told != sources.code.get((stage, *key[:3])) and not (missing and what == "measures")
     ]
     return {
         "history": record.table("history", HISTORY),

@@ -1,4 +1,4 @@
-"""What regularises a run: the arms that may stand in `config.yaml`, one module per kind or family.
+"""What regularises a run: the arms that may stand in `config.yaml`.
 
 Each class says all about its arm: its settings, how it reads in figures, what it costs, and what it adds to a training
 step. The built-in kinds are registered as a user's own are (`nsbench.plugins`).
@@ -6,28 +6,10 @@ step. The built-in kinds are registered as a user's own are (`nsbench.plugins`).
 
 from __future__ import annotations
 
-from nsbench.arms import augmentation, baseline, entropy, grokfast, noise_stability, replaced_settings
+from nsbench.arms import controls, grokfast, noise_stability
 from nsbench.arms.base import Arm, Gamma, GradientFilter, LossTerm, Orientation, Rho
 from nsbench.arms.registry import ARMS, AnyArm, arm, check, describe
 from nsbench.config.base import Real
 
-__all__ = [
-    "ARMS",
-    "AnyArm",
-    "Arm",
-    "Gamma",
-    "GradientFilter",
-    "LossTerm",
-    "Orientation",
-    "Real",
-    "Rho",
-    "arm",
-    "augmentation",
-    "baseline",
-    "check",
-    "describe",
-    "entropy",
-    "grokfast",
-    "noise_stability",
-    "replaced_settings",
-]
+__all__ = ["ARMS", "AnyArm", "Arm", "Gamma", "GradientFilter", "LossTerm", "Orientation", "Real", "Rho", "arm", "check"]
+__all__ += ["controls", "describe", "grokfast", "noise_stability"]

@@ -14,9 +14,10 @@ that need it, not here.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Protocol
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Protocol, TypeVar
 
 from pydantic import Field
 
@@ -25,13 +26,14 @@ from nsbench.config.base import Closed, Real
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from nsbench.config.variant import Model, Noise, Optimizer
+    from nsbench.config.variant import Noise, Optimizer
 
 Rho = Annotated[Real, Field(ge=-1.0, le=1.0, title="ρ")]
 Gamma = Annotated[Real, Field(ge=0.0, le=1e6, title="γ")]
 Orientation = Annotated[int, Field(ge=0, le=1, title="S")]
 Family = Literal["paper", "cheaper", "control", "own"]
 Branch = Literal["both", "clean", "noisy"]
+M = TypeVar("M", bound=Closed)
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,19 @@ class LossTerm:
             raise ValueError(f"share = {self.share!r} is outside (0, 1]")
         if self.gradient not in ("both", "clean", "noisy"):
             raise ValueError(f"gradient = {self.gradient!r} is not 'both', 'clean' or 'noisy'")
+
+    def is_due(self, step: int) -> bool:
+        """Whether the term is added at step number `step` (from 0)."""
+        return step % self.every == 0
+
+    def steps_due(self, steps: int) -> int:
+        """At how many of the first `steps` steps it is added."""
+        return -(-steps // self.every)
+
+    def rows(self, batch: int) -> int:
+        """ceil(share x batch): of how many examples it is, at least one."""
+        # 0.07 x 100 is a rounding error above 7.
+        return math.ceil(round(self.share * batch, 9)) or 1
 
 
 class GradientFilter(Protocol):
@@ -96,18 +111,15 @@ class Arm(Closed):
     """The name under which the class is registered."""
 
     def describe(self) -> str:
-        """The settings as figures and tables show them, as `ρ = 0.25, γ = 0.75`; without its name.
-
-        A field stands under its title, or under its name.
-        """
+        """The settings as figures show them, each under its field's title or name: `ρ = 0.25, γ = 0.75`."""
         fields = {name: field.title or name for name, field in type(self).model_fields.items() if name != "kind"}
         return ", ".join(f"{sign} = {_short(getattr(self, name))}" for name, sign in fields.items())
 
     def check(self, variant: Any) -> None:
         """Refuse settings of a variant that the arm cannot be trained with.
 
-        variant: has `model`, `optimizer`, `training` and `noise` of `nsbench.config.variant`. Raises ValueError, its
-        message naming the setting, its value and what is allowed.
+        variant: has `model`, `optimizer`, `training` and `noise`. Raises ValueError, its message naming the setting,
+        its value and what is allowed.
         """
 
     def passes(self, n_draws: int) -> float:
@@ -117,7 +129,7 @@ class Arm(Closed):
         """
         return 1.0 + n_draws * self.draws_noise
 
-    def replaced(self, model: Model, optimizer: Optimizer) -> tuple[Model, Optimizer]:
+    def replaced(self, model: M, optimizer: Optimizer) -> tuple[M, Optimizer]:
         """The variant's settings with what the arm replaces of them."""
         return model, optimizer
 

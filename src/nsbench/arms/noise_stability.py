@@ -23,18 +23,14 @@ class _Stability(Arm):
     """S: 1 rewards stability, 0 punishes it."""
 
     def savings(self) -> dict[str, Any]:
-        """What makes it cheaper, as keywords of `arms.regularizers.StabilityPenalty`."""
+        """What makes it cheaper, as keywords of `arms.regularizers.stability_term`."""
         return {}
 
     def loss_term(self, noise: Noise) -> LossTerm:
-        from nsbench.arms.regularizers import StabilityPenalty
+        from nsbench.arms.regularizers import stability_term
 
-        added = StabilityPenalty(
-            self.gamma, self.orientation, gradient=noise.gradient, output=noise.output, **self.savings()
-        )
-        return LossTerm(
-            lambda clean, noisy, labels: added.penalty(clean, noisy), added.every, added.share, added.gradient
-        )
+        chosen = {"gradient": noise.gradient, "output": noise.output, **self.savings()}
+        return stability_term(self.gamma, self.orientation, **chosen)
 
 
 @arm("noise_stability")

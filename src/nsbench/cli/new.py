@@ -12,6 +12,7 @@ from nsbench.config.errors import show
 from nsbench.config.registry import Registry
 from nsbench.data.tasks import TASKS
 from nsbench.measures import MEASURES
+from nsbench.training.models import MODELS
 
 
 class Template(NamedTuple):
@@ -30,6 +31,11 @@ TEMPLATES = {
         "nsbench.arms",
         "{name}: {{kind: {name}, strength: 0.1}}    # under tasks.<task>.arms\n"
         "- {name}    # under arms of a block of grid",
+    ),
+    "model": Template(
+        MODELS,
+        "nsbench.training.models",
+        "model: {{kind: {name}, width: 128}}    # in a variant, under tasks.<task>.variants.<variant>",
     ),
     "task": Template(
         TASKS,

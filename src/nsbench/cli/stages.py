@@ -110,8 +110,8 @@ def dataset(options: argparse.Namespace) -> None:
 )
 def train(options: argparse.Namespace) -> None:
     with _device(options) as device:
-        from nsbench.training.loop import TrainSpec
         from nsbench.training.pack import train_pack
+        from nsbench.training.run import TrainSpec
         from nsbench.workflow import plugins
 
         plugins.load(options.plugins)

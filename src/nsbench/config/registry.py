@@ -69,24 +69,33 @@ def with_kind(cls: type[BaseModel], kind: str) -> type[Any]:
 
 @functools.cache
 def _union(classes: tuple[type[BaseModel], ...]) -> TypeAdapter[Any]:
+    if len(classes) == 1:
+        return TypeAdapter(classes[0])
     return TypeAdapter(Annotated[Union[classes], Field(discriminator="kind")])  # noqa: UP007
 
 
-def any_of(registry: Registry[Any]) -> Any:
+def any_of(registry: Registry[Any], default: str = "") -> Any:
     """An annotation for a field that has settings of any registered kind.
 
-    The key `kind` of a value is looked up in the registry as it is when the value is validated.
+    The key `kind` of a value is looked up in the registry as it is when the value is validated. default: the kind of
+    settings without this key, where there is one.
     """
-    return looked_up(lambda: _union(tuple(registry.values())))
+    return looked_up(lambda: _union(tuple(registry.values())), {"kind": default} if default else {})
 
 
-def looked_up(adapter: Callable[[], TypeAdapter[Any]]) -> Any:
-    """An annotation for a field whose type depends on registries: `adapter` is asked when a value is validated."""
+def looked_up(adapter: Callable[[], TypeAdapter[Any]], defaults: dict[str, Any] | None = None) -> Any:
+    """An annotation for a field whose type depends on registries: `adapter` is asked when a value is validated.
+
+    defaults: keys that a section may lack, and what stands there then.
+    """
+
+    def validate(value: Any) -> Any:
+        return adapter().validate_python({**defaults, **value} if defaults and isinstance(value, dict) else value)
 
     class LookedUp:
         @classmethod
         def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-            return core_schema.no_info_plain_validator_function(lambda value: adapter().validate_python(value))
+            return core_schema.no_info_plain_validator_function(validate)
 
         @classmethod
         def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What a variant of a task sets besides its data: model, optimiser, budget, noise and target."""
+"""What a variant of a task sets besides its data and its model: optimiser, budget, noise and target."""
 
 from __future__ import annotations
 
@@ -6,44 +6,11 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from nsbench.config import limits as sizes
 from nsbench.config.base import Closed, Real
 
 MOST_STEPS = 10_000_000
 MOST_EVALUATIONS = 100_000
 """Of a run: its history has a row each."""
-
-
-class Model(Closed):
-    """The transformer of section J.1, with the choices that the paper leaves open."""
-
-    d_model: Annotated[int, Field(ge=1, le=16384)] = 128
-    n_layers: Annotated[int, Field(ge=1, le=256)] = 2
-    n_heads: Annotated[int, Field(ge=1, le=16384)] = 2
-    ffn_width: Annotated[int, Field(ge=1, le=65536)] | None = None
-    """Hidden width of the feed-forward network; null means 4 x d_model."""
-    norm: Literal["pre", "post"] = "pre"
-    """Layer norm before each sublayer and once at the end, or after each residual sum."""
-    mask: Literal["none", "causal"] = "none"
-    pooling: Literal["mean", "last", "none"] = "mean"
-    """What is classified: the mean over positions, the last position, or each position by itself."""
-    embedding_scale: Literal["sqrt_d", "none"] = "sqrt_d"
-    """Factor on token embeddings before positions are added."""
-    qkv_init: Literal["normal", "xavier"] = "normal"
-    """Query, key and value weights: N(0, 0.02^2) as every linear layer, or Xavier."""
-    dropout: Annotated[Real, Field(ge=0.0, le=0.99)] = 0.1
-    """Rate on attention weights, attention output and feed-forward hidden layer."""
-    max_length: Annotated[int, Field(ge=1, le=65536)] = 512
-    """Longest sequence that the fixed sinusoidal positions serve."""
-
-    @model_validator(mode="after")
-    def _fits(self) -> Model:
-        if self.d_model % self.n_heads:
-            raise ValueError(
-                f"d_model = {self.d_model} is not divisible by n_heads = {self.n_heads}; a multiple of it is allowed"
-            )
-        sizes.check_model(self)
-        return self
 
 
 class Optimizer(Closed):

@@ -18,7 +18,7 @@ from torch import Tensor
 from nsbench.config.base import Closed, ConfigError, FilePart, Seeds, parse
 from nsbench.config.canonical import canonical_json
 from nsbench.config.sections import Evaluation
-from nsbench.config.variant import Model, Noise
+from nsbench.config.variant import Noise
 from nsbench.data.datasets import Dataset, read_dataset
 from nsbench.data.tasks import TASKS
 from nsbench.measures import MEASURES, Estimate, MeasureSettings
@@ -28,7 +28,7 @@ from nsbench.storage.parquet import RecordError, read_stamp, read_table, write_t
 from nsbench.storage.provenance import stamp
 from nsbench.storage.run_folder import TRAIN_AGAIN, RunFolder, read_checkpoint
 from nsbench.storage.seeding import torch_stream
-from nsbench.training.model import TransformerStack
+from nsbench.training.models import read_model
 
 logger = logging.getLogger(__name__)
 
@@ -152,9 +152,9 @@ class _Checkpoint:
     """A checkpoint as a function: tokens (N, T) on the CPU to logits (N, C) or (N, T, C) on the CPU."""
 
     def __init__(self, weights: dict[str, Tensor], metadata: dict[str, str], device: torch.device) -> None:
-        settings = Model.model_validate_json(metadata["model"])
         self.device = device
-        self.stack = TransformerStack(settings, int(metadata["vocabulary"]), int(metadata["n_classes"]), seeds=[0])
+        settings = read_model(metadata["model"])
+        self.stack = settings.build(int(metadata["vocabulary"]), int(metadata["n_classes"]), seeds=[0])
         self.stack.load_run(0, weights)
         self.stack.to(device)
 

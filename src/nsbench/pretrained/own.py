@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from nsbench.config.variant import Model, Noise
+from nsbench.config.variant import Noise
 from nsbench.data.datasets import Dataset, read_dataset
 from nsbench.pretrained.inputs import Tokens
 from nsbench.pretrained.models import LanguageModel, States
@@ -16,7 +16,7 @@ from nsbench.pretrained.sources import ModelError
 from nsbench.storage.parquet import RecordError
 from nsbench.storage.run_folder import read_checkpoint, read_summary
 from nsbench.storage.tensors import read_tensors
-from nsbench.training.model import TransformerStack, ffn_width
+from nsbench.training.models import Transformer, read_model
 
 INSTEAD = "give a run's folder, or of another model its folder"
 
@@ -46,8 +46,10 @@ def load_checkpoint(path: Path, device: torch.device, control_seed: int | None =
     """
     metadata = _metadata(path)
     weights, _ = read_checkpoint(path, metadata["run_key"])
-    settings = Model.model_validate_json(metadata["model"])
-    stack = TransformerStack(settings, int(metadata["vocabulary"]), int(metadata["n_classes"]), [control_seed or 0])
+    settings = read_model(metadata["model"])
+    if not isinstance(settings, Transformer):
+        raise ModelError(f"{path}: is a model of kind '{settings.kind}'; one of kind 'transformer' can be measured")
+    stack = settings.build(int(metadata["vocabulary"]), int(metadata["n_classes"]), [control_seed or 0])
     if control_seed is None:
         stack.load_run(0, weights)
     stack.to(device).eval().requires_grad_(False)
@@ -70,7 +72,7 @@ def load_checkpoint(path: Path, device: torch.device, control_seed: int | None =
         n_heads=settings.n_heads,
         d_model=settings.d_model,
         n_vocabulary=int(metadata["vocabulary"]),
-        values_per_token=settings.n_layers * (16 * settings.d_model + 4 * ffn_width(settings))
+        values_per_token=settings.n_layers * (16 * settings.d_model + 4 * settings.hidden_width)
         + 3 * int(metadata["n_classes"]),
         device=device,
         pooled=settings.pooling != "none",

@@ -19,7 +19,7 @@ from nsbench.storage.locks import locked
 from nsbench.storage.parquet import RecordError, read_arrow, read_stamp
 from nsbench.storage.records import KEYS, Record, read_identities, read_records, write_records
 from nsbench.storage.run_folder import RunFolder, history_digest, read_summary
-from nsbench.training.loop import TrainSpec
+from nsbench.training.run import TrainSpec
 from nsbench.workflow.grid import Cell
 from nsbench.workflow.plan import Plan
 from nsbench.workflow.recorded_runs import current, settings_of

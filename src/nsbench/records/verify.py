@@ -23,8 +23,8 @@ from nsbench.storage.parquet import read_table
 from nsbench.storage.provenance import cpu, stamp
 from nsbench.storage.records import Record, read_records, record_files
 from nsbench.storage.seeding import one_thread
-from nsbench.training.loop import TrainSpec
 from nsbench.training.pack import train_pack
+from nsbench.training.run import TrainSpec
 from nsbench.workflow.plan import digest
 from nsbench.workflow.recorded_runs import current
 
@@ -124,7 +124,9 @@ def _compared(record: Record, again: pd.DataFrame) -> tuple[str, str]:
     if not others:
         first = min(int(np.flatnonzero(~_same(told[name], again[name]))[0]) for name in apart)
         where = f"from step {int(told['step'][first]):,} on, in {', '.join(apart)}, on a CPU of the same kind"
-        older = told_by["source_digest"] != digest("train", json.loads(record.settings)["arm_settings"]["kind"])
+        settings = json.loads(current(record.settings))
+        used = (settings[name]["kind"] for name in ("arm_settings", "model"))
+        older = told_by["source_digest"] != digest("train", *used)
         return DIFFERS, where + f"; it was trained by other code, of commit {told_by['commit']}" * older
     gaps = [abs(again["val_loss"][place] / told["val_loss"][place] - 1) for place in range(min(2, len(told)))]
     within = all(gap <= most for gap, most in zip(gaps, TOLERANCES, strict=False))

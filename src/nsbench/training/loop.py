@@ -5,70 +5,19 @@ from __future__ import annotations
 import logging
 import math
 import time
-from dataclasses import dataclass, field
-from typing import Any
 
-import pandas as pd
 import torch
-from pydantic import model_validator
 from torch import Tensor
 
-from nsbench.arms import AnyArm, check
-from nsbench.config.base import Closed, FilePart, Seeds
 from nsbench.config.canonical import canonical_json
-from nsbench.config.target import held_until
-from nsbench.config.variant import Model, Noise, Optimizer, Target, Training
-from nsbench.data.datasets import Dataset, EpochOrder, batch_indices
-from nsbench.storage.atomic import FileError
-from nsbench.storage.run_folder import Progress, RunFolder, history_digest
+from nsbench.data.datasets import EpochOrder, batch_indices
+from nsbench.storage.run_folder import Progress
 from nsbench.training.interruption import stop_request
-from nsbench.training.model import TransformerStack
+from nsbench.training.run import Run, TrainSpec
 from nsbench.training.step import TrainingStep
 from nsbench.training.validation import Validation, checkpoint_steps, evaluation_steps
 
 logger = logging.getLogger(__name__)
-
-
-class TrainSpec(Closed):
-    """All that the train stage reads from config."""
-
-    task: str
-    variant: FilePart
-    arm: FilePart
-    arm_settings: AnyArm
-    model: Model
-    optimizer: Optimizer
-    training: Training
-    noise: Noise
-    target: Target | None
-    """What a run with `stop: after_target` stops by; None for others, whose training knows no target."""
-    checkpoint_count: int
-    checkpoint_dtype: str
-    seeds: Seeds
-
-    @model_validator(mode="after")
-    def _fits(self) -> TrainSpec:
-        check(self.arm_settings, self, "arm_settings")
-        return self
-
-
-@dataclass
-class Run:
-    """One run in training: identity, data, and what it has recorded so far."""
-
-    seed: int
-    data: Dataset
-    folder: RunFolder
-    order: str
-    resumed: Progress | None
-    rows: list[dict[str, Any]] = field(default_factory=list)
-    seconds: float = 0.0
-    status: str = ""
-    """How the run ended, as of `schemas.training.RUNS`; empty while it trains."""
-
-    @property
-    def start(self) -> int:
-        return self.resumed.step if self.resumed else 0
 
 
 class StackTraining:
@@ -84,7 +33,7 @@ class StackTraining:
         self.batch_size = spec.training.batch_size
         self.epoch_steps = math.ceil(self.n_train / self.batch_size)
         self.orders = [EpochOrder(seed, self.n_train) for seed in seeds]
-        self.stack = TransformerStack(spec.model, first.vocabulary, first.n_classes, seeds).to(device)
+        self.stack = spec.model.build(first.vocabulary, first.n_classes, seeds).to(device)
         self.step = TrainingStep(
             self.stack,
             seeds,
@@ -96,7 +45,7 @@ class StackTraining:
             self.batch_size,
         )
         self.validation = Validation([run.data for run in runs], seeds, spec.noise, self.batch_size, device)
-        self.schedulers = [_plateau(optimizer, spec.optimizer) for optimizer in self.step.optimizers]
+        self.optimizers = self.step.optimizers
         # Sums of loss and accuracy at the last evaluation and the last epoch, to take means since.
         self.done = runs[0].start
         self.marks = {"evaluation": self._sums(), "epoch": self._sums()}
@@ -192,17 +141,16 @@ class StackTraining:
                     "train_loss": losses[index],
                     "train_accuracy": accuracies[index],
                     **scores[index],
-                    "learning_rate": self.step.learning_rate(index),
+                    "learning_rate": self.optimizers.learning_rate(index),
                     "seconds": run.seconds,
                     "flops": self.step.flops_after(self.done),
                 }
             )
-            seen_loss = losses[index] if self.done else 0.0
-            if not (finite[index] and math.isfinite(scores[index]["val_loss"]) and math.isfinite(seen_loss)):
+            if run.diverged() or not finite[index]:
                 logger.warning("%s: diverged by step %d", run.folder.name, self.done)
                 self._finish(run, "diverged")
                 continue
-            stopped = self._past_target(run) and self.done < self.spec.training.steps
+            stopped = run.past_target(self.spec) and self.done < self.spec.training.steps
             if stopped or self.done in self.checkpoint_at:
                 self._save_checkpoint(index, run)
             if stopped:
@@ -210,19 +158,8 @@ class StackTraining:
                 continue
             run.folder.report_status(run.order, self.done / self.spec.training.steps)
         if self.spec.optimizer.scheduler_unit == "evaluation" and self.done:
-            for index, scheduler in enumerate(self.schedulers):
-                if scheduler is not None:
-                    of_training = self.spec.optimizer.scheduler_metric == "train_loss"
-                    scheduler.step(losses[index] if of_training else scores[index]["val_loss"])
-
-    def _past_target(self, run: Run) -> bool:
-        """Whether a run that may stop has held its target, and made the evaluations that follow."""
-        target = self.spec.target
-        if target is None:
-            return False
-        values, steps = ([row[name] for row in run.rows] for name in (target.metric, "step"))
-        held = held_until(values, steps, target.model_dump())
-        return held is not None and len(values) > held[1] + self.spec.training.margin_evaluations
+            of_training = self.spec.optimizer.scheduler_metric == "train_loss"
+            self.optimizers.schedule(losses if of_training else [score["val_loss"] for score in scores])
 
     def _finite(self) -> list[bool]:
         """Whether each run's weights and last gradient are finite."""
@@ -239,8 +176,7 @@ class StackTraining:
             losses = self.validation.losses(self.stack)
         else:
             losses = self._means_since("epoch")[0]
-        for scheduler, loss in zip(self.schedulers, losses, strict=True):
-            scheduler.step(loss)
+        self.optimizers.schedule(losses)
 
     def _save_checkpoint(self, index: int, run: Run) -> None:
         dtype = getattr(torch, self.spec.checkpoint_dtype)
@@ -258,12 +194,11 @@ class StackTraining:
                 continue
             weights = {f"weights.{name}": value.cpu() for name, value in self.stack.run_weights(index).items()}
             state = {f"state.{name}": value for name, value in self.step.state(index).items()}
-            scheduler = self.schedulers[index]
             notes = {
                 "rows": run.rows,
                 "seconds": run.seconds,
                 "flops": list(self.step.flops.items()),
-                "scheduler": None if scheduler is None else _state(scheduler),
+                "scheduler": self.optimizers.scheduler_state(index),
                 "marks": {name: [at, loss[index], right[index]] for name, (at, loss, right) in self.marks.items()},
             }
             run.folder.save_progress(Progress(self.done, {**weights, **state}, notes))
@@ -278,61 +213,14 @@ class StackTraining:
         self.step.load_state(index, parts["state"])
         self.step.flops = dict(saved.notes["flops"])
         run.rows, run.seconds = saved.notes["rows"], saved.notes["seconds"]
-        if self.schedulers[index] is not None:
-            self.schedulers[index].load_state_dict(saved.notes["scheduler"])
+        if (scheduler := self.optimizers.schedulers[index]) is not None:
+            scheduler.load_state_dict(saved.notes["scheduler"])
         for name, (at, loss, right) in saved.notes["marks"].items():
             _, losses, rights = self.marks[name]
             losses[index], rights[index] = loss, right
             self.marks[name] = (at, losses, rights)
 
     def _finish(self, run: Run, status: str) -> None:
-        run.status = status
-        rows = pd.DataFrame(run.rows)
-        last = run.rows[-1]
-        made = [step for step in sorted(self.checkpoint_at) if step < last["step"]]
-        # A run that diverged has no checkpoint of its last step; any other has.
-        made += [last["step"]] * (status != "diverged")
-        if lost := run.folder.lost(made):
-            raise FileError(
-                f"{lost[0]}: is gone before its run has ended, as where another process begins the same run; give the "
-                "same command again"
-            )
-        summary = {
-            **{name: last[name] for name in ("task", "variant", "arm", "seed")},
-            "status": status,
-            "steps": last["step"],
-            "n_parameters": self.stack.n_parameters(),
-            "seconds": last["seconds"],
-            "flops": last["flops"],
-            "device": torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else "cpu",
-            "run_key": run.folder.key,
-            "history_sha256": history_digest(rows),
-            "data_sha256": run.data.sha256,
-            "commit": self.made_by["commit"],
-            "source_digest": self.made_by["source_digest"],
-            "secret": run.data.secret,
-            "text": run.data.text,
-        }
-        run.folder.finish(rows, summary, self.made_by)
-        run.folder.report_status(run.order, 1.0)
-        logger.info(
-            "%s: %s at step %d, validation accuracy %.3f, %.0f s",
-            run.folder.name,
-            status,
-            last["step"],
-            last["val_accuracy"],
-            run.seconds,
-        )
-
-
-def _state(scheduler: Any) -> dict[str, Any]:
-    """A scheduler's state, but for a copy of the learning rate: that is the step's, and a tensor on a GPU."""
-    return {name: value for name, value in scheduler.state_dict().items() if name != "_last_lr"}
-
-
-def _plateau(optimizer: torch.optim.Optimizer, settings: Optimizer) -> Any:
-    if settings.scheduler == "none":
-        return None
-    return torch.optim.lr_scheduler.ReduceLROnPlateau(
-        optimizer, factor=settings.scheduler_factor, patience=settings.scheduler_patience
-    )
+        device = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else "cpu"
+        summary = {"n_parameters": self.stack.n_parameters(), "device": device}
+        run.finish(status, self.checkpoint_at, summary, self.made_by)

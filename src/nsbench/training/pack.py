@@ -26,7 +26,8 @@ from nsbench.storage.device import DeviceError, out_of_memory
 from nsbench.storage.parquet import write_table
 from nsbench.storage.provenance import stamp
 from nsbench.storage.run_folder import RunFolder, order_key, run_key
-from nsbench.training.loop import Run, StackTraining, TrainSpec
+from nsbench.training.loop import StackTraining
+from nsbench.training.run import Run, TrainSpec
 from nsbench.training.validation import checkpoint_steps
 
 logger = logging.getLogger(__name__)

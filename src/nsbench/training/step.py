@@ -17,31 +17,18 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from nsbench.arms import Arm
 from nsbench.arms.noise import resample_tokens
-from nsbench.arms.regularizers import is_due, share_size, steps_due
 from nsbench.config.base import ConfigError
-from nsbench.config.variant import Model, Noise, Optimizer
+from nsbench.config.variant import Noise, Optimizer
 from nsbench.data.datasets import Dataset
 from nsbench.storage.device import out_of_memory
 from nsbench.storage.seeding import fill_bits, torch_stream
-from nsbench.training.model import DropoutMasks, TransformerStack, dropout_size
+from nsbench.training.models import Model
+from nsbench.training.models.stack import DropoutMasks, Stack
+from nsbench.training.optimizers import Optimizers
 
 logger = logging.getLogger(__name__)
 
 WARM_UP_STEPS = 3
-
-
-def build_optimizer(weights: list[Tensor], settings: Optimizer, device: torch.device) -> torch.optim.Optimizer:
-    """Adam with the decay of `weight_decay_convention`; `per_step` is applied by the step itself."""
-    kind = torch.optim.Adam if settings.weight_decay_convention == "l2" else torch.optim.AdamW
-    on_gpu = device.type == "cuda"
-    return kind(
-        weights,
-        # A captured graph reads the learning rate from a tensor, so that a scheduler can change it.
-        lr=torch.tensor(settings.learning_rate, device=device) if on_gpu else settings.learning_rate,
-        weight_decay=0.0 if settings.weight_decay_convention == "per_step" else settings.weight_decay,
-        fused=True,
-        capturable=on_gpu,
-    )
 
 
 class TrainingStep:
@@ -58,7 +45,7 @@ class TrainingStep:
 
     def __init__(
         self,
-        stack: TransformerStack,
+        stack: Stack,
         seeds: list[int],
         arm: Arm,
         model: Model,
@@ -71,8 +58,8 @@ class TrainingStep:
         self.arm, self.noise = arm, noise
         self.term = arm.loss_term(noise)
         self.symbols, self.fixed_ids = data.noise_symbols(noise), data.fixed_ids(noise)
-        self.model, self.settings = model, optimizer = arm.replaced(model, optimizer)
-        self.dropout_rate = model.dropout
+        self.model, optimizer = arm.replaced(model, optimizer)
+        self.dropout_rate = self.model.dropout_rate
         self.device = next(stack.parameters()).device
         self.flops: dict[bool, float] = {}
 
@@ -80,13 +67,13 @@ class TrainingStep:
         labels_shape = data["train_labels"].shape[1:]
         n_runs, n_draws = len(seeds), noise.n_draws if self.term and arm.draws_noise else 0
         # What the arm adds to the loss is of so many examples.
-        self.rows = share_size(self.term.share, batch_size) if self.term else 0
+        self.rows = self.term.rows(batch_size) if self.term else 0
         n_noisy = self.rows if n_draws else 0
         self.tokens_RBT = torch.zeros(n_runs, batch_size, length, dtype=torch.int64, device=self.device)
         # Labels are (R, B), or (R, B, T) where there is a target at each position.
         self.labels_RB = torch.zeros(n_runs, batch_size, *labels_shape, dtype=torch.int64, device=self.device)
         self.noisy_NRBT = torch.zeros(n_draws, n_runs, n_noisy, length, dtype=torch.int64, device=self.device)
-        n_bits, n_noisy_bits = (dropout_size(model, size, length) for size in (batch_size, n_noisy))
+        n_bits, n_noisy_bits = (self.model.dropout_size(size, length) for size in (batch_size, n_noisy))
         self.bits_RN = torch.zeros(n_runs, n_bits, dtype=torch.int16, device=self.device)
         own_masks = noise.dropout_masks == "independent"
         self.noisy_bits_NRN = torch.zeros(
@@ -95,12 +82,7 @@ class TrainingStep:
         self.loss_sum_R = torch.zeros(n_runs, dtype=torch.float64, device=self.device)
         self.correct_sum_R = torch.zeros(n_runs, dtype=torch.float64, device=self.device)
 
-        # Each run has an optimiser of its own over views of the stack's weights and gradients, so
-        # that its learning rate and its state are its alone.
-        for weight in stack.parameters():
-            weight.grad = torch.zeros_like(weight)
-        self.run_weights = [self._views(run) for run in range(n_runs)]
-        self.optimizers = [build_optimizer(weights, optimizer, self.device) for weights in self.run_weights]
+        self.optimizers = Optimizers(stack, optimizer)
         self.filter = arm.gradient_filter(list(stack.parameters()))
         self._graphs: dict[bool, torch.cuda.CUDAGraph] = {}
         if self.device.type == "cuda":
@@ -142,63 +124,31 @@ class TrainingStep:
 
     def flops_after(self, steps: int) -> float:
         """Matrix-product operations of the first `steps` steps of a run."""
-        n_regularised = steps_due(steps, self.term.every) if self.term else 0
+        n_regularised = self.term.steps_due(steps) if self.term else 0
         counts = {True: n_regularised, False: steps - n_regularised}
         return float(sum(count * self.flops[kind] for kind, count in counts.items() if count))
 
-    def learning_rate(self, run: int) -> float:
-        """The learning rate of a run's next step."""
-        return float(self.optimizers[run].param_groups[0]["lr"])
-
     def state(self, run: int) -> dict[str, Tensor]:
         """Everything of a run that the next step depends on, weights apart, on the CPU."""
-        state: dict[str, Tensor] = {
-            "learning_rate": torch.tensor(self.learning_rate(run), dtype=torch.float64),
-            "loss_sum": self.loss_sum_R[run],
-            "correct_sum": self.correct_sum_R[run],
-        }
-        for index, weight in enumerate(self.run_weights[run]):
-            for name, value in self.optimizers[run].state[weight].items():
-                state[f"optimizer.{index}.{name}"] = value
-        if self.filter is not None:
-            state |= {f"filter.{index}": slow[run] for index, slow in enumerate(self.filter.state)}
+        state = self.optimizers.state(run)
+        state |= {"loss_sum": self.loss_sum_R[run], "correct_sum": self.correct_sum_R[run]}
+        state |= {f"filter.{index}": slow[run] for index, slow in enumerate(self._filter_state())}
         return {name: value.detach().cpu().clone() for name, value in state.items()}
 
     def load_state(self, run: int, state: dict[str, Tensor]) -> None:
         """Set what `state` returned, in place."""
-        self._set_learning_rate(run, float(state["learning_rate"]))
+        self.optimizers.load_state(run, state)
         self.loss_sum_R[run] = state["loss_sum"]
         self.correct_sum_R[run] = state["correct_sum"]
-        for index, slow in enumerate(self.filter.state if self.filter else []):
+        for index, slow in enumerate(self._filter_state()):
             slow[run] = state[f"filter.{index}"]
-        optimizer = self.optimizers[run]
-        for index, weight in enumerate(self.run_weights[run]):
-            prefix = f"optimizer.{index}."
-            saved = {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
-            for name, value in saved.items():
-                if name in optimizer.state[weight]:
-                    optimizer.state[weight][name].copy_(value)
-                else:
-                    optimizer.state[weight][name] = value.clone()
 
-    def _views(self, run: int) -> list[Tensor]:
-        views = []
-        for weight in self.stack.parameters():
-            view = weight.detach()[run]
-            view.grad = weight.grad[run]
-            views.append(view)
-        return views
-
-    def _set_learning_rate(self, run: int, value: float) -> None:
-        group = self.optimizers[run].param_groups[0]
-        if isinstance(group["lr"], Tensor):
-            group["lr"].fill_(value)
-        else:
-            group["lr"] = value
+    def _filter_state(self) -> list[Tensor]:
+        return self.filter.state if self.filter else []
 
     def _regularised(self, step: int) -> bool:
         """Whether a step has what the arm adds to the loss."""
-        return self.term is not None and is_due(step, self.term.every)
+        return self.term is not None and self.term.is_due(step)
 
     def _masks(self, bits_RN: Tensor, rows: int | None = None) -> DropoutMasks | None:
         """A pass's masks; of the first `rows` examples, where the bits are those of a whole batch."""
@@ -257,10 +207,7 @@ class TrainingStep:
         self.correct_sum_R += correct_R
         if self.filter is not None:
             self.filter()
-        for weights, optimizer in zip(self.run_weights, self.optimizers, strict=True):
-            if self.settings.weight_decay_convention == "per_step":
-                torch._foreach_mul_(weights, 1.0 - self.settings.weight_decay)
-            optimizer.step()
+        self.optimizers.step()
 
     def _counted_run(self, regularised: bool) -> None:
         with FlopCounterMode(display=False) as counter:
@@ -298,11 +245,8 @@ class TrainingStep:
     def _reset(self, weights_before: list[Tensor]) -> None:
         for weight, before in zip(self.stack.parameters(), weights_before, strict=True):
             weight.copy_(before)
-        for optimizer in self.optimizers:
-            for state in optimizer.state.values():
-                for value in state.values():
-                    value.zero_()
-        for slow in self.filter.state if self.filter else []:
+        self.optimizers.reset()
+        for slow in self._filter_state():
             slow.zero_()
         self.loss_sum_R.zero_()
         self.correct_sum_R.zero_()

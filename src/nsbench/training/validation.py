@@ -15,7 +15,7 @@ from nsbench.config.variant import Noise, Training
 from nsbench.data.datasets import Dataset
 from nsbench.schemas.training import TARGETS
 from nsbench.storage.seeding import torch_stream
-from nsbench.training.model import TransformerStack
+from nsbench.training.models.stack import Stack
 
 STABILITY_RHO = 0.5
 """The rho at which training records the quantity of Definition 6.1 (section J.2)."""
@@ -51,7 +51,7 @@ class Validation:
         self.noisy_RNT = torch.stack(noisy_NT).to(device)
 
     @torch.no_grad()
-    def __call__(self, stack: TransformerStack) -> list[dict[str, float]]:
+    def __call__(self, stack: Stack) -> list[dict[str, float]]:
         """The scores of each run: `schemas.training.HISTORY`'s columns from `val_loss` to `weight_norm`."""
         losses, rights, noise = [], [], []
         for start in range(0, self.tokens_RNT.shape[1], self.chunk):
@@ -77,7 +77,7 @@ class Validation:
         return found
 
     @torch.no_grad()
-    def losses(self, stack: TransformerStack) -> list[float]:
+    def losses(self, stack: Stack) -> list[float]:
         """`val_loss` of each run, in nats."""
         chunks = zip(self.tokens_RNT.split(self.chunk, 1), self.labels_RN.split(self.chunk, 1), strict=True)
         return torch.cat([_losses(stack(tokens), labels) for tokens, labels in chunks], 1).mean(1).tolist()

@@ -23,15 +23,16 @@ from nsbench.config.sections import (
     Tracking,
 )
 from nsbench.config.theory import Theory
-from nsbench.config.variant import Model, Noise, Optimizer, Target, Training
+from nsbench.config.variant import Noise, Optimizer, Target, Training
 from nsbench.data.tasks import TASKS, Task
+from nsbench.training.models import AnyModel, Transformer
 
 
 class Variant(Closed):
     """A named setting of a task's open choices."""
 
     data: Task
-    model: Model = Model()
+    model: AnyModel = Transformer()
     optimizer: Optimizer = Optimizer()
     training: Training = Training()
     noise: Noise = Noise()
@@ -39,20 +40,12 @@ class Variant(Closed):
 
     @model_validator(mode="after")
     def _fits(self) -> Variant:
-        data, model = self.data, self.model
+        data, model, batch = self.data, self.model, self.training.batch_size
         length = data.sequence_length()
-        if length > model.max_length:
-            raise ValueError(
-                f"the task's sequences have {length} tokens, more than model.max_length = {model.max_length}; "
-                f"at least {length} is allowed for it"
-            )
-        if data.every_position != (model.pooling == "none"):
-            raise ValueError(
-                f"model.pooling = {model.pooling!r} does not fit the targets: with a target at every position 'none' "
-                "is allowed, with one target 'mean' or 'last'"
-            )
-        n_examples = data.n_train + data.n_val + data.n_test
-        limits.check(model, self.training.batch_size, length, data.symbol_count(), n_examples)
+        model.check(length, data.every_position)
+        kept = model.activations(batch, length, data.symbol_count())
+        limits.check_activations(kept, batch, length, model.sizes())
+        limits.check_tokens(data.n_train + data.n_val + data.n_test, length)
         return self
 
 

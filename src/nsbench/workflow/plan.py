@@ -22,6 +22,7 @@ from nsbench.config.theory import Theory
 from nsbench.data.tasks import TASKS
 from nsbench.measures import MEASURES
 from nsbench.storage.code_digest import code_digest
+from nsbench.training.models import MODELS
 from nsbench.workflow.config import Config
 from nsbench.workflow.grid import Cell, expand, packs
 from nsbench.workflow.plugins import added_to, file_of
@@ -74,14 +75,14 @@ class Plan:
         found |= {file_of(MEASURES[name]) for name in self.config.evaluation.measures} if stage == "evaluate" else set()
         return sorted(found - {None})
 
-    def codes(self) -> dict[str, str]:
-        """The stage and what it uses, as `train entropy` -> its digest, of all cells of the grid."""
-        used = {(stage, *self._used(stage, *key)) for key in self.cells for stage in USES}
-        return {" ".join(names): digest(*names, measures=self.config.evaluation.measures) for names in sorted(used)}
+    def codes(self) -> dict[tuple[str, str, str, str], str]:
+        """(stage, task, variant, arm) -> `code`, of all cells of the grid."""
+        return {(stage, *key): self.code(stage, *key) for key in self.cells for stage in USES}
 
     def _used(self, stage: str, task: str, variant: str, arm: str) -> list[str]:
         """Under which names what a stage of a cell uses is registered, as USES. Data are without an arm."""
-        found = {"task": task, "arm": self.cells[task, variant, arm].arm_settings.kind if arm else ""}
+        cell = self.cells[task, variant, arm] if arm else None
+        found = {"task": task, **({"model": cell.settings.model.kind, "arm": cell.arm_settings.kind} if cell else {})}
         return [found[use] for use in USES[stage]]
 
     def datasets(self) -> list[tuple[str, str, str]]:
@@ -136,6 +137,7 @@ class Plan:
             used["arms"] |= {name: task.arms[name] for name in named}
             used["variants"] |= {name: task.variants[name] for name in entry.variants}
         files = {file_of(type(arm)) for used in tasks.values() for arm in used["arms"].values()}
+        files |= {file_of(type(one.model)) for used in tasks.values() for one in used["variants"].values()}
         files |= {file_of(TASKS[name]) for name in tasks}
         files |= {file_of(value) for value in added_to(adds)}
         if "evaluation" in sections:
@@ -208,8 +210,8 @@ class Plan:
         return self.config.theory
 
 
-REGISTRIES = {"task": TASKS, "arm": ARMS}
-USES = {"dataset": ("task",), "train": ("arm",), "evaluate": ("task",)}
+REGISTRIES = {"task": TASKS, "model": MODELS, "arm": ARMS}
+USES = {"dataset": ("task",), "train": ("arm", "model"), "evaluate": ("task", "model")}
 """Stage of a cell -> what it uses of what is registered: its code, and the file of a plug-in, concern this stage."""
 TELL_OF_ARMS = ("analyse", "figure", "figures", "report")
 """Stages that show an arm's settings in words, or ask for its family."""
@@ -222,7 +224,7 @@ def digest(stage: str, *names: str, measures: Iterable[str] = tuple(Evaluation()
     Stages that tell of arms run the code of every kind that is known. Those that tell of tasks, their titles and leaks,
     come after the dataset stage, which has it.
     """
-    used = [REGISTRIES[use].find(name) for use, name in zip(USES.get(stage, ()), names, strict=False)]
+    used = [REGISTRIES[use].find(name) for use, name in zip(USES[stage], names, strict=True)] if stage in USES else []
     used += map(MEASURES.find, measures) if stage == "evaluate" else []
     used += ARMS.values() if stage in TELL_OF_ARMS else []
     used += added_to("claim quantity") if stage == "claims" else []

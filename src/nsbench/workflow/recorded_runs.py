@@ -12,10 +12,11 @@ from nsbench.arms import AnyArm
 from nsbench.config.base import Closed, ConfigError, parse
 from nsbench.config.canonical import canonical_json
 from nsbench.config.sections import Evaluation
-from nsbench.config.variant import Model, Noise, Optimizer, Target, Training
+from nsbench.config.variant import Noise, Optimizer, Target, Training
 from nsbench.data.tasks import TASKS
 from nsbench.storage.parquet import RecordError
 from nsbench.storage.records import Recorded, read_identities, record_files
+from nsbench.training.models import AnyModel
 from nsbench.workflow.config import Config
 
 TEXTS = {"auto": "", "hub": "WikiText-2", "local": ("WikiText-2", "local text"), "embedded": "Wikipedia excerpt"}
@@ -28,12 +29,12 @@ class RunSettings(Closed):
     task: str
     data: dict[str, Any]
     arm_settings: AnyArm
-    model: Model
+    model: AnyModel
     optimizer: Optimizer
     training: Training
     noise: Noise
     target: Target | None
-    """As of `nsbench.training.loop.TrainSpec`."""
+    """As of `nsbench.training.run.TrainSpec`."""
 
 
 def settings_of(cell: Any) -> str:

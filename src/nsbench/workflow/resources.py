@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 
-from nsbench.config.limits import activations
 from nsbench.config.sections import Cluster, Evaluation
 from nsbench.workflow.grid import Cell
 
@@ -36,12 +35,8 @@ MB = 2**20
 
 def forward_flops(cell: Cell) -> float:
     """Operations (multiplications and additions of matrix products) of one sequence's way through the model."""
-    model = cell.settings.model
-    width = model.ffn_width or 4 * model.d_model
-    length = cell.settings.data.sequence_length()
-    per_token = model.n_layers * (4 * model.d_model**2 + 2 * model.d_model * width + 2 * model.d_model * length)
-    head = model.d_model * cell.settings.data.symbol_count() if model.pooling == "none" else 0
-    return float(2 * length * (per_token + head))
+    data = cell.settings.data
+    return float(2 * cell.settings.model.multiplications(data.sequence_length(), data.symbol_count()))
 
 
 def train_flops(cell: Cell) -> float:
@@ -80,9 +75,7 @@ def train_mb(cell: Cell, n_runs: int, device: str) -> int:
     length = settings.data.sequence_length()
     passes = math.ceil(cell.arm_settings.passes(settings.noise.n_draws))
     kept = (
-        activations(settings.model, settings.training.batch_size, length, cell.settings.data.symbol_count())
-        * FLOAT
-        / MB
+        settings.model.activations(settings.training.batch_size, length, cell.settings.data.symbol_count()) * FLOAT / MB
     )
     data = settings.data
     tokens = n_runs * (data.n_train + data.n_val + data.n_test) * length * WORD / MB
@@ -92,7 +85,7 @@ def train_mb(cell: Cell, n_runs: int, device: str) -> int:
 def evaluate_mb(cell: Cell, evaluation: Evaluation, device: str) -> int:
     """Memory of a job that evaluates a pack, in MiB."""
     settings = cell.settings
-    rows = settings.data.sequence_length() if settings.model.pooling == "none" else 1
+    rows = settings.data.sequence_length() if settings.model.positions else 1
     outputs = min(evaluation.n_inputs, settings.data.n_test) * rows * cell.settings.data.symbol_count() * DOUBLE / MB
     tokens = evaluation.n_inputs * evaluation.n_draws * settings.data.sequence_length() * WORD / MB
     return _asked(EVALUATE_MB + OUTPUT_COPIES * outputs + tokens, device)

@@ -116,7 +116,7 @@ class NextToken(Task):
 
     def leaks(self, model: Any) -> list[str]:
         found = ["training and validation windows overlap"] if self.split == "random" else []
-        if self.targets == "every" and model.mask == "none":
+        if self.targets == "every" and not model.causal:
             found.append("every position sees its own target")
         return found
 

@@ -1,8 +1,7 @@
-"""A stack of small transformers (section J.1) that differ in their weights alone.
+"""A stack of small transformers (section J.1).
 
-Every weight has a leading run axis, so that the models of a pack are trained side by side by one
-batched kernel each. Shape suffixes: R run, B batch (example), T position, D d_model, F feed-forward
-width, H head, K width of a head, V vocabulary, C class; X stands for B x T.
+Shape suffixes: R run, B batch (example), T position, D d_model, F feed-forward width, H head, K width of a head,
+V vocabulary, C class; X stands for B x T.
 """
 
 from __future__ import annotations
@@ -14,50 +13,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nsbench.config.variant import Model
-from nsbench.storage.seeding import torch_stream
+from nsbench.training.models.stack import DropoutMasks, Stack
 
 LINEAR_STD = 0.02
-
-
-class DropoutMasks:
-    """The dropout masks of one forward pass, cut in turn from a buffer of random bits.
-
-    bits_RN: int16, uniform, at least `dropout_size` per run. A unit is dropped where its 16 bits
-    fall below rate x 2^16, so the rate is exact to 2^-16; what stays is scaled to keep the mean.
-    Drawing 16 bits instead of a float, and all of a pass at once, keeps dropout cheap on a CPU.
-    examples: (k, B), for a pass of the first k examples with the masks that a pass of all B has.
-    """
-
-    def __init__(
-        self,
-        bits_RN: Tensor,
-        rate: float,
-        dtype: torch.dtype = torch.float32,
-        examples: tuple[int, int] | None = None,
-    ) -> None:
-        self._bits_RN, self._dtype = bits_RN, dtype
-        self._n_here, self._n_all = examples or (1, 1)
-        self._dropped = round(rate * 2**16)
-        self._used = 0
-
-    def next(self, shape: torch.Size) -> Tensor:
-        """The next mask, of a shape with leading axis R.
-
-        It is made when it is needed, so that on a CPU it is still in the cache when it is used.
-        """
-        size = math.prod(shape[1:])
-        bits_RN = self._bits_RN[:, self._used : self._used + size]
-        # Examples come first in every mask, so that those of the first few lie together.
-        self._used += size // self._n_here * self._n_all
-        mask_RN = torch.empty(bits_RN.shape, dtype=self._dtype, device=bits_RN.device)
-        # Compared straight into floats: several times faster on a CPU than by way of booleans.
-        torch.ge(bits_RN, self._dropped - 2**15, out=mask_RN)
-        return mask_RN.mul_(2**16 / (2**16 - self._dropped)).view(shape)
-
-    def __call__(self, x: Tensor) -> Tensor:
-        """`x` (leading axis R), which is changed, with the next mask applied."""
-        return x.mul_(self.next(x.shape))
 
 
 class _Attention(torch.autograd.Function):
@@ -98,19 +56,6 @@ class _Attention(torch.autograd.Function):
         return grads_3NKT, None, None
 
 
-def dropout_size(settings: Model, batch: int, length: int) -> int:
-    """Random numbers that one forward pass of one model needs for its dropout."""
-    if settings.dropout == 0:
-        return 0
-    per_position = settings.n_heads * length + settings.d_model + ffn_width(settings)
-    return settings.n_layers * batch * length * per_position
-
-
-def ffn_width(settings: Model) -> int:
-    """Hidden width of the feed-forward network."""
-    return 4 * settings.d_model if settings.ffn_width is None else settings.ffn_width
-
-
 def sinusoidal_positions(length: int, d_model: int) -> Tensor:
     """Fixed positional encodings (length, d_model): sines and cosines of geometric wavelengths."""
     position_T1 = torch.arange(length, dtype=torch.float32)[:, None]
@@ -122,18 +67,15 @@ def sinusoidal_positions(length: int, d_model: int) -> Tensor:
     return encodings_TD
 
 
-class TransformerStack(nn.Module):
+class TransformerStack(Stack):
     """R transformers of one shape: tokens (R, B, T) to logits (R, B, C), or (R, B, T, C) without pooling.
 
-    seeds: one per run; each run's initial weights come from its seed's stream "init" alone:
-    linear weights N(0, 0.02^2), biases 0, norms 1 and 0, all else (embeddings, and query, key and
-    value weights if `qkv_init` is "xavier") Xavier uniform.
+    settings: a `Transformer`. Initial weights: linear ones N(0, 0.02^2), biases 0, norms 1 and 0, all else (embeddings,
+    and query, key and value weights if `qkv_init` is "xavier") Xavier uniform.
     """
 
-    def __init__(self, settings: Model, vocabulary: int, n_classes: int, seeds: list[int]) -> None:
-        super().__init__()
-        self.settings = settings
-        d, width = settings.d_model, ffn_width(settings)
+    def __init__(self, settings: Any, vocabulary: int, n_classes: int, seeds: list[int]) -> None:
+        d, width = settings.d_model, settings.hidden_width
         shapes: dict[str, tuple[int, ...]] = {"embedding": (vocabulary, d)}
         for layer in range(settings.n_layers):
             for part in ("attention_norm", "ffn_norm"):
@@ -148,39 +90,28 @@ class TransformerStack(nn.Module):
         if settings.norm == "pre":
             shapes |= {"final_norm.weight": (d,), "final_norm.bias": (d,)}
         shapes |= {"head.weight": (d, n_classes), "head.bias": (n_classes,)}
-        runs = [_initial(shapes, settings, torch_stream(seed, "init")) for seed in seeds]
-        # Parameter names may hold no dots.
-        self.weights = nn.ParameterDict(
-            {name.replace(".", "_"): nn.Parameter(torch.stack([run[name] for run in runs])) for name in shapes}
-        )
-        self._names = {name.replace(".", "_"): name for name in shapes}
+        super().__init__(settings, shapes, seeds)
         self.register_buffer("positions_TD", sinusoidal_positions(settings.max_length, d), persistent=False)
-        self.register_buffer("run_offset_R11", torch.arange(len(seeds))[:, None, None] * vocabulary, persistent=False)
 
-    @property
-    def n_runs(self) -> int:
-        return len(self.run_offset_R11)
-
-    def n_parameters(self) -> int:
-        """Trainable parameters of one model of the stack."""
-        return sum(weight[0].numel() for weight in self.parameters())
-
-    def run_weights(self, run: int) -> dict[str, Tensor]:
-        """The weights of one model by name, as views that share the stack's storage."""
-        return {name: self.weights[key].detach()[run] for key, name in self._names.items()}
-
-    def load_run(self, run: int, weights: dict[str, Tensor]) -> None:
-        """Set the weights of one model, in place."""
-        for name, view in self.run_weights(run).items():
-            view.copy_(weights[name])
+    def initial(self, name: str, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+        weight = torch.zeros(shape)
+        if name == "embedding":
+            nn.init.xavier_uniform_(weight, generator=generator)
+        elif name.endswith("qkv.weight") and self.settings.qkv_init == "xavier":
+            for third in weight.chunk(3, dim=1):
+                nn.init.xavier_uniform_(third, generator=generator)
+        elif name.endswith("norm.weight"):
+            weight.fill_(1.0)
+        elif name.endswith(".weight"):
+            weight.normal_(0.0, LINEAR_STD, generator=generator)
+        return weight
 
     def forward(self, tokens_RBT: Tensor, dropout: DropoutMasks | None = None) -> Tensor:
-        """Logits (R, B, C), or (R, B, T, C) if `pooling` is "none". Without `dropout` nothing is dropped."""
         return self.logits(self.hidden(self.embed(tokens_RBT), dropout))
 
     def embed(self, tokens_RBT: Tensor) -> Tensor:
         """The tokens' embeddings (R, B, T, D), as the weights hold them: not scaled, without positions."""
-        return F.embedding(tokens_RBT + self.run_offset_R11, self.weights["embedding"].flatten(0, 1))
+        return self.lookup("embedding", tokens_RBT)
 
     def hidden(self, x_RBTD: Tensor, dropout: DropoutMasks | None = None) -> Tensor:
         """What embeddings (R, B, T, D) have become after the last layer and its norm, of the same shape."""
@@ -207,13 +138,9 @@ class TransformerStack(nn.Module):
     def logits(self, hidden_RBTD: Tensor) -> Tensor:
         """Logits (R, B, C) of what the pooling makes of the positions, or (R, B, T, C) of each without it."""
         if self.settings.pooling == "none":
-            return self._linear("head", hidden_RBTD.flatten(1, 2)).view(*hidden_RBTD.shape[:3], -1)
+            return self.linear("head", hidden_RBTD.flatten(1, 2)).view(*hidden_RBTD.shape[:3], -1)
         pooled_RBD = hidden_RBTD.mean(2) if self.settings.pooling == "mean" else hidden_RBTD[:, :, -1]
-        return self._linear("head", pooled_RBD)
-
-    def _linear(self, name: str, x_RXI: Tensor) -> Tensor:
-        bias_R1O = self.weights[f"{name}_bias"][:, None]
-        return torch.baddbmm(bias_R1O, x_RXI, self.weights[f"{name}_weight"])
+        return self.linear("head", pooled_RBD)
 
     def _norm(self, name: str, x_RXD: Tensor) -> Tensor:
         weight_R1D, bias_R1D = self.weights[f"{name}_weight"][:, None], self.weights[f"{name}_bias"][:, None]
@@ -223,7 +150,7 @@ class TransformerStack(nn.Module):
 
     def _attention(self, layer: int, x_RXD: Tensor, batch: int, length: int, masks: DropoutMasks | None) -> Tensor:
         n_runs, heads = self.n_runs, self.settings.n_heads
-        qkv_RBT3HK = self._linear(f"{layer}_qkv", x_RXD).view(n_runs, batch, length, 3, heads, -1)
+        qkv_RBT3HK = self.linear(f"{layer}_qkv", x_RXD).view(n_runs, batch, length, 3, heads, -1)
         qkv_3RBHKT = qkv_RBT3HK.permute(3, 0, 1, 4, 5, 2)
         width = qkv_3RBHKT.shape[-2]
         qkv_3NKT = qkv_3RBHKT.reshape(3, -1, width, length)
@@ -231,35 +158,17 @@ class TransformerStack(nn.Module):
         if masks is not None:
             mask_NTT = masks.next(torch.Size((n_runs, batch, heads, length, length))).flatten(0, 2)
         future_TT = None
-        if self.settings.mask == "causal":
+        if self.settings.causal:
             future_TT = torch.full((length, length), -torch.inf, device=x_RXD.device).triu(1)
         out_NKT = _Attention.apply(qkv_3NKT, future_TT, mask_NTT)
         out_RXD = out_NKT.view(n_runs, batch, -1, length).transpose(2, 3).reshape(x_RXD.shape)
-        return _drop(self._linear(f"{layer}_attention_out", out_RXD), masks)
+        return _drop(self.linear(f"{layer}_attention_out", out_RXD), masks)
 
     def _feed_forward(self, layer: int, x_RXD: Tensor, masks: DropoutMasks | None) -> Tensor:
         # Dropped first, both in place: one buffer, and no finite number changes with the order.
-        hidden_RXF = _drop(self._linear(f"{layer}_ffn_in", x_RXD), masks).relu_()
-        return self._linear(f"{layer}_ffn_out", hidden_RXF)
+        hidden_RXF = _drop(self.linear(f"{layer}_ffn_in", x_RXD), masks).relu_()
+        return self.linear(f"{layer}_ffn_out", hidden_RXF)
 
 
 def _drop(x: Tensor, masks: DropoutMasks | None) -> Tensor:
     return x if masks is None else masks(x)
-
-
-def _initial(shapes: dict[str, tuple[int, ...]], settings: Model, generator: torch.Generator) -> dict[str, Tensor]:
-    """Initial weights of one model, drawn in the order of `shapes`."""
-    weights = {}
-    for name, shape in shapes.items():
-        weight = torch.zeros(shape)
-        if name == "embedding":
-            nn.init.xavier_uniform_(weight, generator=generator)
-        elif name.endswith("qkv.weight") and settings.qkv_init == "xavier":
-            for third in weight.chunk(3, dim=1):
-                nn.init.xavier_uniform_(third, generator=generator)
-        elif name.endswith("norm.weight"):
-            weight.fill_(1.0)
-        elif name.endswith(".weight"):
-            weight.normal_(0.0, LINEAR_STD, generator=generator)
-        weights[name] = weight
-    return weights

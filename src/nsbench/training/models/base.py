@@ -1,0 +1,96 @@
+"""What a model is: the settings of an architecture, and all that planning and training ask of it.
+
+    @model("mlp")
+    class MLP(Model):
+        width: Annotated[int, Field(ge=1, le=65536)] = 128
+
+        def n_weights(self, vocabulary: int, n_classes: int) -> int: ...
+        def build(self, vocabulary: int, n_classes: int, seeds: list[int]) -> Stack: ...
+
+Planning imports this module, so torch is imported by `build`, not here.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pydantic import model_validator
+
+from nsbench.config import limits
+from nsbench.config.base import Closed
+
+if TYPE_CHECKING:
+    from nsbench.training.models.stack import Stack
+
+
+class Model(Closed):
+    """The settings of a model. `build`, `n_weights` and `activations` are needed, everything else has a default.
+
+    A field `dropout` is the rate of dropout, which an arm may replace; a field `max_length` the longest sequence.
+    """
+
+    kind: str
+    """The name under which the class is registered."""
+
+    def build(self, vocabulary: int, n_classes: int, seeds: list[int]) -> Stack:
+        """One model for each seed, side by side, with its initial weights."""
+        raise NotImplementedError
+
+    def n_weights(self, vocabulary: int, n_classes: int) -> int:
+        """How many weights one model has, roughly. Models that no machine holds are refused by it."""
+        raise NotImplementedError
+
+    @property
+    def positions(self) -> bool:
+        """Whether logits are (R, B, T, C), one prediction at each position, instead of (R, B, C)."""
+        return False
+
+    @property
+    def causal(self) -> bool:
+        """Whether what is computed at a position depends on no later token."""
+        return False
+
+    @property
+    def dropout_rate(self) -> float:
+        """The rate of dropout in training; 0 without a field `dropout`."""
+        return getattr(self, "dropout", 0.0)
+
+    def dropout_size(self, batch: int, length: int) -> int:
+        """How many random numbers of 16 bits one pass of one model takes from `DropoutMasks`."""
+        return 0
+
+    def activations(self, batch: int, length: int, n_classes: int) -> int:
+        """How many numbers a forward pass keeps for its gradient, roughly, for limits of memory."""
+        raise NotImplementedError
+
+    def multiplications(self, length: int, n_classes: int) -> int:
+        """Multiplications of a forward pass for one sequence, roughly, for limits of time.
+
+        Left out: each weight at each position, but for a table of tokens.
+        """
+        return length * self.n_weights(0, n_classes)
+
+    def check(self, length: int, every_position: bool) -> None:
+        """Refuse sequences or targets that the model does not serve.
+
+        length: tokens of an example. every_position: whether there is a target at each. Raises ValueError, its message
+        naming the setting, its value and what is allowed.
+        """
+        longest = getattr(self, "max_length", length)
+        if length > longest:
+            raise ValueError(
+                f"the task's sequences have {length} tokens, more than model.max_length = {longest}; "
+                f"at least {length} is allowed for it"
+            )
+        if every_position != self.positions:
+            has, wanted = ("each position", "one") if self.positions else ("a whole example", "each position")
+            raise ValueError(f"model.kind = '{self.kind}' has an output for {has}; a target for {wanted} needs another")
+
+    def sizes(self) -> dict[str, int]:
+        """The settings that are whole numbers."""
+        return {name: value for name, value in self if type(value) is int}
+
+    @model_validator(mode="after")
+    def _can_be_held(self) -> Model:
+        limits.check_weights(self.n_weights(0, 0), self.sizes())
+        return self

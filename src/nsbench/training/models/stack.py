@@ -1,0 +1,114 @@
+"""A stack of models of one architecture, and the dropout of its passes.
+
+Every weight has a leading run axis, so that the models of a pack are trained side by side by one batched kernel each.
+Shape suffixes: R run, B batch (example), T position, C class; X stands for any axes of examples and positions.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from nsbench.storage.seeding import torch_stream
+
+
+class DropoutMasks:
+    """The dropout masks of one forward pass, cut in turn from a buffer of random bits.
+
+    bits_RN: int16, uniform, at least `Model.dropout_size` per run. A unit is dropped where its 16 bits
+    fall below rate x 2^16, so the rate is exact to 2^-16; what stays is scaled to keep the mean.
+    Drawing 16 bits instead of a float, and all of a pass at once, keeps dropout cheap on a CPU.
+    examples: (k, B), for a pass of the first k examples with the masks that a pass of all B has.
+    """
+
+    def __init__(
+        self,
+        bits_RN: Tensor,
+        rate: float,
+        dtype: torch.dtype = torch.float32,
+        examples: tuple[int, int] | None = None,
+    ) -> None:
+        self._bits_RN, self._dtype = bits_RN, dtype
+        self._n_here, self._n_all = examples or (1, 1)
+        self._dropped = round(rate * 2**16)
+        self._used = 0
+
+    def next(self, shape: torch.Size) -> Tensor:
+        """The next mask, of a shape with leading axes R and B.
+
+        It is made when it is needed, so that on a CPU it is still in the cache when it is used.
+        """
+        size = math.prod(shape[1:])
+        bits_RN = self._bits_RN[:, self._used : self._used + size]
+        # Examples come first in every mask, so that those of the first few lie together.
+        self._used += size // self._n_here * self._n_all
+        mask_RN = torch.empty(bits_RN.shape, dtype=self._dtype, device=bits_RN.device)
+        # Compared straight into floats: several times faster on a CPU than by way of booleans.
+        torch.ge(bits_RN, self._dropped - 2**15, out=mask_RN)
+        return mask_RN.mul_(2**16 / (2**16 - self._dropped)).view(shape)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """`x` (leading axis R), which is changed, with the next mask applied."""
+        return x.mul_(self.next(x.shape))
+
+
+class Stack(nn.Module):
+    """R models of one architecture that differ in their weights alone.
+
+    settings: the `Model` that builds it. shapes: of each weight of one model, by name. seeds: one per run; a run's
+    initial weights come from its seed's stream "init" alone. On a GPU `forward` is captured as part of a CUDA graph: it
+    works on tensors of fixed shapes and reads no value of them. Dropout comes from its argument, not from settings.
+    """
+
+    def __init__(self, settings: Any, shapes: dict[str, tuple[int, ...]], seeds: list[int]) -> None:
+        super().__init__()
+        self.settings = settings
+        streams = [torch_stream(seed, "init") for seed in seeds]
+        runs = [{name: self.initial(name, shape, stream) for name, shape in shapes.items()} for stream in streams]
+        # Parameter names may hold no dots.
+        self._names = {name.replace(".", "_"): name for name in shapes}
+        self.weights = nn.ParameterDict(
+            {key: nn.Parameter(torch.stack([run[name] for run in runs])) for key, name in self._names.items()}
+        )
+        self.register_buffer("runs_R", torch.arange(len(seeds)), persistent=False)
+
+    def initial(self, name: str, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+        """The initial value of one weight of one model: vectors 0, all else Xavier uniform."""
+        weight = torch.zeros(shape)
+        return weight if len(shape) == 1 else nn.init.xavier_uniform_(weight, generator=generator)
+
+    def forward(self, tokens_RBT: Tensor, dropout: DropoutMasks | None = None) -> Tensor:
+        """Logits (R, B, C), or (R, B, T, C) if `Model.positions`. Without `dropout` nothing is dropped."""
+        raise NotImplementedError
+
+    def linear(self, name: str, x_RXI: Tensor) -> Tensor:
+        """`x_RXI` times the weight `<name>.weight` (I, O) plus `<name>.bias` (O): (R, X, O), with one axis X."""
+        bias_R1O = self.weights[f"{name}_bias"][:, None]
+        return torch.baddbmm(bias_R1O, x_RXI, self.weights[f"{name}_weight"])
+
+    def lookup(self, name: str, ids_RX: Tensor) -> Tensor:
+        """The rows `ids_RX` of the weight `name` (rows, D): (R, X, D), with any axes X."""
+        weight_RND = self.weights[name]
+        first_R = (self.runs_R * weight_RND.shape[1]).view(-1, *[1] * (ids_RX.dim() - 1))
+        return F.embedding(ids_RX + first_R, weight_RND.flatten(0, 1))
+
+    @property
+    def n_runs(self) -> int:
+        return len(self.runs_R)
+
+    def n_parameters(self) -> int:
+        """Trainable parameters of one model of the stack."""
+        return sum(weight[0].numel() for weight in self.parameters())
+
+    def run_weights(self, run: int) -> dict[str, Tensor]:
+        """The weights of one model by name, as views that share the stack's storage."""
+        return {name: self.weights[key].detach()[run] for key, name in self._names.items()}
+
+    def load_run(self, run: int, weights: dict[str, Tensor]) -> None:
+        """Set the weights of one model, in place."""
+        for name, view in self.run_weights(run).items():
+            view.copy_(weights[name])

@@ -1,0 +1,111 @@
+"""A run in training: what it is asked for, what it has recorded so far, and how it ends."""
+
+from __future__ import annotations
+
+import logging
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+import pandas as pd
+from pydantic import model_validator
+
+from nsbench.arms import AnyArm, check
+from nsbench.config.base import Closed, FilePart, Seeds
+from nsbench.config.target import held_until
+from nsbench.config.variant import Noise, Optimizer, Target, Training
+from nsbench.data.datasets import Dataset
+from nsbench.storage.atomic import FileError
+from nsbench.storage.run_folder import Progress, RunFolder, history_digest
+from nsbench.training.models import AnyModel
+
+logger = logging.getLogger(__name__)
+
+
+class TrainSpec(Closed):
+    """All that the train stage reads from config."""
+
+    task: str
+    variant: FilePart
+    arm: FilePart
+    arm_settings: AnyArm
+    model: AnyModel
+    optimizer: Optimizer
+    training: Training
+    noise: Noise
+    target: Target | None
+    """What a run with `stop: after_target` stops by; None for others, whose training knows no target."""
+    checkpoint_count: int
+    checkpoint_dtype: str
+    seeds: Seeds
+
+    @model_validator(mode="after")
+    def _fits(self) -> TrainSpec:
+        check(self.arm_settings, self, "arm_settings")
+        return self
+
+
+@dataclass
+class Run:
+    """One run in training: identity, data, and what it has recorded so far."""
+
+    seed: int
+    data: Dataset
+    folder: RunFolder
+    order: str
+    resumed: Progress | None
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    seconds: float = 0.0
+    status: str = ""
+    """How the run ended, as of `schemas.training.RUNS`; empty while it trains."""
+
+    @property
+    def start(self) -> int:
+        return self.resumed.step if self.resumed else 0
+
+    def diverged(self) -> bool:
+        """Whether the last row's losses are no numbers; at step 0 there is no training loss."""
+        last = self.rows[-1]
+        return not all(math.isfinite(last[name]) for name in ("val_loss", "train_loss")[: 1 + (last["step"] > 0)])
+
+    def past_target(self, spec: TrainSpec) -> bool:
+        """Whether a run that may stop has held its target, and made the evaluations that follow."""
+        if spec.target is None:
+            return False
+        values, steps = ([row[name] for row in self.rows] for name in (spec.target.metric, "step"))
+        held = held_until(values, steps, spec.target.model_dump())
+        return held is not None and len(values) > held[1] + spec.training.margin_evaluations
+
+    def finish(self, status: str, checkpoint_steps: set[int], summary: dict[str, Any], made_by: dict[str, str]) -> None:
+        """Write the history and the summary, completed by what the run knows.
+
+        Raises FileError where a checkpoint is gone.
+        """
+        self.status = status
+        rows, last = pd.DataFrame(self.rows), self.rows[-1]
+        made = [step for step in sorted(checkpoint_steps) if step < last["step"]]
+        # A run that diverged has no checkpoint of its last step; any other has.
+        made += [last["step"]] * (status != "diverged")
+        if lost := self.folder.lost(made):
+            raise FileError(
+                f"{lost[0]}: is gone before its run has ended, as where another process begins the same run; give the "
+                "same command again"
+            )
+        row = {
+            **{name: last[name] for name in ("task", "variant", "arm", "seed", "seconds", "flops")},
+            "steps": last["step"],
+            "status": status,
+            "run_key": self.folder.key,
+            "history_sha256": history_digest(rows),
+            "data_sha256": self.data.sha256,
+            "secret": self.data.secret,
+            "text": self.data.text,
+            **{name: made_by[name] for name in ("commit", "source_digest")},
+            **summary,
+        }
+        self.folder.finish(rows, row, made_by)
+        self.folder.report_status(self.order, 1.0)
+        accuracy, name = last["val_accuracy"], self.folder.name
+        logger.info(
+            "%s: %s at step %d, validation accuracy %.3f, %.0f s", name, status, last["step"], accuracy, self.seconds
+        )
