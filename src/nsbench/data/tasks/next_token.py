@@ -167,8 +167,8 @@ class NextToken(Task):
 @functools.lru_cache(maxsize=4)
 def _encoded(text: Text, tokenizer: str, n_symbols: int) -> dict[str, list[np.ndarray]]:
     """The ids of each line of each part; remembered, since the seeds of a pack share them."""
-    vocabulary = build(tokenizer, n_symbols, text.train)
-    return {name: vocabulary.encode(getattr(text, name)) for name in SPLITS}
+    encode = build(tokenizer, n_symbols, text.train)
+    return {name: encode(getattr(text, name)) for name in SPLITS}
 
 
 def _stream(lines: list[np.ndarray]) -> np.ndarray:

@@ -1,0 +1,87 @@
+"""The file of a pack's data sets, what noise reads of it, and batches."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pytest
+import torch
+
+from nsbench.config.variant import Noise
+from nsbench.data.datasets import batch_indices, read_dataset
+from nsbench.data.tasks.sparse_parity import SparseParity
+from nsbench.storage.parquet import RecordError
+from nsbench.storage.seeding import stream
+from tests.conftest import write_datasets
+
+TINY = {"n": 5, "k": 2, "n_train": 30, "n_val": 10, "n_test": 10}
+
+
+def test_the_file_gives_back_what_was_made_for_each_seed_whatever_the_pack(tmp_path: Path) -> None:
+    write_datasets("sparse_parity", TINY, [3, 13, 1], tmp_path / "d.safetensors", {"spec": "{}"})
+    write_datasets("sparse_parity", TINY, [13], tmp_path / "alone.safetensors")
+    digests = set()
+    for seed in (1, 3, 13):
+        made, vocabulary, n_classes = SparseParity(**TINY).make(seed)
+        data = read_dataset(tmp_path / "d.safetensors", seed, "sparse_parity")
+        assert data.tensors.keys() == made.keys()
+        assert all(data[name].tolist() == made[name].tolist() for name in made)
+        assert (data.vocabulary, data.n_classes, data.secret) == (vocabulary, n_classes, made["secret"].tolist())
+        assert {value.dtype for value in data.tensors.values()} == {torch.int64}
+        digests.add(data.sha256)
+    assert len(digests) == 3
+    assert read_dataset(tmp_path / "alone.safetensors", 13).sha256 in digests
+
+
+def test_bad_data_files_are_named(tmp_path: Path) -> None:
+    path = tmp_path / "d.safetensors"
+    with pytest.raises(RecordError, match=r"d\.safetensors: no such file; run the stage that makes it$"):
+        read_dataset(path, 0)
+    write_datasets("sparse_parity", TINY, [3], path)
+    with pytest.raises(RecordError, match=r"d\.safetensors: has no data for seed 0; delete it and"):
+        read_dataset(path, 0)
+    with pytest.raises(RecordError, match="data set of sparse_parity, not of modular_addition"):
+        read_dataset(path, 3, "modular_addition")
+    path.write_bytes(path.read_bytes()[:-9])
+    with pytest.raises(RecordError, match=r"d\.safetensors: not a whole data set"):
+        read_dataset(path, 3)
+
+
+@pytest.mark.parametrize(
+    ("noise", "layout", "symbols", "fixed"),
+    [
+        (Noise(), "bits_cls", [0, 1], None),
+        (Noise(symbols="vocabulary"), "bits_cls", [0, 1, 2], None),
+        (Noise(positions="task"), "bits_cls", [0, 1], [2]),
+        (Noise(positions="task"), "bits", [0, 1], []),
+    ],
+)
+def test_noise_reads_its_symbols_and_fixed_ids_from_the_data(
+    tmp_path: Path, noise: Noise, layout: str, symbols: list[int], fixed: list[int] | None
+) -> None:
+    write_datasets("sparse_parity", {**TINY, "layout": layout}, [0], tmp_path / "d")
+    data = read_dataset(tmp_path / "d", 0)
+    assert data.noise_symbols(noise).tolist() == symbols
+    found = data.fixed_ids(noise)
+    assert found is None if fixed is None else found.tolist() == fixed
+
+
+@pytest.mark.parametrize(("n_examples", "batch_size"), [(10, 3), (10, 10), (7, 20), (1, 5), (9, 1)])
+def test_every_batch_is_full_and_every_epoch_sees_each_example_once(n_examples: int, batch_size: int) -> None:
+    asked: list[int] = []
+
+    def order(epoch: int) -> torch.Tensor:
+        asked.append(epoch)
+        return torch.from_numpy(stream(0, "batches", epoch).permutation(n_examples))
+
+    n_steps = 4 * math.ceil(n_examples / batch_size) + 3
+    batches = [batch_indices(n_examples, batch_size, step, order) for step in range(n_steps)]
+    assert all(len(batch) == batch_size for batch in batches)
+    row = torch.cat(batches)
+    for epoch in range(len(row) // n_examples):
+        assert torch.equal(row[epoch * n_examples : (epoch + 1) * n_examples], order(epoch))
+    # A batch depends on its step alone, and asks for the epochs that it spans.
+    asked.clear()
+    assert torch.equal(batch_indices(n_examples, batch_size, 2, order), batches[2])
+    assert asked == list(range(2 * batch_size // n_examples, (3 * batch_size - 1) // n_examples + 1))
