@@ -19,9 +19,8 @@ from nsbench.config.base import ConfigError
 from nsbench.config.sections import TextSource
 from nsbench.data import text_sources
 from nsbench.data.text import PARTS, Text, read_text_file, write_text_file
-from nsbench.data.text_sources import TextError, TextSpec, from_gensim, from_hub, from_local, make_text, resolve
-from nsbench.schemas.training import HISTORY
-from nsbench.storage.parquet import RecordError, read_stamp, write_table
+from nsbench.data.text_sources import TextError, TextSpec, from_hub, from_local, make_text, resolve
+from nsbench.storage.parquet import RecordError, read_stamp
 
 LINES = {
     "train": ["", "= One =", "", *(f"the first part has words {number} <unk> ." for number in range(40))],
@@ -84,6 +83,11 @@ def unreachable(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(text_sources, "_download", fail)
 
 
+@pytest.fixture(autouse=True)
+def _few_words_are_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(text_sources, "LEAST_WORDS", 30)
+
+
 # --- the file ------------------------------------------------------------------------------------------
 
 
@@ -97,52 +101,35 @@ def test_a_text_survives_its_file_line_by_line(tmp_path: Path) -> None:
 def test_a_file_that_is_no_text_is_refused(tmp_path: Path) -> None:
     with pytest.raises(RecordError, match="no such file"):
         read_text_file(tmp_path / "missing.parquet")
-    write_table(tmp_path / "history.parquet", [], HISTORY, {})
-    with pytest.raises(RecordError, match=r"history\.parquet: lacks the columns split, line"):
-        read_text_file(tmp_path / "history.parquet")
-    text = Text("label", *(("a",),) * 3)
-    write_text_file(tmp_path / "text.parquet", text, {})
+    write_text_file(tmp_path / "text.parquet", Text("label", *(("a",),) * 3), {})
     table = pq.read_table(tmp_path / "text.parquet")
     pq.write_table(table.replace_schema_metadata({}), tmp_path / "bare.parquet")
     with pytest.raises(RecordError, match="does not say which text it is"):
         read_text_file(tmp_path / "bare.parquet")
-    broken = (tmp_path / "text.parquet").read_bytes()[:-20]
-    (tmp_path / "broken.parquet").write_bytes(broken)
-    with pytest.raises(RecordError, match="not a whole Parquet file"):
-        read_text_file(tmp_path / "broken.parquet")
 
 
 # --- the choice ----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("source", ["hub", "embedded"])
-def test_sources_of_their_own_have_no_path(source: str) -> None:
-    found = resolve(TextSource(source=source, path="/nowhere"), {"NSBENCH_WIKITEXT2": "/nowhere"})
-    assert found == TextSpec(source=source, path=None, fingerprint="")
-
-
 def test_the_path_of_config_wins_over_the_environments(tmp_path: Path) -> None:
-    (tmp_path / "a.txt").write_text("a")
-    (tmp_path / "b.txt").write_text("b")
+    for name in ("a.txt", "b.txt"):
+        (tmp_path / name).write_text(name)
     environment = {"NSBENCH_WIKITEXT2": str(tmp_path / "b.txt")}
     for source in ("local", "auto"):
         assert resolve(TextSource(source=source, path=str(tmp_path / "a.txt")), environment).path.endswith("a.txt")
         assert resolve(TextSource(source=source), environment).path.endswith("b.txt")
     assert resolve(TextSource(source="auto"), {"NSBENCH_WIKITEXT2": ""}) == spec("auto")
+    for source in ("hub", "embedded"):
+        assert resolve(TextSource(source=source, path="/nowhere"), environment) == spec(source)
 
 
-@pytest.mark.parametrize("source", ["local", "auto"])
-def test_a_named_path_must_be_there(source: str) -> None:
-    with pytest.raises(ConfigError, match=r"^text\.path = '/nowhere' does not exist"):
-        resolve(TextSource(source=source, path="/nowhere"), {"NSBENCH_WIKITEXT2": "/"})
-    with pytest.raises(ConfigError, match=r"^\$NSBENCH_WIKITEXT2 = '/nowhere' does not exist"):
-        resolve(TextSource(source=source), {"NSBENCH_WIKITEXT2": "/nowhere"})
-
-
-def test_local_needs_a_path() -> None:
-    for environment in ({}, {"NSBENCH_WIKITEXT2": ""}):
-        with pytest.raises(ConfigError, match=r"text\.source = 'local' needs text\.path or \$NSBENCH_WIKITEXT2"):
-            resolve(TextSource(source="local"), environment)
+def test_a_path_must_be_given_and_there() -> None:
+    with pytest.raises(ConfigError, match=r"^text\.path = '/nowhere' cannot be read \(No such file or directory\)"):
+        resolve(TextSource(source="auto", path="/nowhere"), {"NSBENCH_WIKITEXT2": "/"})
+    with pytest.raises(ConfigError, match=r"^\$NSBENCH_WIKITEXT2 = '/nowhere' cannot be read"):
+        resolve(TextSource(source="local"), {"NSBENCH_WIKITEXT2": "/nowhere"})
+    with pytest.raises(ConfigError, match=r"text\.source = 'local' needs text\.path or \$NSBENCH_WIKITEXT2"):
+        resolve(TextSource(source="local"), {"NSBENCH_WIKITEXT2": ""})
 
 
 def test_an_edited_file_changes_the_fingerprint_and_a_stray_one_does_not(tmp_path: Path) -> None:
@@ -153,14 +140,8 @@ def test_an_edited_file_changes_the_fingerprint_and_a_stray_one_does_not(tmp_pat
     assert resolve(settings, {}).fingerprint == before
     (folder / "test.txt").write_text("edited")
     after = resolve(settings, {}).fingerprint
-    assert after != before
     (folder / "test.txt").rename(folder / "train.txt")
-    renamed = resolve(settings, {}).fingerprint
-    assert renamed not in (before, after)
-    (folder / "valid.txt").unlink()
-    alone = resolve(settings, {}).fingerprint
-    (folder / "train.txt").rename(folder / "valid.txt")  # the same bytes in the same order, as another part
-    assert resolve(settings, {}).fingerprint not in (renamed, alone)
+    assert len({before, after, resolve(settings, {}).fingerprint}) == 3
 
 
 # --- the hub -------------------------------------------------------------------------------------------
@@ -175,11 +156,10 @@ def test_the_hubs_rows_are_lines(hub: Callable[..., None]) -> None:
 
 
 @pytest.mark.usefixtures("stands_for_wikitext")
-@pytest.mark.parametrize("part", PARTS)
-def test_a_changed_part_of_the_hub_is_refused(tmp_path: Path, hub: Callable[..., None], part: str) -> None:
-    """One word replaced by another: lines and words are as many as they should be."""
-    hub(**{part: [line.replace(" part ", " hole ").replace(" third ", " thirst ") for line in LINES[part]]})
-    with pytest.raises(TextError, match=f"{text_sources.HUB_FILES[part]} .* has a wrong checksum"):
+def test_a_changed_part_of_the_hub_is_refused(tmp_path: Path, hub: Callable[..., None]) -> None:
+    """One word replaced by another."""
+    hub(val=[line.replace(" part ", " hole ") for line in LINES["val"]])
+    with pytest.raises(TextError, match=f"{text_sources.HUB_FILES['val']} .* has a wrong checksum"):
         make_text(spec("hub"), tmp_path / "out" / "text.parquet", {})
     assert not (tmp_path / "out").exists()
 
@@ -187,9 +167,6 @@ def test_a_changed_part_of_the_hub_is_refused(tmp_path: Path, hub: Callable[...,
 def test_a_broken_file_of_the_hub_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(text_sources, "_download", lambda name: tmp_path / "x.parquet")
     (tmp_path / "x.parquet").write_bytes(b"PAR1 and no more")
-    with pytest.raises(TextError, match="not a whole Parquet file"):
-        from_hub()
-    pq.write_table(pa.table({"words": ["a"]}), tmp_path / "x.parquet")
     with pytest.raises(TextError, match="not a whole Parquet file of text"):
         from_hub()
 
@@ -243,22 +220,6 @@ def test_the_pinned_revision_is_asked_for_after_one_short_request(library: list[
     ]
 
 
-def test_offline_mode_is_an_unreachable_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The real library, told to stay offline, with an empty cache."""
-    import huggingface_hub
-
-    real = huggingface_hub.hf_hub_download
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
-    monkeypatch.setattr(huggingface_hub, "hf_hub_download", lambda **file: real(**file, cache_dir=tmp_path))
-
-    def session() -> None:
-        raise huggingface_hub.errors.OfflineModeIsEnabled("offline")
-
-    monkeypatch.setattr(huggingface_hub, "get_session", session)
-    with pytest.raises(TextError, match=r"\(OfflineModeIsEnabled\)"):
-        from_hub()
-
-
 # --- local files ---------------------------------------------------------------------------------------
 
 
@@ -267,31 +228,18 @@ def test_offline_mode_is_an_unreachable_hub(tmp_path: Path, monkeypatch: pytest.
     "names",
     [
         FILES,
-        {"train": "train.txt", "val": "validation.txt", "test": "test.txt"},
         {"train": "wiki.train.tokens", "val": "wiki.valid.tokens", "test": "wiki.test.tokens"},
         {"train": "wiki.train.tokens", "val": "val.txt", "test": "test.txt"},
     ],
 )
 def test_a_folder_of_wikitext_2_is_known_as_such(tmp_path: Path, names: dict[str, str]) -> None:
-    text = from_local(folder_of(tmp_path, *PARTS, names=names))
+    folder = folder_of(tmp_path, *PARTS, names=names)
+    (folder / names["test"]).write_bytes("\r\n".join([*LINES["test"], ""]).encode())  # other line ends
+    text = from_local(folder)
     assert text.label == "WikiText-2"
     assert whole(text) == LINES
-
-
-@pytest.mark.usefixtures("stands_for_wikitext")
-def test_other_line_ends_leave_wikitext_2_what_it_is(tmp_path: Path) -> None:
-    folder = folder_of(tmp_path, *PARTS)
-    for part in PARTS:
-        (folder / FILES[part]).write_bytes("\r\n".join([*LINES[part], ""]).encode())
-    assert from_local(folder).label == "WikiText-2"
-
-
-@pytest.mark.usefixtures("stands_for_wikitext")
-@pytest.mark.parametrize("part", PARTS)
-def test_a_changed_word_makes_it_another_text(tmp_path: Path, part: str) -> None:
-    folder = folder_of(tmp_path, *PARTS)
-    file = folder / FILES[part]
-    file.write_text(file.read_text().replace(" part ", " hole ", 1).replace(" third ", " thirst ", 1))
+    file = folder / names["val"]
+    file.write_text(file.read_text().replace(" part ", " hole ", 1))
     assert from_local(folder).label == "local text (copy), not WikiText-2"
 
 
@@ -303,11 +251,6 @@ def test_without_train_most_of_valid_takes_its_place(tmp_path: Path) -> None:
     assert whole(text) == {"train": LINES["val"][:23], "val": LINES["val"][23:], "test": LINES["test"]}  # 33 x 0.7
     (folder / "test.txt").write_text("another text " * 50)
     assert from_local(folder).label == "local text (copy), not WikiText-2"
-
-
-@pytest.fixture(autouse=True)
-def _few_words_are_enough(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(text_sources, "LEAST_WORDS", 30)
 
 
 def test_a_file_is_cut_in_three(tmp_path: Path) -> None:
@@ -331,19 +274,10 @@ GOOD = ("some words " * 40).encode()
     ("files", "message"),
     [
         ({"test.txt": GOOD}, "copy has no val part; one of valid.txt, validation.txt, val.txt, wiki.valid.tokens is"),
-        ({"valid.txt": GOOD, "train.txt": GOOD}, "copy has no test part; one of test.txt, wiki.test.tokens is needed"),
-        ({}, "copy has no val part"),
         ({"valid.txt": GOOD, "val.txt": GOOD, "test.txt": GOOD}, "valid.txt and val.txt, which are the same part"),
-        ({"valid.txt": GOOD, "test.txt": b""}, "test.txt is empty"),
-        ({"valid.txt": b" \n\n", "test.txt": GOOD}, "valid.txt is empty"),
         ({"valid.txt": GOOD, "test.txt": b"ab\xffcd"}, "test.txt is not UTF-8 at byte offset 2"),
-        ({"valid.txt": GOOD, "test.txt": "é".encode()[:1]}, "test.txt is not UTF-8 at byte offset 0"),
-        ({"valid.txt": GOOD, "test.txt": b"abc\0"}, "test.txt has a NUL byte at offset 3"),
         ({"train.txt": b"few words", "valid.txt": GOOD, "test.txt": GOOD}, "its train part has 2 words"),
         ({"valid.txt": GOOD, "test.txt": GOOD}, "its train part has 0 words (is it truncated"),  # one line
-        ({"wiki.valid.tokens": GOOD, "test.txt": GOOD}, "wiki.valid.tokens is not WikiText-2's file of that name"),
-        ({"valid.txt": GOOD, "wiki.test.tokens": GOOD}, "wiki.test.tokens is not WikiText-2's file of that name"),
-        ({"wiki.train.tokens": GOOD, "valid.txt": GOOD, "test.txt": GOOD}, "(1 lines, 80 words)"),
     ],
 )
 def test_a_bad_folder_is_refused_and_nothing_is_left(tmp_path: Path, files: dict[str, bytes], message: str) -> None:
@@ -355,16 +289,6 @@ def test_a_bad_folder_is_refused_and_nothing_is_left(tmp_path: Path, files: dict
     assert message in str(raised.value)
     assert "\n" not in str(raised.value)
     assert not (tmp_path / "out").exists()
-
-
-@pytest.mark.parametrize(
-    ("content", "message"), [(b"", "is empty"), (b"\xff", "byte offset 0"), (GOOD, "0 words"), (None, "cannot be read")]
-)
-def test_a_bad_file_is_refused(tmp_path: Path, content: bytes | None, message: str) -> None:
-    if content is not None:
-        (tmp_path / "book.txt").write_bytes(content)
-    with pytest.raises(TextError, match=message):
-        from_local(tmp_path / "book.txt")
 
 
 # --- auto ----------------------------------------------------------------------------------------------
@@ -409,14 +333,6 @@ def test_auto_ends_with_the_excerpt(
     assert len(warnings) == 1 + with_path
     assert warnings[-1].endswith(": the Wikipedia excerpt shipped with gensim is used instead")
     assert not with_path or "copy has no test part" in warnings[-1]
-
-
-@pytest.mark.usefixtures("unreachable")
-def test_auto_fails_with_its_last_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(text_sources, "EXCERPT_SHA256", "0" * 64)
-    with pytest.raises(TextError, match="this version of gensim does not ship enwiki"):
-        make_text(spec("auto"), tmp_path / "text.parquet", {})
-    assert list(tmp_path.iterdir()) == []
 
 
 # --- the texts themselves ------------------------------------------------------------------------------

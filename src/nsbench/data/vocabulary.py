@@ -39,9 +39,7 @@ def whole_words(n_symbols: int, lines: Sequence[str]) -> Encoder:
         )
     ranked = sorted(counts, key=lambda word: (-counts[word], word))
     ids = {word: number for number, word in enumerate(ranked[: n_symbols - 1], start=1)}
-    return lambda lines: [
-        np.array([ids.get(word, UNKNOWN) for word in line.split()], dtype=np.int64) for line in lines
-    ]
+    return lambda lines: [np.array([ids.get(word, UNKNOWN) for word in line.split()], dtype=np.int64) for line in lines]
 
 
 def byte_pairs(n_symbols: int, lines: Sequence[str]) -> Encoder:
