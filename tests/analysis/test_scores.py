@@ -22,7 +22,7 @@ from nsbench.analysis.statistics.intervals import (
     unmeasured_runs,
 )
 from nsbench.schemas.analysis import SCORE, SCORE_EFFECT
-from nsbench.schemas.training import TARGETS
+from nsbench.schemas.metrics import TARGETS
 from nsbench.storage.parquet import read_table, write_table
 
 NAN, INF = math.nan, math.inf

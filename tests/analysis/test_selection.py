@@ -14,7 +14,7 @@ from nsbench.analysis.selection import CRITERION, candidates, selected_arm, sele
 from nsbench.analysis.statistics import time_to_target
 from nsbench.report.rows import choice
 from nsbench.schemas.analysis import SELECTION
-from nsbench.schemas.training import TARGETS
+from nsbench.schemas.metrics import TARGETS
 from nsbench.storage.parquet import read_table, write_table
 
 NAN = math.nan

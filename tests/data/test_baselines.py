@@ -16,7 +16,8 @@ from nsbench.data.datasets import Dataset
 from nsbench.data.tasks.modular_addition import ModularAddition
 from nsbench.data.tasks.next_token import NextToken
 from nsbench.data.tasks.sparse_parity import SparseParity
-from nsbench.schemas.training import FLOORS, TARGETS
+from nsbench.schemas.metrics import TARGETS
+from nsbench.schemas.training import FLOORS
 from tests.conftest import made_by, small_text
 
 Key = Callable[[list[int]], tuple[int, ...]]

@@ -19,7 +19,7 @@ from nsbench.data.tasks import next_token
 from nsbench.data.tasks.next_token import NextToken
 from nsbench.data.text import PARTS, Text
 from nsbench.data.vocabulary import UNKNOWN, Words, build
-from nsbench.schemas.training import LEFT_OUT, TARGETS
+from nsbench.schemas.metrics import LEFT_OUT, TARGETS
 from tests.conftest import made_by
 
 PROTOCOLS = {

@@ -15,7 +15,8 @@ from nsbench.config.sections import Evaluation
 from nsbench.config.variant import Noise
 from nsbench.data.datasets import read_dataset
 from nsbench.evaluation.run import EvaluateSpec, evaluate_pack
-from nsbench.schemas.training import EVALUATION, TARGETS
+from nsbench.schemas.metrics import TARGETS
+from nsbench.schemas.training import EVALUATION
 from nsbench.storage.parquet import RecordError, read_table
 from nsbench.storage.run_folder import RunFolder
 from tests.conftest import DATA, train, train_spec

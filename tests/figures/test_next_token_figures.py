@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from nsbench.analysis.statistics import time_to_target
 from nsbench.config.settled import settles
 from nsbench.figures import comparison, curves, figure_06, figure_12, figure_13, figure_14, style, sweep
-from nsbench.schemas.training import TARGETS
+from nsbench.schemas.metrics import TARGETS
 from tests.artists import check_layout, shown, texts, with_gid
 from tests.synthetic_records import ARMS, COUNTED, make_cells, make_records, swept, write_results
 

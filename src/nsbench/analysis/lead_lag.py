@@ -24,6 +24,7 @@ from nsbench.analysis.statistics.intervals import Interval, mean_interval, share
 from nsbench.arms import ARMS
 from nsbench.config.settled import few
 from nsbench.schemas.analysis import EARLY_RANK, LEAD_LAG, ONSET
+from nsbench.schemas.metrics import METRICS, TARGETS
 from nsbench.storage.parquet import RecordError
 
 GROUPS = ("baseline", "all arms")
@@ -191,7 +192,7 @@ def early_rank(
                 kept = [kind == "baseline" for kind in kinds]
             members = list(itertools.compress(variant, kept))
             keys = list(grid_runs(members))
-            suffix = variant[0]["target"]["metric"].removeprefix("val_accuracy").removeprefix("val_loss")
+            suffix = TARGETS[METRICS[variant[0]["target"]["metric"]].targets]
             seen = [(*key[-2:], every[key].status, *_early_and_final(every[key], step, suffix)) for key in keys]
             row = {"task": name[0], "variant": name[1], "group": group, "text": text[name], "early_step": step}
             row |= {"n_runs": len(keys), "n_seeds": len({key[-1] for key in keys}), "confidence": confidence}

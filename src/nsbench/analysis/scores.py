@@ -29,7 +29,7 @@ from nsbench.analysis.statistics.times import (
     trails,
 )
 from nsbench.schemas.analysis import SCORE, SCORE_EFFECT
-from nsbench.schemas.training import TARGETS
+from nsbench.schemas.metrics import METRICS, TARGETS
 from nsbench.storage.parquet import RecordError
 
 FINAL_EVALUATIONS = 3
@@ -79,7 +79,7 @@ def final_score(trail: Trail, column: str) -> float:
     Of a diverged run it is the worst, of one that was stopped early NaN.
     """
     if trail.status == "diverged":
-        return -np.inf if "accuracy" in column else np.inf
+        return np.inf if METRICS[column].is_loss else -np.inf
     if trail.status == "stopped":
         return np.nan
     return float(trail.rows[column].tail(FINAL_EVALUATIONS).mean(skipna=False))

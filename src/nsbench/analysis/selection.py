@@ -30,6 +30,7 @@ from nsbench.analysis.statistics.intervals import (
 )
 from nsbench.config.target import first_held
 from nsbench.schemas.analysis import SELECTION
+from nsbench.schemas.metrics import METRICS
 from nsbench.storage.parquet import RecordError
 
 PROCEDURES = ("all_seeds", "leave_one_out")
@@ -89,15 +90,17 @@ def times_on_test(times: pd.DataFrame, evaluation: pd.DataFrame, lacking: Contai
     steps, spacings, measured = [], [], []
     for row in times.to_dict("records"):
         key = tuple(row[name] for name in RUN_KEYS)
-        what, kind = _asked(row["metric"])
-        curve = on_test.get((*key, kind, f"test_{what}"))
+        metric = METRICS[row["metric"]]
+        curve = on_test.get((*key, metric.targets, f"test_{metric.quantity}"))
         measured.append(row["status"] == "diverged" or key not in lacking)
         if row["status"] == "diverged" or not measured[-1]:
             steps.append(np.nan)
             spacings.append(np.nan)
             continue
         if curve is None:
-            raise RecordError(f"{run_name(*key)}: this run has no test scores over {kind} targets; evaluate it again")
+            raise RecordError(
+                f"{run_name(*key)}: this run has no test scores over {metric.targets} targets; evaluate it again"
+            )
         curve = curve[curve.index <= row["budget_steps"]]
         hold = {**row, "hold_evaluations": HOLD_CHECKPOINTS, "hold_steps": 0}
         found = first_held(curve.to_numpy(float), curve.index.tolist(), hold)
@@ -107,12 +110,6 @@ def times_on_test(times: pd.DataFrame, evaluation: pd.DataFrame, lacking: Contai
     known = np.array(measured, dtype=bool) & (reached | (times["status"] != "stopped").to_numpy())
     columns = {"step": steps, "reached": reached, "known": known, "measured": measured, "resolution_steps": spacings}
     return times.assign(**columns, flops=np.nan, seconds=np.nan)
-
-
-def _asked(metric: str) -> tuple[str, str]:
-    """A target's metric as (accuracy or loss, kind of targets): `val_loss_known` is ("loss", "known")."""
-    _, what, *kind = metric.split("_")
-    return what, kind[0] if kind else "all"
 
 
 def selections(

@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from nsbench.schemas.metrics import METRICS
+
 
 def first_held(values: Sequence[float], steps: Sequence[int], target: Mapping[str, Any]) -> int | None:
     """Index of the first evaluation that reaches the target and holds it, or None.
@@ -23,7 +25,7 @@ def first_held(values: Sequence[float], steps: Sequence[int], target: Mapping[st
 def held_until(values: Sequence[float], steps: Sequence[int], target: Mapping[str, Any]) -> tuple[int, int] | None:
     """`first_held`, and the index of the evaluation that completes the hold."""
     values, threshold = np.asarray(values, dtype=float), target["threshold"]
-    reaches = values <= threshold if target["metric"].startswith("val_loss") else values >= threshold
+    reaches = values <= threshold if METRICS[target["metric"]].is_loss else values >= threshold
     start = None
     for index, reached in enumerate(reaches.tolist()):
         if not reached:

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from nsbench.config.base import Closed, Real
+from nsbench.schemas.metrics import METRICS, VALIDATION_METRICS
 
 MOST_STEPS = 10_000_000
 MOST_EVALUATIONS = 100_000
@@ -88,14 +89,7 @@ class Training(Closed):
 class Target(Closed):
     """What counts as solved; fixed before anything runs."""
 
-    metric: Literal[
-        "val_accuracy",
-        "val_loss",
-        "val_accuracy_unpadded",
-        "val_loss_unpadded",
-        "val_accuracy_known",
-        "val_loss_known",
-    ] = "val_accuracy"
+    metric: Literal[VALIDATION_METRICS] = "val_accuracy"
     """`_unpadded`: padding is no target; `_known`: neither padding nor the unknown word is one."""
     threshold: Annotated[Real, Field(ge=0.0, le=1000.0)] = 0.95
     hold_evaluations: Annotated[int, Field(ge=1, le=MOST_EVALUATIONS)] = 3
@@ -105,7 +99,7 @@ class Target(Closed):
 
     @model_validator(mode="after")
     def _fits(self) -> Target:
-        if "accuracy" in self.metric and not 0 < self.threshold <= 1:
+        if not METRICS[self.metric].is_loss and not 0 < self.threshold <= 1:
             raise ValueError(
                 f"threshold = {self.threshold:g} of metric = {self.metric!r}; above 0 and at most 1 is allowed, as "
                 "every run reaches 0 and none more than 1"

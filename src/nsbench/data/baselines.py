@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
-from nsbench.schemas.training import LEFT_OUT
+from nsbench.schemas.metrics import LEFT_OUT
 
 SPLITS = ("train", "val", "test")
 CONTEXT = 5
@@ -76,7 +76,7 @@ def _input_ids(arrays: dict[str, np.ndarray], width: int, n_targets: int) -> tup
 
 
 def _counted(arrays: dict[str, np.ndarray], split: str) -> dict[str, np.ndarray]:
-    """Kind of `schemas.training.TARGETS` -> which of a split's targets it counts, (targets)."""
+    """Kind of `schemas.metrics.TARGETS` -> which of a split's targets it counts, (targets)."""
     labels = arrays[f"{split}_labels"].ravel()
     return {
         targets: ~np.isin(labels, [value for name in names for value in arrays.get(name, [])])

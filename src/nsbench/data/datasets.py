@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from nsbench.config.variant import Noise
-from nsbench.schemas.training import LEFT_OUT
+from nsbench.schemas.metrics import LEFT_OUT
 from nsbench.storage.parquet import RecordError
 from nsbench.storage.seeding import stream
 from nsbench.storage.tensors import read_tensors
@@ -55,7 +55,7 @@ class Dataset:
         return everything[~torch.isin(everything, self["symbols"])]
 
     def counted(self, targets: str, split: str) -> Tensor:
-        """Which labels of a split a kind of `schemas.training.TARGETS` counts: bool, of the labels' shape."""
+        """Which labels of a split a kind of `schemas.metrics.TARGETS` counts: bool, of the labels' shape."""
         labels = self[f"{split}_labels"]
         counted = torch.ones_like(labels, dtype=torch.bool)
         for name in LEFT_OUT[targets]:

@@ -12,6 +12,7 @@ from matplotlib.lines import Line2D
 
 from nsbench.analysis.statistics import quantile
 from nsbench.figures import style
+from nsbench.schemas.metrics import METRICS
 
 LEGEND_WIDTH = 46
 BOLD_WIDTH = 38
@@ -26,12 +27,12 @@ LEAK = "LEAK: "
 
 def is_loss(metric: str) -> bool:
     """Whether less of the metric is better."""
-    return metric.split("_")[1] == "loss"
+    return METRICS[metric].is_loss
 
 
 def counted(metric: str) -> str:
     """The targets that a validation metric counts: all, unpadded or known."""
-    return {"val_accuracy": "all", "val_loss": "all"}.get(metric) or metric.split("_")[-1]
+    return METRICS[metric].targets
 
 
 def of_runs(

@@ -23,6 +23,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormat
 
 from nsbench.analysis.statistics.intervals import stopped_runs, unmeasured_runs
 from nsbench.arms import ARMS, describe
+from nsbench.schemas.metrics import METRICS
 from nsbench.storage.atomic import whole
 
 ARM_COLOURS = {
@@ -98,9 +99,9 @@ def arm_text(cell: dict[str, Any]) -> str:
 
 def metric_label(metric: str) -> str:
     """A metric of `schemas.training.HISTORY` in words, losses with their unit."""
-    split, quantity, *targets = metric.split("_")
+    split, quantity, targets = METRICS[metric]
     name = f"{ {'val': 'validation', 'train': 'training'}[split] } {quantity}" + " (nats)" * (quantity == "loss")
-    return f"{name},\n{COUNTED_LABELS[targets[0]]}" if targets else name
+    return name if targets == "all" else f"{name},\n{COUNTED_LABELS[targets]}"
 
 
 def text_lines(table: pd.DataFrame, cells: list[dict[str, Any]]) -> list[str]:

@@ -8,11 +8,6 @@ from __future__ import annotations
 
 import pyarrow as pa
 
-TARGETS = {"all": "", "unpadded": "_unpadded", "known": "_known"}
-"""Kinds of targets that scores count, and how each one's columns of HISTORY end."""
-LEFT_OUT = {"all": (), "unpadded": ("padding",), "known": ("padding", "unknown")}
-"""Kind of targets -> the tensors of a data set whose ids are not counted."""
-
 
 def field(name: str, kind: pa.DataType, unit: str, meaning: str, nullable: bool = False) -> pa.Field:
     """A column of a schema, its unit and meaning in the metadata."""

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
+from nsbench.schemas.metrics import METRICS
 from nsbench.schemas.training import COLLECTED_RUNS, EVALUATION, HISTORY, TIME_TO_TARGET
 from nsbench.storage.parquet import read_stamp, read_table
 
@@ -160,7 +161,7 @@ def _curves(history: pd.DataFrame, diverged: bool) -> list[str]:
     """
 
     def told_before(name: str) -> bool:
-        plain = name.removesuffix("_known").removesuffix("_unpadded")
+        plain = METRICS[name]._replace(targets="all").name if name in METRICS else name
         return name != plain and history[name].equals(history[plain])
 
     lacks = [] if diverged else [name for name in CURVES if history[name].isna().all()]

@@ -13,7 +13,7 @@ from nsbench.arms.noise import resample_tokens
 from nsbench.arms.regularizers import outputs
 from nsbench.config.variant import Noise, Training
 from nsbench.data.datasets import Dataset
-from nsbench.schemas.training import TARGETS
+from nsbench.schemas.metrics import TARGETS
 from nsbench.storage.seeding import torch_stream
 from nsbench.training.models.stack import Stack
 
