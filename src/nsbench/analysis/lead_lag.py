@@ -9,7 +9,6 @@ that go on to the budget: runs that `training.stop` ended early are left out, an
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections import Counter
 from typing import Any
@@ -17,14 +16,23 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from nsbench.analysis.scores import Trail, by_variant, final_score, text_labels, trails
-from nsbench.analysis.statistics import CELL_KEYS, RUN_KEYS, grid_runs, quantile, run_name
+from nsbench.analysis.scores import final_score, text_labels
 from nsbench.analysis.statistics.bootstrap import expanded
 from nsbench.analysis.statistics.intervals import Interval, mean_interval, shared_notes, stopped_runs
+from nsbench.analysis.statistics.times import (
+    CELL_KEYS,
+    RUN_KEYS,
+    Trail,
+    by_variant,
+    grid_runs,
+    quantile,
+    run_name,
+    trails,
+)
 from nsbench.arms import ARMS
 from nsbench.config.settled import few
 from nsbench.schemas.analysis import EARLY_RANK, LEAD_LAG, ONSET
-from nsbench.schemas.metrics import METRICS, TARGETS
+from nsbench.schemas.metrics import METRICS, Metric
 from nsbench.storage.parquet import RecordError
 
 GROUPS = ("baseline", "all arms")
@@ -183,24 +191,25 @@ def early_rank(
     text, every = text_labels(runs, cells), trails(history, runs, cells)
     rows = []
     for name, variant in by_variant(cells).items():
-        step = _early_step(variant[0], early_share)
+        step, targets = _early_step(variant[0], early_share), METRICS[variant[0]["target"]["metric"]].targets
         for group in GROUPS:
-            kinds = [cell["arm_settings"]["kind"] for cell in variant]
-            if group == "all arms":
-                kept = [ARMS.find(kind).family == "paper" for kind in kinds]
-            else:
-                kept = [kind == "baseline" for kind in kinds]
-            members = list(itertools.compress(variant, kept))
-            keys = list(grid_runs(members))
-            suffix = TARGETS[METRICS[variant[0]["target"]["metric"]].targets]
-            seen = [(*key[-2:], every[key].status, *_early_and_final(every[key], step, suffix)) for key in keys]
-            row = {"task": name[0], "variant": name[1], "group": group, "text": text[name], "early_step": step}
-            row |= {"n_runs": len(keys), "n_seeds": len({key[-1] for key in keys}), "confidence": confidence}
-            table = pd.DataFrame(seen, columns=["arm", "seed", "status", "stability", "val_loss", "final"])
-            row["n_stopped"] = int((table["status"] == "stopped").sum())
+            keys = [key for cell in variant if _is_in(cell, group) for key in grid_runs([cell])]
+            table = pd.DataFrame(
+                [(*key[-2:], every[key].status, *_early_and_final(every[key], step, targets)) for key in keys],
+                columns=["arm", "seed", "status", "stability", "val_loss", "final"],
+            )
             table["lacks"] = [_lacks_stability(every[key]) for key in keys]
+            row = {"task": name[0], "variant": name[1], "group": group, "text": text[name], "early_step": step}
+            row |= {"n_runs": len(table), "n_seeds": table["seed"].nunique(), "confidence": confidence}
+            row["n_stopped"] = int((table["status"] == "stopped").sum())
             rows.append(row | _ranks(table, step, confidence, n_resamples, entropy))
     return pd.DataFrame(rows, columns=EARLY_RANK.names)
+
+
+def _is_in(cell: dict[str, Any], group: str) -> bool:
+    """Whether a cell's runs are ranked in a group of GROUPS: those of the baseline, or of all the paper's kinds."""
+    kind = cell["arm_settings"]["kind"]
+    return kind == "baseline" if group == "baseline" else ARMS.find(kind).family == "paper"
 
 
 def _early_step(cell: dict[str, Any], early_share: float) -> int:
@@ -210,12 +219,12 @@ def _early_step(cell: dict[str, Any], early_share: float) -> int:
     return min(spacing * math.ceil(early_share * budget / spacing - 1e-9), budget)
 
 
-def _early_and_final(trail: Trail, step: int, suffix: str) -> tuple[float, float, float]:
+def _early_and_final(trail: Trail, step: int, targets: str) -> tuple[float, float, float]:
     """Stability and validation loss at a step (NaN if it was not reached), and the final accuracy."""
-    early = trail.rows.loc[trail.rows["step"] == step, ["stability", "val_loss" + suffix]].to_numpy(float)
-    stability, loss = early[0] if len(early) else (math.nan, math.nan)
+    loss, accuracy = (Metric("val", quantity, targets).name for quantity in ("loss", "accuracy"))
+    early = trail.rows.loc[trail.rows["step"] == step, ["stability", loss]].to_numpy(float)
     # Means of the same three values in another order may differ in their last digit: that is a tie.
-    return stability, loss, round(final_score(trail, "val_accuracy" + suffix), 12)
+    return *(early[0] if len(early) else (math.nan, math.nan)), round(final_score(trail, accuracy), 12)
 
 
 def _ranks(table: pd.DataFrame, step: int, confidence: float, n_resamples: int, entropy: int) -> dict[str, Any]:

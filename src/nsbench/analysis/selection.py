@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from nsbench.analysis.scores import RunKey, baseline_of, by_variant, curves_on_test, run_scores, text_labels, unmeasured
+from nsbench.analysis.scores import baseline_of, curves_on_test, run_scores, text_labels, unmeasured
 from nsbench.analysis.statistics import RUN_KEYS, grid_runs, paired_effects, run_name
 from nsbench.analysis.statistics.intervals import (
     STOPPED,
@@ -28,6 +28,7 @@ from nsbench.analysis.statistics.intervals import (
     mean_difference,
     shared_notes,
 )
+from nsbench.analysis.statistics.times import RunKey, by_variant
 from nsbench.config.target import first_held
 from nsbench.schemas.analysis import SELECTION
 from nsbench.schemas.metrics import METRICS
@@ -67,12 +68,8 @@ class _Sweep(NamedTuple):
 
 def candidates(group: list[dict[str, Any]]) -> list[str]:
     """Names of the arms among a variant's cells that reward stability (orientation 1), in grid order."""
-    settings = {cell["arm"]: cell["arm_settings"] for cell in group}
-    return [
-        arm
-        for arm, values in settings.items()
-        if values["kind"] == "noise_stability" and values.get("orientation") == 1
-    ]
+    of_paper = [cell for cell in group if cell["arm_settings"]["kind"] == "noise_stability"]
+    return [cell["arm"] for cell in of_paper if cell["arm_settings"].get("orientation") == 1]
 
 
 def times_on_test(times: pd.DataFrame, evaluation: pd.DataFrame, lacking: Container[RunKey] = ()) -> pd.DataFrame:
@@ -86,30 +83,26 @@ def times_on_test(times: pd.DataFrame, evaluation: pd.DataFrame, lacking: Contai
     which `measured` is false too. `flops` and `seconds` are NaN. Raises RecordError naming another run that did
     not diverge and has no test scores.
     """
-    on_test = curves_on_test(evaluation)
-    steps, spacings, measured = [], [], []
+    on_test, found = curves_on_test(evaluation), []
     for row in times.to_dict("records"):
-        key = tuple(row[name] for name in RUN_KEYS)
-        metric = METRICS[row["metric"]]
-        curve = on_test.get((*key, metric.targets, f"test_{metric.quantity}"))
-        measured.append(row["status"] == "diverged" or key not in lacking)
-        if row["status"] == "diverged" or not measured[-1]:
-            steps.append(np.nan)
-            spacings.append(np.nan)
-            continue
-        if curve is None:
-            raise RecordError(
-                f"{run_name(*key)}: this run has no test scores over {metric.targets} targets; evaluate it again"
-            )
-        curve = curve[curve.index <= row["budget_steps"]]
-        hold = {**row, "hold_evaluations": HOLD_CHECKPOINTS, "hold_steps": 0}
-        found = first_held(curve.to_numpy(float), curve.index.tolist(), hold)
-        steps.append(np.nan if found is None else float(curve.index[found]))
-        spacings.append(float(np.diff(curve.index).max(initial=0)))
-    reached = np.isfinite(np.array(steps, dtype=float))
-    known = np.array(measured, dtype=bool) & (reached | (times["status"] != "stopped").to_numpy())
-    columns = {"step": steps, "reached": reached, "known": known, "measured": measured, "resolution_steps": spacings}
-    return times.assign(**columns, flops=np.nan, seconds=np.nan)
+        key, metric = tuple(row[name] for name in RUN_KEYS), METRICS[row["metric"]]
+        diverged, one = row["status"] == "diverged", {"step": np.nan, "resolution_steps": np.nan}
+        one["measured"] = diverged or key not in lacking
+        if one["measured"] and not diverged:
+            curve = on_test.get((*key, metric.targets, f"test_{metric.quantity}"))
+            if curve is None:
+                why = f"this run has no test scores over {metric.targets} targets; evaluate it again"
+                raise RecordError(f"{run_name(*key)}: {why}")
+            curve = curve[curve.index <= row["budget_steps"]]
+            hold = {**row, "hold_evaluations": HOLD_CHECKPOINTS, "hold_steps": 0}
+            held = first_held(curve.to_numpy(float), curve.index.tolist(), hold)
+            one["step"] = np.nan if held is None else float(curve.index[held])
+            one["resolution_steps"] = float(np.diff(curve.index).max(initial=0))
+        found.append(one)
+    columns = pd.DataFrame(found, index=times.index, columns=["step", "resolution_steps", "measured"])
+    reached, measured = columns["step"].notna(), columns["measured"].astype(bool)
+    known = measured & (reached | (times["status"] != "stopped"))
+    return times.assign(**columns, reached=reached, known=known, flops=np.nan, seconds=np.nan)
 
 
 def selections(
@@ -217,27 +210,26 @@ def _compare(sweep: _Sweep, choices: dict[int, str], procedure: str, bootstrap: 
     before = [(sweep.baseline, seed) for seed in choices]
     after = [(arm, seed) for seed, arm in choices.items()]
     on_test = [sweep.test_times.loc[keys] for keys in (before, after)]
-    unknown = [~table["known"].to_numpy(bool) for table in on_test]
+    known = [table["known"].to_numpy(bool) for table in on_test]
     without = [~table["measured"].to_numpy(bool) for table in on_test]
-    stopped = [lost & ~lacks for lost, lacks in zip(unknown, without, strict=True)]
-    steps = _steps_ratio(*(table[~(unknown[0] | unknown[1])] for table in on_test), bootstrap)
+    stopped = [~here & ~lacks for here, lacks in zip(known, without, strict=True)]
+    compared = known[0] & known[1]
+    steps = _steps_ratio(*(table[compared] for table in on_test), bootstrap)
     notes = [*left_out_pairs(*stopped, STOPPED), *left_out_pairs(*without, UNMEASURED)]
-    steps = steps._replace(notes=[*notes, *steps.notes])
-    differences = {
-        name: mean_difference(*(sweep.scored.loc[keys, name] for keys in (before, after)), *bootstrap, without)
-        for name in ("test_accuracy", "test_loss")
-    }
-    n_compared = len(choices) - int((unknown[0] | unknown[1]).sum())
-    row = {"selected": selected, "n_compared": n_compared, "n_stopped": int((stopped[0] | stopped[1]).sum())}
-    row |= steps.columns("test_steps_ratio")
-    for name, interval in differences.items():
-        row |= interval.columns(f"{name}_difference")
+    found = {"test_steps": steps._replace(notes=[*notes, *steps.notes])}
+    for name in ("test_accuracy", "test_loss"):
+        scores = (sweep.scored.loc[keys, name] for keys in (before, after))
+        found[name] = mean_difference(*scores, *bootstrap, without)
+    row = {"selected": selected, "n_compared": int(compared.sum())}
+    row |= {"n_stopped": int((stopped[0] | stopped[1]).sum()), **steps.columns("test_steps_ratio")}
+    for name in ("test_accuracy", "test_loss"):
+        row |= found[name].columns(f"{name}_difference")
     on_validation = [sweep.times.loc[keys] for keys in (before, after)]
     reached = any(table["reached"].any() for table in on_validation)
     means = [_restricted(table).mean() for table in on_validation]
     row["val_steps_ratio"] = means[1] / means[0] if reached and means[0] > 0 else np.nan
     notes = [] if reached else ["no run reached the target on validation data"]
-    notes += [*shared_notes({"test_steps": steps, **differences}), *_resolution(sweep.test_times.loc[before + after])]
+    notes += [*shared_notes(found), *_resolution(sweep.test_times.loc[before + after])]
     return {**row, "note": "; ".join(notes)}
 
 

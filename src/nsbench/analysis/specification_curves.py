@@ -23,21 +23,6 @@ HELPS, HURTS, OPEN, NOT_COUNTED = "helps", "hurts", "open", "not counted"
 EFFECTS = (HELPS, HURTS, OPEN, NOT_COUNTED)
 """What an arm does in a specification: fewer steps, more steps, one cannot tell, or the baseline does not reach."""
 
-_COPIED = [
-    "baseline",
-    "metric",
-    "threshold",
-    "hold_evaluations",
-    "hold_steps",
-    "budget_steps",
-    "text",
-    "n_pairs",
-    "n_baseline_reached",
-    "n_arm_reached",
-    *(f"{name}{end}" for name in ("steps_ratio", "flops_ratio") for end in ("", "_low", "_high")),
-    "confidence",
-]
-
 
 def specifications(effects: pd.DataFrame, cells: list[dict[str, Any]]) -> pd.DataFrame:
     """The effect of every arm in every specification of every curve: columns of SPECIFICATION, in grid order.
@@ -46,8 +31,7 @@ def specifications(effects: pd.DataFrame, cells: list[dict[str, Any]]) -> pd.Dat
     `intervals.settles_steps` makes of it. Raises RecordError for a
     specification without a row in `effects`.
     """
-    by_cell = {tuple(row[key] for key in CELL_KEYS): row for row in effects.to_dict("records")}
-    rows = []
+    by_cell, rows = {tuple(row[key] for key in CELL_KEYS): row for row in effects.to_dict("records")}, []
     for cell in cells:
         if cell.get("curve") is None or cell["arm_settings"]["kind"] == "baseline":
             continue
@@ -56,30 +40,20 @@ def specifications(effects: pd.DataFrame, cells: list[dict[str, Any]]) -> pd.Dat
             raise RecordError(f"{' / '.join(key)}: this specification has no paired effect; analyse the grid again")
         found = by_cell[key]
         counts = found["n_baseline_reached"] > found["n_pairs"] / 2
-        notes = [found["note"]] if found["note"] else []
-        if not counts:
-            reached = f"{found['n_baseline_reached']} of {found['n_pairs']} pairs"
-            notes.insert(0, f"not counted: the baseline reached the target in {reached}")
-        rows.append(
-            {
-                **{name: cell[name] for name in CELL_KEYS},
-                **{name: found[name] for name in _COPIED},
-                "curve": cell["curve"],
-                "leaks": "; ".join(cell.get("leaks", [])),
-                "choices": canonical_json(cell.get("choices", {})),
-                "base": cell["variant"] == cell["curve"],
-                "counts": counts,
-                "p_value": found.get("p_value", math.nan),
-                "effect": _effect(found) if counts else NOT_COUNTED,
-                "note": "; ".join(notes),
-            }
-        )
+        reached = f"{found['n_baseline_reached']} of {found['n_pairs']} pairs"
+        why = "" if counts else f"not counted: the baseline reached the target in {reached}"
+        own = {
+            "curve": cell["curve"],
+            "leaks": "; ".join(cell.get("leaks", [])),
+            "choices": canonical_json(cell.get("choices", {})),
+            "base": cell["variant"] == cell["curve"],
+            "counts": counts,
+            # Fewer steps help.
+            "effect": {-1: HELPS, 0: OPEN, 1: HURTS}[settles_steps(found)] if counts else NOT_COUNTED,
+            "note": "; ".join(note for note in (why, found["note"]) if note),
+        }
+        rows.append({"p_value": math.nan, **found, **own})
     return pd.DataFrame(rows, columns=SPECIFICATION.names)
-
-
-def _effect(row: dict[str, Any]) -> str:
-    """What is settled of steps_ratio: fewer steps help."""
-    return {-1: HELPS, 0: OPEN, 1: HURTS}[settles_steps(row)]
 
 
 def specification_shares(table: pd.DataFrame) -> pd.DataFrame:
@@ -89,50 +63,31 @@ def specification_shares(table: pd.DataFrame) -> pd.DataFrame:
     Shares are of the counted ones. Wilson's interval treats them as independent draws, which
     specifications that share seeds and choices are not; it says how little a few of them can say.
     """
-    groups = table.groupby(["task", "curve", "arm"], sort=False)
-    return pd.DataFrame([_shares(group) for _, group in groups], columns=SPECIFICATION_SHARE.names)
-
-
-def _shares(group: pd.DataFrame) -> dict[str, Any]:
-    """The row of one curve and arm."""
     # Here, because it takes a second that all who need a schema alone would wait for.
     from scipy import stats
 
-    first, counted = group.iloc[0], group[group["counts"].astype(bool)]
-    n, confidence = len(counted), float(first["confidence"])
-    numbers = {effect: int((counted["effect"] == effect).sum()) for effect in (HELPS, HURTS, OPEN)}
-    ratios = counted["steps_ratio"].astype(float)
-    low = high = math.nan
-    notes = []
-    if n:
-        interval = stats.binomtest(numbers[HELPS], n).proportion_ci(confidence, "wilson")
-        low, high = float(interval.low), float(interval.high)
-        pairs = int(counted["n_pairs"].max())
-        notes = [f"none can be settled: {note}" for note in few(pairs, "pairs", confidence)]
-    if n < len(group):
-        rest = group[~group["counts"].astype(bool)]
-        reached = int((rest["n_arm_reached"] > rest["n_pairs"] / 2).sum())
-        notes.append(
-            f"{len(rest)} of {len(group)} specifications not counted: their baseline does not reach the target; "
-            f"in {reached} of them the arm does"
-        )
-    return {
-        **{name: first[name] for name in ("task", "curve", "arm")},
-        **{name: _joined(group[name]) for name in ("text", "leaks")},
-        "n_specifications": len(group),
-        "n_counted": n,
-        **{f"n_{effect}": number for effect, number in numbers.items()},
-        **{f"share_{effect}": number / n if n else math.nan for effect, number in numbers.items()},
-        "share_helps_low": low,
-        "share_helps_high": high,
-        "median_steps_ratio": float(ratios.median()),
-        "min_steps_ratio": float(ratios.min()),
-        "max_steps_ratio": float(ratios.max()),
-        "confidence": confidence,
-        "note": "; ".join(notes),
-    }
-
-
-def _joined(texts: pd.Series) -> str:
-    """The different texts of a column, those that are empty left out."""
-    return "; ".join(dict.fromkeys(text for text in texts if text))
+    rows = []
+    for (task, curve, arm), group in table.groupby(["task", "curve", "arm"], sort=False):
+        counted, rest = group[group["counts"].astype(bool)], group[~group["counts"].astype(bool)]
+        n, confidence = len(counted), float(group["confidence"].iloc[0])
+        row = {"task": task, "curve": curve, "arm": arm, "n_specifications": len(group), "n_counted": n}
+        row |= {name: "; ".join(filter(None, dict.fromkeys(group[name]))) for name in ("text", "leaks")}
+        for effect in (HELPS, HURTS, OPEN):
+            row[f"n_{effect}"] = int((counted["effect"] == effect).sum())
+            row[f"share_{effect}"] = row[f"n_{effect}"] / n if n else math.nan
+        notes = []
+        if n:
+            interval = stats.binomtest(row["n_helps"], n).proportion_ci(confidence, "wilson")
+            row |= {"share_helps_low": float(interval.low), "share_helps_high": float(interval.high)}
+            pairs = int(counted["n_pairs"].max())
+            notes = [f"none can be settled: {note}" for note in few(pairs, "pairs", confidence)]
+        if len(rest):
+            reached = int((rest["n_arm_reached"] > rest["n_pairs"] / 2).sum())
+            notes.append(
+                f"{len(rest)} of {len(group)} specifications not counted: their baseline does not reach the target; "
+                f"in {reached} of them the arm does"
+            )
+        ratios = counted["steps_ratio"].astype(float)
+        row |= {f"{name}_steps_ratio": float(getattr(ratios, name)()) for name in ("median", "min", "max")}
+        rows.append({**row, "confidence": confidence, "note": "; ".join(notes)})
+    return pd.DataFrame(rows, columns=SPECIFICATION_SHARE.names)
