@@ -92,12 +92,12 @@ class PartialGrid:
     # --- stages ---
 
     def finished(self, *more: str) -> int:
-        """Exit status of `nsbench finished`."""
-        places = ("packs", "datasets", "run-store", "text")
-        files = [part for name in places for part in (f"--{name}", self._at("runs" if name == "run-store" else name))]
+        """Exit status of `nsbench stage finished`."""
         out = ["--out", self._at("partial/finished.parquet"), "--missing", self._at("partial/missing.csv")]
         spec = self.plan.grid("runs_per_pack", "records", "text", "checkpoints", "evaluation")
-        return cli.main(["stage", "finished", "--spec", spec, "--digest", "d", *files, *out, *more])
+        return cli.main(
+            ["stage", "finished", "--spec", spec, "--digest", "d", "--results", str(self.root), *out, *more]
+        )
 
     def states(self) -> pd.DataFrame:
         return read_table(self.root / "partial/finished.parquet", RUN_STATE)
@@ -128,4 +128,4 @@ class PartialGrid:
             assert cli.main(["stage", *call]) == 0, call[0]
 
     def _at(self, place: str) -> str:
-        return str(self.root / (f"{place}.parquet" if place == "text" else place))
+        return str(self.root / place)

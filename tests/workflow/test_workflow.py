@@ -375,7 +375,7 @@ def test_records_that_arrive_in_the_middle_of_a_grid_train_what_neither_has(clon
         assert planned == packs(1)
         assert all("noise_stability" in made for made in planned.outputs["train_pack"])
         _, said = clone.snakemake("partial", "--dry-run")
-        assert "rule look_at_packs" in said
+        assert "rule list_run_states" in said
     finally:
         for path, place in aside.items():
             place.rename(path)
@@ -417,7 +417,7 @@ def test_partial_work_is_reported_beside_a_workflow_and_strict_results_stay(clon
             assert "Nothing to be done" in again, again
         missing = pd.read_csv(results / "partial/missing.csv")
         # The folders of its runs are there still.
-        assert set(missing["state"]) == {"finished, not joined"}
+        assert set(missing["reason"]) == {"trained, not evaluated"}
         tasks = [place.name for place in out if place.name in PACKS]
         assert missing["task"].value_counts().to_dict() == {task: SEEDS * PACKS[task] for task in tasks}
         page = (results / "partial/report.html").read_text()
@@ -434,7 +434,7 @@ def test_partial_work_is_reported_beside_a_workflow_and_strict_results_stay(clon
         for pack, aside in out.items():
             aside.rename(pack)
     assert clone.planned() == {}
-    assert "rule look_at_packs" in clone.snakemake("partial", "--dry-run")[1]
+    assert "rule list_run_states" in clone.snakemake("partial", "--dry-run")[1]
     assert {path: path.stat().st_mtime_ns for path in results.glob("tables/*")} == strict
 
 

@@ -31,7 +31,7 @@ from nsbench.workflow.grid import load
 from nsbench.workflow.plan import Plan, digest, plain
 from nsbench.workflow.recorded_runs import index
 from nsbench.workflow.results_lock import OccupiedError
-from nsbench.workflow.run_states import Places, seen
+from nsbench.workflow.run_states import inputs_digest
 
 from snakemake.cli import get_argument_parser
 from snakemake.exceptions import WorkflowError
@@ -66,7 +66,6 @@ DEVICE_ASKED = "cuda" if GPUS_PER_JOB else "cpu"
 HELD = contextlib.ExitStack()
 BEGUN = time.time()
 PARTIAL = str(progress.PARTIAL)
-PLACES = Places(*(progress.RESULTS / name for name in ("packs", "datasets", "runs", "text.parquet")))
 
 
 def is_partial():
@@ -134,10 +133,10 @@ def floor_files():
     return [f"results/datasets/{task}/{variant}/{pack}.floors.parquet" for task, variant, pack in PLAN.datasets()]
 
 
-def seen_now(wildcards):
-    """What a look would see, so that a call after any change looks again; made where partial results are planned."""
+def run_files(wildcards):
+    """A digest of the files that states of runs are read from, so that a call after any change reads them again."""
     others = [*THEORY_TABLE, *PRETRAINED_FILES, *(f"results/figures/{name}.png" for name in other_figures())]
-    return seen(PLAN, PLACES, others)
+    return inputs_digest(PLAN, progress.RESULTS, others)
 
 
 def outdated_parts():

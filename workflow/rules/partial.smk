@@ -10,7 +10,7 @@ rule partial:
         f"{PARTIAL}/missing.csv",
 
 
-rule look_at_packs:
+rule list_run_states:
     output:
         finished=f"{PARTIAL}/finished.parquet",
         missing=f"{PARTIAL}/missing.csv",
@@ -26,10 +26,9 @@ rule look_at_packs:
         spec=PLAN.grid("runs_per_pack", "records", "text", "checkpoints", "evaluation"),
         digest=lambda w: digest("finished"),
         text_spec=TEXT_SPEC or "null",
-        seen=seen_now,
+        files=run_files,
     shell:
-        "nsbench stage finished --spec {params.spec:q} --digest {params.digest} --packs results/packs"
-        " --datasets results/datasets --run-store results/runs --text results/text.parquet"
+        "nsbench stage finished --spec {params.spec:q} --digest {params.digest} --results results"
         " --text-spec {params.text_spec:q} --out {output.finished} --missing {output.missing} > {log} 2>&1"
 
 

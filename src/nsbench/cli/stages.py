@@ -146,10 +146,7 @@ def evaluate(options: argparse.Namespace) -> None:
 @stage(
     "finished",
     "list which runs of the grid are finished, and why others are not",
-    PACKS,
-    DATASETS,
-    reads("run-store", STORE),
-    reads("text", "file of the stage text, there or not"),
+    reads("results", "folder of results"),
     Argument("--text-spec", {"default": "null", "help": "settings of the stage text; null: no task needs a text"}),
     makes("out", "Parquet: every run of the grid and its state"),
     makes("missing", "CSV: the runs that are not finished, and why"),
@@ -158,12 +155,11 @@ def finished(options: argparse.Namespace) -> None:
     from nsbench.workflow.grid import parsed
     from nsbench.workflow.plan import Plan
     from nsbench.workflow.recorded_runs import index
-    from nsbench.workflow.run_states import Places, write_finished
+    from nsbench.workflow.run_states import write_states
 
     config = parsed(_json(options))
-    places = Places(options.packs, options.datasets, options.run_store, options.text)
     made = (options.out, options.missing, options.spec, options.digest)
-    write_finished(Plan(config, index(config)), places, _json(options, "text_spec"), *made)
+    write_states(Plan(config, index(config)), options.results, _json(options, "text_spec"), *made)
 
 
 @stage(
@@ -481,10 +477,10 @@ def read_grid(options: argparse.Namespace) -> Grid:
     cells = grid_cells(config)
     if getattr(options, "finished", None) is None:
         return Grid(config, cells, config.scale, None)
-    from nsbench.workflow.partial import read_states, restricted
+    from nsbench.workflow.run_states import finished_cells, read_states
 
     states = read_states(options.finished, cells)
-    return Grid(config, restricted(cells, states), config.scale, states)
+    return Grid(config, finished_cells(cells, states), config.scale, states)
 
 
 def pictures(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import hashlib
 import logging
 import math
 from collections.abc import Iterator
@@ -26,7 +25,7 @@ from nsbench.measures.estimate import estimate
 from nsbench.schemas.training import EVALUATION, RUNS
 from nsbench.storage.parquet import RecordError, read_stamp, read_table, write_table
 from nsbench.storage.provenance import stamp
-from nsbench.storage.run_folder import TRAIN_AGAIN, RunFolder, read_checkpoint
+from nsbench.storage.run_folder import TRAIN_AGAIN, RunFolder, evaluation_key, read_checkpoint
 from nsbench.storage.seeding import torch_stream
 from nsbench.training.models import read_model
 
@@ -64,7 +63,7 @@ def evaluate_pack(
     Raises RecordError where a run's trail, or a part of it, is gone.
     """
     keys = read_table(runs_file, RUNS).set_index("seed")["run_key"]
-    settings = {k: v for k, v in spec.model_dump(mode="json").items() if k not in ("seeds", "keep_checkpoints")}
+    settings = spec.model_dump(mode="json")
     made_by = stamp(canonical_json(spec), digest, str(device))
     for seed in spec.seeds:
         if seed not in keys.index:
@@ -76,8 +75,7 @@ def evaluate_pack(
         for seed in sorted(spec.seeds):
             held.enter_context(folders[seed].held())
         for seed, folder in folders.items():
-            identity = canonical_json({"settings": settings, "run": folder.key, "code": digest})
-            key = hashlib.sha256(identity.encode()).hexdigest()
+            key = evaluation_key(settings, folder.key, digest)
             path = folder.path / "evaluation.parquet"
             kept = _kept(path, key)
             if kept is not None:

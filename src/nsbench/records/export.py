@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -18,7 +17,7 @@ from nsbench.storage.atomic import FileError
 from nsbench.storage.locks import locked
 from nsbench.storage.parquet import RecordError, read_arrow, read_stamp
 from nsbench.storage.records import KEYS, Record, read_identities, read_records, write_records
-from nsbench.storage.run_folder import RunFolder, history_digest, read_summary
+from nsbench.storage.run_folder import RunFolder, evaluation_key, history_digest, read_summary
 from nsbench.training.run import TrainSpec
 from nsbench.workflow.grid import Cell
 from nsbench.workflow.plan import Plan
@@ -140,9 +139,8 @@ def _record(cell: Cell, seed: int, folder: RunFolder, datasets: Path) -> Record 
     if settings != settings_of(cell):
         return None
     # An evaluation of an earlier training would lie there where a job outlived its workflow.
-    of_run = measuring.model_dump(mode="json", exclude={"seeds", "keep_checkpoints"})
-    key = canonical_json({"settings": of_run, "run": folder.key, "code": evaluated["source_digest"]})
-    if evaluated.pop("evaluation_key", None) != hashlib.sha256(key.encode()).hexdigest():
+    key = evaluation_key(measuring.model_dump(mode="json"), folder.key, evaluated["source_digest"])
+    if evaluated.pop("evaluation_key", None) != key:
         raise RecordError(f"{measured}: is not of the training that run.json tells of; give the same command again")
     checkpoints = {"count": training.checkpoint_count, "dtype": training.checkpoint_dtype}
     floors, trained["data_digest"] = _floors(datasets, cell.task, seed, summary["data_sha256"])

@@ -66,6 +66,13 @@ def history_digest(rows: pd.DataFrame) -> str:
     return digest.hexdigest()
 
 
+def evaluation_key(spec: dict[str, Any], run: str, digest: str) -> str:
+    """The identity of a run's evaluation: a digest of its settings, the run that it is of (`run_key`), and its code."""
+    settings = {name: value for name, value in spec.items() if name not in ("seeds", "keep_checkpoints")}
+    key = canonical_json({"settings": settings, "run": run, "code": digest})
+    return hashlib.sha256(key.encode()).hexdigest()
+
+
 @dataclass
 class Progress:
     """A run in the middle of training: `steps` done, tensors of weights and step state, the rest."""

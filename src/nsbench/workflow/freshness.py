@@ -1,4 +1,4 @@
-"""Whether files that are there were made by the settings and the code of now. Partial work asks: it remakes nothing."""
+"""Do existing files match the current settings and code? Used by partial reports; rebuilds nothing."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from nsbench.storage.parquet import read_stamp
 from nsbench.workflow.plan import Plan, digest
 
 
-def is_of(path: Path, spec: Any, code: str) -> bool:
+def is_fresh(path: Path, spec: Any, code: str) -> bool:
     """Whether a file was made by these settings and this code. Raises as `read_stamp` does."""
     found = read_stamp(path)
     try:
@@ -24,50 +24,49 @@ def is_of(path: Path, spec: Any, code: str) -> bool:
 
 
 def is_newer(source: Path, made: Path) -> bool:
-    """Whether `made` is older than what it was made from, as after a copy without times too."""
+    """Whether `made` is older than what it was made from."""
     return source.exists() and source.stat().st_mtime_ns > made.stat().st_mtime_ns
 
 
 def outdated(plan: Plan, results: Path, text_spec: Any = None) -> list[str]:
-    """Which of `theory` and `pretrained` have files in the folder `results` that are not of now.
+    """Which of `theory` and `pretrained` have files in the folder `results` of other settings or code.
 
-    Files that are not there, or that are damaged, count as nothing here: what reads them names them.
-    text_spec: the spec of the text stage; None: the text is not looked at.
+    A joined table that is older than what it is made from counts as such. Files that are not there, or damaged, do
+    not: what reads them names them. text_spec: the spec of the text stage; None: the text is not looked at.
     """
-    return [name for name, made in _MADE.items() if not _all_of_now(list(made(plan, results, text_spec)), results)]
+    made = {"theory": _theory(plan), "pretrained": _pretrained(plan, text_spec)}
+    return [part for part, files in made.items() if _is_outdated(results, list(files))]
 
 
-def _theory(plan: Plan, results: Path, text_spec: Any) -> Iterator[tuple[Path, str, str]]:
+def _theory(plan: Plan) -> Iterator[tuple[str, Any, str]]:
+    """The joined table of the theory and what it is made from: place in the results, spec and code."""
     if plan.config.theory is not None:
         for name in EXPERIMENTS:
-            spec = plan.experiment(name)
-            yield results / f"theory/{name}.points.parquet", spec, digest("simulate", name)
-            yield results / f"theory/{name}.table.parquet", spec, digest("theory")
-        yield results / "tables/theory.parquet", "{}", digest("theory")
+            spec = json.loads(plan.experiment(name))
+            yield f"theory/{name}.points", spec, digest("simulate", name)
+            yield f"theory/{name}.table", spec, digest("theory")
+        yield "tables/theory", {}, digest("theory")
 
 
-def _pretrained(plan: Plan, results: Path, text_spec: Any) -> Iterator[tuple[Path, str, str]]:
+def _pretrained(plan: Plan, text_spec: Any) -> Iterator[tuple[str, Any, str]]:
+    """The same for pretrained models."""
     if plan.config.pretrained is not None:
         if text_spec is not None:
-            yield results / "text.parquet", json.dumps(text_spec), digest("text")
+            yield "text", text_spec, digest("text")
         for name in plan.config.pretrained.chosen:
             for part in PARTS:
-                yield results / f"pretrained/{name}/{part}.parquet", plan.pretrained(name), digest("pretrained")
+                yield f"pretrained/{name}/{part}", json.loads(plan.pretrained(name)), digest("pretrained")
         for name in TABLES:
-            yield results / f"tables/{name}.parquet", plan.pretrained_tables(), digest("pretrained-tables")
+            yield f"tables/{name}", json.loads(plan.pretrained_tables()), digest("pretrained-tables")
 
 
-_MADE = {"theory": _theory, "pretrained": _pretrained}
-"""Part -> its files with their specs and source digests: the joined tables, and what these are made from."""
-
-
-def _all_of_now(made: list[tuple[Path, str, str]], results: Path) -> bool:
-    there = [entry for entry in made if entry[0].exists()]
-    tables = [path for path, *_ in there if path.parent == results / "tables"]
-    sources = [path for path, *_ in there if path not in tables]
+def _is_outdated(results: Path, files: list[tuple[str, Any, str]]) -> bool:
+    there = [(results / f"{place}.parquet", spec, code) for place, spec, code in files]
+    there = [entry for entry in there if entry[0].exists()]
+    tables = [path for path, *_ in there if path.parent.name == "tables"]
     try:
-        return all(is_of(path, json.loads(spec), code) for path, spec, code in there) and not any(
-            is_newer(source, table) for source in sources for table in tables
+        return any(not is_fresh(*entry) for entry in there) or any(
+            is_newer(path, table) for path, *_ in there if path not in tables for table in tables
         )
     except FileError:
-        return True
+        return False

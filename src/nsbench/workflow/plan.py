@@ -236,7 +236,7 @@ def digest(stage: str, *names: str, measures: Iterable[str] = tuple(Evaluation()
         "dataset": ["nsbench.data.generate:make_datasets"],
         "train": ["nsbench.training.pack:train_pack", threads],
         "evaluate": ["nsbench.evaluation.run:evaluate_pack", threads],
-        "finished": ["nsbench.workflow.run_states:write_finished"],
+        "finished": ["nsbench.workflow.run_states:write_states"],
         "collect": ["nsbench.analysis.collect:collect", "nsbench.workflow.recorded_runs:index"],
         "analyse": ["nsbench.analysis.tables:analyse"],
         "figure": ["nsbench.figures:render", *figures],

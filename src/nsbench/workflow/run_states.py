@@ -1,7 +1,7 @@
-"""The stage `finished`: which runs of a grid are trained and evaluated, and why the others are not.
+"""Which runs of a grid are finished, and why the others are not. Used by partial reports; rebuilds nothing.
 
-It looks and makes nothing: whatever it finds missing or outdated stays as it is. A run counts as finished where the
-files of its pack are whole and carry the settings and the code of now, as Snakemake would have them.
+A run is finished where the files of its pack are whole and made by the current settings and code, as Snakemake would
+have them, stale where they were made by others, and unfinished otherwise.
 """
 
 from __future__ import annotations
@@ -10,277 +10,215 @@ import hashlib
 import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pandas as pd
 import pyarrow as pa
 
-from nsbench.config.canonical import canonical_json
 from nsbench.data.tasks import TASKS
-from nsbench.schemas.run_states import (
-    BAD_FILE,
-    FINISHED,
-    IN_TRAINING,
-    NO_BASELINE,
-    NOT_BEGUN,
-    NOT_EVALUATED,
-    NOT_JOINED,
-    OUTDATED,
-    RUN_STATE,
-)
+from nsbench.schemas.run_states import FINISHED, RUN_STATE, STALE, STATES, UNFINISHED
 from nsbench.schemas.training import EVALUATION, FLOORS, HISTORY, RUNS
 from nsbench.storage.atomic import FileError, write_text
-from nsbench.storage.parquet import read_arrow, read_stamp, write_table
+from nsbench.storage.parquet import RecordError, read_arrow, read_stamp, read_table, write_table
 from nsbench.storage.provenance import stamp
-from nsbench.storage.run_folder import RunFolder, order_key, read_summary
-from nsbench.workflow.freshness import is_newer, is_of
+from nsbench.storage.run_folder import RunFolder, evaluation_key, order_key
+from nsbench.workflow.freshness import is_fresh, is_newer
 from nsbench.workflow.plan import USES, Plan, digest
 
 Pack = tuple[str, str, str, str]
 """(task, variant, arm, pack)."""
 PACK_FILES = {"history": HISTORY, "runs": RUNS, "evaluation": EVALUATION}
+CELL_KEYS = ["task", "variant", "arm"]
 
 
-class Places(NamedTuple):
-    """Where results lie."""
-
-    packs: Path
-    datasets: Path
-    run_store: Path
-    text: Path
-    """The file of the text stage."""
-
-    def pack(self, pack: Pack, name: str) -> Path:
-        """A file of a pack."""
-        return self.packs.joinpath(*pack) / f"{name}.parquet"
-
-    def floors(self, pack: Pack) -> Path:
-        """The floors of a pack's data set: they carry by what it was made."""
-        task, variant, _, name = pack
-        return self.datasets / task / variant / f"{name}.floors.parquet"
-
-    def dataset(self, pack: Pack) -> Path:
-        return self.floors(pack).with_name(f"{pack[-1]}.safetensors")
-
-    def run(self, pack: Pack, seed: int) -> RunFolder:
-        return RunFolder(self.run_store, *pack[:3], seed)
-
-
-def write_finished(
-    plan: Plan, places: Places, text_spec: Any, out: Path | str, missing: Path | str, spec: str, digest: str
+def write_states(
+    plan: Plan, results: Path, text_spec: Any, out: Path | str, missing: Path | str, spec: str, digest: str
 ) -> None:
     """Write the state of every run (RUN_STATE) to `out`, and the runs that are not finished, as CSV, to `missing`.
 
-    Both are written where no run is finished too; `nsbench.workflow.partial.read_states` refuses these then.
+    Both are written where no run is finished too; `read_states` refuses these then.
     """
-    rows = look(plan, places, text_spec)
+    rows = states(plan, results, text_spec)
     left = pd.DataFrame([row for row in rows if row["state"] != FINISHED], columns=RUN_STATE.names)
     write_text(missing, left.to_csv(index=False, lineterminator="\n"))
     write_table(out, rows, RUN_STATE, stamp(spec, digest))
 
 
-def look(plan: Plan, places: Places, text_spec: Any) -> list[dict[str, Any]]:
-    """A row of RUN_STATE for every run of the grid, in grid order.
+def read_states(path: Path | str, cells: list[dict[str, Any]]) -> pd.DataFrame:
+    """The state of every run of the grid `cells`: columns of RUN_STATE.
+
+    Raises RecordError where the file is missing, broken, of another grid, or has no finished run.
+    """
+    found = read_table(path, RUN_STATE)
+    keys = list(found[[*CELL_KEYS, "seed"]].itertuples(index=False, name=None))
+    wanted = [(*(cell[key] for key in CELL_KEYS), seed) for cell in cells for seed in cell["seeds"]]
+    if keys != wanted or not set(found["state"]) <= set(STATES):
+        raise RecordError(f"{path}: is about other runs than this grid's; delete it and run its stage again")
+    counts = found["state"].value_counts()
+    if FINISHED not in counts:
+        told = "; ".join(f"{counts[state]:,} {state}" for state in STATES if state in counts)
+        raise RecordError(f"no run of the grid can be reported on yet ({told}); try again when more is finished")
+    return found
+
+
+def finished_cells(cells: list[dict[str, Any]], states: pd.DataFrame) -> list[dict[str, Any]]:
+    """The cells of a grid with their finished seeds alone, those without any left out.
+
+    `partial` of each says how much of the whole grid is finished; empty: all of it.
+    """
+    finished = states[states["state"] == FINISHED]
+    runs = set(finished[[*CELL_KEYS, "seed"]].itertuples(index=False, name=None))
+    part = "" if len(finished) == len(states) else f"{len(finished):,} of {len(states):,} runs"
+    found = []
+    for cell in cells:
+        seeds = [seed for seed in cell["seeds"] if (*(cell[key] for key in CELL_KEYS), seed) in runs]
+        found += [{**cell, "seeds": seeds, "partial": part}] if seeds else []
+    return found
+
+
+def states(plan: Plan, results: Path, text_spec: Any) -> list[dict[str, Any]]:
+    """A row of RUN_STATE for every run of the grid, in grid order; results: the folder of results.
 
     text_spec: the spec of the text stage, None where no task needs one.
     """
-    stale_text = _stale_text(places, text_spec)
-    found_of: dict[tuple[Any, ...], dict[str, Any]] = {}
+    stale_text = _is_stale_text(results / "text.parquet", text_spec)
+    of_runs: dict[tuple[Any, ...], dict[str, Any]] = {}
     for pack in plan.packs:
-        found = _of_pack(plan, places, pack)
-        if found.share == 1 and TASKS[pack[0]].from_text and stale_text:
-            found = _Found(OUTDATED, stale_text, 0)
-        spec = json.loads(plan.train(*pack))
-        evaluated = json.loads(plan.evaluate(*pack)), plan.code("evaluate", *pack[:3])
-        code = plan.code("train", *pack[:3])
+        state, reason = _pack_state(plan, results, pack)
+        if state == FINISHED and TASKS[pack[0]].from_text and stale_text:
+            state, reason = STALE, "its text is not the one that the settings name"
+        spec, code = json.loads(plan.train(*pack)), plan.code("train", *pack[:3])
         for seed in plan.seeds[pack[-1]]:
-            order = order_key(spec, seed, code)
-            found_of[*pack[:3], seed] = {"pack": pack[-1], **_of_run(places.run(pack, seed), order, found, evaluated)}
-    rows = []
-    for key, cell in plan.cells.items():
-        task, variant, arm = key
+            share = RunFolder(results / "runs", *pack[:3], seed).status(order_key(spec, seed, code))
+            of_runs[*pack[:3], seed] = {"pack": pack[-1], **_run_state(state, reason, share)}
+    recorded = {"pack": "", "state": FINISHED, "share_trained": 1.0, "reason": ""}
+    rows, owners = [], []
+    for (task, variant, arm), cell in plan.cells.items():
         for seed in cell.seeds:
-            if seed in plan.recorded[key]:
-                found_of[*key, seed] = {"pack": "", "state": FINISHED, "share_trained": 1.0, "reason": ""}
-            state = found_of[task, cell.shares or variant, arm, seed]
-            rows.append({"task": task, "variant": variant, "arm": arm, "seed": seed, **state})
-    _set_apart(plan, rows)
-    # A run that is not in partial results is not there under a further name either.
-    states = {(row["task"], row["variant"], row["arm"], row["seed"]): row["state"] for row in rows}
-    for row in rows:
-        cell = plan.cells[row["task"], row["variant"], row["arm"]]
-        if cell.shares and states[row["task"], cell.shares, row["arm"], row["seed"]] != FINISHED:
-            row["state"] = states[row["task"], cell.shares, row["arm"], row["seed"]]
-    return rows
-
-
-def seen(plan: Plan, places: Places, others: Iterable[str] = ()) -> str:
-    """A digest of what `look` looks at: it changes when a file comes, goes or changes, and with the code of runs.
-
-    others: further files that a partial report takes as they are.
-    """
-    found: list[Any] = sorted({plan.code(stage, *pack[:3]) for pack in plan.packs for stage in USES})
-    found += [_looks(path) for path in (*_paths(plan, places), *map(Path, others))]
-    return hashlib.sha256(json.dumps(found).encode()).hexdigest()[:16]
-
-
-def _paths(plan: Plan, places: Places) -> Iterator[Path]:
-    yield places.text
-    yield from plan.records.files if plan.records else []
-    for pack in plan.packs:
-        yield places.floors(pack)
-        yield from (places.pack(pack, name) for name in PACK_FILES)
-        for seed in plan.seeds[pack[-1]]:
-            yield from (places.run(pack, seed).path / name for name in ("status.json", "evaluation.parquet"))
-
-
-def _looks(path: Path) -> list[int]:
-    try:
-        found = path.stat()
-    except OSError:
-        return []
-    return [found.st_mtime_ns, found.st_size]
-
-
-class _Found(NamedTuple):
-    """What the files of a pack say of its runs."""
-
-    state: str
-    reason: str = ""
-    share: float | None = None
-    """How much of the training is done. None: the run's folder says; it knows the order, and nothing of data."""
-
-
-def _of_pack(plan: Plan, places: Places, pack: Pack) -> _Found:
-    """NOT_BEGUN where its files say nothing."""
-    there = [name for name in PACK_FILES if places.pack(pack, name).exists()]
-    if not {"history", "runs"} <= set(there):
-        return _Found(NOT_BEGUN)
-    trained = json.loads(plan.train(*pack)), plan.code("train", *pack[:3])
-    evaluated = json.loads(plan.evaluate(*pack)), plan.code("evaluate", *pack[:3])
-    data = json.loads(plan.dataset(pack[0], pack[1], pack[3])), plan.code("dataset", *pack[:3])
-    try:
-        if not all(is_of(places.pack(pack, name), *trained) for name in ("history", "runs")):
-            return _Found(OUTDATED, "trained with other settings or code")
-        if not is_of(places.floors(pack), *data):
-            return _Found(OUTDATED, "its data set is made with other settings or code", 0)
-        tables = {name: read_arrow(places.pack(pack, name), PACK_FILES[name]) for name in there}
-        read_arrow(places.floors(pack), FLOORS)
-        if _lacks(plan, pack, tables, "history") or _lacks(plan, pack, tables, "runs"):
-            return _Found(OUTDATED, "trained for other runs")
-        if is_newer(places.dataset(pack), places.pack(pack, "runs")) and not _same_data(places, pack, tables["runs"]):
-            return _Found(OUTDATED, "its data set was made again since, with other data", 0)
-        if "evaluation" not in there:
-            return _Found(NOT_EVALUATED, share=1)
-        if not is_of(places.pack(pack, "evaluation"), *evaluated):
-            return _Found(OUTDATED, "evaluated with other settings or code", share=1)
-        if is_newer(places.pack(pack, "runs"), places.pack(pack, "evaluation")):
-            if not _same_evaluation(places, pack, tables, *evaluated):
-                return _Found(NOT_EVALUATED, "its evaluation is of an earlier training", share=1)
-        elif _lacks(plan, pack, tables, "evaluation"):
-            return _Found(NOT_EVALUATED, "its evaluation lacks a run", share=1)
-    except FileError as error:
-        return _Found(BAD_FILE, str(error))
-    return _Found(FINISHED, share=1)
-
-
-def _lacks(plan: Plan, pack: Pack, tables: dict[str, pa.Table], name: str) -> bool:
-    """Whether a table of a pack has other runs than the pack; a diverged run needs no evaluation."""
-    wanted = {(*pack[:3], seed) for seed in plan.seeds[pack[-1]]}
-    columns = (tables[name][key].to_pylist() for key in ("task", "variant", "arm", "seed"))
-    found = set(zip(*columns, strict=True))
-    if name == "evaluation":
-        runs = tables["runs"]
-        status = dict(zip(runs["seed"].to_pylist(), runs["status"].to_pylist(), strict=True))
-        return not found <= wanted or any(status[key[-1]] != "diverged" for key in wanted - found)
-    return found != wanted
-
-
-def _same_data(places: Places, pack: Pack, runs: pa.Table) -> bool:
-    """Whether a pack was trained on the data that its data set has now. Raises as `read_dataset` does."""
-    from nsbench.data.datasets import read_dataset
-
-    path = places.dataset(pack)
-    digests = zip(runs["seed"].to_pylist(), runs["data_sha256"].to_pylist(), strict=True)
-    return all(read_dataset(path, seed, pack[0]).sha256 == trained for seed, trained in digests)
-
-
-def _same_evaluation(places: Places, pack: Pack, tables: dict[str, pa.Table], spec: Any, code: str) -> bool:
-    """Whether a pack's evaluation is that of its runs as they are now, by what their folders have."""
-    rows = tables["evaluation"].to_pandas()
-    runs = tables["runs"]
-    for seed, run in zip(runs["seed"].to_pylist(), runs["run_key"].to_pylist(), strict=True):
-        folder = places.run(pack, seed)
-        if not _is_evaluated(folder, run, spec, code):
-            return False
-        own = read_arrow(folder.path / "evaluation.parquet", EVALUATION).to_pandas()
-        if not rows[rows["seed"] == seed].reset_index(drop=True).equals(own):
-            return False
-    return True
-
-
-def _is_evaluated(folder: RunFolder, run: str, spec: Any, code: str) -> bool:
-    """Whether a run's folder has the evaluation of the training `run` (a run_key). Raises as `read_stamp` does."""
-    settings = {name: value for name, value in spec.items() if name not in ("seeds", "keep_checkpoints")}
-    key = canonical_json({"settings": settings, "run": run, "code": code})
-    found = read_stamp(folder.path / "evaluation.parquet").get("evaluation_key")
-    return found == hashlib.sha256(key.encode()).hexdigest()
-
-
-def _trained_state(folder: RunFolder, evaluated: tuple[Any, str]) -> str:
-    """The state of a run whose training is done and whose pack is not there."""
-    try:
-        row = read_summary(folder.path / "run.json")
-        if row is not None and _is_evaluated(folder, row["run_key"], *evaluated):
-            return NOT_JOINED
-    except FileError:
-        pass
-    return NOT_EVALUATED
-
-
-def _of_run(folder: RunFolder, order: str, found: _Found, evaluated: tuple[Any, str]) -> dict[str, Any]:
-    """A run's state: its pack's, and where that is not of its training as it is ordered, what its own folder says.
-
-    evaluated: spec and source digest of its evaluation.
-    """
-    state, reason = found.state, found.reason
-    share = folder.status(order) if found.share is None else found.share
-    if found.share is None and state != BAD_FILE:
-        if share > 0:
-            state, reason = (_trained_state(folder, evaluated) if share == 1 else IN_TRAINING), ""
-        elif state == NOT_BEGUN and (folder.path / "status.json").exists():
-            # No share is told before the first evaluation.
-            other = _is_of_another_order(folder, order)
-            state, reason = (OUTDATED, "begun with other settings or code") if other else (IN_TRAINING, "")
-    return {"state": state, "share_trained": float(share), "reason": reason}
-
-
-def _is_of_another_order(folder: RunFolder, order: str) -> bool:
-    try:
-        return json.loads((folder.path / "status.json").read_text(encoding="utf-8"))["order"] != order
-    except (OSError, ValueError, KeyError, TypeError):
-        return False
-
-
-def _stale_text(places: Places, text_spec: Any) -> str:
-    """Why data from the text of now would be others; empty: they would not, or nobody can tell."""
-    if text_spec is None or not places.text.exists():
-        return ""
-    try:
-        same = is_of(places.text, text_spec, digest("text"))
-    except FileError:
-        return ""
-    return "" if same else "its text is another than the settings name"
-
-
-def _set_apart(plan: Plan, rows: list[dict[str, Any]]) -> None:
-    """Give finished runs of variants without a finished baseline a state of their own."""
+            # A cell of a specification curve may share the runs of another variant.
+            owner = variant if seed in plan.recorded[task, variant, arm] else cell.shares or variant
+            found = recorded if seed in plan.recorded[task, owner, arm] else of_runs[task, owner, arm, seed]
+            rows.append({"task": task, "variant": variant, "arm": arm, "seed": seed, **found})
+            owners.append((task, owner))
+    # Effects compare an arm with its baseline, in each variant that has the run.
     baselines = {key for key, cell in plan.cells.items() if cell.arm_settings.kind == "baseline"}
     compared = {
         (row["task"], row["variant"])
         for row in rows
-        if row["state"] == FINISHED and (row["task"], row["variant"], row["arm"]) in baselines
+        if row["state"] == FINISHED and tuple(row[key] for key in CELL_KEYS) in baselines
     }
-    for row in rows:
-        if row["state"] == FINISHED and (row["task"], row["variant"]) not in compared:
-            row["state"] = NO_BASELINE
+    for row, owner in zip(rows, owners, strict=True):
+        if row["state"] == FINISHED and not {(row["task"], row["variant"]), owner} <= compared:
+            row |= {"state": UNFINISHED, "reason": "finished itself, but no baseline run of its variant is"}
+    return rows
+
+
+def inputs_digest(plan: Plan, results: Path, others: Iterable[str] = ()) -> str:
+    """A digest of the files that `states` reads (times and sizes) and of the code of runs: it changes with each.
+
+    others: further files that a partial report takes as they are.
+    """
+    found: list[Any] = sorted({plan.code(stage, *pack[:3]) for pack in plan.packs for stage in USES})
+    for path in (*_inputs(plan, results), *map(Path, others)):
+        about = path.stat() if path.exists() else None
+        found.append(about and [about.st_mtime_ns, about.st_size])
+    return hashlib.sha256(json.dumps(found).encode()).hexdigest()[:16]
+
+
+def _inputs(plan: Plan, results: Path) -> Iterator[Path]:
+    yield results / "text.parquet"
+    yield from plan.records.files if plan.records else []
+    for pack in plan.packs:
+        yield _data_file(results, pack, "floors.parquet")
+        yield from (_pack_file(results, pack, name) for name in PACK_FILES)
+        yield from (RunFolder(results / "runs", *pack[:3], seed).path / "status.json" for seed in plan.seeds[pack[-1]])
+
+
+def _pack_file(results: Path, pack: Pack, name: str) -> Path:
+    return results.joinpath("packs", *pack) / f"{name}.parquet"
+
+
+def _data_file(results: Path, pack: Pack, suffix: str) -> Path:
+    task, variant, _, name = pack
+    return results / "datasets" / task / variant / f"{name}.{suffix}"
+
+
+def _run_state(state: str, reason: str, share: float) -> dict[str, Any]:
+    """A run's state by that of its pack, and by how much of its training, as it is ordered now, is done."""
+    if state == FINISHED:
+        share = 1.0
+    elif state == STALE and share > 0:
+        state, reason = UNFINISHED, ""
+    if not reason and state == UNFINISHED:
+        reason = "trained, not evaluated" if share == 1 else f"{share:.0%} trained" if share else "not begun"
+    return {"state": state, "share_trained": share, "reason": reason}
+
+
+def _pack_state(plan: Plan, results: Path, pack: Pack) -> tuple[str, str]:
+    """What the files of a pack say of its runs: state, and reason (empty: the runs' folders say)."""
+    paths = {name: _pack_file(results, pack, name) for name in PACK_FILES}
+    floors, dataset = _data_file(results, pack, "floors.parquet"), _data_file(results, pack, "safetensors")
+    if not (paths["history"].exists() and paths["runs"].exists()):
+        return UNFINISHED, ""
+    trained = json.loads(plan.train(*pack)), plan.code("train", *pack[:3])
+    evaluated = json.loads(plan.evaluate(*pack)), plan.code("evaluate", *pack[:3])
+    data = json.loads(plan.dataset(pack[0], pack[1], pack[3])), plan.code("dataset", *pack[:3])
+    try:
+        if not (is_fresh(paths["history"], *trained) and is_fresh(paths["runs"], *trained)):
+            return STALE, "trained with other settings or code"
+        if not is_fresh(floors, *data):
+            return STALE, "its data set is made with other settings or code"
+        tables = {name: read_arrow(path, PACK_FILES[name]) for name, path in paths.items() if path.exists()}
+        read_arrow(floors, FLOORS)
+        runs = tables["runs"].to_pandas()
+        wanted = {(*pack[:3], seed) for seed in plan.seeds[pack[-1]]}
+        if _runs_in(tables["history"]) != wanted or _runs_in(tables["runs"]) != wanted:
+            return STALE, "trained for other runs"
+        if is_newer(dataset, paths["runs"]) and not _same_data(dataset, pack[0], runs):
+            return STALE, "its data set was made again since, with other data"
+        if "evaluation" not in tables:
+            return UNFINISHED, "trained, not evaluated"
+        if not is_fresh(paths["evaluation"], *evaluated):
+            return STALE, "evaluated with other settings or code"
+        diverged = {(*pack[:3], seed) for seed in runs.loc[runs["status"] == "diverged", "seed"]}
+        found = _runs_in(tables["evaluation"])
+        if not (found <= wanted and wanted - found <= diverged):
+            return UNFINISHED, "its evaluation lacks a run"
+        if is_newer(paths["runs"], paths["evaluation"]) and not _of_training(results, pack, runs, evaluated):
+            return UNFINISHED, "its evaluation is of an earlier training"
+    except FileError as error:
+        return UNFINISHED, str(error)
+    return FINISHED, ""
+
+
+def _runs_in(table: pa.Table) -> set[tuple[Any, ...]]:
+    """The runs that a table has rows of."""
+    return set(zip(*(table[key].to_pylist() for key in (*CELL_KEYS, "seed")), strict=True))
+
+
+def _same_data(dataset: Path, task: str, runs: pd.DataFrame) -> bool:
+    """Whether a pack was trained on the data that its data set has now. Raises as `read_dataset` does."""
+    from nsbench.data.datasets import read_dataset
+
+    return all(
+        read_dataset(dataset, seed, task).sha256 == trained
+        for seed, trained in zip(runs["seed"].tolist(), runs["data_sha256"], strict=True)
+    )
+
+
+def _of_training(results: Path, pack: Pack, runs: pd.DataFrame, evaluated: tuple[Any, str]) -> bool:
+    """Whether the runs' folders have evaluations of the training that the pack has. Raises as `read_stamp` does."""
+    spec, code = evaluated
+    return all(
+        read_stamp(RunFolder(results / "runs", *pack[:3], seed).path / "evaluation.parquet").get("evaluation_key")
+        == evaluation_key(spec, run, code)
+        for seed, run in zip(runs["seed"].tolist(), runs["run_key"], strict=True)
+    )
+
+
+def _is_stale_text(path: Path, text_spec: Any) -> bool:
+    """Whether the text is of other settings or code; False where it is not there, or damaged."""
+    try:
+        return text_spec is not None and path.exists() and not is_fresh(path, text_spec, digest("text"))
+    except FileError:
+        return False
