@@ -96,7 +96,7 @@ BAD: list[tuple[str, Any, list[str]]] = [
     (f"{NEXT}.data", {"examples": "rows", "split": "random"}, [f"{NEXT}.data: split = 'random'", "only 'by_text'"]),
     (f"{NEXT}.data", {"examples": "rows"}, [f"{NEXT}.data: examples = 'rows'", "targets = 'every' is allowed"]),
     (f"{NEXT}.data", {"tokenizer": "bpe", "n_symbols": 200}, ["n_symbols = 200 is too small", "at least 257"]),
-    ("pretrained.only", ["tiny"], ["pretrained: only: 'tiny' is none of the models, did you mean 'tiny_causal'?"]),
+    ("pretrained.only", ["tiny"], ["pretrained: only: unknown model 'tiny', did you mean 'tiny_causal'?"]),
     ("theory.recurrence.width", 3000, ["max_values: 4000000 is too small for the sizes of recurrence"]),
     # The grid against the tasks.
     ("tasks.sparse_parity", None, ["grid[1].task: 'sparse_parity' has no entry under tasks", "tasks.sparse_parity"]),

@@ -10,7 +10,7 @@ import torch
 from nsbench.measures import readouts
 from nsbench.pretrained import inputs, models, run
 from tests import tiny_models
-from tests.pretrained_models import CPU, STAMP, loaded, spec_of, text_of
+from tests.pretrained.small_models import CPU, STAMP, loaded, spec_of, text_of
 
 
 def test_sequences_are_apart_evenly_spread_and_dressed_as_the_tokenizer_does(made: Path) -> None:

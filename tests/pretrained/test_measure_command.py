@@ -22,7 +22,7 @@ from nsbench.storage.parquet import read_stamp, read_table
 from nsbench.storage.run_folder import RunFolder
 from nsbench.training.models import Transformer, read_model
 from tests.conftest import make_dataset
-from tests.pretrained_models import CPU
+from tests.pretrained.small_models import CPU
 
 
 def measure(*arguments: Any) -> int:
@@ -67,8 +67,6 @@ def test_measure_finds_names_of_config(
     [
         (("--n-tokens", 5000), "at least 5000 are needed for a sequence of 5000"),
         (("--rho", 1.5), "rho"),
-        (("--inputs", "txt"), "inputs"),
-        (("--n-sequences", 1), "n_sequences"),
     ],
 )
 def test_measure_refuses_in_one_sentence(

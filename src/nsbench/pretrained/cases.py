@@ -12,8 +12,8 @@ from torch import Tensor
 
 from nsbench.config.pretrained import Measurement
 from nsbench.measures import readouts
-from nsbench.measures.base import Estimate
 from nsbench.measures.batches import batches
+from nsbench.measures.estimate import Estimate
 from nsbench.measures.gaussian_stability import gaussian_noise_stabilities
 from nsbench.measures.influence import geometric_influences
 from nsbench.measures.resampling import OUTPUT, Outputs, single_replacements, token_noise_stability
@@ -50,11 +50,11 @@ def not_applicable(model: LanguageModel, inputs: Inputs, readout: str) -> str:
 
 def forward_passes(settings: Measurement, inputs: Inputs) -> int:
     """Sequences that go through the model in a case, to say how far it is."""
-    n_sequences, copies = len(inputs.embeddings_NTC), len(settings.rho) * settings.n_draws
+    copies = len(settings.rho) * settings.n_draws
     per_sequence = 3 + copies
     if inputs.tokens_NT is not None:
         per_sequence += 2 + copies + min(settings.n_replaced, inputs.tokens_NT.shape[1])
-    return n_sequences * per_sequence
+    return len(inputs.embeddings_NTC) * per_sequence
 
 
 def measure_case(
@@ -72,166 +72,147 @@ def measure_case(
     sequences of each forward pass.
     """
     reasons = {readout: not_applicable(model, inputs, readout) for readout in settings.readouts}
-    names = [readout for readout, reason in reasons.items() if not reason]
     measured = [
         {"readout": readout, "status": "not_applicable" if reason else "measured", "reason": reason}
         for readout, reason in reasons.items()
     ]
+    frames = {part: pd.DataFrame(columns=PARTS[part].names) for part in Found._fields}
+    frames["measured"] = pd.DataFrame(measured)
+    names = [readout for readout, reason in reasons.items() if not reason]
+    if names:
+        case = _Case(model, inputs, tokens, settings, names, batch_size, passed)
+        frames["moments"] = pd.DataFrame(case.moments())
+        frames["influence"], frames["concentration"] = case.influences(shown_heads)
+        frames["stability"] = pd.DataFrame([*case.gaussian(), *case.resampled()])
+    return Found(**{part: frame.assign(inputs=inputs.name) for part, frame in frames.items()})
 
-    if not names:
-        parts = {part: pd.DataFrame(columns=PARTS[part].names) for part in Found._fields}
-        return Found(**parts | {"measured": pd.DataFrame(measured).assign(inputs=inputs.name)})
 
-    def states(embeddings_NTC: Tensor) -> States:
-        found = model.states(embeddings_NTC)
-        passed(len(embeddings_NTC))
+class _Case:
+    """A model on inputs, and the readouts that it has there."""
+
+    def __init__(
+        self,
+        model: LanguageModel,
+        inputs: Inputs,
+        tokens: Tokens,
+        settings: Measurement,
+        names: list[str],
+        batch_size: int,
+        passed: Callable[[int], None],
+    ) -> None:
+        self.model, self.inputs, self.tokens, self.settings = model, inputs, tokens, settings
+        self.names, self.batch_size, self.passed = names, batch_size, passed
+        self.labels = [inputs.labels] if inputs.labels is not None and "cross_entropy" in names else []
+
+    def states(self, embeddings_NTC: Tensor) -> States:
+        found = self.model.states(embeddings_NTC)
+        self.passed(len(embeddings_NTC))
         return found
 
-    def f(embeddings_NTC: Tensor, *labels: Tensor) -> list[Tensor]:
-        return _values(states(embeddings_NTC), labels[0] if labels else None, names)
+    def readouts(self, embeddings_NTC: Tensor, *labels: Tensor) -> list[Tensor]:
+        """The readouts of N sequences, (N) each, from their embeddings."""
+        return values(self.states(embeddings_NTC), labels[0] if labels else None, self.names)
 
-    others = [] if inputs.labels is None or "cross_entropy" not in names else [inputs.labels]
-    moments = _moments(f, inputs, names, others, batch_size)
-    influence, concentrated = [], []
-    found = geometric_influences(
-        f,
-        inputs.embeddings_NTC,
-        *others,
-        layers=model.layers,
-        heads=model.heads,
-        batch_size=batch_size,
-        coordinates=False,
-    )
-    for name, influences in zip(names, found, strict=True):
-        sites = sites_of(influences)
-        influence += [frame.assign(readout=name) for frame in positions(sites, shown_heads)]
-        concentrated += [frame.assign(readout=name) for frame in concentrations(sites)]
-    stability = [
-        *_gaussian(f, inputs, names, others, settings, batch_size),
-        *_resampled(model, states, inputs, tokens, names, settings, batch_size),
-    ]
-    frames = [
-        pd.DataFrame(measured),
-        pd.concat(influence, ignore_index=True),
-        pd.concat(concentrated, ignore_index=True),
-        pd.DataFrame(stability),
-        pd.DataFrame(moments),
-    ]
-    return Found(*(frame.assign(inputs=inputs.name) for frame in frames))
+    def moments(self) -> Rows:
+        x_NTC = self.inputs.embeddings_NTC
+        with torch.no_grad():
+            parts = [
+                torch.stack(self.readouts(x_NTC[cut], *(labels[cut] for labels in self.labels)), 1).double().cpu()
+                for cut in batches(len(x_NTC), x_NTC[0].numel(), self.batch_size)
+            ]
+        scale = float(self.inputs.standard.std_C[0])
+        return [
+            {
+                "readout": name,
+                "mean": float(values_N.mean()),
+                "norm2": float(values_N.square().mean()),
+                "variance": float((values_N - values_N.mean()).square().mean()),
+                "scale": scale,
+            }
+            for name, values_N in zip(self.names, torch.cat(parts).T, strict=True)
+        ]
+
+    def influences(self, shown_heads: Sequence[tuple[int, int]]) -> tuple[pd.DataFrame, pd.DataFrame]:
+        """Position by position, and how concentrated they are."""
+        found = geometric_influences(
+            self.readouts,
+            self.inputs.embeddings_NTC,
+            *self.labels,
+            layers=self.model.layers,
+            heads=self.model.heads,
+            batch_size=self.batch_size,
+            coordinates=False,
+        )
+        sites = {name: sites_of(influences) for name, influences in zip(self.names, found, strict=True)}
+        shown = [frame.assign(readout=name) for name in sites for frame in positions(sites[name], shown_heads)]
+        shares = [frame.assign(readout=name) for name in sites for frame in concentrations(sites[name])]
+        return pd.concat(shown, ignore_index=True), pd.concat(shares, ignore_index=True)
+
+    def gaussian(self) -> Rows:
+        """Stability under Gaussian noise on standardised embeddings."""
+        standard, x_NTC = self.inputs.standard, self.inputs.embeddings_NTC
+        found = gaussian_noise_stabilities(
+            standard.of_standard(self.readouts),
+            standard.to_standard(x_NTC),
+            self.settings.rho,
+            self._generator("gaussian_noise"),
+            *self.labels,
+            n_draws=self.settings.n_draws,
+            batch_size=self.batch_size,
+        )
+        return [
+            _row(name, "gaussian", estimate, correlation=estimate.rho)
+            for name, estimates in zip(self.names, found, strict=True)
+            for estimate in estimates
+        ]
+
+    def resampled(self) -> Rows:
+        """Stability and average sensitivity under token noise. Cross entropy is left out: its labels are the tokens."""
+        tokens_NT, settings = self.inputs.tokens_NT, self.settings
+        if tokens_NT is None:
+            return []
+        kept = [name for name in self.names if name != "cross_entropy"]
+        regular = regular_ids(self.model, self.tokens)
+
+        @torch.no_grad()
+        def outputs(tokens_NT: Tensor) -> Outputs:
+            found = self.states(self.model.embed(tokens_NT))
+            values_NR = torch.stack(values(found, None, kept), 1)
+            logits = found.logits
+            return Outputs(values_NR, logits[:, None] if logits is not None and self.model.pooled else logits)
+
+        fixed, size = self.tokens.fixed_ids.to(self.model.device), self.batch_size
+        resampled = token_noise_stability(
+            outputs, tokens_NT, settings.rho, regular, self._generator("resampling"), n_draws=settings.n_draws,
+            fixed_ids=fixed, batch_size=size,
+        )  # fmt: skip
+        replaced = single_replacements(
+            outputs, tokens_NT, regular, self._generator("replacement"), n_positions=settings.n_replaced,
+            fixed_ids=fixed, batch_size=size,
+        )  # fmt: skip
+        rows = []
+        for noise, found in (("resampling", resampled), ("replacement", replaced)):
+            for readout, estimate in found:
+                known = noise == "resampling"
+                correlation = float(resampling_correlation(estimate.rho, len(regular))) if known else math.nan
+                rows.append(_row("output" if readout == OUTPUT else kept[readout], noise, estimate, correlation))
+        return rows
+
+    def _generator(self, noise: str) -> torch.Generator:
+        return torch_stream(self.settings.seed, "pretrained", noise, device=self.inputs.embeddings_NTC.device)
 
 
-def _values(states: States, labels: Tensor | None, names: list[str]) -> list[Tensor]:
+def values(states: States, labels: Tensor | None, names: list[str]) -> list[Tensor]:
     """Readouts of N sequences, (N) each."""
     found = []
     for name in names:
         if name == "cross_entropy":
             found.append(readouts.cross_entropy(states.logits, labels))
         else:
-            source = states.hidden_NTC if name == "pooled_norm" else states.logits
-            found.append(readouts.READOUTS[name](source))
+            found.append(readouts.READOUTS[name](states.hidden_NTC if name == "pooled_norm" else states.logits))
     return found
 
 
-def _moments(
-    f: Callable[..., list[Tensor]], inputs: Inputs, names: list[str], others: list[Tensor], batch_size: int
-) -> Rows:
-    x_NTC = inputs.embeddings_NTC
-    with torch.no_grad():
-        parts = [
-            torch.stack(f(x_NTC[cut], *(other[cut] for other in others)), 1).double().cpu()
-            for cut in batches(len(x_NTC), x_NTC[0].numel(), batch_size)
-        ]
-    values_NR = torch.cat(parts)
-    scale = float(inputs.standard.std_C[0])
-    return [
-        {
-            "readout": name,
-            "mean": float(values_N.mean()),
-            "norm2": float(values_N.square().mean()),
-            "variance": float((values_N - values_N.mean()).square().mean()),
-            "scale": scale,
-        }
-        for name, values_N in zip(names, values_NR.T, strict=True)
-    ]
-
-
-def _gaussian(
-    f: Callable[..., list[Tensor]],
-    inputs: Inputs,
-    names: list[str],
-    others: list[Tensor],
-    settings: Measurement,
-    batch_size: int,
-) -> Rows:
-    standard, x_NTC = inputs.standard, inputs.embeddings_NTC
-    generator = torch_stream(settings.seed, "pretrained", "gaussian_noise", device=x_NTC.device)
-    found = gaussian_noise_stabilities(
-        standard.of_standard(f),
-        standard.to_standard(x_NTC),
-        settings.rho,
-        generator,
-        *others,
-        n_draws=settings.n_draws,
-        batch_size=batch_size,
-    )
-    return [
-        _row(name, "gaussian", estimate, correlation=estimate.rho)
-        for name, estimates in zip(names, found, strict=True)
-        for estimate in estimates
-    ]
-
-
-def _resampled(
-    model: LanguageModel,
-    states: Callable[[Tensor], States],
-    inputs: Inputs,
-    tokens: Tokens,
-    names: list[str],
-    settings: Measurement,
-    batch_size: int,
-) -> Rows:
-    """Stability and average sensitivity under token noise. Cross entropy is left out: its labels are the tokens."""
-    if inputs.tokens_NT is None:
-        return []
-    kept = [name for name in names if name != "cross_entropy"]
-    regular = regular_ids(model, tokens)
-
-    @torch.no_grad()
-    def outputs(tokens_NT: Tensor) -> Outputs:
-        found = states(model.embed(tokens_NT))
-        values_NR = torch.stack(_values(found, None, kept), 1)
-        logits = found.logits
-        return Outputs(values_NR, logits[:, None] if logits is not None and model.pooled else logits)
-
-    def rows(noise: str, found: list[Any]) -> Rows:
-        made = []
-        for readout, estimate in found:
-            known = noise == "resampling"
-            correlation = float(resampling_correlation(estimate.rho, len(regular))) if known else math.nan
-            made.append(_row("output" if readout == OUTPUT else kept[readout], noise, estimate, correlation))
-        return made
-
-    def generator(noise: str) -> torch.Generator:
-        return torch_stream(settings.seed, "pretrained", noise, device=model.device)
-
-    common: dict[str, Any] = {"fixed_ids": tokens.fixed_ids.to(model.device), "batch_size": batch_size}
-    tokens_NT, n_draws, n_replaced = inputs.tokens_NT, settings.n_draws, settings.n_replaced
-    resampled = token_noise_stability(
-        outputs, tokens_NT, settings.rho, regular, generator("resampling"), n_draws=n_draws, **common
-    )
-    replaced = single_replacements(
-        outputs, tokens_NT, regular, generator("replacement"), n_positions=n_replaced, **common
-    )
-    return [*rows("resampling", resampled), *rows("replacement", replaced)]
-
-
 def _row(readout: str, noise: str, estimate: Estimate, correlation: float) -> dict[str, Any]:
-    return {
-        "readout": readout,
-        "noise": noise,
-        "reduction": estimate.reduction,
-        "rho": estimate.rho,
-        "correlation": correlation,
-        "value": estimate.value,
-        "standard_error": estimate.standard_error,
-    }
+    shared = {name: getattr(estimate, name) for name in ("reduction", "rho", "value", "standard_error")}
+    return {"readout": readout, "noise": noise, "correlation": correlation, **shared}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,8 +14,6 @@ from nsbench.measures.gaussian_stability import Standardisation, standardisation
 from nsbench.pretrained.models import LanguageModel
 from nsbench.pretrained.sources import ModelError
 from nsbench.storage.seeding import torch_stream
-
-logger = logging.getLogger(__name__)
 
 
 class InputError(ValueError):
@@ -89,7 +86,7 @@ def tokenise(
 def read_lines(path: Path) -> tuple[tuple[str, ...], str]:
     """The lines of a text to measure on, and its name: the test part of the text stage's file, or any UTF-8 text.
 
-    Raises InputError for a file that is missing or no text, records.RecordError for a broken Parquet file.
+    Raises InputError for a file that is missing or no text, RecordError for a broken Parquet file.
     """
     if path.suffix == ".parquet":
         text = read_text_file(path)
@@ -118,28 +115,34 @@ def make_inputs(
             f"the tokenizer gives token {largest}, and the model has {model.n_vocabulary} embeddings; give a folder "
             "with the model's own tokenizer"
         )
-    text_NT = tokens.text_NT.to(model.device)
-    fixed_ids = tokens.fixed_ids.to(model.device)
+    text_NT, fixed_ids = tokens.text_NT.to(model.device), tokens.fixed_ids.to(model.device)
+
+    def of_tokens(name: str, tokens_NT: Tensor, labels: Tensor | None) -> Inputs:
+        if bool((tokens_NT == tokens_NT[0, 0]).all()):
+            raise InputError(f"{name}: all tokens are the same; give a text that the tokenizer knows")
+        embeddings_NTC = model.embed(tokens_NT)
+        return Inputs(name, embeddings_NTC, tokens_NT, labels, standardisation(embeddings_NTC, "one_scale"))
+
+    def own_labels(tokens_NT: Tensor) -> Tensor | None:
+        return model.labels(tokens_NT, fixed_ids) if labels_wanted else None
+
+    given = tokens.labels
+    text = of_tokens("text", text_NT, own_labels(text_NT) if given is None else given.to(model.device))
     found = []
-    of_text = _of_tokens("text", model, text_NT, fixed_ids, tokens.labels, labels_wanted)
     for kind in kinds:
+        generator = torch_stream(seed, "pretrained", kind, device=model.device)
         if kind == "text":
-            found.append(of_text)
+            found.append(text)
         elif kind == "uniform":
             ids = regular_ids(model, tokens)
-            generator = torch_stream(seed, "pretrained", "uniform", device=model.device)
             drawn_NT = ids[torch.randint(len(ids), text_NT.shape, generator=generator, device=model.device)]
             mixed_NT = torch.where(torch.isin(text_NT, fixed_ids), text_NT, drawn_NT)
             # Labels that came with the text are no labels of other tokens.
-            asked = labels_wanted and tokens.labels is None
-            found.append(_of_tokens("uniform", model, mixed_NT, fixed_ids, None, asked))
+            found.append(of_tokens("uniform", mixed_NT, own_labels(mixed_NT) if given is None else None))
         else:
-            generator = torch_stream(seed, "pretrained", "gaussian", device=model.device)
-            shape = of_text.embeddings_NTC.shape
-            z_NTC = torch.randn(shape, generator=generator, device=model.device)
-            x_NTC = of_text.standard.from_standard(z_NTC)
-            found.append(Inputs("gaussian", x_NTC, None, None, of_text.standard))
-    return found, float(of_text.standard.std_C[0])
+            z_NTC = torch.randn(text.embeddings_NTC.shape, generator=generator, device=model.device)
+            found.append(Inputs("gaussian", text.standard.from_standard(z_NTC), None, None, text.standard))
+    return found, float(text.standard.std_C[0])
 
 
 def regular_ids(model: LanguageModel, tokens: Tokens) -> Tensor:
@@ -151,26 +154,6 @@ def regular_ids(model: LanguageModel, tokens: Tokens) -> Tensor:
     if len(ids) < 2:
         raise ModelError(f"the tokenizer has {len(ids)} tokens besides special ones; at least 2 are needed")
     return ids.to(model.device)
-
-
-def _of_tokens(
-    name: str,
-    model: LanguageModel,
-    tokens_NT: Tensor,
-    fixed_ids: Tensor,
-    labels: Tensor | None,
-    labels_wanted: bool,
-) -> Inputs:
-    embeddings_NTC = model.embed(tokens_NT)
-    if labels is None and labels_wanted:
-        labels = model.labels(tokens_NT, fixed_ids)
-    if labels is not None:
-        labels = labels.to(model.device)
-    if bool((tokens_NT == tokens_NT[0, 0]).all()):
-        raise InputError(
-            f"{name}: all tokens are the same, {int(tokens_NT[0, 0])}; give a text that the tokenizer knows"
-        )
-    return Inputs(name, embeddings_NTC, tokens_NT, labels, standardisation(embeddings_NTC, "one_scale"))
 
 
 def _specials(tokenizer: Any) -> tuple[list[int], list[int]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,8 +13,6 @@ from torch import Tensor, nn
 from nsbench.measures.gradients import gradients
 from nsbench.measures.readouts import NO_LABEL
 from nsbench.pretrained.sources import ModelError
-
-logger = logging.getLogger(__name__)
 
 PROJECTIONS = (
     "attn.c_proj",  # GPT-2
@@ -99,8 +96,8 @@ def load(
 ) -> LanguageModel:
     """The model of a folder, float32; with a control_seed a randomly initialised copy, as its class initialises it.
 
-    initializer_range: the standard deviation of the copy's weights, where the folder's configuration has not that of
-    the model (a GGUF file does not carry it).
+    initializer_range: the standard deviation of the copy's weights, where the folder's configuration does not have
+    that of the model (a GGUF file does not carry it).
 
     The head is the one that the configuration names: weights that the folder lacks would be random, so such a
     folder is refused. Raises ModelError for what transformers cannot load.
@@ -110,39 +107,38 @@ def load(
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
     config = configuration(name, folder)
-    kind, auto = _kind(config)
-    if control_seed is not None and initializer_range is not None:
-        config.get_text_config().initializer_range = initializer_range
-    if control_seed is None:
-        model, remarks = _pretrained(name, folder, auto)
-    else:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(control_seed)
-            model, remarks = auto.from_config(config, dtype=torch.float32, trust_remote_code=False), []
-    model.to(device).eval().requires_grad_(False)
-    text = config.get_text_config()
+    text, (kind, auto) = config.get_text_config(), _kind(config)
     try:
         n_layers, n_heads, width = text.num_hidden_layers, text.num_attention_heads, text.hidden_size
     except AttributeError as error:
         raise ModelError(
             f"{name}: {config.model_type} has no attention layers ({error}); a transformer is needed"
         ) from None
+    if control_seed is None:
+        model, remarks = _pretrained(name, folder, auto)
+    else:
+        if initializer_range is not None:
+            text.initializer_range = initializer_range
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(control_seed)
+            model, remarks = auto.from_config(config, dtype=torch.float32, trust_remote_code=False), []
+    model.to(device).eval().requires_grad_(False)
     layers, heads = _layers(model, n_layers, n_heads)
     if len(heads) < n_layers:
         remarks = [*remarks, "attention heads not found" if layers else "layers not found"]
-    wide = getattr(text, "intermediate_size", None) or 4 * width
+    wide, embeddings = getattr(text, "intermediate_size", None) or 4 * width, model.get_input_embeddings()
     return LanguageModel(
         kind=kind,
         architecture=type(model).__name__,
-        embed=torch.no_grad()(model.get_input_embeddings()),
+        embed=torch.no_grad()(embeddings),
         states=_states(model, kind),
         layers=layers,
         heads=heads,
         n_parameters=model.num_parameters(),
         n_layers=n_layers,
         n_heads=n_heads,
-        d_model=model.get_input_embeddings().embedding_dim,
-        n_vocabulary=model.get_input_embeddings().num_embeddings,
+        d_model=embeddings.embedding_dim,
+        n_vocabulary=embeddings.num_embeddings,
         values_per_token=n_layers * (16 * width + 4 * wide) + (0 if kind == "encoder" else 3 * text.vocab_size),
         device=device,
         remarks=remarks,
@@ -235,17 +231,14 @@ def _layers(
     model: nn.Module, n_layers: int, n_heads: int
 ) -> tuple[dict[str, nn.Module], dict[str, tuple[nn.Module, int]]]:
     """The layers of the model, and the projections of their heads, those that are found."""
-    lists = [
-        module for _, module in model.named_modules() if isinstance(module, nn.ModuleList) and len(module) == n_layers
-    ]
+    lists = [module for module in model.modules() if isinstance(module, nn.ModuleList) and len(module) == n_layers]
     layers = {str(number): layer for number, layer in enumerate(lists[0])} if lists else {}
-    heads = {}
-    for number, layer in layers.items():
-        parts = dict(layer.named_modules())
-        for projection in PROJECTIONS:
-            if projection in parts:
-                heads[number] = (parts[projection], n_heads)
-                break
+    parts = {number: dict(layer.named_modules()) for number, layer in layers.items()}
+    heads = {
+        number: (named[projection], n_heads)
+        for number, named in parts.items()
+        for projection in [name for name in PROJECTIONS if name in named][:1]
+    }
     return layers, heads
 
 

