@@ -18,7 +18,7 @@ from nsbench.data.datasets import Dataset
 from nsbench.data.tasks import next_token
 from nsbench.data.tasks.next_token import NextToken
 from nsbench.data.text import PARTS, Text
-from nsbench.data.vocabulary import UNKNOWN, Words, build
+from nsbench.data.vocabulary import build, whole_words
 from nsbench.schemas.metrics import LEFT_OUT, TARGETS
 from tests.conftest import made_by
 
@@ -68,17 +68,12 @@ def rows_of(tensor: Tensor) -> list[tuple[int, ...]]:
 
 def test_words_are_ranked_by_count_and_then_by_alphabet() -> None:
     vocabulary = build("words", 7, SMALL.train)
-    assert vocabulary.unknown == UNKNOWN == 0
-    (ids,) = vocabulary.encode(["the cat sat on dog mat <unk> never"])
+    ids, blank = vocabulary(["the cat sat on dog mat <unk> never", ""])
+    assert len(blank) == 0
     assert ids.tolist() == [1, 2, 3, 4, 5, 6, 0, 0]
     assert ids.dtype == np.int64
-    (ids,) = build("words", 6, SMALL.train).encode(["the cat sat on dog mat"])
+    (ids,) = build("words", 6, SMALL.train)(["the cat sat on dog mat"])
     assert ids.tolist() == [1, 2, 3, 4, 5, 0]
-
-
-def test_a_blank_line_has_no_ids() -> None:
-    for kind, n_symbols in (("words", 5), ("bpe", 258)):
-        assert [len(ids) for ids in build(kind, n_symbols, SMALL.train).encode(["the", "", "cat"])][1] == 0
 
 
 def test_too_few_different_words_are_named() -> None:
@@ -93,20 +88,20 @@ def test_byte_pairs_merge_the_commonest_pair_first() -> None:
 
     257 symbols are bytes and the unknown word alone; each more is a merge.
     """
-    (bytes_only,) = build("bpe", 257, ["ab ab ab cd"]).encode(["ab cd"])
+    (bytes_only,) = build("bpe", 257, ["ab ab ab cd"])(["ab cd"])
     assert len(bytes_only) == 6  # the line starts as if after a space
     assert len(set(bytes_only.tolist())) == 5
-    (merged,) = build("bpe", 259, ["ab ab ab cd"]).encode(["ab cd"])
+    (merged,) = build("bpe", 259, ["ab ab ab cd"])(["ab cd"])
     assert len(merged) == 4
     assert merged[0] == 258
-    (same,) = build("bpe", 259, ["ab ab ab cd"]).encode(["cd ab"])
+    (same,) = build("bpe", 259, ["ab ab ab cd"])(["cd ab"])
     assert same[-1] == merged[0]
 
 
 def test_the_texts_unknown_word_is_one_token_and_no_merge() -> None:
     lines = ["<unk> <unk> ab <unk>", "ab ab <unk>"] * 5
     vocabulary = build("bpe", 259, lines)
-    (ids,) = vocabulary.encode(["ab <unk> ab <unk> <unk>"])
+    (ids,) = vocabulary(["ab <unk> ab <unk> <unk>"])
     assert ids.tolist() == [258, 0, 258, 0, 0]
     with pytest.raises(
         ConfigError, match=r"^data\.n_symbols = 260: .* has 259 symbols .*; 257 \.\.\. 259 are allowed$"
@@ -115,7 +110,7 @@ def test_the_texts_unknown_word_is_one_token_and_no_merge() -> None:
 
 
 def test_byte_pairs_know_every_byte() -> None:
-    (ids,) = build("bpe", 257, ["only plain letters"]).encode(["žluťoučký 猫 <unk"])
+    (ids,) = build("bpe", 257, ["only plain letters"])(["žluťoučký 猫 <unk"])
     assert 0 < ids.min() <= ids.max() < 257
 
 
@@ -123,16 +118,6 @@ def random_text(n_words: int = 4000, n_different: int = 40, seed: int = 0) -> Te
     random = np.random.default_rng(seed)
     drawn = [random.integers(n_different, size=(n_words // 20, 20)) for _ in PARTS]
     return Text("random", *(tuple(" ".join(f"v{word}" for word in line) for line in part) for part in drawn))
-
-
-@pytest.mark.parametrize(("kind", "n_symbols"), [("words", 30), ("bpe", 280)])
-def test_a_vocabulary_has_its_size_and_is_the_same_each_time(kind: str, n_symbols: int) -> None:
-    text = random_text()
-    first, second = (build(kind, n_symbols, text.train) for _ in range(2))
-    encoded = [np.concatenate(vocabulary.encode(text.test)).tolist() for vocabulary in (first, second)]
-    assert encoded[0] == encoded[1]
-    assert first.n_symbols == n_symbols
-    assert max(np.concatenate(first.encode(text.train)).tolist()) == n_symbols - 1
 
 
 # --- protocols by hand ---------------------------------------------------------------------------------
@@ -216,14 +201,6 @@ def test_what_every_protocol_makes(protocol: str, tokenizer: str, n_symbols: int
     assert math.isnan(data.target_value("noise_stability", "decision", 0.5))
 
 
-def test_examples_are_drawn_without_replacement() -> None:
-    text = unique_text(n_lines=20)
-    for protocol in ("windows_pooled", "rows"):
-        data = NextToken(n_symbols=601, length=5, n_train=20, n_val=20, n_test=20, **PROTOCOLS[protocol])
-        made, _, _ = made_by(data, 0, text)
-        assert len(set(made["train_tokens"][:, 0].tolist())) == 20
-
-
 @pytest.mark.parametrize(
     ("data", "message"),
     [
@@ -247,14 +224,6 @@ def test_too_few_examples_are_named(data: NextToken, message: str) -> None:
     assert str(raised.value).endswith("is allowed")
 
 
-def test_a_text_shorter_than_one_window_has_none() -> None:
-    text = Text("short", train=("a b c d",), val=("",), test=("a",))
-    with pytest.raises(ConfigError, match="has only 0 windows of 3 tokens; at most 0 is allowed"):
-        made_by(small(1, 1, 1), 0, text)
-    with pytest.raises(ConfigError, match="has only 0 windows of 21 tokens at stride 1; at most 0 is allowed"):
-        made_by(NextToken(n_symbols=5, split="random"), 0, text)
-
-
 # --- who can see the answers ---------------------------------------------------------------------------
 
 
@@ -262,7 +231,7 @@ def test_a_text_shorter_than_one_window_has_none() -> None:
 def _all_words_have_ids(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Build the vocabulary from all three parts, so that every word of a text is told apart."""
     text = unique_text()
-    every = Words(3 * 120 * 30 + 1, [*text.train, *text.val, *text.test])
+    every = whole_words(3 * 120 * 30 + 1, [*text.train, *text.val, *text.test])
     monkeypatch.setattr(next_token, "build", lambda kind, n_symbols, lines: every)
     next_token._encoded.cache_clear()
     yield
@@ -313,39 +282,6 @@ def test_a_random_split_gives_the_answers_to_a_memory() -> None:
     assert looked_up(made, "test") > 0.99
 
 
-@pytest.mark.usefixtures("_all_words_have_ids")
-def test_of_padded_rows_a_memory_knows_the_padding_and_identical_lines_alone() -> None:
-    """A third of the lines blank, a third of three words: the memory answers with what followed a whole prefix."""
-    text = unique_text()
-    parts = {
-        part: tuple(("", " ".join(line.split()[:3]), line)[at % 3] for at, line in enumerate(getattr(text, part)))
-        for part in PARTS
-    }
-    made, n, _ = made_by(leak_data("rows"), 0, Text("gaps", **parts))
-    table = {
-        tuple(row[: end + 1]): label
-        for row, labels in zip(made["train_tokens"].tolist(), made["train_labels"].tolist(), strict=True)
-        for end, label in enumerate(labels)
-    }
-    rows = zip(made["val_tokens"].tolist(), made["val_labels"].tolist(), strict=True)
-    right = torch.tensor([[table.get(tuple(row[: end + 1])) == y for end, y in enumerate(ys)] for row, ys in rows])
-    data = Dataset(made, n, n, "")
-    assert not right[data.counted("unpadded", "val")].any()
-    blank = (made["val_tokens"] == n - 1).all(1)
-    assert torch.equal(right.all(1), blank)
-    assert right.double().mean().item() == blank.double().mean().item() > 0.2
-
-
-@pytest.mark.parametrize(("split", "low", "high"), [("by_text", 0.0, 0.1), ("random", 0.99, 1.0)])
-def test_on_random_text_a_memory_is_at_chance_unless_windows_overlap(split: str, low: float, high: float) -> None:
-    """Of 39 words and one unknown, two in a row are seen too rarely to tell more than chance, 1/40."""
-    n_train = 1500 if split == "random" else 150
-    data = NextToken(n_symbols=40, length=20, n_train=n_train, n_val=150, n_test=150, split=split)
-    made, _, _ = made_by(data, 0, random_text(n_words=8000))
-    n = 2 if split == "by_text" else 8
-    assert low <= looked_up(made, "val", n) <= high
-
-
 # --- floors --------------------------------------------------------------------------------------------
 
 
@@ -393,26 +329,6 @@ def test_floors_of_one_target_by_hand() -> None:
     assert found["bigram", "test", "all"] == (1, 1.0, pytest.approx(-math.log((2 + p[0]) / 5)))
 
 
-def test_floors_at_every_position_with_padding_by_hand() -> None:
-    """Rows of `SMALL` (see above): training targets 2, 3, 5, 5, 0, 2, 0, 5, 1, 2; 5 is padding."""
-    data = small(5, 3, 2, examples="rows", targets="every")
-    made, _, n_classes = made_by(data, 0, SMALL)
-    found = floors(made, n_classes)
-    p = [(count + 1) / 16 for count in (2, 1, 3, 1, 0, 3)]
-    # Validation pairs (1, 2), (2, 0), (1, 5), (5, 5), (5, 5), (5, 5); commonest target 2 (tied with padding).
-    labels = [2, 0, 5, 5, 5, 5]
-    loss = sum(-math.log(p[label]) for label in labels) / 6
-    assert found["commonest", "val", "all"] == (6, pytest.approx(1 / 6), pytest.approx(loss))
-    assert found["commonest", "val", "unpadded"] == (2, 0.5, pytest.approx(-math.log(p[2] * p[0]) / 2))
-    assert found["commonest", "val", "known"] == (1, 1.0, pytest.approx(-math.log(p[2])))
-    # Seen after 1: 2 twice, 0 twice; after 2: 3; after 5: 5 twice; after 0: 2 and 5; after 4: 1.
-    chances = [(2 + p[2]) / 5, p[0] / 2, p[5] / 5, *[(2 + p[5]) / 3] * 3]
-    losses = [-math.log(chance) for chance in chances]
-    assert found["bigram", "val", "all"] == (6, 0.5, pytest.approx(sum(losses) / 6))  # 0 after 1: the smaller id
-    assert found["bigram", "val", "unpadded"] == (2, 0.0, pytest.approx(sum(losses[:2]) / 2))
-    assert found["bigram", "val", "known"] == (1, 0.0, pytest.approx(losses[0]))
-
-
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_floors_agree_with_a_plain_count(protocol: str) -> None:
     """Against loops over dictionaries, on text where all kinds of targets occur."""
@@ -442,16 +358,6 @@ def test_floors_agree_with_a_plain_count(protocol: str) -> None:
             for predictor in ("bigram", "commonest"):
                 expected = (len(asked), right[predictor] / len(asked), loss[predictor] / len(asked))
                 assert found[predictor, split, kind] == pytest.approx(expected)
-
-
-def test_a_bigram_distribution_sums_to_one() -> None:
-    """Losses of all classes after one token, exponentiated."""
-    made, _, n = made_by(small(5, 1, 1), 0, SMALL)
-    total = 0.0
-    for label in range(n):
-        made |= {"val_tokens": ids([0, 1]), "val_labels": ids(label)}
-        total += math.exp(-floors(made, n)["bigram", "val", "all"][2])
-    assert total == pytest.approx(1.0)
 
 
 def test_kinds_are_those_of_scores() -> None:

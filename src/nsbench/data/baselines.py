@@ -10,7 +10,7 @@ never right. A loss is the mean cross entropy of one distribution over all class
 
 from __future__ import annotations
 
-import math
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -21,9 +21,10 @@ from nsbench.schemas.metrics import LEFT_OUT
 SPLITS = ("train", "val", "test")
 CONTEXT = 5
 """Tokens of a text, up to a target, that `lookup` takes for its input."""
+Arrays = dict[str, np.ndarray]
 
 
-def lookup_rows(arrays: dict[str, np.ndarray], context: int | None = None) -> list[dict[str, Any]]:
+def lookup_rows(arrays: Arrays, context: int | None = None) -> list[dict[str, Any]]:
     """The rows of `lookup` in `schemas.training.FLOORS`, without task, variant and seed.
 
     arrays: a data set. context: how many of the tokens up to a target are its input; None: all. With a target at each
@@ -46,21 +47,59 @@ def lookup_rows(arrays: dict[str, np.ndarray], context: int | None = None) -> li
             seen[split][:, places] = table.from_counts[ids[split]] > 0
             answers[split][:, places] = table.answers(commonest)[ids[split]]
     return [
-        {
-            "predictor": "lookup",
-            "split": split,
-            "targets": targets,
-            "n_targets": int(counted.sum()),
-            "accuracy": _mean((answers[split] == labels[split]).ravel()[counted]),
-            "loss": math.nan,
-            "seen": _mean(seen[split].ravel()[counted]),
-        }
+        row
         for split in ("val", "test")
-        for targets, counted in _counted(arrays, split).items()
+        for row in _rows(arrays, split, "lookup", answers[split].ravel(), seen=seen[split].ravel())
     ]
 
 
-def _input_ids(arrays: dict[str, np.ndarray], width: int, n_targets: int) -> tuple[dict[str, np.ndarray], int]:
+def ngram_rows(arrays: Arrays, n_classes: int) -> list[dict[str, Any]]:
+    """The rows of `commonest` and `bigram`, as `lookup_rows`, of a data set of next tokens.
+
+    Losses (nats): the commonest's from target counts plus one, p(b); the bigram's from (count(a, b) + p(b)) /
+    (count(a) + 1), with counts over `transitions` (a, b). Ties go to the smaller id.
+    """
+    target_counts = np.bincount(arrays["train_labels"].ravel(), minlength=n_classes)
+    unigram = (target_counts + 1) / (target_counts.sum() + n_classes)
+    commonest = int(target_counts.argmax())
+    pairs = _Pairs(arrays["transitions"], n_classes)
+    rows: list[dict[str, Any]] = []
+    for split in ("val", "test"):
+        labels, tokens = arrays[f"{split}_labels"], arrays[f"{split}_tokens"]
+        last, labels = (tokens if labels.ndim == 2 else tokens[:, -1]).ravel(), labels.ravel()
+        losses = -np.log(unigram[labels]), -np.log(pairs.smoothed(last, labels, unigram))
+        always = _rows(arrays, split, "commonest", np.full(len(labels), commonest), losses[0])
+        after_last = _rows(arrays, split, "bigram", pairs.answers(commonest)[last], losses[1])
+        rows += [row for both in zip(always, after_last, strict=True) for row in both]
+    return rows
+
+
+def _rows(
+    arrays: Arrays,
+    split: str,
+    predictor: str,
+    answers: np.ndarray,
+    loss: np.ndarray | None = None,
+    seen: np.ndarray | None = None,
+) -> Iterator[dict[str, Any]]:
+    """A predictor's row of each kind of `schemas.metrics.TARGETS`; all arrays: of each target, flat."""
+    labels = arrays[f"{split}_labels"].ravel()
+    for targets, names in LEFT_OUT.items():
+        counted = ~np.isin(labels, [value for name in names for value in arrays.get(name, [])])
+        values = {"accuracy": answers == labels, "loss": loss, "seen": seen}
+        yield {
+            "predictor": predictor,
+            "split": split,
+            "targets": targets,
+            "n_targets": int(counted.sum()),
+            **{
+                name: float("nan") if value is None or not counted.any() else float(value[counted].mean())
+                for name, value in values.items()
+            },
+        }
+
+
+def _input_ids(arrays: Arrays, width: int, n_targets: int) -> tuple[Arrays, int]:
     """A number for the `width` tokens up to each of the last targets, the same for the same tokens; and how many.
 
     (N, targets) by split: the targets that have so many tokens before them.
@@ -73,53 +112,6 @@ def _input_ids(arrays: dict[str, np.ndarray], width: int, n_targets: int) -> tup
     ends = np.cumsum([windows[..., 0].size for windows in windows_NPW.values()])[:-1]
     parts = zip(windows_NPW.items(), np.split(ids.ravel(), ends), strict=True)
     return {split: part.reshape(windows.shape[:2]) for (split, windows), part in parts}, len(different)
-
-
-def _counted(arrays: dict[str, np.ndarray], split: str) -> dict[str, np.ndarray]:
-    """Kind of `schemas.metrics.TARGETS` -> which of a split's targets it counts, (targets)."""
-    labels = arrays[f"{split}_labels"].ravel()
-    return {
-        targets: ~np.isin(labels, [value for name in names for value in arrays.get(name, [])])
-        for targets, names in LEFT_OUT.items()
-    }
-
-
-def ngram_rows(arrays: dict[str, np.ndarray], n_classes: int) -> list[dict[str, Any]]:
-    """The rows of `commonest` and `bigram`, as `lookup_rows`; of next tokens.
-
-    Losses (nats): the commonest's from target counts
-    plus one, p(b); the bigram's from (count(a, b) + p(b)) / (count(a) + 1), with counts over
-    `transitions` (a, b). Ties go to the smaller id.
-    """
-    target_counts = np.bincount(arrays["train_labels"].ravel(), minlength=n_classes)
-    unigram = (target_counts + 1) / (target_counts.sum() + n_classes)
-    commonest = int(target_counts.argmax())
-    pairs = _Pairs(arrays["transitions"], n_classes)
-    rows = []
-    for split in ("val", "test"):
-        labels = arrays[f"{split}_labels"]
-        tokens = arrays[f"{split}_tokens"]
-        last, labels = (tokens if labels.ndim == 2 else tokens[:, -1]).ravel(), labels.ravel()
-        answers = {"commonest": np.full(len(labels), commonest), "bigram": pairs.answers(commonest)[last]}
-        losses = {"commonest": -np.log(unigram[labels]), "bigram": -np.log(pairs.smoothed(last, labels, unigram))}
-        for targets, counted in _counted(arrays, split).items():
-            for predictor, answer in answers.items():
-                rows.append(
-                    {
-                        "predictor": predictor,
-                        "split": split,
-                        "targets": targets,
-                        "n_targets": int(counted.sum()),
-                        "accuracy": _mean(answer[counted] == labels[counted]),
-                        "loss": _mean(losses[predictor][counted]),
-                        "seen": math.nan,
-                    }
-                )
-    return rows
-
-
-def _mean(values: np.ndarray) -> float:
-    return float(values.mean()) if len(values) else math.nan
 
 
 class _Pairs:

@@ -1,10 +1,11 @@
-"""The one room that talks to the Hugging Face hub: files of a repository at a pinned revision, from its cache first."""
+"""The one module that talks to the Hugging Face hub: files of a repository at a pinned revision, cached ones first."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 HUB_SECONDS = 5.0
 WANTED = ["*.safetensors", "*.json", "*.txt", "*.model"]
@@ -15,14 +16,9 @@ SUBFOLDERS = ["*/*"]
 def download(repository: str, revision: str, name: str, kind: Literal["model", "dataset"]) -> Path:
     """A file of a repository, from the hub's cache on this machine or from the hub. Lets the hub's errors through."""
     from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import LocalEntryNotFoundError
 
-    file = {"repo_id": repository, "filename": name, "repo_type": kind, "revision": revision}
-    try:
-        return Path(hf_hub_download(**file, local_files_only=True))
-    except LocalEntryNotFoundError:
-        _reach()
-    return Path(hf_hub_download(**file, etag_timeout=HUB_SECONDS))
+    wanted = {"repo_id": repository, "filename": name, "repo_type": kind, "revision": revision}
+    return _cached_or_fetched(hf_hub_download, wanted, lambda path: True)
 
 
 def download_model(repository: str, revision: str) -> Path:
@@ -31,7 +27,6 @@ def download_model(repository: str, revision: str) -> Path:
     The token of a gated model is $HF_TOKEN's, or that of `hf auth login`. Lets the hub's errors through.
     """
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import LocalEntryNotFoundError
 
     wanted = {
         "repo_id": repository,
@@ -39,15 +34,28 @@ def download_model(repository: str, revision: str) -> Path:
         "allow_patterns": WANTED,
         "ignore_patterns": SUBFOLDERS,
     }
+    # A download that was cut off leaves its folder with some of the files.
+    return _cached_or_fetched(snapshot_download, wanted, is_whole)
+
+
+def _cached_or_fetched(get: Callable[..., str], wanted: dict[str, Any], is_there: Callable[[Path], bool]) -> Path:
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
     try:
-        folder = Path(snapshot_download(**wanted, local_files_only=True))
-        # A download that was cut off leaves its folder with some of the files.
-        if is_whole(folder):
-            return folder
+        path = Path(get(**wanted, local_files_only=True))
+        if is_there(path):
+            return path
     except LocalEntryNotFoundError:
         pass
     _reach()
-    return Path(snapshot_download(**wanted, etag_timeout=HUB_SECONDS))
+    return Path(get(**wanted, etag_timeout=HUB_SECONDS))
+
+
+def _reach() -> None:
+    """One short request first: an unreachable hub would be retried for half a minute."""
+    from huggingface_hub import constants, get_session
+
+    get_session().head(constants.ENDPOINT, timeout=HUB_SECONDS)
 
 
 def is_whole(folder: Path) -> bool:
@@ -68,21 +76,12 @@ def why(error: Exception) -> str:
     """In a few words why the hub gave nothing."""
     from huggingface_hub import errors
 
-    if isinstance(error, errors.LocalEntryNotFoundError):
-        return "the hub cannot be reached, and its cache has not all of it"
-    if isinstance(error, errors.GatedRepoError):
-        return "it is gated: accept its terms on the hub, and set HF_TOKEN to a token of that account"
-    if isinstance(error, errors.RepositoryNotFoundError):
-        return "the hub has no such repository, or it needs HF_TOKEN"
-    if isinstance(error, errors.RevisionNotFoundError):
-        return "the hub has no such revision of it"
-    if isinstance(error, errors.EntryNotFoundError):
-        return "a file of it is not on the hub"
-    return f"the hub cannot be reached ({type(error).__name__})"
-
-
-def _reach() -> None:
-    """One short request first: an unreachable hub would be retried for half a minute."""
-    from huggingface_hub import constants, get_session
-
-    get_session().head(constants.ENDPOINT, timeout=HUB_SECONDS)
+    reasons = {
+        errors.LocalEntryNotFoundError: "the hub cannot be reached, and its cache has not all of it",
+        errors.GatedRepoError: "it is gated: accept its terms on the hub, and set HF_TOKEN to a token of that account",
+        errors.RepositoryNotFoundError: "the hub has no such repository, or it needs HF_TOKEN",
+        errors.RevisionNotFoundError: "the hub has no such revision of it",
+        errors.EntryNotFoundError: "a file of it is not on the hub",
+    }
+    found = (reason for kind, reason in reasons.items() if isinstance(error, kind))
+    return next(found, f"the hub cannot be reached ({type(error).__name__})")
