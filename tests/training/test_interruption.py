@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from nsbench.schemas.training import RUNS
-from nsbench.storage.atomic import FileError, whole
+from nsbench.storage.atomic import FileError, atomic_write
 from nsbench.storage.device import DeviceError
 from nsbench.storage.parquet import read_table
 from nsbench.storage.run_folder import RunFolder
@@ -214,7 +214,7 @@ def test_a_clearing_leaves_the_lock_and_what_is_being_written(tmp_path: Path) ->
     with folder.held():
         (folder.path / "trail").mkdir()
         (folder.path / "run.json").write_text("{}")
-        with whole(folder.path / "status.json") as temporary:
+        with atomic_write(folder.path / "status.json") as temporary:
             temporary.write_text("{}")
             folder.clear()
             assert {path.name for path in folder.path.iterdir()} == {".lock", temporary.name}

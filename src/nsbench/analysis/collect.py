@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 
 from nsbench.analysis.statistics.times import RUN_KEYS, RunKey, grid_runs, run_name
 from nsbench.schemas.training import COLLECTED_RUNS, EVALUATION, FLOORS, HISTORY, RUNS
-from nsbench.storage.atomic import whole
+from nsbench.storage.atomic import atomic_write
 from nsbench.storage.parquet import CHECKSUM, OWN, RecordError, read_arrow, stamp_checksum, write_table
 from nsbench.storage.provenance import stamp
 from nsbench.storage.records import Record, Recorded, read_records
@@ -74,7 +74,9 @@ def collect(
     runs = []
     provenance, out_folder = stamp(spec, digest, partial=partial), Path(out_folder)
     with contextlib.ExitStack() as written:  # No file appears before all of them are there.
-        out = {name: written.enter_context(whole(out_folder / f"{name}.parquet")) for name in (*STREAMED, "runs")}
+        out = {
+            name: written.enter_context(atomic_write(out_folder / f"{name}.parquet")) for name in (*STREAMED, "runs")
+        }
         with contextlib.ExitStack() as open_files:
             files = {name: open_files.enter_context(_Rows(out[name], STREAMED[name], provenance)) for name in STREAMED}
             for key in grid_runs(cells):

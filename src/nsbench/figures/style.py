@@ -24,7 +24,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormat
 from nsbench.analysis.statistics.intervals import stopped_runs, unmeasured_runs
 from nsbench.arms import ARMS, describe
 from nsbench.schemas.metrics import METRICS
-from nsbench.storage.atomic import whole
+from nsbench.storage.atomic import atomic_write
 
 ARM_COLOURS = {
     ("baseline", None): "#3B3B3B",
@@ -286,5 +286,5 @@ def save(figure: Figure, out_png: Path | str, out_pdf: Path | str) -> None:
             # In memory first: on a full disk matplotlib stumbles over what it could not write of a PDF.
             drawn = io.BytesIO()
             figure.savefig(drawn, format=kind, dpi=DPI, metadata=no_traces[kind], facecolor="white")
-            with whole(path) as temporary:
+            with atomic_write(path) as temporary:
                 temporary.write_bytes(drawn.getvalue())

@@ -1,4 +1,4 @@
-"""Files written whole or not at all, and what a user is told where one cannot be written or read.
+"""Atomic file writes, and one sentence where a file cannot be written or read.
 
 No locks: on some network file systems a lock keeps even its holder from writing. Standard library only.
 """
@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import functools
-import hashlib
 import os
 import re
 import shutil
@@ -24,19 +22,17 @@ AGAIN = "and give the same command again: nothing that was finished is lost"
 NO_ROOM = {errno.ENOSPC, errno.EDQUOT}
 FORBIDDEN = {errno.EROFS, errno.EACCES, errno.EPERM}
 WRITING = NO_ROOM | FORBIDDEN | {errno.EIO, errno.EFBIG, errno.ENXIO, errno.ESTALE, errno.ETIMEDOUT}
-"""What only a write says, whatever it was called for."""
+"""Errors that only a write has, whatever it was called for."""
+OF_THE_FILE = {errno.ENOENT, errno.ENOTDIR, errno.EISDIR}
+"""Errors of a read that tell of the file; any other tells of the disk, the network or the process."""
 NO_FOLDER_SYNC = {errno.EINVAL, errno.ENOTSUP, errno.EBADF}
-"""What file systems say that cannot sync a folder."""
+"""Errors of file systems that cannot sync a folder."""
 LITTLE_ROOM = 2**20
 """Bytes: with less than this nothing of use can be written."""
-OF_THE_FILE = {errno.ENOENT, errno.ENOTDIR, errno.EISDIR}
-"""What a failed reading says of the file; any other number tells of the disk, the network or the process."""
 ABANDONED_S = 24 * 3600.0
 """Seconds without a change after which a temporary file of another machine counts as abandoned."""
 _OS_ERROR = re.compile(r"(?:\(os error |^unable to .* \(|Error code )(\d+)")
 """The system's number in the words of safetensors and of torch."""
-_WRITER = "([0-9a-f]{8})-([1-9][0-9]{0,8})-[a-z0-9_]{8}"
-"""What a temporary file's name tells of its writer: domain and process; then what `tempfile` puts into a name."""
 
 
 class FileError(ValueError):
@@ -44,12 +40,11 @@ class FileError(ValueError):
 
 
 @contextlib.contextmanager
-def whole(path: Path | str, durable: bool = True) -> Iterator[Path]:
+def atomic_write(path: Path | str, durable: bool = True) -> Iterator[Path]:
     """A temporary path beside `path` that becomes it, synced to disk, when the block ends well.
 
-    Where the block fails nothing is left behind and an older file at `path` stays; what a writer of the same path
-    left that was killed is removed first. durable: whether to wait for the disk; without, the file may be lost, or
-    empty, after a power cut.
+    Where the block fails nothing is left behind and an older file at `path` stays; what a killed writer of the same
+    path left is removed first. durable: whether to wait for the disk; without, a power cut may lose the file.
 
     Raises FileError, one sentence, where the file cannot be written (no space, no permission, a broken disk ...); any
     other error of the block passes through.
@@ -58,7 +53,11 @@ def whole(path: Path | str, durable: bool = True) -> Iterator[Path]:
     with explained(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         remove_abandoned(path)
-        temporary = _temporary(path)
+        handle, name = tempfile.mkstemp(
+            dir=path.parent, prefix=f".{path.name}.{_host()}-{os.getpid()}-", suffix=path.suffix
+        )
+        os.close(handle)
+        temporary = Path(name)
     try:
         with explained(path, temporary):
             yield temporary
@@ -70,52 +69,47 @@ def whole(path: Path | str, durable: bool = True) -> Iterator[Path]:
             if durable:
                 _sync(path.parent)
     finally:
-        # Before anything is said: on a full disk that frees the room to say it.
+        # Before the error is reported: on a full disk that frees the room to log it.
         temporary.unlink(missing_ok=True)
 
 
 def write_text(path: Path | str, text: str, durable: bool = True) -> None:
-    """Write a text file in UTF-8, as of `whole`."""
-    with whole(path, durable) as temporary:
+    """Write a text file in UTF-8 by `atomic_write`."""
+    with atomic_write(path, durable) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
 @contextlib.contextmanager
 def explained(path: Path | str, within: Path | str | None = None) -> Iterator[None]:
-    """Make FileError about `path` of the operating system's errors in the block.
+    """Turn the operating system's errors in the block into FileError about `path`.
 
-    within: the temporary file or folder where others' code writes what becomes `path`; then only what is about that,
-    or what writing alone can say, counts: an input that may not be read passes through, as does any other error.
+    within: the temporary file or folder where others' code writes what becomes `path`; then only errors about that,
+    or that only a write has, count: an input that may not be read passes through, as does any other error.
     """
     try:
         yield
-    except FileError:  # Told already, perhaps of another file.
+    except FileError:  # Reported already, perhaps of another file.
         raise
     except Exception as error:
         cause = _cause(error)
         number, name = _number(cause), getattr(cause, "filename", None)
-        if within is not None and not (number in WRITING if name is None else str(name).startswith(str(within))):
+        of_others = not (number in WRITING if name is None else str(name).startswith(str(within)))
+        if number is None or (within is not None and of_others):
             raise
-        if number is None:
-            raise
-        raise FileError(_sentence(path, number)) from error
+        advice = _advice(number, "make its folder writable")
+        raise FileError(f"{path}: could not be written ({os.strerror(number)}); {advice} {AGAIN}") from error
 
 
 def refuse_passing(path: Path | str, error: Exception) -> None:
-    """Raise FileError where `error` tells not of what the file at `path` holds, but of a reading that went wrong.
+    """Raise FileError where `error` tells not of what the file at `path` holds, but of a read that went wrong.
 
-    What is taken for damaged is made again, and what it had is lost with it: a network that fails, too many open files
-    or too little memory must not do that.
+    A damaged file is made again, and what it had is lost with it: a network that fails, too many open files or too
+    little memory must not do that.
     """
     number = errno.ENOMEM if isinstance(error, MemoryError) else _number(error)
     if number is None or number in OF_THE_FILE:
         return
-    if number in FORBIDDEN:
-        advice = "make it readable"
-    elif number == errno.ENOMEM:
-        advice = "free some memory"
-    else:
-        advice = "mend that"
+    advice = _advice(number, "make it readable")
     raise FileError(f"{path}: could not be read ({os.strerror(number)}); {advice} {AGAIN}") from error
 
 
@@ -128,6 +122,18 @@ def lack_of_room(folder: Path | str) -> str:
     if free >= LITTLE_ROOM:
         return ""
     return f"{folder}: its file system is full ({free / 1000:.0f} kB are left); free some space {AGAIN}"
+
+
+def remove_abandoned(path: Path) -> None:
+    """Remove temporary files of killed writers of `path`: of this machine where the process is gone, else by age."""
+    pattern = re.compile(re.escape(f".{path.name}.") + r"(.+)-(\d+)-[a-z0-9_]{8}" + re.escape(path.suffix))
+    with os.scandir(path.parent) as entries:
+        found = [(entry, match) for entry in entries if (match := pattern.fullmatch(entry.name))]
+    for entry, match in found:
+        with contextlib.suppress(OSError):
+            old = time.time() - entry.stat(follow_symlinks=False).st_mtime > ABANDONED_S
+            if (match[1] == _host() and _is_gone(int(match[2]))) or (match[1] != _host() and old):
+                os.unlink(entry.path)
 
 
 def _cause(error: BaseException) -> BaseException:
@@ -146,65 +152,27 @@ def _number(error: BaseException) -> int | None:
     return int(found[1]) if found else None
 
 
-def _sentence(path: Path | str, number: int) -> str:
+def _advice(number: int, if_forbidden: str) -> str:
     if number in NO_ROOM:
-        advice = "free some space"
-    elif number in FORBIDDEN:
-        advice = "make its folder writable"
-    else:
-        advice = "mend that"
-    return f"{path}: could not be written ({os.strerror(number)}); {advice} {AGAIN}"
+        return "free some space"
+    if number in FORBIDDEN:
+        return if_forbidden
+    return "free some memory" if number == errno.ENOMEM else "mend that"
 
 
-def _temporary(path: Path) -> Path:
-    """A new file beside `path`, whose name tells others who writes it."""
-    process = os.getpid()
-    prefix = f".{path.name}.{_domain(process)}-{process}-"
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=prefix, suffix=path.suffix)
-    os.close(handle)
-    return Path(name)
-
-
-def remove_abandoned(path: Path) -> None:
-    """Remove what writers of `path` left that were killed.
-
-    Of this machine's writers those whose process is gone; of others', whose processes cannot be seen, what has not
-    changed for ABANDONED_S.
-    """
-    pattern = re.compile(re.escape(f".{path.name}.") + _WRITER + re.escape(path.suffix))
-    ours = _domain(os.getpid())
-    with os.scandir(path.parent) as entries:
-        found = [(entry, match) for entry in entries if (match := pattern.fullmatch(entry.name))]
-    for entry, match in found:
-        with contextlib.suppress(OSError):
-            if match[1] == ours:
-                abandoned = _is_gone(int(match[2]))
-            else:
-                abandoned = time.time() - entry.stat(follow_symlinks=False).st_mtime > ABANDONED_S
-            if abandoned:
-                os.unlink(entry.path)
-
-
-@functools.lru_cache(maxsize=1)
-def _domain(process: int) -> str:
-    """Where the number of a process means something: a digest of this boot of the machine, and the container in it.
-
-    process: this one; a fork may be in a namespace of its own.
-    """
-    parts = [socket.gethostname()]
+def _host() -> str:
+    """Where the number of a process means something: this boot of a machine, and the container in it."""
     with contextlib.suppress(OSError):
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
-        parts += [boot, str(os.stat("/proc/self/ns/pid").st_ino)]
-    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:8]
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii")[:8]
+        return f"{socket.gethostname()[:20]}-{boot}-{os.stat('/proc/self/ns/pid').st_ino}"
+    return socket.gethostname()[:20]
 
 
 def _is_gone(process: int) -> bool:
     try:
         os.kill(process, 0)
-    except ProcessLookupError:
-        return True
-    except PermissionError:  # another user's
-        return False
+    except OSError as error:
+        return error.errno == errno.ESRCH
     try:
         state = Path(f"/proc/{process}/stat").read_bytes().rpartition(b")")[2].split()[0]
     except (OSError, IndexError):

@@ -1,7 +1,7 @@
 """Which device a process uses; on GPUs, at most so many processes each, by file locks.
 
-Snakemake counts GPUs but names none, so each process takes a free slot of a device itself. A slot is
-a locked file: it is free again when its holder ends, however it ends.
+Snakemake counts GPUs but names none, so each process takes a free slot of a device itself. A slot is a locked file: it
+is free again when its holder ends, however it ends.
 """
 
 from __future__ import annotations
@@ -18,13 +18,15 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from filelock import FileLock, Timeout
+from nsbench.storage.locks import HeldError, locked
 
 CHANGES_NO_RESULT = True
 
 logger = logging.getLogger(__name__)
 
 POLL_SECONDS = 0.5
+OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "ALLOC_FAILED")
+"""What torch says, in different places, where a device's memory is full."""
 
 
 class DeviceError(RuntimeError):
@@ -32,8 +34,10 @@ class DeviceError(RuntimeError):
 
 
 def visible_gpus() -> list[str]:
-    """Names of the GPUs that this process may use: those of CUDA_VISIBLE_DEVICES where it is set
-    (a scheduler's choice wins), else all that nvidia-smi lists; no CUDA is initialised."""
+    """Names of the GPUs that this process may use, without initialising CUDA.
+
+    Those of CUDA_VISIBLE_DEVICES where it is set (a scheduler's choice wins), else all that nvidia-smi lists.
+    """
     chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
     if chosen is not None:
         names = list(itertools.takewhile(lambda name: name != "-1", (part.strip() for part in chosen.split(","))))
@@ -46,20 +50,13 @@ def visible_gpus() -> list[str]:
     return listed.stdout.split() if listed.returncode == 0 else []
 
 
-OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "ALLOC_FAILED")
-"""What torch says, in different places, where a device's memory is full."""
-
-
 def out_of_memory(error: BaseException) -> bool:
     """Whether an error of torch's says that memory is full."""
     return any(words in str(error) for words in OUT_OF_MEMORY)
 
 
 def wants_gpu(device: str) -> bool:
-    """Whether a job with this device setting needs a GPU here.
-
-    Raises DeviceError for `cuda` where there is none.
-    """
+    """Whether a job with this device setting needs a GPU here. Raises DeviceError for `cuda` where there is none."""
     if device == "cuda" and not visible_gpus():
         raise DeviceError("device: 'cuda' is asked for, but no GPU is visible here; allowed: auto, cpu")
     return device != "cpu" and bool(visible_gpus())
@@ -73,8 +70,7 @@ def gpus_per_job(device: str) -> int:
 def check_place(device: str, here: bool) -> None:
     """Refuse a device setting that does not fit where jobs run; here: on this machine.
 
-    Raises DeviceError for `cuda` where this machine has none, and for `auto` where jobs run on others, which cannot be
-    looked at.
+    Raises DeviceError for `cuda` where this machine has none, and for `auto` where jobs run on others.
     """
     if here:
         wants_gpu(device)
@@ -85,10 +81,7 @@ def check_place(device: str, here: bool) -> None:
 
 
 def slots_folder() -> Path:
-    """Where the lock files lie: one folder per user and, under Slurm, per job.
-
-    Two Slurm jobs on a node may both call their own, different GPU "0".
-    """
+    """Where the lock files lie: one folder per user and, as Slurm jobs may each call their own GPU "0", per job."""
     owner = "-".join(filter(None, (getpass.getuser(), os.environ.get("SLURM_JOB_ID"))))
     return Path(tempfile.gettempdir()) / f"nsbench-gpu-slots-{owner}"
 
@@ -97,58 +90,45 @@ def slots_folder() -> Path:
 def gpu_slot(gpus: list[str], processes_per_gpu: int, folder: Path | None = None) -> Iterator[str]:
     """Hold a slot of one of `gpus` and give its name; waits while all are taken.
 
-    Slots fill evenly: a GPU's second process comes after every GPU has a first. folder: where the
-    lock files lie, by default `slots_folder()`.
+    Slots fill evenly: a GPU's second process comes after every GPU has a first. folder: where the lock files lie, by
+    default `slots_folder()`.
     """
     folder = folder or slots_folder()
-    folder.mkdir(parents=True, exist_ok=True)
-    told = False
-    while True:
-        for slot, gpu in itertools.product(range(processes_per_gpu), gpus):
-            lock = FileLock(folder / f"{gpu.replace('/', '_')}.{slot}.lock")
-            try:
-                lock.acquire(timeout=0)
-            except Timeout:
-                continue
-            try:
+    with contextlib.ExitStack() as held:
+        for attempt in itertools.count():
+            for slot, gpu in itertools.product(range(processes_per_gpu), gpus):
+                try:
+                    held.enter_context(locked(folder / f"{gpu.replace('/', '_')}.{slot}.lock", meanwhile=None))
+                except HeldError:
+                    continue
                 yield gpu
-            finally:
-                lock.release()
-            return
-        if not told:
-            logger.info("all %d GPU slots are taken; waiting for one", processes_per_gpu * len(gpus))
-            told = True
-        time.sleep(POLL_SECONDS)
+                return
+            if attempt == 0:
+                logger.info("all %d GPU slots are taken; waiting for one", processes_per_gpu * len(gpus))
+            time.sleep(POLL_SECONDS)
 
 
 @contextlib.contextmanager
 def use_device(device: str, processes_per_gpu: int = 1) -> Iterator[object]:
     """The torch.device for this process: a slot of a GPU, or the CPU on one thread.
 
-    One thread per process keeps a run's numbers independent of the number of cores, and two such
-    processes do more than one with two threads. Call this before torch touches CUDA.
+    One thread per process keeps a run's numbers independent of the number of cores, and two such processes do more
+    than one with two threads. Call this before torch touches CUDA.
     """
-    if not wants_gpu(device):
+    with contextlib.ExitStack() as held:
+        gpu = held.enter_context(gpu_slot(visible_gpus(), processes_per_gpu)) if wants_gpu(device) else None
+        if gpu is not None:
+            os.environ["CUDA_VISIBLE_DEVICES"] = gpu
         import torch
 
         from nsbench.storage.seeding import one_thread
 
         one_thread()
-        yield torch.device("cpu")
-        return
-    with gpu_slot(visible_gpus(), processes_per_gpu) as gpu:
-        os.environ["CUDA_VISIBLE_DEVICES"] = gpu
-        import torch
-
-        from nsbench.storage.seeding import one_thread
-
-        one_thread()
-        if torch.cuda.is_available():
-            yield torch.device("cuda")
-        elif device == "auto":
+        if gpu is not None and not torch.cuda.is_available():
+            if device != "auto":
+                raise DeviceError(f"device: 'cuda' is asked for, but torch {torch.__version__} cannot use GPU {gpu}")
             logger.warning(
                 "GPU %s is there, but this torch (%s) cannot use it: going on on the CPU", gpu, torch.__version__
             )
-            yield torch.device("cpu")
-        else:
-            raise DeviceError(f"device: 'cuda' is asked for, but torch {torch.__version__} cannot use GPU {gpu}")
+            gpu = None
+        yield torch.device("cpu" if gpu is None else "cuda")

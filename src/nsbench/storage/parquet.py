@@ -13,7 +13,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from nsbench.storage.atomic import FileError, refuse_passing, whole
+from nsbench.storage.atomic import FileError, atomic_write, refuse_passing
 
 
 class RecordError(FileError):
@@ -63,7 +63,7 @@ def write_table(
     # Parquet's own checksums cover the pages alone.
     signed = {**stamp, CHECKSUM: stamp_checksum(stamp)} if stamp else {}
     table = table.replace_schema_metadata({OWN + key: value for key, value in signed.items()})
-    with whole(path) as temporary:
+    with atomic_write(path) as temporary:
         pq.write_table(table, temporary, compression="zstd", write_page_checksum=True)
 
 

@@ -24,7 +24,7 @@ import pyarrow.parquet as pq
 from nsbench.config.target import held_until
 from nsbench.schemas.training import EVALUATION, FLOORS, HISTORY, RUN, RUNS
 from nsbench.schemas.training import field as column
-from nsbench.storage.atomic import whole
+from nsbench.storage.atomic import atomic_write
 from nsbench.storage.parquet import RecordError, refused
 from nsbench.storage.run_folder import history_digest
 
@@ -171,7 +171,7 @@ def write_records(path: Path | str, records: Iterable[Record]) -> None:
     for record, row in zip(ordered, table.drop_columns("sha256").to_pylist(), strict=True):
         if Record(row).sha256 != record.sha256:
             raise RecordError(f"{record.path}: the record of {record.name} is of newer code; update nsbench")
-    with whole(path) as temporary:
+    with atomic_write(path) as temporary:
         pq.write_table(table, temporary, compression="zstd", compression_level=19, write_page_checksum=True, **_PACKED)
 
 

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nsbench.storage.atomic import AGAIN, FileError, refuse_passing, whole
+from nsbench.storage.atomic import AGAIN, FileError, atomic_write, refuse_passing
 from nsbench.storage.parquet import RecordError
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def write_tensors(path: Path | str, tensors: dict[str, Tensor], metadata: dict[s
     metadata["sha256"] = _metadata_digest(metadata)
     # Not save_file: it writes a temporary file of its own, which a killed writer would leave behind.
     data = save(plain, metadata)
-    with whole(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_bytes(data)
 
 

@@ -15,7 +15,7 @@ from types import TracebackType
 from filelock import FileLock, Timeout
 
 from nsbench.config.tracking_uri import ELSEWHERE, flaw, secrets, shown, sqlite_path, without_secrets
-from nsbench.storage.atomic import FileError, whole
+from nsbench.storage.atomic import FileError, atomic_write
 
 PATIENCE_SECONDS = 5.0
 ADVISORY_LOCK = 0x6E736265  # any number that others are unlikely to take
@@ -106,7 +106,7 @@ def make_sqlite(path: Path, fill: Callable[[str], None]) -> None:
         # SQLite would roll what a killed writer of a deleted file left back into the new one.
         for journal in (Path(f"{path}{ending}"), *path.parent.glob(f".{path.name}.*{ending}")):
             journal.unlink(missing_ok=True)
-    with whole(path) as temporary:
+    with atomic_write(path) as temporary:
         fill(f"sqlite:///{temporary}")
 
 
