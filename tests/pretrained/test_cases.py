@@ -104,12 +104,3 @@ def test_what_a_model_cannot_give_is_said(made: Path) -> None:
     assert nothing.stability.empty
     gaussian = case(made, "causal", "gaussian").measured.set_index("readout")
     assert gaussian.loc["cross_entropy", "reason"] == "these inputs have no tokens to predict"
-
-
-def test_progress_counts_every_forward_pass(made: Path) -> None:
-    model, tokens = loaded(made, "masked"), text_of(made, "masked")
-    for which in ("text", "gaussian"):
-        (made_inputs,), _ = inputs.make_inputs(model, tokens, [which], 0, True)
-        passed: list[int] = []
-        cases.measure_case(model, made_inputs, tokens, SMALL, [], 2, passed.append)
-        assert sum(passed) == cases.forward_passes(SMALL, made_inputs)

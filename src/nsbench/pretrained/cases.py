@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import pandas as pd
@@ -23,6 +24,8 @@ from nsbench.pretrained.sites import concentrations, positions, sites_of
 from nsbench.schemas.pretrained import PARTS
 from nsbench.storage.seeding import torch_stream
 from nsbench.theory.resampling import resampling_correlation
+
+logger = logging.getLogger(__name__)
 
 Rows = list[dict[str, Any]]
 
@@ -48,15 +51,6 @@ def not_applicable(model: LanguageModel, inputs: Inputs, readout: str) -> str:
     return ""
 
 
-def forward_passes(settings: Measurement, inputs: Inputs) -> int:
-    """Sequences that go through the model in a case, to say how far it is."""
-    copies = len(settings.rho) * settings.n_draws
-    per_sequence = 3 + copies
-    if inputs.tokens_NT is not None:
-        per_sequence += 2 + copies + min(settings.n_replaced, inputs.tokens_NT.shape[1])
-    return len(inputs.embeddings_NTC) * per_sequence
-
-
 def measure_case(
     model: LanguageModel,
     inputs: Inputs,
@@ -64,12 +58,10 @@ def measure_case(
     settings: Measurement,
     shown_heads: Sequence[tuple[int, int]],
     batch_size: int,
-    passed: Callable[[int], None] = lambda n: None,
 ) -> Found:
     """All measures of a model on inputs. Numbers do not depend on batch_size but by rounding.
 
-    shown_heads: (layer, head) whose influences are kept position by position. passed: called with the number of
-    sequences of each forward pass.
+    shown_heads: (layer, head) whose influences are kept position by position.
     """
     reasons = {readout: not_applicable(model, inputs, readout) for readout in settings.readouts}
     measured = [
@@ -80,10 +72,14 @@ def measure_case(
     frames["measured"] = pd.DataFrame(measured)
     names = [readout for readout, reason in reasons.items() if not reason]
     if names:
-        case = _Case(model, inputs, tokens, settings, names, batch_size, passed)
+        case = _Case(model, inputs, tokens, settings, names, batch_size)
         frames["moments"] = pd.DataFrame(case.moments())
         frames["influence"], frames["concentration"] = case.influences(shown_heads)
-        frames["stability"] = pd.DataFrame([*case.gaussian(), *case.resampled()])
+        logger.info("%s: influences measured", inputs.name)
+        gaussian = case.gaussian()
+        logger.info("%s: stability under Gaussian noise measured", inputs.name)
+        frames["stability"] = pd.DataFrame([*gaussian, *case.resampled()])
+        logger.info("%s: stability under token noise measured", inputs.name)
     return Found(**{part: frame.assign(inputs=inputs.name) for part, frame in frames.items()})
 
 
@@ -98,20 +94,14 @@ class _Case:
         settings: Measurement,
         names: list[str],
         batch_size: int,
-        passed: Callable[[int], None],
     ) -> None:
         self.model, self.inputs, self.tokens, self.settings = model, inputs, tokens, settings
-        self.names, self.batch_size, self.passed = names, batch_size, passed
+        self.names, self.batch_size = names, batch_size
         self.labels = [inputs.labels] if inputs.labels is not None and "cross_entropy" in names else []
-
-    def states(self, embeddings_NTC: Tensor) -> States:
-        found = self.model.states(embeddings_NTC)
-        self.passed(len(embeddings_NTC))
-        return found
 
     def readouts(self, embeddings_NTC: Tensor, *labels: Tensor) -> list[Tensor]:
         """The readouts of N sequences, (N) each, from their embeddings."""
-        return values(self.states(embeddings_NTC), labels[0] if labels else None, self.names)
+        return values(self.model.states(embeddings_NTC), labels[0] if labels else None, self.names)
 
     def moments(self) -> Rows:
         x_NTC = self.inputs.embeddings_NTC
@@ -176,7 +166,7 @@ class _Case:
 
         @torch.no_grad()
         def outputs(tokens_NT: Tensor) -> Outputs:
-            found = self.states(self.model.embed(tokens_NT))
+            found = self.model.states(self.model.embed(tokens_NT))
             values_NR = torch.stack(values(found, None, kept), 1)
             logits = found.logits
             return Outputs(values_NR, logits[:, None] if logits is not None and self.model.pooled else logits)

@@ -11,7 +11,6 @@ import itertools
 import logging
 import math
 import shutil
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,7 +22,7 @@ import torch
 from nsbench.config.canonical import canonical_json
 from nsbench.config.pretrained import Measurement, MeasureSpec
 from nsbench.pretrained import models
-from nsbench.pretrained.cases import Found, forward_passes, measure_case
+from nsbench.pretrained.cases import Found, measure_case
 from nsbench.pretrained.inputs import Tokens, make_inputs, read_lines, tokenise
 from nsbench.pretrained.models import LanguageModel
 from nsbench.pretrained.sources import Fetched, Unavailable, fetch, origin, settings_digest
@@ -106,8 +105,8 @@ def measure(
             key = _case_key(stamp, subject, weights, inputs.name)
             done = _read_case(folder, key)
             if done is None:
-                progress = _Progress(title, forward_passes(settings, inputs))
-                done = measure_case(model, inputs, tokens, settings, shown, size, progress.passed)
+                logger.info("%s: measuring %d sequences", title, len(inputs.embeddings_NTC))
+                done = measure_case(model, inputs, tokens, settings, shown, size)
                 done = Found(*(frame.assign(model=name, weights=weights) for frame in done))
                 for part, frame in done._asdict().items():
                     write_table(folder / f"{part}.parquet", frame, PARTS[part], {**stamp, "case_key": key})
@@ -229,19 +228,3 @@ def _write_unavailable(spec: MeasureSpec, reason: str, text: str, out: Path, sta
     rows["measured"] = [why | dict(zip(("weights", "inputs", "readout"), case, strict=True)) for case in cases]
     for part, schema in PARTS.items():
         write_table(out / f"{part}.parquet", rows[part], schema, stamp)
-
-
-class _Progress:
-    """Logs a case's progress at its start and at each tenth, with the time that is left."""
-
-    def __init__(self, title: str, total: int) -> None:
-        self.title, self.total, self.done, self.start = title, total, 0, time.monotonic()
-        logger.info("%s: %d sequences to pass", title, total)
-
-    def passed(self, n_sequences: int) -> None:
-        """Count sequences that went through the model."""
-        before, self.done = self.done, self.done + n_sequences
-        if 10 * self.done // self.total > 10 * before // self.total:
-            spent, share = time.monotonic() - self.start, self.done / self.total
-            left = spent * (1 / share - 1)
-            logger.info("%s: %.0f%%, %.0f s done, about %.0f s left", self.title, 100 * share, spent, left)
