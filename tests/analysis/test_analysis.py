@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import errno
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from nsbench.analysis import collect as collection
 from nsbench.analysis.collect import OF_NOISE, Sources, collect
 from nsbench.analysis.tables import TABLES, analyse
 from nsbench.config.sections import Analysis
 from nsbench.schemas.training import COLLECTED_RUNS, EVALUATION, FLOORS, HISTORY
-from nsbench.storage import atomic as files
 from nsbench.storage.parquet import RecordError, read_stamp, read_table, write_table
 from tests.synthetic_records import make_cells, make_records, write_records
 
@@ -83,60 +79,6 @@ def test_collect_joins_packs_in_grid_order_and_changes_no_value(tmp_path: Path) 
     assert list(read_table(folder / "runs.parquet", COLLECTED_RUNS)["secret"][0]) == [1, 4]
 
 
-def test_collect_writes_what_write_table_would_of_all_rows_in_grid_order(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """In as many row groups as it takes; rows of a run in the order in which they are found, nulls no NaN."""
-    monkeypatch.setattr(collection, "ROWS_AT_ONCE", 10)
-    made = make_records(CELLS)
-    made["history"].loc[::5, "train_loss"] = float("nan")
-    # Runs take turns in a pack's rows, as no stage writes them.
-    made["history"] = made["history"].sort_values(["step", "arm"], kind="stable")
-    folder = collected(tmp_path, made)
-    for name, schema in SCHEMAS.items():
-        rows = [
-            row for seed in (1, 2, 3) for row in pq.read_table(tmp_path / f"pack-{seed}/{name}.parquet").to_pylist()
-        ]
-        order = [(arm, seed) for arm in ("baseline", "gentle") for seed in (3, 1, 2)]
-        rows.sort(key=lambda row: order.index((row["arm"], row["seed"])))
-        write_table(tmp_path / "expected.parquet", rows, schema, read_stamp(folder / f"{name}.parquet"))
-        expected, found = (pq.read_table(path) for path in (tmp_path / "expected.parquet", folder / f"{name}.parquet"))
-        assert found.schema.equals(expected.schema, check_metadata=True)
-        assert str(found.to_pylist()) == str(expected.to_pylist())
-        assert (pq.read_metadata(folder / f"{name}.parquet").num_row_groups > 3) == (name != "runs")
-
-
-def test_collect_holds_no_more_memory_for_more_packs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Bytes that pyarrow holds whenever a file has been read: of 24 packs not twice those of 6."""
-    monkeypatch.setattr(collection, "ROWS_AT_ONCE", 500)
-    held: list[int] = []
-    read: list[Path] = []
-
-    def reading(path: Path, schema: pa.Schema) -> pa.Table:
-        table = read_arrow(path, schema)
-        held.append(pa.total_allocated_bytes() - before)
-        read.append(path)
-        return table
-
-    read_arrow = collection.read_arrow
-    monkeypatch.setattr(collection, "read_arrow", reading)
-    peaks = []
-    for n_packs in (6, 24):
-        cells = make_cells("sparse_parity", arms=("baseline",), seeds=tuple(range(n_packs)), budget=30_000)
-        made = make_records(cells)
-        folders = []
-        for seed in range(n_packs):
-            folders.append(tmp_path / f"{n_packs}/pack-{seed}")
-            write_records(folders[-1], {name: table[table["seed"] == seed] for name, table in made.items()})
-        before = pa.total_allocated_bytes()
-        held.clear(), read.clear()
-        collect(cells, Sources(folders, []), tmp_path / f"{n_packs}/collected", "{}", "digest")
-        assert set(read) == {folder / f"{name}.parquet" for folder in folders for name in SCHEMAS}
-        peaks.append(max(held))
-    assert pq.read_metadata(tmp_path / "24/collected/history.parquet").num_rows == 24 * 301
-    assert 0 < peaks[1] < 2 * peaks[0]
-
-
 def test_a_file_found_damaged_while_it_is_collected_leaves_what_was_there(tmp_path: Path) -> None:
     made = make_records(CELLS)
     folder = collected(tmp_path, made)
@@ -173,27 +115,6 @@ def test_a_run_missing_in_any_file_stops_with_its_name(tmp_path: Path, table: st
     assert not (tmp_path / "collected").exists()
 
 
-def test_a_diverged_run_needs_no_evaluation_but_is_kept(tmp_path: Path) -> None:
-    made = without(make_records(CELLS, diverged=(("gentle", 2),)), "gentle", 2, "evaluation")
-    runs = read_table(collected(tmp_path, made) / "runs.parquet", COLLECTED_RUNS)
-    assert runs.loc[runs["status"] == "diverged", "seed"].tolist() == [2]
-    assert len(runs) == 6
-
-
-def test_a_diverged_run_needs_a_history(tmp_path: Path) -> None:
-    made = without(make_records(CELLS, diverged=(("gentle", 2),)), "gentle", 2, "history")
-    with pytest.raises(ValueError, match=r"/ gentle / seed 2: .*missing in history"):
-        collected(tmp_path, made)
-
-
-def test_a_foreign_run_stops_with_its_name(tmp_path: Path) -> None:
-    made = make_records(
-        make_cells("sparse_parity", seeds=(1, 2, 3), arms=("baseline", "gentle", "reversed"), budget=1500)
-    )
-    with pytest.raises(ValueError, match=r"/ reversed / seed 1: .* not in the grid"):
-        collected(tmp_path, made)
-
-
 def test_a_run_in_two_packs_stops_with_its_name(tmp_path: Path) -> None:
     folders = packs(tmp_path, make_records(CELLS))
     with pytest.raises(ValueError, match=r"/ baseline / seed 2: this run is in two packs"):
@@ -203,11 +124,6 @@ def test_a_run_in_two_packs_stops_with_its_name(tmp_path: Path) -> None:
 def test_a_run_of_another_budget_stops_with_its_name(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"/ seed 1: completed at step 1,500, but its budget is 3,000 steps"):
         collected(tmp_path, make_records(CELLS), [{**cell, "budget_steps": 3000} for cell in CELLS])
-
-
-def test_nothing_to_collect_names_the_first_run(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"/ baseline / seed 3: .* missing in history"):
-        collect(CELLS, Sources([], []), tmp_path / "collected", "{}", "digest")
 
 
 def test_analyse_writes_each_table_twice_and_the_same_each_time(tmp_path: Path) -> None:
@@ -255,29 +171,6 @@ def test_a_curve_s_variants_are_a_family_and_have_their_specifications(tmp_path:
     assert effects["p_holm"].ge(effects["p_value"]).all()
     assert specified["p_value"].tolist() == effects["p_value"].tolist()
     assert shares["n_specifications"].tolist() == [3]
-
-
-def test_a_grid_of_baselines_alone_has_an_empty_table_of_effects(tmp_path: Path) -> None:
-    cells = make_cells(arms=("baseline",), seeds=(1, 2, 3))
-    folder = collected(tmp_path, make_records(cells), cells)
-    analyse(folder, cells, Analysis(n_resamples=199), tmp_path / "tables", "{}", "digest")
-    assert read_table(tmp_path / "tables/paired_effect.parquet", TABLES["paired_effect"]).empty
-
-
-def test_a_failed_write_leaves_the_older_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder = collected(tmp_path, make_records(CELLS))
-    out = tmp_path / "tables"
-    out.mkdir()
-    (out / "time_to_target.csv").write_text("older")
-
-    def fail(*_: Any) -> None:
-        raise OSError(errno.ENOSPC, "disk full")
-
-    monkeypatch.setattr(files.os, "fsync", fail)
-    with pytest.raises(files.FileError, match=r"tables/\w+\.\w+: could not be written \(No space left on device\)"):
-        analyse(folder, CELLS, Analysis(n_resamples=199), out, "{}", "digest")
-    assert [path.name for path in out.iterdir()] == ["time_to_target.csv"]
-    assert (out / "time_to_target.csv").read_text() == "older"
 
 
 # --- runs that variants share ----------------------------------------------------------------------
@@ -341,12 +234,6 @@ def test_a_missing_twin_is_named(gone: str, tmp_path: Path) -> None:
     assert not (tmp_path / "collected").exists()
 
 
-def test_a_foreign_run_of_a_cell_that_shares_is_named(tmp_path: Path) -> None:
-    made = make_records(SHARED)
-    with pytest.raises(RecordError, match=r"/ base-clean / baseline / seed \d: .* not in the grid"):
-        collected(tmp_path, made, SHARED)
-
-
 # --- one text, one data set ------------------------------------------------------------------------
 
 
@@ -362,11 +249,3 @@ def test_texts_of_two_kinds_are_refused_by_both_runs(tmp_path: Path) -> None:
     ):
         collected(tmp_path, made, cells)
     assert not list((tmp_path / "collected").glob("*.parquet"))
-
-
-def test_tasks_without_a_text_are_beside_any(tmp_path: Path) -> None:
-    cells = [
-        *make_cells("next_token", seeds=(1, 2, 3), budget=1500),
-        *make_cells("sparse_parity", seeds=(1, 2, 3), budget=1500),
-    ]
-    assert collected(tmp_path, make_records(cells, text="WikiText-2"), cells)

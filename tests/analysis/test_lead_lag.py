@@ -94,23 +94,6 @@ def test_an_onset_known_by_eye(values: list[float], share: float, direction: str
     assert found == pytest.approx(NAN if index is None else SPACING * index, nan_ok=True)
 
 
-@given(
-    st.lists(st.integers(-40, 40), min_size=1, max_size=20),
-    st.sampled_from([0.0625, 0.25, 0.5]),
-    st.integers(-100, 100),
-    st.sampled_from([0.5, 2.0, 16.0]),
-)
-def test_an_onset_does_not_depend_on_the_curve_s_offset_and_scale(
-    values: list[int], share: float, offset: int, scale: float
-) -> None:
-    steps, curve = SPACING * np.arange(len(values)), np.array(values, dtype=float)
-    for direction in ("either", "down"):
-        moved = onset(steps + 70, scale * curve + offset, share, direction)
-        assert moved - 70 == pytest.approx(onset(steps, curve, share, direction), nan_ok=True)
-    # Which way a curve moves does not matter to `either`.
-    assert onset(steps, -curve, share, "either") == pytest.approx(onset(steps, curve, share, "either"), nan_ok=True)
-
-
 @given(st.lists(st.integers(-40, 40), min_size=2, max_size=20), st.sampled_from([0.0625, 0.25, 0.5]))
 def test_a_fall_s_onset_equals_the_definition_spelled_out(values: list[int], share: float) -> None:
     fall = values[0] - min(values)
@@ -147,42 +130,6 @@ def test_onsets_of_all_runs_in_grid_order(tmp_path: Path) -> None:
         "",
         "values not finite",
     ]
-
-
-def test_a_stopped_run_has_no_onsets(tmp_path: Path) -> None:
-    """Up to where it stopped its loss made half of its way at step 10; of the whole way that may be little."""
-    cells = grid(2)
-    history = pd.concat(
-        [
-            curves("baseline", 0, [1, 0.5, 0.5, 0.5, 0.5], [2, 2, 2, 1, 0]),
-            curves("baseline", 1, [1, 0.5, 0.0], [2, 1, 0]),
-        ]
-    )
-    runs = table_of_runs(cells, stopped=(("baseline", 1),))
-    found = written(tmp_path, onsets(history, runs, cells, 0.25), ONSET)
-    assert found["lead_steps"].fillna(-1).tolist() == [20, -1]
-    assert found["stability_onset_step"].fillna(-1).tolist() == [10, -1]
-    assert found["note"].tolist() == ["", "stopped at the target"]
-    (row,) = lead_lag(found, runs, cells, 0.9, 99, np.random.default_rng(0)).to_dict("records")
-    assert (row["n_runs"], row["n_defined"], row["mean_lead_steps"]) == (2, 1, 20)
-    assert row["note"].startswith("1 of 2 runs undefined (1 stopped at the target); ")
-
-
-def test_evaluations_past_the_budget_do_not_count() -> None:
-    cells = grid(1, steps=20)
-    history = curves("baseline", 0, [1, 0.9, 0.9, 0.0], [2, 1.9, 1.9, 0])
-    (row,) = onsets(history, table_of_runs(cells), cells, 0.5).to_dict("records")
-    assert (row["stability_onset_step"], row["loss_onset_step"]) == (10, 10)
-
-
-@pytest.mark.parametrize("missing", ["history", "runs"])
-def test_a_missing_run_is_named(missing: str) -> None:
-    cells = grid(2)
-    table = {"history": pd.concat([curves("baseline", seed, [1, 0], [2, 1]) for seed in (0, 1)])}
-    table["runs"] = table_of_runs(cells)
-    table[missing] = table[missing][table[missing]["seed"] != 1]
-    with pytest.raises(ValueError, match="sparse_parity / calibrated / baseline / seed 1"):
-        onsets(table["history"], table["runs"], cells, 0.1)
 
 
 # --- leads -----------------------------------------------------------------------------------------
@@ -228,18 +175,6 @@ def test_undefined_runs_are_told_and_later_than_any() -> None:
     assert nothing["note"] == "1 of 1 runs undefined (1 diverged); no runs to compare"
 
 
-def test_stopped_runs_are_no_late_ones() -> None:
-    """A stopped run's onset is not later than any: the medians are of the others."""
-    notes = ["", "", "stopped at the target", "stopped at the target", "stopped at the target"]
-    row = leads_of([(10, 30), (20, 50), (NAN, NAN), (NAN, NAN), (NAN, NAN)], notes)
-    assert (row["median_stability_onset_step"], row["median_loss_onset_step"]) == (15, 40)
-    assert row["note"].startswith("3 of 5 runs undefined (3 stopped at the target); only 2 runs")
-    nothing = leads_of([(NAN, NAN)] * 2, ["stopped at the target"] * 2)
-    assert math.isnan(nothing["median_loss_onset_step"])
-    assert math.isnan(nothing["mean_lead_steps"])
-    assert nothing["note"] == "2 of 2 runs undefined (2 stopped at the target); no runs to compare"
-
-
 def test_a_history_without_stability_is_no_stability_that_never_moved() -> None:
     """As of a baseline that a variant of other noise shares (`workflow.grid.Cell.shares`)."""
     cells = grid(6, arms=("baseline", "gentle"))
@@ -266,54 +201,6 @@ def test_a_history_without_stability_is_no_stability_that_never_moved() -> None:
     assert "5 of 12 runs left out: no stability in its history" in ranks["note"].iloc[1]
 
 
-def test_the_median_onset_of_stability_is_of_the_runs_that_have_one() -> None:
-    row = leads_of([(10, 30), (20, 50), (NAN, 70)], ["", "", "no stability in its history"])
-    assert (row["median_stability_onset_step"], row["median_loss_onset_step"]) == (15, 50)
-
-
-def test_few_runs_and_a_lead_below_the_resolution_are_told() -> None:
-    assert leads_of([(10, 30), (20, 80), (30, 60)])["note"].startswith("only 3 runs: even their full range has 75%")
-    assert leads_of([(10, 20), (10, 0), (10, 20), (10, 20), (10, 20), (10, 10)])["note"] == (
-        "the mean lead is below the 10 steps between evaluations"
-    )
-    assert leads_of([(10, 20)] * 6)["note"] == "all resamples agree: no interval"
-
-
-def test_the_interval_covers_a_known_lead_about_as_often_as_it_says() -> None:
-    generator = np.random.default_rng(5)
-    covered = 0
-    for _ in range(100):
-        first = generator.integers(10, 60, 12)
-        row = leads_of(
-            [(step, step + 40 + noise) for step, noise in zip(first, generator.normal(0, 15, 12), strict=True)]
-        )
-        covered += row["mean_lead_steps_low"] <= 40 <= row["mean_lead_steps_high"]
-    assert 0.82 <= covered / 100 <= 0.99
-
-
-def test_a_cell_s_lead_depends_on_no_other_cell(tmp_path: Path) -> None:
-    cells = grid(6, ("baseline", "gentle"))
-    generator = np.random.default_rng(2)
-    history = pd.concat(
-        curves(cell["arm"], seed, generator.uniform(0, 1, 5), generator.uniform(0, 2, 5))
-        for cell in cells
-        for seed in cell["seeds"]
-    )
-    runs = table_of_runs(cells)
-    # Nobody's first loss is the lowest.
-    history.loc[history["step"] == 0, "val_loss"] = 3.0
-
-    def leads(chosen: list[dict[str, Any]], seed: int = 3) -> pd.DataFrame:
-        found = onsets(history, runs, chosen, 0.1)
-        rows = lead_lag(found, runs, chosen, 0.9, 199, np.random.default_rng(seed))
-        return written(tmp_path, rows, LEAD_LAG)
-
-    both = leads(cells)
-    assert both["arm"].tolist() == ["baseline", "gentle"]
-    pd.testing.assert_frame_equal(both[1:].reset_index(drop=True), leads(cells[1:]))
-    assert not both.equals(leads(cells, seed=4))
-
-
 def test_a_run_without_onsets_is_named() -> None:
     cells = grid(2)
     found = onsets(curves("baseline", 0, [1, 0], [2, 1]), table_of_runs(cells), grid(1), 0.1)
@@ -335,14 +222,6 @@ def test_spearman_of_a_resample_is_scipy_s_of_the_values_written_out(rows: list[
         assert math.isnan(found)
     else:
         assert found == pytest.approx(stats.spearmanr(long_x, long_y).statistic)
-
-
-def test_spearman_of_many_resamples_is_each_one_s_own() -> None:
-    generator = np.random.default_rng(0)
-    x, y = generator.normal(size=(2, 9))
-    counts = generator.multinomial(9, np.full(9, 1 / 9), 50)
-    each = [stats.spearmanr(np.repeat(x, row), np.repeat(y, row)).statistic for row in counts]
-    np.testing.assert_allclose(spearman(x, y, counts), each)
 
 
 # --- early ranks -----------------------------------------------------------------------------------
@@ -389,20 +268,6 @@ def test_early_stability_and_loss_rank_the_ends() -> None:
     assert (row["n_runs"], row["n_seeds"], row["text"], row["note"]) == (8, 8, "WikiText-2", "")
     # With one arm the two groups are the same runs.
     assert {**found["all arms"], "group": "baseline"} == row
-
-
-def test_the_groups_are_the_baseline_and_everything() -> None:
-    early = {("baseline", s): (s, -s, 0.1 * s) for s in range(6)} | {
-        ("gentle", s): (s, s, 0.9 - 0.1 * s) for s in range(6)
-    }
-    found = ranked(early)
-    assert found["baseline"]["rank_by_stability"] == pytest.approx(1)
-    assert found["baseline"]["rank_by_val_loss"] == pytest.approx(-1)
-    assert found["baseline"]["note"] == ("all resamples agree: no interval")
-    everything = np.array(list(early.values()))
-    row = found["all arms"]
-    assert row["rank_by_stability"] == pytest.approx(stats.spearmanr(everything[:, 0], everything[:, 2]).statistic)
-    assert (row["n_runs"], row["n_seeds"]) == (12, 6)
 
 
 def test_seeds_are_resampled_with_all_their_arms() -> None:

@@ -12,9 +12,7 @@ import pytest
 
 from nsbench.analysis.pretrained_tables import (
     INFLUENCE_READINGS,
-    PROVED,
     READINGS,
-    STABILITY_READINGS,
     join_models,
     nearest_reading,
     smaller_bounds,
@@ -129,10 +127,6 @@ def test_readings_of_the_influence(reading: str, bounds: dict[str, float]) -> No
     assert set(tail["degree"]) == {DEGREE}
 
 
-def test_a_reading_without_its_measure_has_no_rows() -> None:
-    assert set(tail_of(concentration=totals())["reading"]) == set(INFLUENCE_READINGS) - {"token"}
-
-
 def test_readings_of_gaussian_stability() -> None:
     noisy = [
         stable("gaussian", "normalised", 0.5, 0.9125),
@@ -179,14 +173,6 @@ def test_bounds_are_reached_by_functions_of_one_degree() -> None:
     assert proved["value"].tolist() == pytest.approx([1.0] * len(proved))
 
 
-def test_estimates_outside_the_range_of_a_stability_keep_their_rows() -> None:
-    which = {"inputs": "text"}
-    noisy = [stable("gaussian", "normalised", 0.5, 1.25, **which), stable("gaussian", "pearson", 0.5, -0.2, **which)]
-    found = values(tail_of(noisy, [moment(**which)]), "gaussian")
-    assert found["norm2", 0.5] == 0.0
-    assert found["variance", 0.5] == pytest.approx(8 / 7)
-
-
 def test_bounds_are_not_clipped_and_undefined_ones_are_nan() -> None:
     noisy = [stable("gaussian", "normalised", 0.5, math.nan), stable("gaussian", "normalised", 0.9, math.nan)]
     tail = tail_of(noisy, [moment(norm2=0.0, variance=0.0)], totals(squared_l2=1e9))
@@ -194,29 +180,6 @@ def test_bounds_are_not_clipped_and_undefined_ones_are_nan() -> None:
     assert math.isnan(values(tail, "spectral")["norm2"])
     assert math.isnan(values(tail, "geometric")["variance"])
     assert all(map(math.isnan, values(tail, "gaussian").values()))
-
-
-def test_one_rho_without_a_value_does_not_hide_the_least_of_the_others() -> None:
-    noisy = [stable("gaussian", "normalised", 0.5, 0.9125), stable("gaussian", "normalised", 0.9, math.nan)]
-    assert values(tail_of(noisy), "gaussian")["norm2", "least"] == pytest.approx(0.1)
-
-
-def test_what_a_model_loses_is_a_difference_of_values_where_noise_keeps_the_law() -> None:
-    """On other inputs, whose law the noise changes, the product is all there is."""
-    for inputs, share in (("gaussian", 0.35 / 4), ("text", 0.1)):
-        noisy = [
-            stable("gaussian", "half_square", 0.0, 0.35, inputs=inputs),
-            stable("gaussian", "normalised", 0.0, 0.9, inputs=inputs),
-        ]
-        tail = tail_bounds(
-            rows(STABILITY, *noisy), rows(MOMENT, moment(inputs=inputs)), rows(CONCENTRATION), rows(MODEL, model()), 3
-        )
-        assert values(tail, "gaussian")["norm2", 0.0] == pytest.approx(share)
-
-
-def test_a_case_without_any_influence_has_bounds_of_0() -> None:
-    """Concentration has no row where every position has 0."""
-    assert values(tail_of(), "spectral") == {"norm2": 0.0, "variance": 0.0, "one": 0.0}
 
 
 def test_bounds_are_proved_under_their_own_law_only() -> None:
@@ -258,37 +221,12 @@ def test_pretrained_weights_of_the_paper_stand_beside_its_numbers() -> None:
     assert own.loc[own["reading"] == "gaussian", "ratio"].tolist() == pytest.approx([5.0, 5.0])
 
 
-def test_rows_come_in_the_order_of_cases_and_readings() -> None:
-    noisy = [
-        stable(noise, reduction, rho, 0.9, weights=weights)
-        for reduction in ("pearson", "normalised")
-        for noise in ("resampling", "gaussian")
-        for rho in (0.9, 0.5)
-        for weights in ("pretrained", "random")
-    ]
-    moments = [moment(weights="random"), moment()]
-    tail = tail_of(noisy, moments, models=[model(), model(weights="random")])
-    assert tail.columns.tolist() == TAIL.names
-    assert tail["weights"].drop_duplicates().tolist() == ["random", "pretrained"]
-    first = tail[tail["weights"] == "random"]
-    assert first["reading"].drop_duplicates().tolist() == [name for name in READINGS if name != "token"]
-    gaussian = first[first["reading"] == "gaussian"]
-    assert gaussian["divided_by"].tolist() == ["norm2"] * 3 + ["variance"] * 3
-    assert gaussian["rho"].tolist()[:2] == [0.5, 0.9]
-    assert math.isnan(gaussian["rho"].tolist()[2])
-
-
 def test_no_measured_case_gives_no_bounds() -> None:
     tail = tail_bounds(rows(STABILITY), rows(MOMENT), rows(CONCENTRATION), rows(MODEL, model()), DEGREE)
     assert tail.columns.tolist() == TAIL.names
     assert tail.empty
     assert nearest_reading(tail).empty
     assert smaller_bounds(tail).empty
-
-
-def test_a_degree_below_1_is_refused() -> None:
-    with pytest.raises(ValueError, match="degree = 0 is not allowed"):
-        tail_bounds(rows(STABILITY), rows(MOMENT), rows(CONCENTRATION), rows(MODEL), 0)
 
 
 def two_of_the_paper() -> pd.DataFrame:
@@ -324,12 +262,6 @@ def test_the_nearest_reading_is_told_by_its_factors() -> None:
     assert both["largest_factor"].is_monotonic_increasing
 
 
-def test_without_a_published_number_no_reading_is_nearest() -> None:
-    tail = tail_of(concentration=totals())
-    assert len(tail)
-    assert nearest_reading(tail).empty
-
-
 def test_the_smaller_of_the_proved_bounds_is_named() -> None:
     kinds = {"gaussian": ("spectral", "gaussian"), "uniform": ("token", "resampling")}
     stables = {"influence": 0.1, "stability": 0.99, "neither": 0.01}
@@ -348,14 +280,6 @@ def test_the_smaller_of_the_proved_bounds_is_named() -> None:
     assert norm2["smaller"].tolist() == norm2["readout"].tolist() == list(stables) * 2
     assert norm2["influence"].tolist() == pytest.approx([0.5, 0.5, 1.0] * 2)
     assert norm2["stability"].tolist() == pytest.approx([0.9 * 8 / 7, 0.01 * 8 / 7, 0.99 * 8 / 7] * 2)
-
-
-def test_an_unknown_bound_is_not_the_smaller_one() -> None:
-    noisy = [stable("gaussian", "normalised", 0.5, math.nan)]
-    found = smaller_bounds(tail_of(noisy, concentration=totals(squared_l2=24.0)))
-    row = found[found["divided_by"] == "norm2"].iloc[0]
-    assert row["smaller"] == "influence"
-    assert math.isnan(row["stability"])
 
 
 # --- joining --------------------------------------------------------------------------------------------
@@ -457,8 +381,3 @@ def test_a_model_without_rows_and_a_folder_too_few_are_refused(folders: list[Pat
     write_table(folders[1] / "measured.parquet", rows(MEASURED), MEASURED, {})
     with pytest.raises(RecordError, match=r"gone/measured\.parquet: has rows of no model, not of gone"):
         join(folders, tmp_path / "tables")
-
-
-def test_every_reading_has_a_label_of_its_own() -> None:
-    assert len(set(READINGS.values())) == len(INFLUENCE_READINGS) + len(STABILITY_READINGS)
-    assert set(PROVED) < set(READINGS)

@@ -12,13 +12,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nsbench.analysis.statistics import paired_effects, time_to_target, with_families
+from nsbench.analysis.statistics import paired_effects, with_families
 from nsbench.analysis.statistics.bootstrap import expanded
 from nsbench.analysis.statistics.paired import ratio_of_means
 from nsbench.analysis.statistics.pvalues import holm, permutation_p, smallest_p
 from nsbench.config.settled import settles_steps
-from tests.paired_times import effects_of, joined, times_of
-from tests.synthetic_records import make_cells, make_records
+from tests.analysis.paired_times import effects_of, joined, times_of
 
 NAN = math.nan
 FASTER = [3000, 4500, 3300, 3900, 3000, 3500]
@@ -48,36 +47,6 @@ def test_p_is_the_share_of_swaps_whose_log_ratio_is_as_far_from_0(pairs: list[tu
 def test_an_arm_that_is_faster_in_all_pairs_has_the_smallest_p(n: int) -> None:
     baseline = [1000.0 + 100 * seed for seed in range(n)]
     assert p_of(baseline, [0.9 * step for step in baseline]) == smallest_p(n) == 2.0 ** (1 - n)
-
-
-@pytest.mark.parametrize("n", [7, 30])  # exact, and random swaps
-def test_swapping_arm_and_baseline_keeps_p(n: int) -> None:
-    generator = np.random.default_rng(5)
-    baseline, arm = list(generator.normal(4000, 500, n)), list(generator.normal(3700, 500, n))
-    assert p_of(baseline, arm, 999) == p_of(arm, baseline, 999)
-    assert 0 < p_of(baseline, arm, 999) < 1
-
-
-def test_under_the_hypothesis_small_p_are_as_rare_as_they_should_be() -> None:
-    generator = np.random.default_rng(8)
-    found = np.array([p_of(*generator.exponential(1, (2, 8)).tolist()) for _ in range(400)])
-    for level in (0.05, 0.1, 0.5):
-        assert abs((found <= level).mean() - level) < 3 * math.sqrt(level * (1 - level) / 400) + 1 / 128
-
-
-def test_pairs_that_agree_tell_nothing() -> None:
-    assert p_of([100, 200, 300], [100, 200, 300]) == 1
-    assert p_of([100, 200, 300, 400, 500], [100, 200, 300, 350, 450]) == 0.5 == smallest_p(2)
-    assert smallest_p(0) == smallest_p(1) == 1
-
-
-def test_times_of_0_have_a_p_value() -> None:
-    assert p_of([0, 0, 0], [100, 200, 300]) == 0.25
-
-
-def test_fewer_than_two_pairs_have_no_p() -> None:
-    assert math.isnan(p_of([100], [50]))
-    assert math.isnan(p_of([], []))
 
 
 # --- Holm's correction ---------------------------------------------------------------------------------
@@ -141,12 +110,6 @@ def test_a_family_is_a_task_s_comparisons_and_each_curve_is_its_own() -> None:
     pd.testing.assert_frame_equal(again, columns[list(again)])
 
 
-def test_without_the_grid_nothing_is_tested() -> None:
-    row = effects_of(SLOWER, FASTER)
-    assert all(math.isnan(row[name]) for name in ("p_value", "p_holm", "p_logrank"))
-    assert (row["family"], row["n_family"]) == ("", 0)
-
-
 # --- effects with their tests ----------------------------------------------------------------------------
 
 
@@ -185,49 +148,21 @@ def test_where_nothing_can_be_tested_p_is_nan_and_the_note_says_why(
     assert (row["n_family"], row["note"]) == (0, told)
 
 
-def test_runs_that_reach_at_one_step_have_a_permutation_test_alone() -> None:
-    row = effects_of([4000, 4000, 4000], [4000, 4000, 4000], tested=True)
-    assert row["p_value"] == 1
-    assert math.isnan(row["p_logrank"])
-    assert row["note"].endswith("all runs reached the target at one step: no logrank test")
-
-
-def test_whether_fewer_steps_are_less_work_is_told() -> None:
-    assert "not less work: 1.50 times the FLOPs" in note(baseline=[4000, 4000], arm=[3000, 3000])
-    assert "work" not in note(baseline=[4000, 4000], arm=[1500, 1600])  # less of both
-    assert "work" not in note(baseline=[4000, 4000], arm=[5000, 5000])  # more of both
-
-
-def test_other_cells_change_the_family_and_nothing_else() -> None:
-    cells = make_cells(variants=("a", "b"), arms=("baseline", "gentle", "reversed"), seeds=tuple(range(6)))
-    records = make_records(cells)
-
-    def effects(chosen: list[dict[str, Any]]) -> pd.DataFrame:
-        times = time_to_target(records["history"], records["runs"], chosen)
-        found = paired_effects(times, records["runs"], 0.95, 199, np.random.default_rng(1), chosen)
-        return found[found["variant"] == "b"].reset_index(drop=True)
-
-    everything, alone = effects(cells), effects([cell for cell in cells if cell["variant"] == "b"])
-    assert (everything["n_family"].tolist(), alone["n_family"].tolist()) == ([4, 4], [2, 2])
-    of_family = ["p_holm", "n_family"]
-    pd.testing.assert_frame_equal(everything.drop(columns=of_family), alone.drop(columns=of_family))
-
-
 # --- the interval's coverage -------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("budget", "truth"), [(math.inf, 0.8), (5000.0, 0.8536)])
-@pytest.mark.parametrize("n", [5, 10, 20])
+@pytest.mark.parametrize("n", [5, 20])
 def test_the_interval_of_few_pairs_covers_about_what_it_says(n: int, budget: float, truth: float) -> None:
     """Lognormal times that seeds share in part, 95%; docs/scoring.md has the coverage of a longer simulation."""
     generator = np.random.default_rng(n)
     covered = 0
-    for _ in range(600):
+    for _ in range(300):
         shared, own = generator.normal(0, 0.25, n), generator.normal(0, 0.15, (2, n))
         baseline, arm = np.minimum(4500 * np.exp(shared + own) * np.array([[1.0], [0.8]]), budget)
         _, start, end, _ = ratio_of_means(baseline, arm, 0.95, 399, generator)
         covered += start <= truth <= end
-    assert 0.9 <= covered / 600 <= 0.97
+    assert 0.89 <= covered / 300 <= 0.97
 
 
 def test_the_level_of_few_values_is_the_normal_one_made_as_long_as_students() -> None:

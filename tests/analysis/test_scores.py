@@ -9,17 +9,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from nsbench.analysis.scores import curves_on_test, run_scores, score_effects, scores, text_labels
+from nsbench.analysis.scores import run_scores, score_effects, scores
 from nsbench.analysis.statistics.intervals import (
     Interval,
     mean_difference,
     mean_interval,
     shared_notes,
     stopped_runs,
-    unmeasured_runs,
 )
 from nsbench.schemas.analysis import SCORE, SCORE_EFFECT
 from nsbench.schemas.metrics import TARGETS
@@ -124,21 +121,6 @@ def test_the_checkpoint_is_chosen_on_validation_never_on_test() -> None:
     assert run_scores(**made, cells=grid((0,)))["test_loss"].iloc[0] == pytest.approx(2.2)
 
 
-def test_every_kind_has_a_checkpoint_of_its_own() -> None:
-    made = records({("baseline", 0): U_CURVE})
-    made["history"].loc[made["history"]["step"] == 0, "val_loss_known"] = 0.5
-    found = run_scores(**made, cells=grid((0,))).set_index("targets")
-    assert found.loc["known", "test_loss"] == pytest.approx(3.0 + SHIFT["known"] + 1)
-    assert found.loc["all", "test_loss"] == pytest.approx(2.2)
-
-
-def test_the_first_of_equal_losses_and_no_evaluation_past_the_budget() -> None:
-    made = records({("baseline", 0): [1.0, 2.0, 1.0, 2.0, 2.0, 2.0, 0.0]})
-    row = run_scores(**made, cells=grid((0,))).iloc[0]
-    assert (row["best_val_loss"], row["best_val_loss_step"], row["final_val_loss"]) == (1.0, 0, 2.0)
-    assert row["test_loss"] == 2.0
-
-
 def test_cells_have_medians_over_seeds_in_grid_order(tmp_path: Path) -> None:
     cells = grid(arms=("reversed", "baseline"))
     losses = {
@@ -217,40 +199,6 @@ def test_targets_that_do_not_occur_have_no_scores() -> None:
     assert found.loc["unpadded", "best_val_loss"] == pytest.approx(1.01)
 
 
-@pytest.mark.parametrize("missing", ["history", "runs", "evaluation"])
-def test_a_missing_run_is_named(missing: str) -> None:
-    made = records({("baseline", s): U_CURVE for s in range(3)})
-    made[missing] = made[missing][made[missing]["seed"] != 1]
-    with pytest.raises(ValueError, match="next_token / windows / baseline / seed 1: this run"):
-        run_scores(**made, cells=grid())
-    if missing == "runs":
-        with pytest.raises(ValueError, match=r"baseline / seed 1.*no single row in runs \(0 found\)"):
-            text_labels(made["runs"], grid())
-
-
-def test_runs_outside_the_grid_do_not_count() -> None:
-    made = records({(arm, s): [1.0 + s] * 6 for arm in ("baseline", "gentle") for s in range(5)})
-    found = scored(made, grid())
-    assert found["n_seeds"].tolist() == [3, 3, 3]
-    assert found["best_val_loss"].iloc[0] == 2.0
-
-
-def test_several_texts_are_all_told() -> None:
-    made = records({("baseline", s): U_CURVE for s in range(3)})
-    made["runs"].loc[1, "text"] = "an excerpt"
-    assert text_labels(made["runs"], grid()) == {("next_token", "windows"): "WikiText-2; an excerpt"}
-
-
-def test_test_curves_are_in_the_order_of_steps() -> None:
-    made = records({("baseline", 0): U_CURVE})["evaluation"]
-    other = made.iloc[:1].assign(measure="noise_stability", reduction="decision")
-    curves = curves_on_test(pd.concat([other, made.sample(frac=1, random_state=3)]))
-    assert len(curves) == 6
-    curve = curves["next_token", "windows", "baseline", 0, "all", "test_loss"]
-    assert curve.index.tolist() == [0, 20, 40]
-    assert curve.tolist() == pytest.approx([4.0, 2.6, 2.2])
-
-
 # --- floors ----------------------------------------------------------------------------------------
 
 
@@ -275,17 +223,6 @@ def test_floors_are_medians_over_the_cell_s_seeds_on_validation_data() -> None:
     assert found.loc["all", "bigram_accuracy"] == pytest.approx(0.3 + 0.01)
     assert found.loc["all", ["commonest_loss", "bigram_loss"]].tolist() == pytest.approx([4.9, 4.7])
     assert found.loc["all", "n_targets"] == 101
-
-
-def test_a_variant_whose_only_floor_is_the_lookup_has_that_one() -> None:
-    made = records({("baseline", s): U_CURVE for s in range(3)})
-    lookup = floor_rows()
-    lookup = lookup[lookup["predictor"] == "bigram"].assign(predictor="lookup", loss=np.nan, seen=0.5)
-    found = scored(made, grid(), lookup).set_index("targets")
-    assert found[["commonest_accuracy", "bigram_loss", "n_targets"]].isna().all(axis=None)
-    assert found.loc["all", ["lookup_accuracy", "seen"]].tolist() == pytest.approx([0.31, 0.5])
-    both = scored(made, grid(), pd.concat([floor_rows(), lookup])).set_index("targets")
-    assert both.loc["all", ["bigram_accuracy", "lookup_accuracy"]].tolist() == pytest.approx([0.31, 0.31])
 
 
 def test_a_seed_without_floors_is_named() -> None:
@@ -344,28 +281,6 @@ def test_pairs_with_a_diverged_run_are_left_out_and_told() -> None:
     )
 
 
-def test_pairs_with_a_stopped_run_are_left_out_and_told(tmp_path: Path) -> None:
-    cells = grid((0, 1, 2, 3, 4), ("baseline", "gentle"))
-    losses = levels([1.0] * 5, gentle=[0.5, 0.4, 0.3, 0.2, 0.1])
-    stopped = (("gentle", 0), ("baseline", 1), ("gentle", 1), ("gentle", 4))
-    # The pair with a diverged run counts as that, whatever the other was.
-    made = records(losses, (("baseline", 4),), stopped=stopped)
-    (row,) = written(tmp_path, effects(made, cells), SCORE_EFFECT).to_dict("records")
-    assert row["best_val_loss_difference"] == pytest.approx((-0.7 - 0.8) / 2)
-    assert (row["n_pairs"], row["n_compared"], row["n_stopped"]) == (5, 2, 2)
-    assert row["note"].startswith(
-        "1 of 5 pairs left out: a run diverged; "
-        "2 of 5 pairs left out: a run stopped at its target (baseline 1, arm 2); only 2 pairs"
-    )
-    nothing = records(losses, stopped=tuple(("gentle", s) for s in range(5)))
-    (row,) = written(tmp_path, effects(nothing, cells), SCORE_EFFECT).to_dict("records")
-    assert math.isnan(row["final_val_accuracy_difference"])
-    assert row["n_compared"] == 0
-    assert row["note"] == (
-        "5 of 5 pairs left out: a run stopped at its target (baseline 0, arm 5); no pairs to compare"
-    )
-
-
 def without_measures(made: dict[str, pd.DataFrame], *names: tuple[str, int], why: str = "other settings") -> Any:
     """The records with these runs (arm, seed) not measured, for a reason."""
 
@@ -386,38 +301,6 @@ def test_runs_without_measures_are_left_out_of_test_scores_alone(n_without: int,
     assert row["test_loss"] == pytest.approx(median + 1, nan_ok=True)
     assert row["test_accuracy"] == pytest.approx(0.9 - median / 4, nan_ok=True)
     assert (row["best_val_loss"], row["final_val_loss"]) == (2.0, 2.0)
-
-
-def test_a_diverged_run_without_measures_is_the_worst_and_a_stopped_one_is_counted_once() -> None:
-    losses = {("baseline", s): [1.0 + s] * (4 if s == 1 else 6) for s in range(3)}
-    made = records(losses, diverged=(("baseline", 0),), stopped=(("baseline", 1),))
-    row = scored(without_measures(made, ("baseline", 0), ("baseline", 1)), grid()).iloc[0]
-    assert (row["n_diverged"], row["n_stopped"], row["n_unmeasured"]) == (1, 1, 0)
-    assert math.isnan(row["test_loss"])  # of a diverged run and one of 4.0
-
-
-def test_a_run_without_measures_and_without_a_reason_still_stops_with_its_name() -> None:
-    made = without_measures(records({("baseline", s): [1.0] * 6 for s in range(3)}), ("baseline", 1), why="")
-    with pytest.raises(ValueError, match="baseline / seed 1: this run has no test scores"):
-        run_scores(**made, cells=grid())
-
-
-def test_effects_on_validation_data_need_no_measures() -> None:
-    cells = grid(arms=("baseline", "gentle"))
-    made = records({(arm, s): [2.0 + s - (arm == "gentle")] * 6 for arm in ARMS for s in range(3)})
-    lacking = without_measures(made, ("baseline", 0), ("gentle", 2))
-    one, other = (
-        score_effects(run_scores(**of, cells=cells), of["runs"], cells, 0.9, 99, np.random.default_rng(0))
-        for of in (made, lacking)
-    )
-    pd.testing.assert_frame_equal(one, other)
-
-
-def test_runs_without_measures_are_counted_by_arm() -> None:
-    rows = [("a", "completed", "x"), ("a", "stopped", ""), ("b", "completed", "y"), ("b", "diverged", "y")]
-    runs = pd.DataFrame(rows, columns=["arm", "status", "no_evaluation"])
-    assert unmeasured_runs(runs) == "2 of 4 runs without measures (a 1, b 1)"
-    assert unmeasured_runs(runs[1:2]) == ""
 
 
 def test_a_difference_tells_stopped_runs_from_unmeasured_ones() -> None:
@@ -450,18 +333,6 @@ def test_pairs_are_the_seeds_in_common() -> None:
     assert (row["n_pairs"], row["note"]) == (0, "no pairs to compare")
 
 
-def test_effects_depend_on_the_generator_and_on_no_other_cell() -> None:
-    generator = np.random.default_rng(8)
-    names = ("baseline", "gentle", "reversed")
-    made = records(levels(**{name: list(generator.uniform(0.5, 2, 7)) for name in names}))
-    seeds = tuple(range(7))
-    everything = effects(made, grid(seeds, names), 1)
-    assert everything["arm"].tolist() == ["gentle", "reversed"]
-    alone = effects(made, grid(seeds, ("baseline", "reversed")), 1)
-    pd.testing.assert_frame_equal(everything[1:].reset_index(drop=True), alone)
-    assert not everything.equals(effects(made, grid(seeds, names), 2))
-
-
 def test_a_variant_without_a_baseline_is_named() -> None:
     made = records({("gentle", s): U_CURVE for s in range(3)})
     with pytest.raises(ValueError, match="next_token / windows: no arm of kind baseline"):
@@ -469,26 +340,6 @@ def test_a_variant_without_a_baseline_is_named() -> None:
 
 
 # --- means and their intervals ---------------------------------------------------------------------
-
-
-def test_the_interval_covers_a_known_mean_about_as_often_as_it_says() -> None:
-    generator = np.random.default_rng(3)
-    covered = 0
-    for _ in range(150):
-        found = mean_interval(generator.normal(2.0, 1.0, 15), "pairs", 0.9, 399, 1)
-        covered += found.low <= 2.0 <= found.high
-    assert 0.8 <= covered / 150 <= 0.96
-
-
-@given(st.lists(st.integers(-50, 50), min_size=2, max_size=12), st.integers(-20, 20))
-def test_a_mean_and_its_interval_move_with_the_values(values: list[int], offset: int) -> None:
-    here = mean_interval(np.array(values, float), "pairs", 0.9, 99, 4)
-    there = mean_interval(np.array(values, float) + offset, "pairs", 0.9, 99, 4)
-    for a, b in zip(here[:3], there[:3], strict=True):
-        assert b == pytest.approx(a + offset, nan_ok=True, abs=1e-9)
-    if math.isfinite(here.low):
-        assert min(values) <= here.low <= here.value + 1e-9
-        assert here.value - 1e-9 <= here.high <= max(values)
 
 
 @pytest.mark.parametrize(

@@ -10,9 +10,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from nsbench.analysis.selection import CRITERION, candidates, selected_arm, selections, times_on_test
+from nsbench.analysis.selection import CRITERION, selected_arm, selections, times_on_test
 from nsbench.analysis.statistics import time_to_target
-from nsbench.report.rows import choice
 from nsbench.schemas.analysis import SELECTION
 from nsbench.schemas.metrics import TARGETS
 from nsbench.storage.parquet import read_table, write_table
@@ -108,19 +107,6 @@ def selected(
 # --- who may be chosen -----------------------------------------------------------------------------
 
 
-def test_candidates_reward_stability() -> None:
-    cells = grid({arm: [(0, 0, 1.0)] for arm in ("strong", "baseline", "reversed", "mild")})
-    assert candidates(cells) == ["strong", "mild"]
-
-
-def test_one_arm_is_no_choice(tmp_path: Path) -> None:
-    sweep: Sweep = {arm: [(10, 20, 1.0)] * 3 for arm in ("baseline", "mild", "reversed")}
-    found = selected(records(sweep), grid(sweep))
-    assert found.empty
-    write_table(tmp_path / "rows.parquet", found, SELECTION, {})
-    assert selected_arm(found, *VARIANT.values()) is None
-
-
 # --- test times ------------------------------------------------------------------------------------
 
 
@@ -159,18 +145,6 @@ def test_a_test_time_is_of_the_target_s_own_metric() -> None:
         assert not times_on_test(
             times.assign(metric=metric), table.assign(value=table["value"].clip(upper=0.45 if "acc" in metric else 9))
         )["reached"].any()
-
-
-def test_diverged_runs_never_reach_and_others_need_test_scores() -> None:
-    sweep: Sweep = {"baseline": [(10, 20, 1.0)] * 2}
-    made = records(sweep, diverged=(("baseline", 1),))
-    times = time_to_target(made["history"], made["runs"], grid(sweep))
-    found = times_on_test(times, made["evaluation"][made["evaluation"]["seed"] == 0])
-    assert found["reached"].tolist() == [True, False]
-    with pytest.raises(
-        ValueError, match="calibrated / baseline / seed 0: this run has no test scores over all targets"
-    ):
-        times_on_test(times, made["evaluation"][made["evaluation"]["seed"] == 1])
 
 
 def test_a_stopped_run_s_test_time_is_known_as_far_as_its_checkpoints_go() -> None:
@@ -234,11 +208,6 @@ def test_where_nobody_reaches_the_target_the_validation_loss_decides() -> None:
     )
 
 
-def test_of_equals_the_grid_s_first() -> None:
-    sweep: Sweep = {"baseline": [(50, 60, 1.0)] * 2, "strong": [(30, 40, 0.5)] * 2, "mild": [(30, 40, 0.5)] * 2}
-    assert chosen(sweep)["all_seeds"]["selected"] == "strong"
-
-
 def test_a_diverged_run_counts_at_the_budget() -> None:
     sweep: Sweep = {
         "baseline": [(50, 60, 1.0)] * 3,
@@ -282,23 +251,6 @@ def test_pairs_whose_test_time_is_not_known_are_left_out_and_told() -> None:
     assert none["note"].endswith("no pairs to compare; test times are known to 20 steps, the spacing of checkpoints")
 
 
-def test_pairs_left_because_others_stopped_settle_nothing() -> None:
-    sweep: Sweep = {
-        "baseline": [(50, 60, 1.0)] * 7,
-        "mild": [(45, 40, 0.5)] * 7,
-        "strong": [(30, 20 + 20 * (seed % 2), 0.1) for seed in range(6)] + [(30, 80, 0.1)],
-    }
-    for procedure in ("all_seeds", "leave_one_out"):
-        whole, early = (chosen(sweep, stopped=runs)[procedure] for runs in ({}, {("strong", 6): 60}))
-        assert (whole["n_compared"], early["n_compared"], early["n_stopped"]) == (7, 6, 1)
-        assert choice(whole)["verdict"] == "fewer"
-        told = choice(early)
-        assert (told["verdict"], told["steps"]) == ("open", choice(early | {"n_stopped": 0})["steps"])
-        assert "1 of 7 pairs left out: a run stopped at its target" in told["note"]
-        # Six pairs would be enough.
-        assert choice(early | {"n_stopped": 0})["verdict"] == "fewer"
-
-
 def test_runs_without_measures_are_left_out_of_test_numbers_and_told() -> None:
     sweep: Sweep = {
         "baseline": [(50, 60, 1.0)] * 4,
@@ -323,12 +275,6 @@ def test_runs_without_measures_are_left_out_of_test_numbers_and_told() -> None:
     assert (none["selected"], none["n_compared"]) == ("strong x 4", 0)
     assert none[["test_steps_ratio", "test_accuracy_difference", "test_loss_difference"]].isna().all()
     assert none["note"] == "4 of 4 pairs left out: a run has no measures (baseline 4, arm 4); no pairs to compare"
-
-
-def test_a_run_without_measures_and_without_a_reason_stops_a_selection() -> None:
-    sweep: Sweep = {arm: [(50, 60, 1.0)] * 2 for arm in ("baseline", "mild", "strong")}
-    with pytest.raises(ValueError, match="strong / seed 1: this run has no test scores"):
-        selected(without(records(sweep), ("strong", 1), why=""), grid(sweep))
 
 
 def without(made: dict[str, pd.DataFrame], *names: tuple[str, int], why: str = "other settings") -> Any:
@@ -423,38 +369,3 @@ def test_only_seeds_that_all_arms_have_are_compared() -> None:
     found = selected(records(sweep), cells)
     assert found["note"].tolist() == ["no seed in common"] * 2
     assert selected_arm(found, *VARIANT.values()) is None
-
-
-def test_a_variant_without_a_baseline_is_named() -> None:
-    sweep: Sweep = {"mild": [(40, 40, 0.5)] * 2, "strong": [(30, 20, 0.1)] * 2}
-    with pytest.raises(ValueError, match="modular_addition / calibrated: no arm of kind baseline"):
-        selected(records(sweep), grid(sweep))
-
-
-def test_a_missing_run_is_named() -> None:
-    sweep: Sweep = {"baseline": [(50, 60, 1.0)] * 2, "mild": [(40, 40, 0.5)] * 2, "strong": [(30, 20, 0.1)] * 2}
-    made, cells = records(sweep), grid(sweep)
-    times = time_to_target(made["history"], made["runs"], cells)
-    generator = np.random.default_rng(0)
-    with pytest.raises(ValueError, match="calibrated / strong / seed 1: this run of the grid has no time to target"):
-        selections(times.iloc[:-1], **made, cells=cells, confidence=0.9, n_resamples=99, generator=generator)
-    made["evaluation"] = made["evaluation"][made["evaluation"]["arm"] != "mild"]
-    with pytest.raises(ValueError, match="calibrated / mild / seed 0: this run has no test scores"):
-        selections(times, **made, cells=cells, confidence=0.9, n_resamples=99, generator=generator)
-
-
-def test_a_selection_depends_on_the_generator_and_on_no_other_variant() -> None:
-    generator = np.random.default_rng(9)
-    sweep: Sweep = {
-        arm: [
-            (int(a), int(b), float(c))
-            for a, b, c in zip(*generator.integers(1, 90, (2, 7)), generator.uniform(0, 1, 7), strict=True)
-        ]
-        for arm in ("baseline", "mild", "strong")
-    }
-    made, cells = records(sweep), grid(sweep)
-    twice = {name: pd.concat([table.assign(variant="a"), table]) for name, table in made.items()}
-    both = selected(twice, [{**cell, "variant": "a"} for cell in cells] + cells)
-    assert both["variant"].tolist() == ["a", "a", "calibrated", "calibrated"]
-    pd.testing.assert_frame_equal(both[2:].reset_index(drop=True), selected(made, cells))
-    assert not selected(made, cells).equals(selected(made, cells, seed=1))

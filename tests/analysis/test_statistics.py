@@ -13,12 +13,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nsbench.analysis.statistics import coverage_of_range, paired_effects, quantile, summarise_cells, time_to_target
+from nsbench.analysis.statistics import paired_effects, quantile, summarise_cells, time_to_target
 from nsbench.analysis.statistics.survival import kaplan_meier
 from nsbench.config.target import first_held, held_until, hold_span
 from nsbench.schemas.statistics import CELL_SUMMARY
 from nsbench.schemas.training import TIME_TO_TARGET
-from tests.paired_times import effects_of
+from tests.analysis.paired_times import effects_of
 from tests.synthetic_records import make_cells, make_records
 
 NAN = math.nan
@@ -101,13 +101,6 @@ def test_a_hold_equals_the_definition_spelled_out(reaches: list[bool], hold: int
         )
 
 
-def test_a_hold_of_many_steps_is_not_one_of_many_evaluations() -> None:
-    accuracies, asked = [0.1, 1.0, 1.0, 1.0, 0.5, 1.0, 1.0, 1.0, 1.0, 1.0], {**target(hold=3), "hold_steps": 40}
-    assert first_held(accuracies, range(0, 100, 10), target(hold=3)) == 1
-    assert held_until(accuracies, range(0, 100, 10), asked) == (5, 9)
-    assert held_until(accuracies, range(0, 1000, 100), asked) == (1, 3)
-
-
 def test_times_are_in_steps_flops_and_seconds_of_the_first_held_evaluation() -> None:
     history, runs, cells = made([0, 0.95, 0, 0.95, 0.95, 0.95], [0, 0, 0, 0, 0, 0.95])
     times = time_to_target(history.sample(frac=1, random_state=0), runs, cells)  # any order of rows
@@ -117,26 +110,6 @@ def test_times_are_in_steps_flops_and_seconds_of_the_first_held_evaluation() -> 
     assert times.loc[1, ["step", "flops", "seconds"]].isna().all()
 
 
-def test_a_loss_target_reads_the_loss() -> None:
-    history, runs, cells = made([0, 0.5, 0.95, 0.95], metric="val_loss", threshold=0.6, hold=2)
-    assert time_to_target(history, runs, cells)["step"].tolist() == [10]
-
-
-def test_a_diverged_run_has_not_reached_whatever_it_touched() -> None:
-    history, runs, cells = made([0.95] * 6, [0.95] * 6)
-    runs.loc[1, "status"] = "diverged"
-    times = time_to_target(history, runs, cells)
-    assert times["reached"].tolist() == [True, False]
-    assert times["step"].tolist()[0] == 0
-    assert math.isnan(times["step"].tolist()[1])
-
-
-def test_evaluations_past_the_budget_do_not_count() -> None:
-    history, runs, cells = made([0, 0, 0, 0.95, 0.95, 0.95], hold=1)
-    cells[0]["budget_steps"] = 20
-    assert not time_to_target(history, runs, cells)["reached"].any()
-
-
 @pytest.mark.parametrize("missing", ["history", "runs"])
 def test_a_missing_run_is_named(missing: str) -> None:
     history, runs, cells = made([0.0] * 4, [0.0] * 4)
@@ -144,12 +117,6 @@ def test_a_missing_run_is_named(missing: str) -> None:
     table[missing] = table[missing][table[missing]["seed"] != 1]
     with pytest.raises(ValueError, match="modular_addition / calibrated / baseline / seed 1"):
         time_to_target(table["history"], table["runs"], cells)
-
-
-def test_a_run_that_is_there_twice_is_named() -> None:
-    history, runs, cells = made([0.0] * 4)
-    with pytest.raises(ValueError, match=r"seed 0.*2 found"):
-        time_to_target(history, pd.concat([runs, runs]), cells)
 
 
 def test_the_grid_decides_which_runs_there_are() -> None:
@@ -204,12 +171,6 @@ def test_a_cell_is_summed_up_over_all_its_seeds() -> None:
     assert row["reached_share_high"] == pytest.approx((middle + half) / (1 + z**2 / n))
 
 
-def test_the_median_cost_is_that_of_the_runs_that_reached() -> None:
-    history, runs, cells = made(*[[0] * at + [0.95] * (9 - at) for at in (1, 3, 5)])
-    (row,) = summarise_cells(time_to_target(history, runs, cells), 0.95).to_dict("records")
-    assert (row["median_step"], row["median_flops"], row["median_seconds"]) == (30, 30e6, 15)
-
-
 # --- effects ---------------------------------------------------------------------------------------
 
 
@@ -247,12 +208,6 @@ def test_pairing_matters() -> None:
     assert shuffled["steps_ratio_high"] - shuffled["steps_ratio_low"] > 0.5
 
 
-def test_a_higher_confidence_gives_a_wider_interval() -> None:
-    times = [4000, 5000, 4500, 4200, 4900, 4600, 4300], [3000, 4500, 3300, 3900, 3000, 3500, 4400]
-    narrow, wide = effects_of(*times, confidence=0.5), effects_of(*times, confidence=0.95)
-    assert wide["steps_ratio_low"] < narrow["steps_ratio_low"] < narrow["steps_ratio_high"] < wide["steps_ratio_high"]
-
-
 def test_censored_runs_count_at_the_budget_and_are_told() -> None:
     row = effects_of([4000, NAN, 6000], [2000, 3000, NAN], budget=8000)
     assert row["steps_ratio"] == pytest.approx((2000 + 3000 + 8000) / (4000 + 8000 + 6000))
@@ -260,13 +215,6 @@ def test_censored_runs_count_at_the_budget_and_are_told() -> None:
     assert (row["n_baseline_reached"], row["n_arm_reached"], row["n_both_reached"]) == (2, 2, 1)
     assert (row["n_arm_sooner"], row["n_baseline_sooner"]) == (2, 1)
     assert row["note"].startswith("2 of 6 runs censored (baseline 1, arm 1): ratio of restricted means, at most 8,000")
-
-
-def test_no_ratio_where_no_run_reached() -> None:
-    row = effects_of([NAN, NAN, NAN], [NAN, NAN, NAN])
-    assert row["note"] == "no run reached the target"
-    assert all(math.isnan(row[name]) for name in row if "ratio" in name or "percent" in name)
-    assert (row["n_pairs"], row["n_both_reached"]) == (3, 0)
 
 
 @pytest.mark.parametrize(
@@ -287,16 +235,6 @@ def test_degenerate_pairs_have_no_interval_and_say_so(
     assert math.isnan(row["steps_ratio_low"])
     assert math.isnan(row["faster_by_percent_high"])
     assert note in row["note"]
-
-
-def test_few_pairs_are_told() -> None:
-    assert coverage_of_range(3) == 0.75
-    assert coverage_of_range(5) < 0.95 < coverage_of_range(6)
-    row = effects_of([4000, 5000, 4500], [3000, 4500, 3300])
-    assert "only 3 pairs: even their full range has 75% coverage, not 95%" in row["note"]
-    pair_ratios = [3000 / 4000, 4500 / 5000, 3300 / 4500]
-    assert row["steps_ratio_low"] >= min(pair_ratios)
-    assert row["steps_ratio_high"] <= max(pair_ratios)
 
 
 def test_a_diverged_run_s_cost_is_scaled_to_the_budget() -> None:
@@ -362,14 +300,6 @@ def test_effects_depend_on_the_generator_and_on_no_other_cell() -> None:
     pd.testing.assert_frame_equal(everything, effects(cells, 1))
     pd.testing.assert_frame_equal(everything, effects([cell for cell in cells if cell["variant"] == "b"], 1))
     assert not everything.equals(effects(cells, 2))
-
-
-def test_a_variant_without_a_baseline_is_named() -> None:
-    cells = make_cells(arms=("gentle",))
-    records = make_records(cells)
-    times = time_to_target(records["history"], records["runs"], cells)
-    with pytest.raises(ValueError, match="modular_addition / calibrated: no arm of kind baseline"):
-        paired_effects(times, records["runs"], 0.95, 199, np.random.default_rng(0))
 
 
 # --- the protocol -----------------------------------------------------------------------------------------

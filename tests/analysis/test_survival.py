@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from nsbench.analysis.statistics import summarise_cells
 from nsbench.analysis.statistics.survival import area_under, kaplan_meier, logrank_p
 from nsbench.schemas.statistics import KAPLAN_MEIER
-from tests.paired_times import times_of
+from tests.analysis.paired_times import times_of
 
 NAN = math.nan
 Z = 1.959963984540054
@@ -50,13 +50,6 @@ def test_the_interval_is_the_exponential_greenwood_one() -> None:
     assert row["low"] < row["not_reached"] < row["high"]
 
 
-def test_there_is_no_interval_where_all_or_none_have_reached() -> None:
-    curve = curve_of([10, 20, 30])
-    assert curve.loc[curve["not_reached"].isin([0, 1]), ["low", "high"]].isna().all(axis=None)
-    assert curve.loc[curve["step"].isin([10, 20]), ["low", "high"]].notna().all(axis=None)
-    assert rows_of(curve)[-1] == (40, 0, 0, 0, 0)
-
-
 @pytest.mark.parametrize(
     ("steps", "rows", "note"),
     [
@@ -91,15 +84,6 @@ def test_the_area_under_the_curve_is_the_restricted_mean(steps: list[float]) -> 
         assert area_under(curves[curves["arm"] == arm]) == pytest.approx(mean)
 
 
-def test_curves_are_in_the_order_of_the_times_and_of_their_own_cell() -> None:
-    times = times_of([10, 20], [30, NAN], budget=40)[0]
-    curves = kaplan_meier(times[::-1], 0.95)
-    assert list(dict.fromkeys(curves["arm"])) == ["gentle", "baseline"]
-    pd.testing.assert_frame_equal(
-        curves[curves["arm"] == "baseline"].reset_index(drop=True), curve_of([10, 20]).reset_index(drop=True)
-    )
-
-
 def p_of(baseline: list[float], arm: list[float]) -> float:
     return logrank_p(pd.Series(baseline, dtype=float), pd.Series(arm, dtype=float), 5)
 
@@ -125,7 +109,3 @@ def test_the_logrank_test_by_hand(baseline: list[float], arm: list[float], exces
 )
 def test_the_logrank_test_has_no_p_where_there_is_nothing_to_compare(baseline: list[float], arm: list[float]) -> None:
     assert math.isnan(p_of(baseline, arm))
-
-
-def test_one_run_of_each_arm_has_a_p() -> None:
-    assert p_of([1], [2]) == pytest.approx(math.erfc(0.5 / math.sqrt(2 * 0.25)))

@@ -19,7 +19,7 @@ from nsbench.claims.shown import verdict_table
 from nsbench.claims.verdicts import judge
 from nsbench.schemas.claims import CLAIM, CLAIM_EVIDENCE, VERDICTS
 from nsbench.storage.parquet import RecordError, read_stamp, read_table
-from tests.synthetic_claims import CLAIMS, Folders, cells_of, full_folders, training_folder
+from tests.claims.synthetic_claims import CLAIMS, Folders, full_folders, training_folder
 from tests.synthetic_records import make_cells
 
 SEEDS = tuple(range(8))
@@ -58,30 +58,23 @@ def speed(evidence: Evidence, name: str = "modular_addition_speed") -> tuple[dic
 PLANTED = {
     "gain": {seed: step / 1.364 for seed, step in BASELINE.items()},
     "none": {seed: step + 100 * (seed % 2 * 2 - 1) for seed, step in BASELINE.items()},
-    "reversed": {seed: step * 1.2 for seed, step in BASELINE.items()},
-    "small": {seed: step / 1.1 for seed, step in BASELINE.items()},
-    "noisy": {seed: step * (0.5 if seed % 2 else 1.35) for seed, step in BASELINE.items()},
 }
 """Variant -> the step at which each regularised run rises."""
 
 
 @pytest.fixture(scope="module")
 def planted(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Evidence]:
-    """Evidence of modular addition by variant: PLANTED, the gain in five pairs, and baselines that never rise."""
+    """Evidence of modular addition by variant: PLANTED, and baselines that never rise."""
     never = {("baseline", seed): 1e6 for seed in SEEDS} | {("gentle", seed): 1000.0 for seed in SEEDS}
     rises = {
         name: {("baseline", seed): step for seed, step in BASELINE.items()}
         | {("gentle", seed): step for seed, step in after.items()}
         for name, after in PLANTED.items()
     }
-    rises |= {"five": rises["gain"], "fails": never, "fails_longer": never}
+    rises |= {"fails": never, "fails_longer": never}
     rises |= dict.fromkeys(("calibrated-n20-k2", "as_published"), rises["gain"])
     made = {
-        name: make_cells(
-            variants=(name,),
-            seeds=SEEDS[:5] if name == "five" else SEEDS,
-            budget=9000 if name == "fails_longer" else 3000,
-        )
+        name: make_cells(variants=(name,), seeds=SEEDS, budget=9000 if name == "fails_longer" else 3000)
         for name in rises
     }
     cells = [cell for group in made.values() for cell in group]
@@ -102,42 +95,6 @@ def test_a_planted_gain_of_36_percent_is_reproduced(planted: dict[str, Evidence]
     assert row["rule"].startswith(
         "effect: reproduced if coverage >= confidence and p_value <= 1 - confidence and low > 0"
     )
-
-
-def test_no_effect_is_not_reproduced(planted: dict[str, Evidence]) -> None:
-    row, _ = speed(planted["none"])
-    assert row["verdict"] == "not reproduced"
-    assert row["ours_low"] < 0 < row["ours_high"] < 18
-
-
-def test_an_effect_the_other_way_is_not_reproduced(planted: dict[str, Evidence]) -> None:
-    row, _ = speed(planted["reversed"])
-    assert row["verdict"] == "not reproduced"
-    assert row["ours_high"] < 0
-
-
-def test_a_small_effect_is_reproduced_in_part(planted: dict[str, Evidence]) -> None:
-    assert speed(planted["small"])[0]["verdict"] == "partly"
-
-
-def test_a_noisy_effect_is_undecided(planted: dict[str, Evidence]) -> None:
-    row, _ = speed(planted["noisy"])
-    assert row["verdict"] == "undecided"
-    assert row["ours_low"] < 0
-    assert row["ours_high"] > 18
-
-
-def test_a_large_effect_in_five_pairs_is_undecided(planted: dict[str, Evidence]) -> None:
-    row, _ = speed(planted["five"])
-    assert row["verdict"] == "undecided"
-    assert "only 5 pairs" in row["reason"]
-
-
-def test_fewer_steps_at_twice_the_cost_is_more_work(planted: dict[str, Evidence]) -> None:
-    row, _ = speed(planted["gain"], "modular_addition_work")
-    assert row["verdict"] == "not reproduced"
-    assert row["ours"] == pytest.approx(100 * (1 - 2 / 1.364), abs=5)
-    assert row["ours_low"] < row["ours"] < row["ours_high"]
 
 
 def test_a_variant_whose_baseline_fails_does_not_count(planted: dict[str, Evidence]) -> None:
@@ -199,16 +156,6 @@ def test_an_empty_project_runs_what_needs_no_data_and_says_what_is_missing(tmp_p
     assert "`theory: null` leaves the theory out" in by_id.loc["theorem_5_1", "reason"]
     assert "`pretrained: null` leaves pretrained models out" in by_id.loc["junta_like", "reason"]
     assert "–" in (tmp_path / "claims.md").read_text(encoding="utf-8")
-
-
-def test_tables_that_were_not_made_are_named(tmp_path: Path) -> None:
-    evidence = Evidence(tmp_path, tmp_path, make_cells(), "paper", tmp_path / "theory.parquet", tmp_path)
-    for name, (row, found) in rows(
-        evidence, "modular_addition_speed", "theorem_5_1", "junta_like", "consistently"
-    ).items():
-        assert row["verdict"] == "not run", name
-        assert ".parquet was not made; to make it: snakemake" in row["reason"]
-        assert found == []
 
 
 def test_a_broken_table_stops_the_stage(tmp_path: Path) -> None:
@@ -289,17 +236,6 @@ def test_the_table_fits_a_terminal(ledger: Path) -> None:
     assert verdict_table(table.iloc[:1]).count("\n") < 15
 
 
-def test_the_markdown_has_a_row_for_every_claim(ledger: Path) -> None:
-    lines = (ledger / "claims.md").read_text(encoding="utf-8").splitlines()
-    body = [line for line in lines if line.startswith("| ") and not line.startswith("| place")]
-    assert len(body) == len(claims_of_the_paper())
-    assert {line.replace("\\|", "").count("|") for line in body} == {7}
-
-
 def test_the_ledger_needs_no_torch() -> None:
     code = "import sys, nsbench.claims.ledger; sys.exit(bool({'torch', 'matplotlib', 'mlflow'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
-
-
-def test_cells_of_the_full_grid_are_whole() -> None:
-    assert {cell["task"] for cell in cells_of()} == {"modular_addition", "sparse_parity", "next_token"}

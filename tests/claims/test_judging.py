@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import math
 from pathlib import Path
@@ -15,13 +14,11 @@ from nsbench.analysis.tables import TABLES
 from nsbench.claims.definitions import Claim, load_claims
 from nsbench.claims.evidence import ASIDE, COUNTS, MISSING, Evidence, Finding
 from nsbench.claims.registry import QUANTITIES
-from nsbench.claims.variants import OfTask, variants
 from nsbench.claims.verdicts import Judged, combine, judge, judge_one
 from nsbench.config.base import parse
-from nsbench.schemas.claims import GROUPS
 from nsbench.schemas.training import EVALUATION
 from nsbench.storage.parquet import read_table, write_table
-from tests.synthetic_claims import CLAIMS, STAMP, Folders, training_folder
+from tests.claims.synthetic_claims import CLAIMS, STAMP, Folders, training_folder
 from tests.synthetic_records import make_cells
 
 NAN = math.nan
@@ -73,14 +70,6 @@ def test_an_effect_that_censoring_understates_is_not_refused(name: str, censored
     assert of_rule(name, 0, -5, 5, **EFFECT | {"baseline_censored": censored}) == expected
 
 
-def test_ties_refuse_a_large_effect_and_settle_none() -> None:
-    tied = EFFECT | {"coverage": 0.5, "n_differ": 2.0, "p_value": 0.5}
-    assert of_rule("modular_addition_speed", 0, -5, 5, **tied) == "not reproduced"
-    assert of_rule("modular_addition_speed", 36, 30, 44, **tied) == "undecided"
-    few = tied | {"coverage_with_ties": 0.94}
-    assert of_rule("modular_addition_speed", 0, -5, 5, **few) == "undecided"
-
-
 def planted(folder: Path, after: dict[int, float], seeds: tuple[int, ...] = SEEDS, budget: int = 3000) -> Evidence:
     """Modular addition with baselines that rise at BASELINE and regularised runs at `after`."""
     cells = make_cells(seeds=seeds, budget=budget)
@@ -106,15 +95,6 @@ def test_pairs_that_tie_count_for_nothing(tmp_path: Path) -> None:
     assert "times are known to 100 steps" in work.note
 
 
-def test_censored_baselines_understate_an_effect(tmp_path: Path) -> None:
-    evidence = planted(tmp_path, dict.fromkeys(SEEDS, 1300.0), budget=1500)
-    (found,) = findings(evidence, "paired_effect", **SPEED, convention="faster_by_percent")
-    censored = 8 - found.extras["n_baseline_reached"]
-    assert 0 < censored < 8
-    assert found.extras["baseline_censored"] == censored / 8
-    assert f"{censored:.0f} of 8 baseline runs are censored, which understates the effect" in found.note
-
-
 def with_p(verdict: str, p_value: float, name: str = "") -> Judged:
     extras = {"confidence": 0.95, "p_value": p_value}
     return Judged(Finding(name or f"{verdict} {p_value}", extras=extras), verdict, "because.")
@@ -128,11 +108,6 @@ def test_where_settings_differ_one_must_survive_holms_correction(p_values: tuple
     verdict, reason = combine([with_p("reproduced", p_values[0]), with_p("not reproduced", p_values[1])])
     assert verdict == expected
     assert ("Holm" in reason) == (expected == "undecided")
-
-
-def test_settings_that_agree_on_the_papers_side_need_no_correction() -> None:
-    assert combine([with_p("reproduced", 0.03), with_p("partly", 0.04)])[0] == "partly"
-    assert combine([with_p("reproduced", 0.03, "a"), with_p("reproduced", 0.04, "b")])[0] == "reproduced"
 
 
 # --- what must all be there ----------------------------------------------------------------------------
@@ -153,13 +128,6 @@ def test_a_missing_part_caps_what_must_all_be_there() -> None:
     aside = named("undecided", "text", ASIDE, "no baseline reached it")
     assert combine([found[0], aside], all_needed=True)[0] == "partly"
     assert combine([found[0], aside])[0] == "reproduced"
-
-
-def test_tasks_and_models_must_all_be_there() -> None:
-    needed = {name for name, quantity in QUANTITIES.items() if quantity.all_needed}
-    assert needed == {"specification_share"} | {
-        name for name, quantity in QUANTITIES.items() if quantity.source == "pretrained"
-    }
 
 
 # --- specification curves ------------------------------------------------------------------------------
@@ -280,14 +248,6 @@ def test_an_end_is_the_printed_one_else_that_of_the_noise(
     assert of_rule("stability_converges", value, low, high, **SURE, printed=0.25, target=target) == expected
 
 
-def test_a_reduction_that_was_not_evaluated_is_no_setting(tmp_path: Path) -> None:
-    evidence = parity(tmp_path).evidence()
-    found = findings(evidence, "stability_change", task="sparse_parity", rho=0.5)
-    assert [one.setting for one in found] == ["calibrated / decision", "calibrated / probability_dot"]
-    (only,) = findings(evidence, "stability_change", task="sparse_parity", rho=0.5, reductions=["probability_cosine"])
-    assert only.status == MISSING
-
-
 # --- onsets and ranks ----------------------------------------------------------------------------------
 
 
@@ -334,31 +294,7 @@ def test_two_runs_tell_no_time(name: str) -> None:
     assert of_rule(name, NAN, n=2, **extras | {"n_reached": 0.0}) == "undecided"
 
 
-def test_the_ends_of_a_time_are_no_interval(tmp_path: Path) -> None:
-    evidence = planted(tmp_path, dict.fromkeys(SEEDS, 900.0))
-    (found,) = findings(evidence, "steps_to_target", task="modular_addition", arm="baseline")
-    assert "the ends are the first and the last run, not an interval" in found.note
-    assert "known to 100 steps" in found.note
-    for name in ("modular_addition_baseline", "modular_addition_regularised"):
-        assert "3,300 from 4,500" in claims()[name].entry.note
-
-
 # --- the grid and the file -----------------------------------------------------------------------------
-
-
-def test_the_base_of_a_curve_is_a_variant(tmp_path: Path) -> None:
-    evidence = planted(tmp_path, dict.fromkeys(SEEDS, 900.0))
-    cells = [cell | {"curve": "calibrated", "curve_only": True} for cell in evidence.cells]
-    cells += [cell | {"variant": "other"} for cell in cells]
-    found = variants(dataclasses.replace(evidence, cells=cells), OfTask(task="modular_addition"))
-    assert [one.name for one in found] == ["calibrated"]
-
-
-def test_training_comes_first() -> None:
-    assert GROUPS == ("training", "measure", "theory", "pretrained", "statement of numbers")
-    groups = [claim.entry.group for claim in claims().values()]
-    assert list(dict.fromkeys(groups)) == list(GROUPS)
-    assert groups == sorted(groups, key=GROUPS.index)
 
 
 def test_what_is_not_stated_is_no_number_of_ours() -> None:
@@ -370,15 +306,3 @@ def test_what_is_not_stated_is_no_number_of_ours() -> None:
         assert math.isnan(one["ours"])
         assert row["n"] >= 2
         assert "not stated: " in row["note"]
-
-
-def test_claims_say_where_the_words_are_ours() -> None:
-    nothing = Evidence(None, None, [], "paper")
-    assert "our reading" in claims()["early_layers"].entry.note
-    assert claims()["early_layers"].entry.paper_text == "the few layers"
-    assert "our reading" in claims()["early_stability"].entry.note
-    assert "earlier" in claims()["validation_loss"].entry.note
-    row, _ = judge(claims()["friedgut_1024"], nothing)
-    assert (row["verdict"], row["ours"]) == ("paper in error", 10)
-    row, _ = judge(claims()["epochs"], nothing)
-    assert (row["verdict"], row["ours"]) == ("paper in error", 1250)

@@ -20,8 +20,8 @@ from nsbench.storage.parquet import read_table, write_table
 from nsbench.workflow import plugins
 from nsbench.workflow.grid import load
 from nsbench.workflow.plan import Plan, digest
+from tests.claims.synthetic_claims import STAMP
 from tests.config.test_config import ROOT, TINY, overlaid
-from tests.synthetic_claims import STAMP
 from tests.synthetic_records import make_cells, make_records
 
 NAME = "share_diverged"

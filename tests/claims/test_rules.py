@@ -15,7 +15,7 @@ from nsbench.claims.definitions import Claim, load_claims
 from nsbench.claims.evidence import ASIDE, COUNTS, MISSING, STAND_IN, Finding
 from nsbench.claims.registry import QUANTITIES
 from nsbench.claims.shown import verdict_text
-from nsbench.claims.verdicts import Judged, combine, judge_one, show_number, show_ours
+from nsbench.claims.verdicts import Judged, combine, judge_one, show_number
 from nsbench.config.base import ConfigError
 from nsbench.figures.captions import CAPTIONS
 from nsbench.schemas.claims import GROUPS, RULED, VERDICTS
@@ -89,11 +89,6 @@ def test_what_is_known_may_settle_a_condition_beside_what_is_not() -> None:
         {"value": NAN, "paper": 1.0} | {"n_reached": 0.0, "n_seeds": 4.0, "budget": 5.0},
     )
     assert not holds("low > 0 and value > 0", {"value": 5.0, "low": NAN})
-
-
-def test_infinite_numbers_compare() -> None:
-    assert holds("high >= 18", {"high": math.inf})
-    assert not holds("high < 18", {"high": math.inf})
 
 
 @pytest.mark.parametrize(
@@ -260,23 +255,6 @@ def test_a_time_is_judged_within_a_factor_of_two(value: float, n_reached: int, b
     assert judge_one(claim, Finding("here", value, n=8, extras=extras)).verdict == expected
 
 
-@pytest.mark.parametrize(
-    ("printed", "expected"), [(6.6, "reproduced"), (-6.58, "paper in error"), (7.0, "paper in error")]
-)
-def test_a_printed_form_is_right_within_a_hundredth(printed: float, expected: str) -> None:
-    claim, _ = rule_named("printed")
-    assert judge_one(claim, Finding("here", 6.58, extras={"printed": printed})).verdict == expected
-
-
-def test_too_few_pairs_settle_nothing() -> None:
-    claim, extras = rule_named("effect")
-    judged = judge_one(claim, Finding("a", 36, 30, 44, 5, "pairs", extras | {"coverage": 0.9375}, note="only 5"))
-    assert judged.verdict == "undecided"
-    assert "36% (30 to 44)" in judged.reason.replace("36 (30 to 44)%", "36% (30 to 44)")
-    assert "coverage = 0.938" in judged.reason
-    assert "only 5" in judged.reason
-
-
 def test_the_reason_says_what_is_missing(tmp_path: Path) -> None:
     reason = judge_one(claim_of(tmp_path), Finding("here", 36.0)).reason
     assert reason == "36%: no condition of the rule holds; no lower end."
@@ -345,9 +323,3 @@ def test_a_demo_verdict_says_so() -> None:
 )
 def test_numbers_are_shown_with_three_digits(value: float, shown: str) -> None:
     assert show_number(value) == shown
-
-
-def test_a_number_is_shown_with_its_interval_and_unit() -> None:
-    assert show_ours(36.4, 30.0, 44.0, "%") == "36.4% (30 to 44)"
-    assert show_ours(36.4, NAN, NAN, "steps") == "36.4 steps"
-    assert show_ours(0.5, 0.5, 0.5, "1") == "0.5"

@@ -12,7 +12,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from nsbench.config.pretrained import TablesSpec
-from nsbench.schemas.pretrained import CASE, MODEL, PAPER, PARTS, TABLES, TAIL
+from nsbench.schemas.pretrained import CASE, PAPER, PARTS, TABLES, TAIL
 from nsbench.storage.atomic import write_text
 from nsbench.storage.parquet import RecordError, read_arrow, write_table
 from nsbench.theory.concentration import tail_mass_bound_from_influence, tail_mass_bound_from_stability
@@ -21,33 +21,25 @@ from nsbench.theory.domain import whole
 CASE_NAMES = [column.name for column in CASE]
 """model, weights, inputs, readout."""
 
-SPECTRAL, SPECTRAL_RAW, GEOMETRIC, GEOMETRIC_RAW, TOKEN = (
-    "spectral",
-    "spectral_raw",
-    "geometric",
-    "geometric_raw",
-    "token",
-)
 INFLUENCE_READINGS = {
-    SPECTRAL: "Σ E[(∂f)²], standard units",
-    SPECTRAL_RAW: "Σ E[(∂f)²], raw embeddings",
-    GEOMETRIC: "Σ E|∂f|, standard units",
-    GEOMETRIC_RAW: "Σ E|∂f|, raw embeddings",
-    TOKEN: "Σ E[(f − f, token redrawn)²] / 2",
+    "spectral": "Σ E[(∂f)²], standard units",
+    "spectral_raw": "Σ E[(∂f)²], raw embeddings",
+    "geometric": "Σ E|∂f|, standard units",
+    "geometric_raw": "Σ E|∂f|, raw embeddings",
+    "token": "Σ E[(f − f, token redrawn)²] / 2",
 }
 """What I[f] may be, with its label."""
-GAUSSIAN, RESAMPLING, RESAMPLING_RHO = "gaussian", "resampling", "resampling_rho"
 STABILITY_READINGS = {
-    GAUSSIAN: "Gaussian noise on embeddings",
-    RESAMPLING: "tokens redrawn, correlation (1 + ρ) / 2",
-    RESAMPLING_RHO: "tokens redrawn, correlation taken as ρ",
+    "gaussian": "Gaussian noise on embeddings",
+    "resampling": "tokens redrawn, correlation (1 + ρ) / 2",
+    "resampling_rho": "tokens redrawn, correlation taken as ρ",
 }
 """Which noise the stability is under and what its correlation is taken to be, with its label."""
 READINGS = INFLUENCE_READINGS | STABILITY_READINGS
 NORM2, VARIANCE, ONE = "norm2", "variance", "one"
 DIVISORS = {NORM2: "E f²", VARIANCE: "the variance", ONE: "1, as printed"}
 """What a bound is divided by, with its label; of the geometric readings its square root."""
-PROVED = {SPECTRAL: "gaussian", GAUSSIAN: "gaussian", TOKEN: "uniform", RESAMPLING: "uniform"}
+PROVED = {"spectral": "gaussian", "gaussian": "gaussian", "token": "uniform", "resampling": "uniform"}
 """Reading -> the inputs under whose law it is a bound on the share of norm2 or of the variance."""
 UNITS = {"share": 1.0, "percent": 0.01}
 """How the paper's numbers may be read, and what that multiplies them by."""
@@ -134,30 +126,25 @@ def tail_bounds(
     cases = _cases(stability, moments, concentration)
     tables = [*_from_influence(cases, degree), *_from_stability(stability, moments, degree)]
     tail = pd.concat([pd.DataFrame(columns=[*CASE_NAMES, *_COLUMNS, "value"]), *(one for one in tables if len(one))])
+    tail = tail.astype({"rho": np.float64, "value": np.float64})
     place = cases[CASE_NAMES].assign(_case=np.arange(len(cases)))
-    tail = tail.merge(place, on=CASE_NAMES, how="left").merge(_papers(models), on=["model", "weights"], how="left")
-    tail["_from"] = tail["bound_from"] == "stability"
-    for column, order in (("reading", READINGS), ("divided_by", DIVISORS)):
-        tail[f"_{column}"] = tail[column].map({name: index for index, name in enumerate(order)})
-    tail = tail.sort_values(["_case", "_from", "_reading", "_divided_by", "rho"], kind="stable", ignore_index=True)
+    papers = models[["model", "weights"]].assign(_paper=models["paper"].where(models["weights"] == "pretrained", ""))
+    tail = tail.merge(place, on=CASE_NAMES, how="left").merge(papers, on=["model", "weights"], how="left")
+    for column, names in (("reading", READINGS), ("divided_by", DIVISORS)):
+        tail[f"_{column}"] = tail[column].map({name: index for index, name in enumerate(names)})
+    order = ["_case", "bound_from", "_reading", "_divided_by", "rho"]  # influence before stability
+    tail = tail.sort_values(order, kind="stable", ignore_index=True)
+    stable = tail["bound_from"] == "stability"
     published = [
-        PAPER[paper][int(stable)] if paper in PAPER else math.nan
-        for paper, stable in zip(tail["_paper"], tail["_from"], strict=True)
+        PAPER[paper][column] if paper in PAPER else math.nan
+        for paper, column in zip(tail["_paper"], stable.astype(int), strict=True)
     ]
     tail = tail.assign(
         proved=(tail["reading"].map(PROVED) == tail["inputs"]) & (tail["divided_by"] != ONE),
         degree=degree,
         published=np.array(published, dtype=np.float64),
-        rho=tail["rho"].astype(np.float64),
-        value=tail["value"].astype(np.float64),
     )
     return tail.assign(ratio=tail["value"] / tail["published"])[TAIL.names]
-
-
-def _papers(models: pd.DataFrame) -> pd.DataFrame:
-    """model, weights, _paper: the model of the paper; controls are none of them."""
-    own = models["paper"].where(models["weights"] == "pretrained", "")
-    return models[[column.name for column in MODEL][:2]].assign(_paper=own)
 
 
 def _cases(stability: pd.DataFrame, moments: pd.DataFrame, concentration: pd.DataFrame) -> pd.DataFrame:
@@ -180,24 +167,19 @@ def _from_influence(cases: pd.DataFrame, degree: int) -> Iterator[pd.DataFrame]:
     """Rows of each reading of I[f] and each divisor."""
     scale = cases["scale"]
     readings = {
-        SPECTRAL: (cases["squared_l2"] * scale**2, False),
-        SPECTRAL_RAW: (cases["squared_l2"], False),
-        GEOMETRIC: (cases["l1"] * scale, True),
-        GEOMETRIC_RAW: (cases["l1"], True),
-        TOKEN: (cases["token"], False),
+        "spectral": (cases["squared_l2"] * scale**2, False),
+        "spectral_raw": (cases["squared_l2"], False),
+        "geometric": (cases["l1"] * scale, True),
+        "geometric_raw": (cases["l1"], True),
+        "token": (cases["token"], False),
     }
-    one = pd.Series(1.0, index=cases.index)
     for reading, (total, rooted) in readings.items():
-        had = total.notna()
-        for divided_by, divisor in ((NORM2, cases["norm2"]), (VARIANCE, cases["variance"]), (ONE, one)):
-            below = np.sqrt(divisor) if rooted else divisor
-            yield cases.loc[had, CASE_NAMES].assign(
-                bound_from="influence",
-                reading=reading,
-                rho=math.nan,
-                divided_by=divided_by,
-                value=_over(total[had].to_numpy("float64"), below[had].to_numpy("float64"), degree),
-            )
+        had = cases[total.notna()]
+        for divided_by in DIVISORS:
+            divisor = np.ones(len(had)) if divided_by == ONE else had[divided_by].to_numpy("float64")
+            value = _over(total[had.index].to_numpy("float64"), np.sqrt(divisor) if rooted else divisor, degree)
+            row = {"bound_from": "influence", "reading": reading, "rho": math.nan, "divided_by": divided_by}
+            yield had[CASE_NAMES].assign(**row, value=value)
 
 
 def _over(total: NDArray[np.float64], divisor: NDArray[np.float64], degree: int) -> NDArray[np.float64]:
@@ -230,21 +212,16 @@ def _from_stability(stability: pd.DataFrame, moments: pd.DataFrame, degree: int)
     """Rows of each reading of the noise, at each rho, and the least of them."""
     shares = _stabilities(stability, moments)
     for reading in STABILITY_READINGS:
-        noise = RESAMPLING if reading == RESAMPLING_RHO else reading
+        noise = "resampling" if reading == "resampling_rho" else reading
         rows = shares[shares["noise"] == noise]
-        if reading == RESAMPLING_RHO:
+        if reading == "resampling_rho":
             rows = rows[rows["rho"] > 0]
-        correlation = rows["correlation" if reading == RESAMPLING else "rho"].to_numpy("float64")
+        correlation = rows["correlation" if reading == "resampling" else "rho"].to_numpy("float64")
         stable = rows["value"].to_numpy("float64")
         good = np.isfinite(stable)
         value = np.full(len(rows), math.nan)
         value[good] = tail_mass_bound_from_stability(np.clip(stable[good], 0.0, 1.0), 1.0, correlation[good], degree)
-        at_each = rows[[*CASE_NAMES, "rho"]].assign(
-            bound_from="stability",
-            reading=reading,
-            divided_by=rows["divided_by"],
-            value=value,
-        )
+        at_each = rows[[*CASE_NAMES, "rho", "divided_by"]].assign(bound_from="stability", reading=reading, value=value)
         yield at_each
         keys = [*CASE_NAMES, "bound_from", "reading", "divided_by"]
         yield at_each.groupby(keys, sort=False, as_index=False)["value"].min().assign(rho=math.nan)

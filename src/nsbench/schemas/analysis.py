@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pyarrow as pa
 
-from nsbench.schemas.statistics import N_STOPPED, PAIRED_EFFECT, estimate_fields
+from nsbench.schemas.statistics import BASELINE, CONFIDENCE, N_STOPPED, PAIRED_EFFECT, estimate_fields
 from nsbench.schemas.training import CELL, EVALUATION, RUN, RUNS, TIME_TO_TARGET, field
 
+_LEAKS = field("leaks", pa.string(), "text", "ways in which validation answers can be seen; empty is the rule")
 _ARM = [TIME_TO_TARGET.field(name) for name in ("rho", "gamma", "orientation")]
 
 
@@ -19,7 +20,7 @@ SCORE = pa.schema(
         *CELL,
         *_ARM,
         RUNS.field("text"),
-        field("leaks", pa.string(), "text", "ways in which validation answers can be seen; empty is the rule"),
+        _LEAKS,
         field("targets", pa.string(), "name", "all, unpadded (no padding) or known (no padding, no unknown word)"),
         field("n_seeds", pa.int64(), "runs", "runs of the cell in the grid"),
         field("n_diverged", pa.int64(), "runs", "runs that diverged; medians count them as worst"),
@@ -53,7 +54,7 @@ SCORE = pa.schema(
 SCORE_EFFECT = pa.schema(
     [
         *CELL,
-        field("baseline", pa.string(), "name", "the arm compared with"),
+        BASELINE,
         *_ARM,
         RUNS.field("text"),
         field("n_pairs", pa.int64(), "pairs", "seeds that both arms have in the grid"),
@@ -61,7 +62,7 @@ SCORE_EFFECT = pa.schema(
         N_STOPPED,
         *estimate_fields("final_val_accuracy_difference", "1", "final validation accuracy, arm minus baseline"),
         *estimate_fields("best_val_loss_difference", "nats", "lowest validation loss, arm minus baseline"),
-        field("confidence", pa.float64(), "1", "confidence of the intervals"),
+        CONFIDENCE,
         field("note", pa.string(), "text", "what to know before reading the differences"),
     ]
 )
@@ -69,10 +70,9 @@ SCORE_EFFECT = pa.schema(
 
 SELECTION = pa.schema(
     [
-        field("task", pa.string(), "name", "task"),
-        field("variant", pa.string(), "name", "setting of the task's open choices"),
+        *CELL[:2],
         field("procedure", pa.string(), "name", "all_seeds (one choice) or leave_one_out (each seed: on the others)"),
-        field("baseline", pa.string(), "name", "the arm compared with"),
+        BASELINE,
         RUNS.field("text"),
         field("n_arms", pa.int64(), "1", "arms to choose from"),
         field("criterion", pa.string(), "text", "how the arm is chosen"),
@@ -92,7 +92,7 @@ SELECTION = pa.schema(
             "test_accuracy_difference", "1", "test accuracy at lowest validation loss, chosen minus baseline"
         ),
         *estimate_fields("test_loss_difference", "nats", "test loss at lowest validation loss, chosen minus baseline"),
-        field("confidence", pa.float64(), "1", "confidence of the intervals"),
+        CONFIDENCE,
         field("note", pa.string(), "text", "what to know before reading the comparison"),
     ]
 )
@@ -114,7 +114,6 @@ MEASURE = pa.schema(
 
 
 _SHARE = field("share", pa.float64(), "1", "a curve has begun to move once it has made this share of its change")
-_CONFIDENCE = field("confidence", pa.float64(), "1", "confidence of the intervals")
 
 
 def _step(name: str, meaning: str) -> pa.Field:
@@ -154,7 +153,7 @@ LEAD_LAG = pa.schema(
             "median over all runs not stopped early, undefined ones as later than any; NaN if undefined",
         ),
         *estimate_fields("mean_lead_steps", "optimiser steps", "mean lead of the runs with both onsets"),
-        _CONFIDENCE,
+        CONFIDENCE,
         field("resolution_steps", pa.int64(), "optimiser steps", "steps from one evaluation to the next"),
         field("note", pa.string(), "text", "what to know before reading the lead"),
     ]
@@ -163,8 +162,7 @@ LEAD_LAG = pa.schema(
 
 EARLY_RANK = pa.schema(
     [
-        field("task", pa.string(), "name", "task"),
-        field("variant", pa.string(), "name", "setting of the task's open choices"),
+        *CELL[:2],
         field(
             "group",
             pa.string(),
@@ -179,14 +177,13 @@ EARLY_RANK = pa.schema(
         field("early_step", pa.int64(), "optimiser steps", "evaluation at which the end is asked for"),
         *estimate_fields("rank_by_stability", "1", "Spearman's correlation of early stability and final accuracy"),
         *estimate_fields("rank_by_val_loss", "1", "Spearman's correlation of early validation loss and final accuracy"),
-        _CONFIDENCE,
+        CONFIDENCE,
         field("note", pa.string(), "text", "what to know before reading the correlations"),
     ]
 )
 
 
 _CURVE = field("curve", pa.string(), "name", "the specification curve: its base variant")
-_LEAKS = field("leaks", pa.string(), "text", "ways in which validation answers can be seen; empty is the rule")
 
 
 SPECIFICATION = pa.schema(
@@ -202,11 +199,7 @@ SPECIFICATION = pa.schema(
         field("base", pa.bool_(), "1", "whether the variant is the curve's base"),
         *(PAIRED_EFFECT.field(name) for name in ("n_pairs", "n_baseline_reached", "n_arm_reached")),
         field("counts", pa.bool_(), "1", "whether the baseline reached the target in more than half of the pairs"),
-        *(
-            PAIRED_EFFECT.field(f"{name}{end}")
-            for name in ("steps_ratio", "flops_ratio")
-            for end in ("", "_low", "_high")
-        ),
+        *(field for field in PAIRED_EFFECT if field.name.startswith(("steps_ratio", "flops_ratio"))),
         field("p_value", pa.float64(), "1", "of the permutation test of the effect; NaN if there is none", True),
         field(
             "effect",
@@ -244,7 +237,7 @@ SPECIFICATION_SHARE = pa.schema(
         _share("median_steps_ratio", "median over the counted ones of steps_ratio"),
         _share("min_steps_ratio", "least over the counted ones of steps_ratio"),
         _share("max_steps_ratio", "largest over the counted ones of steps_ratio"),
-        field("confidence", pa.float64(), "1", "confidence of the intervals"),
+        CONFIDENCE,
         field("note", pa.string(), "text", "what to know before reading the shares"),
     ]
 )

@@ -6,35 +6,34 @@ import pyarrow as pa
 
 from nsbench.schemas.training import CELL, TIME_TO_TARGET, field
 
+N_STOPPED = field("n_stopped", pa.int64(), "1", "runs or pairs left out because a run was stopped early")
+"""Which runs stop depends on their outcome: where this is not 0, what is left is selected by it and settles nothing."""
+CONFIDENCE = field("confidence", pa.float64(), "1", "confidence of the intervals")
+BASELINE = field("baseline", pa.string(), "name", "the arm compared with")
 
-def _interval(name: str, unit: str, meaning: str) -> list[pa.Field]:
-    """Three fields: an estimate and the two ends of its interval."""
+
+def estimate_fields(name: str, unit: str, meaning: str, unless: str = "undefined") -> list[pa.Field]:
+    """Three fields of a schema: an estimate and the two ends of its interval, NaN where undefined."""
     return [
-        field(name, pa.float64(), unit, f"{meaning}; NaN if no run reached", True),
+        field(name, pa.float64(), unit, f"{meaning}; NaN if {unless}", True),
         field(f"{name}_low", pa.float64(), unit, "lower end of the interval; NaN if there is none", True),
         field(f"{name}_high", pa.float64(), unit, "upper end of the interval; NaN if there is none", True),
     ]
 
 
-COPIED = [
-    "arm_kind",
-    "rho",
-    "gamma",
-    "orientation",
-    "metric",
-    "threshold",
-    "hold_evaluations",
-    "hold_steps",
-    "budget_steps",
-    "text",
-]
+def _ratio(name: str, unit: str, meaning: str) -> list[pa.Field]:
+    return estimate_fields(name, unit, meaning, "no run reached")
+
+
+COPIED = ["arm_kind", "rho", "gamma", "orientation", "metric", "threshold", "hold_evaluations", "hold_steps"]
+COPIED += ["budget_steps", "text"]
 """Columns of `schemas.training.TIME_TO_TARGET` that are the same for all runs of a cell."""
 
 
 PAIRED_EFFECT = pa.schema(
     [
         *CELL,
-        field("baseline", pa.string(), "name", "the arm compared with"),
+        BASELINE,
         *(TIME_TO_TARGET.field(name) for name in COPIED),
         field("n_pairs", pa.int64(), "pairs", "seeds that both arms have"),
         field("n_both_reached", pa.int64(), "pairs", "pairs in which both runs reached the target"),
@@ -42,12 +41,12 @@ PAIRED_EFFECT = pa.schema(
         field("n_arm_reached", pa.int64(), "pairs", "pairs in which the arm reached it"),
         field("n_baseline_sooner", pa.int64(), "pairs", "pairs in which the baseline reached it in fewer steps"),
         field("n_arm_sooner", pa.int64(), "pairs", "pairs in which the arm reached it in fewer steps"),
-        *_interval("steps_ratio", "1", "restricted mean steps, arm / baseline"),
-        *_interval("fewer_steps_percent", "%", "100 (1 - steps_ratio)"),
-        *_interval("faster_by_percent", "%", "100 (1 / steps_ratio - 1)"),
-        *_interval("flops_ratio", "1", "restricted mean FLOPs, arm / baseline"),
-        *_interval("seconds_ratio", "1", "restricted mean seconds, arm / baseline"),
-        field("confidence", pa.float64(), "1", "confidence of the intervals"),
+        *_ratio("steps_ratio", "1", "restricted mean steps, arm / baseline"),
+        *_ratio("fewer_steps_percent", "%", "100 (1 - steps_ratio)"),
+        *_ratio("faster_by_percent", "%", "100 (1 / steps_ratio - 1)"),
+        *_ratio("flops_ratio", "1", "restricted mean FLOPs, arm / baseline"),
+        *_ratio("seconds_ratio", "1", "restricted mean seconds, arm / baseline"),
+        CONFIDENCE,
         field("p_value", pa.float64(), "1", "paired permutation test of steps_ratio = 1, two-sided; NaN if none", True),
         field("p_holm", pa.float64(), "1", "p_value with Holm's correction over the family; NaN if none", True),
         field("p_logrank", pa.float64(), "1", "logrank test of arm against baseline, unpaired; NaN if none", True),
@@ -61,18 +60,12 @@ PAIRED_EFFECT = pa.schema(
 POWER = pa.schema(
     [
         *CELL,
-        field("baseline", pa.string(), "name", "the arm compared with"),
+        BASELINE,
         TIME_TO_TARGET.field("text"),
         field("effect_percent", pa.float64(), "%", "effect asked about: fewer steps, 100 (1 - arm / baseline)"),
         field("n_pairs", pa.int64(), "pairs", "seeds that both arms have"),
-        field(
-            "spread", pa.float64(), "1", "sd over pairs of log(arm / baseline) of restricted steps; NaN if none", True
-        ),
-        field("spread_low", pa.float64(), "1", "lower end of its chi-square interval; NaN if there is none", True),
-        field("spread_high", pa.float64(), "1", "upper end of its chi-square interval; NaN if there is none", True),
-        field("n_seeds", pa.float64(), "pairs", "fewest pairs with power_wanted; NaN if unknown", True),
-        field("n_seeds_low", pa.float64(), "pairs", "the same at spread_low; NaN if unknown", True),
-        field("n_seeds_high", pa.float64(), "pairs", "the same at spread_high; NaN if unknown", True),
+        *estimate_fields("spread", "1", "sd over pairs of log(arm / baseline) of restricted steps; chi-square"),
+        *estimate_fields("n_seeds", "pairs", "fewest pairs with power_wanted; ends: of the spread", "unknown"),
         field("power_now", pa.float64(), "1", "power with n_pairs pairs; NaN if unknown", True),
         field("power_wanted", pa.float64(), "1", "power that n_seeds has at least"),
         field("censored_share", pa.float64(), "1", "share of the pairs' runs that did not reach the target"),
@@ -121,16 +114,3 @@ CELL_SUMMARY = pa.schema(
         field("median_seconds", pa.float64(), "s", "median seconds to target; NaN if censored", True),
     ]
 )
-
-
-N_STOPPED = field("n_stopped", pa.int64(), "1", "runs or pairs left out because a run was stopped early")
-"""Which runs stop depends on their outcome: where this is not 0, what is left is selected by it and settles nothing."""
-
-
-def estimate_fields(name: str, unit: str, meaning: str) -> list[pa.Field]:
-    """Three fields of a schema: an estimate and the two ends of its interval, NaN where undefined."""
-    return [
-        field(name, pa.float64(), unit, f"{meaning}; NaN if undefined", True),
-        field(f"{name}_low", pa.float64(), unit, "lower end of the interval; NaN if there is none", True),
-        field(f"{name}_high", pa.float64(), unit, "upper end of the interval; NaN if there is none", True),
-    ]

@@ -19,7 +19,7 @@ from tests import synthetic_pretrained
 from tests.synthetic_records import make_cells, make_records, swept, write_results
 from tests.synthetic_theory import make
 
-CLAIMS = Path(__file__).parents[1] / "claims.yaml"
+CLAIMS = Path(__file__).parents[2] / "claims.yaml"
 STAMP = provenance.stamp("{}", "0")
 EXPERIMENTS = ("attention", "patterns", "feed_forward", "recurrence", "relu", "transformer")
 
