@@ -22,10 +22,8 @@ wildcard_constraints:
     variant="[A-Za-z0-9][A-Za-z0-9_.-]*",
     arm="[A-Za-z0-9][A-Za-z0-9_.-]*",
     pack="seeds-[0-9a-f-]+",
-    figure="|".join(FIGURES),
-    theory_figure="|".join(THEORY_FIGURES),
+    figure="|".join(report_figures()),
     experiment="|".join(EXPERIMENTS),
-    pretrained_figure="|".join(PRETRAINED_FIGURES),
     model="[A-Za-z0-9][A-Za-z0-9_.-]*",
 
 

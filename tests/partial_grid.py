@@ -118,7 +118,7 @@ class PartialGrid:
             ["collect", *common, *places, "--out", collected],
             ["analyse", *common, "--collected", collected, "--out", tables],
             ["claims", *common, "--claims", str(PROJECT / "claims.yaml"), *read, "--out", claims, *aside],
-            ["figures", *common, *read, "--out", str(pictures)],
+            ["figures", *common, "--results", self._at(out), "--out", str(pictures)],
             [
                 *("report", *common, "--figures", str(pictures), *read, "--claims", claims),
                 *("--out", self._at(f"{out}/report.html"), *aside[-2:]),

@@ -88,27 +88,28 @@ def make(root: Path, models: Path) -> dict[str, Stage]:
     for picture in pictures:
         style.save(style.empty("nothing", "demo"), picture, picture.with_suffix(".pdf"))
     given = ("--collected", root / "collected", "--tables", root / "tables")
-    drawn = ("--png", pictures[0], "--pdf", root / "curves.pdf")
-    stage("figure time_to_target", plan.grid(), read, *given, *drawn)
-    points, examples, curves, table = (root / "theory" / f"{name}.parquet" for name in ("p", "e", "c", "t"))
+    drawn = ("--results", root, "--png", pictures[0], "--pdf", root / "curves.pdf")
+    stage("figure time_to_target", plan.grid(), read, *drawn)
+    names = (f"{EXPERIMENT}.{part}.parquet" for part in ("points", "examples", "curves", "table"))
+    points, examples, curves, table = (root / "theory" / name for name in names)
     spec = plan.experiment(EXPERIMENT)
     command = ["stage", "simulate", "--spec", spec, "--digest", "d", "--points", str(points)]
     assert cli.main([*command, "--examples", str(examples), *CPU]) == 0
     stage("theory", spec, [points], "--points", points, "--curves", curves, "--table", table)
     theory = root / "theory.parquet"
     stage("theory-table", "{}", [table], "--tables", table, "--out", theory, "--csv", root / "theory.csv")
-    drawn = ("--tables", curves, points, examples, "--png", pictures[1], "--pdf", root / "t.pdf")
-    stage("theory-figure figure_09", plan.theory_figure(EXPERIMENT), [curves, points, examples], *drawn)
+    drawn = ("--results", root, "--png", pictures[1], "--pdf", root / "t.pdf")
+    stage("figure figure_09", plan.theory_figure(EXPERIMENT), [curves, points], *drawn)
     model = root / "pretrained" / "tiny_causal"
     words = root / "words.parquet"
     write_text_file(words, Text("words", (), (), (TEXT,)), {"spec": "{}"})
     stage("pretrained", plan.pretrained("tiny_causal"), [words], "--text", words, "--out", model, *CPU)
     parts = [model / f"{part}.parquet" for part in PARTS]
-    joined = root / "pretrained_tables"
+    joined = root / "models" / "tables"
     stage("pretrained-tables", plan.pretrained_tables(), parts, "--models", model, "--out", joined)
     influence = joined / "pretrained_influence.parquet"
-    drawn = ("--tables", joined, "--png", root / "f.png", "--pdf", root / "f.pdf")
-    stage("pretrained-figure figure_01", plan.pretrained_figure(), [influence], *drawn)
+    drawn = ("--results", joined.parent, "--png", root / "f.png", "--pdf", root / "f.pdf")
+    stage("figure figure_01", plan.pretrained_figure(), [influence], *drawn)
     ledger = [root / "claims" / f"{name}.parquet" for name in ("claims", "claim_evidence")]
     claims = root / "claims.yaml"
     claims.write_text((PROJECT / "claims.yaml").read_text())

@@ -1,7 +1,8 @@
 """nsbench: does noise-stability regularisation work, and how would we know?
 
 `nsbench.NoiseStabilityRegularizer` is the regulariser of Definition 6.1 for your own training loop;
-`nsbench.arm`, `nsbench.task`, `nsbench.model` and `nsbench.measure` register what is your own (`nsbench new`).
+`nsbench.arm`, `nsbench.task`, `nsbench.model`, `nsbench.measure` and `nsbench.figure` register what is your own
+(`nsbench new`).
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from nsbench.arms.regularizers import NoiseStabilityRegularizer
     from nsbench.claims import Evidence, Finding, Parameters, claim_quantity
     from nsbench.data.tasks import Task, task
+    from nsbench.figures import figure
     from nsbench.measures import Estimate, measure
     from nsbench.training.models import Model, model
     from nsbench.training.models.stack import Stack
@@ -28,6 +30,7 @@ _PUBLIC = {
     "Stack": "nsbench.training.models.stack",
     **dict.fromkeys(("Evidence", "Finding", "Parameters", "claim_quantity"), "nsbench.claims"),
     **dict.fromkeys(("Estimate", "measure"), "nsbench.measures"),
+    "figure": "nsbench.figures",
 }
 
 __all__ = [
@@ -44,6 +47,7 @@ __all__ = [
     "Task",
     "arm",
     "claim_quantity",
+    "figure",
     "measure",
     "model",
     "resample_tokens",

@@ -70,9 +70,9 @@ def evaluate(runs: str = "gone.parquet") -> list[str]:
     return ["stage", "evaluate", "--spec", EVALUATE, "--digest", "d", *files]
 
 
-def figure(name: str) -> list[str]:
-    files = ["--collected", "a", "--tables", "t", "--png", "f.png", "--pdf", "f.pdf"]
-    return ["stage", "figure", name, "--spec", GRID, "--digest", "d", *files]
+def figure(name: str, spec: str = GRID, results: str = "gone") -> list[str]:
+    files = ["--results", results, "--png", "f.png", "--pdf", "f.pdf"]
+    return ["stage", "figure", name, "--spec", spec, "--digest", "d", *files]
 
 
 def simulate(spec: str, *more: str) -> list[str]:
@@ -82,11 +82,6 @@ def simulate(spec: str, *more: str) -> list[str]:
 def theory(points: str) -> list[str]:
     files = ["--points", points, "--curves", "new", "--table", "new2"]
     return ["stage", "theory", "--spec", PLAN.experiment("relu"), "--digest", "d", *files]
-
-
-def theory_figure(name: str, spec: str, curves: str = "gone.parquet") -> list[str]:
-    files = ["--tables", curves, "p", "e", "--png", "f.png", "--pdf", "f.pdf"]
-    return ["stage", "theory-figure", name, "--spec", spec, "--digest", "d", *files]
 
 
 def analyse(spec: str = GRID) -> list[str]:
@@ -181,14 +176,13 @@ MISUSE = {
         ["nsbench stage simulate: ", "max_values", "5"],
     ),
     "missing points": (theory("gone.parquet"), ["nsbench stage theory: gone.parquet: no such file"]),
-    "unknown theory figure": (theory_figure("figure_1", "{}"), ["is called 'figure_1'", "figure_09"]),
     "theory figure without settings": (
-        theory_figure("figure_09", "{}"),
-        ["nsbench stage theory-figure: spec.scale: this key is missing"],
+        figure("figure_09", "{}"),
+        ["nsbench stage figure: spec.scale: this key is missing"],
     ),
     "missing curves": (
-        theory_figure("figure_09", PLAN.theory_figure("relu")),
-        ["nsbench stage theory-figure: gone.parquet: no such file"],
+        figure("figure_09", PLAN.theory_figure("relu")),
+        ["nsbench stage figure: gone/theory/relu.curves.parquet: no such file"],
     ),
     "unknown figure": (figure("figure_99"), ["no figure is called 'figure_99'", "figure_11"]),
     # Options.
@@ -198,10 +192,6 @@ MISUSE = {
     "too many processes": (train(TRAIN, "data", "cpu", "--processes-per-gpu", "9" * 20), ["in 1 ... 999999999999"]),
     "a count in other digits": (simulate(RELU, "--max-values", "²"), ["'²' is not allowed", "a whole number"]),
     "seconds without end": (train(TRAIN, "data", "cpu", "--progress-every", "inf"), ["'inf' is not allowed"]),
-    "two tables of three": (
-        [*theory_figure("figure_09", "{}")[:7], "--tables", "a", "b", "--png", "c", "--pdf", "d"],
-        ["argument --tables: expected 3 arguments"],
-    ),
     "no number for memory": (pretrained(MODEL, "gone.txt", "new", "--max-memory-gb", "nan"), ["'nan' is not allowed"]),
     # Specs.
     "nan in a spec": (make_dataset(DATASET.replace("7", "NaN", 1)), ["modulus: nan is not allowed"]),
@@ -264,8 +254,8 @@ MISUSE = {
     "data that are a folder": (train(dataset="folder"), ["nsbench stage train: folder: not a whole data set"]),
     "records that are a folder": (evaluate("folder"), ["nsbench stage evaluate: folder: lacks the columns"]),
     "wrong tables to a figure": (
-        theory_figure("figure_09", PLAN.theory_figure("relu"), "foreign.parquet"),
-        ["foreign.parquet: lacks the columns experiment"],
+        figure("figure_09", PLAN.theory_figure("relu"), "foreign-results"),
+        ["foreign-results/theory/relu.curves.parquet: lacks the columns experiment"],
     ),
     "points that are none": (theory("foreign.parquet"), ["foreign.parquet: lacks the columns experiment"]),
     "claims that are not there": (of_grid("claims", "--claims", "gone", "--out", "o"), ["gone: no such file"]),
@@ -292,24 +282,6 @@ MISUSE = {
             "new",
         ],
         ["nsbench stage pretrained-tables: 1 folders for 3 models; one for each is allowed"],
-    ),
-    "unknown figure of models": (
-        [
-            "stage",
-            "pretrained-figure",
-            "x",
-            "--spec",
-            "{}",
-            "--digest",
-            "d",
-            "--tables",
-            "t",
-            "--png",
-            "f",
-            "--pdf",
-            "g",
-        ],
-        ["no figure of pretrained models is called 'x'; allowed: figure_01"],
     ),
     # A model of the user's own.
     "no model": (measure(model=""), ["argument --model: '' is not allowed"]),
@@ -338,6 +310,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (place / "text").write_text("no data\n" * 50)
     save_file({"weights": torch.zeros(3)}, place / "foreign")
     pd.DataFrame({"x": [1.0]}).to_parquet(place / "foreign.parquet")
+    (place / "foreign-results" / "theory").mkdir(parents=True)
+    pd.DataFrame({"x": [1.0]}).to_parquet(place / "foreign-results" / "theory" / "relu.curves.parquet")
     for name in ("folder", "empty"):
         (place / name).mkdir()
     write_datasets("modular_addition", json.loads(DATASET)["data"], [5], place / "other")

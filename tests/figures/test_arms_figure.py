@@ -11,11 +11,14 @@ from matplotlib.figure import Figure
 
 from nsbench.analysis import statistics
 from nsbench.config.settled import settles, settles_steps
-from nsbench.figures import arms, comparison, figure_05, style
+from nsbench.figures import FIGURES, arms, comparison, figure_05, style
+from nsbench.figures.drawing import shown as shown_cells
+from nsbench.schemas.analysis import SELECTION
 from tests.artists import check_layout, shown, texts, with_gid
 from tests.synthetic_records import ARMS, OTHER_ARMS, make_cells, make_records, swept
 
 SEEDS = tuple(range(8))
+NO_CHOICE = pd.DataFrame(columns=SELECTION.names)
 NAMES = ("entropy", "baseline", "every_10th", "gentle", "grokfast", "reversed")
 IN_ORDER = ["gentle", "reversed", "every_10th", "entropy", "grokfast"]
 
@@ -28,8 +31,8 @@ def tables(cells: list[dict[str, Any]], **options: Any) -> tuple[pd.DataFrame, p
 
 
 def drawn(cells: list[dict[str, Any]], scale: str = "demo", **options: Any) -> tuple[Figure, pd.DataFrame]:
-    effects, _ = tables(cells, **options)
-    return arms.draw(effects, cells, scale), effects.set_index(["variant", "arm"])
+    effects, times = tables(cells, **options)
+    return arms.draw(effects, times, shown_cells(FIGURES["arms"], cells), scale), effects.set_index(["variant", "arm"])
 
 
 def names(axes: Any) -> list[str]:
@@ -86,10 +89,10 @@ def test_a_mark_is_filled_where_the_interval_settles_it() -> None:
 
 def test_what_has_no_ratio_says_why() -> None:
     cells = make_cells(arms=NAMES, seeds=SEEDS)
-    effects, _ = tables(cells)
+    effects, times = tables(cells)
     ratios = [f"{name}_ratio{end}" for name in ("steps", "flops") for end in ("", "_low", "_high")]
     effects.loc[effects["arm"] == "entropy", ratios] = np.nan
-    figure = arms.draw(effects[effects["arm"] != "grokfast"], cells, "demo")
+    figure = arms.draw(effects[effects["arm"] != "grokfast"], times, cells, "demo")
     for axes in shown(figure):
         assert [text.get_text() for text in with_gid(axes, "none")] == ["no run reached the target", "not analysed"]
         assert len(with_gid(axes, "ratio")) == 3
@@ -104,9 +107,7 @@ def test_only_variants_with_other_arms_are_drawn() -> None:
     assert len(shown(drawn(mixed)[0])) == 4
     curve_only = [{**cell, "curve_only": cell["variant"] == "b"} for cell in mixed]
     assert len(shown(drawn(curve_only)[0])) == 2
-    nothing, _ = drawn(make_cells(arms=("baseline", "gentle"), seeds=SEEDS))
-    assert "no arms beside the paper's" in texts(nothing)
-    assert "no arms beside the paper's" in texts(arms.draw(pd.DataFrame(), [], "demo"))
+    assert shown_cells(FIGURES["arms"], make_cells(arms=("baseline", "gentle"), seeds=SEEDS)) == []
 
 
 def test_of_a_sweep_the_cheaper_arms_values_are_shown() -> None:
@@ -125,7 +126,7 @@ def test_texts_do_not_overlap_and_the_text_is_named() -> None:
     names_of = ("windows_causal", "windows_overlapping")
     cells = make_cells("next_token", variants=names_of, arms=NAMES, seeds=SEEDS, threshold=0.25, leaks=leaks)
     effects, times = tables(cells, text="made-up text")
-    figure = arms.draw(effects, cells, "demo", times.assign(text="made-up text"))
+    figure = arms.draw(effects, times.assign(text="made-up text"), cells, "demo")
     check_layout(figure, shown(figure))
     assert "Text: made-up text." in texts(figure)
     assert len(with_gid(figure, "leak")) == 1
@@ -140,18 +141,15 @@ def test_the_paper_s_figures_leave_other_arms_and_curves_out() -> None:
     cells = make_cells(arms=NAMES, seeds=SEEDS[:3])
     kept = ["baseline", "gentle", "reversed"]
     assert [cell["arm"] for cell in comparison.of_paper(cells)] == kept
-    assert [cell["arm"] for cell in comparison.shown(cells, None)] == kept
-    assert [cell["arm"] for cell in comparison.compared(cells, None)] == kept
+    assert [cell["arm"] for cell in comparison.shown(cells, NO_CHOICE)] == kept
+    assert [cell["arm"] for cell in comparison.compared(cells, NO_CHOICE)] == kept
     controls = [cell for cell in cells if cell["arm"] in OTHER_ARMS]
-    assert comparison.of_paper(controls) == comparison.compared(controls, None) == controls
+    assert comparison.of_paper(controls) == comparison.compared(controls, NO_CHOICE) == controls
     made = make_records(cells)
     times = statistics.time_to_target(made["history"], made["runs"], cells)
-    figure = figure_05.draw(made["history"], times, cells, "modular_addition", "demo")
+    figure = figure_05.draw(made["history"], times, NO_CHOICE, cells, "demo")
     assert len(with_gid(shown(figure)[0], "median")) == 3
     assert "every_10th" not in texts(figure)
-    flagged = [{**cell, "curve_only": cell["arm"] == "gentle"} for cell in cells]
-    assert [cell["arm"] for cell in comparison.ordinary(flagged)] == [name for name in NAMES if name != "gentle"]
-    assert comparison.ordinary(cells) == cells
 
 
 @pytest.mark.parametrize("kind", ["cheap_noise_stability", "augmentation", "dropout"])

@@ -12,17 +12,15 @@ import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
-from nsbench import figures
 from nsbench.analysis import statistics
-from nsbench.figures import FIGURES, captions, figure_05, figure_11, figure_14, style
-from nsbench.figures.pretrained import FIGURES as PRETRAINED_FIGURES
-from nsbench.figures.theory import FIGURES as THEORY_FIGURES
+from nsbench.config.base import ConfigError
+from nsbench.figures import FIGURES, caption, drawing, figure_05, figure_11, figure_14, of_kind, style
 from nsbench.schemas.analysis import SELECTION
-from nsbench.storage import definitions
 from tests.artists import check_layout, shown, texts, with_gid
 from tests.synthetic_records import ARMS, make_cells, make_records, swept, write_results
 
 SEEDS = (0, 1, 2, 3)
+NO_CHOICE = pd.DataFrame(columns=SELECTION.names)
 BASELINE, GENTLE = style.arm_colour(ARMS["baseline"]), style.arm_colour(ARMS["gentle"])
 
 
@@ -30,7 +28,7 @@ def five(cells: list[dict[str, Any]], scale: str = "demo", **options: Any) -> tu
     """Figure 5 of a grid of modular addition, and its times."""
     made = make_records(cells, **options)
     times = statistics.time_to_target(made["history"], made["runs"], cells)
-    return figure_05.draw(made["history"], times, cells, "modular_addition", scale), times
+    return figure_05.draw(made["history"], times, NO_CHOICE, cells, scale), times
 
 
 def eleven(cells: list[dict[str, Any]], **options: Any) -> Figure:
@@ -41,7 +39,7 @@ def eleven(cells: list[dict[str, Any]], **options: Any) -> Figure:
 def draw_eleven(made: dict[str, pd.DataFrame], evaluation: pd.DataFrame, cells: list[dict[str, Any]]) -> Figure:
     """Figure 11 of these records, with these rows of evaluation."""
     times = statistics.time_to_target(made["history"], made["runs"], cells)
-    return figure_11.draw(made["history"], evaluation, made["runs"], times, cells, "demo")
+    return figure_11.draw(made["history"], evaluation, made["runs"], times, NO_CHOICE, cells, "demo")
 
 
 # --- figure 5 --------------------------------------------------------------------------------------
@@ -67,7 +65,7 @@ def test_figure_5_s_median_is_pointwise_over_all_seeds() -> None:
     cells = make_cells(seeds=(0, 1, 2), arms=("baseline",))
     made = make_records(cells)
     times = statistics.time_to_target(made["history"], made["runs"], cells)
-    figure = figure_05.draw(made["history"], times, cells, "modular_addition", "demo")
+    figure = figure_05.draw(made["history"], times, NO_CHOICE, cells, "demo")
     (median,) = with_gid(shown(figure)[0], "median")
     expected = made["history"].pivot(index="step", columns="seed", values="val_accuracy").median(axis=1)
     np.testing.assert_allclose(median.get_ydata(), expected)
@@ -124,7 +122,7 @@ def test_figure_5_with_many_variants_shows_the_target_s_metric_only() -> None:
     for metric, threshold in (("val_accuracy", 0.9), ("val_loss", 0.3)):
         figure, _ = five(make_cells(variants=names, seeds=(0, 1), metric=metric, threshold=threshold), "paper")
         assert len(shown(figure)) == 6
-        assert len(figure.axes) == 8
+        assert len(figure.axes) == 6
         assert all(len(with_gid(axes, "target")) == 1 for axes in shown(figure))
         assert {axes.get_yscale() for axes in shown(figure)} == {"linear" if metric == "val_accuracy" else "log"}
 
@@ -257,7 +255,7 @@ def test_figures_11_and_14_stand_without_any_stability() -> None:
     made = make_records(text)
     history = made["history"].assign(stability=np.nan)
     times = statistics.time_to_target(history, made["runs"], text)
-    figure = figure_14.draw(history, times, pd.DataFrame(columns=SELECTION.names), text, "demo")
+    figure = figure_14.draw(history, times, NO_CHOICE, text, "demo")
     figure.canvas.draw()
     assert len(with_gid(figure, "median")) == 4
 
@@ -278,15 +276,21 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[dict[s
     return folder, cells
 
 
-@pytest.mark.parametrize("name", FIGURES)
+NAMES = (
+    *("figure_05_modular_addition", "figure_06", "figure_12", "figure_13_train", "figure_13_val", "figure_14"),
+    *("sweep_modular_addition", "sweep_next_token", "time_to_target"),
+)
+"""What `results` fill."""
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_every_figure_renders_and_is_the_same_file_each_time(
     results: tuple[Path, list[dict[str, Any]]], tmp_path: Path, name: str
 ) -> None:
-    """Those of the task that this grid lacks say so."""
     folder, cells = results
     for copy in ("one", "two"):
         outs = (tmp_path / f"{copy}.png", tmp_path / f"{copy}.pdf")
-        figures.render(name, folder / "collected", folder / "tables", cells, "demo", *outs)
+        drawing.render(name, folder, drawing.Grid(cells, "demo"), *outs)
     for kind, magic in (("png", b"\x89PNG"), ("pdf", b"%PDF")):
         content = (tmp_path / f"one.{kind}").read_bytes()
         assert content.startswith(magic)
@@ -294,13 +298,15 @@ def test_every_figure_renders_and_is_the_same_file_each_time(
         assert b"CreationDate" not in content
 
 
-def test_a_task_outside_the_grid_gives_a_panel_that_says_so() -> None:
-    cells = make_cells(seeds=(0, 1))
-    made = make_records(cells)
-    times = statistics.time_to_target(made["history"], made["runs"], cells)
-    parity = figure_05.draw(made["history"], times, cells, "sparse_parity", "demo")
-    assert "the grid has no cells of sparse_parity" in texts(parity)
-    assert "the grid has no cells of sparse_parity" in texts(draw_eleven(made, made["evaluation"], cells))
+@pytest.mark.parametrize("name", ["figure_11", "arms", "specification_curve_sparse_parity"])
+def test_what_a_grid_does_not_fill_says_so(
+    results: tuple[Path, list[dict[str, Any]]], tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, cells = results
+    saved = []
+    monkeypatch.setattr(style, "save", lambda figure, *files: saved.append(texts(figure)))
+    drawing.render(name, folder, drawing.Grid(cells, "demo"), "a.png", "a.pdf")
+    assert f"{name}: the grid has nothing that it shows" in saved[0]
 
 
 def test_a_grid_is_drawn_the_figures_that_it_can_fill() -> None:
@@ -308,29 +314,39 @@ def test_a_grid_is_drawn_the_figures_that_it_can_fill() -> None:
     addition, parity, text = (
         make_cells(task, arms=("baseline", "gentle")) for task in ("modular_addition", "sparse_parity", "next_token")
     )
-    assert figures.figures_for([]) == []
-    assert figures.figures_for(addition) == ["figure_05_modular_addition", "time_to_target"]
-    assert figures.figures_for(parity) == ["figure_05_sparse_parity", "figure_11", "time_to_target"]
+    figures_for = drawing.figures_for
+    assert figures_for([]) == []
+    assert figures_for(addition) == ["figure_05_modular_addition", "time_to_target"]
+    assert figures_for(parity) == ["figure_05_sparse_parity", "figure_11", "time_to_target"]
     of_text = ["figure_06", "figure_12", "figure_14"]
-    assert figures.figures_for(text) == [*of_text, "time_to_target"]
+    assert figures_for(text) == [*of_text, "time_to_target"]
     two = make_cells("next_token", arms=("baseline", *three[:2], "reversed"))
-    assert figures.figures_for(two) == [*of_text, "time_to_target"]
-    assert figures.figures_for([*make_cells(arms=("baseline", *three)), *text]) == [
+    assert figures_for(two) == [*of_text, "time_to_target"]
+    assert figures_for([*make_cells(arms=("baseline", *three)), *text]) == [
         "figure_05_modular_addition",
         *of_text,
         "sweep_modular_addition",
         "time_to_target",
     ]
     controlled = [{**addition[0], "arm": "entropy", "arm_settings": {"kind": "entropy"}}, *addition]
-    assert figures.figures_for(controlled) == ["figure_05_modular_addition", "time_to_target", "arms"]
-    curve = [{**cell, "curve": cell["variant"]} for cell in addition]
-    assert figures.figures_for(curve)[1:] == ["time_to_target", "specification_curve_modular_addition"]
-    every = [
-        {**cell, "curve": cell["variant"]}
-        for task in figures.TASKS
-        for cell in [*make_cells(task, arms=three), controlled[0] | {"task": task}]
-    ]
-    assert figures.figures_for(every) == list(FIGURES)
+    assert figures_for(controlled) == ["figure_05_modular_addition", "time_to_target", "arms"]
+    curve = [{**cell, "curve": cell["variant"], "curve_only": True} for cell in addition]
+    assert figures_for(curve) == ["specification_curve_modular_addition"]
+    apart = figures_for([], theory=True, pretrained=True)
+    assert apart == [*of_kind("theory"), *of_kind("pretrained")]
+    assert (len(apart), apart[0], apart[-1]) == (10, "figure_02", "figure_08")
+
+
+def test_a_task_of_one_s_own_has_curves_and_a_sweep_with_its_name() -> None:
+    arms = ("baseline", *swept((0.05,), (0.05, 0.25, 0.75)))
+    cells = [{**cell, "task": "mine", "curve": "calibrated"} for cell in make_cells(arms=arms)]
+    names = ["curves_mine", "sweep_mine", "time_to_target", "specification_curve_mine"]
+    assert drawing.figures_for(cells) == names
+    assert caption("curves_mine")[0] == "Mine: training with and without the regulariser"
+    assert caption("sweep_mine")[0] == "The sweep of (ρ, γ), mine"
+    assert caption("sweep_sparse_parity")[0] == "The sweep of (ρ, γ), noisy sparse parity"
+    assert "26.7%" in caption("figure_05_modular_addition")[1]
+    assert "protocol" in caption("sweep_next_token")[1]
 
 
 def test_a_sweep_is_of_one_variant() -> None:
@@ -340,13 +356,7 @@ def test_a_sweep_is_of_one_variant() -> None:
         for variant, arm in zip("abc", swept((0.05,), (0.05, 0.25, 0.75)), strict=True)
         for cell in make_cells("next_token", (variant,), ("baseline", arm))
     ]
-    assert "sweep_next_token" not in figures.figures_for(cells)
-
-
-@pytest.mark.parametrize("name", FIGURES)
-def test_a_figure_s_module_is_there(name: str) -> None:
-    assert definitions.module_path(f"nsbench.figures.{figures.module_of(name)}")
-    assert FIGURES[name][0] == figures.module_of(name)
+    assert "sweep_next_token" not in drawing.figures_for(cells)
 
 
 def test_figures_5_and_11_draw_one_arm_of_a_sweep() -> None:
@@ -355,7 +365,7 @@ def test_figures_5_and_11_draw_one_arm_of_a_sweep() -> None:
     times = statistics.time_to_target(made["history"], made["runs"], cells)
     chosen = cells[5]["arm"]
     row = {"task": "sparse_parity", "variant": "calibrated", "procedure": "all_seeds", "selected": chosen}
-    five_figure = figure_05.draw(made["history"], times, cells, "sparse_parity", "demo", pd.DataFrame([row]))
+    five_figure = figure_05.draw(made["history"], times, pd.DataFrame([row]), cells, "demo")
     eleven_figure = figure_11.draw(**made, times=times, cells=cells, scale="demo", selections=pd.DataFrame([row]))
     for figure in (five_figure, eleven_figure):
         assert chosen in texts(figure)
@@ -367,8 +377,11 @@ def test_figures_5_and_11_draw_one_arm_of_a_sweep() -> None:
 
 
 def test_every_figure_has_a_caption() -> None:
-    assert captions.CAPTIONS.keys() == FIGURES.keys() | THEORY_FIGURES.keys() | set(PRETRAINED_FIGURES)
-    assert captions.caption("figure_99") == ("Figure 99", "")
+    for name, one in FIGURES.items():
+        title, text = caption(f"{name}_mine" if one.each_task else name)
+        assert title[0].isupper()
+        assert len(text) > 100
+    assert caption("figure_99") == ("Figure 99", "")
 
 
 def test_drawing_leaves_matplotlib_as_it_was() -> None:
@@ -377,6 +390,7 @@ def test_drawing_leaves_matplotlib_as_it_was() -> None:
     assert dict(matplotlib.rcParams) == before
 
 
-def test_an_unheard_of_figure_is_a_key_error(tmp_path: Path) -> None:
-    with pytest.raises(KeyError, match="figure_99"):
-        figures.render("figure_99", tmp_path, tmp_path, [], "demo", tmp_path / "a.png", tmp_path / "a.pdf")
+@pytest.mark.parametrize("name", ["figure_99", "sweep", "sweep_"])
+def test_an_unheard_of_figure_is_told(tmp_path: Path, name: str) -> None:
+    with pytest.raises(ConfigError, match=f"no figure is called '{name}'"):
+        drawing.render(name, tmp_path, drawing.Grid([], "demo"), tmp_path / "a.png", tmp_path / "a.pdf")

@@ -49,7 +49,7 @@ def tables(settings: IntervalsExperiment = SETTINGS) -> tuple[pd.DataFrame, pd.D
 
 def drawn(settings: IntervalsExperiment = SETTINGS, scale: str = "paper") -> Figure:
     curves, points = tables(settings)
-    return intervals.draw(curves, points, points.iloc[:0], settings, scale)
+    return intervals.draw(curves, points, settings, scale)
 
 
 def line(axes: object, gid: str, method: str) -> np.ndarray:
@@ -137,10 +137,10 @@ def test_a_dead_unit_is_a_triangle_on_the_edge_that_the_key_explains() -> None:
     curves, points = tables()
     mark = "simulated: 0, a dead unit"
     (points.loc[points["value"] == 0, "value"]) = 1e-3
-    assert mark not in texts(intervals.draw(curves, points, points.iloc[:0], SETTINGS, "paper"))
+    assert mark not in texts(intervals.draw(curves, points, SETTINGS, "paper"))
     smallest = points["series"] == readings.entry_moments("MLP", "smallest")
     points.loc[smallest & (points["x"] == 2.0), "value"] = 0.0
-    figure = intervals.draw(curves, points, points.iloc[:0], SETTINGS, "paper")
+    figure = intervals.draw(curves, points, SETTINGS, "paper")
     assert mark in texts(figure)
     for top in columns(figure)[0]:
         (below,) = with_gid(top, "below")
@@ -172,16 +172,10 @@ def test_no_text_lies_over_another_or_is_cut(settings: IntervalsExperiment) -> N
         check_layout(figure, shown(figure))
 
 
-def test_nothing_computed_is_said() -> None:
-    curves, points = tables()
-    figure = intervals.draw(curves.iloc[:0], points.iloc[:0], points.iloc[:0], SETTINGS, "demo")
-    assert "nothing was computed" in texts(figure)
-
-
 def test_bounds_without_points_and_points_without_bounds_are_drawn() -> None:
     curves, points = tables()
     for some in ((curves.iloc[:0], points), (curves, points.iloc[:0])):
-        figure = intervals.draw(*some, points.iloc[:0], SETTINGS, "demo")
+        figure = intervals.draw(*some, SETTINGS, "demo")
         figure.draw_without_rendering()
         assert len(shown(figure)) == 6
 

@@ -14,6 +14,8 @@ from matplotlib.figure import Figure
 from nsbench.analysis.statistics import time_to_target
 from nsbench.config.settled import settles
 from nsbench.figures import comparison, curves, figure_06, figure_12, figure_13, figure_14, style, sweep
+from nsbench.figures.drawing import shown as shown_cells
+from nsbench.schemas.analysis import SELECTION
 from nsbench.schemas.metrics import TARGETS
 from tests.artists import check_layout, shown, texts, with_gid
 from tests.synthetic_records import ARMS, COUNTED, make_cells, make_records, swept, write_results
@@ -51,10 +53,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[dict[str, Any]]
 
 def draw(module: Any, made: tuple[list[dict[str, Any]], Tables], scale: str = "demo", **options: Any) -> Figure:
     cells, tables = made
-    wanted = module.draw.__code__.co_varnames[: module.draw.__code__.co_argcount]
-    return module.draw(
-        **({name: table for name, table in tables.items() if name in wanted} | {"cells": cells} | options), scale=scale
-    )
+    one = module.draw
+    return one(**{name: tables[name] for name in one.tables}, cells=shown_cells(one, cells), scale=scale, **options)
 
 
 def only(made: tuple[list[dict[str, Any]], Tables], **wanted: Any) -> tuple[list[dict[str, Any]], Tables]:
@@ -71,7 +71,7 @@ DRAWN = {
     "12": (figure_12, {}),
     "13": (figure_13, {"metric": "val_loss"}),
     "14": (figure_14, {}),
-    "sweep": (sweep, {"task": "next_token"}),
+    "sweep": (sweep, {}),
 }
 EVERY_FIGURE = pytest.mark.parametrize(("module", "options"), DRAWN.values(), ids=DRAWN)
 
@@ -117,13 +117,6 @@ def test_the_scale_is_told(made: Any, module: Any, options: Any) -> None:
 
 
 @EVERY_FIGURE
-def test_a_grid_without_the_task_gives_a_panel_that_says_so(made: Any, module: Any, options: Any) -> None:
-    figure = draw(module, ([], made[1]), **options)
-    assert "next_token" in texts(figure)
-    assert "the grid has no" in texts(figure)
-
-
-@EVERY_FIGURE
 @pytest.mark.parametrize("n_variants", [1, 3])
 def test_nothing_lies_over_anything_else(made: Any, module: Any, options: Any, n_variants: int) -> None:
     figure = draw(module, only(made, variant=VARIANTS[-n_variants:]), **options)
@@ -163,7 +156,7 @@ def test_the_arm_shown_is_the_one_that_validation_selects(made: Any) -> None:
     chosen = pd.DataFrame([{"task": "next_token", "variant": "plain", "procedure": "all_seeds", "selected": SWEPT[3]}])
     assert [cell["arm"] for cell in comparison.compared(group, chosen)] == ["baseline", SWEPT[3], "reversed"]
     unknown = chosen.assign(selected="gone")
-    for nothing in (None, chosen.iloc[:0], unknown):
+    for nothing in (chosen.iloc[:0], unknown):
         assert [cell["arm"] for cell in comparison.compared(group, nothing)] == ["baseline", SWEPT[0], "reversed"]
 
 
@@ -178,7 +171,7 @@ def test_of_several_reversed_arms_the_one_with_the_same_settings_is_compared() -
 def test_arms_that_are_missing_are_left_out() -> None:
     for arms in (("baseline",), ("baseline", "reversed"), ("gentle",)):
         cells = make_cells("next_token", arms=arms)
-        assert [cell["arm"] for cell in comparison.compared(cells, None)] == list(arms)
+        assert [cell["arm"] for cell in comparison.compared(cells, pd.DataFrame(columns=SELECTION.names))] == list(arms)
 
 
 def test_an_interval_settles_an_effect_only_with_pairs_enough() -> None:
@@ -353,12 +346,6 @@ def test_figure_13_ends_an_arm_with_its_first_stopped_run_without_a_minimum_or_a
     assert "training.stop" not in texts(figures["all"])
 
 
-def test_figure_13_tells_more_values_of_rho_apart_than_it_has_dashes() -> None:
-    cells = make_cells("next_token", arms=swept(tuple(round(0.1 * place, 1) for place in range(10)), (0.05, 0.25)))
-    looks = figure_13._looks(cells)
-    assert len({(look["color"], str(look["ls"]), look["lw"]) for look in looks.values()}) == 20
-
-
 # --- figure 14 -----------------------------------------------------------------------------------------
 
 
@@ -385,7 +372,7 @@ def fields(axes: Any) -> list[str]:
 
 
 def test_the_sweep_shows_every_arm_with_its_interval(made: Any) -> None:
-    figure = draw(sweep, made, task="next_token")
+    figure = draw(sweep, made)
     panels = [axes for axes in shown(figure) if with_gid(axes, "field")]
     assert len(panels) == 6
     assert all(len(with_gid(axes, "field")) == 4 for axes in panels)
@@ -400,19 +387,17 @@ def test_the_sweep_shows_every_arm_with_its_interval(made: Any) -> None:
 
 
 def test_the_sweep_frames_the_selected_arm(made: Any) -> None:
-    figure = draw(sweep, made, task="next_token")
+    figure = draw(sweep, made)
     for axes in [axes for axes in shown(figure) if with_gid(axes, "field")]:
         (frame,) = with_gid(axes, "selected")
         assert (round(frame.get_x()), round(frame.get_y())) == (0, 0)  # gamma 0.05, rho 0.05
     cells, tables = made
-    assert not with_gid(
-        draw(sweep, (cells, tables | {"selections": tables["selections"].iloc[:0]}), task="next_token"), "selected"
-    )
+    assert not with_gid(draw(sweep, (cells, tables | {"selections": tables["selections"].iloc[:0]})), "selected")
 
 
 def test_the_sweep_is_bold_only_where_pairs_are_enough(made: Any) -> None:
     """The lost arm has a diverged run: its five pairs cannot settle its loss, but they do its steps."""
-    panels = [axes for axes in shown(draw(sweep, made, task="next_token")) if with_gid(axes, "field")]
+    panels = [axes for axes in shown(draw(sweep, made)) if with_gid(axes, "field")]
     bold = {
         place: [text.get_weight() for text in with_gid(panels[place], "field text") if "to" not in text.get_text()]
         for place in (0, 3)
@@ -440,7 +425,7 @@ def test_fields_that_no_run_reached_are_hatched_and_arms_that_are_missing_are_bl
     records = make_records(cells, {(cell["arm"], seed): 1e9 for cell in cells for seed in SEEDS})
     tables = write_results(tmp_path, cells, records)
     figure = sweep.draw(
-        tables["paired_effect"], tables["score_effect"], tables["selection"], cells, "next_token", "demo"
+        tables["paired_effect"], tables["score_effect"], tables["selection"], tables["time_to_target"], cells, "demo"
     )
     steps, losses = [axes for axes in shown(figure) if with_gid(axes, "field text")]
     assert len(with_gid(steps, "field empty")) == 3

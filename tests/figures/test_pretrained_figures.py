@@ -12,8 +12,7 @@ import pytest
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from nsbench.figures import captions, figure_01, figure_07, figure_08, pretrained
-from nsbench.figures import pretrained_panels as panels
+from nsbench.figures import FIGURES, drawing, figure_07, pretrained_panels
 from nsbench.storage.parquet import RecordError
 from tests.artists import check_layout, overlaps, shown, texts, with_gid
 from tests.synthetic_pretrained import Made, Tables, change, make, spec, write
@@ -31,14 +30,13 @@ SEVEN = {
     **THREE,
     "ours": OURS,
 }
-MODULES = {"figure_01": figure_01, "figure_07": figure_07, "figure_08": figure_08}
+MODULES = ("figure_01", "figure_07", "figure_08")
 
 
 def figure_of(name: str, tables: Tables, models: Any, scale: str = "demo", **figures: str) -> Figure:
-    given = tables._asdict() | {"spec": spec(models, scale, **figures)}
-    if name == "figure_07":
-        del given["concentration"]
-    return MODULES[name].draw(**given)
+    one = FIGURES[name]
+    given = {table: getattr(tables, table) for table in one.tables}
+    return one(**given, spec=spec(models, scale, **figures), **one.options)
 
 
 @pytest.fixture(scope="module")
@@ -112,7 +110,7 @@ def check_shares(axes: Axes, rows: dict[str, pd.DataFrame]) -> None:
         (band,) = with_gid(axes, f"band {weights}")
         edge = expected + 2 * table["standard_error"].to_numpy() / total
         assert band.get_paths()[0].vertices[:, 1].max() == pytest.approx(edge.max())
-        assert line.get_color() == ends.get_color() == panels.COLOURS[weights]
+        assert line.get_color() == ends.get_color() == pretrained_panels.COLOURS[weights]
     own, control = (with_gid(axes, f"shares {weights}")[0] for weights in ("pretrained", "random"))
     assert own.get_zorder() > control.get_zorder()
 
@@ -325,7 +323,7 @@ def test_weights_without_any_influence_are_told(three: Tables, name: str, weight
     assert "no influence" in told
     line = {"pretrained": "random", "random": "pretrained"}[weights]
     if name != "figure_07":
-        assert f"{panels.NAMES[weights]}: no influence at any position" in told
+        assert f"{pretrained_panels.NAMES[weights]}: no influence at any position" in told
         assert with_gid(panels_of(figure, "causal")[0], f"shares {line}")
 
 
@@ -409,21 +407,11 @@ def test_figures_stand_with_the_shortest_sequences(name: str) -> None:
 
 
 def test_rendering_reads_the_tables_that_a_figure_needs(three: Tables, tmp_path: Path) -> None:
-    write(three, tmp_path)
+    write(three, tmp_path / "tables")
     out = tmp_path / "a.png", tmp_path / "a.pdf"
-    (tmp_path / "concentration.parquet").unlink()
-    pretrained.render("figure_07", spec(THREE), tmp_path, *out)
+    (tmp_path / "tables" / "concentration.parquet").unlink()
+    drawing.render("figure_07", tmp_path, spec(THREE), *out)
     assert out[0].read_bytes()[:4] == b"\x89PNG"
     assert out[1].read_bytes()[:4] == b"%PDF"
     with pytest.raises(RecordError, match="concentration"):
-        pretrained.render("figure_01", spec(THREE), tmp_path, *out)
-    with pytest.raises(KeyError, match="figure_99"):
-        pretrained.render("figure_99", spec(THREE), tmp_path, *out)
-
-
-def test_figures_of_pretrained_models_have_captions() -> None:
-    assert tuple(MODULES) == pretrained.FIGURES
-    for name in pretrained.FIGURES:
-        title, text = captions.caption(name)
-        assert title.startswith(f"Figure {int(name[-2:])}: ")
-        assert "random weights: what it shows too was not learned" in text
+        drawing.render("figure_01", tmp_path, spec(THREE), *out)

@@ -23,12 +23,11 @@ FEW = {name: CHOICES[name] for name in ("model.norm", "model.mask", "data.n_trai
 
 
 def draw(
-    cells: list[dict[str, Any]], effects: pd.DataFrame | None = None, scale: str = "paper", task: str | None = None
+    cells: list[dict[str, Any]], effects: pd.DataFrame | None = None, scale: str = "paper"
 ) -> tuple[Figure, pd.DataFrame]:
     """The figure of a grid, and the table of specifications that it shows."""
     table = specifications(make_effects(cells) if effects is None else effects, cells)
-    task = cells[0]["task"] if task is None else task
-    return specification_curve.draw(table, specification_shares(table), cells, scale, task), table
+    return specification_curve.draw(table, specification_shares(table), cells, scale), table
 
 
 def column_of(mark: Any) -> float:
@@ -127,13 +126,11 @@ def test_arms_and_curves_have_panels_of_their_own_and_leaks_are_told() -> None:
         3, choices={"model.norm": ["pre", "post"], "model.qkv_init": ["normal", "xavier"]}, curve="b"
     )
     cells[-1]["leaks"] = ["a rare leak"]
-    cells += make_curve_cells(3, choices=FEW, task="sparse_parity", curve="elsewhere")
     figure, _ = draw(cells)
     assert len(shown(figure)) == 2 * 3
     told = texts(figure)
     for title in ("calibrated: noise_stability", "calibrated: every_10th", "b: noise_stability"):
         assert title in told
-    assert "elsewhere" not in told
     assert told.count("windows overlap") == 2
     assert "a rare leak (1 of 3)" in told.replace("\n", " ")
     assert len(shown(figure)[5].get_yticks()) == 4
@@ -150,18 +147,13 @@ def test_what_a_step_costs_and_too_few_pairs_are_told() -> None:
     assert "SCALE" not in many
 
 
-def test_without_a_curve_the_figure_says_so() -> None:
-    cells = make_curve_cells(2, choices=FEW)
-    assert "the grid has none of next_token" in texts(draw(cells, task="next_token")[0])
-
-
 def test_a_specification_without_a_row_is_named() -> None:
     cells = make_curve_cells(3, choices=FEW)
     table = specifications(make_effects(cells), cells)
     with pytest.raises(
         RecordError, match="calibrated-002 / noise_stability: this specification of the grid has no row"
     ):
-        specification_curve.draw(table.iloc[:2], specification_shares(table), cells, "paper", "modular_addition")
+        specification_curve.draw(table.iloc[:2], specification_shares(table), cells, "paper")
 
 
 @pytest.mark.parametrize(("n", "choices"), [(5, FEW), (64, CHOICES)])

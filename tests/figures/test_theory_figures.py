@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import matplotlib
@@ -13,10 +14,22 @@ import pytest
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from nsbench.config.theory import Theory
-from nsbench.figures import captions, figure_02, figure_03, figure_04a, figure_04b, figure_09, figure_10
-from nsbench.figures import theory_panels as panels
+from nsbench.config.canonical import canonical_json
+from nsbench.config.theory import ExperimentSpec, Theory
+from nsbench.figures import (
+    drawing,
+    figure_02,
+    figure_03,
+    figure_04a,
+    figure_04b,
+    figure_09,
+    figure_10,
+    style,
+    theory_panels,
+)
 from nsbench.schemas import theory_labels as readings
+from nsbench.schemas.theory import CURVES, SIMULATION
+from nsbench.storage.parquet import RecordError, write_table
 from tests.artists import check_layout, overlaps, shown, texts, with_gid
 from tests.synthetic_theory import Tables, make
 
@@ -40,7 +53,9 @@ def settings_of(experiment: str, **changes: Any) -> Any:
 
 def figure_of(experiment: str, tables: Tables | None = None, scale: str = "demo", **changes: Any) -> Figure:
     settings = settings_of(experiment, **changes)
-    return MODULES[experiment].draw(*(tables or make(experiment, settings)), settings, scale)
+    given = dict(zip(("curves", "points", "examples"), tables or make(experiment, settings), strict=True))
+    draw = MODULES[experiment].draw
+    return draw(**{name: given[name] for name in draw.tables}, settings=settings, scale=scale)
 
 
 @pytest.fixture(scope="module")
@@ -120,7 +135,7 @@ def test_figure_2_shows_structured_weights_above_unstructured_ones(drawn: dict[s
     # All ranks have the published line in common; that of W = I is its own.
     axes = panel(figure, f"logits / √d: {figure_02.KINDS[0]}")
     (shared,), (own,) = with_gid(axes, "curve published"), with_gid(axes, "curve limit")
-    assert (shared.get_color(), own.get_color()) == (panels.INK, figure_02.COLOURS[0])
+    assert (shared.get_color(), own.get_color()) == (theory_panels.INK, figure_02.COLOURS[0])
     assert shared.get_label().count(" | ") == 3
 
 
@@ -301,27 +316,21 @@ def test_a_figure_stands_with_one_reading_one_x_and_a_series_without_points(
     check_layout(figure, shown(figure))
 
 
-@pytest.mark.parametrize("experiment", MODULES)
-def test_no_data_gives_a_figure_that_says_so(drawn: dict[str, tuple[Tables, Figure]], experiment: str) -> None:
-    (curves, points, examples), _ = drawn[experiment]
-    assert "nothing was computed" in texts(figure_of(experiment, (curves.iloc[:0], points.iloc[:0], examples.iloc[:0])))
-
-
-def test_formulas_that_all_panels_have_go_to_the_figure_s_key() -> None:
-    common, own = panels.Formula("a", "published", "red"), panels.Formula("b", "exact", "red")
-    assert panels.split([[common, own], [common]]) == ([common], [[own], []])
-    assert panels.split([[common], [common._replace(colour="blue")]])[0] == [common._replace(colour=panels.INK)]
-    assert panels.split([]) == ([], [])
+def test_nothing_computed_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    theory = Theory()
+    experiment = ExperimentSpec(experiment="relu", seed=0, settings=theory.relu.model_dump())
+    for part, schema in (("curves", CURVES), ("points", SIMULATION)):
+        stamp = {"spec": canonical_json(experiment)} if part == "curves" else {"spec": "{}"}
+        write_table(tmp_path / "theory" / f"relu.{part}.parquet", [], schema, stamp)
+    saved, spec = [], drawing.TheoryFigureSpec(scale="demo", experiment=experiment)
+    monkeypatch.setattr(style, "save", lambda figure, *files: saved.append(texts(figure)))
+    with pytest.raises(RecordError, match=r"relu\.points\.parquet: was made under other settings"):
+        drawing.render("figure_09", tmp_path, spec, "a.png", "a.pdf")
+    write_table(tmp_path / "theory" / "relu.points.parquet", [], SIMULATION, {"spec": canonical_json(experiment)})
+    drawing.render("figure_09", tmp_path, spec, "a.png", "a.pdf")
+    assert "figure_09: nothing was computed" in saved[0]
 
 
 def test_series_come_in_a_known_order() -> None:
-    assert panels.ordered(["c", "x", "a", "c"], ["a", "b", "c"]) == ["a", "c", "x"]
-
-
-def test_figures_of_the_theory_have_captions() -> None:
-    for module in MODULES.values():
-        name = module.__name__.split(".")[-1]
-        title, text = captions.caption(name)
-        assert title.startswith(f"Figure {name.removeprefix('figure_').lstrip('0')}")
-        assert "2 standard errors" in text
-    assert "Lower and upper bounds" in captions.caption("intervals")[1]
+    tables = [pd.DataFrame({"series": list("cxa")}), pd.DataFrame({"series": ["c"]})]
+    assert theory_panels.ordered("series", tables, ["a", "b", "c"]) == ["a", "c", "x"]

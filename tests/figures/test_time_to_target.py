@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from nsbench.analysis import statistics
 from nsbench.analysis.statistics.survival import kaplan_meier
 from nsbench.figures import style, time_to_target
+from nsbench.schemas.analysis import SELECTION
 from tests.artists import check_layout, shown, texts, with_gid
 from tests.synthetic_records import ARMS, make_cells, make_records, swept
 
@@ -20,7 +21,7 @@ SEEDS = (0, 1, 2, 3)
 NEVER = {("baseline", 0): 1e9, ("gentle", 1): 1e9, ("gentle", 2): 1e9}
 
 
-def drawn(cells: list[dict[str, Any]], task: str | None = None, **options: Any) -> tuple[Figure, Tables]:
+def drawn(cells: list[dict[str, Any]], **options: Any) -> tuple[Figure, Tables]:
     """The figure of a grid and the tables that it is drawn from."""
     records = make_records(cells, **options)
     times = statistics.time_to_target(records["history"], records["runs"], cells)
@@ -30,7 +31,8 @@ def drawn(cells: list[dict[str, Any]], task: str | None = None, **options: Any) 
         "kaplan_meier": kaplan_meier(times, 0.9),
         "effects": statistics.paired_effects(times, records["runs"], 0.9, 99, generator, cells),
     }
-    return time_to_target.draw(**tables, cells=cells, scale="demo", task=task), tables
+    chosen = {"selections": pd.DataFrame(columns=SELECTION.names)}
+    return time_to_target.draw(**tables, **chosen, cells=cells, scale="demo"), tables
 
 
 def test_each_arm_has_the_curve_of_its_cell_with_its_interval() -> None:
@@ -73,15 +75,6 @@ def test_p_of_the_logrank_test_stands_in_the_panel() -> None:
     assert "gentle: 15/15 reached, p < 0.001" in texts(drawn(make_cells(seeds=tuple(range(15))), rises=sure)[0])
 
 
-def test_variants_of_a_curve_alone_are_left_out() -> None:
-    cells = make_cells(variants=("base", "base-normpost"), seeds=SEEDS)
-    for cell in cells:
-        cell.update(curve="base", choices={}, curve_only=cell["variant"] != "base")
-    figure, _ = drawn(cells)
-    assert len(shown(figure)) == 1
-    assert "normpost" not in texts(figure)
-
-
 def test_of_a_sweep_one_arm_of_each_orientation_is_drawn() -> None:
     figure, _ = drawn(make_cells(arms=("baseline", *swept(), "reversed"), seeds=(0, 1)))
     assert len(with_gid(figure, "curve")) == 3
@@ -94,7 +87,7 @@ def test_arms_that_are_not_the_paper_s_are_left_out() -> None:
     assert "entropy" not in texts(figure)
 
 
-def test_all_tasks_or_one_are_drawn() -> None:
+def test_all_tasks_are_drawn() -> None:
     cells = [*make_cells(seeds=(0, 1)), *make_cells("sparse_parity", variants=("n10-k2", "n20-k3"), seeds=(0, 1))]
     figure, _ = drawn(cells)
     assert len(shown(figure)) == 3
@@ -103,8 +96,6 @@ def test_all_tasks_or_one_are_drawn() -> None:
         "sparse_parity /\nn10-k2",
         "sparse_parity /\nn20-k3",
     ]
-    assert len(shown(drawn(cells, "sparse_parity")[0])) == 2
-    assert "the grid has no cells of next_token" in texts(drawn(cells, "next_token")[0])
 
 
 def test_diverged_runs_leaks_and_the_text_are_told() -> None:

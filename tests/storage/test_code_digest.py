@@ -11,9 +11,7 @@ from pathlib import Path
 import pytest
 
 from nsbench.config.theory import EXPERIMENTS
-from nsbench.figures import FIGURES, module_of
-from nsbench.figures.pretrained import FIGURES as PRETRAINED_FIGURES
-from nsbench.figures.theory import FIGURES as THEORY_FIGURES
+from nsbench.figures import FIGURES
 from nsbench.storage import code_digest, definitions
 from nsbench.storage.definitions import PACKAGE
 from nsbench.workflow import plan
@@ -21,7 +19,9 @@ from tests.source_code import edit
 
 TASKS = ("modular_addition", "sparse_parity", "next_token")
 KINDS = ("baseline", "entropy", "noise_stability")
-DRAWN = sorted({module_of(name) for name in FIGURES})
+ROOTS = {one.root: one.kind for one in FIGURES.values()}
+DRAWN = [root for root, kind in ROOTS.items() if kind == "training"]
+ASIDE = [root for root in ROOTS if root not in DRAWN]
 STAGES = [
     ("text", ""),
     *(("dataset", task) for task in TASKS),
@@ -30,32 +30,30 @@ STAGES = [
     ("finished", ""),
     ("collect", ""),
     ("analyse", ""),
-    *(("figure", module) for module in DRAWN),
-    ("figures", " ".join(DRAWN)),
+    *(("figure", root) for root in DRAWN),
+    ("figures", *DRAWN),
     *(("simulate", experiment) for experiment in EXPERIMENTS),
     ("theory", ""),
-    *(("theory-figure", name) for name in THEORY_FIGURES),
+    *(("figure-without-arms", root) for root in ASIDE),
     ("pretrained", ""),
     ("pretrained-tables", ""),
-    *(("pretrained-figure", name) for name in PRETRAINED_FIGURES),
     ("claims", ""),
-    ("report", ""),
+    ("report", *ROOTS),
     ("track", ""),
 ]
 """Every stage that the rules ask a digest of."""
 
 
 def stage_name(stage: str, *names: str) -> str:
-    return "figures" if stage == "figures" else f"{stage} {' '.join(names[:1])}".strip()
+    return stage if stage in ("figures", "report") else f"{stage} {' '.join(names[:1])}".strip()
 
 
 DATASETS = {f"dataset {task}" for task in TASKS}
 TRAINS = {f"train {kind}" for kind in KINDS}
 EVALUATES = {f"evaluate {task}" for task in TASKS}
 SIMULATES = {f"simulate {experiment}" for experiment in EXPERIMENTS}
-THEORY_DRAWN = {f"theory-figure {name}" for name in THEORY_FIGURES}
-MODELS_DRAWN = {f"pretrained-figure {name}" for name in PRETRAINED_FIGURES}
-FIGURES_DRAWN = {"figures", *(f"figure {module}" for module in DRAWN)}
+FIGURES_DRAWN = {"figures", *(f"figure {root}" for root in DRAWN)}
+ALL_DRAWN = FIGURES_DRAWN | {f"figure-without-arms {root}" for root in ASIDE}
 TELL_OF_ARMS = FIGURES_DRAWN | {"analyse", "report"}
 EVERYTHING = {stage_name(*stage) for stage in STAGES}
 
@@ -160,7 +158,7 @@ def test_what_no_stage_uses_changes_no_digest(before: dict[str, str], copy: Path
         ("data/tasks/registry:task", set()),
         (
             "config/canonical:canonical_json",
-            {"finished", "collect", "analyse", "pretrained"} | DATASETS | TRAINS | EVALUATES | SIMULATES | THEORY_DRAWN,
+            {"finished", "collect", "analyse", "pretrained"} | DATASETS | TRAINS | EVALUATES | SIMULATES | ALL_DRAWN,
         ),
         ("storage/seeding:stream", DATASETS | TRAINS | EVALUATES),
         ("storage/seeding:one_thread", {"pretrained"} | TRAINS | EVALUATES | SIMULATES),
@@ -188,15 +186,21 @@ def test_what_no_stage_uses_changes_no_digest(before: dict[str, str], copy: Path
         ("analysis/collect:collect", {"collect"}),
         ("analysis/tables:analyse", {"analyse"}),
         ("analysis/statistics/bootstrap:percentile_interval", {"analyse", "claims"}),
-        ("figures/figure_05:draw", {"figure figure_05", "figures"}),
-        ("figures/style:save", FIGURES_DRAWN | THEORY_DRAWN | MODELS_DRAWN),
-        ("schemas/analysis:SCORE", {"analyse", "claims", "report"} | FIGURES_DRAWN),
+        ("figures/figure_05:draw", {"figure nsbench.figures.figure_05:draw", "figures", "report"}),
+        ("figures/registry:caption", set()),
+        ("figures/template:draw", set()),
+        ("figures/style:save", ALL_DRAWN),
+        ("schemas/analysis:SCORE", {"analyse", "claims", "report"}),
         ("simulation/attention:simulate", {"simulate attention"}),
-        ("theory/relu:relu_stability", {"theory", "claims", "theory-figure figure_04b", "theory-figure figure_09"}),
-        ("figures/figure_02:draw", {"theory-figure figure_02"}),
+        (
+            "theory/relu:relu_stability",
+            {"theory", "claims", "report"}
+            | {f"figure-without-arms nsbench.figures.figure_{name}:draw" for name in ("04b", "09")},
+        ),
+        ("figures/figure_02:draw", {"figure-without-arms nsbench.figures.figure_02:draw", "report"}),
         ("pretrained/gguf:convert", {"pretrained"}),
         ("analysis/pretrained_tables:tail_bounds", {"pretrained-tables"}),
-        ("figures/figure_07:draw", {"pretrained-figure figure_07"}),
+        ("figures/figure_07:draw", {"figure-without-arms nsbench.figures.figure_07:draw", "report"}),
         ("config/tracking_uri:without_secrets", {"track"}),
         ("tracking/importer:track", {"track"}),
         ("storage/device:use_device", set()),

@@ -11,14 +11,13 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from nsbench import figures
 from nsbench.analysis.tables import TABLES
 from nsbench.cli import parser as cli
 from nsbench.cli import stages
 from nsbench.config.base import parse
 from nsbench.data.datasets import read_dataset
 from nsbench.data.generate import DatasetSpec, make_datasets
-from nsbench.figures import style
+from nsbench.figures import drawing, style
 from nsbench.records.export import export_records
 from nsbench.report import page
 from nsbench.report.partial import section
@@ -313,7 +312,7 @@ def drawn(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
         raise AssertionError(said)
 
     monkeypatch.setattr(style, "save", keep)
-    monkeypatch.setattr(figures.logger, "exception", fail)
+    monkeypatch.setattr(drawing.logger, "exception", fail)
     return words
 
 
@@ -326,8 +325,8 @@ def test_a_figure_that_fails_is_named_on_the_page(grid: PartialGrid, monkeypatch
         if name == "arms":
             raise ValueError("too few runs")
 
-    monkeypatch.setattr(figures, "render", render)
-    figures.render_all("", "", grid_cells(grid.plan.config), "demo", grid.root / "figures")
+    monkeypatch.setattr(drawing, "render", render)
+    drawing.render_all("", grid_cells(grid.plan.config), "demo", grid.root / "figures")
     cells = grid_cells(grid.plan.config)
     pictures, failed = stages.pictures([grid.root / "figures", Path("other.png")], cells, False, False)
     assert failed == ["arms"]

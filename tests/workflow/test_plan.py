@@ -20,7 +20,7 @@ from nsbench.config.canonical import canonical_json
 from nsbench.config.theory import EXPERIMENTS, ExperimentSpec
 from nsbench.data.generate import DatasetSpec
 from nsbench.evaluation.run import EvaluateSpec
-from nsbench.figures.theory import TheoryFigureSpec
+from nsbench.figures.drawing import TheoryFigureSpec
 from nsbench.training.loop import TrainSpec
 from nsbench.workflow import grid, progress
 from nsbench.workflow.grid import expand, load

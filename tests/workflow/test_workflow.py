@@ -15,8 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from nsbench.config.theory import EXPERIMENTS
-from nsbench.figures.pretrained import FIGURES as PRETRAINED_FIGURES
-from nsbench.figures.theory import FIGURES as THEORY_FIGURES
+from nsbench.figures import of_kind
 from nsbench.workflow.results_lock import occupied
 from tests import tiny_models
 from tests.warm import STAGES, Warm
@@ -28,14 +27,15 @@ PACKS = {"modular_addition": 4, "sparse_parity": 3, "next_token": 4}
 specification curve."""
 DATASETS = {"modular_addition": 2, "sparse_parity": 1, "next_token": 1}
 MODELS = 3
+THEORY_FIGURES, PRETRAINED_FIGURES = of_kind("theory"), of_kind("pretrained")
 FIGURES = 12
 """What the tiny grid fills of nsbench.figures.FIGURES."""
 REPORT = {"write_report": 1}
 """What follows a figure."""
 LEDGER = {"judge_claims": 1, **REPORT}
 """What follows a table."""
-ONE_EXPERIMENT = {"compute_theory": 1, "join_theory": 1, "draw_theory_figure": 1, **LEDGER}
-OF_MODELS = {"join_pretrained": 1, "draw_pretrained_figure": len(PRETRAINED_FIGURES), **LEDGER}
+ONE_EXPERIMENT = {"compute_theory": 1, "join_theory": 1, "draw_figure": 1, **LEDGER}
+OF_MODELS = {"join_pretrained": 1, "draw_figure": len(PRETRAINED_FIGURES), **LEDGER}
 SECRETS = {
     "HF_TOKEN": "hf_NobodyMustSeeThisToken",
     "MLFLOW_TRACKING_USERNAME": "ada-the-secret-user",
@@ -179,7 +179,7 @@ def test_theory_code_reruns_the_formulas_and_no_simulation(clone: Clone) -> None
     assert clone.planned() == {
         **ONE_EXPERIMENT,
         "compute_theory": len(EXPERIMENTS),
-        "draw_theory_figure": len(THEORY_FIGURES),
+        "draw_figure": len(THEORY_FIGURES),
     }
 
 
@@ -200,7 +200,7 @@ def test_the_simulations_memory_reruns_nothing(clone: Clone) -> None:
 
 def test_a_theory_figure_s_code_redraws_it_alone(clone: Clone) -> None:
     clone.edit_code("figures/figure_09:draw")
-    assert clone.planned() == {"draw_theory_figure": 1, **REPORT}
+    assert clone.planned() == {"draw_figure": 1, **REPORT}
 
 
 def test_the_theory_can_be_left_out(clone: Clone) -> None:
@@ -226,7 +226,7 @@ def test_what_is_measured_on_models_and_how_they_are_shown_are_apart(clone: Clon
     assert clone.planned() == {"measure_model": MODELS, **OF_MODELS}
     (clone.root / TINY).write_text(text)
     clone.edit(TINY, ("  unreachable: skip\n", "  figures: {norm: l2}\n  max_memory_gb: 2\n"))
-    assert clone.planned() == {"draw_pretrained_figure": len(PRETRAINED_FIGURES), **REPORT}
+    assert clone.planned() == {"draw_figure": len(PRETRAINED_FIGURES), **REPORT}
 
 
 def test_other_weights_in_a_folder_are_measured(clone: Clone) -> None:

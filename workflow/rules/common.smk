@@ -16,10 +16,8 @@ from nsbench.config.errors import nearest
 from nsbench.config.theory import EXPERIMENTS
 from nsbench.data.tasks import TASKS
 from nsbench.data.text_sources import resolve
-from nsbench.figures import FIGURES, figures_for, module_of
-from nsbench.figures.captions import caption
-from nsbench.figures.pretrained import FIGURES as PRETRAINED_FIGURES
-from nsbench.figures.theory import FIGURES as THEORY_FIGURES
+from nsbench.figures import FIGURES, caption, find
+from nsbench.figures.drawing import figures_for
 from nsbench.schemas.pretrained import PARTS as PRETRAINED_PARTS
 from nsbench.schemas.pretrained import TABLES as PRETRAINED_TABLES
 from nsbench.storage import device
@@ -29,6 +27,7 @@ from nsbench.workflow import resources as needs
 from nsbench.workflow.freshness import is_newer, outdated
 from nsbench.workflow.grid import load
 from nsbench.workflow.plan import Plan, digest, plain
+from nsbench.workflow.plugins import file_of
 from nsbench.workflow.recorded_runs import index
 from nsbench.workflow.results_lock import OccupiedError
 from nsbench.workflow.run_states import inputs_digest
@@ -57,6 +56,8 @@ PRETRAINED_CSV = [name for name in PRETRAINED_TABLES if name != "pretrained_infl
 COLLECTED_FILES = [f"results/collected/{name}.parquet" for name in ("history", "runs", "evaluation", "floors")]
 RECORD_FILES = [str(path) for path in PLAN.records.files]
 CLAIMS_FILES = ["results/claims.parquet", "results/claim_evidence.parquet"]
+KINDS = {"training": "Training", "theory": "Theory", "pretrained": "Pretrained models"}
+"""What figures are of -> their part of Snakemake's report."""
 PACK = "{task}/{variant}/{arm}/{pack}"
 TRACKING_URI = tracking_uri.shown(
     tracking_uri.resolve(PLAN.config.tracking.uri, os.environ, "sqlite:///results/mlflow.db")
@@ -161,21 +162,13 @@ def if_fresh(part, value, files):
 
 def fresh_figures():
     """The figures of the theory and of pretrained models that are there, and no older than their numbers."""
-    old = outdated_parts()
-    sources = {}
-    if "theory" not in old:
-        sources |= {name: f"results/theory/{THEORY_FIGURES[name]}.points.parquet" for name in THEORY_FIGURES}
-    if "pretrained" not in old:
-        sources |= {name: "results/tables/pretrained_measured.parquet" for name in PRETRAINED_FIGURES}
-    paths = {name: Path(f"results/figures/{name}.png") for name in other_figures() if name in sources}
-    return " ".join(
-        str(path) for name, path in paths.items() if path.exists() and not is_newer(Path(sources[name]), path)
-    )
-
-
-def figure_module(wildcards):
-    """The module that draws a figure."""
-    return module_of(wildcards.figure)
+    old, fresh = outdated_parts(), []
+    for name in other_figures():
+        path = Path(f"results/figures/{name}.png")
+        if FIGURES[name].kind not in old and path.exists():
+            sources = [progress.RESULTS / file for file in FIGURES[name].files().values()]
+            fresh += [] if any(is_newer(source, path) for source in sources) else [str(path)]
+    return " ".join(fresh)
 
 
 def report_figures():
@@ -185,9 +178,39 @@ def report_figures():
 
 def other_figures():
     """The figures that show no run: the theory's, and those of pretrained models."""
-    theory = [] if PLAN.config.theory is None else THEORY_FIGURES
-    pretrained = [] if PLAN.config.pretrained is None else PRETRAINED_FIGURES
-    return [*theory, *pretrained]
+    return figures_for([], PLAN.config.theory is not None, PLAN.config.pretrained is not None)
+
+
+def figure_tables(w):
+    """The tables that a figure reads."""
+    return [f"results/{file}" for file in find(w.figure)[0].files().values()]
+
+
+def figure_spec(w):
+    """The settings that a figure is drawn with."""
+    drawing = find(w.figure)[0]
+    specs = {"theory": lambda: PLAN.theory_figure(drawing.experiment), "pretrained": PLAN.pretrained_figure}
+    return specs.get(drawing.kind, PLAN.grid)()
+
+
+def figure_digest(w):
+    """The code that a figure is drawn by."""
+    drawing = find(w.figure)[0]
+    if drawing.kind == "training":
+        return digest("figure", drawing.root)
+    return digest("figure-without-arms", drawing.root)
+
+
+def figures_digest(stage):
+    """The code of a stage that shows all figures, or draws those of training."""
+    drawings = [one for one in FIGURES.values() if stage == "report" or one.kind == "training"]
+    return digest(stage, *(one.root for one in drawings))
+
+
+def figure_plugin(w):
+    """The option of a command that names the file of the plug-in that a figure is from."""
+    file = file_of(find(w.figure)[0])
+    return option("--plugins", [shlex.quote(file)] if file else [])
 
 
 def plugins_option(stage):

@@ -106,13 +106,13 @@ rule draw_finished_runs:
         mem_mb=megabytes(4000),
         runtime=minutes(60),
     params:
-        spec=PLAN.grid(),
-        digest=lambda w: digest("figures", " ".join(sorted(set(map(module_of, FIGURES))))),
+        spec=PLAN.grid(adds="figure"),
+        digest=lambda w: figures_digest("figures"),
         finished=FINISHED,
         folder=PARTIAL,
     shell:
         "nsbench stage figures --spec {params.spec:q} --digest {params.digest} {params.finished}"
-        " --collected {params.folder}/collected --tables {params.folder}/tables --out {output} > {log} 2>&1"
+        " --results {params.folder} --out {output} > {log} 2>&1"
 
 
 use rule write_report as report_finished_runs with:

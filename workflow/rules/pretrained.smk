@@ -59,31 +59,3 @@ rule join_pretrained:
     shell:
         "nsbench stage pretrained-tables --spec {params.spec:q} --digest {params.digest} --models {params.models}"
         " --out results/tables > {log} 2>&1"
-
-
-rule draw_pretrained_figure:
-    input:
-        expand("results/tables/{table}.parquet", table=PRETRAINED_TABLES),
-    output:
-        png=report(
-            "results/figures/{pretrained_figure}.png",
-            caption="../report/pretrained_figure.rst",
-            category="Figures",
-            subcategory="Pretrained models",
-            labels=lambda w: {"figure": caption(w.pretrained_figure)[0]},
-        ),
-        pdf="results/figures/{pretrained_figure}.pdf",
-    log:
-        "results/logs/figures/{pretrained_figure}.log",
-    localrule: True
-    conda:
-        "../envs/nsbench.yaml"
-    resources:
-        mem_mb=megabytes(4000),
-        runtime=minutes(30),
-    params:
-        spec=PLAN.pretrained_figure(),
-        digest=lambda w: digest("pretrained-figure", w.pretrained_figure),
-    shell:
-        "nsbench stage pretrained-figure {wildcards.pretrained_figure} --spec {params.spec:q} --digest {params.digest}"
-        " --tables results/tables --png {output.png} --pdf {output.pdf} > {log} 2>&1"

@@ -1,13 +1,12 @@
 rule draw_figure:
     input:
-        collected=COLLECTED_FILES,
-        tables=expand("results/tables/{table}.parquet", table=TABLES),
+        figure_tables,
     output:
         png=report(
             "results/figures/{figure}.png",
             caption="../report/figure.rst",
             category="Figures",
-            subcategory="Training",
+            subcategory=lambda w: KINDS[find(w.figure)[0].kind],
             labels=lambda w: {"figure": caption(w.figure)[0]},
         ),
         pdf="results/figures/{figure}.pdf",
@@ -20,11 +19,12 @@ rule draw_figure:
         mem_mb=megabytes(4000),
         runtime=minutes(30),
     params:
-        spec=PLAN.grid(),
-        digest=lambda w: digest("figure", figure_module(w)),
+        spec=figure_spec,
+        digest=figure_digest,
+        plugins=figure_plugin,
     shell:
-        "nsbench stage figure {wildcards.figure} --spec {params.spec:q} --digest {params.digest}"
-        " --collected results/collected --tables results/tables --png {output.png} --pdf {output.pdf} > {log} 2>&1"
+        "nsbench stage figure {wildcards.figure} --spec {params.spec:q} --digest {params.digest} --results results"
+        " {params.plugins} --png {output.png} --pdf {output.pdf} > {log} 2>&1"
 
 
 rule write_report:
@@ -51,8 +51,8 @@ rule write_report:
         mem_mb=megabytes(4000),
         runtime=minutes(30),
     params:
-        spec=PLAN.grid(),
-        digest=lambda w: digest("report"),
+        spec=PLAN.grid(adds="figure"),
+        digest=lambda w: figures_digest("report"),
         finished="",
         folder="results",
         more_figures="",

@@ -73,35 +73,3 @@ rule join_theory:
     shell:
         "nsbench stage theory-table --spec {params.spec:q} --digest {params.digest} --tables {input} --out {output.table}"
         " --csv {output.csv} > {log} 2>&1"
-
-
-rule draw_theory_figure:
-    input:
-        lambda w: expand(
-            "results/theory/{experiment}.{part}.parquet",
-            experiment=THEORY_FIGURES[w.theory_figure],
-            part=["curves", "points", "examples"],
-        ),
-    output:
-        png=report(
-            "results/figures/{theory_figure}.png",
-            caption="../report/theory_figure.rst",
-            category="Figures",
-            subcategory="Theory",
-            labels=lambda w: {"figure": caption(w.theory_figure)[0]},
-        ),
-        pdf="results/figures/{theory_figure}.pdf",
-    log:
-        "results/logs/figures/{theory_figure}.log",
-    localrule: True
-    conda:
-        "../envs/nsbench.yaml"
-    resources:
-        mem_mb=megabytes(2000),
-        runtime=minutes(30),
-    params:
-        spec=lambda w: PLAN.theory_figure(THEORY_FIGURES[w.theory_figure]),
-        digest=lambda w: digest("theory-figure", w.theory_figure),
-    shell:
-        "nsbench stage theory-figure {wildcards.theory_figure} --spec {params.spec:q} --digest {params.digest}"
-        " --tables {input} --png {output.png} --pdf {output.pdf} > {log} 2>&1"

@@ -26,7 +26,7 @@ from nsbench.config.pretrained import (
     Shown,
     TablesSpec,
 )
-from nsbench.figures.pretrained import render
+from nsbench.figures.drawing import render
 from nsbench.pretrained import own
 from nsbench.pretrained.run import Subject, measure, measure_model
 from nsbench.pretrained.sources import ModelError
@@ -86,7 +86,7 @@ def measure_one(request: Request, *, device: str, batch_size: int | None, max_me
     join_models([request.out], TablesSpec(models=[name], degree=settings.degree, scale="paper"), tables, made_by)
     shown = _shown(settings, request.out)
     figure = PretrainedFigureSpec(models=[name], figures=shown, scale="paper")
-    render("figure_01", figure, tables, request.out / "influence.png", request.out / "influence.pdf")
+    render("figure_01", request.out, figure, request.out / "influence.png", request.out / "influence.pdf")
     print(summary(request.out, shown))
     print(f"\nwritten: {request.out}: *.parquet, {TABLES}/*.csv, influence.png, influence.pdf")
 

@@ -11,6 +11,7 @@ from nsbench.config.base import ConfigError
 from nsbench.config.errors import show
 from nsbench.config.registry import Registry
 from nsbench.data.tasks import TASKS
+from nsbench.figures import FIGURES
 from nsbench.measures import MEASURES
 from nsbench.training.models import MODELS
 
@@ -51,6 +52,7 @@ TEMPLATES = {
         "nsbench.measures",
         "evaluation: {{measures: [noise_stability, average_sensitivity, test_scores, {name}]}}",
     ),
+    "figure": Template(FIGURES, "nsbench.figures", ""),
 }
 
 
@@ -72,7 +74,8 @@ def new(what: str, name: str, out: Path | None = None) -> str:
         raise ConfigError(f"--out: {show(str(out))} is there; a file that is not there yet is allowed") from None
     except OSError as error:
         raise ConfigError(f"--out: {show(str(out))} cannot be written ({error.strerror})") from None
-    return (
-        f"{out} registers the {template.registry.what} {name}. In config.yaml:\n"
-        f"plugins: [{out}]    # at the left margin\n" + template.lines.format(name=name)
-    )
+    lines = [
+        f"{out} registers the {template.registry.what} {name}. In config.yaml:",
+        f"plugins: [{out}]    # at the left margin",
+    ]
+    return "\n".join([*lines, *template.lines.format(name=name).splitlines()])

@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
-from collections.abc import Callable, Container
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -41,6 +41,7 @@ PLUGINS = reads("plugins", "files of the plug-ins that are used", nargs="+", def
 FINISHED = reads("finished", "file of the stage finished: only the runs that it has as finished", default=None)
 PACKS = reads("packs", "folder of packs")
 DATASETS = reads("datasets", "folder of data sets")
+RESULTS = reads("results", "folder of results, with the tables")
 COLLECTED = reads("collected", "folder of the collected records")
 TABLES = reads("tables", "folder of tables")
 THEORY = reads("theory", "the theory's table, if any", default=None)
@@ -54,7 +55,6 @@ OUTDATED = Argument(
         "help": "what is left out, since it was made by other settings or code",
     },
 )
-NAME = Argument("name", {"help": "the figure's name"})
 PICTURE = (makes("png", "the figure"), makes("pdf", "the figure"))
 
 STAGES: dict[str, Command] = {}
@@ -205,28 +205,32 @@ def analyse(options: argparse.Namespace) -> None:
     analyse(options.collected, grid.cells, grid.config.analysis, *made, grid.partial)
 
 
-@stage("figure", "draw a figure", NAME, FINISHED, COLLECTED, TABLES, *PICTURE)
+@stage("figure", "draw a figure", Argument("name", {"help": "the figure's name"}), RESULTS, PLUGINS, *PICTURE)
 def figure(options: argparse.Namespace) -> None:
-    from nsbench.figures import FIGURES, render
+    from nsbench.config.pretrained import PretrainedFigureSpec
+    from nsbench.figures import find
+    from nsbench.figures.drawing import Grid, TheoryFigureSpec, render
+    from nsbench.workflow import plugins
 
-    _known(options, FIGURES)
-    _, cells, scale, _ = read_grid(options)
-    render(options.name, options.collected, options.tables, cells, scale, options.png, options.pdf)
+    plugins.load(options.plugins)
+    specs = {"theory": TheoryFigureSpec, "pretrained": PretrainedFigureSpec}
+    spec = specs.get(find(options.name)[0].kind)
+    settings = _spec(options, spec) if spec else Grid(*read_grid(options)[1:3])
+    render(options.name, options.results, settings, options.png, options.pdf)
 
 
 @stage(
     "figures",
     "draw every figure that the runs can fill, and leave the others out",
     FINISHED,
-    COLLECTED,
-    TABLES,
+    RESULTS,
     makes_folder("out", "folder of figures"),
 )
 def figures(options: argparse.Namespace) -> None:
-    from nsbench.figures import render_all
+    from nsbench.figures.drawing import render_all
 
     _, cells, scale, _ = read_grid(options)
-    render_all(options.collected, options.tables, cells, scale, options.out)
+    render_all(options.results, cells, scale, options.out)
 
 
 @stage(
@@ -359,21 +363,6 @@ def theory_table(options: argparse.Namespace) -> None:
 
 
 @stage(
-    "theory-figure",
-    "draw a figure of the theory",
-    NAME,
-    reads("tables", "curves, points and examples", nargs=3),
-    *PICTURE,
-)
-def theory_figure(options: argparse.Namespace) -> None:
-    from nsbench.figures.theory import FIGURES, TheoryFigureSpec, render
-
-    _known(options, FIGURES, " of the theory")
-    spec = _spec(options, TheoryFigureSpec)
-    render(options.name, spec.experiment, spec.scale, *options.tables, options.png, options.pdf)
-
-
-@stage(
     "pretrained",
     "measure a pretrained model and a random copy of it",
     reads("text", "file of the stage text"),
@@ -409,16 +398,6 @@ def pretrained_tables(options: argparse.Namespace) -> None:
     join_models(options.models, _spec(options, TablesSpec), options.out, _stamp(options))
 
 
-@stage("pretrained-figure", "draw a figure of pretrained models", NAME, TABLES, *PICTURE)
-def pretrained_figure(options: argparse.Namespace) -> None:
-    from nsbench.config.pretrained import PretrainedFigureSpec
-    from nsbench.figures.pretrained import FIGURES, render
-
-    _known(options, FIGURES, " of pretrained models")
-    spec = _spec(options, PretrainedFigureSpec)
-    render(options.name, spec, options.tables, options.png, options.pdf)
-
-
 # --- what stages share ----------------------------------------------------------------------------------
 
 
@@ -445,11 +424,6 @@ def _device(options: argparse.Namespace) -> AbstractContextManager[torch.device]
     from nsbench.storage.device import use_device
 
     return use_device(options.device, options.processes_per_gpu)
-
-
-def _known(options: argparse.Namespace, names: Container[str], of: str = "") -> None:
-    if options.name not in names:
-        raise ConfigError(f"name: no figure{of} is called {options.name!r}; allowed: {', '.join(names)}")
 
 
 class Grid(NamedTuple):
@@ -491,11 +465,9 @@ def pictures(
     given: PNG files, which are all shown, and folders, of which those are that the grid fills, and with `theory` and
     `pretrained` those of these.
     """
-    from nsbench.figures import NOT_DRAWN, figures_for
-    from nsbench.figures.pretrained import FIGURES as PRETRAINED_FIGURES
-    from nsbench.figures.theory import FIGURES as THEORY_FIGURES
+    from nsbench.figures.drawing import NOT_DRAWN, figures_for
 
-    names = [*figures_for(cells), *(THEORY_FIGURES if theory else ()), *(PRETRAINED_FIGURES if pretrained else ())]
+    names = figures_for(cells, theory, pretrained)
     found, failed = [], []
     for path in given:
         if path.is_dir():

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-import pandas as pd
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
+from typing import TYPE_CHECKING
 
-from nsbench.config.theory import RecurrenceExperiment
-from nsbench.figures import style
-from nsbench.figures import theory_panels as panels
+import nsbench.figures.style as style
+import nsbench.figures.theory_panels as panels
+from nsbench.figures.registry import figure
 from nsbench.schemas import theory_labels as readings
-from nsbench.theory.recurrences import ffn_fixed_point
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from nsbench.config.theory import RecurrenceExperiment
 
 CLOSE = ("published", "linear")
 """Kinds whose fixed points are so close that the lower row shows them enlarged."""
@@ -24,81 +27,66 @@ _WHAT = (
 )
 
 
-def draw(
-    curves: pd.DataFrame, points: pd.DataFrame, examples: pd.DataFrame, settings: RecurrenceExperiment, scale: str
-) -> Figure:
-    """A column per start rho; all recurrences above, those with close fixed points enlarged below.
+@figure(
+    "figure_04b",
+    tables=panels.TABLES,
+    experiment="recurrence",
+    title="Figure 4b: Equation 5 and its corrected forms, iterated",
+    caption="Equation 5 maps the correlation of two Gaussian inputs to E[ReLU(X) ReLU(Y)], which is no correlation: it "
+    "takes 1 to 1/2. Iterated, it settles at 0.2172; the paper gives 2/(3π) = 0.2122, the fixed point of the "
+    "linear form (the lower row enlarges both). The cosine similarity of a layer's outputs goes to 1 instead, the"
+    " Pearson correlation to 0 unless it starts at 1. Points of Equation 5 iterate Monte Carlo means; the others "
+    "are measured in random networks, W ~ N(0, 2/d) for the cosine similarity, layer norm and W ~ N(0, 1/d) for "
+    "the Pearson correlation." + panels.READING,
+)
+def draw(curves: pd.DataFrame, points: pd.DataFrame, settings: RecurrenceExperiment, scale: str) -> Figure:
+    """A column per start rho; all recurrences above, those with close fixed points enlarged below."""
+    from nsbench.theory.recurrences import ffn_fixed_point
 
-    `curves` and `points` are of `schemas.theory.CURVES` and SIMULATION; `examples` is not used.
-    """
-    if panels.nothing(curves, points):
-        return style.empty("Figure 4b: nothing was computed", scale)
-    tables = [curves, points]
-    names = panels.ordered(panels.every("reading", tables), [readings.correlation(rho) for rho in sorted(settings.rho)])
-    kinds = readings.RECURRENCE_KINDS
+    tables, kinds = [curves, points], readings.RECURRENCE_KINDS
+    names = panels.ordered("reading", tables, map(readings.correlation, sorted(settings.rho)))
+    found = panels.ordered("series", tables, [])
     looks = panels.looks(list(kinds.values()), panels.CATEGORY_COLOURS)
-    found = panels.every("series", tables)
     looks = {name: look for name, look in looks.items() if name in found}
     fixed = {kind: ffn_fixed_point(kind) for kind, name in kinds.items() if name in looks}
-    enlarged = all(kind in fixed for kind in CLOSE)
-    with style.applied():
-        figure = Figure(figsize=(max(3.7 * len(names), 6.2), 3.1 + 2.0 * enlarged + 1.9), layout="constrained")
-        grid = figure.subplots(
-            1 + enlarged,
-            len(names),
-            squeeze=False,
-            sharex=True,
-            sharey="row",
-            height_ratios=[1.7, 1.0] if enlarged else [1.0],
-        )
-        close = {kinds[kind]: looks[kinds[kind]] for kind in CLOSE if kind in fixed}
-        for row, drawn in zip(grid, (looks, close), strict=False):
-            for axes, name in zip(row, names, strict=True):
-                panels.draw_curves(axes, curves[curves["reading"] == name], drawn)
-                panels.draw_points(axes, points[points["reading"] == name], drawn)
-                panels.layer_axis(axes, settings.depth)
-        for axes, name in zip(grid[0], names, strict=True):
-            panels.head(axes, f"start: {name}", [], 0)
-        _fixed_points(grid[0], fixed, looks, close=not enlarged)
-        grid[0][0].set_ylabel("correlation or second moment")
-        if enlarged:
-            ends = sorted(fixed[kind] for kind in CLOSE)
-            room = ROOM * (ends[1] - ends[0])
-            grid[1][0].set_ylim(ends[0] - room, ends[1] + room)
-            _fixed_points(grid[1], {kind: fixed[kind] for kind in CLOSE}, looks, close=True)
-            grid[1][0].set_ylabel("the same, enlarged")
-        for axes in grid[-1]:
-            axes.set_xlabel("layers passed")
-        sizes = [f"width {settings.width}", f"depth {settings.depth}", panels.replicates(settings)]
-        panels.foot(figure, [_WHAT, panels.POINTS_LINE], sizes, scale, _key(curves, looks, grid[0]))
+    close = {kind: fixed[kind] for kind in CLOSE if kind in fixed}
+    rows = [
+        (looks, {kind: value for kind, value in fixed.items() if kind not in close}, "correlation or second moment")
+    ]
+    if enlarged := len(close) == len(CLOSE):
+        rows.append(({kinds[kind]: looks[kinds[kind]] for kind in close}, close, "the same, enlarged"))
+    figure = style.new(max(3.7 * len(names), 6.2), 3.1 + 2.0 * enlarged + 1.9)
+    shape = {"squeeze": False, "sharex": True, "sharey": "row", "height_ratios": [1.7, 1.0][: len(rows)]}
+    grid = figure.subplots(len(rows), len(names), **shape)
+    for row, (drawn, told, label) in zip(grid, rows, strict=True):
+        for axes, name in zip(row, names, strict=True):
+            panels.draw_curves(axes, curves[curves["reading"] == name], drawn)
+            panels.draw_points(axes, points[points["reading"] == name], drawn)
+            panels.layer_axis(axes, settings.depth)
+            axes.label_outer()
+        row[0].set_ylabel(label)
+        for kind in fixed if drawn is looks else close:
+            _fixed_point(row, kind, fixed[kind], looks, kind in told or not enlarged)
+    for axes, name in zip(grid[0], names, strict=True):
+        panels.head(axes, f"start: {name}", [], 0)
+    if enlarged:
+        low, high = sorted(close.values())
+        grid[1][0].set_ylim(low - ROOM * (high - low), high + ROOM * (high - low))
+    key = panels.series_signs(looks, grid[0])
+    for name, sign in zip(looks, key, strict=True):  # formulas differ from series to series
+        formulas = curves.loc[curves["series"] == name, ["formula", "status"]].drop_duplicates()
+        for formula, status in formulas.itertuples(index=False):
+            sign.set(label=f"{name}: {panels.formula_text(formula, status)}", **panels.STATUSES[status][1])
+    sizes = [f"width {settings.width}", f"depth {settings.depth}", panels.replicates(settings)]
+    panels.foot(figure, [_WHAT], sizes, scale, key)
     return figure
 
 
-def _fixed_points(row: list[Axes], fixed: dict[str, float], looks: dict[str, panels.Look], close: bool) -> None:
-    """Thin lines across all panels of a row, with their values at its right end; `close` ones only where told."""
-    for kind, value in fixed.items():
-        colour = looks[readings.RECURRENCE_KINDS[kind]].colour
-        for axes in row:
-            axes.axhline(value, color=colour, lw=0.8, alpha=0.7, zorder=1.5, gid=f"fixed point {kind}")
-        if close or kind not in CLOSE:
-            row[-1].annotate(
-                f"{value:.4g}",
-                (1, value),
-                (4, 0),
-                xycoords=("axes fraction", "data"),
-                textcoords="offset points",
-                va="center",
-                color=colour,
-                fontsize=8,
-                gid="value",
-            )
-
-
-def _key(curves: pd.DataFrame, looks: dict[str, panels.Look], row: list[Axes]) -> list[Line2D]:
-    """Every series with its formula, for they differ from series to series."""
-    signs = panels.series_signs(looks, row)
-    for name, sign in zip(looks, signs, strict=True):
-        formulas = curves.loc[curves["series"] == name, ["formula", "status"]].drop_duplicates()
-        for formula, status in formulas.itertuples(index=False):
-            sign.set(label=f"{name}: {panels.formula_text(formula, status)}", **panels.STROKES[status])
-    return signs
+def _fixed_point(row: list[Axes], kind: str, value: float, looks: dict[str, panels.Look], told: bool) -> None:
+    """A thin line across all panels of a row, with its value at the right end where that is `told`."""
+    colour = looks[readings.RECURRENCE_KINDS[kind]].colour
+    for axes in row:
+        axes.axhline(value, color=colour, lw=0.8, alpha=0.7, zorder=1.5, gid=f"fixed point {kind}")
+    if told:
+        at = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points", "va": "center", "gid": "value"}
+        row[-1].annotate(f"{value:.4g}", (1, value), (4, 0), color=colour, fontsize=8, **at)

@@ -1,96 +1,90 @@
-"""Figure 5: validation accuracy and loss over training, and each arm's time to target."""
+"""Figure 5: validation accuracy and loss over training, and each arm's time to target; of every task but next tokens,
+which Figure 6 shows."""
 
 from __future__ import annotations
 
-import math
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
-from nsbench.figures import comparison, curves, style
+import nsbench.figures.comparison as comparison
+import nsbench.figures.curves as curves
+import nsbench.figures.style as style
+from nsbench.figures.registry import figure
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 MANY_VARIANTS = 4
+TABLES = ("history", "times", "selections")
+PAPER = {
+    "modular_addition": " The paper reports about 4,500 steps without and 3,300 with it, which is 26.7% fewer steps, "
+    "or 36.4% faster.",
+    "sparse_parity": " The paper reports a speed-up of about 35%.",
+}
+TITLE = "{task}: training with and without the regulariser"
+READING = (
+    "Thin lines are single seeds, bold lines the pointwise median over all seeds of the grid (a diverged run "
+    "counts as the worst value from where it ends). The dashed line is the target, fixed before anything ran. "
+    "The strip on top of its panel marks when each run first reached the target and held it, a diamond their "
+    "median, an arrow runs that did not hold it within the budget. Arms share data, initial weights and batch "
+    "order seed by seed."
+)
 
 
+def is_not_of_the_paper(group: list[dict[str, Any]]) -> bool:
+    """Whether a variant is of a task whose curves are in no figure of the paper."""
+    return group[0]["task"] not in (*PAPER, "next_token")
+
+
+@figure("curves", tables=TABLES, title=TITLE, caption=READING, needs=is_not_of_the_paper, each_task=True)
+@figure(
+    "figure_05", tables=TABLES, title=f"Figure 5, {TITLE}", caption=READING, notes=PAPER, tasks=PAPER, each_task=True
+)
 def draw(
-    history: pd.DataFrame,
-    times: pd.DataFrame,
-    cells: list[dict[str, Any]],
-    task: str,
-    scale: str,
-    selections: pd.DataFrame | None = None,
+    history: pd.DataFrame, times: pd.DataFrame, selections: pd.DataFrame, cells: list[dict[str, Any]], scale: str
 ) -> Figure:
-    """A column per variant of `task`: accuracy above, loss (log) below, against optimiser steps.
+    """A column per variant: accuracy above, loss (log) below, against optimiser steps.
 
-    Thin lines are seeds, bold ones the pointwise median over all seeds of the grid, the dashed line
-    is the target; the strip on top of its panel marks every seed's time to target, the median, and
-    the censored. With more than four variants only the target's metric is drawn, four to a row. Of a
-    sweep it shows the arm that the validation data select (`schemas.analysis.SELECTION`).
-    Takes `schemas.training.HISTORY` and `schemas.training.TIME_TO_TARGET`; a task without cells gives an empty panel.
+    With more than four variants only the target's metric is drawn, four to a row. Of a sweep it shows the arm that the
+    validation data select (`schemas.analysis.SELECTION`).
     """
-    cells = [cell for cell in cells if cell["task"] == task]
-    if not cells:
-        return style.empty(f"Figure 5: the grid has no cells of {task}", scale)
-    groups = {name: comparison.shown(group, selections) for name, group in style.variants(cells).items()}
-    every, cells = cells, [cell for group in groups.values() for cell in group]
-    wrapped = len(groups) > MANY_VARIANTS
-    n_columns = min(len(groups), MANY_VARIANTS)
-    n_rows = math.ceil(len(groups) / n_columns) if wrapped else 2
-    with style.applied():
-        size = (max(3.5 * n_columns, 6.0), (2.5 if wrapped else 2.7) * n_rows + 1.4)
-        figure = Figure(figsize=size, layout="constrained")
-        grid = figure.subplots(n_rows, n_columns, squeeze=False)
-        for place, (variant, group) in enumerate(groups.items()):
-            metric = group[0]["target"]["metric"]
-            shown = [metric] if wrapped else ["val_accuracy", "val_loss"]
-            row, column = divmod(place, n_columns) if wrapped else (0, place)
-            panels = [grid[row, column]] if wrapped else list(grid[:, column])
-            for axes, panel_metric in zip(panels, shown, strict=True):
-                _panel(axes, panel_metric, group, history, times)
-                if column == 0 or (panel_metric != shown[0] == metric and wrapped):
-                    axes.set_ylabel(style.metric_label(panel_metric))
-            curves.header(panels[0], variant, group[0].get("leaks", []), curves.arm_entries(group, times))
-            panels[-1].set_xlabel("optimiser step")
-        for axes in grid.flat[len(groups) :] if wrapped else []:
-            axes.set_axis_off()
-        arms = list(dict.fromkeys(style.arm_text(cell) for cell in cells))
-        choice = comparison.choice_line(every, cells, selections)
-        lines = [
-            f"Arms: {'; '.join(arms)}.",
-            *style.stopped_line(times, cells),
-            *choice,
-            style.scale_text(cells, scale),
-        ]
-        style.footer(figure, lines, curves.times_key(), n_columns=3 if n_columns < 3 else 7)
+    groups = {name: comparison.shown(group, selections) for name, group in curves.groups_of(cells).items()}
+    drawn = [cell for group in groups.values() for cell in group]
+    many = len(groups) > MANY_VARIANTS
+    size = (3.5, 2.5) if many else (3.5, 2.7)
+    figure, columns = style.columns(len(groups), 1 if many else 2, *size, below=1.4, max_columns=MANY_VARIANTS)
+    for (variant, group), panels in zip(groups.items(), columns, strict=True):
+        metrics = [group[0]["target"]["metric"]] if many else ["val_accuracy", "val_loss"]
+        for axes, metric in zip(panels, metrics, strict=True):
+            _panel(axes, metric, group, history, times)
+            if style.is_first(axes):
+                axes.set_ylabel(style.metric_label(metric))
+        curves.header(panels[0], variant, group[0].get("leaks", []), curves.arm_entries(group, times))
+        panels[-1].set_xlabel("optimiser step")
+    lines = [style.arms_text(drawn), *curves.remarks(times, cells, drawn, selections, scale)]
+    style.footer(figure, lines, curves.times_key(), n_columns=3 if len(groups) < 3 else 7)
     return figure
 
 
 def _panel(axes: Axes, metric: str, group: list[dict[str, Any]], history: pd.DataFrame, times: pd.DataFrame) -> None:
     """The curves of one variant's arms and, where the target is of this metric, the target."""
-    target, budget = group[0]["target"], group[0]["budget_steps"]
-    extremes = [
-        curves.of_runs(axes, cell, history, times, metric, dashes)
-        for cell, dashes in zip(group, style.arm_dashes(group), strict=True)
-    ]
-    style.step_axis(axes, budget)
-    is_target = target["metric"] == metric
-    if is_target:
+    target, room = group[0]["target"], 1.0
+    values = [*curves.of_arms(axes, group, history, times, metric)]
+    if target["metric"] == metric:
         curves.target_line(axes, target["threshold"])
-        extremes.append((target["threshold"], target["threshold"]))
-    lowest, highest = zip(*extremes, strict=True)
-    curves_top = curves.below_strip(group) if is_target else 1.0
+        values.append(target["threshold"])
+        room = curves.below_strip(group)
+        curves.times_strip(axes, group, times)
+    low, high = np.nanmin([*values, np.inf]), np.nanmax([*values, -np.inf])
     if curves.is_loss(metric):
-        low, high = np.nanmin([*lowest, 1e300]) / 1.15, np.nanmax([*highest, 1e-300]) * 1.15
         axes.set_yscale("log")
         if low < high:
-            axes.set_ylim(low, low * (high / low) ** (1 / curves_top))
+            axes.set_ylim(low / 1.15, low / 1.15 * (1.15**2 * high / low) ** (1 / room))
         style.log_axis(axes)
     else:
-        floor = 0.4 if np.nanmin([*lowest, 1]) > 0.42 else -0.03
-        axes.set_ylim(floor, floor + (1.02 - floor) / curves_top)
+        floor = 0.4 if 0.42 < low < 1 else -0.03
+        axes.set_ylim(floor, floor + (1.02 - floor) / room)
         axes.set_yticks([0.5, 0.75, 1] if floor > 0 else [0, 0.25, 0.5, 0.75, 1])
-    if is_target:
-        curves.times_strip(axes, group, times)

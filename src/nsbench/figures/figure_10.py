@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-import pandas as pd
-from matplotlib.figure import Figure
+from typing import TYPE_CHECKING
 
-from nsbench.config.theory import TransformerExperiment
-from nsbench.figures import style, theory_layers
-from nsbench.figures import theory_panels as panels
+import nsbench.figures.theory_panels as panels
+from nsbench.figures.registry import figure
 from nsbench.schemas import theory_labels as readings
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+    from nsbench.config.theory import TransformerExperiment
 
 _WHAT = (
     "A layer is attention with W_Q W_Kᵀ = I, then ReLU; columns of W_V have norm γ. Equation 8 has γ² inside s, where "
@@ -16,31 +20,25 @@ _WHAT = (
 )
 
 
-def draw(
-    curves: pd.DataFrame, points: pd.DataFrame, examples: pd.DataFrame, settings: TransformerExperiment, scale: str
-) -> Figure:
-    """A panel per reading of W_V, a series per norm gamma, on one logarithmic axis.
-
-    `curves` and `points` are of `schemas.theory.CURVES` and SIMULATION; `examples` is not used. A mean
-    that is not positive is a triangle on the lower edge.
-    """
-    if panels.nothing(curves, points):
-        return style.empty("Figure 10: nothing was computed", scale)
-    names = panels.ordered(panels.every("reading", [curves, points]), readings.VALUE_WEIGHTS.values())
-    known = [readings.value_norm(gamma) for gamma in sorted(settings.value_norms, reverse=True)]
-    looks = panels.looks(panels.ordered(panels.every("series", [curves, points]), known))
-    with style.applied():
-        figure, row = theory_layers.row_of_panels(len(names))
-        key = theory_layers.fill_log_row(row, names, looks, (curves, points), settings.depth)
-        for axes in row:
-            axes.set_xlabel("layers passed")
-        row[0].set_ylabel("E[h(X) h(Y)] per output entry")
-        sizes = [
-            f"n = {settings.n_tokens} tokens",
-            f"d = {settings.d_model}",
-            f"depth {settings.depth}",
-            f"inputs with ρ = {settings.rho:g}",
-            panels.replicates(settings),
-        ]
-        panels.foot(figure, [_WHAT, panels.POINTS_LINE], sizes, scale, key)
+@figure(
+    "figure_10",
+    tables=panels.TABLES,
+    experiment="transformer",
+    title="Figure 10: second moment after each layer of a transformer, by W_V and its norm γ",
+    caption="The paper sees full dampening for γ < 1 and weak dampening for γ = 1, and has candidate fixed points "
+    "2/(π(4 − γ²)) from Equation 8, s(γ²ρ). The factor belongs outside: one step gives γ² s(ρ), and a signal that "
+    "shrinks by γ² in each layer has no fixed point but 0. The paper's pattern needs W_V = γ I, where after l "
+    "layers γ²ˡ s(ρ) is left; a random W_V, orthogonal or Gaussian, dampens fully at γ = 1 too." + panels.READING,
+)
+def draw(curves: pd.DataFrame, points: pd.DataFrame, settings: TransformerExperiment, scale: str) -> Figure:
+    """A panel per reading of W_V, a series per norm gamma, on one logarithmic axis; a mean that is not positive is a
+    triangle on the lower edge."""
+    tables = [curves, points]
+    names = panels.ordered("reading", tables, readings.VALUE_WEIGHTS.values())
+    known = map(readings.value_norm, sorted(settings.value_norms, reverse=True))
+    looks = panels.looks(panels.ordered("series", tables, known))
+    figure, _, key = panels.fill_layers(names, looks, *tables, settings.depth, "E[h(X) h(Y)] per output entry")
+    sizes = [f"n = {settings.n_tokens} tokens", f"d = {settings.d_model}", f"depth {settings.depth}"]
+    sizes += [f"inputs with ρ = {settings.rho:g}", panels.replicates(settings)]
+    panels.foot(figure, [_WHAT], sizes, scale, key)
     return figure

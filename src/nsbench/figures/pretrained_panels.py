@@ -6,17 +6,18 @@ A model that cannot be shown gets a panel that says why.
 from __future__ import annotations
 
 import textwrap
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-import pandas as pd
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
-from matplotlib.offsetbox import AnchoredOffsetbox, TextArea, VPacker
-
-from nsbench.config.pretrained import PretrainedFigureSpec, Shown
-from nsbench.figures import style
+import nsbench.figures.style as style
 from nsbench.schemas.pretrained import WEIGHTS
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
+
+    from nsbench.config.pretrained import PretrainedFigureSpec, Shown
 
 COLOURS = {"pretrained": style.LOSS_COLOUR, "random": style.MUTED}
 NAMES = {"pretrained": "pretrained", "random": "random copy"}
@@ -26,11 +27,7 @@ READOUTS = {
     "cross_entropy": "cross entropy",
     "pooled_norm": "norm of the mean hidden state",
 }
-NORMS = {
-    "l1": "L1 norm of the gradient",
-    "l2": "L2 norm of the gradient",
-    "squared_l2": "squared L2 norm of the gradient",
-}
+NORMS = {"l1": "L1 norm", "l2": "L2 norm", "squared_l2": "squared L2 norm"}
 INPUTS = {
     "text": "text",
     "uniform": "token ids drawn uniformly",
@@ -38,10 +35,14 @@ INPUTS = {
 }
 OF_THE_PAPER = {"gpt2": "GPT-2", "bert": "BERT", "roberta": "RoBERTa", "gemma": "Gemma"}
 NOTHING = ("no influence", "its total over positions is 0, or not finite")
-INK = "#222222"
+READING = (
+    " The paper does not say its readout (the one number of the output whose gradient is taken), its norm, its special "
+    "tokens or how the rest was chosen; what stands here is said below the figure, and the table of concentration has "
+    "the others. Beside each model stands a copy with random weights: what it shows too was not learned."
+)
+"""What captions say of all these figures."""
 _CHARACTERS = 17.0
 """Of small text, to an inch."""
-
 
 HeadLine = tuple[str, str, bool]
 """A line above a panel: its text, its colour, and whether it is bold."""
@@ -63,7 +64,7 @@ class Subject(NamedTuple):
 def subjects(models: pd.DataFrame, measured: pd.DataFrame, spec: PretrainedFigureSpec) -> list[Subject]:
     """Every model of the spec, in its order, with the readout that it is shown for.
 
-    `models` and `measured` are of pretrained_records.MODEL and MEASURED. The readout is the spec's,
+    `models` and `measured` are of schemas.pretrained.MODEL and MEASURED. The readout is the spec's,
     or its fallback where that one does not apply to the model.
     """
     return [_subject(name, models[models["model"] == name], measured, spec.figures) for name in spec.models]
@@ -82,30 +83,25 @@ def _subject(name: str, models: pd.DataFrame, measured: pd.DataFrame, shown: Sho
     for readout in dict.fromkeys((shown.readout, shown.fallback)):
         here = (measured["model"] == name) & (measured["inputs"] == shown.inputs) & (measured["readout"] == readout)
         cases = {row.weights: row for row in measured[here].itertuples(index=False)}
-        case = cases.get("pretrained")
-        if case is not None and case.status == "measured":
-            found = {
-                weights: "" if cases[weights].status == "measured" else cases[weights].status.replace("_", " ")
-                for weights in WEIGHTS
-                if weights in cases
-            }
-            return Subject(name, about, readout, ("", ""), found)
-        word = case.status.replace("_", " ") if case is not None else word
-        reasons.append(case.reason if case is not None else f"the tables have no row of the {READOUTS[readout]}")
+        words = {weights: case.status.replace("_", " ") for weights, case in cases.items()}
+        if words.get("pretrained") == "measured":
+            order = [weights for weights in WEIGHTS if weights in words]
+            return Subject(name, about, readout, ("", ""), {w: words[w].replace("measured", "") for w in order})
+        word = words.get("pretrained", word)
+        missing = f"the tables have no row of the {READOUTS[readout]}"
+        reasons.append(cases["pretrained"].reason if "pretrained" in cases else missing)
     return Subject(name, about, shown.readout, (word, "; ".join(dict.fromkeys(reasons))), {})
 
 
 def narrowed(table: pd.DataFrame, shown: Shown) -> pd.DataFrame:
-    """The rows of the inputs and norm shown; `table` has the columns of pretrained_records.SITE."""
+    """The rows of the inputs and norm shown; `table` has the columns of schemas.pretrained.SITE."""
     return table[(table["inputs"] == shown.inputs) & (table["norm"] == shown.norm)]
 
 
 def at(table: pd.DataFrame, subject: Subject, weights: str, site: str) -> pd.DataFrame:
     """The rows of a model's weights, with its readout, at one kind of site; `table` is `narrowed`."""
-    rows = table
-    for column, value in {"model": subject.name, "weights": weights, "readout": subject.readout, "site": site}.items():
-        rows = rows[rows[column] == value]
-    return rows
+    here = (table["model"] == subject.name) & (table["weights"] == weights)
+    return table[here & (table["readout"] == subject.readout) & (table["site"] == site)]
 
 
 def position_axis(axes: Axes, n_positions: int) -> None:
@@ -119,20 +115,17 @@ def position_axis(axes: Axes, n_positions: int) -> None:
 def title(subject: Subject, width: float) -> list[HeadLine]:
     """A panel's head for `head`: name, what the model is and the readout, wrapped to `width` inches."""
     wide = int(width * _CHARACTERS)
-    lines = [(part, INK, True) for part in textwrap.wrap(subject.name, int(wide * 0.75))]
-    lines += [(part, INK, False) for part in textwrap.wrap(subject.about, wide, max_lines=4, placeholder=" …")]
+    lines = [(part, style.TEXT, True) for part in textwrap.wrap(subject.name, int(wide * 0.75))]
+    about = textwrap.wrap(subject.about, wide, max_lines=4, placeholder=" …")
     if not any(subject.problem):
-        lines += [(part, INK, False) for part in textwrap.wrap(f"readout: {READOUTS[subject.readout]}", wide)]
-    return lines
+        about += textwrap.wrap(f"readout: {READOUTS[subject.readout]}", wide)
+    return lines + [(part, style.TEXT, False) for part in about]
 
 
 def head(axes: Axes, lines: list[HeadLine]) -> None:
     """Put lines above a panel."""
-    block = VPacker(children=[_line(*line) for line in lines], pad=0, sep=1.5, align="left")
-    where = {"bbox_to_anchor": (0.0, 1.0), "bbox_transform": axes.transAxes, "borderpad": 0.35}
-    box = AnchoredOffsetbox("lower left", child=block, pad=0, frameon=False, **where)
-    box.set(gid="head", clip_on=False)
-    axes.add_artist(box)
+    where = {"bbox_to_anchor": (0.0, 1.0), "bbox_transform": axes.transAxes, "borderpad": 0.35, "pad": 0}
+    _block(axes, lines, "lower left", "left", 1.5, "head", **where).set(clip_on=False)
 
 
 def notice(axes: Axes, word: str, reason: str, width: float, max_lines: int = 9) -> None:
@@ -142,16 +135,23 @@ def notice(axes: Axes, word: str, reason: str, width: float, max_lines: int = 9)
     for spine in axes.spines.values():
         spine.set(visible=True, linestyle=(0, (4, 3)), color="#B5B5B5")
     lines = textwrap.wrap(reason, int(width * (_CHARACTERS - 2)), max_lines=max_lines, placeholder=" …")
-    texts = [_line(word, style.WARNING, True), *(_line(line, INK, False) for line in lines)]
-    box = AnchoredOffsetbox("center", child=VPacker(children=texts, pad=0, sep=3, align="center"), frameon=False)
-    box.set(gid="notice")
-    axes.add_artist(box)
+    texts = [(word, style.WARNING, True), *((line, style.TEXT, False) for line in lines)]
+    _block(axes, texts, "center", "center", 3, "notice")
 
 
-def _line(text: str, colour: str, bold: bool) -> TextArea:
-    # Reasons name variables as $HF_TOKEN: dollars are no mathematics.
-    looks = {"color": colour, "weight": "bold" if bold else "normal", "size": 9 if bold else 7.5, "parse_math": False}
-    return TextArea(text, textprops=looks)
+def _block(axes: Axes, lines: list[HeadLine], loc: str, align: str, sep: float, gid: str, **where: Any) -> Any:
+    """Lines of text as one block in or above a panel."""
+    from matplotlib.offsetbox import AnchoredOffsetbox, TextArea, VPacker
+
+    def line(text: str, colour: str, bold: bool) -> TextArea:
+        # Reasons name variables as $HF_TOKEN: dollars are no mathematics.
+        look = {"color": colour, "weight": "bold" if bold else "normal", "size": 9 if bold else 7.5}
+        return TextArea(text, textprops=look | {"parse_math": False})
+
+    packed = VPacker(children=[line(*one) for one in lines], pad=0, sep=sep, align=align)
+    box = AnchoredOffsetbox(loc, child=packed, frameon=False, **where)
+    box.set(gid=gid)
+    return axes.add_artist(box)
 
 
 def foot(
@@ -163,26 +163,20 @@ def foot(
     readout = f"Readout: {READOUTS[shown.readout]}"
     if shown.fallback != shown.readout:
         readout += f" (of a model that has it not: {READOUTS[shown.fallback]})"
-    lines = [what, f"{readout}. Norm: {NORMS[shown.norm]}. Inputs: {INPUTS[shown.inputs]}."]
+    lines = [what, f"{readout}. Norm: {NORMS[shown.norm]} of the gradient. Inputs: {INPUTS[shown.inputs]}."]
     own = models[(models["weights"] == "pretrained") & (models["status"] == "measured")]
     own = own.drop_duplicates("model").set_index("model")
     own = own.loc[[name for name in spec.models if name in own.index]]
+    sizes = ["no model was measured"]
     if len(own):
         special = "; ".join(f"{name}: {count}" for name, count in own["n_special"].items())
         lines.append(f"Special tokens in each sequence of text – {special}.")
+        sizes = [f"{style.span(own['n_tokens'])} tokens a sequence", f"{style.span(own['n_sequences'])} sequences"]
     strange = own.loc[~own["text"].isin(style.KNOWN_TEXTS), "text"]
     if len(strange) and shown.inputs != "uniform":
         of_all = own["text"].nunique() == 1
         texts = [text if of_all else f"{text} ({', '.join(rows.index)})" for text, rows in strange.groupby(strange)]
         lines.append(f"Text: {'; '.join(texts)}.")
-    sizes = [_span(own[name], unit) for name, unit in (("n_tokens", "tokens"), ("n_sequences", "sequences"))]
-    told = " a sequence, ".join(sizes) if len(own) else "no model was measured"
-    start = "Sizes: " if spec.scale == "paper" else f"{spec.scale.upper()} SCALE, not the paper's setting: "
-    lines.append(f"{start}{told}.")
+    lines.append(style.sizes_text(sizes, spec.scale))
     columns = max(1, min(len(signs or []), int(figure.get_figwidth() / 2.75)))
     style.footer(figure, lines, signs, n_columns=columns)
-
-
-def _span(values: pd.Series, unit: str) -> str:
-    ends = sorted({values.min(), values.max()}) if len(values) else []
-    return f"{' to '.join(f'{value:,}' for value in ends)} {unit}"

@@ -3,57 +3,69 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.font_manager import FontProperties
-from matplotlib.lines import Line2D
-from matplotlib.textpath import TextPath
-from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter, NullLocator
 
-from nsbench.analysis.specification_curves import HELPS, HURTS, NOT_COUNTED, OPEN
+import nsbench.figures.curves as curves
+import nsbench.figures.style as style
 from nsbench.arms import describe
 from nsbench.config.settled import few
-from nsbench.figures import curves, style
-from nsbench.storage.parquet import RecordError
+from nsbench.figures.registry import figure
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 PAPER = {"modular_addition": 3300 / 4500, "sparse_parity": 1 / 1.35, "next_token": 1000 / 4000}
 """Steps of the regularised run / the baseline's as the paper has them: about 3,300 for 4,500, and a speed-up of about
 35%, read as its 36% for 3,300 instead of 4,500 is (section 6); 1,000 instead of 4,000 (appendix J.3)."""
 LOOKS = {
-    HELPS: {"color": "#0072B2", "marker": "v"},
-    OPEN: {"color": "#555555", "marker": "o"},
-    HURTS: {"color": "#C4322B", "marker": "^"},
-    NOT_COUNTED: {"color": "#B3B3B3", "marker": "o"},
+    "helps": {"color": "#0072B2", "marker": "v", "mfc": "#0072B2"},
+    "open": {"color": "#555555", "marker": "o", "mfc": "white"},
+    "hurts": {"color": "#C4322B", "marker": "^", "mfc": "#C4322B"},
+    "not counted": {"color": "#B3B3B3", "marker": "o", "mfc": "white"},
 }
-MEANINGS = {
-    HELPS: "helps: fewer steps",
-    OPEN: "open: cannot be told",
-    HURTS: "hurts: more steps",
-    NOT_COUNTED: "not counted",
-}
-PAPER_COLOUR = "#8A6100"
-TICKS = (0.05, 0.1, 0.2, 0.25, 0.33, 0.5, 0.67, 0.8, 0.9, 1, 1.1, 1.25, 1.5, 2, 3, 4, 5, 10, 20)
+"""Effect of a specification (`schemas.analysis.SPECIFICATION`) -> its mark: full where it is settled."""
+MEANINGS = ["helps: fewer steps", "open: cannot be told", "hurts: more steps", "not counted"]
+BASE = {"marker": "o", "ms": 9.5, "mfc": "none", "color": "black", "mew": 0.9}
+NO_EFFECT = {"color": "#222222", "lw": 0.9}
+OF_PAPER = {"color": "#8A6100", "lw": 1.1, "ls": (0, (5, 2))}
 ROW, COLUMN, UPPER = 0.145, 0.13, 2.0
 """Inches: a level's row, a specification's column, the panel above."""
 NARROWEST = 4.7
 """Inches of the panels, at least: room for what stands above them."""
 LEVEL_SIZE, GAP = 7.0, 13.0
 """Points: the type of the matrix, and what is left between its columns of text."""
-LEVEL_WORDS = {None: "default", True: "yes", False: "no"}
 
 Levels = dict[str, list[Any]]
 """Choice -> its levels: numbers by size, others with the base's first."""
 
 
-def draw(
-    specifications: pd.DataFrame, shares: pd.DataFrame, cells: list[dict[str, Any]], scale: str, task: str
-) -> Figure:
-    """Of each specification curve of `task` and each of its arms: above, the ratio of steps to target, arm / baseline,
-    with its interval, sorted; below, a row for each level of each choice, with a dot where the specification has it.
+def has_curve(group: list[dict[str, Any]]) -> bool:
+    """Whether a variant is a specification of a curve."""
+    return any(cell.get("curve") for cell in group)
+
+
+@figure(
+    "specification_curve",
+    tables=["specifications", "shares"],
+    each_task=True,
+    needs=has_curve,
+    of_curves=True,
+    title="Specification curve, {task}",
+    caption="A specification is one answer to each choice that the paper leaves open. Above, the ratio of steps to "
+    "target, arm / baseline, of each, sorted, with its interval: below 1 the regulariser helps. Below, which answer "
+    "each specification gives to each choice: a choice that decides the effect has its answers on one side. Only "
+    "specifications whose baseline reaches the target in more than half of the pairs count; the others have no time "
+    "that could be shorter. Sorted values look like a trend even where they differ by chance alone, so read the "
+    "intervals, and the shares in the table.",
+    notes={"next_token": curves.PROTOCOLS},
+)
+def draw(specifications: pd.DataFrame, shares: pd.DataFrame, cells: list[dict[str, Any]], scale: str) -> Figure:
+    """Of each specification curve and each of its arms: above, the ratio of steps to target, arm / baseline, with its
+    interval, sorted; below, a row for each level of each choice, with a dot where the specification has it.
 
     Takes `schemas.analysis.SPECIFICATION` and `SPECIFICATION_SHARE`; which specifications and choices there are comes
     from the grid's cells. Those that do not count stand greyed at the right, with what their ratio is where one of
@@ -62,29 +74,33 @@ def draw(
     """
     groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for cell in cells:
-        if cell["task"] == task and cell.get("curve") is not None and cell["arm_settings"]["kind"] != "baseline":
+        if cell.get("curve") is not None and cell["arm_settings"]["kind"] != "baseline":
             groups.setdefault((cell["curve"], cell["arm"]), []).append(cell)
-    if not groups:
-        return style.empty(f"Specification curve: the grid has none of {task}", scale)
-    shown = [cell for group in groups.values() for cell in group]
+    drawn = [cell for group in groups.values() for cell in group]
     levels = {key: _levels(group) for key, group in groups.items()}
-    heights = [_height(found) for found in levels.values()]
-    most = max(len(group) for group in groups.values())
-    with style.applied():
-        labels = max(_widths(found)[0] + _widths(found)[1] + 2 * GAP for found in levels.values()) / 72
-        width = labels + max(COLUMN * (most + 2), NARROWEST) + 0.3
-        figure = Figure(figsize=(width, sum(heights) + 1.5), layout="constrained")
-        ratios = [ratio for found in levels.values() for ratio in (UPPER, ROW * _n_levels(found))]
-        grid = figure.subplots(2 * len(groups), 1, height_ratios=ratios)
-        tables = []
-        for place, (key, group) in enumerate(groups.items()):
-            rows = _rows(specifications, group)
-            share = shares[(shares["task"] == task) & (shares["curve"] == key[0]) & (shares["arm"] == key[1])].iloc[0]
-            _curve(grid[2 * place], grid[2 * place + 1], group, rows, share, levels[key], PAPER.get(task))
-            tables.append(rows)
-        table = pd.concat(tables)
-        lines = [*_reading(table), *style.text_lines(table, shown), style.scale_text(shown, scale)]
-        style.footer(figure, lines, _key(task), n_columns=4 if width > 8 else 3)
+    widths = {key: _widths(found) for key, found in levels.items()}
+    heights = [height for found in levels.values() for height in (UPPER, ROW * sum(map(len, found.values())))]
+    width = max(map(sum, widths.values())) / 72 + 2 * GAP / 72 + 0.3
+    width += max(COLUMN * (max(map(len, groups.values())) + 2), NARROWEST)
+    figure = style.new(width, sum(heights) + 1.1 * len(groups) + 1.5)
+    grid = figure.subplots(2 * len(groups), 1, height_ratios=heights)
+    paper, tables = PAPER.get(cells[0]["task"]), []
+    for place, (key, group) in enumerate(groups.items()):
+        here = (shares["task"] == group[0]["task"]) & (shares["curve"] == key[0]) & (shares["arm"] == key[1])
+        rows, share = _rows(specifications, group), shares[here].iloc[0]
+        upper, lower = grid[2 * place : 2 * place + 2]
+        places = _places(rows, upper, lower)
+        _effects(upper, rows, places, paper)
+        _matrix(lower, group, rows, places, levels[key], widths[key][0])
+        text = [describe(group[0]["arm_settings"]), *_summary(rows, share)]
+        entries = [style.sign(line, ls="") for line in text if line]
+        curves.header(upper, f"{share['curve']}: {share['arm']}", _leaks(group), entries)
+        tables.append(rows)
+    lines = [*_reading(tables), *style.text_lines(specifications, drawn), style.scale_text(drawn, scale)]
+    key = [style.sign(text, ms=5, mew=1.1, **look) for text, look in zip(MEANINGS, LOOKS.values(), strict=True)]
+    key += [style.sign("the base", **BASE), style.sign("no effect", **NO_EFFECT)]
+    key += [style.sign(f"the paper: {paper:.2f}", **OF_PAPER)] if paper else []
+    style.footer(figure, lines, key, n_columns=4 if width > 8 else 3)
     return figure
 
 
@@ -95,51 +111,35 @@ def _levels(group: list[dict[str, Any]]) -> Levels:
         for choice, level in cell["choices"].items():
             if level not in found.setdefault(choice, []):
                 found[choice].append(level)
-    return {choice: sorted(given) if _are_numbers(given) else given for choice, given in found.items()}
-
-
-def _are_numbers(levels: list[Any]) -> bool:
-    return all(isinstance(level, (int, float)) and not isinstance(level, bool) for level in levels)
-
-
-def _n_levels(levels: Levels) -> int:
-    return sum(len(found) for found in levels.values())
-
-
-def _height(levels: Levels) -> float:
-    """Inches that a curve takes."""
-    return UPPER + ROW * _n_levels(levels) + 1.1
+    are_numbers = {
+        choice: all(isinstance(level, int | float) and not isinstance(level, bool) for level in given)
+        for choice, given in found.items()
+    }
+    return {choice: sorted(given) if are_numbers[choice] else given for choice, given in found.items()}
 
 
 def _rows(table: pd.DataFrame, group: list[dict[str, Any]]) -> pd.DataFrame:
-    """The rows of a curve and arm in the figure's order: those that count by their ratio, then the others."""
-    keys = table.set_index(["task", "variant", "arm"], drop=False)
-    rows = []
-    for cell in group:
-        key = (cell["task"], cell["variant"], cell["arm"])
-        if key not in keys.index:
-            raise RecordError(f"{' / '.join(key)}: this specification of the grid has no row; analyse the grid again")
-        rows.append({**keys.loc[key].to_dict(), "has": cell["choices"]})
-    found = pd.DataFrame(rows)
-    found["later"] = ~found["counts"].astype(bool)
-    return found.sort_values(["later", "steps_ratio"], kind="stable", na_position="last", ignore_index=True)
+    """The rows of a curve and arm in the figure's order: those that count by their ratio, then the others; `place` is
+    the row's cell in the group."""
+    keys = ["task", "variant", "arm"]
+    places = {tuple(cell[key] for key in keys): place for place, cell in enumerate(group)}
+    rows = table.assign(place=[places.get(key, -1) for key in table[keys].itertuples(index=False, name=None)])
+    rows = rows[rows["place"] >= 0]
+    missing = [key for key, place in places.items() if place not in set(rows["place"])]
+    if missing:
+        from nsbench.storage.parquet import RecordError
+
+        name = " / ".join(missing[0])
+        raise RecordError(f"{name}: this specification of the grid has no row; analyse the grid again")
+    rows = rows.assign(later=~rows["counts"].astype(bool)).sort_values("place")
+    return rows.sort_values(["later", "steps_ratio"], kind="stable", na_position="last", ignore_index=True)
 
 
-def _curve(
-    upper: Axes,
-    lower: Axes,
-    group: list[dict[str, Any]],
-    rows: pd.DataFrame,
-    share: pd.Series,
-    levels: Levels,
-    paper: float | None,
-) -> None:
-    """Both panels of a curve and arm."""
+def _places(rows: pd.DataFrame, upper: Axes, lower: Axes) -> np.ndarray:
+    """Where each row stands on the axis that both panels share; those that do not count on a ground of grey."""
     n_counted = int(rows["counts"].sum())
     n_aside = len(rows) - n_counted
     places = np.arange(len(rows)) + 1.0 * (np.arange(len(rows)) >= n_counted) * (n_counted > 0)
-    _effects(upper, rows, places, paper)
-    _matrix(lower, rows, places, levels)
     for axes in (upper, lower):
         axes.set_xlim(places[0] - 0.75, places[-1] + 0.75)
         if n_aside:
@@ -148,56 +148,44 @@ def _curve(
         look = {"fontsize": 7, "ha": "center", "va": "top", "color": style.MUTED, "gid": "aside", "linespacing": 1.1}
         at = (places[n_counted] + places[-1]) / 2, 0.985
         upper.text(*at, f"{n_aside} not\ncounted", transform=upper.get_xaxis_transform(), **look)
-    arm = describe(group[0]["arm_settings"])
-    entries = [Line2D([], [], ls="", label=line) for line in (arm, *_summary(rows, share)) if line]
-    curves.header(upper, f"{share['curve']}: {share['arm']}", _leaks(group), entries)
+    return places
 
 
 def _effects(axes: Axes, rows: pd.DataFrame, places: np.ndarray, paper: float | None) -> None:
     """Each specification's ratio and interval."""
     axes.set_yscale("log")
-    axes.axhline(1, color="#222222", lw=0.9, zorder=1, gid="none")
+    axes.axhline(1, zorder=1, gid="none", **NO_EFFECT)
     if paper is not None:
-        axes.axhline(paper, color=PAPER_COLOUR, lw=1.1, ls=(0, (5, 2)), zorder=1, gid="paper")
-    for row, place in zip(rows.to_dict("records"), places, strict=True):
-        colour = LOOKS[row["effect"]]["color"]
-        ratio, low, high = (float(row[f"steps_ratio{end}"]) for end in ("", "_low", "_high"))
-        if math.isfinite(low) and math.isfinite(high):
-            axes.plot([place, place], [low, high], color=colour, lw=1.3, zorder=2, gid="interval")
-        if math.isfinite(ratio):
-            axes.plot(place, ratio, ls="", zorder=3, gid=row["effect"], **_mark(row["effect"]))
-        if row["base"] and math.isfinite(ratio):
-            axes.plot(place, ratio, ls="", marker="o", ms=9.5, mfc="none", mec="black", mew=0.9, zorder=4, gid="base")
+        axes.axhline(paper, zorder=1, gid="paper", **OF_PAPER)
     ends = rows[["steps_ratio", "steps_ratio_low", "steps_ratio_high"]].to_numpy(float)
+    for (ratio, low, high), row, place in zip(ends, rows.to_dict("records"), places, strict=True):
+        look = LOOKS[row["effect"]]
+        if math.isfinite(low) and math.isfinite(high):
+            axes.plot([place, place], [low, high], color=look["color"], lw=1.3, zorder=2, gid="interval")
+        if math.isfinite(ratio):
+            axes.plot(place, ratio, ls="", ms=5, mew=1.1, zorder=3, gid=row["effect"], **look)
+            if row["base"]:
+                axes.plot(place, ratio, ls="", zorder=4, gid="base", **BASE)
     seen = [*ends[np.isfinite(ends)], 1.0, *([paper] if paper else [])]
     low, high = min(seen) / 1.1, max(seen) * 1.1
     axes.set_ylim(low, high * (high / low) ** 0.16)  # room above for the remark
-    _ratio_ticks(axes, low, high)
+    style.ratio_ticks(axes.yaxis, low, high)
     axes.set_ylabel("steps to target,\narm / baseline")
     axes.grid(False, axis="x")
     axes.tick_params(axis="x", length=0, labelbottom=False)
 
 
-def _mark(effect: str) -> dict[str, Any]:
-    """The marker of an effect: full where it is settled."""
-    colour = LOOKS[effect]["color"]
-    return {**LOOKS[effect], "ms": 5, "mew": 1.1, "mfc": colour if effect in (HELPS, HURTS) else "white"}
-
-
-def _ratio_ticks(axes: Axes, low: float, high: float) -> None:
-    """Few enough plain numbers on the logarithmic axis, 1 among them."""
-    near, chosen = 0.09 * math.log(high / low), [1.0]
-    for tick in sorted(TICKS, key=lambda tick: abs(math.log(tick))):
-        if low <= tick <= high and all(abs(math.log(tick / other)) > near for other in chosen):
-            chosen.append(tick)
-    axes.yaxis.set_major_locator(FixedLocator(sorted(chosen)))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axes.yaxis.set_minor_formatter(NullFormatter())
-    axes.yaxis.set_minor_locator(NullLocator())
-
-
-def _matrix(axes: Axes, rows: pd.DataFrame, places: np.ndarray, levels: Levels) -> None:
+def _matrix(
+    axes: Axes,
+    group: list[dict[str, Any]],
+    rows: pd.DataFrame,
+    places: np.ndarray,
+    levels: Levels,
+    label_width: float,
+) -> None:
     """A row for each level, grouped by choice, with a dot where a specification has it."""
+    choices = [group[place]["choices"] for place in rows["place"]]
+    colours = [LOOKS[effect]["color"] for effect in rows["effect"]]
     labels, centres, row = [], [], 0
     for at, (choice, found) in enumerate(levels.items()):
         if at % 2:
@@ -205,19 +193,16 @@ def _matrix(axes: Axes, rows: pd.DataFrame, places: np.ndarray, levels: Levels) 
         centres.append(row + (len(found) - 1) / 2)
         for level in found:
             labels.append(level_text(level))
-            has = np.array([given[choice] == level for given in rows["has"]])
-            for effect, look in LOOKS.items():
-                chosen = places[has & (rows["effect"] == effect).to_numpy()]
-                if len(chosen):
-                    dots = {"marker": "o", "ms": 4.2, "mew": 0, "color": look["color"], "gid": "has", "zorder": 2}
-                    axes.plot(chosen, np.full(len(chosen), row), ls="", **dots)
+            for place, given, colour in zip(places, choices, colours, strict=True):
+                if given[choice] == level:
+                    axes.plot(place, row, "o", ms=4.2, mew=0, color=colour, gid="has", zorder=2)
             row += 1
     axes.set_ylim(row - 0.5, -0.5)
     axes.yaxis.remove_overlapping_locs = False
     axes.set_yticks(range(row), labels, fontsize=LEVEL_SIZE)
     axes.set_yticks(centres, [choice_text(choice) for choice in levels], minor=True, fontsize=LEVEL_SIZE, weight="bold")
     axes.tick_params(axis="both", length=0, which="both")
-    axes.tick_params(axis="y", which="minor", pad=_widths(levels)[0] + GAP)
+    axes.tick_params(axis="y", which="minor", pad=label_width + GAP)
     axes.tick_params(axis="x", labelbottom=False)
     axes.grid(False)
     axes.spines[["left", "bottom"]].set_visible(False)
@@ -225,12 +210,15 @@ def _matrix(axes: Axes, rows: pd.DataFrame, places: np.ndarray, levels: Levels) 
 
 def _widths(levels: Levels) -> tuple[float, float]:
     """Points that the matrix needs for the levels' names and for the choices'."""
-    named = [level_text(level) for found in levels.values() for level in found], [choice_text(name) for name in levels]
-    fonts = FontProperties(family="DejaVu Sans"), FontProperties(family="DejaVu Sans", weight="bold")
-    return tuple(
-        max(TextPath((0, 0), text, size=LEVEL_SIZE, prop=font).get_extents().width for text in texts)
-        for texts, font in zip(named, fonts, strict=True)
-    )
+    from matplotlib.font_manager import FontProperties
+    from matplotlib.textpath import TextPath
+
+    def width(text: str, weight: str) -> float:
+        font = FontProperties(family="DejaVu Sans", weight=weight)
+        return TextPath((0, 0), text, size=LEVEL_SIZE, prop=font).get_extents().width
+
+    of_levels = [width(level_text(level), "normal") for found in levels.values() for level in found]
+    return max(of_levels), max(width(choice_text(choice), "bold") for choice in levels)
 
 
 def choice_text(choice: str) -> str:
@@ -242,22 +230,19 @@ def choice_text(choice: str) -> str:
 def level_text(level: Any) -> str:
     """A level as the matrix calls it."""
     if level is None or isinstance(level, bool):
-        return LEVEL_WORDS[level]
+        return {None: "default", True: "yes", False: "no"}[level]
     return f"{level:,}" if isinstance(level, int) else f"{level}"
 
 
 def _summary(rows: pd.DataFrame, share: pd.Series) -> list[str]:
     """The shares in words, and what became of those that do not count."""
-    aside = rows[~rows["counts"].astype(bool)]
-    counted = f"{share['n_counted']} of {share['n_specifications']} specifications count"
-    lines = [counted]
+    aside = rows[rows["later"]]
+    lines = [f"{share['n_counted']} of {share['n_specifications']} specifications count"]
     if share["n_counted"]:
-        lines = [f"{counted}: {share['n_helps']} help, {share['n_hurts']} hurt, {share['n_open']} open"]
+        lines[0] += f": {share['n_helps']} help, {share['n_hurts']} hurt, {share['n_open']} open"
         low, high = 100 * share["share_helps_low"], 100 * share["share_helps_high"]
-        lines.append(
-            f"helps in {100 * share['share_helps']:.0f}% ({low:.0f} to {high:.0f}%), median ratio "
-            f"{share['median_steps_ratio']:.2f}"
-        )
+        helps, median = 100 * share["share_helps"], share["median_steps_ratio"]
+        lines.append(f"helps in {helps:.0f}% ({low:.0f} to {high:.0f}%), median ratio {median:.2f}")
     if len(aside):
         reached = int((aside["n_arm_reached"] > aside["n_pairs"] / 2).sum())
         lines.append(f"in {len(aside)} the baseline does not reach the target (the arm does in {reached})")
@@ -266,16 +251,15 @@ def _summary(rows: pd.DataFrame, share: pd.Series) -> list[str]:
 
 def _leaks(group: list[dict[str, Any]]) -> list[str]:
     """The leaks of a curve, each with how many of its specifications have it where not all do."""
-    found: dict[str, int] = {}
-    for cell in group:
-        for leak in cell.get("leaks", []):
-            found[leak] = found.get(leak, 0) + 1
-    return [leak if count == len(group) else f"{leak} ({count} of {len(group)})" for leak, count in found.items()]
+    leaks = [leak for cell in group for leak in cell.get("leaks", [])]
+    counts = {leak: leaks.count(leak) for leak in leaks}
+    return [leak if n == len(group) else f"{leak} ({n} of {len(group)})" for leak, n in counts.items()]
 
 
-def _reading(table: pd.DataFrame) -> list[str]:
+def _reading(tables: list[pd.DataFrame]) -> list[str]:
     """How to read the panels."""
-    confidence, n_pairs = float(table["confidence"].iloc[0]), int(table["n_pairs"].max())
+    confidence = float(tables[0]["confidence"].iloc[0])
+    n_pairs = max(int(rows["n_pairs"].max()) for rows in tables)
     lines = [
         "Each column: one combination of open choices, the arm against its own baseline, paired by seed, with its "
         f"{100 * confidence:g}% interval. It counts where the baseline reaches the target in more than half of the "
@@ -283,18 +267,10 @@ def _reading(table: pd.DataFrame) -> list[str]:
         "specifications were independent, which they are not."
     ]
     lines += [f"So none is settled: {note}." for note in few(n_pairs, "pairs", confidence)]
-    factors = (table["flops_ratio"] / table["steps_ratio"]).groupby(table["arm"], sort=False).median().dropna()
+    factors = {rows["arm"].iloc[0]: (rows["flops_ratio"] / rows["steps_ratio"]).median() for rows in tables}
     costs = [
-        f"{arm} {factor:.2g}, so it saves work below a ratio of {1 / factor:.2f}" for arm, factor in factors.items()
+        f"{arm} {factor:.2g}, so it saves work below a ratio of {1 / factor:.2f}"
+        for arm, factor in factors.items()
+        if math.isfinite(factor)
     ]
-    if costs:
-        lines.append(f"What a step costs in FLOPs, arm / baseline: {'; '.join(costs)}.")
-    return lines
-
-
-def _key(task: str) -> list[Any]:
-    marks = [Line2D([], [], ls="", label=words, **_mark(effect)) for effect, words in MEANINGS.items()]
-    base = Line2D([], [], ls="", marker="o", ms=9, mfc="none", mec="black", mew=0.9, label="the base")
-    paper = Line2D([], [], color=PAPER_COLOUR, lw=1.1, ls=(0, (5, 2)), label=f"the paper: {PAPER[task]:.2f}")
-    none = Line2D([], [], color="#222222", lw=0.9, label="no effect")
-    return [*marks, base, none, paper]
+    return lines + [f"What a step costs in FLOPs, arm / baseline: {'; '.join(costs)}."] * bool(costs)

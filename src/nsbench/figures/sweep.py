@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import matplotlib
 import numpy as np
-import pandas as pd
-from matplotlib.axes import Axes
-from matplotlib.cm import ScalarMappable
-from matplotlib.colors import Normalize
-from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
-from matplotlib.patches import Rectangle
-from matplotlib.patheffects import withStroke
 
+import nsbench.figures.comparison as comparison
+import nsbench.figures.curves as curves
+import nsbench.figures.style as style
 from nsbench.config.settled import settles, settles_steps
-from nsbench.figures import comparison, curves, style
+from nsbench.figures.registry import figure
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+    from matplotlib.colors import Normalize
+    from matplotlib.figure import Figure
 
 STEPS, LOSS = "fewer_steps_percent", "best_val_loss_difference"
 LABELS = {STEPS: "fewer steps to target, %", LOSS: "best validation loss,\narm − baseline (nats)"}
@@ -27,92 +27,87 @@ FORMS = {STEPS: "{:+.0f}%", LOSS: "{:+.3g}"}
 NO_LOSS = "the best validation loss is of the pairs without them"
 CROWD = 0.9
 """Share of the fields that the colours tell apart: one enormous effect must not pale all others."""
-SELECTED = {
-    "fill": False,
-    "ec": "black",
-    "lw": 2.2,
-    "zorder": 4,
-    "path_effects": [withStroke(linewidth=5, foreground="white")],
-}
+EMPTY = {"fc": "white", "ec": "#C4C4C4", "hatch": "////"}
 
 
+@figure(
+    "sweep",
+    tables=["effects", "score_effects", "selections", "times"],
+    each_task=True,
+    needs=comparison.has_sweep,
+    title="The sweep of (ρ, γ), {task}",
+    caption="Each field compares an arm with the baseline of its variant, pair by pair of seeds: above, steps to "
+    "target (a run that did not reach it counts at the budget), below, the lowest validation loss. Blue is better. "
+    "Bold with a dot: the interval leaves out zero, with pairs enough for it to mean that, and for steps the "
+    "permutation test agrees. The framed arm is the one that the validation data select; the best of many fields is "
+    "lucky as well as good, so read it beside the leave-one-out row of the sweep's table.",
+    notes={"next_token": curves.PROTOCOLS},
+)
 def draw(
     effects: pd.DataFrame,
     score_effects: pd.DataFrame,
     selections: pd.DataFrame,
+    times: pd.DataFrame,
     cells: list[dict[str, Any]],
-    task: str,
     scale: str,
-    times: pd.DataFrame | None = None,
 ) -> Figure:
-    """Per variant of `task` with a sweep: the effect on steps to target and, below it, on the best
-    validation loss, over gamma (across) and rho (up).
+    """Per variant: the effect on steps to target and, below it, on the best validation loss, over gamma (across) and
+    rho (up).
 
-    Takes `schemas.statistics.PAIRED_EFFECT`, `schemas.analysis.SCORE_EFFECT` and `schemas.analysis.SELECTION`; `times`
-    (`schemas.training.TIME_TO_TARGET`) tells which runs were stopped early. A field has
-    the estimate and its interval, bold with a dot where that settles it; hatched fields
-    are those in which no run reached the target; the arm that validation selects is framed.
-    Panels of one kind share their colours. Without a sweep the figure says that there is none.
+    A field has the estimate and its interval, bold with a dot where that settles it; hatched fields are those in which
+    no run reached the target; the arm that validation selects is framed. Panels of one kind share their colours.
     """
-    groups = {
-        name: group
-        for name, group in style.variants([cell for cell in cells if cell["task"] == task]).items()
-        if comparison.has_sweep(group)
-    }
-    if not groups:
-        return style.empty(f"Sweep: the grid has no sweep of (ρ, γ) of {task}", scale)
-    shown = [cell for group in groups.values() for cell in group]
+    from matplotlib.cm import ScalarMappable
+
+    groups = curves.groups_of(cells)
     tables = {STEPS: effects, LOSS: score_effects}
-    norms = {column: _norm(table, column, shown) for column, table in tables.items()}
-    n_gammas, n_rhos = (max(len(_values(group)[place]) for group in groups.values()) for place in (1, 0))
-    n_rows, n_columns, places = style.blocks(len(groups), 2)
-    with style.applied():
-        width = max((0.95 * n_gammas + 0.75) * n_columns + 1.0, 6.2)
-        figure = Figure(figsize=(width, (0.5 * n_rhos + 0.95) * n_rows + 1.4), layout="constrained")
-        grid = figure.subplots(n_rows, n_columns, squeeze=False)
-        for axes in grid.flat:
-            axes.set_axis_off()
-        for (variant, group), at in zip(groups.items(), places, strict=True):
-            chosen = comparison.selected(group, selections)
-            for (column_name, table), place in zip(tables.items(), at, strict=True):
-                axes = grid[place]
-                axes.set_axis_on()
-                _panel(axes, group, table, column_name, norms[column_name], chosen)
-                if place[1] == 0:
-                    axes.set_ylabel("ρ")
-            curves.header(grid[at[0]], variant, group[0]["leaks"], [])
-            grid[at[1]].set_xlabel("γ")
-        for place in range(n_rows):
-            column_name = (STEPS, LOSS)[place % 2]
-            _colour_bar(figure, list(grid[place]), column_name, norms[column_name])
-        lines = [
-            _reading(pd.concat([effects["confidence"], score_effects["confidence"]])),
-            *([] if times is None else style.stopped_line(times, shown, NO_LOSS)),
-            *style.text_lines(score_effects, shown),
-            style.scale_text(shown, scale),
-        ]
-        style.footer(figure, lines, _key(), n_columns=3 if width > 8 else 2)
+    norms = {column: _norm(table, column, cells) for column, table in tables.items()}
+    sizes = [list(map(len, comparison.sweep_values(group))) for group in groups.values()]
+    n_rhos, n_gammas = map(max, zip(*sizes, strict=True))
+    n_columns = style.blocks(len(groups), 2)[1]
+    width = 0.95 * n_gammas + 0.75 + 1.0 / n_columns
+    figure, columns = style.columns(len(groups), 2, width, 0.5 * n_rhos + 0.95, below=1.4)
+    for (variant, group), panels in zip(groups.items(), columns, strict=True):
+        chosen = comparison.selected(group, selections)
+        for axes, (column, table) in zip(panels, tables.items(), strict=True):
+            _panel(axes, group, table, column, norms[column], chosen)
+            if style.is_first(axes):
+                axes.set_ylabel("ρ")
+        curves.header(panels[0], variant, group[0]["leaks"], [])
+        panels[1].set_xlabel("γ")
+    grid = np.array(list(figure.axes)).reshape(-1, n_columns)
+    for place, row in enumerate(grid):
+        column = (STEPS, LOSS)[place % 2]
+        look = {"shrink": 0.9, "aspect": 12, "pad": 0.02, "fraction": 0.06, "extend": "both"}
+        bar = figure.colorbar(ScalarMappable(norms[column], COLOURS[column]), ax=list(row), **look)
+        bar.set_label(LABELS[column], fontsize=8)
+        bar.outline.set_visible(False)
+        bar.ax.tick_params(labelsize=7, length=2)
+        bar.ax.grid(False)
+    lines = [
+        _reading({*effects["confidence"].dropna(), *score_effects["confidence"].dropna()}),
+        *style.stopped_line(times, cells, NO_LOSS),
+        *style.text_lines(score_effects, cells),
+        style.scale_text(cells, scale),
+    ]
+    style.footer(figure, lines, _key(), n_columns=3 if figure.get_figwidth() > 8 else 2)
     return figure
 
 
-def _values(group: list[dict[str, Any]]) -> tuple[list[float], list[float]]:
-    """The rho and the gamma of a variant's sweep, each in order."""
-    pairs = [comparison.pair(cell) for cell in comparison.swept(group)]
-    return sorted({rho for rho, _ in pairs}), sorted({gamma for _, gamma in pairs})
-
-
-def _rows(table: pd.DataFrame, cells: list[dict[str, Any]]) -> pd.DataFrame:
-    """The rows of the swept arms of one or more variants."""
-    keys = [(cell["task"], cell["variant"], cell["arm"]) for cell in comparison.swept(cells)]
-    found = pd.MultiIndex.from_frame(table[["task", "variant", "arm"]]).isin(keys)
-    return table[found]
+def _rows(table: pd.DataFrame, cells: list[dict[str, Any]]) -> dict[tuple[str, str], dict[str, Any]]:
+    """(variant, arm) -> the row of each swept arm of one or more variants of a task."""
+    keys = {(cell["task"], cell["variant"], cell["arm"]) for cell in comparison.swept(cells)}
+    rows = table.to_dict("records")
+    return {(row["variant"], row["arm"]): row for row in rows if (row["task"], row["variant"], row["arm"]) in keys}
 
 
 def _norm(table: pd.DataFrame, column: str, cells: list[dict[str, Any]]) -> Normalize:
     """Colours centred on 0, up to an effect that most fields of all variants stay under."""
-    values = _rows(table, cells)[column].astype(float)
-    sizes = values[np.isfinite(values)].abs()
-    limit = sizes.quantile(CROWD, interpolation="lower") if len(sizes) else 0.0
+    from matplotlib.colors import Normalize
+
+    sizes = np.abs([float(row[column]) for row in _rows(table, cells).values()])
+    sizes = sizes[np.isfinite(sizes)]
+    limit = float(np.quantile(sizes, CROWD, method="lower")) if len(sizes) else 0.0
     return Normalize(-limit or -1.0, limit or 1.0)
 
 
@@ -120,21 +115,22 @@ def _panel(
     axes: Axes, group: list[dict[str, Any]], table: pd.DataFrame, column: str, norm: Normalize, chosen: str | None
 ) -> None:
     """One heat map: a field for every swept arm of the variant."""
-    rhos, gammas = _values(group)
-    colours = matplotlib.colormaps[COLOURS[column]]
-    rows = {row["arm"]: row for row in _rows(table, group).to_dict("records")}
+    import matplotlib
+    from matplotlib.patches import Rectangle
+
+    rhos, gammas = comparison.sweep_values(group)
+    colours, rows = matplotlib.colormaps[COLOURS[column]], _rows(table, group)
     for cell in comparison.swept(group):
         rho, gamma = comparison.pair(cell)
         x, y = gammas.index(gamma), rhos.index(rho)
-        row = rows.get(cell["arm"])
+        row = rows.get((cell["variant"], cell["arm"]))
         value = float(row[column]) if row else math.nan
-        look = {"fc": colours(norm(value))} if math.isfinite(value) else {"fc": "white", "hatch": "////"}
-        field = Rectangle((x - 0.5, y - 0.5), 1, 1, ec="white" if math.isfinite(value) else "#C4C4C4", lw=1, **look)
-        field.set_gid("field" if math.isfinite(value) else "field empty")
-        axes.add_patch(field)
+        look = {"fc": colours(norm(value)), "ec": "white"} if math.isfinite(value) else EMPTY
+        gid = "field" if math.isfinite(value) else "field empty"
+        axes.add_patch(Rectangle((x - 0.5, y - 0.5), 1, 1, lw=1, gid=gid, **look))
         _write(axes, x, y, row, column, norm)
         if cell["arm"] == chosen:
-            axes.add_patch(Rectangle((x - 0.46, y - 0.45), 0.92, 0.90, gid="selected", **SELECTED))
+            axes.add_patch(Rectangle((x - 0.46, y - 0.45), 0.92, 0.90, gid="selected", **_frame()))
     axes.set(xlim=(-0.5, len(gammas) - 0.5), ylim=(-0.5, len(rhos) - 0.5))
     axes.set_xticks(range(len(gammas)), [f"{gamma:g}" for gamma in gammas])
     axes.set_yticks(range(len(rhos)), [f"{rho:g}" for rho in rhos])
@@ -145,52 +141,39 @@ def _panel(
 
 def _write(axes: Axes, x: int, y: int, row: dict[str, Any] | None, column: str, norm: Normalize) -> None:
     """A field's estimate and interval."""
-    value = float(row[column]) if row else math.nan
+    value, low, high = (float(row[f"{column}{end}"]) if row else math.nan for end in ("", "_low", "_high"))
     if not math.isfinite(value):
-        text = "not reached" if column == STEPS and row and not _reached(row) else "none"
-        box = {"fc": "white", "ec": "none", "pad": 1.0}
-        axes.text(x, y, text, ha="center", va="center", fontsize=7, color=style.MUTED, gid="field text", bbox=box)
+        reached = row and row.get("n_baseline_reached", 1) + row.get("n_arm_reached", 1)
+        text = "none" if reached or row is None else "not reached"
+        look = {"fontsize": 7, "color": style.MUTED, "bbox": {"fc": "white", "ec": "none", "pad": 1.0}}
+        axes.text(x, y, text, ha="center", va="center", gid="field text", **look)
         return
-    low, high = float(row[f"{column}_low"]), float(row[f"{column}_high"])
     if column == STEPS:
         settled = settles_steps(row) != 0
     else:
         settled = settles(low, high, row["n_compared"], row["confidence"], n_stopped=row["n_stopped"]) != 0
     ink = "white" if abs(norm(value) - 0.5) > 0.34 else "#1A1A1A"
-    look = {"ha": "center", "color": ink, "gid": "field text"}
-    form = FORMS[column]
-    main = form.format(value) + (" •" if settled else "")
+    look = {"ha": "center", "va": "center", "color": ink, "gid": "field text"}
+    main = style.minus(FORMS[column].format(value)) + " •" * settled
     weight = "bold" if settled else "normal"
     has_interval = math.isfinite(low) and math.isfinite(high)
-    axes.text(x, y + 0.16 * has_interval, _signed(main), va="center", fontsize=8.5, weight=weight, **look)
+    axes.text(x, y + 0.16 * has_interval, main, fontsize=8.5, weight=weight, **look)
     if has_interval:
-        interval = f"{form.format(low)} to {form.format(high)}".replace("%", "")
-        axes.text(x, y - 0.22, _signed(interval), va="center", fontsize=6.3, **look)
+        interval = " to ".join(FORMS[column].format(end) for end in (low, high)).replace("%", "")
+        axes.text(x, y - 0.22, style.minus(interval), fontsize=6.3, **look)
 
 
-def _reached(row: dict[str, Any]) -> bool:
-    """Whether any run of the pair of arms reached the target."""
-    return bool(row["n_baseline_reached"] + row["n_arm_reached"])
+def _frame() -> dict[str, Any]:
+    """The look of the frame around the arm that is selected."""
+    from matplotlib.patheffects import withStroke
+
+    effects = [withStroke(linewidth=5, foreground="white")]
+    return {"fill": False, "ec": "black", "lw": 2.2, "zorder": 4, "path_effects": effects}
 
 
-def _signed(text: str) -> str:
-    return text.replace("-", "−")
-
-
-def _colour_bar(figure: Figure, panels: list[Axes], column: str, norm: Normalize) -> None:
-    """The colours of a row of panels."""
-    bar = figure.colorbar(
-        ScalarMappable(norm, COLOURS[column]), ax=panels, shrink=0.9, aspect=12, pad=0.02, fraction=0.06, extend="both"
-    )
-    bar.set_label(LABELS[column], fontsize=8)
-    bar.outline.set_visible(False)
-    bar.ax.tick_params(labelsize=7, length=2)
-    bar.ax.grid(False)
-
-
-def _reading(confidences: pd.Series) -> str:
+def _reading(confidences: set[float]) -> str:
     """What the fields say."""
-    levels = " or ".join(f"{100 * level:g}%" for level in sorted(confidences.dropna().unique())) or "bootstrap"
+    levels = " or ".join(f"{100 * level:g}%" for level in sorted(confidences)) or "bootstrap"
     return (
         f"Each field: an arm against the baseline of its variant, paired by seed, with its {levels} interval over "
         "seeds. Blue is better: fewer steps, or a lower best validation loss. With this many fields some leave zero "
@@ -199,8 +182,10 @@ def _reading(confidences: pd.Series) -> str:
 
 
 def _key() -> list[Any]:
+    from matplotlib.patches import Rectangle
+
     return [
-        Line2D([], [], ls="", marker="o", ms=3, color="black", label="bold: settled, interval without zero"),
-        Rectangle((0, 0), 1, 1, label="selected on validation data", **SELECTED),
-        Rectangle((0, 0), 1, 1, fc="white", ec="#C4C4C4", hatch="////", label="no run reached the target"),
+        style.sign("bold: settled, interval without zero", marker="o", ms=3, color="black"),
+        Rectangle((0, 0), 1, 1, label="selected on validation data", **_frame()),
+        Rectangle((0, 0), 1, 1, label="no run reached the target", **EMPTY),
     ]

@@ -1,4 +1,4 @@
-"""What the figures of the theory share: formulas as lines, simulated points, keys and footers.
+"""What the figures of the theory share: formulas as lines, simulated points, axes, keys and footers.
 
 A line's dashes say what the formula is (`schemas.theory.STATUSES`), its colour says which series it
 belongs to; simulated points of that series have the same colour.
@@ -6,47 +6,45 @@ belongs to; simulated points of that series have the same colour.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-import matplotlib
 import numpy as np
-import pandas as pd
-from matplotlib.axes import Axes
-from matplotlib.colors import to_hex
-from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from nsbench.figures import curves as house
-from nsbench.figures import style
+import nsbench.figures.curves as house
+import nsbench.figures.style as style
 
-INK = "#3B3B3B"
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
+
+INK = style.INK
 """Colour of what belongs to several series, and of the paper's own case among ordered ones."""
-REFERENCE = "#9A9A9A"
+REFERENCE = {"color": "#9A9A9A", "lw": 1.0, "ls": "-"}
 CATEGORY_COLOURS = ["#D55E00", "#0072B2", "#00845F", "#8E4FA8", "#7F6A00", "#3B3B3B"]
-STROKES = {
-    "exact": {"ls": "-", "lw": 1.7},
-    "limit": {"ls": "-", "lw": 1.7},
-    "approximation": {"ls": (0, (5, 2)), "lw": 1.6},
-    "published": {"ls": (0, (1, 1.2)), "lw": 1.9},
-    "lower": {"ls": (0, (5, 1.5, 1, 1.5)), "lw": 1.5},
-    "upper": {"ls": (0, (8, 2)), "lw": 1.5},
+STATUSES = {
+    "exact": ("exact", {"ls": "-", "lw": 1.7}),
+    "limit": ("limit of large sizes", {"ls": "-", "lw": 1.7}),
+    "approximation": ("approximation", {"ls": (0, (5, 2)), "lw": 1.6}),
+    "published": ("as published", {"ls": (0, (1, 1.2)), "lw": 1.9}),
+    "lower": ("lower bound", {"ls": (0, (5, 1.5, 1, 1.5)), "lw": 1.5}),
+    "upper": ("upper bound", {"ls": (0, (8, 2)), "lw": 1.5}),
 }
-"""Status -> how its line is drawn."""
-WORDS = {
-    "exact": "exact",
-    "limit": "limit of large sizes",
-    "approximation": "approximation",
-    "published": "as published",
-    "lower": "lower bound",
-    "upper": "upper bound",
-}
+"""Status of a formula -> what it is called, and how its line is drawn."""
 MARKERS = ["o", "s", "D", "^", "v", "p", "h", "<", ">", "8"]
 LARGEST, SMALLEST = 9.0, 4.2
 BARS = 2.0
 """Half the length of an error bar, in standard errors."""
+POINTS_LINE = "Points are Monte Carlo means; bars reach 2 standard errors (over draws) to each side."
+READING = (
+    " Lines are formulas: solid where the formula is exact or the limit of large sizes, dashed where it approximates, "
+    "dotted where it is the paper's printed form and not right. Points are simulated, with bars of 2 standard errors; "
+    "points have the colour of their line."
+)
+"""What captions say of all these figures."""
+TABLES = ("curves", "points")
 
 
 class Look(NamedTuple):
@@ -57,6 +55,10 @@ class Look(NamedTuple):
     size: float
     """Points; series have different sizes, so that open markers on one spot are seen one in the other."""
 
+    def mark(self) -> dict[str, Any]:
+        """An open marker, without a line."""
+        return {"ls": "", "marker": self.marker, "ms": self.size, "mfc": "none", "mew": 1.2, "color": self.colour}
+
 
 class Formula(NamedTuple):
     """A formula of one panel, with the colour of its series (INK where there are several)."""
@@ -65,38 +67,33 @@ class Formula(NamedTuple):
     status: str
     colour: str
 
-
-class Replicated(Protocol):
-    """Settings of an experiment."""
-
-    n_draws: int
-    n_pairs: int
+    def sign(self) -> Line2D:
+        """A legend's entry, with what the formula is."""
+        return style.sign(formula_text(self.name, self.status), color=self.colour, **STATUSES[self.status][1])
 
 
-def ordered(names: Iterable[str], known: Iterable[str]) -> list[str]:
-    """The distinct `names`: first those in `known`, in its order, then the others as they come."""
-    found = list(dict.fromkeys(names))
+def ordered(column: str, tables: Iterable[pd.DataFrame], known: Iterable[str]) -> list[str]:
+    """The distinct names in a column of several tables: first those in `known`, in its order, then as they come."""
+    found = dict.fromkeys(name for table in tables for name in table[column])
     first = [name for name in dict.fromkeys(known) if name in found]
     return first + [name for name in found if name not in first]
 
 
-def every(column: str, tables: Iterable[pd.DataFrame]) -> list[str]:
-    """The distinct names in a column of several tables, as they come."""
-    return list(dict.fromkeys(name for table in tables for name in table[column]))
-
-
 def shades(count: int) -> list[str]:
     """`count` colours from dark to light, told apart in every common form of colour blindness and in grey."""
+    import matplotlib
+    from matplotlib.colors import to_hex
+
     return [to_hex(shade) for shade in matplotlib.colormaps["viridis"](np.linspace(0.05, 0.8, count))]
 
 
 def looks(names: list[str], colours: list[str] | None = None) -> dict[str, Look]:
     """A look for each series: the first has the largest marker. Colours are `shades` unless given."""
     colours = shades(len(names)) if colours is None else colours
-    sizes = np.linspace(LARGEST, SMALLEST, len(names)) if len(names) > 1 else [5.5]
+    sizes = np.linspace(LARGEST, SMALLEST, len(names)).tolist() if len(names) > 1 else [5.5]
     return {
-        name: Look(colours[place % len(colours)], MARKERS[place % len(MARKERS)], float(size))
-        for place, (name, size) in enumerate(zip(names, sizes, strict=True))
+        name: Look(colours[place % len(colours)], MARKERS[place % len(MARKERS)], size)
+        for place, (name, size) in enumerate(zip(names, sizes, strict=False))
     }
 
 
@@ -109,24 +106,17 @@ def draw_curves(axes: Axes, curves: pd.DataFrame, series: dict[str, Look], log: 
     found: dict[tuple[str, str], set[str]] = {}
     lines: dict[tuple[str, str, bytes, bytes], list[str]] = {}
     for name in series:
-        of_series = curves[curves["series"] == name]
-        by_formula = of_series.groupby(["formula", "status"], sort=False)
-        for (formula, status), rows in sorted(by_formula, key=lambda item: list(STROKES).index(item[0][1])):
+        by_formula = curves[curves["series"] == name].groupby(["formula", "status"], sort=False)
+        for (formula, status), rows in sorted(by_formula, key=lambda item: list(STATUSES).index(item[0][1])):
             rows = rows.sort_values("x")
             values = rows["value"].where(rows["value"] > 0) if log else rows["value"]
             found.setdefault((formula, status), set()).add(name)
             same = (formula, status, rows["x"].to_numpy(float).tobytes(), values.to_numpy(float).tobytes())
             lines.setdefault(same, []).append(name)
     for (_, status, x, values), names in lines.items():
-        axes.plot(
-            np.frombuffer(x),
-            np.frombuffer(values),
-            color=series[names[0]].colour if len(names) == 1 else INK,
-            zorder=3.2 if status == "published" else 3,
-            gid=f"curve {status}",
-            label=" | ".join(names),
-            **STROKES[status],
-        )
+        look = {"color": series[names[0]].colour if len(names) == 1 else INK, "label": " | ".join(names)}
+        look |= {"zorder": 3.2 if status == "published" else 3, "gid": f"curve {status}", **STATUSES[status][1]}
+        axes.plot(np.frombuffer(x), np.frombuffer(values), **look)
     return [
         Formula(name, status, series[next(iter(names))].colour if len(names) == 1 else INK)
         for (name, status), names in found.items()
@@ -142,111 +132,128 @@ def draw_points(axes: Axes, points: pd.DataFrame, series: dict[str, Look], floor
     below = False
     for name, look in series.items():
         rows = points[points["series"] == name].sort_values("x")
-        outside = rows[rows["value"] <= floor] if floor is not None else rows.iloc[:0]
-        rows = rows.drop(outside.index)
-        if len(rows):
-            dots, _, bars = axes.errorbar(
-                rows["x"],
-                rows["value"],
-                yerr=BARS * rows["standard_error"],
-                color=look.colour,
-                elinewidth=1,
-                capsize=2,
-                zorder=4,
-                **marker(look),
-            )
-            dots.set(gid="points", label=name)
-            bars[0].set(gid="bars", label=name)
+        inside = rows if floor is None else rows[rows["value"] > floor]
+        outside = rows.drop(inside.index)
+        if len(inside):
+            error_bars(axes, inside["x"], inside, look.mark(), "points", label=name)
         if len(outside):
-            at = {"transform": axes.get_xaxis_transform(), "clip_on": False, "ls": "", "zorder": 5}
-            axes.plot(
-                outside["x"], [0.0] * len(outside), marker="v", ms=6, color=look.colour, gid="below", label=name, **at
-            )
             below = True
+            on_edge(axes, outside["x"], 6, look.colour, label=name)
     return below
 
 
-def marker(look: Look) -> dict[str, object]:
-    """An open marker of a series, without a line."""
-    return {"ls": "", "marker": look.marker, "ms": look.size, "mfc": "none", "mew": 1.2}
+def error_bars(axes: Axes, x: pd.Series, rows: pd.DataFrame, look: dict[str, Any], gid: str, **marks: Any) -> None:
+    """Simulated values (rows of SIMULATION) at x with bars of 2 standard errors."""
+    bars = {"yerr": BARS * rows["standard_error"], "elinewidth": 1, "capsize": 2, "zorder": 4}
+    dots, _, (lines,) = axes.errorbar(x, rows["value"], **bars, **look)
+    dots.set(gid=gid, **marks)
+    lines.set(gid="bars", **marks)
+
+
+def on_edge(axes: Axes, x: pd.Series, size: float, colour: str, **marks: Any) -> None:
+    """Filled triangles on a panel's lower edge."""
+    look = {"ls": "", "marker": "v", "ms": size, "color": colour, "zorder": 5, "clip_on": False, "gid": "below"}
+    axes.plot(x, [0.0] * len(x), transform=axes.get_xaxis_transform(), **look, **marks)
+
+
+def rho_axis(axes: Axes) -> None:
+    """Correlations from 0 to 1."""
+    axes.set_xlim(-0.04, 1.04)
+    axes.set_xlabel("correlation ρ of the inputs")
 
 
 def layer_axis(axes: Axes, depth: int) -> None:
     """Layers passed, from 0, as whole numbers."""
+    from matplotlib.ticker import MaxNLocator
+
     axes.set_xlim(-0.04 * depth - 0.1, 1.04 * depth + 0.1)
     axes.xaxis.set_major_locator(MaxNLocator(8, integer=True, steps=[1, 2, 5, 10]))
+    axes.set_xlabel("layers passed")
 
 
-def plain_axis(axes: Axes) -> None:
-    """Few ticks, in plain numbers."""
-    axes.yaxis.set_major_locator(MaxNLocator(4))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}".replace("-", "−")))
+def error_axis(axes: Axes, points: pd.DataFrame, series: dict[str, Look], exact: Any) -> None:
+    """Errors of simulated points, with a line at 0: value minus `exact`(x, series)."""
+    from matplotlib.ticker import MaxNLocator
 
-
-def split(panels: list[list[Formula]]) -> tuple[list[Formula], list[list[Formula]]]:
-    """(formulas of all panels, for the figure's key; each panel's others, for its own head)."""
-    every = {(formula.name, formula.status) for formula in panels[0]} if panels else set()
-    for panel in panels[1:]:
-        every &= {(formula.name, formula.status) for formula in panel}
-    common: dict[tuple[str, str], Formula] = {}
-    for formula in (formula for panel in panels for formula in panel):
-        place = (formula.name, formula.status)
-        if place in every:
-            first = common.setdefault(place, formula)
-            common[place] = first if first.colour == formula.colour else formula._replace(colour=INK)
-    others = [[formula for formula in panel if (formula.name, formula.status) not in every] for panel in panels]
-    return list(common.values()), others
+    axes.axhline(0.0, color=INK, lw=1.0, zorder=1.6, gid="zero")
+    for name, look in series.items():
+        rows = points[points["series"] == name]
+        draw_points(axes, rows.assign(value=rows["value"] - exact(rows["x"].to_numpy(float), name)), {name: look})
+    style.plain_numbers(axes.yaxis, MaxNLocator(4))
 
 
 def formula_text(name: str, status: str) -> str:
     """A formula with what it is, unless its name says so."""
-    return name if status in name else f"{name} ({WORDS[status]})"
-
-
-def formula_signs(formulas: list[Formula]) -> list[Line2D]:
-    """A legend's entry for each formula, with what it is."""
-    return [
-        Line2D([], [], color=colour, label=formula_text(name, status), **STROKES[status])
-        for name, status, colour in formulas
-    ]
+    return name if status in name else f"{name} ({STATUSES[status][0]})"
 
 
 def series_signs(series: dict[str, Look], drawn: Iterable[Axes]) -> list[Line2D]:
     """A legend's entry for each series: a line where a panel has one of its own, a marker where it has points."""
-    found = {(line.get_gid() or "", line.get_label()) for axes in drawn for line in axes.lines}
+    found = {((line.get_gid() or "").split(" ")[0], line.get_label()) for axes in drawn for line in axes.lines}
     signs = []
     for name, look in series.items():
-        lined = any(gid.startswith("curve") and label == name for gid, label in found)
-        dotted = bool({("points", name), ("below", name)} & found)
-        stroke = {"ls": "-" if lined else "", "lw": STROKES["exact"]["lw"]}
-        signs.append(Line2D([], [], color=look.colour, label=name, **(marker(look) if dotted else {}) | stroke))
+        mark = look.mark() if {("points", name), ("below", name)} & found else {"color": look.colour}
+        signs.append(style.sign(name, **mark | {"ls": "-" if ("curve", name) in found else "", "lw": 1.7}))
     return signs
 
 
 def head(axes: Axes, title: str, formulas: list[Formula], n_entries: int) -> None:
     """Above the panel: its title, and its own formulas; room for `n_entries`, so that panels align."""
-    blank = [Line2D([], [], ls="", label=" ")] * (n_entries - len(formulas))
-    house.header(axes, title, [], [*formula_signs(formulas), *blank])
+    blank = [style.sign(" ", ls="")] * (n_entries - len(formulas))
+    house.header(axes, title, [], [*(formula.sign() for formula in formulas), *blank])
 
 
 def foot(figure: Figure, lines: list[str], sizes: list[str], scale: str, key: list[Line2D]) -> None:
     """The key, the remarks, and the sizes with, where it is not the paper's, the scale."""
-    text = ", ".join(sizes)
-    told = f"Sizes: {text}." if scale == "paper" else f"{scale.upper()} SCALE, not the paper's setting: {text}."
-    wanted = max((len(sign.get_label()) for sign in key), default=1) * 0.071 + 0.5
-    most = max(1, int((figure.get_figwidth() - 0.1) / wanted))
-    n_rows = math.ceil(len(key) / most)
-    style.footer(figure, [*lines, told], key, n_columns=math.ceil(len(key) / n_rows) if key else 1)
+    style.footer(figure, [*lines, POINTS_LINE, style.sizes_text(sizes, scale)], key)
 
 
-def replicates(settings: Replicated, what: str = "of the weights") -> str:
-    """How much was simulated."""
-    return f"{settings.n_draws:,} draws {what} × {settings.n_pairs:,} pairs of inputs"
+def replicates(settings: Any, what: str = " of the weights", of: str = "inputs") -> str:
+    """How much an experiment simulated."""
+    return f"{settings.n_draws:,} draws{what} × {settings.n_pairs:,} pairs of {of}"
 
 
-POINTS_LINE = "Points are Monte Carlo means; bars reach 2 standard errors (over draws) to each side."
+# --- second moments by layer: Figures 4a and 10 -----------------------------------------------------------
 
 
-def nothing(curves: pd.DataFrame, points: pd.DataFrame) -> bool:
-    """Whether there is neither a formula nor a point."""
-    return curves.empty and points.empty
+def fill_layers(
+    names: list[str], series: dict[str, Look], curves: pd.DataFrame, points: pd.DataFrame, depth: int, label: str
+) -> tuple[Figure, list[Axes], list[Line2D]]:
+    """A figure with curves and points by layer, a panel for each reading in `names`, on one logarithmic axis; its
+    panels and key. Formulas that all panels have are in the key, others above their panel."""
+    figure, columns = style.columns(len(names), 1, 2.95, 3.7, below=1.9, max_columns=4, sharex=True, sharey=True)
+    row, below, found = [axes for (axes,) in columns], False, []
+    low, high = log_limits(curves, points)
+    for axes, name in zip(row, names, strict=True):
+        axes.set_yscale("log", nonpositive="clip")
+        found.append(draw_curves(axes, curves[curves["reading"] == name], series, log=True))
+        below |= draw_points(axes, points[points["reading"] == name], series, low)
+        layer_axis(axes, depth)
+        if style.is_first(axes):
+            axes.set_ylabel(label)
+    row[0].set_ylim(low, high)
+    common = set.intersection(*({formula[:2] for formula in panel} for panel in found))
+    others = [[formula for formula in panel if formula[:2] not in common] for panel in found]
+    for axes, name, formulas in zip(row, names, others, strict=True):
+        style.log_axis(axes)
+        head(axes, name, formulas, max(map(len, others)))
+    key = series_signs(series, row)
+    for name, status in [formula[:2] for formula in found[0] if formula[:2] in common]:
+        colours = {formula.colour for panel in found for formula in panel if formula[:2] == (name, status)}
+        key.append(Formula(name, status, colours.pop() if len(colours) == 1 else INK).sign())
+    if below:
+        key.append(style.sign("mean below the axis, or not above 0", marker="v", ms=6))
+    return figure, row, key
+
+
+def log_limits(curves: pd.DataFrame, points: pd.DataFrame) -> tuple[float, float]:
+    """Ends of a logarithmic axis that holds the positive values of CURVES, and those of SIMULATION that
+    noise alone would not give."""
+    sure = points[points["value"] > BARS * points["standard_error"]]
+    values = np.concatenate([table["value"].to_numpy(float) for table in (curves, sure)])
+    positive = values[np.isfinite(values) & (values > 0)]
+    if not len(positive):
+        return 0.1, 1.0
+    low, high = float(positive.min()), float(positive.max())
+    room = max((high / low) ** 0.06, 1.25)
+    return low / room, high * room

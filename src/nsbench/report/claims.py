@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from nsbench.claims.shown import verdict_text
-from nsbench.figures.captions import caption
+from nsbench.figures import caption
 from nsbench.report.pictures import Pictures
 from nsbench.report.rows import NONE
 from nsbench.schemas.claims import CLAIM, CLAIM_EVIDENCE, VERDICTS

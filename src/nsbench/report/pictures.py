@@ -9,8 +9,7 @@ from typing import Any
 
 from PIL import Image, UnidentifiedImageError
 
-from nsbench.figures import FIGURES
-from nsbench.figures.captions import caption
+from nsbench.figures import caption, of_kind
 from nsbench.storage.parquet import AGAIN, RecordError
 
 Picture = dict[str, Any]
@@ -44,8 +43,9 @@ class Pictures:
 
 def _picture(path: Path) -> Picture:
     title, text = caption(path.stem)
+    of_runs = path.stem not in (*of_kind("theory"), *of_kind("pretrained"))
     data = base64.b64encode(_png(path)).decode()
-    return {"name": path.stem, "title": title, "caption": text, "data": data, "of_runs": path.stem in FIGURES}
+    return {"name": path.stem, "title": title, "caption": text, "data": data, "of_runs": of_runs}
 
 
 def _png(path: Path) -> bytes:

@@ -7,7 +7,7 @@ from typing import Any
 
 import nsbench.report.pretrained_rows as pretrained_rows
 import nsbench.report.table_1_rows as table_1_rows
-from nsbench.figures.pretrained import FIGURES
+from nsbench.figures import of_kind
 from nsbench.report.pictures import Pictures
 from nsbench.schemas.pretrained import TABLES
 from nsbench.storage.parquet import read_table
@@ -30,6 +30,6 @@ def section(folder: Path | str | None, pictures: Pictures) -> dict[str, Any]:
     return {
         **pretrained_rows.section(rows, tables),
         **table_1_rows.section(rows, tables["table_1"]),
-        "elsewhere": pictures.elsewhere(*FIGURES),
-        "figures": pictures.take(*FIGURES),
+        "elsewhere": pictures.elsewhere(*of_kind("pretrained")),
+        "figures": pictures.take(*of_kind("pretrained")),
     }

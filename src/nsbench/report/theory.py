@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from nsbench.figures.theory import FIGURES
+from nsbench.figures import FIGURES, of_kind
 from nsbench.report.pictures import Pictures
 from nsbench.report.rows import NONE
 from nsbench.schemas import theory_labels as readings
@@ -21,7 +21,7 @@ def section(table_file: Path | str | None, pictures: Pictures) -> dict[str, Any]
     if table_file is None:
         return {}
     table = read_table(table_file, THEORY)
-    named = {experiment: name for name, experiment in FIGURES.items()}
+    named = {FIGURES[name].experiment: name for name in of_kind("theory")}
 
     def rows(*statuses: str) -> list[dict[str, Any]]:
         groups = table[table["status"].isin(statuses)].groupby(
@@ -37,8 +37,8 @@ def section(table_file: Path | str | None, pictures: Pictures) -> dict[str, Any]
         "right": rows("exact", "limit"),
         "printed": rows("published", "approximation"),
         "bounds": [{"reading": key[0], "formula": key[1]} | bounds(group) for key, group in intervals],
-        "elsewhere": pictures.elsewhere(*FIGURES),
-        "figures": pictures.take(*FIGURES),
+        "elsewhere": pictures.elsewhere(*of_kind("theory")),
+        "figures": pictures.take(*of_kind("theory")),
         "known": pictures.names,
     }
 

@@ -214,12 +214,13 @@ REGISTRIES = {"task": TASKS, "model": MODELS, "arm": ARMS}
 USES = {"dataset": ("task",), "train": ("arm", "model"), "evaluate": ("task", "model")}
 """Stage of a cell -> what it uses of what is registered: its code, and the file of a plug-in, concern this stage."""
 TELL_OF_ARMS = ("analyse", "figure", "figures", "report")
-"""Stages that show an arm's settings in words, or ask for its family."""
+"""Stages that show an arm's settings in words, or ask for its family; of the theory and of pretrained models there is
+figure-without-arms."""
 
 
 def digest(stage: str, *names: str, measures: Iterable[str] = tuple(Evaluation().measures)) -> str:
-    """Digest of the code that a stage runs; `names`: what is registered and used (USES), the modules of figures, or the
-    theory's experiment. measures: those of an evaluation.
+    """Digest of the code that a stage runs; `names`: what is registered and used (USES), what draws the figures
+    (`module:function`), or the theory's experiment. measures: those of an evaluation.
 
     Stages that tell of arms run the code of every kind that is known. Those that tell of tasks, their titles and leaks,
     come after the dataset stage, which has it.
@@ -228,8 +229,6 @@ def digest(stage: str, *names: str, measures: Iterable[str] = tuple(Evaluation()
     used += map(MEASURES.find, measures) if stage == "evaluate" else []
     used += ARMS.values() if stage in TELL_OF_ARMS else []
     used += added_to("claim quantity") if stage == "claims" else []
-    name = " ".join(names)
-    figures = [f"nsbench.figures.{module}:draw" for module in name.split()]
     threads = "nsbench.storage.seeding:one_thread"
     roots = {
         "text": ["nsbench.data.text_sources:make_text", "nsbench.data.text_sources:resolve"],
@@ -239,16 +238,15 @@ def digest(stage: str, *names: str, measures: Iterable[str] = tuple(Evaluation()
         "finished": ["nsbench.workflow.run_states:write_states"],
         "collect": ["nsbench.analysis.collect:collect", "nsbench.workflow.recorded_runs:index"],
         "analyse": ["nsbench.analysis.tables:analyse"],
-        "figure": ["nsbench.figures:render", *figures],
-        "figures": ["nsbench.figures:render_all", *figures],
-        "simulate": ["nsbench.simulation.run:simulate", threads, f"nsbench.simulation.{name}:simulate"],
+        "figure": ["nsbench.figures.drawing:render", *names],
+        "figure-without-arms": ["nsbench.figures.drawing:render", *names],
+        "figures": ["nsbench.figures.drawing:render_all", *names],
+        "simulate": ["nsbench.simulation.run:simulate", threads, f"nsbench.simulation.{' '.join(names)}:simulate"],
         "theory": ["nsbench.simulation.curves:compute_theory", "nsbench.simulation.curves:join_tables"],
-        "theory-figure": ["nsbench.figures.theory:render", *figures],
         "pretrained": ["nsbench.pretrained.run:measure_model", threads],
         "pretrained-tables": ["nsbench.analysis.pretrained_tables:join_models"],
-        "pretrained-figure": ["nsbench.figures.pretrained:render", *figures],
         "claims": ["nsbench.claims:write_claims", "nsbench.claims:BUILT_IN"],
-        "report": ["nsbench.report:write_report"],
+        "report": ["nsbench.report:write_report", *names],
         "track": ["nsbench.tracking:track"],
     }
     return code_digest(*roots[stage], *(f"{one.__module__}:{one.__name__}" for one in used))
