@@ -91,9 +91,9 @@ def check(made: dict[str, Tensor], rows: list[dict[str, Any]], key: Key, context
 
 @pytest.mark.parametrize("split", ["pairs", "unordered_pairs"])
 @pytest.mark.parametrize("layout", ["a_b", "a_plus_b_eq"])
-@pytest.mark.parametrize("modulus", [2, 7, 31])
+@pytest.mark.parametrize("modulus", [2, 31])
 def test_of_addition_the_summands_in_any_order_are_looked_up(modulus: int, layout: Any, split: Any) -> None:
-    sizes = {2: (2, 1, 1), 7: (25, 10, 14), 31: (400, 200, 300)}[modulus]
+    sizes = {2: (2, 1, 1), 31: (400, 200, 300)}[modulus]
     n_train, n_val, n_test = sizes
     data = ModularAddition(modulus=modulus, layout=layout, split=split, n_train=n_train, n_val=n_val, n_test=n_test)
     for seed in range(3):
@@ -126,13 +126,12 @@ def test_of_parity_whole_strings_are_looked_up(data: SparseParity) -> None:
             assert {seen for _, _, seen in lookup(rows).values()} == {0.0}
 
 
-@pytest.mark.parametrize("length", [2, 3, 5, 8])
+@pytest.mark.parametrize("length", [2, 5, 8])
 @pytest.mark.parametrize(
     "protocol",
     [
         {},
         {"targets": "every"},
-        {"split": "random"},
         {"split": "random", "targets": "every"},
         {"examples": "rows", "targets": "every"},
     ],
@@ -172,24 +171,3 @@ def test_a_lookup_by_hand() -> None:
     found = lookup(floors.lookup_rows(arrays(made), context=1))
     assert found["val", "all"] == [4, 0.5, 1.0]
     assert found["test", "all"] == [1, 0.0, 1.0]
-
-
-def test_a_lookup_at_every_position_by_hand() -> None:
-    """With two tokens: (1, 2) -> 1 stands in training at another place; (2) alone had 1, 1 and 3."""
-    made = {
-        "train_tokens": ids([0, 1, 2], [2, 2, 1]),
-        "train_labels": ids([1, 2, 1], [3, 1, 3]),
-        "val_tokens": ids([1, 2, 3]),
-        "val_labels": ids([2, 1, 0]),
-        "test_tokens": ids([2, 0, 1]),
-        "test_labels": ids([1, 0, 2]),
-    }
-    # Known: 0 -> 1; 1 -> 2, 3; 2 -> 1, 3, 1; (0, 1) -> 2; (1, 2) -> 1; (2, 2) -> 1; (2, 1) -> 3; commonest: 1.
-    found = lookup(floors.lookup_rows(arrays(made), context=2))
-    assert found["val", "all"] == [3, pytest.approx(2 / 3), pytest.approx(2 / 3)]
-    assert found["test", "all"] == [3, pytest.approx(2 / 3), pytest.approx(2 / 3)]
-
-
-def test_a_context_of_a_text_is_five_tokens() -> None:
-    """Published floors were made with it."""
-    assert floors.CONTEXT == 5
