@@ -15,7 +15,7 @@ from nsbench.cli import parser as cli
 from nsbench.config.canonical import canonical_json
 from nsbench.config.pretrained import FolderModel
 from nsbench.data.datasets import read_dataset
-from nsbench.pretrained import own
+from nsbench.pretrained import checkpoints
 from nsbench.pretrained.sources import ModelError
 from nsbench.schemas.pretrained import PARTS
 from nsbench.storage.parquet import read_stamp, read_table
@@ -80,7 +80,7 @@ def test_measure_refuses_in_one_sentence(
     assert not (tmp_path / "out").exists()
 
 
-# --- checkpoints of ours -------------------------------------------------------------------------------
+# --- checkpoints of nsbench runs -------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module", params=["next_token", "sparse_parity"])
@@ -103,18 +103,18 @@ def run_folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPath
 def test_a_run_s_folder_means_its_last_checkpoint(run_folder: tuple[Path, Path], tmp_path: Path) -> None:
     folder, _ = run_folder
     last = folder / "trail/step-00000010.safetensors"
-    assert own.find_checkpoint(folder) == own.find_checkpoint(last) == last
-    assert own.find_checkpoint(tmp_path) is None
+    assert checkpoints.find_checkpoint(folder) == checkpoints.find_checkpoint(last) == last
+    assert checkpoints.find_checkpoint(tmp_path) is None
     (tmp_path / "trail").mkdir()
     with pytest.raises(ModelError, match="has no checkpoints; they are kept where"):
-        own.find_checkpoint(tmp_path)
+        checkpoints.find_checkpoint(tmp_path)
 
 
 def test_a_checkpoint_is_the_model_that_was_saved(run_folder: tuple[Path, Path]) -> None:
     folder, dataset = run_folder
     data = read_dataset(dataset, 3)
-    model = own.load_checkpoint(own.find_checkpoint(folder), CPU)
-    tokens = own.dataset_tokens(own.find_checkpoint(folder), dataset, 4)
+    model = checkpoints.load_checkpoint(checkpoints.find_checkpoint(folder), CPU)
+    tokens = checkpoints.dataset_tokens(checkpoints.find_checkpoint(folder), dataset, 4)
     assert torch.equal(tokens.text_NT, data["test_tokens"][:4])
     assert torch.equal(tokens.labels, data["test_labels"][:4])
     stack = read_model(safe_metadata(folder)["model"]).build(data.vocabulary, data.n_classes, [7])
@@ -123,7 +123,7 @@ def test_a_checkpoint_is_the_model_that_was_saved(run_folder: tuple[Path, Path])
         found = model.states(model.embed(tokens.text_NT))
     torch.testing.assert_close(found.logits, wanted)
     assert model.pooled == (wanted.ndim == 2)
-    control = own.load_checkpoint(own.find_checkpoint(folder), CPU, control_seed=8)
+    control = checkpoints.load_checkpoint(checkpoints.find_checkpoint(folder), CPU, control_seed=8)
     assert not torch.allclose(control.states(control.embed(tokens.text_NT)).logits, wanted)
 
 
@@ -156,7 +156,7 @@ def test_measure_refuses_what_is_not_a_run_s(
     checkpoint = shutil.copy(folder / "trail/step-00000010.safetensors", tmp_path / "lost.safetensors")
     for model, text, words in (
         (folder, made / "text.txt", "is measured on its data set; give its file"),
-        (made / "causal/model.safetensors", dataset, "is no checkpoint of a run of ours"),
+        (made / "causal/model.safetensors", dataset, "is no checkpoint of an nsbench run"),
         (checkpoint, dataset, "does not lie in a run's folder"),
     ):
         assert measure("--model", model, "--text", text, "--out", tmp_path / "out", *SHORT) == 2

@@ -30,7 +30,7 @@ from nsbench.config.base import ConfigError
 from nsbench.data import text_sources
 from nsbench.data.datasets import read_dataset
 from nsbench.data.text import Text, read_text_file, write_text_file
-from nsbench.pretrained import gguf, own, sources
+from nsbench.pretrained import checkpoints, gguf, sources
 from nsbench.report.pictures import Pictures
 from nsbench.schemas.claims import RULED
 from nsbench.schemas.training import HISTORY, TEXT
@@ -102,7 +102,11 @@ READERS: dict[str, tuple[str, Callable[[Path], None], Callable[[Path], Any]]] = 
     "read_dataset": ("d.safetensors", make_dataset, lambda path: read_dataset(path, 3, "sparse_parity")),
     "read_tensors": ("p.safetensors", make_tensors, lambda path: read_tensors(path, "thing", "make it again")),
     "read_checkpoint": ("c.safetensors", make_tensors, lambda path: read_checkpoint(path, "key")),
-    "find_checkpoint": ("c.safetensors", make_tensors, lambda path: own.load_checkpoint(path, torch.device("cpu"))),
+    "find_checkpoint": (
+        "c.safetensors",
+        make_tensors,
+        lambda path: checkpoints.load_checkpoint(path, torch.device("cpu")),
+    ),
     "read_summary": ("run.json", make_summary, read_summary),
     "pictures": ("figure_01.png", make_picture, lambda path: Pictures([path]).rest()),
     "claims": ("claims.yaml", make_claims, load_claims),

@@ -27,7 +27,7 @@ from nsbench.config.pretrained import (
     TablesSpec,
 )
 from nsbench.figures.drawing import render
-from nsbench.pretrained import own
+from nsbench.pretrained import checkpoints
 from nsbench.pretrained.run import Subject, measure, measure_model
 from nsbench.pretrained.sources import ModelError
 from nsbench.schemas.pretrained import PARTS
@@ -65,7 +65,7 @@ def measure_one(request: Request, *, device: str, batch_size: int | None, max_me
     settings = parse(Measurement, request.settings, "settings")
     if request.out.exists() and not request.out.is_dir():
         raise ConfigError(f"--out {str(request.out)!r} is a file; a folder, there or not, is allowed")
-    checkpoint = own.find_checkpoint(Path(request.model))
+    checkpoint = checkpoints.find_checkpoint(Path(request.model))
     name = _name(request.model)
     model = None if checkpoint else _model(request)
     identity = {"model": model or request.model, "text": str(request.text), "settings": settings}
@@ -74,7 +74,7 @@ def measure_one(request: Request, *, device: str, batch_size: int | None, max_me
         # One process alone: all cores are its own.
         torch.set_num_threads(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
         made_by = stamp(
-            spec, code_digest("nsbench.pretrained.run:measure_model", "nsbench.pretrained.own"), str(chosen)
+            spec, code_digest("nsbench.pretrained.run:measure_model", "nsbench.pretrained.checkpoints"), str(chosen)
         )
         how = {"max_memory_gb": max_memory_gb, "batch_size": batch_size}
         if checkpoint:
@@ -102,8 +102,8 @@ def _measure_checkpoint(
     max_memory_gb: float,
     batch_size: int | None,
 ) -> None:
-    """`measure_model` for a checkpoint of a run of ours, on the test inputs of its data set."""
-    tokens = own.dataset_tokens(checkpoint, dataset, settings.n_sequences)
+    """`measure_model` for a checkpoint of an nsbench run, on the test inputs of its data set."""
+    tokens = checkpoints.dataset_tokens(checkpoint, dataset, settings.n_sequences)
     length = tokens.text_NT.shape[1]
     if length != settings.n_tokens:
         logger.info("%s: sequences are those of its data set, %d tokens long", name, length)
@@ -114,7 +114,7 @@ def _measure_checkpoint(
         "remark": "",
         "paper": "",
     }
-    subject = Subject(lambda seed: own.load_checkpoint(checkpoint, device, seed), tokens, row, "")
+    subject = Subject(lambda seed: checkpoints.load_checkpoint(checkpoint, device, seed), tokens, row, "")
     measure(name, subject, settings, out, stamp, max_memory_gb, batch_size)
 
 

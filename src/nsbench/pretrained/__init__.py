@@ -1,1 +1,1 @@
-"""Pretrained models, and checkpoints of ours, behind one small interface; and what is measured on them."""
+"""Pretrained models, and checkpoints of nsbench runs, behind one small interface; and what is measured on them."""

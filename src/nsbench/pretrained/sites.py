@@ -55,18 +55,15 @@ def positions(sites: Sites, shown_heads: Sequence[tuple[int, int]]) -> Iterator[
     shown = [(int(layer), int(head)) in shown_heads for layer, head in zip(sites.layer, sites.head, strict=True)]
     rows = np.flatnonzero((sites.head == NONE) | np.array(shown))
     for norm, values_SNT in sites.per_input.items():
-        _, n_inputs, length = values_SNT.shape
-        value_ST = values_SNT[rows].mean(1)
-        error_ST = np.full_like(value_ST, np.nan)
-        if n_inputs > 1:
-            error_ST = values_SNT[rows].std(1, ddof=1) / math.sqrt(n_inputs)
+        length = values_SNT.shape[-1]
+        here_SNT = values_SNT[rows]
         yield pd.DataFrame(
             {
                 **sites.named(rows, length),
                 "norm": norm,
                 "position": np.tile(np.arange(length), len(rows)),
-                "value": value_ST.ravel(),
-                "standard_error": error_ST.ravel(),
+                "value": here_SNT.mean(1).ravel(),
+                "standard_error": _standard_error(here_SNT).ravel(),
             }
         )
 
@@ -74,23 +71,27 @@ def positions(sites: Sites, shown_heads: Sequence[tuple[int, int]]) -> Iterator[
 def concentrations(sites: Sites) -> Iterator[pd.DataFrame]:
     """How concentrated the mean over inputs is, and each input by itself; nothing where all influences are 0."""
     for norm, values_SNT in sites.per_input.items():
-        _, n_inputs, length = values_SNT.shape
         rows = np.flatnonzero(values_SNT.any((1, 2)))
         live_SNT = values_SNT[rows]
         total_SN = live_SNT.sum(-1)
-        error_S = np.full(len(rows), np.nan)
-        if n_inputs > 1:
-            error_S = total_SN.std(1, ddof=1) / math.sqrt(n_inputs)
         common = {
             **sites.named(rows),
             "norm": norm,
             "total": total_SN.mean(1),
-            "total_standard_error": error_S,
-            "n_positions": length,
+            "total_standard_error": _standard_error(total_SN),
+            "n_positions": values_SNT.shape[-1],
         }
         if len(rows):
             yield pd.DataFrame(common | {"of": "mean"} | _shares(live_SNT.mean(1, keepdims=True)))
             yield pd.DataFrame(common | {"of": "each"} | _shares(live_SNT))
+
+
+def _standard_error(values_SN: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Of means over axis 1, the inputs; NaN for one input."""
+    n_inputs = values_SN.shape[1]
+    if n_inputs == 1:
+        return np.full_like(values_SN[:, 0], np.nan)
+    return values_SN.std(1, ddof=1) / math.sqrt(n_inputs)
 
 
 def _shares(values_SNT: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:

@@ -1,4 +1,4 @@
-"""A checkpoint of a run of ours as a language model, measured on the test inputs of its run's data set."""
+"""A checkpoint of an nsbench run as a language model, measured on the test inputs of its run's data set."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ def find_checkpoint(path: Path) -> Path | None:
 def load_checkpoint(path: Path, device: torch.device, control_seed: int | None = None) -> LanguageModel:
     """The model of a checkpoint; with a control_seed one of its shape with the initial weights of that seed.
 
-    It has no modules for its layers and heads: what enters them cannot be asked for. Raises RecordError for a
-    file that no run of ours wrote and for a damaged one.
+    It has no modules for its layers and heads, so influences are of the embeddings alone. Raises RecordError for a
+    file that no nsbench run wrote and for a damaged one.
     """
     metadata = _metadata(path)
     weights, _ = read_checkpoint(path, metadata["run_key"])
@@ -91,7 +91,7 @@ def dataset_tokens(checkpoint: Path, dataset: Path, count: int) -> Tokens:
         raise ModelError(f"{checkpoint}: does not lie in a run's folder (task/variant/arm/seed-N/trail)")
     if not dataset.is_file() or dataset.suffix != ".safetensors":
         raise ModelError(
-            f"--text {dataset}: a run of ours is measured on its data set; give its file, results/datasets/.../"
+            f"--text {dataset}: a run is measured on its data set; give its file, results/datasets/.../"
             "seeds-....safetensors"
         )
     data: Dataset = read_dataset(dataset, int(seed[1]), task=run.parts[-4])
@@ -105,8 +105,8 @@ def dataset_tokens(checkpoint: Path, dataset: Path, count: int) -> Tokens:
 
 
 def _metadata(path: Path) -> dict[str, str]:
-    """What stands beside the weights of a checkpoint. Raises RecordError for another file."""
-    _, metadata = read_tensors(path, "checkpoint of a run of ours", INSTEAD, wanted=lambda name: False)
+    """The metadata of a checkpoint's file. Raises RecordError for another file."""
+    _, metadata = read_tensors(path, "checkpoint of an nsbench run", INSTEAD, wanted=lambda name: False)
     if "run_key" not in metadata or "model" not in metadata:
-        raise RecordError(f"{path}: is no checkpoint of a run of ours; {INSTEAD}")
+        raise RecordError(f"{path}: is no checkpoint of an nsbench run; {INSTEAD}")
     return metadata
