@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from nsbench.arms import Arm, LossTerm, Real, arm
     from nsbench.arms.noise import resample_tokens
     from nsbench.arms.regularizers import NoiseStabilityRegularizer
-    from nsbench.claims import Evidence, Finding, Parameters, claim_quantity
+    from nsbench.claims import Evidence, Finding, claim_quantity
     from nsbench.data.tasks import Task, task
     from nsbench.figures import figure
     from nsbench.measures import Estimate, measure
@@ -28,7 +28,7 @@ _PUBLIC = {
     **dict.fromkeys(("Task", "task"), "nsbench.data.tasks"),
     **dict.fromkeys(("Model", "model"), "nsbench.training.models"),
     "Stack": "nsbench.training.models.stack",
-    **dict.fromkeys(("Evidence", "Finding", "Parameters", "claim_quantity"), "nsbench.claims"),
+    **dict.fromkeys(("Evidence", "Finding", "claim_quantity"), "nsbench.claims"),
     **dict.fromkeys(("Estimate", "measure"), "nsbench.measures"),
     "figure": "nsbench.figures",
 }
@@ -41,7 +41,6 @@ __all__ = [
     "LossTerm",
     "Model",
     "NoiseStabilityRegularizer",
-    "Parameters",
     "Real",
     "Stack",
     "Task",

@@ -147,7 +147,7 @@ def scores(
     text = text_labels(runs, cells)
     scored = run_scores(history, runs, evaluation, cells)
     groups = dict(iter(scored.groupby([*CELL_KEYS, "targets"], sort=False)))
-    floors = floors[floors["split"] == "val"]
+    of_variant = dict(iter(floors[floors["split"] == "val"].groupby(["task", "variant"], sort=False)))
     rows = []
     for cell in cells:
         key = tuple(cell[name] for name in CELL_KEYS)
@@ -172,7 +172,7 @@ def scores(
                     "final_val_accuracy_min": completed["final_val_accuracy"].min(),
                     "final_val_accuracy_max": completed["final_val_accuracy"].max(),
                     "best_val_loss_step": completed["best_val_loss_step"].median(),
-                    **_floors(floors, cell, kind),
+                    **_floors(of_variant.get(key[:2], floors[:0]), cell, kind),
                 }
             )
     return pd.DataFrame(rows, columns=SCORE.names)
@@ -184,9 +184,11 @@ def _finite_median(values: pd.Series) -> float:
 
 
 def _floors(floors: pd.DataFrame, cell: dict[str, Any], kind: str) -> dict[str, float]:
-    """Medians over the cell's seeds of what predictors without a model reach; NaN where none were made."""
-    here = floors[(floors["task"] == cell["task"]) & (floors["variant"] == cell["variant"])]
-    made, here, medians = set(here["predictor"]), here[here["targets"] == kind], {}
+    """Medians over the cell's seeds of what predictors without a model reach; NaN where none were made.
+
+    floors: of the cell's variant, on validation data.
+    """
+    made, here, medians = set(floors["predictor"]), floors[floors["targets"] == kind], {}
     for column, (predictor, what) in _FLOORS.items():
         medians[column] = np.nan
         if predictor in made:

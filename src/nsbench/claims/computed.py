@@ -15,7 +15,7 @@ from scipy.special import softmax
 
 import nsbench.theory.boolean as boolean
 from nsbench.claims.evidence import Evidence, Finding
-from nsbench.claims.registry import Parameters, claim_quantity
+from nsbench.claims.registry import claim_quantity
 from nsbench.theory.attention import attention_pattern_stability
 from nsbench.theory.concentration import spectral_concentration_degree
 from nsbench.theory.gaussian import gaussian_noise_stability, hermite_coefficients
@@ -32,35 +32,19 @@ def printed_form(setting: str, printed: float, truth: float) -> list[Finding]:
     return [Finding(setting, float(truth), extras={"printed": float(printed)}, note=f"as printed: {printed:.4g}")]
 
 
-class Degree(Parameters):
-    rho: float
-    """Correlation."""
-    delta: float
-    """1 - Stab / E[f^2]."""
-    epsilon: float
-    """Share of the mass that may lie above the degree."""
-
-
-@computed("lemma_1_degree", Degree, "printed")
-def _lemma_1(_: Evidence, of: Degree) -> list[Finding]:
+@computed("lemma_1_degree", "printed")
+def _lemma_1(_: Evidence, rho: float, delta: float, epsilon: float) -> list[Finding]:
     """Lemma 1's degree as printed beside the least one that holds (entry 1)."""
-    printed = math.log(1 - of.delta / of.epsilon) / math.log(1 / of.rho)
-    setting = f"rho = {of.rho:g}, delta = {of.delta:g}, epsilon = {of.epsilon:g}"
-    return printed_form(setting, printed, spectral_concentration_degree(of.rho, of.delta, of.epsilon))
+    printed = math.log(1 - delta / epsilon) / math.log(1 / rho)
+    setting = f"rho = {rho:g}, delta = {delta:g}, epsilon = {epsilon:g}"
+    return printed_form(setting, printed, spectral_concentration_degree(rho, delta, epsilon))
 
 
-class Cases(Parameters):
-    n_cases: int
-    """Random cases."""
-    seed: int = 0
-    """Of their generator."""
-
-
-@computed("lemma_6_excess", Cases)
-def _lemma_6(_: Evidence, of: Cases) -> list[Finding]:
+@computed("lemma_6_excess")
+def _lemma_6(_: Evidence, n_cases: int, seed: int = 0) -> list[Finding]:
     """Largest tail share beyond epsilon at Lemma 6's degree, over random spectra of degrees 0 to 40."""
-    generator, worst = np.random.default_rng(of.seed), -math.inf
-    for _case in range(of.n_cases):
+    generator, worst = np.random.default_rng(seed), -math.inf
+    for _case in range(n_cases):
         weights = generator.dirichlet(np.full(41, generator.uniform(0.02, 1.0)))
         rho = generator.uniform(0.05, 0.95)
         delta = 1 - float(weights @ rho ** np.arange(41))
@@ -69,11 +53,11 @@ def _lemma_6(_: Evidence, of: Cases) -> list[Finding]:
         epsilon = generator.uniform(delta, 1.0)
         degree = math.ceil(float(spectral_concentration_degree(rho, delta, epsilon)))
         worst = max(worst, float(weights[degree:].sum()) - epsilon)
-    return [Finding("random spectra, degrees 0 to 40", worst, n=of.n_cases, n_unit="spectra")]
+    return [Finding("random spectra, degrees 0 to 40", worst, n=n_cases, n_unit="spectra")]
 
 
 @computed("spectral_sum_error")
-def _equation_3(_: Evidence, of: Parameters) -> list[Finding]:
+def _equation_3(_: Evidence) -> list[Finding]:
     """Largest relative difference of the spectral sum from the stability by integration."""
     functions: dict[str, Callable[[np.ndarray], np.ndarray]] = {
         "sin 2x": lambda x: np.sin(2 * x),
@@ -89,16 +73,16 @@ def _equation_3(_: Evidence, of: Parameters) -> list[Finding]:
     return [Finding(", ".join(functions), worst, n=len(functions) * len(rhos), n_unit="points")]
 
 
-@computed("mixed_gaussians", Parameters, "printed")
-def _mixed_gaussians(_: Evidence, of: Parameters) -> list[Finding]:
+@computed("mixed_gaussians", "printed")
+def _mixed_gaussians(_: Evidence) -> list[Finding]:
     """Stability of x^2 at rho = 1/2: C.4's sum with the physicists' coefficients beside the truth (entry 2)."""
     # Under variance 1/2, x^2 = H_0 / 2 + H_2 / 4, and |H_k|^2 = 2^k k!.
     printed = sum(0.5**k * 2**k * math.factorial(k) * c**2 for k, c in ((0, 0.5), (2, 0.25)))
     return printed_form("f = x^2, rho = 0.5", printed, float(gaussian_noise_stability(lambda x: x**2, 0.5)))
 
 
-@computed("mehler_kernel", Parameters, "printed")
-def _mehler_kernel(_: Evidence, of: Parameters) -> list[Finding]:
+@computed("mehler_kernel", "printed")
+def _mehler_kernel(_: Evidence) -> list[Finding]:
     """Theorem C.7's kernel at x = 0.3, y = 0.7, t = 1/2, beside the series of Theorem C.6 (entry 4)."""
     x, y, r = 0.3, 0.7, math.exp(-0.5)
     printed = math.exp(-((y - r * x) ** 2) / (1 - r**2)) / math.sqrt(math.pi * (1 - r**2))
@@ -111,46 +95,32 @@ def _mehler_kernel(_: Evidence, of: Parameters) -> list[Finding]:
     )
 
 
-@computed("ou_operator", Parameters, "printed")
-def _ou_operator(_: Evidence, of: Parameters) -> list[Finding]:
+@computed("ou_operator", "printed")
+def _ou_operator(_: Evidence) -> list[Finding]:
     """Definition C.3's operator on H_2 at x = 0.3, beside 2 H_2, which Theorem C.4 asks for (entry 5)."""
     x = 0.3
     first, second, value = 8 * x, 8.0, 4 * x**2 - 2  # of H_2 = 4 x^2 - 2
     return printed_form("H_2 at 0.3", -first / 2 + x * second, 2 * value)
 
 
-class Noise(Parameters):
-    rho: float
-    """Parameter of Definition 6.1."""
-    n_symbols: int = 2
-    """Symbols of a token."""
-
-
-@computed("effective_correlation", Noise, "printed")
-def _correlation(_: Evidence, of: Noise) -> list[Finding]:
+@computed("effective_correlation", "printed")
+def _correlation(_: Evidence, rho: float, n_symbols: int = 2) -> list[Finding]:
     """Definition 6.1's rho beside the correlation that its noise has, by the formula (entry 24)."""
-    setting = f"rho = {of.rho:g}, {of.n_symbols} symbols"
-    return printed_form(setting, of.rho, float(resampling_correlation(of.rho, of.n_symbols)))
+    setting = f"rho = {rho:g}, {n_symbols} symbols"
+    return printed_form(setting, rho, float(resampling_correlation(rho, n_symbols)))
 
 
-class LearntParity(Parameters):
-    rho: float
-    """Parameter of Definition 6.1."""
-    k: int
-    """Secret bits."""
-
-
-@computed("parity_change", LearntParity)
-def _parity_change(_: Evidence, of: LearntParity) -> list[Finding]:
+@computed("parity_change")
+def _parity_change(_: Evidence, rho: float, k: int) -> list[Finding]:
     """Stability of Definition 6.1 of a parity known for sure less that of two equally likely answers (entry 25)."""
-    kappa = float(resampling_correlation(of.rho, 2))
-    learnt = (1 + float(boolean.noise_stability(boolean.parity(of.k), kappa))) / 2
-    note = f"from 1/2 to {learnt:.4g}; as +-1 decision with flips it would end at {of.rho**of.k:.4g}"
-    return [Finding(f"k = {of.k}, rho = {of.rho:g}", learnt - 0.5, note=note)]
+    kappa = float(resampling_correlation(rho, 2))
+    learnt = (1 + float(boolean.noise_stability(boolean.parity(k), kappa))) / 2
+    note = f"from 1/2 to {learnt:.4g}; as +-1 decision with flips it would end at {rho**k:.4g}"
+    return [Finding(f"k = {k}, rho = {rho:g}", learnt - 0.5, note=note)]
 
 
 @computed("influence_degree_excess")
-def _influence_degree(_: Evidence, of: Parameters) -> list[Finding]:
+def _influence_degree(_: Evidence) -> list[Finding]:
     """Share of a small function's mass at or above the degree I / epsilon, less epsilon (entry 22)."""
     f, epsilon = 0.1 * boolean.dictator(3), 0.5
     weights = boolean.weights_by_level(f)
@@ -158,80 +128,50 @@ def _influence_degree(_: Evidence, of: Parameters) -> list[Finding]:
     return [Finding("0.1 x dictator, epsilon = 0.5", float(weights[degree:].sum() / weights.sum()) - epsilon)]
 
 
-class Share(Parameters):
-    share: float
-    """Of the total influence that a variable must have."""
-    n_variables: int
-    """Variables there are."""
-
-
-@computed("counting_bound", Share)
-def _counting(_: Evidence, of: Share) -> list[Finding]:
+@computed("counting_bound")
+def _counting(_: Evidence, share: float, n_variables: int) -> list[Finding]:
     """The most variables that can have this share of the total influence (entry 23)."""
-    most = min(of.n_variables, math.floor(1 / of.share + 1e-9))
-    return [Finding(f"share {of.share:g}, n = {of.n_variables}", float(most))]
+    most = min(n_variables, math.floor(1 / share + 1e-9))
+    return [Finding(f"share {share:g}, n = {n_variables}", float(most))]
 
 
-@computed("boolean_identities", Cases)
-def _boolean_identities(_: Evidence, of: Cases) -> list[Finding]:
+@computed("boolean_identities")
+def _boolean_identities(_: Evidence, n_cases: int, seed: int = 0) -> list[Finding]:
     """Largest violation of Lemma 2's identity and of Lemma 3, over random functions of 6 variables."""
-    generator, worst = np.random.default_rng(of.seed), 0.0
-    for _case in range(of.n_cases):
+    generator, worst = np.random.default_rng(seed), 0.0
+    for _case in range(n_cases):
         f = generator.standard_normal(64)
         influence, weights = float(boolean.total_influence(f)), boolean.weights_by_level(f)
         worst = max(worst, abs(influence - float(weights @ np.arange(7))), float(np.var(f)) - influence)
-    return [Finding("random functions of 6 variables", worst, n=of.n_cases, n_unit="functions")]
+    return [Finding("random functions of 6 variables", worst, n=n_cases, n_unit="functions")]
 
 
-class Times(Parameters):
-    before: float
-    """Iterations without the regulariser, as the paper has them."""
-    after: float
-    """Iterations with it."""
-    convention: Literal["fewer", "faster"]
-    """fewer: share of the iterations saved; faster: gain in speed."""
-
-
-@computed("arithmetic", Times)
-def _arithmetic(_: Evidence, of: Times) -> list[Finding]:
+@computed("arithmetic")
+def _arithmetic(_: Evidence, before: float, after: float, convention: Literal["fewer", "faster"]) -> list[Finding]:
     """What two numbers of iterations make in per cent under a convention (entry 27)."""
-    percent = {"fewer": 100 * (1 - of.after / of.before), "faster": 100 * (of.before / of.after - 1)}
-    times = f"{of.before:,.0f} to {of.after:,.0f}"
+    percent = {"fewer": 100 * (1 - after / before), "faster": 100 * (before / after - 1)}
+    times = f"{before:,.0f} to {after:,.0f}"
     note = f"{times} is {percent['fewer']:.1f}% fewer, or {percent['faster']:.1f}% faster"
-    return [Finding(f"{times}, as {of.convention}", percent[of.convention], note=note)]
+    return [Finding(f"{times}, as {convention}", percent[convention], note=note)]
 
 
-class Epochs(Parameters):
-    iterations: float
-    """As the text has them."""
-    n_train: int
-    """Examples."""
-    batch_size: int
-    """Of an iteration."""
-
-
-@computed("epochs", Epochs)
-def _epochs(_: Evidence, of: Epochs) -> list[Finding]:
+@computed("epochs")
+def _epochs(_: Evidence, iterations: float, n_train: int, batch_size: int) -> list[Finding]:
     """Epochs that the iterations make (entry 28)."""
-    steps = math.ceil(of.n_train / of.batch_size)
-    return [Finding(f"{of.iterations:,.0f} iterations, {steps} to the epoch", of.iterations / steps)]
+    steps = math.ceil(n_train / batch_size)
+    return [Finding(f"{iterations:,.0f} iterations, {steps} to the epoch", iterations / steps)]
 
 
-class LeftOut(Parameters):
-    left_out: list[str]
-    """What the paper does not say and a test would need."""
-
-
-@computed("not_stated", LeftOut, "n_left_out")
-def _not_stated(_: Evidence, of: LeftOut) -> list[Finding]:
+@computed("not_stated", "n_left_out")
+def _not_stated(_: Evidence, left_out: list[str]) -> list[Finding]:
     """How many things that a test would need are not stated, as `n` and `n_left_out`: no number answers the claim."""
-    count = len(of.left_out)
-    note = f"not stated: {'; '.join(of.left_out)}" if count else ""
+    count = len(left_out)
+    note = f"not stated: {'; '.join(left_out)}" if count else ""
     return [Finding("as printed", n=count, n_unit="unstated", extras={"n_left_out": float(count)}, note=note)]
 
 
 @computed("equation_4_error")
-def _equation_4(_: Evidence, of: Parameters) -> list[Finding]:
+def _equation_4(_: Evidence) -> list[Finding]:
     """Largest error of Equation 4 on [-1, 1], as a share of the largest stability (entry 8)."""
     rho = np.linspace(-1, 1, 2001)
     exact = relu_stability(rho)
@@ -239,41 +179,36 @@ def _equation_4(_: Evidence, of: Parameters) -> list[Finding]:
     return [Finding("rho from -1 to 1", error, error, error, n=len(rho), n_unit="points")]
 
 
-@computed("theorem_5_3_layer", Parameters, "printed")
-def _theorem_5_3_layer(_: Evidence, of: Parameters) -> list[Finding]:
+@computed("theorem_5_3_layer", "printed")
+def _theorem_5_3_layer(_: Evidence) -> list[Finding]:
     """Theorem 5.3's value for the layer that it prints, beside that layer's own, Theorem 5.2's (entry 10)."""
     rho, n = 0.5, 8
     return printed_form(f"n = {n}, rho = {rho}", rho * float(attention_pattern_stability(rho, n)), rho)
 
 
-class Tokens(Parameters):
-    n: int
-    """Tokens."""
-
-
-@computed("permutation_probability", Tokens)
-def _permutation(_: Evidence, of: Tokens) -> list[Finding]:
+@computed("permutation_probability")
+def _permutation(_: Evidence, n: int) -> list[Finding]:
     """Probability that rows which each pick a token at random make a permutation matrix; the claim: 1 (entry 34)."""
-    probability = math.factorial(of.n) / of.n**of.n
-    return [Finding(f"n = {of.n}", probability, probability, probability)]
+    probability = math.factorial(n) / n**n
+    return [Finding(f"n = {n}", probability, probability, probability)]
 
 
 @computed("fixed_point_error")
-def _fixed_point(_: Evidence, of: Parameters) -> list[Finding]:
+def _fixed_point(_: Evidence) -> list[Finding]:
     """Distance of the linear fixed point 2 / (3 pi) from Equation 5's own, as a share of it (entry 15)."""
     own = ffn_fixed_point("published")
     error = abs(ffn_fixed_point("linear") / own - 1)
     return [Finding("Equation 5", error, error, error, note=f"2/(3 pi) = 0.2122, Equation 5's own: {own:.6f}")]
 
 
-@computed("identical_inputs", Parameters, "printed")
-def _identical_inputs(_: Evidence, of: Parameters) -> list[Finding]:
+@computed("identical_inputs", "printed")
+def _identical_inputs(_: Evidence) -> list[Finding]:
     """Equation 5's correlation of two equal outputs, rho = 1, beside 1 (entry 15)."""
     return printed_form("rho = 1", float(relu_stability(1.0)), 1.0)
 
 
 @computed("relu_dampening_share")
-def _relu_dampens(_: Evidence, of: Parameters) -> list[Finding]:
+def _relu_dampens(_: Evidence) -> list[Finding]:
     """Share of the correlations in (0, 1) at which a ReLU's stability is below the correlation (entry 16)."""
     rho = (np.arange(10_000) + 0.5) / 10_000
     share = float(np.mean(relu_stability(rho) < rho))
@@ -281,15 +216,15 @@ def _relu_dampens(_: Evidence, of: Parameters) -> list[Finding]:
     return [Finding("rho in (0, 1)", share, share, share, n=len(rho), n_unit="points", note=note)]
 
 
-@computed("equation_8_step", Parameters, "printed")
-def _equation_8(_: Evidence, of: Parameters) -> list[Finding]:
+@computed("equation_8_step", "printed")
+def _equation_8(_: Evidence) -> list[Finding]:
     """One step of Equation 8 beside the step with gamma where it belongs (entry 17)."""
     printed, right = (float(transformer_recurrence(0.5, 1, 0.6, kind)[1]) for kind in ("published", "corrected"))
     return printed_form("rho = 0.5, gamma = 0.6", printed, right)
 
 
-@computed("lemma_11", Parameters, "printed")
-def _lemma_11(_: Evidence, of: Parameters) -> list[Finding]:
+@computed("lemma_11", "printed")
+def _lemma_11(_: Evidence) -> list[Finding]:
     """Lemma 11's statement beside its proof's formula (entry 19)."""
     from scipy.integrate import quad
 
@@ -305,7 +240,7 @@ def _lemma_11(_: Evidence, of: Parameters) -> list[Finding]:
 
 
 @computed("lemma_12_excess")
-def _lemma_12(_: Evidence, of: Parameters) -> list[Finding]:
+def _lemma_12(_: Evidence) -> list[Finding]:
     """How far a moment of an attention layer lies above Lemma 12's upper bound, in an exact case (entry 20).
 
     d = 1, two tokens, W_Q = 1/2 and W_K = W_V = 1: X = Y = +-(1, -1), or X = -Y = +-(1/2)(1, -1), so often that their

@@ -44,7 +44,7 @@ def _each(evidence: Evidence, of: OfTask, make: Callable[[Variant], Iterable[Fin
     return found
 
 
-@claim_quantity("stability_kept", OfOneArm, "coverage", "confidence")
+@claim_quantity("stability_kept", "coverage", "confidence")
 def _stability_kept(evidence: Evidence, of: OfOneArm) -> list[Finding]:
     """Stability at the end of a run over the highest that it had, mean over runs."""
 
@@ -60,7 +60,7 @@ def _stability_kept(evidence: Evidence, of: OfOneArm) -> list[Finding]:
     return _each(evidence, of, kept)
 
 
-@claim_quantity("fluctuation", OfArm, "coverage", "confidence")
+@claim_quantity("fluctuation", "coverage", "confidence")
 def _fluctuation(evidence: Evidence, of: OfArm) -> list[Finding]:
     """How much less, in per cent, validation loss goes up and down with the arm than with the baseline.
 
@@ -85,13 +85,13 @@ def _fluctuation(evidence: Evidence, of: OfArm) -> list[Finding]:
     return _each(evidence, of, fluctuation)
 
 
-@claim_quantity("stability_change", Change, "coverage", "confidence")
+@claim_quantity("stability_change", "coverage", "confidence")
 def _stability_change(evidence: Evidence, of: Change) -> list[Finding]:
     """Noise stability at the last checkpoint less that at the first, mean over baseline runs."""
     return _by_reduction(evidence, of, lambda values: values.iloc[-1] - values.iloc[0])
 
 
-@claim_quantity("final_stability", Change, "coverage", "confidence", "printed", "target")
+@claim_quantity("final_stability", "coverage", "confidence", "printed", "target")
 def _final_stability(evidence: Evidence, of: Change) -> list[Finding]:
     """Noise stability at the last checkpoint, mean over baseline runs.
 

@@ -95,26 +95,26 @@ def _of_positions(rows: pd.DataFrame, value: float) -> dict[str, Any]:
     return {"value": float(value), "n": int(rows["n_positions"].iloc[0]), "n_unit": "positions"}
 
 
-@quantity("n_large_positions", OfModels)
+@quantity("n_large_positions")
 def _large(evidence: Evidence, of: OfModels) -> list[Finding]:
     """Positions with at least a tenth of the total influence."""
     return _each(evidence, of, "embeddings", lambda rows: _of_positions(rows, rows["n_large"].iloc[0]))
 
 
-@quantity("half_share", OfModels)
+@quantity("half_share")
 def _half(evidence: Evidence, of: OfModels) -> list[Finding]:
     """Share of the positions that hold half of the influence."""
     share = lambda rows: _of_positions(rows, (rows["n_half"] / rows["n_positions"]).iloc[0])  # noqa: E731
     return _each(evidence, of, "embeddings", share)
 
 
-@quantity("n_zero_positions", OfModels)
+@quantity("n_zero_positions")
 def _zero(evidence: Evidence, of: OfModels) -> list[Finding]:
     """Positions without any influence."""
     return _each(evidence, of, "embeddings", lambda rows: _of_positions(rows, rows["n_zero"].iloc[0]))
 
 
-@quantity("end_rank", OfModels, "best_rank")
+@quantity("end_rank", "best_rank")
 def _ends(evidence: Evidence, of: OfModels) -> list[Finding]:
     """The lower of the ranks of the first and the last position; `best_rank` is the higher."""
 
@@ -126,7 +126,7 @@ def _ends(evidence: Evidence, of: OfModels) -> list[Finding]:
     return _each(evidence, of, "embeddings", ranks)
 
 
-@quantity("peak_depth", Depths, "least", "most")
+@quantity("peak_depth", "least", "most")
 def _depth(evidence: Evidence, of: Depths) -> list[Finding]:
     """Depth of the most influential layer, 0 the first and 1 the last; `least` and `most` are what is claimed."""
 
@@ -139,7 +139,7 @@ def _depth(evidence: Evidence, of: Depths) -> list[Finding]:
     return _each(evidence, of, "layer", deepest)
 
 
-@quantity("weakest_layer", OfModels)
+@quantity("weakest_layer")
 def _weakest(evidence: Evidence, of: OfModels) -> list[Finding]:
     """Influence at the least influential layer over that at the most influential one."""
 
@@ -149,7 +149,7 @@ def _weakest(evidence: Evidence, of: OfModels) -> list[Finding]:
     return _each(evidence, of, "layer", ratio)
 
 
-@quantity("heads_with_both_ends", OfModels)
+@quantity("heads_with_both_ends")
 def _heads(evidence: Evidence, of: OfModels) -> list[Finding]:
     """Share of the attention heads in which the first and the last position are the two most influential."""
 
@@ -160,7 +160,7 @@ def _heads(evidence: Evidence, of: OfModels) -> list[Finding]:
     return _each(evidence, of, "head", both)
 
 
-@quantity("table_1_ratio", OfTable)
+@quantity("table_1_ratio")
 def _table_1(evidence: Evidence, of: OfTable) -> list[Finding]:
     """Our bound over the paper's, for each model and column; value is that of the reading which is nearest.
 
@@ -186,7 +186,7 @@ def _table_1(evidence: Evidence, of: OfTable) -> list[Finding]:
     return _of_models(evidence, of.papers, rows, "it has no row with a number of the paper", nearest, stand_ins=False)
 
 
-@quantity("stability_bound_smaller", OfTable)
+@quantity("stability_bound_smaller")
 def _smaller_bound(evidence: Evidence, of: OfTable) -> list[Finding]:
     """Share of the functions (inputs and readout) for which the proved bound from stability is the smaller one.
 

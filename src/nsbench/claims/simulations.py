@@ -3,58 +3,50 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
-from pydantic import Field
 
 from nsbench.claims.evidence import ASIDE, Evidence, Finding
-from nsbench.claims.registry import Parameters, claim_quantity
+from nsbench.claims.registry import claim_quantity
 
 FAMILY = 0.01
 """Chance that noise alone takes any point of a line outside its limit."""
 
 
-class Agreement(Parameters):
-    experiment: str
-    """Section of the theory's settings."""
-    formula: str
-    """The formula, as the table names it."""
-    series: list[str] = Field(default_factory=list)
-    """Lines that count; none: all that have the formula."""
-    readings: list[str] = Field(default_factory=list)
-    """Readings that count; none: all."""
-    last_only: bool = False
-    """Whether only the largest x counts: what is left after all layers."""
-
-
-class Dampening(Parameters):
-    below_one: bool
-    """Whether gamma < 1 is meant, else gamma = 1."""
-
-
-@claim_quantity("formula_difference", Agreement, source="theory")
-def _agreement(evidence: Evidence, of: Agreement) -> list[Finding]:
+@claim_quantity("formula_difference", source="theory")
+def _agreement(
+    evidence: Evidence,
+    experiment: str,
+    formula: str,
+    series: Sequence[str] = (),
+    readings: Sequence[str] = (),
+    last_only: bool = False,
+) -> list[Finding]:
     """Worst difference of a line's points from the formula, as a share of the formula's largest value there.
+
+    experiment: section of the theory's settings. formula: as the table names it. series, readings: lines that count;
+    none: all that have the formula. last_only: whether only the largest x counts, what is left after all layers.
 
     The ends take the points' noise off and add it: low is what noise cannot explain. The limit is Student's t over
     the draws, so that all points of a line together leave it by chance with probability FAMILY.
     """
     table = evidence.theory_table()
-    here = (table["experiment"] == of.experiment) & (table["formula"] == of.formula)
-    if of.series:
-        here &= table["series"].isin(of.series)
-    if of.readings:
-        here &= table["reading"].isin(of.readings)
+    here = (table["experiment"] == experiment) & (table["formula"] == formula)
+    if series:
+        here &= table["series"].isin(series)
+    if readings:
+        here &= table["reading"].isin(readings)
     lines = list(table[here].groupby(["reading", "series"], sort=False))
     if not lines:
-        why = f"the table of the theory has no {of.formula} of {of.experiment}"
-        return [Finding(of.formula, status=ASIDE, why=why)]
+        why = f"the table of the theory has no {formula} of {experiment}"
+        return [Finding(formula, status=ASIDE, why=why)]
     found = []
-    for (reading, series), rows in lines:
-        points = rows[rows["x"] == rows["x"].max()] if of.last_only else rows
+    for (reading, line), rows in lines:
+        points = rows[rows["x"] == rows["x"].max()] if last_only else rows
         value, low, high = _worst(points)
-        found.append(Finding(f"{reading} / {series}", value, low, high, n=len(points), n_unit="points"))
+        found.append(Finding(f"{reading} / {line}", value, low, high, n=len(points), n_unit="points"))
     return found
 
 
@@ -75,15 +67,18 @@ def _limit(points: pd.DataFrame, n_points: int) -> float:
     return float(stats.t.ppf(1 - FAMILY / 2 / n_points, n_draws - 1)) if n_draws > 1 else math.inf
 
 
-@claim_quantity("dampening", Dampening, source="theory")
-def _dampening(evidence: Evidence, of: Dampening) -> list[Finding]:
-    """Simulated stability after the last layer over the paper's candidate fixed point 2 / (pi (4 - gamma^2))."""
+@claim_quantity("dampening", source="theory")
+def _dampening(evidence: Evidence, below_one: bool) -> list[Finding]:
+    """Simulated stability after the last layer over the paper's candidate fixed point 2 / (pi (4 - gamma^2)).
+
+    below_one: whether gamma < 1 is meant, else gamma = 1.
+    """
     table = evidence.theory_table()
     rows = table[(table["experiment"] == "transformer") & (table["status"] != "published")]
     found = []
     for (reading, series), line in rows.groupby(["reading", "series"], sort=False):
         gamma = float(str(series).split("=")[1])
-        if (gamma < 1) != of.below_one or gamma > 1:
+        if (gamma < 1) != below_one or gamma > 1:
             continue
         last = line[line["x"] == line["x"].max()]
         point, candidate = last.iloc[0], 2 / (math.pi * (4 - gamma**2))

@@ -7,31 +7,24 @@ import math
 import pandas as pd
 
 from nsbench.claims.evidence import ASIDE, COUNTS, MISSING, Evidence, Finding
-from nsbench.claims.registry import Parameters, claim_quantity
+from nsbench.claims.registry import claim_quantity
 from nsbench.claims.variants import enough, is_swept, joined
-
-
-class OfTasks(Parameters):
-    """Several tasks."""
-
-    tasks: list[str]
-    """Each must have a curve."""
 
 
 @claim_quantity(
     "specification_share",
-    OfTasks,
     *("share_hurts", "share_open", "coverage", "confidence", "share_possible_high"),
     all_needed=True,
 )
-def _specifications(evidence: Evidence, of: OfTasks) -> list[Finding]:
+def _specifications(evidence: Evidence, tasks: list[str]) -> list[Finding]:
     """Share of the specifications that count in which the paper's arm settles to help; one finding per curve.
 
+    tasks: each must have a curve.
     `coverage` is that of the fewest pairs of a counted specification; `share_possible_high` the upper end of Wilson's
     interval for the share that helps or may yet turn out to.
     """
     table, singles, found = evidence.table("specification_share"), evidence.table("specification"), []
-    for task in of.tasks:
+    for task in tasks:
         names = {cell["arm"] for cell in evidence.cells if cell["task"] == task and is_swept(cell)}
         rows = table[(table["task"] == task) & table["arm"].isin(names)]
         if rows.empty:

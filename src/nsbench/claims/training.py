@@ -35,7 +35,6 @@ class Effect(OfArm):
 
 @claim_quantity(
     "paired_effect",
-    Effect,
     *("coverage", "confidence", "n_baseline_reached", "n_arm_reached", "n_differ", "baseline_censored"),
     *("coverage_with_ties", "p_value"),
 )
@@ -110,7 +109,7 @@ def _paired(
     return replace(one, note=joined(one.note, *notes))
 
 
-@claim_quantity("steps_to_target", OfOneArm, "n_reached", "n_seeds", "budget_steps")
+@claim_quantity("steps_to_target", "n_reached", "n_seeds", "budget_steps")
 def _steps_to_target(evidence: Evidence, of: OfOneArm) -> list[Finding]:
     """Median steps to the target of one arm; the ends are the first and the last run that reached it."""
     # Whether it is reached at all is the claim, so that the baseline's success decides nothing here.
@@ -136,7 +135,7 @@ def _steps_to_target(evidence: Evidence, of: OfOneArm) -> list[Finding]:
     return of_rows(evidence, of, "cells", time)
 
 
-@claim_quantity("lead", OfTask, "coverage", "confidence", "resolution_steps")
+@claim_quantity("lead", "coverage", "confidence", "resolution_steps")
 def _lead(evidence: Evidence, of: OfTask) -> list[Finding]:
     """Steps by which stability moves before validation loss, in baseline runs."""
 
@@ -147,7 +146,7 @@ def _lead(evidence: Evidence, of: OfTask) -> list[Finding]:
     return of_rows(evidence, of, "lead_lag", lead)
 
 
-@claim_quantity("early_rank", OfTask, "coverage", "confidence", "rank_by_val_loss")
+@claim_quantity("early_rank", "coverage", "confidence", "rank_by_val_loss")
 def _early_rank(evidence: Evidence, of: OfTask) -> list[Finding]:
     """Rank correlation, over baseline runs, of final accuracy with early stability; `rank_by_val_loss`: early loss."""
 
@@ -158,7 +157,7 @@ def _early_rank(evidence: Evidence, of: OfTask) -> list[Finding]:
     return of_rows(evidence, of, "early_rank", rank, group="baseline")
 
 
-@claim_quantity("selection", OfTask, "coverage", "confidence", "baseline_censored")
+@claim_quantity("selection", "coverage", "confidence", "baseline_censored")
 def _selection(evidence: Evidence, of: OfTask) -> list[Finding]:
     """Steps that the best of a sweep saves on test data, chosen for each seed on the other seeds; in per cent.
 
@@ -176,7 +175,7 @@ def _selection(evidence: Evidence, of: OfTask) -> list[Finding]:
     return of_rows(evidence, of, "selection", best, NO_SWEEP, procedure="leave_one_out")
 
 
-@claim_quantity("loss_change", OfArm, "coverage", "confidence")
+@claim_quantity("loss_change", "coverage", "confidence")
 def _loss_change(evidence: Evidence, of: OfArm) -> list[Finding]:
     """What the regulariser changes in the lowest validation loss."""
 
@@ -187,7 +186,7 @@ def _loss_change(evidence: Evidence, of: OfArm) -> list[Finding]:
     return of_rows(evidence, of, "score_effect", change)
 
 
-@claim_quantity("sweep_breadth", OfTask, "coverage", "confidence", "settled_share")
+@claim_quantity("sweep_breadth", "coverage", "confidence", "settled_share")
 def _sweep_breadth(evidence: Evidence, of: OfTask) -> list[Finding]:
     """Share of the sweep's (rho, gamma) that reach the target in fewer steps, with Wilson's interval."""
     from scipy import stats
