@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import ast
-import contextlib
 import errno
 import json
 import logging
-import os
-import resource
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -27,12 +24,10 @@ from safetensors.torch import save_file
 from nsbench.claims.definitions import load_claims
 from nsbench.cli import parser as cli
 from nsbench.config.base import ConfigError
-from nsbench.data import text_sources
 from nsbench.data.datasets import read_dataset
 from nsbench.data.text import Text, read_text_file, write_text_file
 from nsbench.pretrained import checkpoints, gguf, sources
 from nsbench.report.pictures import Pictures
-from nsbench.schemas.claims import RULED
 from nsbench.schemas.training import HISTORY, TEXT
 from nsbench.storage.atomic import FileError, write_text
 from nsbench.storage.parquet import RecordError, read_arrow, read_stamp, read_table, write_table
@@ -40,7 +35,6 @@ from nsbench.storage.run_folder import RunFolder, read_checkpoint, read_summary
 from nsbench.storage.tensors import read_tensors, write_tensors
 from tests.bad_files import KINDS, spoil
 from tests.conftest import train, train_spec, write_datasets
-from tests.small_disk import SmallDisk
 from tests.tiny_results import ARMS, TASK, Stage, make
 
 PROJECT = Path(__file__).parents[2]
@@ -96,11 +90,9 @@ def make_claims(path: Path) -> None:
 
 
 READERS: dict[str, tuple[str, Callable[[Path], None], Callable[[Path], Any]]] = {
-    "read_arrow": ("h.parquet", make_table, lambda path: read_arrow(path, HISTORY)),
     "read_table": ("h.parquet", make_table, lambda path: read_table(path, HISTORY)),
     "read_text_file": ("t.parquet", make_text, read_text_file),
     "read_dataset": ("d.safetensors", make_dataset, lambda path: read_dataset(path, 3, "sparse_parity")),
-    "read_tensors": ("p.safetensors", make_tensors, lambda path: read_tensors(path, "thing", "make it again")),
     "read_checkpoint": ("c.safetensors", make_tensors, lambda path: read_checkpoint(path, "key")),
     "find_checkpoint": (
         "c.safetensors",
@@ -112,8 +104,7 @@ READERS: dict[str, tuple[str, Callable[[Path], None], Callable[[Path], Any]]] = 
     "claims": ("claims.yaml", make_claims, load_claims),
 }
 """Reader -> a file's name, what makes a good one, what reads it."""
-NOT_SEEN_IN_YAML = ("truncated", "flipped")
-UNSEEN = {("read_summary", "missing"), *(("claims", kind) for kind in NOT_SEEN_IN_YAML)}
+UNSEEN = {("read_summary", "missing"), ("claims", "truncated"), ("claims", "flipped")}
 """No fault: a run that has not finished has no summary. Text of others without checksums: only its form is checked."""
 
 
@@ -182,8 +173,7 @@ LOW_LEVEL = {
     "storage/records.py": {"read_table", "read_schema"},  # rows within rows, of which older ones may lack some
     "data/text_sources.py": {"read_table"},
     "storage/tensors.py": {"safe_open"},
-    # Keys alone, of files that are read as all others before anything made of them appears; and what streams.
-    "analysis/collect.py": {"ParquetFile", "ParquetWriter"},
+    "analysis/collect.py": {"ParquetWriter"},
 }
 """Where files of tables and tensors are opened: all else reads through these."""
 
@@ -243,14 +233,12 @@ STAGES = {
     "claims": 1,
     "report": 20,
 }
-"""Stage -> how many files it reads that are tried."""
+"""Stage -> how many files it reads at least, all of which are tried."""
 
 
 def kinds_for(place: int, n_inputs: int) -> tuple[str, ...]:
-    """The readers' own test has every kind for each; here every stage has every kind, and each file one or more."""
-    if n_inputs == 1:
-        return KINDS
-    return KINDS[place % 3 :: 3] if n_inputs < 9 else KINDS[place % 6 :: 6]
+    """The readers' own test has every kind for each; here each file of a stage has one or two."""
+    return KINDS[place % 3 :: 3] if n_inputs < 3 else KINDS[place % 6 :: 6]
 
 
 @pytest.mark.parametrize("name", STAGES)
@@ -261,10 +249,10 @@ def test_a_stage_ends_with_a_sentence_about_a_bad_file_and_writes_nothing(
     name: str,
 ) -> None:
     stage = stages[name]
-    assert len(stage.inputs) == STAGES[name]
+    assert len(stage.inputs) >= STAGES[name]
     for place, path in enumerate(stage.inputs):
         for kind in kinds_for(place, len(stage.inputs)):
-            if (path.name, kind) in {("run.json", "missing"), *(("claims.yaml", kind) for kind in NOT_SEEN_IN_YAML)}:
+            if (path.name, kind) in {("run.json", "missing"), ("claims.yaml", "truncated"), ("claims.yaml", "flipped")}:
                 continue
             good = path.read_bytes()
             for old in stage.before:
@@ -275,7 +263,7 @@ def test_a_stage_ends_with_a_sentence_about_a_bad_file_and_writes_nothing(
             assert stage.run() == 2, (path, kind)
             said = [line for line in capsys.readouterr().err.splitlines() if " INFO " not in line]
             assert len(said) == 1, (path, kind)
-            assert said[0].startswith(f"nsbench {name.partition(' ')[0]}: ")
+            assert said[0].startswith(f"nsbench stage {name.partition(' ')[0]}: ")
             # Of the trail, which may be gone as a whole, its folder is named.
             assert str(path if path.parent.name != "trail" else path.parent) in said[0]
             path.write_bytes(good)
@@ -284,8 +272,9 @@ def test_a_stage_ends_with_a_sentence_about_a_bad_file_and_writes_nothing(
             assert changed <= {path, *stage.before}, (path, kind)
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("file", ["run.json", "history.parquet"])
+@pytest.mark.parametrize(
+    ("file", "kind"), [("run.json", "missing"), ("run.json", "flipped"), ("history.parquet", "truncated")]
+)
 def test_a_finished_run_that_is_damaged_is_trained_again_and_says_so(
     stages: dict[str, Stage],
     spoiled: Callable[[Path, str], None],
@@ -322,11 +311,10 @@ PASSING = {
 }
 """What a read may say that says nothing of the file."""
 OPENERS: dict[str, tuple[tuple[Any, str], tuple[str, ...]]] = {
-    "run.json": ((Path, "open"), ("stale", "broken", "too many", "forbidden", "memory")),
-    "history.parquet schema": ((pq, "read_schema"), ("stale", "broken", "too many", "forbidden", "arrow's memory")),
-    "history.parquet": ((pq, "read_table"), ("stale", "broken", "too many", "forbidden", "arrow's memory")),
-    "progress.safetensors stat": ((Path, "stat"), ("stale", "broken", "forbidden")),
-    "progress.safetensors": ((Path, "open"), ("stale", "broken", "too many", "forbidden")),
+    "run.json": ((Path, "open"), ("broken", "memory")),
+    "history.parquet": ((pq, "read_table"), ("too many", "arrow's memory")),
+    "progress.safetensors stat": ((Path, "stat"), ("stale",)),
+    "progress.safetensors": ((Path, "open"), ("forbidden",)),
     "progress.safetensors tensors": ((safetensors, "safe_open"), ("memory", "rust", "torch", "hidden")),
 }
 """A run's file -> what opens it, and what that may say."""
@@ -378,40 +366,7 @@ def test_a_read_that_fails_ends_training_and_costs_nothing(
         assert contents(run) == before
 
 
-def test_readers_tell_a_read_that_fails_from_a_bad_file(tmp_path: Path) -> None:
-    """As the libraries say it themselves: no file can be opened any more."""
-    table, tensors, summary = tmp_path / "h.parquet", tmp_path / "t.safetensors", tmp_path / "run.json"
-    make_table(table)
-    make_tensors(tensors)
-    make_summary(summary)
-    reads: list[Callable[[], Any]] = [
-        lambda: read_table(table, HISTORY),
-        lambda: read_stamp(table),
-        lambda: read_tensors(tensors, "thing", "make it again"),
-        lambda: read_summary(summary),
-    ]
-    for read in reads:
-        read()
-    before, taken = resource.getrlimit(resource.RLIMIT_NOFILE), []
-    resource.setrlimit(resource.RLIMIT_NOFILE, (min(before[0], 4096), before[1]))
-    try:
-        with contextlib.suppress(OSError):
-            while True:
-                taken.append(os.open("/dev/null", os.O_RDONLY))
-        for n_free in range(3):  # safetensors needs more than one
-            for read in reads if n_free == 0 else [reads[2]]:
-                with pytest.raises(FileError, match=r": could not be (read \(Too many open files\)|opened once more);"):
-                    read()
-            os.close(taken.pop())
-    finally:
-        for handle in taken:
-            os.close(handle)
-        resource.setrlimit(resource.RLIMIT_NOFILE, before)
-    for read in reads:
-        read()
-
-
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ["missing", "flipped"])
 def test_an_evaluation_that_is_damaged_is_made_again_and_says_so(
     stages: dict[str, Stage], spoiled: Callable[[Path, str], None], caplog: pytest.LogCaptureFixture, kind: str
 ) -> None:
@@ -447,8 +402,10 @@ def measure(model: Path, text: Path, out: Path) -> int:
     return cli.main(["measure", "--model", str(model), "--text", str(text), "--out", str(out), *sizes])
 
 
-@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "flipped"])
-@pytest.mark.parametrize("file", ["config.json", "model.safetensors", "tokenizer.json"])
+@pytest.mark.parametrize(
+    ("file", "kind"),
+    [("config.json", "garbage"), ("model.safetensors", "truncated"), ("tokenizer.json", "foreign")],
+)
 def test_a_model_with_a_bad_file_is_refused(
     made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], file: str, kind: str
 ) -> None:
@@ -460,18 +417,6 @@ def test_a_model_with_a_bad_file_is_refused(
     assert said[0].startswith("nsbench measure: model: ")
     assert str(folder) in said[0]
     assert not list((tmp_path / "out").glob("*.parquet"))
-
-
-@pytest.mark.parametrize(
-    "index", ["", "[]", '{"weight_map": []}', '{"weight_map": {"a": 3}}', "\x00", '{"weight_map": {}}']
-)
-def test_a_model_with_a_bad_index_is_refused(
-    made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], index: str
-) -> None:
-    folder = shutil.copytree(made / "causal", tmp_path / "model")
-    (folder / "model.safetensors.index.json").write_text(index)
-    assert measure(folder, made / "text.txt", tmp_path / "out") == 2
-    assert "does not have all its weights as safetensors" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("damage", ["truncated", "flipped", "left behind"])
@@ -504,64 +449,9 @@ def test_a_converted_model_that_is_damaged_is_converted_again(
     assert not left.exists()
 
 
-def test_a_conversion_that_does_not_fit_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def convert(source: Path, folder: Path) -> None:
-        save_file({"a": torch.rand(2**20)}, folder / "model.safetensors")
-
-    monkeypatch.setattr(gguf, "convert", convert)
-    try:
-        disk = SmallDisk(tmp_path / "disk", 2**20)
-    except OSError as error:
-        pytest.skip(str(error))
-    with disk:
-        given = ("mine", "weights.gguf", [tmp_path / "weights.gguf"], "0" * 64, disk.path)
-        with pytest.raises(FileError, match=r"/models/weights-0+-.*: could not be written \(No space left on device\)"):
-            sources._converted(*given)
-        assert {path.suffix for path in (disk.path / "models").iterdir()} <= {".lock"}
-
-
-@pytest.mark.parametrize("column", [[1, 2], ["a", None], [b"\xff"], [["a"]]])
-def test_a_foreign_table_of_the_hub_s_is_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, column: list[Any]
-) -> None:
-    pq.write_table(pa.table({"text": column}), tmp_path / "x.parquet")
-    monkeypatch.setattr(text_sources, "_download", lambda name: tmp_path / "x.parquet")
-    with pytest.raises(text_sources.TextError, match=r"\.parquet from the Hugging Face hub (is not|has a wrong)"):
-        text_sources.from_hub()
-
-
 @pytest.mark.parametrize(
-    ("condition", "told"),
-    [
-        ("value < 1 / 0", "divides by 0; another number is allowed"),
-        (" and ".join(["value < 1"] * 3000), r"a condition of \d+ letters; at most 500 are allowed"),
-        ("value <" + "-" * 480 + "1", "has too many signs; a shorter one is allowed"),
-    ],
+    ("which", "kind"), [("checkpoint", "flipped"), ("dataset", "truncated"), ("run.json", "garbage")]
 )
-def test_a_rule_that_cannot_be_judged_is_refused_when_it_is_read(tmp_path: Path, condition: str, told: str) -> None:
-    path = tmp_path / "claims.yaml"
-    make_claims(path)
-    values = yaml.safe_load(path.read_text())
-    values["claims"][0]["rule"] = {RULED[0]: condition}
-    path.write_text(yaml.safe_dump(values))
-    with pytest.raises(ConfigError, match=told):
-        load_claims(path)
-
-
-@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind not in ("flipped", "foreign", "truncated")])
-def test_a_text_that_is_bad_is_refused(
-    made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], kind: str
-) -> None:
-    text = Path(shutil.copy(made / "text.txt", tmp_path / "text.txt"))
-    spoil(text, kind)
-    assert measure(made / "causal", text, tmp_path / "out") == 2
-    said = capsys.readouterr().err.strip().splitlines()
-    assert len(said) == 1
-    assert "text.txt" in said[0]
-
-
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("which", ["checkpoint", "dataset", "run.json"])
 def test_a_run_of_ours_with_a_bad_file_is_refused(
     stages: dict[str, Stage],
     spoiled: Callable[[Path, str], None],
@@ -570,8 +460,6 @@ def test_a_run_of_ours_with_a_bad_file_is_refused(
     which: str,
     kind: str,
 ) -> None:
-    if (which, kind) == ("run.json", "missing"):
-        return  # a run that has not finished
     root = stages["collect"].root
     run = root / "runs" / TASK / "tiny" / "baseline" / "seed-1"
     checkpoint = sorted((run / "trail").iterdir())[-1]
