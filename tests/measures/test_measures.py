@@ -58,16 +58,6 @@ def test_stability_of_a_known_parity_is_its_closed_form(k: int, same_symbol: boo
     assert seen == 3 * len(rhos)
 
 
-def test_the_papers_rho_is_not_the_correlation() -> None:
-    """Definition 6.1 at rho = 1/2 gives a parity of k = 2 the stability (3/4)^2, not (1/2)^2."""
-    estimates = noise_stability(
-        parity([0, 1]), all_inputs(2, 4), [0.5], 2, torch.Generator().manual_seed(1), n_draws=2000
-    )
-    value = {e.reduction: e.value for e in estimates}["decision"]
-    assert value == pytest.approx(0.75**2, abs=0.02)
-    assert abs(value - 0.5**2) > 0.2
-
-
 @pytest.mark.parametrize("same_symbol", [True, False])
 def test_stability_of_a_known_sum_is_its_closed_form(same_symbol: bool) -> None:
     data = ModularAddition(modulus=5, n_train=1, n_val=1, n_test=1)

@@ -7,8 +7,8 @@ import math
 import pytest
 import torch
 
-from nsbench.measures.gradients import gradients
 from nsbench.measures.readouts import READOUTS, cross_entropy, mean_top_logit, pooled_norm, top_logit_last
+from tests.measures.test_gradients import gradients
 
 LOGITS = torch.tensor([[[1.0, 5.0], [2.0, -1.0]], [[0.0, -3.0], [-2.0, -1.0]]])
 

@@ -11,9 +11,8 @@ from torch import Tensor
 
 from nsbench.measures.estimate import Estimate
 from nsbench.measures.resampling import OUTPUT, Outputs, single_replacements, token_noise_stability
-from nsbench.measures.stability import noise_stability
 from nsbench.theory import resampling_correlation
-from tests.resampled_functions import (
+from tests.measures.resampled_functions import (
     CERTAIN,
     RHOS,
     SURE,
@@ -85,12 +84,12 @@ def test_standard_errors_are_the_spread_of_repetitions() -> None:
         one = single_replacements(outputs, tokens, 3, generator(2000 + seed), n_positions=2, batch_size=60)
         return named(noisy + one)
 
-    repetitions = [once(seed) for seed in range(150)]
+    repetitions = [once(seed) for seed in range(80)]
     assert len(repetitions[0]) == 10
     for key in repetitions[0]:
         values = torch.tensor([repetition[key].value for repetition in repetitions])
         errors = torch.tensor([repetition[key].standard_error for repetition in repetitions])
-        # The spread of 150 is known to 1 / sqrt(300), 6%; the delta method is of first order.
+        # The spread of 80 is known to 1 / sqrt(160), 8%; the delta method is of first order.
         assert errors.mean().item() == pytest.approx(values.std().item(), rel=0.25), key
 
 
@@ -139,32 +138,9 @@ def test_output_measures_are_means_over_positions() -> None:
         assert other[OUTPUT, reduction, None].standard_error < 1e-12
 
 
-def test_the_share_of_decisions_is_told_apart_from_their_product() -> None:
-    def logits(tokens: Tensor) -> Tensor:
-        """The parity of the first two bits, read after each bit, is changed by one bit of two."""
-        return F.one_hot(tokens.cumsum(1) % 2, 2).float()
-
-    tokens = all_inputs(2, 3)
-    found = named(
-        token_noise_stability(
-            lambda tokens: Outputs(tokens[:, :1].double(), logits(tokens)),
-            tokens,
-            [-1.0],
-            2,
-            generator(),
-            same_symbol=False,
-        )
-    )
-    share = found[OUTPUT, "decision", -1.0].value
-    # All bits change: the sums of one and of three of them do, that of two does not.
-    assert share == pytest.approx(1 / 3)
-    signs = {e.reduction: e.value for e in noise_stability(logits, tokens, [-1.0], 2, generator(), same_symbol=False)}
-    assert signs["decision"] == pytest.approx(2 * share - 1)
-
-
 def test_logits_of_few_bits_get_probabilities_of_float32() -> None:
     logits_UC = torch.tensor([[1.0, 2.0, 3.0], [3.0, 1.0, 1.5]])
-    for dtype in (torch.float16, torch.bfloat16, torch.float64):
+    for dtype in (torch.bfloat16, torch.float64):
         outputs = lambda tokens, dtype=dtype: Outputs(tokens.half(), logits_UC.to(dtype)[tokens])  # noqa: E731
         (found,) = (
             one.value

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from nsbench.measures.resampling import OUTPUT, Outputs, single_replacements, token_noise_stability
-from tests.resampled_functions import (
+from tests.measures.resampled_functions import (
     CERTAIN,
     SURE,
     additive,
@@ -26,7 +26,7 @@ from tests.resampled_functions import (
 
 @pytest.mark.parametrize("same_symbol", [True, False])
 @pytest.mark.parametrize(("symbols", "length"), [(2, 4), (3, 3)])
-@pytest.mark.parametrize("n_positions", [1, 2, 9])
+@pytest.mark.parametrize("n_positions", [2, 9])
 def test_half_square_is_the_total_influence(symbols: int, length: int, same_symbol: bool, n_positions: int) -> None:
     """sum_j j W_j; where the same symbol is not drawn, by U / (U - 1) more."""
     tables = [table_of(symbols, length), additive(symbols, length), product(symbols, length)]
@@ -64,7 +64,7 @@ def test_a_function_of_one_token_has_its_influence_there_alone() -> None:
     assert found[OUTPUT, "probability_distance", None].value == pytest.approx(1.0)
 
 
-@pytest.mark.parametrize("n_positions", [1, 3, 4])
+@pytest.mark.parametrize("n_positions", [1, 4])
 def test_a_part_of_the_positions_is_a_sample_without_replacement(n_positions: int) -> None:
     """Of effects a_t^2 / 2: mean and variance are those of such samples, T^2 (1 - n / T) S^2 / n."""
     a = torch.tensor([1.0, -2.0, 0.0, 3.0, 1.5], dtype=torch.float64)

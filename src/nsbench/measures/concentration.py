@@ -34,7 +34,7 @@ class Concentration:
 
 
 def concentration(influences_NT: ArrayLike) -> Concentration:
-    """How concentrated influences (T) are, or each row of (N, T); numpy array or tensor in main memory.
+    """How concentrated influences (T) are, or each row of (N, T).
 
     Shares are of the sum over positions. Counts take thresholds as reached 1e-12 below, for rounding. Of the mean over
     inputs and of each input by itself these are different questions: where each input has one large position of its

@@ -16,10 +16,9 @@ import torch
 from torch import Tensor
 
 from nsbench.measures.base import Estimate
-from nsbench.measures.batches import MAX_VALUES, batches
+from nsbench.measures.batches import batches
 from nsbench.measures.estimate import correlations
-from nsbench.measures.gradients import Function, Readouts, alone, separate
-from nsbench.theory.domain import one_of, real, whole
+from nsbench.measures.gradients import Readouts, check_shapes
 
 CONSTANT = 1e-6
 """A coordinate whose standard deviation is smaller, relative to its largest value, varies by rounding alone."""
@@ -40,47 +39,24 @@ class Standardisation:
         """The embeddings (..., C) that have these standard units."""
         return (z * self.std_C + self.mean_C).to(z.dtype)
 
-    def of_standard(self, f: Function) -> Function:
+    def of_standard(self, f: Readouts) -> Readouts:
         """f as a function of standard units: its gradient is that of f times the standard deviation."""
         return lambda z, *others: f(self.from_standard(z), *others)
 
 
-def standardisation(embeddings_NTC: Tensor, how: str) -> Standardisation:
-    """What takes a sample of embeddings (..., C) to mean 0 and variance 1, inputs and positions pooled.
+def standardisation(embeddings_NTC: Tensor) -> Standardisation:
+    """What takes a sample of embeddings (..., C) to mean 0 and mean variance 1, inputs and positions pooled.
 
-    how: `per_coordinate`, the mean and standard deviation (over n, not n - 1) of each of the C coordinates over all
-    inputs and positions; or `one_scale`, the same means but one standard deviation for all, the root of the mean of
-    the coordinates' variances, which keeps the proportions of the embedding space. Coordinates stay correlated.
-    Raises ValueError for another `how`, and where a coordinate (for one_scale: each) is constant.
+    All coordinates have one standard deviation, the root of the mean of their variances (over n, not n - 1), which
+    keeps the proportions of the embedding space; coordinates stay correlated. Raises ValueError for constant ones.
     """
-    one_of("how", how, ("per_coordinate", "one_scale"))
     values_MC = embeddings_NTC.flatten(0, -2).double()
     mean_C = values_MC.mean(0)
     variance_C = (values_MC - mean_C).square().mean(0)
-    if how == "one_scale":
-        variance_C = variance_C.mean().expand_as(variance_C)
-    std_C = variance_C.sqrt()
-    largest_C = values_MC.abs().amax(0)
-    constant_C = std_C <= CONSTANT * (largest_C.amax() if how == "one_scale" else largest_C)
-    if constant_C.any():
-        raise ValueError(f"embeddings_NTC does not vary in coordinate {int(constant_C.int().argmax())}")
+    std_C = variance_C.mean().expand_as(variance_C).sqrt()
+    if std_C[0] <= CONSTANT * values_MC.abs().amax():
+        raise ValueError("embeddings_NTC does not vary")
     return Standardisation(mean_C, std_C)
-
-
-def gaussian_noise_stability(
-    f: Function,
-    x_NTC: Tensor,
-    rhos: Sequence[float],
-    generator: torch.Generator,
-    *others: Tensor,
-    n_draws: int = 1,
-    batch_size: int | None = None,
-    max_values: int = MAX_VALUES,
-) -> list[Estimate]:
-    """`gaussian_noise_stabilities` of a single readout: f gives (N)."""
-    keywords = {"n_draws": n_draws, "batch_size": batch_size, "max_values": max_values}
-    (found,) = gaussian_noise_stabilities(alone(f), x_NTC, rhos, generator, *others, **keywords)
-    return found
 
 
 @torch.no_grad()
@@ -90,38 +66,34 @@ def gaussian_noise_stabilities(
     rhos: Sequence[float],
     generator: torch.Generator,
     *others: Tensor,
+    batch_size: int,
     n_draws: int = 1,
-    batch_size: int | None = None,
-    max_values: int = MAX_VALUES,
 ) -> list[list[Estimate]]:
     """How f(X) and f(Y) go together at each rho, for each of f's readouts: the measure `noise_stability`.
 
     For each rho the three reductions of `nsbench.measures.estimate.correlations`, with standard errors over inputs.
 
-    f: R tensors (N) or one (N, R), called as f(x, *others) with the batch's entries of each. x_NTC: inputs in
-    standard units, of any shape after the first axis: draws of N(0, 1), or embeddings through
-    `Standardisation.to_standard`, f through its `of_standard`. rhos: in [-1, 1]. n_draws: Y's of each input, averaged
-    before errors are taken. All rho have the same Z. They are drawn input by input, on the generator's device, which
-    is that of x_NTC: batches, as in `nsbench.measures.batches.batches`, change results by rounding alone. Raises
-    ValueError naming rhos or n_draws, for an f of another shape, and as `batches` does.
+    f: gives R tensors (N), called as f(x, *others) with the batch's entries of each. x_NTC: inputs in standard units,
+    of any shape after the first axis: draws of N(0, 1), or embeddings through `Standardisation.to_standard`, f through
+    its `of_standard`. rhos: in [-1, 1]. n_draws: Y's of each input, averaged before errors are taken. All rho have the
+    same Z, drawn input by input on the generator's device, which is that of x_NTC: batches change results by rounding
+    alone. Raises ValueError for a readout that is no (N).
     """
-    rho_values = real("rhos", rhos, -1.0, 1.0).reshape(-1).tolist()
-    whole("n_draws", n_draws, 1)
-    cuts = list(batches(len(x_NTC), x_NTC[0].numel(), batch_size, max_values))
+    cuts = list(batches(len(x_NTC), batch_size))
     clean_RN = torch.cat([_values(f, x_NTC[cut], [other[cut] for other in others]) for cut in cuts], 1)
     # Of each rho (P), readout and draw.
-    noisy_PRDN = clean_RN.new_empty(len(rho_values), len(clean_RN), n_draws, len(x_NTC))
+    noisy_PRDN = clean_RN.new_empty(len(rhos), len(clean_RN), n_draws, len(x_NTC))
     for draw in range(n_draws):
         for cut in cuts:
             x = x_NTC[cut]
             z = torch.stack([torch.randn(x.shape[1:], generator=generator, dtype=x.dtype, device=x.device) for _ in x])
-            for index, rho in enumerate(rho_values):
+            for index, rho in enumerate(rhos):
                 y = rho * x + math.sqrt((1.0 - rho) * (1.0 + rho)) * z
                 noisy_PRDN[index, :, draw, cut] = _values(f, y, [other[cut] for other in others])
     return [
         [
             found
-            for rho, noisy_RDN in zip(rho_values, noisy_PRDN, strict=True)
+            for rho, noisy_RDN in zip(rhos, noisy_PRDN, strict=True)
             for found in correlations("noise_stability", rho, clean_N, noisy_RDN[readout])
         ]
         for readout, clean_N in enumerate(clean_RN)
@@ -130,4 +102,6 @@ def gaussian_noise_stabilities(
 
 def _values(f: Readouts, x: Tensor, others: list[Tensor]) -> Tensor:
     """(R, N), float64."""
-    return torch.stack([values_N.double() for values_N in separate(f(x, *others), len(x))])
+    values_RN = f(x, *others)
+    check_shapes(values_RN, len(x))
+    return torch.stack([values_N.double() for values_N in values_RN])

@@ -1,16 +1,13 @@
 """Gradients of readouts with respect to a model's embeddings, layers and attention heads, a backward pass each.
 
-f maps embeddings (N, T, C), or inputs (N, C), to one number an input (N), and may take further tensors with an entry
-for each input (a mask, labels). No input's number may depend on another input: then the gradient of their sum holds
-every input's own gradient. A model in training mode, with dropout or batch statistics, does not do.
-
-Where f gives R readouts, they share one forward pass: as R tensors (N), or as one (N, R). The R tensors are better:
-a backward pass then goes through its own readout's part of the graph alone.
+f maps inputs (N, ...), as embeddings (N, T, C), to R readouts, tensors (N), which share one forward pass. It may take
+further tensors with an entry for each input (a mask, labels). No input's number may depend on another input: then the
+gradient of their sum holds every input's own gradient. A model in training mode, with dropout or batch statistics, does
+not do.
 """
 
 from __future__ import annotations
 
-import difflib
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -19,9 +16,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-Function = Callable[..., Tensor]
-Readouts = Callable[..., Tensor | Sequence[Tensor]]
-"""A function that gives R readouts: R tensors (N), or one (N, R)."""
+Readouts = Callable[..., Sequence[Tensor]]
 
 
 class Gradients(NamedTuple):
@@ -32,32 +27,6 @@ class Gradients(NamedTuple):
     """Name -> (N, T, C), the shape of the layer's input."""
     heads: dict[str, Tensor]
     """Name -> (N, T, H, K): the output of head h of H, K wide."""
-
-
-def gradients(
-    f: Function,
-    inputs_NTC: Tensor,
-    *others: Tensor,
-    layers: Mapping[str, nn.Module] | None = None,
-    heads: Mapping[str, tuple[nn.Module, int]] | None = None,
-) -> Gradients:
-    """Gradients of f, which gives (N), at each input, by one forward and one backward pass over all of them.
-
-    All else as in `each_gradients`.
-    """
-    (found,) = each_gradients(alone(f), inputs_NTC, *others, layers=layers, heads=heads)
-    return found
-
-
-def gradients_of_each(
-    f: Readouts,
-    inputs_NTC: Tensor,
-    *others: Tensor,
-    layers: Mapping[str, nn.Module] | None = None,
-    heads: Mapping[str, tuple[nn.Module, int]] | None = None,
-) -> list[Gradients]:
-    """What `each_gradients` gives for each readout, all held at once."""
-    return list(each_gradients(f, inputs_NTC, *others, layers=layers, heads=heads))
 
 
 def each_gradients(
@@ -74,33 +43,32 @@ def each_gradients(
     layers: name -> a module whose input's gradient is wanted; that of its first argument, by position or keyword.
     It is the gradient with respect to this tensor by every way in which f depends on it, a residual sum beside
     the module included. heads: name -> (the module that projects the concatenated outputs of attention heads,
-    number of heads). See `submodules` for modules by their names.
+    number of heads).
 
     Parameters need no gradient and are given none. Hooks are removed again after the forward pass, whatever happens.
-    A module whose input a readout does not depend on has gradient 0. Raises ValueError where f gives no (N) numbers a
-    readout, or a module is not called, is called twice, gets no differentiable input, or one that is changed in place
-    afterwards or does not divide into its heads; and for a readout that does not depend on the inputs, with its
-    index: of R tensors, that is, for in one (N, R) such a column is like any other of slope 0.
+    A module whose input a readout does not depend on has gradient 0. Raises ValueError where a readout is no (N) or
+    does not depend on the inputs, and where a module is not called, is called twice, gets no differentiable input, or
+    one that is changed in place afterwards or does not divide into its heads.
     """
     layers, heads = layers or {}, heads or {}
     wanted = {_layer(name): module for name, module in layers.items()}
     wanted |= {_head(name): module for name, (module, _) in heads.items()}
     leaf_NTC = inputs_NTC.detach().requires_grad_()
     with torch.enable_grad(), module_inputs(wanted) as seen:
-        values_RN = separate(f(leaf_NTC, *others), len(leaf_NTC))
+        values_RN = list(f(leaf_NTC, *others))
         at = {title: _unchanged(title, seen) for title in wanted}
-    n_readouts = len(values_RN)
+    check_shapes(values_RN, len(leaf_NTC))
     for index, values_N in enumerate(values_RN):
         if not values_N.requires_grad:
-            raise ValueError(_independent(index, n_readouts))
+            raise ValueError(_independent(index))
 
     def backward(index: int) -> Gradients:
         """A frame of its own: what it has found is not held here while the next readout's is computed."""
-        values_N, sites, last = values_RN[index], [leaf_NTC, *at.values()], index == n_readouts - 1
+        values_N, sites, last = values_RN[index], [leaf_NTC, *at.values()], index == len(values_RN) - 1
         ones_N = torch.ones_like(values_N)
         found = torch.autograd.grad(values_N, sites, ones_N, retain_graph=not last, allow_unused=True)
         if found[0] is None:
-            raise ValueError(_independent(index, n_readouts))
+            raise ValueError(_independent(index))
         filled = {
             title: torch.zeros_like(tensor) if gradient is None else gradient
             for (title, tensor), gradient in zip(at.items(), found[1:], strict=True)
@@ -111,29 +79,16 @@ def each_gradients(
             {name: _split(name, filled[_head(name)], n_heads) for name, (_, n_heads) in heads.items()},
         )
 
-    for index in range(n_readouts):
+    for index in range(len(values_RN)):
         yield backward(index)
 
 
-def alone(f: Function) -> Readouts:
-    """f, which gives one number an input, as a function with a single readout."""
-    return lambda inputs_NTC, *others: (f(inputs_NTC, *others),)
-
-
-def separate(values: Tensor | Sequence[Tensor], n_inputs: int) -> list[Tensor]:
-    """The R readouts, (N) each, of what f gives: R tensors (N), or one (N, R). Raises ValueError for other shapes."""
-    if isinstance(values, Tensor):
-        if values.ndim != 2 or len(values) != n_inputs or not values.shape[1]:
-            shape = tuple(values.shape)
-            raise ValueError(f"f gives shape {shape} for {n_inputs} inputs; allowed: (N, R), R readouts an input")
-        return list(values.unbind(1))
-    for index, values_N in enumerate(values):
+def check_shapes(values_RN: Sequence[Tensor], n_inputs: int) -> None:
+    """Raise ValueError for a readout that is not one number an input."""
+    for index, values_N in enumerate(values_RN):
         if values_N.shape != (n_inputs,):
-            where, shape = f" in readout {index}" if len(values) > 1 else "", tuple(values_N.shape)
-            raise ValueError(f"f gives shape {shape}{where} for {n_inputs} inputs; allowed: one number an input")
-    if not values:
-        raise ValueError("f gives no readout; allowed: at least one")
-    return list(values)
+            shape = tuple(values_N.shape)
+            raise ValueError(f"readout {index} has shape {shape} for {n_inputs} inputs; allowed: one number an input")
 
 
 @contextmanager
@@ -163,19 +118,6 @@ def module_inputs(modules: Mapping[str, nn.Module]) -> Iterator[dict[str, tuple[
         yield seen
 
 
-def submodules(model: nn.Module, names: Sequence[str]) -> dict[str, nn.Module]:
-    """Modules of `model` by their dotted names, as in `model.named_modules()`.
-
-    Raises ValueError for a name that the model has not.
-    """
-    known = dict(model.named_modules())
-    for name in names:
-        if name not in known:
-            near = difflib.get_close_matches(name, known, n=3) or [name for name, _ in model.named_children()]
-            raise ValueError(f"the model has no module {name!r}; it has, for example, {', '.join(near)}")
-    return {name: known[name] for name in names}
-
-
 def _layer(name: str) -> str:
     return f"layer {name!r}"
 
@@ -184,9 +126,8 @@ def _head(name: str) -> str:
     return f"head {name!r}"
 
 
-def _independent(index: int, n_readouts: int) -> str:
-    who = f"readout {index} of f" if n_readouts > 1 else "f"
-    return f"{who} does not depend on its inputs by differentiable operations"
+def _independent(index: int) -> str:
+    return f"readout {index} does not depend on its inputs by differentiable operations"
 
 
 def _first_argument(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

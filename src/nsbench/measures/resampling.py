@@ -19,7 +19,6 @@ from nsbench.arms.noise import resample_tokens
 from nsbench.measures.base import Estimate
 from nsbench.measures.batches import batches
 from nsbench.measures.estimate import correlations, estimate
-from nsbench.theory.domain import real, whole
 
 OUTPUT = -1
 """In place of a readout's index: the measure is of the output itself."""
@@ -75,30 +74,29 @@ def token_noise_stability(
     `nsbench.arms.noise.resample_tokens`; all rho have the same draws, so that a token that stays under a weaker noise
     may be redrawn under a stronger one, and never the other way. n_draws: Y's of each input, averaged before errors are
     taken. batch_size: inputs in one call of `outputs`. Standard errors are over inputs, NaN for one. Raises
-    ValueError naming tokens_NT, rhos, n_draws, batch_size or symbols, and for outputs of another shape.
+    ValueError naming rho or symbols.
     """
-    _check(tokens_NT)
-    rho_values = real("rhos", rhos, -1.0, 1.0).reshape(-1).tolist()
-    whole("n_draws", n_draws, 1)
-
     redraw = partial(resample_tokens, symbols=symbols, same_symbol=same_symbol, fixed_ids=fixed_ids)
     parts = []
-    for batch in batches(len(tokens_NT), tokens_NT.shape[1], batch_size):
+    for batch in batches(len(tokens_NT), batch_size):
         noisy_PDNT = torch.stack(
-            [_noisy(redraw, tokens_T, rho_values, n_draws, generator) for tokens_T in tokens_NT[batch]], 2
+            [_noisy(redraw, tokens_T, rhos, n_draws, generator) for tokens_T in tokens_NT[batch]], 2
         )
-        parts.append(_under_noise(outputs, tokens_NT[batch], noisy_PDNT.flatten(0, 1)))
-    clean_NR = torch.cat([part.clean_NR for part in parts])
-    noisy_PDNR = torch.cat([part.noisy_MNR for part in parts], 1).unflatten(0, (-1, n_draws))
-    agreements_PNA = torch.cat([part.agreements_MNA for part in parts], 1).unflatten(0, (-1, n_draws)).mean(1)
+        clean, every = _clean(outputs, tokens_NT[batch]), range(len(noisy_PDNT[0, 0]))
+        compared = [_compared(outputs, noisy_NT, clean, every, _agreements) for noisy_NT in noisy_PDNT.flatten(0, 1)]
+        parts.append((clean.values_NR, *(torch.stack(found) for found in zip(*compared, strict=True))))
+    clean_NR = torch.cat([part[0] for part in parts])
+    noisy_PDNR, agreements_PDNA = (
+        torch.cat([part[place] for part in parts], 1).unflatten(0, (-1, n_draws)) for place in (1, 2)
+    )
     found = []
-    for index, rho in enumerate(rho_values):
+    for index, rho in enumerate(rhos):
         for readout in range(clean_NR.shape[1]):
             noisy_DN = noisy_PDNR[index, ..., readout]
             estimates = correlations("noise_stability", rho, clean_NR[:, readout], noisy_DN)
             found += [Found(readout, one) for one in estimates]
         # No column where there are no logits.
-        for reduction, agreement_N in zip(AGREEMENTS, agreements_PNA[index].unbind(-1), strict=False):
+        for reduction, agreement_N in zip(AGREEMENTS, agreements_PDNA[index].mean(0).unbind(-1), strict=False):
             found.append(Found(OUTPUT, estimate("noise_stability", reduction, rho, agreement_N)))
     return found
 
@@ -130,15 +128,11 @@ def single_replacements(
     The last two are those of `nsbench.measures.sensitivity`, which replaces every position and by another symbol
     always (same_symbol=False). Their rho is NaN. generator, symbols, same_symbol, fixed_ids: as in
     `nsbench.arms.noise.resample_tokens`. batch_size: inputs in one call of `outputs`. Standard errors are over inputs,
-    NaN for one. Raises ValueError naming tokens_NT, n_positions, batch_size or symbols, and for outputs of another
-    shape.
+    NaN for one. Raises ValueError naming symbols.
     """
-    _check(tokens_NT)
-    whole("n_positions", n_positions, 1)
-
     redraw = partial(resample_tokens, symbols=symbols, same_symbol=same_symbol)
     parts = []
-    for batch in batches(len(tokens_NT), tokens_NT.shape[1], batch_size):
+    for batch in batches(len(tokens_NT), batch_size):
         replaced = [_replaced(redraw, tokens_T, fixed_ids, n_positions, generator) for tokens_T in tokens_NT[batch]]
         parts.append(_under_replacement(outputs, tokens_NT[batch], replaced))
     squares_NR, changes_NA = (torch.cat(sums) for sums in zip(*parts, strict=True))
@@ -149,11 +143,6 @@ def single_replacements(
         Found(readout, estimate("average_sensitivity", reduction, math.nan, sum_N))
         for readout, reduction, sum_N in found
     ]
-
-
-def _check(tokens_NT: Tensor) -> None:
-    if tokens_NT.ndim != 2 or not tokens_NT.numel():
-        raise ValueError(f"tokens_NT of shape {tuple(tokens_NT.shape)} is not allowed; allowed: (N, T), N > 0, T > 0")
 
 
 def _noisy(
@@ -185,21 +174,6 @@ def _replaced(
     other_T = redraw(tokens_T, -1.0, generator=generator)
     one_KT = tokens_T.repeat(len(chosen_K), 1).scatter(1, chosen_K[:, None], other_T[chosen_K][:, None])
     return one_KT, len(positions) / max(1, len(chosen_K))
-
-
-class _UnderNoise(NamedTuple):
-    """A batch's readouts, those of its M noisy copies, and the agreements with these in the order of AGREEMENTS."""
-
-    clean_NR: Tensor
-    noisy_MNR: Tensor
-    agreements_MNA: Tensor
-
-
-def _under_noise(outputs: Model, tokens_NT: Tensor, noisy_MNT: Tensor) -> _UnderNoise:
-    clean = _clean(outputs, tokens_NT)
-    compared = [_compared(outputs, noisy_NT, clean, range(len(tokens_NT)), _agreements) for noisy_NT in noisy_MNT]
-    values_MNR, agreements_MNA = (torch.stack(parts) for parts in zip(*compared, strict=True))
-    return _UnderNoise(clean.values_NR, values_MNR, agreements_MNA)
 
 
 def _under_replacement(
@@ -250,8 +224,6 @@ def _compared(
 ) -> tuple[Tensor, Tensor]:
     """The readouts (N, R) of tokens that stand against the clean batch's `rows`, and how the outputs compare (N, A)."""
     values_NR, logits_NTC = _outputs(outputs, tokens_NT)
-    if (logits_NTC is None) != (clean.top_NT is None):
-        raise ValueError("outputs gives logits for some inputs only; allowed: for all or for none")
     if logits_NTC is None:
         return values_NR, values_NR.new_zeros(len(values_NR), 0)
     found = []
@@ -279,7 +251,7 @@ def _changes(clean_TC: Tensor, other_TC: Tensor, same_T: Tensor) -> Tensor:
 def _blocks(logits_TC: Tensor) -> Iterator[slice]:
     """Slices of positions: passes over a block that fits in the cache are several times faster than over all."""
     n_positions, n_classes = logits_TC.shape
-    return batches(n_positions, n_classes, max_values=max(BLOCK, n_classes))
+    return batches(n_positions, max(1, BLOCK // n_classes))
 
 
 def _probabilities(logits_TC: Tensor) -> Tensor:
@@ -289,13 +261,7 @@ def _probabilities(logits_TC: Tensor) -> Tensor:
 def _outputs(outputs: Model, tokens_NT: Tensor) -> tuple[Tensor, Tensor | None]:
     """The readouts, float64, and the logits (N, T, C), one position where they are (N, C)."""
     values_NR, logits_NTC = outputs(tokens_NT)
-    if values_NR.ndim != 2 or len(values_NR) != len(tokens_NT):
-        shape = tuple(values_NR.shape)
-        raise ValueError(f"outputs gives values of shape {shape} for {len(tokens_NT)} inputs; allowed: (N, R)")
     if logits_NTC is not None:
-        if logits_NTC.ndim not in (2, 3) or len(logits_NTC) != len(tokens_NT):
-            shape = tuple(logits_NTC.shape)
-            raise ValueError(f"outputs gives logits of shape {shape} for {len(tokens_NT)} inputs; allowed: (N, T, C)")
         logits_NTC = logits_NTC.reshape(len(tokens_NT), -1, logits_NTC.shape[-1])
     # A copy: a view would keep the logits in memory.
     return values_NR.to(torch.float64, copy=True), logits_NTC

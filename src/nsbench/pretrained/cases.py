@@ -108,7 +108,7 @@ class _Case:
         with torch.no_grad():
             parts = [
                 torch.stack(self.readouts(x_NTC[cut], *(labels[cut] for labels in self.labels)), 1).double().cpu()
-                for cut in batches(len(x_NTC), x_NTC[0].numel(), self.batch_size)
+                for cut in batches(len(x_NTC), self.batch_size)
             ]
         scale = float(self.inputs.standard.std_C[0])
         return [
@@ -131,7 +131,6 @@ class _Case:
             layers=self.model.layers,
             heads=self.model.heads,
             batch_size=self.batch_size,
-            coordinates=False,
         )
         sites = {name: sites_of(influences) for name, influences in zip(self.names, found, strict=True)}
         shown = [frame.assign(readout=name) for name in sites for frame in positions(sites[name], shown_heads)]

@@ -121,7 +121,7 @@ def make_inputs(
         if bool((tokens_NT == tokens_NT[0, 0]).all()):
             raise InputError(f"{name}: all tokens are the same; give a text that the tokenizer knows")
         embeddings_NTC = model.embed(tokens_NT)
-        return Inputs(name, embeddings_NTC, tokens_NT, labels, standardisation(embeddings_NTC, "one_scale"))
+        return Inputs(name, embeddings_NTC, tokens_NT, labels, standardisation(embeddings_NTC))
 
     def own_labels(tokens_NT: Tensor) -> Tensor | None:
         return model.labels(tokens_NT, fixed_ids) if labels_wanted else None

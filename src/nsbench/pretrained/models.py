@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from nsbench.measures.gradients import gradients
+from nsbench.measures.gradients import each_gradients
 from nsbench.measures.readouts import NO_LABEL
 from nsbench.pretrained.sources import ModelError
 
@@ -152,8 +152,8 @@ def try_out(name: str, model: LanguageModel, n_tokens: int) -> None:
     """
     tokens_1T = torch.zeros(1, n_tokens, dtype=torch.long, device=model.device)
     try:
-        found = gradients(
-            lambda x_NTC: model.states(x_NTC).hidden_NTC.flatten(1).sum(1),
+        (found,) = each_gradients(
+            lambda x_NTC: [model.states(x_NTC).hidden_NTC.flatten(1).sum(1)],
             model.embed(tokens_1T),
             layers=model.layers,
             heads=model.heads,

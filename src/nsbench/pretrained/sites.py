@@ -38,14 +38,13 @@ def sites_of(influences: Influences) -> Sites:
     """The influences of a readout on every site."""
     names = [("embeddings", NONE, NONE), *(("layer", int(layer), NONE) for layer in influences.layers)]
     parts: dict[str, list[Tensor]] = {
-        norm: [influences.inputs.per_input[norm], *(layer.per_input[norm] for layer in influences.layers.values())]
-        for norm in NORMS
+        norm: [influences.inputs[norm], *(layer[norm] for layer in influences.layers.values())] for norm in NORMS
     }
     for layer, influence in influences.heads.items():
-        n_heads = influence.per_input[NORMS[0]].shape[-1]
+        n_heads = influence[NORMS[0]].shape[-1]
         names += [("head", int(layer), head) for head in range(n_heads)]
         for norm in NORMS:
-            parts[norm] += influence.per_input[norm].unbind(-1)
+            parts[norm] += influence[norm].unbind(-1)
     site, layer, head = (np.array(column) for column in zip(*names, strict=True))
     return Sites(site, layer, head, {norm: torch.stack(parts[norm]).numpy() for norm in NORMS})
 
