@@ -16,20 +16,20 @@ import torch
 import torch.nn.functional as F
 
 from nsbench.arms.regularizers import agreement
-from nsbench.config.variant import Model
-from nsbench.training.model import TransformerStack
+from nsbench.training.models.transformer import Transformer
+from nsbench.training.models.transformer_stack import TransformerStack
 from nsbench.training.validation import _noise_scores, _under_noise
 
 NARROW = {"d_model": 32, "n_heads": 4, "dropout": 0.0}
 TEXT = {"d_model": 30, "n_layers": 4, "n_heads": 6, "mask": "causal", "pooling": "none"}
 CASES = {
-    "addition K = 113, every 20": (Model(), 118, 113, 2, 256, 20),
-    "addition K = 47, every 25": (Model(d_model=64), 52, 47, 2, 256, 25),
-    "parity n = 20, every 10": (Model(**NARROW), 2, 2, 20, 256, 10),
-    "text, every 25": (Model(**TEXT), 500, 500, 20, 200, 25),
-    "text, every 50": (Model(**TEXT), 500, 500, 20, 200, 50),
+    "addition K = 113, every 20": (Transformer(), 118, 113, 2, 256, 20),
+    "addition K = 47, every 25": (Transformer(d_model=64), 52, 47, 2, 256, 25),
+    "parity n = 20, every 10": (Transformer(**NARROW), 2, 2, 20, 256, 10),
+    "text, every 25": (Transformer(**TEXT), 500, 500, 20, 200, 25),
+    "text, every 50": (Transformer(**TEXT), 500, 500, 20, 200, 50),
 }
-"""Model, vocabulary, classes, tokens, batch, and steps between evaluations; validation has 1,000 examples."""
+"""Transformer, vocabulary, classes, tokens, batch, and steps between evaluations; validation has 1,000 examples."""
 N_VALIDATION = 1000
 
 

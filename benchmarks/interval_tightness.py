@@ -14,8 +14,9 @@ import numpy as np
 import torch
 
 from nsbench.config.theory import IntervalsExperiment
-from nsbench.schemas import theory_labels as readings
+from nsbench.schemas import theory_labels as labels
 from nsbench.simulation import intervals
+from nsbench.simulation.montecarlo import MonteCarlo
 from nsbench.theory.propagation import network_intervals, random_network
 
 MAX_VALUES = 4_000_000
@@ -29,23 +30,24 @@ def main() -> None:
     parser.add_argument("--draws", type=int, default=4, help="batches of 4,000 pairs of inputs to each network")
     options = parser.parse_args()
     settings = IntervalsExperiment(logit_scales=options.logit_scales, n_draws=options.draws)
-    series = readings.entry_moments("attention", "mean")
+    series = labels.entry_moments("attention", "mean")
     found: dict[tuple[float, int, str], list[tuple[float, float]]] = {}
     for seed in range(options.networks):
-        points = intervals.simulate(settings, seed, MAX_VALUES, torch.device("cpu")).points
-        simulated = {(row["reading"], row["x"]): row["value"] for row in points if row["series"] == series}
+        run = MonteCarlo("intervals", settings, seed, MAX_VALUES, torch.device("cpu"))
+        intervals.simulate(run)
+        simulated = {(row["reading"], row["x"]): row["value"] for row in run.points() if row["series"] == series}
         for scale in settings.logit_scales:
             network = random_network(settings.depth, settings.d_model, scale, seed)
-            for method in readings.INTERVAL_METHODS:
+            for method in labels.INTERVAL_METHODS:
                 for bound in network_intervals(network, settings.n_tokens, settings.rho, method):
                     if bound.part == "attention":
-                        value = simulated[readings.logit_scale(scale), bound.layer]
+                        value = simulated[labels.logit_scale(scale), bound.layer]
                         ratios = (bound.mean_lower / value, bound.mean_upper / value)
                         found.setdefault((scale, bound.layer, method), []).append(ratios)
-    print("scale layer " + " ".join(f"{label:>22}" for label in readings.INTERVAL_METHODS.values()))
+    print("scale layer " + " ".join(f"{label:>22}" for label in labels.INTERVAL_METHODS.values()))
     for scale in settings.logit_scales:
         for layer in range(1, settings.depth + 1):
-            medians = [np.median(found[scale, layer, method], axis=0) for method in readings.INTERVAL_METHODS]
+            medians = [np.median(found[scale, layer, method], axis=0) for method in labels.INTERVAL_METHODS]
             print(f"{scale:5g} {layer:5d} " + " ".join(f"{low:9.3g} to {high:9.3g}" for low, high in medians))
 
 

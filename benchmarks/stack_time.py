@@ -17,10 +17,11 @@ from dataclasses import dataclass
 
 import torch
 
-from nsbench.arms import arm_class
-from nsbench.config.variant import Model, Noise, Optimizer
+from nsbench.arms import ARMS
+from nsbench.config.variant import Noise, Optimizer
 from nsbench.data.datasets import Dataset
-from nsbench.training.model import TransformerStack
+from nsbench.training.models.transformer import Transformer
+from nsbench.training.models.transformer_stack import TransformerStack
 from nsbench.training.step import TrainingStep
 
 ROUND_SECONDS = 0.5
@@ -30,7 +31,7 @@ ROUND_SECONDS = 0.5
 class Case:
     """Shapes of a task's training step."""
 
-    model: Model
+    model: Transformer
     length: int
     batch: int
     vocabulary: int
@@ -38,7 +39,7 @@ class Case:
 
 
 def next_token(pooling: str, mask: str, batch: int = 200) -> Case:
-    model = Model(n_layers=4, d_model=30, n_heads=6, pooling=pooling, mask=mask)
+    model = Transformer(n_layers=4, d_model=30, n_heads=6, pooling=pooling, mask=mask)
     return Case(model, length=20, batch=batch, vocabulary=500, classes=500)
 
 
@@ -46,7 +47,7 @@ CASES = {
     "next token, one target": next_token("mean", "none"),
     "next token, every position": next_token("none", "causal"),
     "the same, 10 examples a batch": next_token("none", "causal", batch=10),
-    "modular addition": Case(Model(), length=4, batch=256, vocabulary=118, classes=113),
+    "modular addition": Case(Transformer(), length=4, batch=256, vocabulary=118, classes=113),
 }
 
 
@@ -57,7 +58,7 @@ def training_step(case: Case, n_runs: int, regularised: bool, device: torch.devi
     symbols = torch.arange(case.classes)
     tensors = {"train_tokens": tokens[0], "train_labels": labels[0], "symbols": symbols}
     data = Dataset(tensors, case.vocabulary, case.classes, "")
-    arm = arm_class("noise_stability")(rho=0.25, gamma=0.75) if regularised else arm_class("baseline")()
+    arm = ARMS.find("noise_stability")(rho=0.25, gamma=0.75) if regularised else ARMS.find("baseline")()
     seeds = list(range(n_runs))
     stack = TransformerStack(case.model, case.vocabulary, case.classes, seeds).to(device)
     step = TrainingStep(stack, seeds, arm, case.model, Optimizer(), Noise(), data, case.batch)

@@ -18,10 +18,11 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from nsbench.arms import arm_class
-from nsbench.config.variant import Model, Noise, Optimizer
+from nsbench.arms import ARMS
+from nsbench.config.variant import Noise, Optimizer
 from nsbench.data.datasets import Dataset
-from nsbench.training.model import TransformerStack, sinusoidal_positions
+from nsbench.training.models.transformer import Transformer
+from nsbench.training.models.transformer_stack import TransformerStack, sinusoidal_positions
 from nsbench.training.step import TrainingStep
 
 VOCABULARY, CLASSES, BATCH, STEPS = 118, 113, 256, 20
@@ -30,7 +31,7 @@ VOCABULARY, CLASSES, BATCH, STEPS = 118, 113, 256, 20
 class Plain(nn.Module):
     """The same transformer from torch's own layers, dropout included."""
 
-    def __init__(self, settings: Model, length: int) -> None:
+    def __init__(self, settings: Transformer, length: int) -> None:
         super().__init__()
         self.embedding = nn.Embedding(VOCABULARY, settings.d_model)
         layer = nn.TransformerEncoderLayer(
@@ -52,7 +53,7 @@ class Plain(nn.Module):
         return self.head(self.norm(x).mean(1))
 
 
-def plain(settings: Model, length: int, device: torch.device) -> Callable[[int], None]:
+def plain(settings: Transformer, length: int, device: torch.device) -> Callable[[int], None]:
     model = Plain(settings, length).to(device)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
     tokens = torch.randint(CLASSES, (BATCH, length), device=device)
@@ -67,13 +68,13 @@ def plain(settings: Model, length: int, device: torch.device) -> Callable[[int],
 
 
 def ours(
-    settings: Model, length: int, device: torch.device, n_runs: int = 1, regularised: bool = False
+    settings: Transformer, length: int, device: torch.device, n_runs: int = 1, regularised: bool = False
 ) -> Callable[[int], None]:
     tokens = torch.randint(CLASSES, (n_runs, BATCH, length))
     labels = torch.randint(CLASSES, (n_runs, BATCH))
     data = Dataset({"train_tokens": tokens[0], "symbols": torch.arange(CLASSES)}, VOCABULARY, CLASSES, "")
     seeds = list(range(n_runs))
-    arm = arm_class("noise_stability")(rho=0.25, gamma=0.75) if regularised else arm_class("baseline")()
+    arm = ARMS.find("noise_stability")(rho=0.25, gamma=0.75) if regularised else ARMS.find("baseline")()
     stack = TransformerStack(settings, VOCABULARY, CLASSES, seeds).to(device)
     step = TrainingStep(stack, seeds, arm, settings, Optimizer(), Noise(), data, BATCH)
     return lambda number: step(tokens, labels, number)
@@ -89,7 +90,7 @@ def main() -> None:
     print(f"torch {torch.__version__}, {device}, one thread, batch {BATCH}, d_model 128, 2 layers, 2 heads")
     print(f"{'tokens':>6} {'contender':<28} {'ms per step and run':>22} {'range':>16} {'ratio to plain':>15}")
     for length in (2, 4, 20):
-        settings, still = Model(), Model(dropout=0.0)
+        settings, still = Transformer(), Transformer(dropout=0.0)
         contenders = {
             "plain torch loop": (plain(settings, length, device), 1),
             "ours, a stack of 1": (ours(settings, length, device), 1),

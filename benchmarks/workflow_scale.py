@@ -16,8 +16,8 @@ noop: a dry run, and a run, where all results are there. Snakemake itself has ru
     nothing to do reads no results. That takes minutes, most of them Snakemake's. Then it is shown that the call really
     compares: a setting, a rule's command, the contents of a data set and a seed are changed in turn, and each time
     the plan must have the jobs that depend on it.
-collect: `nsbench collect` of invented packs, a history of 1,000 rows for each run. analyse: `nsbench analyse` of
-    what that made, with config.yaml's bootstrap.
+collect: `nsbench stage collect` of invented packs, a history of 1,000 rows for each run. analyse: `nsbench stage
+    analyse` of what that made, with config.yaml's bootstrap.
 
 All is in a temporary folder that is removed; --folder takes one that is kept, and goes on with what is there.
 """
