@@ -72,7 +72,8 @@ def ours(
 ) -> Callable[[int], None]:
     tokens = torch.randint(CLASSES, (n_runs, BATCH, length))
     labels = torch.randint(CLASSES, (n_runs, BATCH))
-    data = Dataset({"train_tokens": tokens[0], "symbols": torch.arange(CLASSES)}, VOCABULARY, CLASSES, "")
+    tensors = {"train_tokens": tokens[0], "train_labels": labels[0], "symbols": torch.arange(CLASSES)}
+    data = Dataset(tensors, VOCABULARY, CLASSES, "")
     seeds = list(range(n_runs))
     arm = ARMS.find("noise_stability")(rho=0.25, gamma=0.75) if regularised else ARMS.find("baseline")()
     stack = TransformerStack(settings, VOCABULARY, CLASSES, seeds).to(device)
