@@ -24,7 +24,7 @@ class _Model(Closed):
     """The two attention heads of Figure 8, each as [layer, head] from 0; null: head 0 of the first and of the
     middle layer."""
     remark: Words = ""
-    """What stands beside the model's name wherever it is shown."""
+    """Shown beside the model's name."""
     paper: Literal["gpt2", "bert", "roberta", "gemma"] | None = None
     """The model of the paper that these weights are; others are labelled as not the paper's."""
 
@@ -121,10 +121,10 @@ class Pretrained(Closed):
     only: Annotated[list[Name], Field(min_length=1)] | None = None
     """The models that are measured; null: all of them."""
     unreachable: Literal["stop", "skip"] = "stop"
-    """What a model that cannot be had does: `stop` ends the workflow with its name and what to do; `skip` gives
-    it rows with status `unavailable`, shown as such."""
+    """If a model is not available: `stop` ends the workflow with its name and what to do; `skip` gives it rows with
+    status `unavailable`."""
     max_memory_gb: Annotated[Real, Field(gt=0.0, le=1e6)] = 4.0
-    """What a batch may take, by a rough estimate: bounds the batch size, and changes no number but by rounding."""
+    """Memory of a batch, by a rough estimate: bounds the batch size; changes numbers by rounding alone."""
     measurement: Measurement = Measurement()
     figures: Shown = Shown()
 

@@ -30,14 +30,14 @@ class Inputs:
     tokens_NT: Tensor | None
     """None where the embeddings are of no tokens."""
     labels: Tensor | None
-    """What the logits are held against, with -100 for none; None without tokens."""
+    """Labels of the logits, -100 for none; None without tokens."""
     standard: Standardisation
-    """What takes the embeddings to mean 0 and variance 1, one scale for all coordinates."""
+    """Maps embeddings to mean 0 and variance 1, one scale for all coordinates."""
 
 
 @dataclass(frozen=True)
 class Tokens:
-    """Sequences of a text as token ids, and what the tokenizer is known by."""
+    """Sequences of a text as token ids, and the tokenizer's special ids."""
 
     text_NT: Tensor
     labels: Tensor | None
@@ -45,9 +45,9 @@ class Tokens:
     regular_ids: Tensor
     """The ids that noise and uniform inputs draw from: all but special ones."""
     fixed_ids: Tensor
-    """The ids that noise and uniform inputs leave alone, and that are no labels: those put round each sequence."""
+    """The special ids around each sequence: noise and uniform inputs keep them, and they are no labels."""
     n_special: int
-    """Special tokens in each sequence of text, that the tokenizer puts there."""
+    """Special tokens that the tokenizer adds to each sequence of text."""
     text: str
     """The text's name."""
 

@@ -29,12 +29,12 @@ PROJECTIONS = (
 )
 """Within a layer, the module that projects the concatenated outputs of the attention heads."""
 TWO_WAYS = ("xlnet", "xlm")
-"""Kinds of models that call themselves causal and are not, or not in one order."""
+"""Kinds of models that are called causal but predict in other orders."""
 TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "vocab.json", "tokenizer.model", "spiece.model", "spm.model")
 
 
 class States(NamedTuple):
-    """What a model makes of N sequences."""
+    """A model's outputs for N sequences."""
 
     hidden_NTC: Tensor
     """After the last layer and its norm."""
@@ -52,7 +52,7 @@ class LanguageModel:
     embed: Callable[[Tensor], Tensor]
     """Tokens (N, T) to embeddings (N, T, C), positions not yet added."""
     states: Callable[[Tensor], States]
-    """Embeddings (N, T, C) to what the model makes of them."""
+    """Embeddings (N, T, C) to hidden states and logits."""
     layers: dict[str, nn.Module]
     """Number -> the layer; empty where the model has no modules for them."""
     heads: dict[str, tuple[nn.Module, int]]
@@ -70,7 +70,7 @@ class LanguageModel:
     remarks: list[str] = field(default_factory=list)
 
     def labels(self, tokens_NT: Tensor, fixed_ids: Tensor) -> Tensor:
-        """What the logits of each position are held against, (N, T): the next token (causal), else the token itself.
+        """The label of each position, (N, T): the next token (causal), else the token itself.
 
         The tokens of `fixed_ids`, and the last position of a causal model, have no label.
         """
@@ -146,7 +146,7 @@ def load(
 
 
 def try_out(name: str, model: LanguageModel, n_tokens: int) -> None:
-    """One sequence forward and backward, so that what cannot be measured is told before it is.
+    """Pass one sequence forward and backward, to refuse a model that cannot be measured before work starts.
 
     Raises ModelError for a model that fails, or whose layers do not take sequences first.
     """
@@ -158,7 +158,7 @@ def try_out(name: str, model: LanguageModel, n_tokens: int) -> None:
             layers=model.layers,
             heads=model.heads,
         )
-    except Exception as error:  # Whatever a model of another make raises.
+    except Exception as error:  # Models raise many types.
         raise ModelError(
             f"{name}: {model.architecture} cannot be measured at {n_tokens} tokens ({_first(error)}); fewer tokens, or "
             "another model"
@@ -177,7 +177,7 @@ def load_tokenizer(name: str, folder: Path) -> Any:
         raise ModelError(f"{name}: {folder} has no tokenizer; one of {', '.join(TOKENIZER_FILES)} is needed")
     try:
         return transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    except Exception as error:  # Whatever a broken folder makes the library raise.
+    except Exception as error:  # The library raises many types.
         raise ModelError(f"{name}: {folder} has no tokenizer that transformers can load ({_first(error)})") from error
 
 
@@ -268,9 +268,9 @@ def _states(model: nn.Module, kind: str) -> Callable[[Tensor], States]:
     try:
         with torch.no_grad():
             with_head(torch.zeros(1, 2, model.get_input_embeddings().embedding_dim, device=model.device))
-    except IndexError:  # Some models call what lies below their base.
+    except IndexError:  # Some models call the module below their base.
         return past_its_base
-    except Exception:  # Told by `try_out`, with what is wrong.
+    except Exception:  # `try_out` reports it.
         return with_head
     return with_head
 

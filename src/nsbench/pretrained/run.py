@@ -45,7 +45,7 @@ class Subject(NamedTuple):
     row: dict[str, Any]
     """Columns of MODEL that loading does not tell."""
     settings: str
-    """What besides weights and tokens makes the model what it is: digests of its files."""
+    """Digests of the model's small files and the library's version."""
 
 
 def measure_model(
@@ -93,7 +93,7 @@ def measure(
     frames: dict[str, list[pd.DataFrame]] = {part: [] for part in PARTS}
     tokens, n_tokens = subject.tokens, subject.tokens.text_NT.shape[1]
     for weights, seed in seeds.items():
-        model = found = None  # Lets go of the weights before, so that two models are never held.
+        model = found = None  # Free the previous weights first: one model at a time is in memory.
         model = subject.load(seed)
         models.try_out(name, model, n_tokens)
         found, scale = make_inputs(model, tokens, settings.inputs, settings.seed, "cross_entropy" in settings.readouts)

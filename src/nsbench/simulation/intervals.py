@@ -68,7 +68,7 @@ def _add_chunk(sums_LSCC: Tensor, network: list[Layer], x_PTC: Tensor, y_PTC: Te
 
 
 def outputs(x_PTC: Tensor, network: list[Layer]) -> Iterator[Tensor]:
-    """What is there after attention and after the ReLU of each layer, in order; weights are tensors."""
+    """Activations after attention and after the ReLU of each layer, in order; weights are tensors."""
     for layer in network:
         attended_PTT = (x_PTC @ (layer.query @ layer.key.mT) @ x_PTC.mT).softmax(-1)
         x_PTC = attended_PTT @ (x_PTC @ layer.value)

@@ -40,7 +40,7 @@ def __dir__() -> list[str]:
 
 
 def __getattr__(name: str) -> Any:
-    """Import public names when they are asked for: what uses one formula depends on that one alone."""
+    """Import a public name on first use, so that importing the package stays light."""
     if name not in _PUBLIC:
         raise AttributeError(f"module 'nsbench.theory' has no attribute {name!r}")
     if not _PUBLIC[name]:

@@ -34,7 +34,7 @@ _PANEL = 2.0
 _NEGLIGIBLE = 1e-13
 _NODES_Q, _WEIGHTS_Q = leggauss(32)
 _SAMPLES_S = chebyshev.chebpts2(33) * (1.0 - 1e-11)
-"""Where a panel is sampled, in [-1, 1]: its ends too, else a jump beside one would go unseen."""
+"""Where a panel is sampled, in [-1, 1], its ends included: a jump beside an end must be seen."""
 _TO_SERIES_SS = np.linalg.inv(chebyshev.chebvander(_SAMPLES_S, 32))
 _UNRESOLVED = 1e-10
 """Size, relative to f, of the last Chebyshev coefficients on a panel above which f is not smooth there."""
@@ -42,7 +42,7 @@ _FIRST_WIDTH = 0.5
 _LAST_WIDTH = 1e-14
 _MOST_PIECES = 512
 _AT_ONCE = 200_000
-"""Numbers that the largest arrays hold at once: few enough for the processor's cache."""
+"""Numbers in the largest arrays: few enough for the processor's cache."""
 
 
 @checked(degree=COUNT_FROM_0)
@@ -174,7 +174,7 @@ def _rule(edges: Array) -> tuple[Array, Array]:
 
 
 def _reach(f: Function, mean: float, spread: float, variance: float, *looks: float) -> float:
-    """Where |f(mean + spread z)| exp(-z^2 / variance) gets negligible, by the first look that ends where it falls."""
+    """The |z| beyond which |f(mean + spread z)| exp(-z^2 / variance) is negligible; `looks` are ranges tried in order."""
     for look in looks:
         edges = np.linspace(-look, look, round(2.0 * look) + 1)
         z_PS = _points(edges[:-1], edges[1:])

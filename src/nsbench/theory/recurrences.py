@@ -2,7 +2,7 @@
 
 Inputs are standard Gaussian pairs with correlation rho per unit. s(rho) is Theorem 5.1. A
 trajectory is an array (depth + 1, *shape of the arguments): its first entry is rho itself, entry l
-what is there after layer l. rho is in [-1, 1] and depth at least 0; functions raise ValueError naming an argument
+the value after layer l. rho is in [-1, 1] and depth at least 0; functions raise ValueError naming an argument
 outside its domain.
 
 The paper's recurrences (Equations 5 and 8) put a correlation in and get an unnormalised second
