@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from nsbench.claims import QUANTITIES
 from nsbench.config.theory import EXPERIMENTS
 from nsbench.figures import FIGURES
 from nsbench.storage import code_digest, definitions
@@ -37,7 +38,7 @@ STAGES = [
     *(("figure-without-arms", root) for root in ASIDE),
     ("pretrained", ""),
     ("pretrained-tables", ""),
-    ("claims", ""),
+    ("claims", *(quantity.root for quantity in QUANTITIES.values())),
     ("report", *ROOTS),
     ("track", ""),
 ]
@@ -45,7 +46,7 @@ STAGES = [
 
 
 def stage_name(stage: str, *names: str) -> str:
-    return stage if stage in ("figures", "report") else f"{stage} {' '.join(names[:1])}".strip()
+    return stage if stage in ("claims", "figures", "report") else f"{stage} {' '.join(names[:1])}".strip()
 
 
 DATASETS = {f"dataset {task}" for task in TASKS}
@@ -186,6 +187,9 @@ def test_what_no_stage_uses_changes_no_digest(before: dict[str, str], copy: Path
         ("analysis/collect:collect", {"collect"}),
         ("analysis/tables:analyse", {"analyse"}),
         ("analysis/statistics/bootstrap:percentile_interval", {"analyse", "claims"}),
+        ("claims/computed:_lemma_1", {"claims"}),
+        ("claims/training:_paired_effect", {"claims"}),
+        ("claims/registry:claim_quantity", set()),
         ("figures/figure_05:draw", {"figure nsbench.figures.figure_05:draw", "figures", "report"}),
         ("figures/registry:caption", set()),
         ("figures/template:draw", set()),

@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 from nsbench.analysis.tables import TABLES
+from nsbench.claims import QUANTITIES
 from nsbench.config import tracking_uri
 from nsbench.config.base import ConfigError
 from nsbench.config.canonical import canonical_json

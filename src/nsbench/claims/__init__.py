@@ -7,9 +7,18 @@ makes one verdict of several settings; `registry` has what a claim can ask for; 
 from nsbench.claims import computed, curves, pretrained_models, simulations, specification_curves, training
 from nsbench.claims.evidence import Evidence, Finding
 from nsbench.claims.ledger import write_claims
-from nsbench.claims.registry import claim_quantity
+from nsbench.claims.registry import QUANTITIES, claim_quantity
 
-BUILT_IN = (computed, training, curves, specification_curves, simulations, pretrained_models)
-"""The modules of the quantities of nsbench; a plug-in's are registered in the same way."""
-
-__all__ = ["BUILT_IN", "Evidence", "Finding", "claim_quantity", "write_claims"]
+__all__ = [
+    "QUANTITIES",
+    "Evidence",
+    "Finding",
+    "claim_quantity",
+    "computed",
+    "curves",
+    "pretrained_models",
+    "simulations",
+    "specification_curves",
+    "training",
+    "write_claims",
+]

@@ -50,6 +50,11 @@ class Quantity:
             )
         )
 
+    @property
+    def root(self) -> str:
+        """Where its code is, as `module:function`."""
+        return f"{self.function.__module__}:{self.function.__name__}"
+
     def measure(self, evidence: Evidence, parameters: Closed) -> list[Finding]:
         """One Finding per setting. Raises Missing where nothing can be said."""
         if self.takes_model:

@@ -220,7 +220,7 @@ figure-without-arms."""
 
 def digest(stage: str, *names: str, measures: Iterable[str] = tuple(Evaluation().measures)) -> str:
     """Digest of the code that a stage runs; `names`: what is registered and used (USES), what draws the figures
-    (`module:function`), or the theory's experiment. measures: those of an evaluation.
+    or finds the numbers of claims (`module:function`), or the theory's experiment. measures: those of an evaluation.
 
     Stages that tell of arms run the code of every kind that is known. Those that tell of tasks, their titles and leaks,
     come after the dataset stage, which has it.
@@ -228,7 +228,6 @@ def digest(stage: str, *names: str, measures: Iterable[str] = tuple(Evaluation()
     used = [REGISTRIES[use].find(name) for use, name in zip(USES[stage], names, strict=True)] if stage in USES else []
     used += map(MEASURES.find, measures) if stage == "evaluate" else []
     used += ARMS.values() if stage in TELL_OF_ARMS else []
-    used += added_to("claim quantity") if stage == "claims" else []
     threads = "nsbench.storage.seeding:one_thread"
     roots = {
         "text": ["nsbench.data.text_sources:make_text", "nsbench.data.text_sources:resolve"],
@@ -245,7 +244,7 @@ def digest(stage: str, *names: str, measures: Iterable[str] = tuple(Evaluation()
         "theory": ["nsbench.simulation.curves:compute_theory", "nsbench.simulation.curves:join_tables"],
         "pretrained": ["nsbench.pretrained.run:measure_model", threads],
         "pretrained-tables": ["nsbench.analysis.pretrained_tables:join_models"],
-        "claims": ["nsbench.claims:write_claims", "nsbench.claims:BUILT_IN"],
+        "claims": ["nsbench.claims:write_claims", *names],
         "report": ["nsbench.report:write_report", *names],
         "track": ["nsbench.tracking:track"],
     }
