@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import pytest
 from matplotlib.figure import Figure
 
 from nsbench.analysis import statistics
@@ -150,13 +149,3 @@ def test_the_paper_s_figures_leave_other_arms_and_curves_out() -> None:
     figure = figure_05.draw(made["history"], times, NO_CHOICE, cells, "demo")
     assert len(with_gid(shown(figure)[0], "median")) == 3
     assert "every_10th" not in texts(figure)
-
-
-@pytest.mark.parametrize("kind", ["cheap_noise_stability", "augmentation", "dropout"])
-def test_cheaper_arms_and_controls_have_a_colour_each(kind: str) -> None:
-    colour = style.arm_colour({"kind": kind, "orientation": 1})
-    assert colour == style.FAMILY_COLOURS["cheaper" if kind.startswith("cheap") else "control"]
-    assert colour not in style.ARM_COLOURS.values()
-    assert style.FAMILY_COLOURS["cheaper"] != style.FAMILY_COLOURS["control"]
-    cells = [{"arm_settings": {"kind": kind, "rho": rho}} for rho in (0.1, 0.2, 0.3)]
-    assert len({str(dashes) for dashes in style.arm_dashes(cells)}) == 3

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 
-import matplotlib
 import numpy as np
 import pandas as pd
 import pytest
@@ -159,12 +158,11 @@ def test_what_was_simulated_and_the_scale_are_told() -> None:
     "settings",
     [
         SETTINGS,
-        IntervalsExperiment(),
         IntervalsExperiment(logit_scales=[0.1], depth=1),
         IntervalsExperiment(logit_scales=[0.1, 0.2], depth=12),
         IntervalsExperiment(logit_scales=[0.01, 0.03, 0.1, 0.2, 0.3, 1.0], depth=2),
     ],
-    ids=["three", "default", "one", "deep", "wrapped"],
+    ids=["three", "one", "deep", "wrapped"],
 )
 def test_no_text_lies_over_another_or_is_cut(settings: IntervalsExperiment) -> None:
     figure = drawn(settings)
@@ -178,9 +176,3 @@ def test_bounds_without_points_and_points_without_bounds_are_drawn() -> None:
         figure = intervals.draw(*some, SETTINGS, "demo")
         figure.draw_without_rendering()
         assert len(shown(figure)) == 6
-
-
-def test_drawing_leaves_matplotlib_as_it_was() -> None:
-    before = dict(matplotlib.rcParams)
-    drawn()
-    assert dict(matplotlib.rcParams) == before

@@ -16,17 +16,7 @@ from matplotlib.figure import Figure
 
 from nsbench.config.canonical import canonical_json
 from nsbench.config.theory import ExperimentSpec, Theory
-from nsbench.figures import (
-    drawing,
-    figure_02,
-    figure_03,
-    figure_04a,
-    figure_04b,
-    figure_09,
-    figure_10,
-    style,
-    theory_panels,
-)
+from nsbench.figures import FIGURES, drawing, figure_02, figure_04b, of_kind, style, theory_panels
 from nsbench.schemas import theory_labels as readings
 from nsbench.schemas.theory import CURVES, SIMULATION
 from nsbench.storage.parquet import RecordError, write_table
@@ -35,14 +25,8 @@ from tests.synthetic_theory import Tables, make
 
 STATUS = {"published": "exact", "linear": "approximation", "cosine": "limit", "pearson": "limit"}
 """Of the series of Figure 4b, by the kind of recurrence."""
-MODULES = {
-    "attention": figure_02,
-    "patterns": figure_03,
-    "feed_forward": figure_04a,
-    "recurrence": figure_04b,
-    "relu": figure_09,
-    "transformer": figure_10,
-}
+MODULES = {FIGURES[name].experiment: name for name in of_kind("theory") if name != "intervals"}
+"""Experiment -> its figure."""
 
 
 def settings_of(experiment: str, **changes: Any) -> Any:
@@ -54,7 +38,7 @@ def settings_of(experiment: str, **changes: Any) -> Any:
 def figure_of(experiment: str, tables: Tables | None = None, scale: str = "demo", **changes: Any) -> Figure:
     settings = settings_of(experiment, **changes)
     given = dict(zip(("curves", "points", "examples"), tables or make(experiment, settings), strict=True))
-    draw = MODULES[experiment].draw
+    draw = FIGURES[MODULES[experiment]]
     return draw(**{name: given[name] for name in draw.tables}, settings=settings, scale=scale)
 
 
@@ -329,8 +313,3 @@ def test_nothing_computed_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     write_table(tmp_path / "theory" / "relu.points.parquet", [], SIMULATION, {"spec": canonical_json(experiment)})
     drawing.render("figure_09", tmp_path, spec, "a.png", "a.pdf")
     assert "figure_09: nothing was computed" in saved[0]
-
-
-def test_series_come_in_a_known_order() -> None:
-    tables = [pd.DataFrame({"series": list("cxa")}), pd.DataFrame({"series": ["c"]})]
-    assert theory_panels.ordered("series", tables, ["a", "b", "c"]) == ["a", "c", "x"]

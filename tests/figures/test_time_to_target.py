@@ -81,12 +81,6 @@ def test_of_a_sweep_one_arm_of_each_orientation_is_drawn() -> None:
     assert "Of 12 regularised arms with S = 1 a panel shows" in texts(figure)
 
 
-def test_arms_that_are_not_the_paper_s_are_left_out() -> None:
-    figure, _ = drawn(make_cells(arms=("baseline", "gentle", "entropy", "grokfast"), seeds=(0, 1)))
-    assert len(with_gid(figure, "curve")) == 2
-    assert "entropy" not in texts(figure)
-
-
 def test_all_tasks_are_drawn() -> None:
     cells = [*make_cells(seeds=(0, 1)), *make_cells("sparse_parity", variants=("n10-k2", "n20-k3"), seeds=(0, 1))]
     figure, _ = drawn(cells)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -12,12 +12,8 @@ import nsbench.figures.curves as curves
 import nsbench.figures.style as style
 from nsbench.arms import describe
 from nsbench.config.settled import settles, settles_steps
+from nsbench.figures.annotations import Axes, Cell, Cells, Figure, Table
 from nsbench.figures.registry import figure
-
-if TYPE_CHECKING:
-    import pandas as pd
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 RATIOS = {
     "steps_ratio": "steps to target,\narm / baseline",
@@ -39,7 +35,7 @@ class _Row(NamedTuple):
 
     y: float
     heading: str
-    cell: dict[str, Any] | None = None
+    cell: Cell | None = None
 
 
 @figure(
@@ -53,7 +49,7 @@ class _Row(NamedTuple):
     "data augmentation, an entropy penalty without noise, Grokfast, more dropout, more weight decay. A control "
     "that does as well says that noise stability is not what helps. Filled marks are settled, hollow ones open.",
 )
-def draw(effects: pd.DataFrame, times: pd.DataFrame, cells: list[dict[str, Any]], scale: str) -> Figure:
+def draw(effects: Table, times: Table, cells: Cells, scale: str) -> Figure:
     """For each variant: every arm's ratio of steps and of FLOPs to target against the baseline, with its interval; a
     row an arm.
 
@@ -94,11 +90,11 @@ def draw(effects: pd.DataFrame, times: pd.DataFrame, cells: list[dict[str, Any]]
     return figure
 
 
-def _key_of(cell: dict[str, Any]) -> Key:
+def _key_of(cell: Cell) -> Key:
     return cell["task"], cell["variant"], cell["arm"]
 
 
-def _rows(group: list[dict[str, Any]]) -> list[_Row]:
+def _rows(group: Cells) -> list[_Row]:
     """The lines of one variant's panels, from top to bottom."""
     arms = [cell for cell in group if cell["arm_settings"]["kind"] != "baseline"]
     found = {name: [cell for cell in arms if comparison.family(cell) == name] for name in HEADINGS}
@@ -115,7 +111,7 @@ def _rows(group: list[dict[str, Any]]) -> list[_Row]:
     return rows
 
 
-def _limits(rows: list[dict[str, Any]]) -> tuple[float, float]:
+def _limits(rows: Cells) -> tuple[float, float]:
     """The ends of all panels' axes: every finite ratio and interval, and 1."""
     names = [f"{ratio}{end}" for ratio in RATIOS for end in ("", "_low", "_high")]
     values = np.array([float(row[name]) for row in rows for name in names] + [0.8, 1.25])
@@ -174,7 +170,7 @@ def _labels(left: Axes, right: Axes, rows: list[_Row], found: dict[Key, dict[str
             right.text(1.03, row.y, f"{reached} → {ours} of {pairs}", color="#444444", gid="counts", **beside)
 
 
-def _reading(effects: pd.DataFrame) -> str:
+def _reading(effects: Table) -> str:
     """What the rows say."""
     levels = " or ".join(f"{100 * level:g}%" for level in sorted(effects["confidence"].dropna().unique()))
     return (
@@ -185,7 +181,7 @@ def _reading(effects: pd.DataFrame) -> str:
     )
 
 
-def _sweep_line(cells: list[dict[str, Any]], drawn: list[dict[str, Any]]) -> list[str]:
+def _sweep_line(cells: Cells, drawn: Cells) -> list[str]:
     """A footer's line where not all of the paper's arms are shown."""
     keys = set(map(_key_of, drawn))
     arms = [cell for cell in cells if cell["arm_settings"]["kind"] != "baseline"]

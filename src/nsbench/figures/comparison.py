@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 from nsbench.arms import ARMS
-
-if TYPE_CHECKING:
-    import pandas as pd
+from nsbench.figures.annotations import Cell, Cells, Table
 
 SWEEP_PAIRS = 3
 """Distinct (rho, gamma) that make a sweep."""
-Cells = list[dict[str, Any]]
 
 
 def by_variant(cells: Cells) -> dict[tuple[str, str], Cells]:
@@ -22,7 +17,7 @@ def by_variant(cells: Cells) -> dict[tuple[str, str], Cells]:
     return groups
 
 
-def family(cell: dict[str, Any]) -> str:
+def family(cell: Cell) -> str:
     """The family of a cell's arm (`Arm.family`)."""
     return ARMS.find(cell["arm_settings"]["kind"]).family
 
@@ -37,7 +32,7 @@ def has_other_arms(group: Cells) -> bool:
     return 0 < sum(family(cell) != "paper" for cell in group) < len(group)
 
 
-def orientation(cell: dict[str, Any]) -> int | None:
+def orientation(cell: Cell) -> int | None:
     """The S of a noise-stability arm; None for other arms."""
     arm = cell["arm_settings"]
     return arm.get("orientation", 1) if arm["kind"] == "noise_stability" else None
@@ -48,7 +43,7 @@ def swept(group: Cells) -> Cells:
     return [cell for cell in group if orientation(cell) == 1]
 
 
-def pair(cell: dict[str, Any]) -> tuple[float, float]:
+def pair(cell: Cell) -> tuple[float, float]:
     """(rho, gamma) of a noise-stability arm."""
     return float(cell["arm_settings"]["rho"]), float(cell["arm_settings"]["gamma"])
 
@@ -64,7 +59,7 @@ def has_sweep(group: Cells) -> bool:
     return len({pair(cell) for cell in swept(group)}) >= SWEEP_PAIRS
 
 
-def selected(group: Cells, selections: pd.DataFrame) -> str | None:
+def selected(group: Cells, selections: Table) -> str | None:
     """The arm of one variant that the validation data select over all seeds (`schemas.analysis.SELECTION`,
     procedure all_seeds), or None where there was nothing to select from."""
     here = (selections["task"] == group[0]["task"]) & (selections["variant"] == group[0]["variant"])
@@ -72,7 +67,7 @@ def selected(group: Cells, selections: pd.DataFrame) -> str | None:
     return found[0] if found and found[0] in {cell["arm"] for cell in group} else None
 
 
-def compared(group: Cells, selections: pd.DataFrame) -> Cells:
+def compared(group: Cells, selections: Table) -> Cells:
     """The cells of one variant that curves are drawn of: the baseline, one arm with S = 1 and one with S = 0, as far as
     there are such; without any of the three its cells.
 
@@ -89,13 +84,13 @@ def compared(group: Cells, selections: pd.DataFrame) -> Cells:
     return [*found, *stable, *reversed_arms[:1]] or group
 
 
-def shown(group: Cells, selections: pd.DataFrame) -> Cells:
+def shown(group: Cells, selections: Table) -> Cells:
     """The cells of one variant with the paper's kinds of arm; of a sweep, which would be too many curves, only those
     `compared`."""
     return compared(group, selections) if has_sweep(group) else of_paper(group)
 
 
-def choice_line(cells: Cells, drawn: Cells, selections: pd.DataFrame) -> list[str]:
+def choice_line(cells: Cells, drawn: Cells, selections: Table) -> list[str]:
     """A footer's line on which regularised arms are `drawn` of all `cells`; none where all are."""
     drawn_of = by_variant(drawn)
     counts: dict[bool, set[int]] = {}

@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 import textwrap
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 import nsbench.figures.comparison as comparison
 import nsbench.figures.style as style
+from nsbench.figures.annotations import Axes, Cell, Cells, Line2D, Series, Table
 from nsbench.schemas.metrics import METRICS
-
-if TYPE_CHECKING:
-    import pandas as pd
-    from matplotlib.axes import Axes
-    from matplotlib.lines import Line2D
 
 LEGEND_WIDTH = 46
 BOLD_WIDTH = 38
@@ -32,7 +27,6 @@ PROTOCOLS = (
     "that gives."
 )
 """What captions say of next-token prediction."""
-Cells = list[dict[str, Any]]
 
 
 def is_loss(metric: str) -> bool:
@@ -45,7 +39,7 @@ def counted(metric: str) -> str:
     return METRICS[metric].targets
 
 
-def groups_of(cells: Cells, selections: pd.DataFrame | None = None) -> dict[str, Cells]:
+def groups_of(cells: Cells, selections: Table | None = None) -> dict[str, Cells]:
     """Variant -> its cells; with `selections` those that are `compared`."""
     groups = {variant: group for (_, variant), group in comparison.by_variant(cells).items()}
     if selections is None:
@@ -53,7 +47,7 @@ def groups_of(cells: Cells, selections: pd.DataFrame | None = None) -> dict[str,
     return {variant: comparison.compared(group, selections) for variant, group in groups.items()}
 
 
-def of_arms(axes: Axes, group: Cells, history: pd.DataFrame, times: pd.DataFrame, metric: str) -> tuple[float, float]:
+def of_arms(axes: Axes, group: Cells, history: Table, times: Table, metric: str) -> tuple[float, float]:
     """Draw the runs of one variant's arms thin and their pointwise medians bold, a cross where a run diverged.
 
     A diverged run counts as the worst value from where it ends, except for `stability`, which has no worst value. The
@@ -81,7 +75,7 @@ def of_arms(axes: Axes, group: Cells, history: pd.DataFrame, times: pd.DataFrame
     return (float(values.min()), float(values.max())) if len(values) else (np.nan, np.nan)
 
 
-def median_curve(curves: pd.DataFrame, metric: str) -> pd.Series:
+def median_curve(curves: Table, metric: str) -> Series:
     """Pointwise median of (steps, seeds), a missing value counting as the worst of the metric."""
     if metric == "stability":
         return curves.median(axis=1)
@@ -93,7 +87,7 @@ def target_line(axes: Axes, threshold: float) -> None:
     axes.axhline(threshold, color=style.MUTED, lw=1, ls=TARGET_DASHES, gid="target", zorder=1)
 
 
-def times_strip(axes: Axes, group: Cells, times: pd.DataFrame) -> None:
+def times_strip(axes: Axes, group: Cells, times: Table) -> None:
     """The strip on top: a row per arm with each seed's time, the median, and the censored."""
     for place, cell in enumerate(group):
         rows, height = style.of_cell(times, cell), 1 - STRIP * (place + 0.5)
@@ -114,7 +108,7 @@ def below_strip(group: Cells) -> float:
     return 1 - (STRIP * len(group) + 0.03)
 
 
-def arm_entries(group: Cells, times: pd.DataFrame | None = None) -> list[Line2D]:
+def arm_entries(group: Cells, times: Table | None = None) -> list[Line2D]:
     """A legend's entry for each arm; with `times`, how many of its runs reached the target and when."""
     entries = []
     for cell, dashes in zip(group, style.arm_dashes(group), strict=True):
@@ -155,7 +149,7 @@ def header(axes: Axes, title: str, leaks: list[str], entries: list[Line2D]) -> N
         text.set(color=style.WARNING, weight="bold", gid="leak")
 
 
-def floor(floors: pd.DataFrame, cell: dict[str, Any], predictor: str, metric: str) -> float:
+def floor(floors: Table, cell: Cell, predictor: str, metric: str) -> float:
     """A floor of a validation metric (`schemas.training.FLOORS`), median over the cell's seeds; NaN: there is none."""
     here = (floors["task"] == cell["task"]) & (floors["variant"] == cell["variant"]) & (floors["split"] == "val")
     here &= floors["seed"].isin(cell["seeds"]) & (floors["predictor"] == predictor)
@@ -163,9 +157,7 @@ def floor(floors: pd.DataFrame, cell: dict[str, Any], predictor: str, metric: st
     return float(rows["loss" if is_loss(metric) else "accuracy"].astype(float).median())
 
 
-def floor_line(
-    axes: Axes, floors: pd.DataFrame, cell: dict[str, Any], predictor: str, metric: str
-) -> tuple[float, list[Line2D]]:
+def floor_line(axes: Axes, floors: Table, cell: Cell, predictor: str, metric: str) -> tuple[float, list[Line2D]]:
     """Draw a floor of a validation metric across the panel; its value, and a legend's entry where there is one."""
     value, (name, dashes) = floor(floors, cell, predictor, metric), FLOORS[predictor]
     if not np.isfinite(value):
@@ -175,12 +167,12 @@ def floor_line(
     return value, [style.sign(f"{name}: {value:.3f}", **look)]
 
 
-def floor_lines(axes: Axes, floors: pd.DataFrame, cell: dict[str, Any], metric: str) -> list[Line2D]:
+def floor_lines(axes: Axes, floors: Table, cell: Cell, metric: str) -> list[Line2D]:
     """Draw both floors of a validation metric across the panel; a legend's entry for each."""
     return [entry for name in FLOORS for entry in floor_line(axes, floors, cell, name, metric)[1]]
 
 
-def remarks(times: pd.DataFrame, cells: Cells, drawn: Cells, selections: pd.DataFrame, scale: str) -> list[str]:
+def remarks(times: Table, cells: Cells, drawn: Cells, selections: Table, scale: str) -> list[str]:
     """A footer's last lines: runs that were stopped, arms that are chosen, the text, and the scale."""
     return [
         *style.stopped_line(times, drawn),

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import nsbench.figures.comparison as comparison
 from nsbench.config.base import Closed
 from nsbench.config.canonical import canonical_json
 from nsbench.config.theory import ExperimentSpec
+from nsbench.figures.annotations import Cells
 from nsbench.figures.registry import FIGURES, TABLES, Drawing, find, of_kind
 from nsbench.storage.atomic import FileError, write_text
 
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 NOT_DRAWN = "not_drawn.txt"
-Cells = list[dict[str, Any]]
 
 
 class Grid(NamedTuple):

@@ -3,29 +3,19 @@ side, each before its random copy."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 
 import nsbench.figures.pretrained_panels as panels
 import nsbench.figures.style as style
+from nsbench.config.pretrained import PretrainedFigureSpec
+from nsbench.figures.annotations import Axes, Figure, Line2D, Series, Table
 from nsbench.figures.registry import figure
 from nsbench.schemas.pretrained import NONE, WEIGHTS
-
-if TYPE_CHECKING:
-    import pandas as pd
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-    from matplotlib.lines import Line2D
-
-    from nsbench.config.pretrained import PretrainedFigureSpec
 
 LARGE = 0.1
 """The share of the total that `schemas.pretrained.CONCENTRATION` counts positions by."""
 FLOOR = 1e-6
 """The lowest share that an axis reaches to."""
-LABEL_REACH = 0.35
-"""How far a label of the first or the last position reaches into a panel, as share of its width."""
 BAND = 2.0
 """Half the height of a band, in standard errors."""
 SITES = {
@@ -35,14 +25,15 @@ SITES = {
 """Where influence is taken -> panels of a model, their height, that of the footer (inches), and the axis' label."""
 _WHAT = (
     "Influence of a position: the mean over sequences of the norm of the readout's gradient at {at}, here as share of "
-    "the sum over positions, on a logarithmic axis.{counts}"
+    "the sum over positions, on a logarithmic axis.{counts} Above a panel: how many have {large:g} of it, how "
+    "many hold half of it, and the ranks of the first and the last."
 )
 _SAYS = {
-    "embeddings": _WHAT.format(at="that token's embedding", counts=""),
-    "head": _WHAT.format(at="that head's output for that token", counts=" Layers and heads count from 0."),
+    "embeddings": _WHAT.format(at="that token's embedding", counts="", large=LARGE),
+    "head": _WHAT.format(at="that head's output for that token", counts=" Layers and heads count from 0.", large=LARGE),
 }
 TABLES = ["models", "measured", "influence", "concentration"]
-Shares = dict[str, "pd.DataFrame"]
+Shares = dict[str, Table]
 """Weights -> `_shares`."""
 
 
@@ -69,12 +60,7 @@ Shares = dict[str, "pd.DataFrame"]
     "over sequences; a sequence by itself can be more concentrated than the mean." + panels.READING,
 )
 def draw(
-    models: pd.DataFrame,
-    measured: pd.DataFrame,
-    influence: pd.DataFrame,
-    concentration: pd.DataFrame,
-    spec: PretrainedFigureSpec,
-    site: str,
+    models: Table, measured: Table, influence: Table, concentration: Table, spec: PretrainedFigureSpec, site: str
 ) -> Figure:
     """A panel, or two of heads, for each model of the spec, wrapped to three columns, with one axis of shares.
 
@@ -104,12 +90,12 @@ def draw(
         for axes, ((layer, head), shares) in zip(column, places.items(), strict=False):
             rows = _concentration(concentration, subject, site, layer, head)
             lines = about + [(f"layer {layer}, head {head}", style.MUTED, True)] * (site == "head")
-            panels.head(axes, lines + _count_lines(subject, rows))
+            panels.head(axes, lines + _count_lines(subject, rows, width))
             about = []
             if not any(map(len, shares.values())):
                 panels.notice(axes, *panels.NOTHING, width)
                 continue
-            _draw_shares(axes, shares, rows["pretrained"], limits)
+            _draw_shares(axes, shares, limits)
             row = axes.get_subplotspec().rowspan.start
             if row not in labelled:
                 axes.set_ylabel(label)
@@ -124,7 +110,7 @@ def draw(
     return figure
 
 
-def _places(influence: pd.DataFrame, subject: panels.Subject, site: str, most: int) -> dict[tuple[int, int], Shares]:
+def _places(influence: Table, subject: panels.Subject, site: str, most: int) -> dict[tuple[int, int], Shares]:
     """(layer, head) -> weights -> shares by position; none where there is a problem."""
     rows = {weights: panels.at(influence, subject, weights, site) for weights in subject.weights}
     if "pretrained" not in rows:
@@ -139,7 +125,7 @@ def _places(influence: pd.DataFrame, subject: panels.Subject, site: str, most: i
     }
 
 
-def _shares(rows: pd.DataFrame) -> pd.DataFrame:
+def _shares(rows: Table) -> Table:
     """Position, share of the total, and its standard error with the total taken as given, by position.
 
     `rows` are of one site of INFLUENCE. Empty where there are none, or no total above 0 to take shares of.
@@ -152,10 +138,10 @@ def _shares(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def _concentration(
-    concentration: pd.DataFrame, subject: panels.Subject, site: str, layer: int, head: int
-) -> dict[str, pd.Series | None]:
+    concentration: Table, subject: panels.Subject, site: str, layer: int, head: int
+) -> dict[str, Series | None]:
     """Weights -> the site's row of CONCENTRATION (`narrowed`), of the mean over sequences; None without influence."""
-    found: dict[str, pd.Series | None] = {}
+    found: dict[str, Series | None] = {}
     for weights in subject.weights:
         rows = panels.at(concentration, subject, weights, site)
         rows = rows[(rows["layer"] == layer) & (rows["head"] == head) & (rows["of"] == "mean")]
@@ -163,22 +149,23 @@ def _concentration(
     return found
 
 
-def _count_lines(subject: panels.Subject, rows: dict[str, pd.Series | None]) -> list[panels.HeadLine]:
-    """Lines of a panel's head: positions with a tenth of the total, positions that hold half, and zeros."""
+def _count_lines(subject: panels.Subject, rows: dict[str, Series | None], width: float) -> list[panels.HeadLine]:
+    """Lines of a panel's head: positions with a tenth of the total, positions that hold half, zeros, and the
+    ranks of both ends."""
     lines = []
     for weights, row in rows.items():
         text = subject.weights[weights] or "no influence at any position"
         if row is not None and not subject.weights[weights]:
-            plural = "" if row["n_large"] == 1 else "s"
-            text = f"{row['n_large']:g} position{plural} ≥ {LARGE:g}, {row['n_half']:g} hold half"
+            text = f"{row['n_large']:g} ≥ {LARGE:g}, {row['n_half']:g} hold half"
             text += f", {row['n_zero']:g} have none" if row["n_zero"] else ""
-        lines.append((f"{panels.NAMES[weights]}: {text}", panels.COLOURS[weights], False))
+            text += f"; ends rank {row['first_rank']:g}, {row['last_rank']:g}"
+        lines += panels.wrapped(f"{panels.NAMES[weights]}: {text}", width, panels.COLOURS[weights])
     return lines
 
 
-def _draw_shares(axes: Axes, by_weights: Shares, row: pd.Series | None, limits: tuple[float, float]) -> None:
-    """Shares by position on a logarithmic axis, the control behind; first and last marked, with their ranks (`row` of
-    CONCENTRATION). A share below FLOOR, 0 as well, is a triangle on the edge."""
+def _draw_shares(axes: Axes, by_weights: Shares, limits: tuple[float, float]) -> None:
+    """Shares by position on a logarithmic axis, the control behind; first and last marked. A share below FLOOR, 0 as
+    well, is a triangle on the edge."""
     axes.set_yscale("log", nonpositive="clip")
     axes.set_ylim(*limits)
     axes.axhline(LARGE, color=style.TEXT, lw=0.8, ls=(0, (4, 3)), gid="threshold", zorder=1.5)
@@ -200,30 +187,8 @@ def _draw_shares(axes: Axes, by_weights: Shares, row: pd.Series | None, limits: 
             edge = {"transform": axes.get_xaxis_transform(), "clip_on": False, "ls": "", "marker": "v", "ms": 5}
             below = position[np.isnan(seen)]
             axes.plot(below, [0.0] * len(below), color=colour, zorder=order + 2, gid=f"below {weights}", **edge)
-        if own:
-            _label_ends(axes, by_weights, position, np.maximum(np.nan_to_num(seen), limits[0]), row)
     style.log_axis(axes)
     panels.position_axis(axes, max(int(table["position"].max()) for table in by_weights.values() if len(table)) + 1)
-
-
-def _label_ends(axes: Axes, by_weights: Shares, position: np.ndarray, share: np.ndarray, row: pd.Series | None) -> None:
-    """Say which marks are the first and the last: beside a mark that stands out, else above what lies near it."""
-    from matplotlib.patheffects import withStroke
-
-    near = max(1, int(LABEL_REACH * len(position)))
-    found = [table["share"].to_numpy() for table in by_weights.values() if len(table)]
-    for name, end, inside in zip(("first", "last"), (0, -1), (slice(1, near), slice(-near, -1)), strict=True):
-        others = max(values[inside].max(initial=0.0) for values in found)
-        rise = 0 if abs(np.log10(share[end] / LARGE)) > 0.2 else (7 if share[end] >= LARGE else -7)
-        look = {"fontsize": 7.5, "color": panels.COLOURS["pretrained"], "zorder": 8, "gid": "end"}
-        look |= {"ha": "left" if end == 0 else "right", "path_effects": [withStroke(linewidth=2.5, foreground="white")]}
-        if share[end] > 2.0 * others:
-            place, look = (8 if end == 0 else -8, rise), look | {"textcoords": "offset points", "va": "center"}
-        else:
-            leader = {"arrowstyle": "-", "lw": 0.8, "ls": ":", "color": style.TEXT, "relpos": (-end, 0), "shrinkA": 0}
-            place, look = (position[end], 1.4 * max(others, share[end])), look | {"va": "bottom", "arrowprops": leader}
-        text = name if row is None else f"{name} (rank {row[f'{name}_rank']:g})"
-        axes.annotate(text, (position[end], share[end]), place, **look)
 
 
 def _limits(shown: list[Shares]) -> tuple[float, float]:

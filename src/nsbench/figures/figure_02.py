@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import nsbench.figures.style as style
 import nsbench.figures.theory_panels as panels
+from nsbench.config.theory import AttentionExperiment
+from nsbench.figures.annotations import Figure, Table
 from nsbench.figures.registry import figure
 from nsbench.schemas import theory_labels as readings
-
-if TYPE_CHECKING:
-    import pandas as pd
-    from matplotlib.figure import Figure
-
-    from nsbench.config.theory import AttentionExperiment
 
 UNSTRUCTURED = [readings.UNSTRUCTURED, readings.SMALL_UNSTRUCTURED]
 KINDS = ("identity and low rank", "independent entries")
@@ -40,7 +34,7 @@ _WHAT = (
     "both readings are shown. Theorem 5.3 needs entries of variance 1 once logits are divided by √d: with "
     "variance 1/d attention then stays spread over many tokens." + panels.READING,
 )
-def draw(curves: pd.DataFrame, points: pd.DataFrame, settings: AttentionExperiment, scale: str) -> Figure:
+def draw(curves: Table, points: Table, settings: AttentionExperiment, scale: str) -> Figure:
     """A column per reading of the logits: W = I and low rank above, W of independent entries below, where a thin line
     is rho, the stability with W = I."""
     tables = [curves, points]

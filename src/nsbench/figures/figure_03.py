@@ -8,16 +8,13 @@ import numpy as np
 
 import nsbench.figures.style as style
 import nsbench.figures.theory_panels as panels
+from nsbench.config.theory import PatternsExperiment
+from nsbench.figures.annotations import Axes, Figure, Table
 from nsbench.figures.registry import figure
 from nsbench.schemas import theory_labels as readings
 
 if TYPE_CHECKING:
-    import pandas as pd
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
     from matplotlib.image import AxesImage
-
-    from nsbench.config.theory import PatternsExperiment
 
 AGREE = "#D55E00"
 GUTTER = -0.12
@@ -39,9 +36,7 @@ _WHAT = (
     " near 0, by chance alone. Right, the share of such rows over many pairs beside s(ρ) of Theorem 5.3, and what"
     " is left between them: s(ρ) is the limit for large d." + panels.READING,
 )
-def draw(
-    curves: pd.DataFrame, points: pd.DataFrame, examples: pd.DataFrame, settings: PatternsExperiment, scale: str
-) -> Figure:
+def draw(curves: Table, points: Table, examples: Table, settings: PatternsExperiment, scale: str) -> Figure:
     """Left A_X beside A_Y for each number of tokens; right the share of rows that agree, and its error.
 
     Rows whose largest weight is on the same token in both matrices are marked and counted, beside the count n s(rho)
@@ -83,7 +78,7 @@ def draw(
     return figure
 
 
-def _pair(pair: list[Axes], rows: pd.DataFrame, title: str, expected: float) -> AxesImage:
+def _pair(pair: list[Axes], rows: Table, title: str, expected: float) -> AxesImage:
     """Both attention matrices of one pair; a mark between them at each row that agrees."""
     from matplotlib.patches import Rectangle
 

@@ -1,26 +1,26 @@
-"""Figure 4a: second moment after each layer of a deep ReLU network, by its weights."""
+"""Figures 4a and 10: second moment after each layer of a deep ReLU network, and of a transformer, by their weights."""
 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
 
 import nsbench.figures.style as style
 import nsbench.figures.theory_panels as panels
+from nsbench.config.theory import FeedForwardExperiment, TransformerExperiment
+from nsbench.figures.annotations import Figure, Table
 from nsbench.figures.registry import figure
 from nsbench.schemas import theory_labels as readings
-
-if TYPE_CHECKING:
-    import pandas as pd
-    from matplotlib.figure import Figure
-
-    from nsbench.config.theory import FeedForwardExperiment
 
 PAPER_LIMIT = 2 / (3 * math.pi)
 REFERENCE = {**panels.REFERENCE, "lw": 1.2}
 _WHAT = (
     "h_l = ReLU(W h_(l−1)) with h_0 = X; X and Y are standard Gaussian vectors with correlation ρ. Equation 5 takes "
     "each second moment for the next correlation, whatever the weights."
+)
+
+_WHAT_10 = (
+    "A layer is attention with W_Q W_Kᵀ = I, then ReLU; columns of W_V have norm γ. Equation 8 has γ² inside s, where "
+    "it cannot shrink the output: even γ = 0, whose output is zero, gets 1/(2π)."
 )
 
 
@@ -35,7 +35,7 @@ _WHAT = (
     "goes to 1/(2π). None settles at 2/(3π) ≈ 0.2122, the weak dampening that the paper reads from Equation 5."
     + panels.READING,
 )
-def draw(curves: pd.DataFrame, points: pd.DataFrame, settings: FeedForwardExperiment, scale: str) -> Figure:
+def draw(curves: Table, points: Table, settings: FeedForwardExperiment, scale: str) -> Figure:
     """A panel per reading of the weights, a series per correlation of the inputs, on one logarithmic axis; the
     horizontal line is the limit that the paper gives, 2 / (3 pi)."""
     tables = [curves, points]
@@ -47,4 +47,28 @@ def draw(curves: pd.DataFrame, points: pd.DataFrame, settings: FeedForwardExperi
     key.append(style.sign(f"2/(3π) = {PAPER_LIMIT:.4f}, the paper's limit", **REFERENCE))
     sizes = [f"width {settings.width}", f"depth {settings.depth}", panels.replicates(settings)]
     panels.foot(figure, [_WHAT], sizes, scale, key)
+    return figure
+
+
+@figure(
+    "figure_10",
+    tables=panels.TABLES,
+    experiment="transformer",
+    title="Figure 10: second moment after each layer of a transformer, by W_V and its norm γ",
+    caption="The paper sees full dampening for γ < 1 and weak dampening for γ = 1, and has candidate fixed points "
+    "2/(π(4 − γ²)) from Equation 8, s(γ²ρ). The factor belongs outside: one step gives γ² s(ρ), and a signal that "
+    "shrinks by γ² in each layer has no fixed point but 0. The paper's pattern needs W_V = γ I, where after l "
+    "layers γ²ˡ s(ρ) is left; a random W_V, orthogonal or Gaussian, dampens fully at γ = 1 too." + panels.READING,
+)
+def draw_transformer(curves: Table, points: Table, settings: TransformerExperiment, scale: str) -> Figure:
+    """A panel per reading of W_V, a series per norm gamma, on one logarithmic axis; a mean that is not positive is a
+    triangle on the lower edge."""
+    tables = [curves, points]
+    names = panels.ordered("reading", tables, readings.VALUE_WEIGHTS.values())
+    known = map(readings.value_norm, sorted(settings.value_norms, reverse=True))
+    looks = panels.looks(panels.ordered("series", tables, known))
+    figure, _, key = panels.fill_layers(names, looks, *tables, settings.depth, "E[h(X) h(Y)] per output entry")
+    sizes = [f"n = {settings.n_tokens} tokens", f"d = {settings.d_model}", f"depth {settings.depth}"]
+    sizes += [f"inputs with ρ = {settings.rho:g}", panels.replicates(settings)]
+    panels.foot(figure, [_WHAT_10], sizes, scale, key)
     return figure

@@ -2,19 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import nsbench.figures.style as style
 import nsbench.figures.theory_panels as panels
+from nsbench.config.theory import RecurrenceExperiment
+from nsbench.figures.annotations import Axes, Figure, Table
 from nsbench.figures.registry import figure
 from nsbench.schemas import theory_labels as readings
-
-if TYPE_CHECKING:
-    import pandas as pd
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-
-    from nsbench.config.theory import RecurrenceExperiment
 
 CLOSE = ("published", "linear")
 """Kinds whose fixed points are so close that the lower row shows them enlarged."""
@@ -39,7 +32,7 @@ _WHAT = (
     "are measured in random networks, W ~ N(0, 2/d) for the cosine similarity, layer norm and W ~ N(0, 1/d) for "
     "the Pearson correlation." + panels.READING,
 )
-def draw(curves: pd.DataFrame, points: pd.DataFrame, settings: RecurrenceExperiment, scale: str) -> Figure:
+def draw(curves: Table, points: Table, settings: RecurrenceExperiment, scale: str) -> Figure:
     """A column per start rho; all recurrences above, those with close fixed points enlarged below."""
     from nsbench.theory.recurrences import ffn_fixed_point
 

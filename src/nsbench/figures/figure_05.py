@@ -3,19 +3,13 @@ which Figure 6 shows."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 import numpy as np
 
 import nsbench.figures.comparison as comparison
 import nsbench.figures.curves as curves
 import nsbench.figures.style as style
+from nsbench.figures.annotations import Axes, Cells, Figure, Table
 from nsbench.figures.registry import figure
-
-if TYPE_CHECKING:
-    import pandas as pd
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 MANY_VARIANTS = 4
 TABLES = ("history", "times", "selections")
@@ -34,7 +28,7 @@ READING = (
 )
 
 
-def is_not_of_the_paper(group: list[dict[str, Any]]) -> bool:
+def is_not_of_the_paper(group: Cells) -> bool:
     """Whether a variant is of a task whose curves are in no figure of the paper."""
     return group[0]["task"] not in (*PAPER, "next_token")
 
@@ -43,9 +37,7 @@ def is_not_of_the_paper(group: list[dict[str, Any]]) -> bool:
 @figure(
     "figure_05", tables=TABLES, title=f"Figure 5, {TITLE}", caption=READING, notes=PAPER, tasks=PAPER, each_task=True
 )
-def draw(
-    history: pd.DataFrame, times: pd.DataFrame, selections: pd.DataFrame, cells: list[dict[str, Any]], scale: str
-) -> Figure:
+def draw(history: Table, times: Table, selections: Table, cells: Cells, scale: str) -> Figure:
     """A column per variant: accuracy above, loss (log) below, against optimiser steps.
 
     With more than four variants only the target's metric is drawn, four to a row. Of a sweep it shows the arm that the
@@ -69,7 +61,7 @@ def draw(
     return figure
 
 
-def _panel(axes: Axes, metric: str, group: list[dict[str, Any]], history: pd.DataFrame, times: pd.DataFrame) -> None:
+def _panel(axes: Axes, metric: str, group: Cells, history: Table, times: Table) -> None:
     """The curves of one variant's arms and, where the target is of this metric, the target."""
     target, room = group[0]["target"], 1.0
     values = [*curves.of_arms(axes, group, history, times, metric)]

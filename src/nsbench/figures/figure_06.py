@@ -2,20 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 import numpy as np
 
 import nsbench.figures.curves as curves
 import nsbench.figures.style as style
+from nsbench.figures.annotations import Axes, Cells, Figure, Line2D, Table
 from nsbench.figures.figure_05 import READING
 from nsbench.figures.registry import figure
-
-if TYPE_CHECKING:
-    import pandas as pd
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-    from matplotlib.lines import Line2D
 
 PAPER_ACCURACY = 0.7
 """The level that section J.3 times."""
@@ -33,14 +26,7 @@ PAPER_LOOK = {"color": "#8A6D00", "lw": 0.8, "ls": "-"}
     "regulariser against 4,000 without, which is 75% fewer steps, or 300% faster; the thin solid line is that "
     "level." + curves.PROTOCOLS,
 )
-def draw(
-    history: pd.DataFrame,
-    times: pd.DataFrame,
-    floors: pd.DataFrame,
-    selections: pd.DataFrame,
-    cells: list[dict[str, Any]],
-    scale: str,
-) -> Figure:
+def draw(history: Table, times: Table, floors: Table, selections: Table, cells: Cells, scale: str) -> Figure:
     """A panel per variant (protocol): the target's accuracy, or that over all targets, against steps.
 
     The arms are those of `comparison.compared`. Lines across are the floors on validation data
@@ -64,20 +50,13 @@ def draw(
     return figure
 
 
-def _metric(group: list[dict[str, Any]]) -> str:
+def _metric(group: Cells) -> str:
     """The target's metric where that is an accuracy, else the accuracy over all targets."""
     metric = group[0]["target"]["metric"]
     return "val_accuracy" if curves.is_loss(metric) else metric
 
 
-def _panel(
-    axes: Axes,
-    metric: str,
-    group: list[dict[str, Any]],
-    history: pd.DataFrame,
-    times: pd.DataFrame,
-    floors: pd.DataFrame,
-) -> list[Line2D]:
+def _panel(axes: Axes, metric: str, group: Cells, history: Table, times: Table, floors: Table) -> list[Line2D]:
     """One variant's curves, lines across and strip; returns the legend's entries of the floors."""
     target = group[0]["target"]
     tops = [PAPER_ACCURACY, curves.of_arms(axes, group, history, times, metric)[1]]
@@ -92,7 +71,7 @@ def _panel(
     return curves.floor_lines(axes, floors, group[0], metric)
 
 
-def _targets(groups: dict[str, list[dict[str, Any]]]) -> list[str]:
+def _targets(groups: dict[str, Cells]) -> list[str]:
     """A line on the targets that are not of the accuracy drawn, which the strip is about."""
     targets = {variant: group[0]["target"] for variant, group in groups.items()}
     found = [

@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 import nsbench.figures.pretrained_panels as panels
 import nsbench.figures.style as style
+from nsbench.config.pretrained import PretrainedFigureSpec
+from nsbench.figures.annotations import Axes, Figure, Normalize, Table
 from nsbench.figures.registry import figure
 from nsbench.schemas.pretrained import NONE, WEIGHTS
-
-if TYPE_CHECKING:
-    import pandas as pd
-    from matplotlib.axes import Axes
-    from matplotlib.colors import Normalize
-    from matplotlib.figure import Figure
-
-    from nsbench.config.pretrained import PretrainedFigureSpec
 
 COLOURS = "viridis"
 ZERO = "#D9D9D9"
@@ -53,7 +47,7 @@ class Map(NamedTuple):
     "influential”, where a word is missing, probably “first”. Gradients at different layers have different units: "
     "a layer whose inputs are large can have small gradients for that reason alone." + panels.READING,
 )
-def draw(models: pd.DataFrame, measured: pd.DataFrame, influence: pd.DataFrame, spec: PretrainedFigureSpec) -> Figure:
+def draw(models: Table, measured: Table, influence: Table, spec: PretrainedFigureSpec) -> Figure:
     """A row for each model of the spec: heat map and totals of the pretrained weights, then of the control.
 
     Tables are MODEL, MEASURED and INFLUENCE of schemas.pretrained.
@@ -90,7 +84,7 @@ def draw(models: pd.DataFrame, measured: pd.DataFrame, influence: pd.DataFrame, 
     return figure
 
 
-def _map(influence: pd.DataFrame, subject: panels.Subject, weights: str) -> Map:
+def _map(influence: Table, subject: panels.Subject, weights: str) -> Map:
     """A map, or what stands in its place."""
     problem = subject.problem if any(subject.problem) else None
     if not problem and weights not in subject.weights:

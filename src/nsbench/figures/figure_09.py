@@ -2,19 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import nsbench.figures.style as style
 import nsbench.figures.theory_panels as panels
+from nsbench.config.theory import ReluExperiment
+from nsbench.figures.annotations import Axes, Figure, Table
 from nsbench.figures.registry import figure
 from nsbench.schemas import theory_labels as readings
-
-if TYPE_CHECKING:
-    import pandas as pd
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-
-    from nsbench.config.theory import ReluExperiment
 
 _WHAT = (
     "X and Y are normal with correlation ρ and standard deviation 1; errors are value minus exact formula. The same "
@@ -32,7 +25,7 @@ _WHAT = (
     "is left when the exact formula is subtracted. Other means of the inputs have an exact form as well."
     + panels.READING,
 )
-def draw(curves: pd.DataFrame, points: pd.DataFrame, settings: ReluExperiment, scale: str) -> Figure:
+def draw(curves: Table, points: Table, settings: ReluExperiment, scale: str) -> Figure:
     """Left the series that has an approximation (mean 0), right the others; below, errors on the same axis: value minus
     `relu_stability`, first of the approximation, with its largest marked, then of the points of each series."""
     from nsbench.theory.relu import relu_stability
@@ -75,7 +68,7 @@ def draw(curves: pd.DataFrame, points: pd.DataFrame, settings: ReluExperiment, s
     return figure
 
 
-def _approximation_error(axes: Axes, error: pd.DataFrame, look: panels.Look) -> None:
+def _approximation_error(axes: Axes, error: Table, look: panels.Look) -> None:
     """Approximation minus exact, with the ends of largest error marked by their values."""
     for formula, rows in error.groupby("formula", sort=False):
         x, values = rows["x"].to_numpy(float), rows["value"].to_numpy(float)

@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 import nsbench.figures.comparison as comparison
 import nsbench.figures.curves as house
 import nsbench.figures.style as style
+from nsbench.figures.annotations import Axes, Cell, Cells, Figure, Line2D, Table
 from nsbench.figures.registry import figure
-
-if TYPE_CHECKING:
-    import pandas as pd
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-    from matplotlib.lines import Line2D
 
 RHO = 0.5
 REDUCTIONS = {
@@ -39,13 +34,7 @@ REDUCTIONS = {
     "parity's value, the fall that the paper describes with ρᵏ as its end.",
 )
 def draw(
-    history: pd.DataFrame,
-    evaluation: pd.DataFrame,
-    runs: pd.DataFrame,
-    times: pd.DataFrame,
-    selections: pd.DataFrame,
-    cells: list[dict[str, Any]],
-    scale: str,
+    history: Table, evaluation: Table, runs: Table, times: Table, selections: Table, cells: Cells, scale: str
 ) -> Figure:
     """A panel per variant and arm, the baseline above the regularised arms.
 
@@ -81,8 +70,10 @@ def draw(
                 words = "not evaluated at ρ = 1/2" if measured else "these runs have no measures"
                 right.text(0.5, 0.5, words, ha="center", transform=right.transAxes, color=style.MUTED)
             _title(axes, cell, found or [])
+    known = sorted(evaluation["correlation"].dropna().astype(float).round(6).unique())
+    given = f", here {', '.join(f'{value:g}' for value in known)}" if known else ""
     lines = [
-        _which(evaluation),
+        f"Noise as in Definition 6.1 with ρ = 1/2: a kept symbol has correlation κ = (1 + ρ)/2{given}, not ρ.",
         *style.stopped_line(times, drawn),
         *style.unmeasured_line(runs, drawn, "stability"),
         *comparison.choice_line(cells, drawn, selections),
@@ -92,7 +83,7 @@ def draw(
     return figure
 
 
-def _loss(axes: Axes, cell: dict[str, Any], history: pd.DataFrame, times: pd.DataFrame) -> None:
+def _loss(axes: Axes, cell: Cell, history: Table, times: Table) -> None:
     losses = style.by_seed(style.of_cell(history, cell), "val_loss", cell["seeds"])
     _curves(axes, losses, style.stopped_seeds(times, cell), style.LOSS_COLOUR, "-", "loss")
     axes.set_ylim(bottom=0)
@@ -103,7 +94,7 @@ def _loss(axes: Axes, cell: dict[str, Any], history: pd.DataFrame, times: pd.Dat
         axes.set_ylabel("validation loss (nats)", color=style.LOSS_COLOUR)
 
 
-def _stability(axes: Axes, cell: dict[str, Any], evaluation: pd.DataFrame, times: pd.DataFrame) -> list[str] | None:
+def _stability(axes: Axes, cell: Cell, evaluation: Table, times: Table) -> list[str] | None:
     """Draw both stabilities; the values for the parity itself in words, None where nothing was measured."""
     axes.grid(False)
     axes.spines["right"].set_visible(True)
@@ -118,7 +109,7 @@ def _stability(axes: Axes, cell: dict[str, Any], evaluation: pd.DataFrame, times
     return None if rows.empty else closed_forms
 
 
-def _curves(axes: Axes, curves: pd.DataFrame, stopped: list[int], colour: str, dashes: Any, name: str) -> None:
+def _curves(axes: Axes, curves: Table, stopped: list[int], colour: str, dashes: Any, name: str) -> None:
     for _, curve in curves.items():
         seen = curve.dropna()  # a run that was stopped has a last checkpoint that others lack
         axes.plot(seen.index, seen, color=colour, lw=0.6, alpha=0.35, ls=dashes, gid=f"seed {name}")
@@ -128,7 +119,7 @@ def _curves(axes: Axes, curves: pd.DataFrame, stopped: list[int], colour: str, d
     axes.plot(median.index, median, color=colour, lw=2, ls=dashes, gid=f"median {name}")
 
 
-def _title(axes: Axes, cell: dict[str, Any], closed_forms: list[str]) -> None:
+def _title(axes: Axes, cell: Cell, closed_forms: list[str]) -> None:
     """Above the panel: the variant, the arm, and what the parity itself has."""
     lines = [
         (f"parity itself: {', '.join(closed_forms)}" if closed_forms else "", {"color": style.STABILITY_COLOUR}),
@@ -138,16 +129,6 @@ def _title(axes: Axes, cell: dict[str, Any], closed_forms: list[str]) -> None:
     for place, (text, look) in enumerate(lines):
         at = {"xycoords": "axes fraction", "textcoords": "offset points"}
         axes.annotate(text, (0, 1), (0, 4 + 11 * place), **at, **{"fontsize": 8, **look})
-
-
-def _which(evaluation: pd.DataFrame) -> str:
-    """Which of the stabilities this is, with the correlation that was really given."""
-    known = sorted(evaluation["correlation"].dropna().astype(float).round(6).unique())
-    given = f", here {', '.join(f'{value:g}' for value in known)}" if known else ""
-    return (
-        f"Noise as in Definition 6.1 with ρ = 1/2: a kept symbol has correlation κ = (1 + ρ)/2{given}, not ρ. A parity "
-        "of k bits then has κᵏ as ±1 decision and (1 + κᵏ)/2 as dot product of probabilities; the paper's text has ρᵏ."
-    )
 
 
 def _key() -> list[Line2D]:

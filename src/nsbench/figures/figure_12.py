@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import itertools
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 import nsbench.figures.curves as curves
 import nsbench.figures.style as style
+from nsbench.figures.annotations import Cells, Figure, Table
 from nsbench.figures.registry import figure
-
-if TYPE_CHECKING:
-    import pandas as pd
-    from matplotlib.figure import Figure
 
 METRICS = ["val_accuracy", "val_accuracy_unpadded", "val_accuracy_known"]
 AS_ABOVE = "the same as above:\nno such targets in these data"
@@ -30,14 +26,7 @@ AS_ABOVE = "the same as above:\nno such targets in these data"
     "1,000 steps with the regulariser against 4,000 without (75% fewer steps, or 300% faster), and does not say "
     "what it counts." + curves.PROTOCOLS,
 )
-def draw(
-    history: pd.DataFrame,
-    times: pd.DataFrame,
-    floors: pd.DataFrame,
-    selections: pd.DataFrame,
-    cells: list[dict[str, Any]],
-    scale: str,
-) -> Figure:
+def draw(history: Table, times: Table, floors: Table, selections: Table, cells: Cells, scale: str) -> Figure:
     """A column per variant and a row per kind of targets counted: all; without padding; without padding and unknown
     words. A row that equals the one above in every variant is left out.
 
@@ -71,7 +60,7 @@ def draw(
     return figure
 
 
-def _same(history: pd.DataFrame, cells: list[dict[str, Any]], metrics: list[str]) -> set[str]:
+def _same(history: Table, cells: Cells, metrics: list[str]) -> set[str]:
     """The metrics whose values in these cells are those of the one before."""
     rows = [style.of_cell(history, cell)[metrics].astype(float) for cell in cells]
     return {

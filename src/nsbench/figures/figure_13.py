@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 import textwrap
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 import nsbench.figures.comparison as comparison
 import nsbench.figures.curves as curves
 import nsbench.figures.style as style
+from nsbench.figures.annotations import Axes, Cell, Cells, Figure, Line2D, Table
 from nsbench.figures.registry import figure
-
-if TYPE_CHECKING:
-    import pandas as pd
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-    from matplotlib.lines import Line2D
 
 BASELINE_LOOK = {"color": "black", "lw": 2.4, "ls": "-"}
 REVERSED_LOOK = {"color": "#8C8C8C", "lw": 1.5, "ls": "-"}
@@ -49,14 +44,7 @@ Looks = dict[tuple[float, float], dict[str, Any]]
     options={"metric": "train_loss"},
     **OF,
 )
-def draw(
-    history: pd.DataFrame,
-    times: pd.DataFrame,
-    floors: pd.DataFrame,
-    cells: list[dict[str, Any]],
-    scale: str,
-    metric: str,
-) -> Figure:
+def draw(history: Table, times: Table, floors: Table, cells: Cells, scale: str, metric: str) -> Figure:
     """A panel per variant: the median over seeds of `metric` (train_loss or val_loss, nats) for each arm.
 
     Of the validation loss each curve's minimum is marked and the bigram floor is drawn (`FLOORS`; there
@@ -85,13 +73,7 @@ def draw(
 
 
 def _panel(
-    axes: Axes,
-    group: list[dict[str, Any]],
-    history: pd.DataFrame,
-    times: pd.DataFrame,
-    metric: str,
-    looks: Looks,
-    floor: float,
+    axes: Axes, group: Cells, history: Table, times: Table, metric: str, looks: Looks, floor: float
 ) -> list[Line2D]:
     """One variant's medians; returns a legend's entry that names the curves that leave the panel."""
     lowest, tops = [], {}
@@ -127,7 +109,7 @@ def _panel(
     return [style.sign(text, marker=r"$\uparrow$", ms=7)]
 
 
-def _looks(cells: list[dict[str, Any]]) -> Looks:
+def _looks(cells: Cells) -> Looks:
     """The darker, the larger gamma; dashes by rho."""
     import matplotlib
     from matplotlib.colors import to_hex
@@ -141,7 +123,7 @@ def _looks(cells: list[dict[str, Any]]) -> Looks:
     }
 
 
-def _look(cell: dict[str, Any], looks: Looks) -> tuple[dict[str, Any], str]:
+def _look(cell: Cell, looks: Looks) -> tuple[dict[str, Any], str]:
     """A cell's look and the mark that its curve carries."""
     orientation = comparison.orientation(cell)
     if orientation is None:
@@ -149,7 +131,7 @@ def _look(cell: dict[str, Any], looks: Looks) -> tuple[dict[str, Any], str]:
     return (looks[comparison.pair(cell)], "median swept") if orientation == 1 else (REVERSED_LOOK, "median reversed")
 
 
-def _key(cells: list[dict[str, Any]], looks: Looks, metric: str) -> list[Line2D]:
+def _key(cells: Cells, looks: Looks, metric: str) -> list[Line2D]:
     """What colours and dashes mean, in all panels."""
     rhos, gammas = comparison.sweep_values(cells)
     signs = [style.sign("baseline", **BASELINE_LOOK)]

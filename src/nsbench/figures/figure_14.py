@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 import nsbench.figures.curves as curves
 import nsbench.figures.style as style
+from nsbench.figures.annotations import Cells, Figure, Table
 from nsbench.figures.registry import figure
-
-if TYPE_CHECKING:
-    import pandas as pd
-    from matplotlib.figure import Figure
 
 METRICS = {"stability": "noise stability, ρ = 1/2", "val_loss": style.metric_label("val_loss")}
 
@@ -28,9 +23,7 @@ METRICS = {"stability": "noise stability, ρ = 1/2", "val_loss": style.metric_la
     "untrained model's stability is about one over the vocabulary size. Where lines are padded, "
     "positions of padding count too: noise hardly moves what is said there, which lifts the mean." + curves.PROTOCOLS,
 )
-def draw(
-    history: pd.DataFrame, times: pd.DataFrame, selections: pd.DataFrame, cells: list[dict[str, Any]], scale: str
-) -> Figure:
+def draw(history: Table, times: Table, selections: Table, cells: Cells, scale: str) -> Figure:
     """A column per variant: the mean of <M(X), M(Y)> over validation data above the validation loss.
 
     Both are of `schemas.training.HISTORY`. Arms are those of `comparison.compared`.
@@ -53,7 +46,7 @@ def draw(
     return figure
 
 
-def _what(cells: list[dict[str, Any]]) -> str:
+def _what(cells: Cells) -> str:
     """What the stability is a mean of."""
     targets = {cell["settings"]["data"].get("targets") for cell in cells}
     where = "at each position that has a target"

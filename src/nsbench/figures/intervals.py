@@ -3,20 +3,14 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
 
 import nsbench.figures.curves as house
 import nsbench.figures.style as style
 import nsbench.figures.theory_panels as panels
+from nsbench.config.theory import IntervalsExperiment
+from nsbench.figures.annotations import Axes, Figure, Series, Table
 from nsbench.figures.registry import figure
 from nsbench.schemas import theory_labels as readings
-
-if TYPE_CHECKING:
-    import pandas as pd
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-
-    from nsbench.config.theory import IntervalsExperiment
 
 LOOKS = {
     "lemma": {"color": "#D55E00", "ls": (0, (5, 1.6)), "marker": "D", "ms": 3.2},
@@ -57,7 +51,7 @@ _WHAT = (
     "correlation may be as tight as one that does, and one that is far off says nothing about the network. A "
     "method whose conditions no longer hold after some layer has no bound from there on.",
 )
-def draw(curves: pd.DataFrame, points: pd.DataFrame, settings: IntervalsExperiment, scale: str) -> Figure:
+def draw(curves: Table, points: Table, settings: IntervalsExperiment, scale: str) -> Figure:
     """A column per logit scale: moments with their bounds above, the tightness of the mean's bounds below.
 
     Axes are logarithmic and alike in all columns; a bound outside is drawn on the edge, and above the panel stands
@@ -88,7 +82,7 @@ def draw(curves: pd.DataFrame, points: pd.DataFrame, settings: IntervalsExperime
     return figure
 
 
-def _placed(table: pd.DataFrame) -> pd.DataFrame:
+def _placed(table: Table) -> Table:
     """The table with each row's quantity, and its place among all parts of all layers, from 1."""
     parts = list(readings.INTERVAL_PARTS)
     series = {
@@ -101,13 +95,13 @@ def _placed(table: pd.DataFrame) -> pd.DataFrame:
     return table.assign(quantity=[quantity for quantity, _ in named], place=places)
 
 
-def _limits(points: pd.DataFrame) -> tuple[float, float]:
+def _limits(points: Table) -> tuple[float, float]:
     """The first row's axis: all positive simulated values, with room for bounds."""
     positive = points.loc[points["value"] > 0, "value"]
     return (float(positive.min()) / ROOM, float(positive.max()) * ROOM) if len(positive) else (0.01, 10.0)
 
 
-def _moments(axes: Axes, bounds: pd.DataFrame, simulated: pd.DataFrame, limits: tuple[float, float]) -> None:
+def _moments(axes: Axes, bounds: Table, simulated: Table, limits: tuple[float, float]) -> None:
     """Simulated moments with error bars and the bounds on their ends."""
     axes.set_yscale("log")
     axes.set_ylim(limits)
@@ -123,7 +117,7 @@ def _moments(axes: Axes, bounds: pd.DataFrame, simulated: pd.DataFrame, limits: 
     style.log_axis(axes)
 
 
-def _tightness(axes: Axes, bounds: pd.DataFrame, simulated: pd.DataFrame) -> None:
+def _tightness(axes: Axes, bounds: Table, simulated: Table) -> None:
     """Bounds on the mean moment over its simulated value."""
     axes.set_yscale("log")
     axes.set_ylim(TIGHTNESS)
@@ -135,7 +129,7 @@ def _tightness(axes: Axes, bounds: pd.DataFrame, simulated: pd.DataFrame) -> Non
     style.plain_numbers(axes.yaxis, [0.03, 0.1, 0.3, 1, 3, 10, 30])
 
 
-def _lines(axes: Axes, rows: pd.DataFrame, values: pd.Series, limits: tuple[float, float], gid: str) -> None:
+def _lines(axes: Axes, rows: Table, values: Series, limits: tuple[float, float], gid: str) -> None:
     """A line for each method, kept between the limits: what is outside is on the edge."""
     for method, formula in readings.INTERVAL_METHODS.items():
         of_method = rows[rows["formula"] == formula].sort_values("place")
@@ -153,7 +147,7 @@ def _place_axis(axes: Axes, depth: int) -> None:
     axes.set_xticks(range(1, count + 1, step), letters[::step])
 
 
-def _beyond(bounds: pd.DataFrame, limits: tuple[float, float]) -> str:
+def _beyond(bounds: Table, limits: tuple[float, float]) -> str:
     """Which upper bounds leave the first row's panel, and how far; a space where none does."""
     rows = bounds[(bounds["status"] == "upper") & (bounds["quantity"] == ENDS["upper"])]
     highest = rows.groupby("formula", sort=False)["value"].max()

@@ -6,18 +6,12 @@ A model that cannot be shown gets a panel that says why.
 from __future__ import annotations
 
 import textwrap
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import nsbench.figures.style as style
+from nsbench.config.pretrained import PretrainedFigureSpec, Shown
+from nsbench.figures.annotations import Axes, Figure, Line2D, Table
 from nsbench.schemas.pretrained import WEIGHTS
-
-if TYPE_CHECKING:
-    import pandas as pd
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-    from matplotlib.lines import Line2D
-
-    from nsbench.config.pretrained import PretrainedFigureSpec, Shown
 
 COLOURS = {"pretrained": style.LOSS_COLOUR, "random": style.MUTED}
 NAMES = {"pretrained": "pretrained", "random": "random copy"}
@@ -61,7 +55,7 @@ class Subject(NamedTuple):
     """Of WEIGHTS, those that the tables have in this case: empty where measured, else why not."""
 
 
-def subjects(models: pd.DataFrame, measured: pd.DataFrame, spec: PretrainedFigureSpec) -> list[Subject]:
+def subjects(models: Table, measured: Table, spec: PretrainedFigureSpec) -> list[Subject]:
     """Every model of the spec, in its order, with the readout that it is shown for.
 
     `models` and `measured` are of schemas.pretrained.MODEL and MEASURED. The readout is the spec's,
@@ -70,7 +64,7 @@ def subjects(models: pd.DataFrame, measured: pd.DataFrame, spec: PretrainedFigur
     return [_subject(name, models[models["model"] == name], measured, spec.figures) for name in spec.models]
 
 
-def _subject(name: str, models: pd.DataFrame, measured: pd.DataFrame, shown: Shown) -> Subject:
+def _subject(name: str, models: Table, measured: Table, shown: Shown) -> Subject:
     of_model = {row.weights: row for row in models.itertuples(index=False)}
     if "pretrained" not in of_model:
         return Subject(name, "", shown.readout, ("unavailable", "the tables have no row of this model"), {})
@@ -93,12 +87,12 @@ def _subject(name: str, models: pd.DataFrame, measured: pd.DataFrame, shown: Sho
     return Subject(name, about, shown.readout, (word, "; ".join(dict.fromkeys(reasons))), {})
 
 
-def narrowed(table: pd.DataFrame, shown: Shown) -> pd.DataFrame:
+def narrowed(table: Table, shown: Shown) -> Table:
     """The rows of the inputs and norm shown; `table` has the columns of schemas.pretrained.SITE."""
     return table[(table["inputs"] == shown.inputs) & (table["norm"] == shown.norm)]
 
 
-def at(table: pd.DataFrame, subject: Subject, weights: str, site: str) -> pd.DataFrame:
+def at(table: Table, subject: Subject, weights: str, site: str) -> Table:
     """The rows of a model's weights, with its readout, at one kind of site; `table` is `narrowed`."""
     here = (table["model"] == subject.name) & (table["weights"] == weights)
     return table[here & (table["readout"] == subject.readout) & (table["site"] == site)]
@@ -114,12 +108,15 @@ def position_axis(axes: Axes, n_positions: int) -> None:
 
 def title(subject: Subject, width: float) -> list[HeadLine]:
     """A panel's head for `head`: name, what the model is and the readout, wrapped to `width` inches."""
-    wide = int(width * _CHARACTERS)
-    lines = [(part, style.TEXT, True) for part in textwrap.wrap(subject.name, int(wide * 0.75))]
-    about = textwrap.wrap(subject.about, wide, max_lines=4, placeholder=" …")
-    if not any(subject.problem):
-        about += textwrap.wrap(f"readout: {READOUTS[subject.readout]}", wide)
-    return lines + [(part, style.TEXT, False) for part in about]
+    lines = [(part, style.TEXT, True) for part in textwrap.wrap(subject.name, int(width * _CHARACTERS * 0.75))]
+    lines += wrapped(subject.about, width)
+    return lines if any(subject.problem) else lines + wrapped(f"readout: {READOUTS[subject.readout]}", width)
+
+
+def wrapped(text: str, width: float, colour: str = style.TEXT) -> list[HeadLine]:
+    """Text in lines of `width` inches, four at most."""
+    parts = textwrap.wrap(text, int(width * _CHARACTERS), max_lines=4, placeholder=" …")
+    return [(part, colour, False) for part in parts]
 
 
 def head(axes: Axes, lines: list[HeadLine]) -> None:
@@ -155,7 +152,7 @@ def _block(axes: Axes, lines: list[HeadLine], loc: str, align: str, sep: float, 
 
 
 def foot(
-    figure: Figure, what: str, models: pd.DataFrame, spec: PretrainedFigureSpec, signs: list[Line2D] | None = None
+    figure: Figure, what: str, models: Table, spec: PretrainedFigureSpec, signs: list[Line2D] | None = None
 ) -> None:
     """The key, and in words: readout, norm, inputs, special tokens, text, sizes and, where it is not the paper's,
     the scale."""

@@ -9,14 +9,15 @@ Planning imports this module and those of all figures, so matplotlib and pandas 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from nsbench.config.base import ConfigError
 from nsbench.config.errors import nearest, show, side_by_side
 from nsbench.config.registry import Registry
 from nsbench.data.tasks import TASKS
+from nsbench.figures.annotations import Cells
 from nsbench.schemas import analysis, pretrained, statistics, theory, training
 
 CHANGES_NO_RESULT = True
@@ -51,30 +52,30 @@ TABLES: dict[str, dict[str, tuple[str, Any]]] = {
 """What a figure is of -> name of a table -> its Parquet file in the folder of results, and its schema."""
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, kw_only=True)
 class Drawing:
     """A figure of the registry; calling it calls `draw` with the type and colours of all figures."""
 
     name: str
     draw: Callable[..., Any]
     """(a DataFrame for each of `tables`, and what its `kind` is drawn with: `drawing.render`) -> matplotlib Figure."""
-    tables: tuple[str, ...]
+    tables: Sequence[str]
     title: str
     """With {task} where `each_task`."""
-    caption: str
-    tasks: tuple[str, ...]
+    caption: str = ""
+    tasks: Collection[str] = ()
     """The tasks that it is for; empty: all."""
-    each_task: bool
+    each_task: bool = False
     """Whether there is one for each task of the grid, called `<name>_<task>`."""
-    needs: Callable[[list[dict[str, Any]]], bool]
+    needs: Callable[[Cells], bool] = bool
     """Whether the cells of one variant are shown."""
-    of_curves: bool
+    of_curves: bool = False
     """Whether variants are shown that are in the grid for a specification curve alone."""
-    notes: Mapping[str, str]
+    notes: Mapping[str, str] = field(default_factory=dict)
     """Task -> what the caption says besides."""
-    experiment: str
+    experiment: str = ""
     """Of the theory."""
-    options: Mapping[str, Any]
+    options: Mapping[str, Any] = field(default_factory=dict)
     """Further arguments of `draw`."""
 
     def __post_init__(self) -> None:
@@ -106,36 +107,18 @@ FIGURES: Registry[Drawing] = Registry("figure")
 """All figures that are known in this process, by name, in the report's order."""
 
 
-def figure(
-    name: str,
-    *,
-    tables: Iterable[str],
-    title: str,
-    caption: str = "",
-    tasks: Iterable[str] = (),
-    each_task: bool = False,
-    needs: Callable[[list[dict[str, Any]]], bool] = bool,
-    of_curves: bool = False,
-    notes: Mapping[str, str] | None = None,
-    experiment: str = "",
-    options: Mapping[str, Any] | None = None,
-) -> Callable[[Callable[..., Any]], Drawing]:
-    """Register a function that draws a figure; the arguments are the fields of `Drawing`.
+def figure(name: str, *, tables: Sequence[str], **about: Any) -> Callable[[Callable[..., Any]], Drawing]:
+    """Register a function that draws a figure; about: the other fields of `Drawing`, `title` among them.
 
     Raises ConfigError for a name that is taken or no name, and for tables that are unknown or not all of one kind.
     """
-    tables = tuple(tables)
     if not any(tables and set(tables) <= set(known) for known in TABLES.values()):
         allowed = "; or ".join(side_by_side(known) for known in TABLES.values())
         raise ConfigError(f"the figure '{name}' reads the tables {', '.join(tables) or 'none'}; allowed: {allowed}")
 
     def register(draw: Callable[..., Any]) -> Drawing:
-        made = Drawing(
-            *(name, draw, tables, title, caption, tuple(tasks), each_task),
-            *(needs, of_curves, notes or {}, experiment, options or {}),
-        )
-        FIGURES.add(name, made)
-        return made
+        FIGURES.add(name, Drawing(name=name, draw=draw, tables=tables, **about))
+        return FIGURES[name]
 
     return register
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -11,12 +11,8 @@ import nsbench.figures.curves as curves
 import nsbench.figures.style as style
 from nsbench.arms import describe
 from nsbench.config.settled import few
+from nsbench.figures.annotations import Axes, Cells, Figure, Series, Table
 from nsbench.figures.registry import figure
-
-if TYPE_CHECKING:
-    import pandas as pd
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 PAPER = {"modular_addition": 3300 / 4500, "sparse_parity": 1 / 1.35, "next_token": 1000 / 4000}
 """Steps of the regularised run / the baseline's as the paper has them: about 3,300 for 4,500, and a speed-up of about
@@ -43,7 +39,7 @@ Levels = dict[str, list[Any]]
 """Choice -> its levels: numbers by size, others with the base's first."""
 
 
-def has_curve(group: list[dict[str, Any]]) -> bool:
+def has_curve(group: Cells) -> bool:
     """Whether a variant is a specification of a curve."""
     return any(cell.get("curve") for cell in group)
 
@@ -63,7 +59,7 @@ def has_curve(group: list[dict[str, Any]]) -> bool:
     "intervals, and the shares in the table.",
     notes={"next_token": curves.PROTOCOLS},
 )
-def draw(specifications: pd.DataFrame, shares: pd.DataFrame, cells: list[dict[str, Any]], scale: str) -> Figure:
+def draw(specifications: Table, shares: Table, cells: Cells, scale: str) -> Figure:
     """Of each specification curve and each of its arms: above, the ratio of steps to target, arm / baseline, with its
     interval, sorted; below, a row for each level of each choice, with a dot where the specification has it.
 
@@ -72,7 +68,7 @@ def draw(specifications: pd.DataFrame, shares: pd.DataFrame, cells: list[dict[st
     their arms reached the target. Lines across are no effect and the paper's own number (PAPER). Raises RecordError
     for a specification of the grid that the table does not have.
     """
-    groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    groups: dict[tuple[str, str], Cells] = {}
     for cell in cells:
         if cell.get("curve") is not None and cell["arm_settings"]["kind"] != "baseline":
             groups.setdefault((cell["curve"], cell["arm"]), []).append(cell)
@@ -104,7 +100,7 @@ def draw(specifications: pd.DataFrame, shares: pd.DataFrame, cells: list[dict[st
     return figure
 
 
-def _levels(group: list[dict[str, Any]]) -> Levels:
+def _levels(group: Cells) -> Levels:
     """The choices of a curve and the levels that its specifications have, in grid order."""
     found: Levels = {}
     for cell in group:
@@ -118,7 +114,7 @@ def _levels(group: list[dict[str, Any]]) -> Levels:
     return {choice: sorted(given) if are_numbers[choice] else given for choice, given in found.items()}
 
 
-def _rows(table: pd.DataFrame, group: list[dict[str, Any]]) -> pd.DataFrame:
+def _rows(table: Table, group: Cells) -> Table:
     """The rows of a curve and arm in the figure's order: those that count by their ratio, then the others; `place` is
     the row's cell in the group."""
     keys = ["task", "variant", "arm"]
@@ -135,7 +131,7 @@ def _rows(table: pd.DataFrame, group: list[dict[str, Any]]) -> pd.DataFrame:
     return rows.sort_values(["later", "steps_ratio"], kind="stable", na_position="last", ignore_index=True)
 
 
-def _places(rows: pd.DataFrame, upper: Axes, lower: Axes) -> np.ndarray:
+def _places(rows: Table, upper: Axes, lower: Axes) -> np.ndarray:
     """Where each row stands on the axis that both panels share; those that do not count on a ground of grey."""
     n_counted = int(rows["counts"].sum())
     n_aside = len(rows) - n_counted
@@ -151,7 +147,7 @@ def _places(rows: pd.DataFrame, upper: Axes, lower: Axes) -> np.ndarray:
     return places
 
 
-def _effects(axes: Axes, rows: pd.DataFrame, places: np.ndarray, paper: float | None) -> None:
+def _effects(axes: Axes, rows: Table, places: np.ndarray, paper: float | None) -> None:
     """Each specification's ratio and interval."""
     axes.set_yscale("log")
     axes.axhline(1, zorder=1, gid="none", **NO_EFFECT)
@@ -175,27 +171,21 @@ def _effects(axes: Axes, rows: pd.DataFrame, places: np.ndarray, paper: float | 
     axes.tick_params(axis="x", length=0, labelbottom=False)
 
 
-def _matrix(
-    axes: Axes,
-    group: list[dict[str, Any]],
-    rows: pd.DataFrame,
-    places: np.ndarray,
-    levels: Levels,
-    label_width: float,
-) -> None:
+def _matrix(axes: Axes, group: Cells, rows: Table, places: np.ndarray, levels: Levels, label_width: float) -> None:
     """A row for each level, grouped by choice, with a dot where a specification has it."""
     choices = [group[place]["choices"] for place in rows["place"]]
-    colours = [LOOKS[effect]["color"] for effect in rows["effect"]]
     labels, centres, row = [], [], 0
-    for at, (choice, found) in enumerate(levels.items()):
-        if at % 2:
+    for block, (choice, found) in enumerate(levels.items()):
+        if block % 2:
             axes.axhspan(row - 0.5, row + len(found) - 0.5, color="#EFEFEF", alpha=0.7, lw=0, zorder=0.1)
         centres.append(row + (len(found) - 1) / 2)
         for level in found:
             labels.append(level_text(level))
-            for place, given, colour in zip(places, choices, colours, strict=True):
-                if given[choice] == level:
-                    axes.plot(place, row, "o", ms=4.2, mew=0, color=colour, gid="has", zorder=2)
+            has = np.array([given[choice] == level for given in choices])
+            for effect, look in LOOKS.items():
+                at = places[has & (rows["effect"] == effect).to_numpy()]
+                if len(at):
+                    axes.plot(at, [row] * len(at), "o", ms=4.2, mew=0, color=look["color"], gid="has", zorder=2)
             row += 1
     axes.set_ylim(row - 0.5, -0.5)
     axes.yaxis.remove_overlapping_locs = False
@@ -209,16 +199,9 @@ def _matrix(
 
 
 def _widths(levels: Levels) -> tuple[float, float]:
-    """Points that the matrix needs for the levels' names and for the choices'."""
-    from matplotlib.font_manager import FontProperties
-    from matplotlib.textpath import TextPath
-
-    def width(text: str, weight: str) -> float:
-        font = FontProperties(family="DejaVu Sans", weight=weight)
-        return TextPath((0, 0), text, size=LEVEL_SIZE, prop=font).get_extents().width
-
-    of_levels = [width(level_text(level), "normal") for found in levels.values() for level in found]
-    return max(of_levels), max(width(choice_text(choice), "bold") for choice in levels)
+    """Points that the matrix needs for the levels' names and for the choices', which are bold."""
+    names = [level_text(level) for found in levels.values() for level in found]
+    return 0.6 * LEVEL_SIZE * max(map(len, names)), 0.68 * LEVEL_SIZE * max(len(choice_text(name)) for name in levels)
 
 
 def choice_text(choice: str) -> str:
@@ -234,7 +217,7 @@ def level_text(level: Any) -> str:
     return f"{level:,}" if isinstance(level, int) else f"{level}"
 
 
-def _summary(rows: pd.DataFrame, share: pd.Series) -> list[str]:
+def _summary(rows: Table, share: Series) -> list[str]:
     """The shares in words, and what became of those that do not count."""
     aside = rows[rows["later"]]
     lines = [f"{share['n_counted']} of {share['n_specifications']} specifications count"]
@@ -249,14 +232,14 @@ def _summary(rows: pd.DataFrame, share: pd.Series) -> list[str]:
     return lines
 
 
-def _leaks(group: list[dict[str, Any]]) -> list[str]:
+def _leaks(group: Cells) -> list[str]:
     """The leaks of a curve, each with how many of its specifications have it where not all do."""
     leaks = [leak for cell in group for leak in cell.get("leaks", [])]
     counts = {leak: leaks.count(leak) for leak in leaks}
     return [leak if n == len(group) else f"{leak} ({n} of {len(group)})" for leak, n in counts.items()]
 
 
-def _reading(tables: list[pd.DataFrame]) -> list[str]:
+def _reading(tables: list[Table]) -> list[str]:
     """How to read the panels."""
     confidence = float(tables[0]["confidence"].iloc[0])
     n_pairs = max(int(rows["n_pairs"].max()) for rows in tables)

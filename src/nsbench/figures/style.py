@@ -15,17 +15,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nsbench.arms import ARMS, describe
+from nsbench.figures.annotations import Axes, Axis, Cell, Cells, Figure, Line2D, Series, Table
 from nsbench.schemas.metrics import METRICS
 from nsbench.storage.atomic import atomic_write
 
 if TYPE_CHECKING:
     import contextlib
-
-    import pandas as pd
-    from matplotlib.axes import Axes
-    from matplotlib.axis import Axis
-    from matplotlib.figure import Figure
-    from matplotlib.lines import Line2D
 
 ARM_COLOURS = {
     ("baseline", None): "#3B3B3B",
@@ -95,19 +90,19 @@ def arm_colour(arm_settings: dict[str, Any]) -> str:
     return ARM_COLOURS.get((arm_settings["kind"], arm_settings.get("orientation")), of_family)
 
 
-def arm_dashes(cells: list[dict[str, Any]]) -> list[Any]:
+def arm_dashes(cells: Cells) -> list[Any]:
     """A line style for each cell of one variant: arms of one colour get different dashes."""
     colours = [arm_colour(cell["arm_settings"]) for cell in cells]
     return [DASHES[colours[:place].count(colour) % len(DASHES)] for place, colour in enumerate(colours)]
 
 
-def arm_text(cell: dict[str, Any]) -> str:
+def arm_text(cell: Cell) -> str:
     """An arm's name with its settings, as `gentle (ρ = 0.25, γ = 0.75, S = 1)`."""
     settings = describe(cell["arm_settings"])
     return f"{cell['arm']} ({settings})" if settings else cell["arm"]
 
 
-def arms_text(cells: list[dict[str, Any]]) -> str:
+def arms_text(cells: Cells) -> str:
     """The arms of cells with their settings, each once."""
     return f"Arms: {'; '.join(dict.fromkeys(map(arm_text, cells)))}."
 
@@ -124,7 +119,7 @@ def minus(text: str) -> str:
     return text.replace("-", "−")
 
 
-def text_lines(table: pd.DataFrame, cells: list[dict[str, Any]]) -> list[str]:
+def text_lines(table: Table, cells: Cells) -> list[str]:
     """A footer's line on the text that was used, where it is not WikiText-2 under its own splits.
 
     `table` has a column `text` beside those of `schemas.training.CELL`.
@@ -138,7 +133,7 @@ def text_lines(table: pd.DataFrame, cells: list[dict[str, Any]]) -> list[str]:
     return [f"Text: {'; '.join(dict.fromkeys(labels))}."] if labels else []
 
 
-def scale_text(cells: list[dict[str, Any]], scale: str) -> str:
+def scale_text(cells: Cells, scale: str) -> str:
     """What was run and, where that is not all of it or the scale is not the paper's, that it is not."""
     found: dict[str, list[float]] = {}
     for cell in cells:
@@ -172,7 +167,7 @@ def span(values: Any) -> str:
 # --- rows of tables ------------------------------------------------------------------------------------
 
 
-def of_cell(table: pd.DataFrame, cell: dict[str, Any]) -> pd.DataFrame:
+def of_cell(table: Table, cell: Cell) -> Table:
     """A cell's rows: those of its grid seeds, ordered by seed, where there are seeds, and by step."""
     here = (table["task"] == cell["task"]) & (table["variant"] == cell["variant"]) & (table["arm"] == cell["arm"])
     if "seed" in table:
@@ -181,23 +176,23 @@ def of_cell(table: pd.DataFrame, cell: dict[str, Any]) -> pd.DataFrame:
     return table[here].sort_values(order) if order else table[here]
 
 
-def by_seed(rows: pd.DataFrame, column: str, seeds: list[int]) -> pd.DataFrame:
+def by_seed(rows: Table, column: str, seeds: list[int]) -> Table:
     """(steps, seeds): one column per seed; NaN where a seed has no value at a step."""
     return rows.pivot(index="step", columns="seed", values=column).reindex(columns=seeds)
 
 
-def median_time(rows: pd.DataFrame) -> float:
+def median_time(rows: Table) -> float:
     """The median of times to target (`TIME_TO_TARGET`), censored ones later than any; it may be inf."""
     return float(rows["step"].astype(float).fillna(np.inf).median())
 
 
-def stopped_seeds(times: pd.DataFrame, cell: dict[str, Any]) -> list[int]:
+def stopped_seeds(times: Table, cell: Cell) -> list[int]:
     """Seeds of the cell's runs that `training.stop` ended early; `times` is `schemas.training.TIME_TO_TARGET`."""
     rows = of_cell(times, cell)
     return rows.loc[rows["status"] == "stopped", "seed"].tolist()
 
 
-def until_first_stop(curves: pd.DataFrame, stopped: list[int]) -> pd.DataFrame:
+def until_first_stop(curves: Table, stopped: list[int]) -> Table:
     """The rows of (steps, seeds) until the first of the seeds `stopped` ends: later, only slower runs are left.
 
     Left out too are steps, as of the last checkpoint of a stopped run, that a seed which goes on has no value at.
@@ -208,21 +203,19 @@ def until_first_stop(curves: pd.DataFrame, stopped: list[int]) -> pd.DataFrame:
     return curves[here[stopped].all(axis=1) & (here | ~goes_on).all(axis=1)]
 
 
-def pointwise_median(curves: pd.DataFrame, worst: float) -> pd.Series:
+def pointwise_median(curves: Table, worst: float) -> Series:
     """Median over all seeds at each step; a seed without a value (diverged) counts as `worst`."""
     median = curves.fillna(worst).median(axis=1)
     return median.where(np.isfinite(median))
 
 
-def stopped_line(
-    times: pd.DataFrame, cells: list[dict[str, Any]], what: str = "the median ends with the first of an arm"
-) -> list[str]:
+def stopped_line(times: Table, cells: Cells, what: str = "the median ends with the first of an arm") -> list[str]:
     """A footer's line on the runs that `training.stop` ended early, where there are such, and `what` that does."""
     found = _counted(cells, [of_cell(times, cell)["status"] == "stopped" for cell in cells])
     return [f"Ended early by training.stop: {found.format('stopped at their target')}; {what}."] if found else []
 
 
-def unmeasured_line(runs: pd.DataFrame, cells: list[dict[str, Any]], what: str) -> list[str]:
+def unmeasured_line(runs: Table, cells: Cells, what: str) -> list[str]:
     """A footer's line on the runs that have no measures (`schemas.training.COLLECTED_RUNS`), where there are such, and
     why; `what` they are left out of. A diverged run needs none."""
     rows = [of_cell(runs, cell) for cell in cells]
@@ -231,7 +224,7 @@ def unmeasured_line(runs: pd.DataFrame, cells: list[dict[str, Any]], what: str) 
     return [f"Left out of {what}: {found.format('without measures')}; {'; '.join(reasons)}."] if found else []
 
 
-def _counted(cells: list[dict[str, Any]], chosen: list[pd.Series]) -> str:
+def _counted(cells: Cells, chosen: list[Series]) -> str:
     """How many of the cells' runs are chosen, and of which arms, `2 of 8 runs {} (gentle 2)`; empty: none."""
     arms: dict[str, int] = {}
     for cell, here in zip(cells, chosen, strict=True):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -11,13 +11,8 @@ import nsbench.figures.comparison as comparison
 import nsbench.figures.curves as curves
 import nsbench.figures.style as style
 from nsbench.config.settled import settles, settles_steps
+from nsbench.figures.annotations import Axes, Cells, Figure, Normalize, Table
 from nsbench.figures.registry import figure
-
-if TYPE_CHECKING:
-    import pandas as pd
-    from matplotlib.axes import Axes
-    from matplotlib.colors import Normalize
-    from matplotlib.figure import Figure
 
 STEPS, LOSS = "fewer_steps_percent", "best_val_loss_difference"
 LABELS = {STEPS: "fewer steps to target, %", LOSS: "best validation loss,\narm − baseline (nats)"}
@@ -43,14 +38,7 @@ EMPTY = {"fc": "white", "ec": "#C4C4C4", "hatch": "////"}
     "lucky as well as good, so read it beside the leave-one-out row of the sweep's table.",
     notes={"next_token": curves.PROTOCOLS},
 )
-def draw(
-    effects: pd.DataFrame,
-    score_effects: pd.DataFrame,
-    selections: pd.DataFrame,
-    times: pd.DataFrame,
-    cells: list[dict[str, Any]],
-    scale: str,
-) -> Figure:
+def draw(effects: Table, score_effects: Table, selections: Table, times: Table, cells: Cells, scale: str) -> Figure:
     """Per variant: the effect on steps to target and, below it, on the best validation loss, over gamma (across) and
     rho (up).
 
@@ -94,14 +82,14 @@ def draw(
     return figure
 
 
-def _rows(table: pd.DataFrame, cells: list[dict[str, Any]]) -> dict[tuple[str, str], dict[str, Any]]:
+def _rows(table: Table, cells: Cells) -> dict[tuple[str, str], dict[str, Any]]:
     """(variant, arm) -> the row of each swept arm of one or more variants of a task."""
     keys = {(cell["task"], cell["variant"], cell["arm"]) for cell in comparison.swept(cells)}
     rows = table.to_dict("records")
     return {(row["variant"], row["arm"]): row for row in rows if (row["task"], row["variant"], row["arm"]) in keys}
 
 
-def _norm(table: pd.DataFrame, column: str, cells: list[dict[str, Any]]) -> Normalize:
+def _norm(table: Table, column: str, cells: Cells) -> Normalize:
     """Colours centred on 0, up to an effect that most fields of all variants stay under."""
     from matplotlib.colors import Normalize
 
@@ -111,9 +99,7 @@ def _norm(table: pd.DataFrame, column: str, cells: list[dict[str, Any]]) -> Norm
     return Normalize(-limit or -1.0, limit or 1.0)
 
 
-def _panel(
-    axes: Axes, group: list[dict[str, Any]], table: pd.DataFrame, column: str, norm: Normalize, chosen: str | None
-) -> None:
+def _panel(axes: Axes, group: Cells, table: Table, column: str, norm: Normalize, chosen: str | None) -> None:
     """One heat map: a field for every swept arm of the variant."""
     import matplotlib
     from matplotlib.patches import Rectangle

@@ -7,18 +7,13 @@ belongs to; simulated points of that series have the same colour.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 import nsbench.figures.curves as house
 import nsbench.figures.style as style
-
-if TYPE_CHECKING:
-    import pandas as pd
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-    from matplotlib.lines import Line2D
+from nsbench.figures.annotations import Axes, Figure, Line2D, Series, Table
 
 INK = style.INK
 """Colour of what belongs to several series, and of the paper's own case among ordered ones."""
@@ -72,7 +67,7 @@ class Formula(NamedTuple):
         return style.sign(formula_text(self.name, self.status), color=self.colour, **STATUSES[self.status][1])
 
 
-def ordered(column: str, tables: Iterable[pd.DataFrame], known: Iterable[str]) -> list[str]:
+def ordered(column: str, tables: Iterable[Table], known: Iterable[str]) -> list[str]:
     """The distinct names in a column of several tables: first those in `known`, in its order, then as they come."""
     found = dict.fromkeys(name for table in tables for name in table[column])
     first = [name for name in dict.fromkeys(known) if name in found]
@@ -97,7 +92,7 @@ def looks(names: list[str], colours: list[str] | None = None) -> dict[str, Look]
     }
 
 
-def draw_curves(axes: Axes, curves: pd.DataFrame, series: dict[str, Look], log: bool = False) -> list[Formula]:
+def draw_curves(axes: Axes, curves: Table, series: dict[str, Look], log: bool = False) -> list[Formula]:
     """Draw the formulas of one panel (`schemas.theory.CURVES`); returns which there are.
 
     A formula that several series have with the same values is one line in INK. On a logarithmic
@@ -123,7 +118,7 @@ def draw_curves(axes: Axes, curves: pd.DataFrame, series: dict[str, Look], log: 
     ]
 
 
-def draw_points(axes: Axes, points: pd.DataFrame, series: dict[str, Look], floor: float | None = None) -> bool:
+def draw_points(axes: Axes, points: Table, series: dict[str, Look], floor: float | None = None) -> bool:
     """Draw the simulated means of one panel (`schemas.theory.SIMULATION`) with error bars of 2 standard errors.
 
     floor: the lower end of a logarithmic axis; a mean that is not above it is a filled triangle on
@@ -142,7 +137,7 @@ def draw_points(axes: Axes, points: pd.DataFrame, series: dict[str, Look], floor
     return below
 
 
-def error_bars(axes: Axes, x: pd.Series, rows: pd.DataFrame, look: dict[str, Any], gid: str, **marks: Any) -> None:
+def error_bars(axes: Axes, x: Series, rows: Table, look: dict[str, Any], gid: str, **marks: Any) -> None:
     """Simulated values (rows of SIMULATION) at x with bars of 2 standard errors."""
     bars = {"yerr": BARS * rows["standard_error"], "elinewidth": 1, "capsize": 2, "zorder": 4}
     dots, _, (lines,) = axes.errorbar(x, rows["value"], **bars, **look)
@@ -150,7 +145,7 @@ def error_bars(axes: Axes, x: pd.Series, rows: pd.DataFrame, look: dict[str, Any
     lines.set(gid="bars", **marks)
 
 
-def on_edge(axes: Axes, x: pd.Series, size: float, colour: str, **marks: Any) -> None:
+def on_edge(axes: Axes, x: Series, size: float, colour: str, **marks: Any) -> None:
     """Filled triangles on a panel's lower edge."""
     look = {"ls": "", "marker": "v", "ms": size, "color": colour, "zorder": 5, "clip_on": False, "gid": "below"}
     axes.plot(x, [0.0] * len(x), transform=axes.get_xaxis_transform(), **look, **marks)
@@ -171,7 +166,7 @@ def layer_axis(axes: Axes, depth: int) -> None:
     axes.set_xlabel("layers passed")
 
 
-def error_axis(axes: Axes, points: pd.DataFrame, series: dict[str, Look], exact: Any) -> None:
+def error_axis(axes: Axes, points: Table, series: dict[str, Look], exact: Any) -> None:
     """Errors of simulated points, with a line at 0: value minus `exact`(x, series)."""
     from matplotlib.ticker import MaxNLocator
 
@@ -217,7 +212,7 @@ def replicates(settings: Any, what: str = " of the weights", of: str = "inputs")
 
 
 def fill_layers(
-    names: list[str], series: dict[str, Look], curves: pd.DataFrame, points: pd.DataFrame, depth: int, label: str
+    names: list[str], series: dict[str, Look], curves: Table, points: Table, depth: int, label: str
 ) -> tuple[Figure, list[Axes], list[Line2D]]:
     """A figure with curves and points by layer, a panel for each reading in `names`, on one logarithmic axis; its
     panels and key. Formulas that all panels have are in the key, others above their panel."""
@@ -246,7 +241,7 @@ def fill_layers(
     return figure, row, key
 
 
-def log_limits(curves: pd.DataFrame, points: pd.DataFrame) -> tuple[float, float]:
+def log_limits(curves: Table, points: Table) -> tuple[float, float]:
     """Ends of a logarithmic axis that holds the positive values of CURVES, and those of SIMULATION that
     noise alone would not give."""
     sure = points[points["value"] > BARS * points["standard_error"]]

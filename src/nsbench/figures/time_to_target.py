@@ -2,20 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 import numpy as np
 
 import nsbench.figures.comparison as comparison
 import nsbench.figures.curves as curves
 import nsbench.figures.style as style
+from nsbench.figures.annotations import Axes, Cells, Figure, Line2D, Table
 from nsbench.figures.registry import figure
-
-if TYPE_CHECKING:
-    import pandas as pd
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-    from matplotlib.lines import Line2D
 
 WIDTHS = (3.2, 2.0, 1.0)
 """Line widths of a panel's arms in their order: of curves that lie on each other all are seen."""
@@ -31,14 +24,7 @@ _P = "p: logrank test against the baseline, without regard to pairs; of one comp
     "curve rises first its arm is sooner; where it ends below 1 runs were left over. The curves leave the pairs of "
     "seeds out of account: the table of effects has them.",
 )
-def draw(
-    times: pd.DataFrame,
-    kaplan_meier: pd.DataFrame,
-    effects: pd.DataFrame,
-    selections: pd.DataFrame,
-    cells: list[dict[str, Any]],
-    scale: str,
-) -> Figure:
+def draw(times: Table, kaplan_meier: Table, effects: Table, selections: Table, cells: Cells, scale: str) -> Figure:
     """A small panel per variant: 1 - S, the share of runs that have reached the target, against optimiser steps.
 
     The arms are those of `comparison.shown`; bands are pointwise log-log intervals, ticks at the budget mark arms with
@@ -74,7 +60,7 @@ def draw(
     return figure
 
 
-def _looks(group: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def _looks(group: Cells) -> Cells:
     """How the line of each arm of a variant looks."""
     dashes = style.arm_dashes(group)
     return [
@@ -83,7 +69,7 @@ def _looks(group: list[dict[str, Any]]) -> list[dict[str, Any]]:
     ]
 
 
-def _panel(axes: Axes, group: list[dict[str, Any]], kaplan_meier: pd.DataFrame) -> None:
+def _panel(axes: Axes, group: Cells, kaplan_meier: Table) -> None:
     """The curves of one variant's arms with their intervals and ticks."""
     budget = group[0]["budget_steps"]
     for cell, look in zip(group, _looks(group), strict=True):
@@ -99,7 +85,7 @@ def _panel(axes: Axes, group: list[dict[str, Any]], kaplan_meier: pd.DataFrame) 
     axes.set_yticks([0, 0.25, 0.5, 0.75, 1])
 
 
-def _entries(group: list[dict[str, Any]], times: pd.DataFrame, effects: pd.DataFrame) -> list[Line2D]:
+def _entries(group: Cells, times: Table, effects: Table) -> list[Line2D]:
     """A legend's entry for each arm: how many of its runs reached the target, and p against the baseline."""
     entries = []
     for cell, look in zip(group, _looks(group), strict=True):
@@ -111,7 +97,7 @@ def _entries(group: list[dict[str, Any]], times: pd.DataFrame, effects: pd.DataF
     return entries
 
 
-def _diverged(cells: list[dict[str, Any]], times: pd.DataFrame) -> list[str]:
+def _diverged(cells: Cells, times: Table) -> list[str]:
     """A footer's line on diverged runs, where there are such."""
     count = sum(int((style.of_cell(times, cell)["status"] == "diverged").sum()) for cell in cells)
     if not count:
