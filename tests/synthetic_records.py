@@ -10,9 +10,10 @@ import pandas as pd
 from scipy.special import expit
 
 from nsbench.analysis.collect import Sources, collect
-from nsbench.analysis.tables import TABLES, analyse
+from nsbench.analysis.tables import analyse
 from nsbench.config.sections import Analysis
 from nsbench.config.target import held_until
+from nsbench.schemas.analysis import TABLES
 from nsbench.schemas.training import COLLECTED_RUNS, EVALUATION, FLOORS, HISTORY
 from nsbench.storage.parquet import read_table, write_table
 

@@ -10,8 +10,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from nsbench.analysis.collect import OF_NOISE, Sources, collect
-from nsbench.analysis.tables import TABLES, analyse
+from nsbench.analysis.tables import analyse
 from nsbench.config.sections import Analysis
+from nsbench.schemas.analysis import TABLES
 from nsbench.schemas.training import COLLECTED_RUNS, EVALUATION, FLOORS, HISTORY
 from nsbench.storage.parquet import RecordError, read_stamp, read_table, write_table
 from tests.synthetic_records import make_cells, make_records, write_records

@@ -10,12 +10,12 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from nsbench.analysis.tables import TABLES
 from nsbench.claims.definitions import Claim, load_claims
 from nsbench.claims.evidence import ASIDE, COUNTS, MISSING, Evidence, Finding
 from nsbench.claims.registry import QUANTITIES
 from nsbench.claims.verdicts import Judged, combine, judge, judge_one
 from nsbench.config.base import parse
+from nsbench.schemas.analysis import TABLES
 from nsbench.schemas.training import EVALUATION
 from nsbench.storage.parquet import read_table, write_table
 from tests.claims.synthetic_claims import CLAIMS, STAMP, Folders, training_folder

@@ -11,7 +11,6 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from nsbench.analysis.tables import TABLES
 from nsbench.cli import parser as cli
 from nsbench.cli import stages
 from nsbench.config.base import parse
@@ -21,6 +20,7 @@ from nsbench.figures import drawing, style
 from nsbench.records.export import export_records
 from nsbench.report import page
 from nsbench.report.partial import section
+from nsbench.schemas.analysis import TABLES
 from nsbench.schemas.run_states import FINISHED, RUN_STATE
 from nsbench.schemas.training import EVALUATION
 from nsbench.storage.parquet import read_stamp, write_table

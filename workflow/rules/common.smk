@@ -8,7 +8,7 @@ import sys
 import time
 from pathlib import Path
 
-from nsbench.analysis.tables import TABLES
+from nsbench.schemas.analysis import TABLES
 from nsbench.claims import QUANTITIES
 from nsbench.config import tracking_uri
 from nsbench.config.base import ConfigError

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
 
 from nsbench.analysis.lead_lag import early_rank, lead_lag, onsets
 from nsbench.analysis.measures import measures
@@ -18,50 +17,12 @@ from nsbench.analysis.statistics import paired_effects, summarise_cells, time_to
 from nsbench.analysis.statistics.power import power
 from nsbench.analysis.statistics.survival import kaplan_meier
 from nsbench.config.sections import Analysis
-from nsbench.schemas.analysis import (
-    EARLY_RANK,
-    LEAD_LAG,
-    MEASURE,
-    ONSET,
-    SCORE,
-    SCORE_EFFECT,
-    SELECTION,
-    SPECIFICATION,
-    SPECIFICATION_SHARE,
-)
-from nsbench.schemas.statistics import CELL_SUMMARY, KAPLAN_MEIER, PAIRED_EFFECT, POWER
-from nsbench.schemas.training import COLLECTED_RUNS, EVALUATION, FLOORS, HISTORY, TIME_TO_TARGET
+from nsbench.schemas.analysis import TABLES
+from nsbench.schemas.training import COLLECTED_RUNS, EVALUATION, FLOORS, HISTORY
 from nsbench.storage.atomic import write_text
 from nsbench.storage.parquet import read_table, write_table
 from nsbench.storage.provenance import stamp
 
-LABELS = [SCORE.field("text"), SCORE.field("leaks")]
-"""What every table says of its rows: the text that the data were cut from, and how answers leak."""
-
-
-def _labelled(schema: pa.Schema) -> pa.Schema:
-    """A table's schema with the LABELS that it lacks."""
-    return pa.schema([*schema, *(label for label in LABELS if label.name not in schema.names)])
-
-
-_MADE = {
-    "time_to_target": TIME_TO_TARGET,
-    "cells": CELL_SUMMARY,
-    "paired_effect": PAIRED_EFFECT,
-    "kaplan_meier": KAPLAN_MEIER,
-    "power": POWER,
-    "score": SCORE,
-    "score_effect": SCORE_EFFECT,
-    "measure": MEASURE,
-    "selection": SELECTION,
-    "onset": ONSET,
-    "lead_lag": LEAD_LAG,
-    "early_rank": EARLY_RANK,
-    "specification": SPECIFICATION,
-    "specification_share": SPECIFICATION_SHARE,
-}
-TABLES = {name: _labelled(schema) for name, schema in _MADE.items()}
-"""Table -> its schema: the tables that `analyse` makes, in the order in which one reads them."""
 BOOTSTRAP_SEED = 0
 
 

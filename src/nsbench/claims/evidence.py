@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 import pyarrow as pa
 
-from nsbench.analysis.tables import TABLES
+from nsbench.schemas.analysis import TABLES
 from nsbench.schemas.pretrained import TABLES as PRETRAINED
 from nsbench.schemas.theory import THEORY
 from nsbench.schemas.training import COLLECTED_RUNS, EVALUATION, HISTORY

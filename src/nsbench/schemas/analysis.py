@@ -1,10 +1,19 @@
-"""Schemas of the tables on scores, selection, onsets and specification curves."""
+"""Schemas of the tables on scores, selection, onsets and specification curves, and all that `analyse` makes."""
 
 from __future__ import annotations
 
 import pyarrow as pa
 
-from nsbench.schemas.statistics import BASELINE, CONFIDENCE, N_STOPPED, PAIRED_EFFECT, estimate_fields
+from nsbench.schemas.statistics import (
+    BASELINE,
+    CELL_SUMMARY,
+    CONFIDENCE,
+    KAPLAN_MEIER,
+    N_STOPPED,
+    PAIRED_EFFECT,
+    POWER,
+    estimate_fields,
+)
 from nsbench.schemas.training import CELL, EVALUATION, RUN, RUNS, TIME_TO_TARGET, field
 
 _LEAKS = field("leaks", pa.string(), "text", "ways in which validation answers can be seen; empty is the rule")
@@ -241,3 +250,28 @@ SPECIFICATION_SHARE = pa.schema(
         field("note", pa.string(), "text", "what to know before reading the shares"),
     ]
 )
+
+
+_MADE = {
+    "time_to_target": TIME_TO_TARGET,
+    "cells": CELL_SUMMARY,
+    "paired_effect": PAIRED_EFFECT,
+    "kaplan_meier": KAPLAN_MEIER,
+    "power": POWER,
+    "score": SCORE,
+    "score_effect": SCORE_EFFECT,
+    "measure": MEASURE,
+    "selection": SELECTION,
+    "onset": ONSET,
+    "lead_lag": LEAD_LAG,
+    "early_rank": EARLY_RANK,
+    "specification": SPECIFICATION,
+    "specification_share": SPECIFICATION_SHARE,
+}
+_LABELS = [RUNS.field("text"), _LEAKS]
+TABLES = {
+    name: pa.schema([*schema, *(label for label in _LABELS if label.name not in schema.names)])
+    for name, schema in _MADE.items()
+}
+"""Table -> its schema: the tables that `analyse` makes, in the order in which one reads them. All say what text the
+data were cut from, and how answers leak."""
