@@ -11,26 +11,21 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-_PUBLIC = {
-    "relu_stability": "nsbench.theory.relu",
-    "relu_stability_quadratic": "nsbench.theory.relu",
-    "bonami_beckner_relu": "nsbench.theory.relu",
-    "attention_pattern_stability": "nsbench.theory.attention",
-    "spectral_concentration_degree": "nsbench.theory.concentration",
-    "tail_mass_bound_from_stability": "nsbench.theory.concentration",
-    "tail_mass_bound_from_influence": "nsbench.theory.concentration",
-    "hermite_coefficients": "nsbench.theory.gaussian",
-    "gaussian_noise_stability": "nsbench.theory.gaussian",
-    "ou_operator": "nsbench.theory.gaussian",
-    "resampling_correlation": "nsbench.theory.resampling",
-    "ffn_recurrence": "nsbench.theory.recurrences",
-    "ffn_fixed_point": "nsbench.theory.recurrences",
-    "ffn_second_moment": "nsbench.theory.recurrences",
-    "transformer_recurrence": "nsbench.theory.recurrences",
-    "attention_interval": "nsbench.theory.lemma_12",
-    "network_intervals": "nsbench.theory.propagation",
-    "boolean": "",
+_NAMES = {
+    "relu": ("relu_stability", "relu_stability_quadratic", "bonami_beckner_relu"),
+    "attention": ("attention_pattern_stability",),
+    "concentration": (
+        "spectral_concentration_degree",
+        "tail_mass_bound_from_stability",
+        "tail_mass_bound_from_influence",
+    ),
+    "gaussian": ("hermite_coefficients", "gaussian_noise_stability", "ou_operator"),
+    "resampling": ("resampling_correlation",),
+    "recurrences": ("ffn_recurrence", "ffn_fixed_point", "ffn_second_moment", "transformer_recurrence"),
+    "lemma_12": ("attention_interval",),
+    "propagation": ("network_intervals",),
 }
+_PUBLIC = {name: f"nsbench.theory.{module}" for module, names in _NAMES.items() for name in names} | {"boolean": ""}
 
 __all__ = list(_PUBLIC)
 

@@ -13,6 +13,7 @@ Every rule holds for real arithmetic; results carry the rounding of float64.
 
 from __future__ import annotations
 
+import functools
 from typing import NamedTuple
 
 import numpy as np
@@ -31,8 +32,8 @@ class Bounds(NamedTuple):
 
 def meet(*bounds: Bounds) -> Bounds:
     """The intersection of bounds on the same numbers; ends that rounding has crossed are put in order."""
-    low = np.maximum.reduce(np.broadcast_arrays(*(bound.low for bound in bounds)))
-    high = np.minimum.reduce(np.broadcast_arrays(*(bound.high for bound in bounds)))
+    low = functools.reduce(np.maximum, (bound.low for bound in bounds))
+    high = functools.reduce(np.minimum, (bound.high for bound in bounds))
     return Bounds(np.minimum(low, high), np.maximum(low, high))
 
 
@@ -124,31 +125,26 @@ def relu_moments(entries: Bounds, mean: Bounds, moments: Bounds) -> Bounds:
 
     square = np.multiply.outer
     chord = slope * mean.high + start
-    high = np.minimum.reduce(
-        [
-            square(slope, slope) * moments.high
-            + square(start, slope * mean.high)
-            + square(slope * mean.high, start)
-            + square(start, start),
-            np.broadcast_to(square(chord, ends.high), moments.high.shape),
-            np.broadcast_to(square(ends.high, chord), moments.high.shape),
-            np.broadcast_to(square(ends.high, ends.high), moments.high.shape),
-        ]
+    by_chords = square(slope, slope) * moments.high + square(start, slope * mean.high)
+    by_chords = by_chords + square(slope * mean.high, start) + square(start, start)
+    high = functools.reduce(
+        np.minimum, [by_chords, square(chord, ends.high), square(ends.high, chord), square(ends.high, ends.high)]
     )
     # Rows are u, columns v; for the other way round, transposed below (E[u v] is symmetric in the units).
     share = np.divide(1.0, width, out=np.zeros_like(width), where=(entries.low >= 0) & (width > 0))
     at_top = np.maximum(moments.low - square(mean.high, ends.low), 0) * ends.high
     at_floor = np.maximum(square(mean.low, ends.high) - moments.high, 0) * ends.low
     one_positive = np.maximum((at_top + at_floor) * share, square(mean.low, ends.low))
-    low = np.maximum.reduce(
+    low = functools.reduce(
+        np.maximum,
         [
             (1 - square(rest, rest)) * moments.low + pairs(start, rest * mean.low) - square(start, start),
             moments.low - square(below_zero, below_zero),
-            np.broadcast_to(pairs(mean.low, ends.high) - square(ends.high, ends.high), moments.low.shape),
-            np.broadcast_to(square(ends.low, ends.low), moments.low.shape),
+            pairs(mean.low, ends.high) - square(ends.high, ends.high),
+            square(ends.low, ends.low),
             one_positive,
             one_positive.swapaxes(-1, -2),
-        ]
+        ],
     )
     return meet(Bounds(low, high))
 

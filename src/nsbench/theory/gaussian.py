@@ -174,7 +174,7 @@ def _rule(edges: Array) -> tuple[Array, Array]:
 
 
 def _reach(f: Function, mean: float, spread: float, variance: float, *looks: float) -> float:
-    """The |z| beyond which |f(mean + spread z)| exp(-z^2 / variance) is negligible; `looks` are ranges tried in order."""
+    """The |z| beyond which |f(mean + spread z)| exp(-z^2 / variance) is negligible; `looks`: ranges tried in order."""
     for look in looks:
         edges = np.linspace(-look, look, round(2.0 * look) + 1)
         z_PS = _points(edges[:-1], edges[1:])
