@@ -16,6 +16,7 @@ import torch
 from safetensors.torch import save_file
 
 from nsbench.cli import parser as cli
+from nsbench.cli.new import TEMPLATES
 from nsbench.cli.stages import STAGES
 from nsbench.workflow.grid import load
 from nsbench.workflow.plan import Plan
@@ -392,6 +393,11 @@ def test_help_shows_defaults_and_choices(capsys: pytest.CaptureFixture[str]) -> 
     assert "(default: config.yaml)" in text
     assert "{auto,cpu,cuda}" in text
     assert "None" not in text
+
+
+def test_new_offers_every_template() -> None:
+    assert cli.COMMANDS["new"].arguments[0].options["choices"] == ["arm", "task", "model", "measure", "figure"]
+    assert set(TEMPLATES) == {"arm", "task", "model", "measure", "figure"}
 
 
 @pytest.mark.parametrize(("text", "seconds"), [("60s", 60.0), ("0.5", 0.5), ("1e-05s", 1e-5)])

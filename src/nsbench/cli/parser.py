@@ -161,7 +161,7 @@ COMMANDS = {
         _new,
         "write a file for something of your own, complete and ready to edit",
         (
-            Argument("what", {"choices": ["arm", "task", "measure", "figure"], "help": "what it is"}),
+            Argument("what", {"choices": ["arm", "task", "model", "measure", "figure"], "help": "what it is"}),
             Argument("name", {"help": "its name: a-z, 0-9 and '_', a letter first"}),
             makes("out", "the file; left out, NAME.py in this folder", required=False),
         ),

@@ -4,7 +4,7 @@ The weight of degree j, W_j, is the sum of squared coefficients of degree j: of 
 Hermite polynomials He_j / sqrt(j!) under N(0, 1), or of the parities of j coordinates under uniform
 +-1 inputs. In both cases E[f^2] = sum_j W_j and Stab_rho(f) = sum_j rho^j W_j (Equation 3).
 Arrays broadcast. Each function raises ValueError naming arguments outside their domain, or shapes that do not
-broadcast. Bounds are not clipped: above 1 they say nothing.
+broadcast. Bounds are not clipped: above 1 they say nothing. docs/errata.md, entries 1, 22, 26 and 35.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ outside its domain.
 
 The paper's recurrences (Equations 5 and 8) put a correlation in and get an unnormalised second
 moment out (s(1) = 1/2), which they then take for a correlation. The kinds `cosine` and `pearson`
-stay correlations; `ffn_second_moment` follows the second moment itself.
+stay correlations; `ffn_second_moment` follows the second moment itself. docs/errata.md, entries 15 to 18 and 36.
 """
 
 from __future__ import annotations

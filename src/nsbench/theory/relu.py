@@ -1,4 +1,7 @@
-"""Noise stability of one ReLU under Gaussian inputs: exact, quadratic, and under Bonami-Beckner noise."""
+"""Noise stability of one ReLU under Gaussian inputs: exact, quadratic, and under Bonami-Beckner noise.
+
+docs/errata.md, entries 8, 16 and 19.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The correlation between a token and its noisy copy under Definition 6.1."""
+"""The correlation between a token and its noisy copy under Definition 6.1 (docs/errata.md, entry 24)."""
 
 from __future__ import annotations
 
