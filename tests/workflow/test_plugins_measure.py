@@ -22,6 +22,7 @@ from nsbench.storage.parquet import read_table
 from nsbench.workflow import plugins
 from nsbench.workflow.grid import load
 from nsbench.workflow.plan import Plan
+from nsbench.workflow.recorded_runs import evaluation_settings_of
 from tests.config.test_config import TINY, overlaid
 
 NAME = "logit_margin"
@@ -133,6 +134,8 @@ def test_an_edit_of_the_file_evaluates_again_and_trains_nothing(
     assert found[0] == found[1] != found[2]
     assert found[0][1] == found[2][1]
     assert without.plugin_files("evaluate", *CELL) == []
+    # A record stands with the measures that it has.
+    assert evaluation_settings_of(plan.config) == evaluation_settings_of(without.config)
     forget()
     assert without.code("evaluate", *CELL) == Plan(load(bare)).code("evaluate", *CELL) != found[0][0]
 

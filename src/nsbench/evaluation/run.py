@@ -130,13 +130,18 @@ def _evaluate_run(
 
 
 def _estimates(model: _Checkpoint, data: Dataset, settings: MeasureSettings, seed: int) -> Iterator[Estimate]:
-    """What the measures that are asked for say of a checkpoint. Raises ConfigError for two estimates of one name."""
+    """What the measures that are asked for say of a checkpoint.
+
+    Raises ConfigError for a measure that gives no number for each input, or two estimates of one name.
+    """
     seen: set[tuple[str, str, str]] = set()
     for name in settings.measures:
         # One stream for all checkpoints: differences along the trail are the model's, not the noise's.
         generator = torch_stream(seed, *STREAMS.get(name, ("measure", name)))
         values = MEASURES.find(name, "evaluation.measures")(model, data, generator, settings)
         if isinstance(values, Tensor):
+            if not values.ndim:
+                raise ConfigError(f"the measure '{name}' gives a single number; allowed: one for each input")
             values = [estimate(name, "mean", math.nan, values.reshape(len(values), -1).double().mean(1))]
         for found in values:
             key = (found.measure, found.reduction, f"{found.rho:g}")
