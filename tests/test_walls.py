@@ -200,6 +200,13 @@ def test_the_command_line_imports_nothing_heavy_before_it_knows_its_stage() -> N
     assert not {"torch", "mlflow", "pandas", "pyarrow", "matplotlib", "scipy", "snakemake"} & set(loaded)
 
 
+def test_planning_knows_every_figure_without_what_draws_them() -> None:
+    code = "import sys, nsbench.figures.drawing; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert "nsbench.figures.figure_14" in loaded
+    assert not {"torch", "pandas", "matplotlib", "scipy"} & set(loaded)
+
+
 def test_modules_imported_by_name_are_named_by_the_plan() -> None:
     """References are followed by name; what importlib loads must be a root of the stage's digest."""
     found = {

@@ -18,12 +18,19 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-PLANNING = ("snakemake.cli", "snakemake.dag", "pandas", "pyarrow.parquet", "pydantic", "yaml", "matplotlib.figure")
+PLANNING = ("snakemake.cli", "snakemake.dag", "pandas", "pyarrow.parquet", "pydantic", "yaml")
 """What the Snakefile needs."""
 STAGES = (
     *PLANNING,
     *("torch", "torch._dynamo", "safetensors.torch", "transformers.modeling_utils", "scipy.stats", "scipy.special"),
-    *("scipy.optimize", "matplotlib.backends.backend_agg", "matplotlib.backends.backend_pdf", "jinja2", "gensim"),
+    *(
+        "scipy.optimize",
+        "matplotlib.figure",
+        "matplotlib.backends.backend_agg",
+        "matplotlib.backends.backend_pdf",
+        "jinja2",
+        "gensim",
+    ),
 )
 """What the stages need."""
 

@@ -13,7 +13,7 @@ from nsbench.config.settled import settles, settles_steps
 from nsbench.figures import FIGURES, arms, comparison, figure_05, style
 from nsbench.figures.drawing import shown as shown_cells
 from nsbench.schemas.analysis import SELECTION
-from tests.artists import check_layout, shown, texts, with_gid
+from tests.figures.artists import check_layout, shown, texts, with_gid
 from tests.synthetic_records import ARMS, OTHER_ARMS, make_cells, make_records, swept
 
 SEEDS = tuple(range(8))

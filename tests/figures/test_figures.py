@@ -16,7 +16,7 @@ from nsbench.analysis import statistics
 from nsbench.config.base import ConfigError
 from nsbench.figures import FIGURES, caption, drawing, figure_05, figure_11, figure_14, of_kind, style
 from nsbench.schemas.analysis import SELECTION
-from tests.artists import check_layout, shown, texts, with_gid
+from tests.figures.artists import check_layout, shown, texts, with_gid
 from tests.synthetic_records import ARMS, OTHER_ARMS, make_cells, make_records, swept, write_results
 
 SEEDS = (0, 1, 2, 3)

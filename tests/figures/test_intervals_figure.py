@@ -13,7 +13,7 @@ from nsbench.config.theory import IntervalsExperiment
 from nsbench.figures import intervals, style
 from nsbench.schemas import theory_labels as readings
 from nsbench.theory.propagation import network_intervals, random_network
-from tests.artists import check_layout, shown, texts, with_gid
+from tests.figures.artists import check_layout, shown, texts, with_gid
 from tests.synthetic_theory import interval_curves
 
 SETTINGS = IntervalsExperiment(logit_scales=[0.01, 0.1, 1.0], depth=3)

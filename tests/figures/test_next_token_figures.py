@@ -17,7 +17,7 @@ from nsbench.figures import comparison, curves, figure_06, figure_12, figure_13,
 from nsbench.figures.drawing import shown as shown_cells
 from nsbench.schemas.analysis import SELECTION
 from nsbench.schemas.metrics import TARGETS
-from tests.artists import check_layout, shown, texts, with_gid
+from tests.figures.artists import check_layout, shown, texts, with_gid
 from tests.synthetic_records import ARMS, COUNTED, make_cells, make_records, swept, write_results
 
 SEEDS = (0, 1, 2, 3, 4, 5)
@@ -288,36 +288,6 @@ def test_figure_13_ends_an_arm_where_most_of_its_runs_diverged() -> None:
     (cross,) = with_gid(figure, "diverged")
     assert cross.get_xdata()[0] == 1000
     assert not with_gid(figure, "floor bigram")
-
-
-def test_figure_13_ends_an_arm_with_its_first_stopped_run_without_a_minimum_or_a_cross() -> None:
-    cells = make_cells("next_token", arms=("baseline", *SWEPT), seeds=SEEDS, budget=2000, threshold=0.25)
-    rises = {(SWEPT[0], seed): 300.0 + 100 * seed for seed in SEEDS}
-    made = {
-        name: make_records(cells, rises, stopped=stopped)
-        for name, stopped in (("all", ()), ("stopped", tuple((SWEPT[0], seed) for seed in SEEDS[:4])))
-    }
-    figures = {
-        name: figure_13.draw(
-            records["history"],
-            time_to_target(records["history"], records["runs"], cells),
-            NO_FLOORS,
-            cells,
-            "demo",
-            "val_loss",
-        )
-        for name, records in made.items()
-    }
-    before, after = (with_gid(figures[name], "median swept")[0] for name in ("all", "stopped"))
-    last = made["stopped"]["runs"].query("status == 'stopped'")["steps"].min()
-    assert last < 1000
-    assert after.get_xdata().max() == last
-    np.testing.assert_allclose(after.get_ydata(), before.get_ydata()[before.get_xdata() <= last])
-    assert not with_gid(figures["stopped"], "diverged")
-    assert (len(with_gid(figures["all"], "minimum")), len(with_gid(figures["stopped"], "minimum"))) == (5, 4)
-    told = f"Ended early by training.stop: 4 of 30 runs stopped at their target ({SWEPT[0]} 4);"
-    assert told in " ".join(texts(figures["stopped"]).split())
-    assert "training.stop" not in texts(figures["all"])
 
 
 # --- figure 14 -----------------------------------------------------------------------------------------

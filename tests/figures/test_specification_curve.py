@@ -13,7 +13,7 @@ from nsbench.analysis.specification_curves import specification_shares, specific
 from nsbench.figures import specification_curve
 from nsbench.figures.specification_curve import LOOKS, PAPER, choice_text, level_text
 from nsbench.storage.parquet import RecordError
-from tests.artists import check_layout, shown, texts, with_gid
+from tests.figures.artists import check_layout, shown, texts, with_gid
 from tests.synthetic_specifications import CHOICES, effect_row, make_curve_cells, make_effects
 
 FEW = {name: CHOICES[name] for name in ("model.norm", "model.mask", "data.n_train")}
@@ -89,18 +89,6 @@ def test_specifications_of_which_no_run_reached_have_dots_alone() -> None:
     assert len({at for at, _, _ in dots_of(figure)}) == 3
     assert "1 of 3 specifications count: 1 help, 0 hurt, 0 open" in texts(figure)
     assert "in 2 the baseline does not reach the target (the arm does in 1)" in texts(figure)
-
-
-def test_a_curve_of_which_nothing_counts_is_drawn_and_says_so() -> None:
-    cells = make_curve_cells(3, choices=FEW)
-    effects = make_effects(cells).assign(
-        n_baseline_reached=0, n_arm_reached=0, steps_ratio=math.nan, flops_ratio=math.nan
-    )
-    figure, _ = draw(cells, effects.assign(steps_ratio_low=math.nan, steps_ratio_high=math.nan))
-    assert "0 of 3 specifications count" in texts(figure)
-    assert "3 not\ncounted" in texts(figure)
-    assert not with_gid(figure, "not counted")
-    assert "FLOPs" not in texts(figure)
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ from nsbench.figures import FIGURES, drawing, figure_02, figure_04b, of_kind, st
 from nsbench.schemas import theory_labels as readings
 from nsbench.schemas.theory import CURVES, SIMULATION
 from nsbench.storage.parquet import RecordError, write_table
-from tests.artists import check_layout, overlaps, shown, texts, with_gid
+from tests.figures.artists import check_layout, overlaps, shown, texts, with_gid
 from tests.synthetic_theory import Tables, make
 
 STATUS = {"published": "exact", "linear": "approximation", "cosine": "limit", "pearson": "limit"}
@@ -121,14 +121,6 @@ def test_figure_2_shows_structured_weights_above_unstructured_ones(drawn: dict[s
     (shared,), (own,) = with_gid(axes, "curve published"), with_gid(axes, "curve limit")
     assert (shared.get_color(), own.get_color()) == (theory_panels.INK, figure_02.COLOURS[0])
     assert shared.get_label().count(" | ") == 3
-
-
-def test_figure_2_has_markers_of_different_sizes_for_points_on_one_spot() -> None:
-    figure = figure_of("attention", ranks=[1, 2, 3, 4, 6, 8, 12, 16, 32, 64])
-    dots = with_gid(panel(figure, f"logits / √d: {figure_02.KINDS[0]}"), "points")
-    assert len({line.get_markersize() for line in dots}) == len(dots) == 11
-    assert len({line.get_color() for line in dots}) == 11
-    assert {line.get_markerfacecolor() for line in dots} == {"none"}
 
 
 def test_figure_3_shows_both_matrices_and_marks_rows_that_agree(drawn: dict[str, tuple[Tables, Figure]]) -> None:

@@ -13,8 +13,8 @@ from nsbench.analysis import statistics
 from nsbench.analysis.statistics.survival import kaplan_meier
 from nsbench.figures import style, time_to_target
 from nsbench.schemas.analysis import SELECTION
-from tests.artists import check_layout, shown, texts, with_gid
-from tests.synthetic_records import ARMS, make_cells, make_records, swept
+from tests.figures.artists import check_layout, shown, texts, with_gid
+from tests.synthetic_records import ARMS, make_cells, make_records
 
 Tables = dict[str, pd.DataFrame]
 SEEDS = (0, 1, 2, 3)
@@ -73,12 +73,6 @@ def test_p_of_the_logrank_test_stands_in_the_panel() -> None:
     sure = {("baseline", seed): 2500.0 + 10 * seed for seed in range(15)}
     sure |= {("gentle", seed): 500.0 + 10 * seed for seed in range(15)}
     assert "gentle: 15/15 reached, p < 0.001" in texts(drawn(make_cells(seeds=tuple(range(15))), rises=sure)[0])
-
-
-def test_of_a_sweep_one_arm_of_each_orientation_is_drawn() -> None:
-    figure, _ = drawn(make_cells(arms=("baseline", *swept(), "reversed"), seeds=(0, 1)))
-    assert len(with_gid(figure, "curve")) == 3
-    assert "Of 12 regularised arms with S = 1 a panel shows" in texts(figure)
 
 
 def test_all_tasks_are_drawn() -> None:
