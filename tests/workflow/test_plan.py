@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import copy
 import json
 import re
 import sys
@@ -107,11 +106,11 @@ SETTINGS_OF_NO_NUMBER = {
 }
 
 
-@pytest.mark.parametrize("key", sorted(TRAINS | EVALUATES | DATASETS), ids="/".join)
-def test_no_run_s_spec_holds_what_changes_no_number_of_it(key: tuple[str, ...]) -> None:
-    spec = json.loads(ALL[key])
-    assert not keys_in(spec) & SETTINGS_OF_NO_NUMBER
-    assert spec.get("target") is None
+def test_no_run_s_spec_holds_what_changes_no_number_of_it() -> None:
+    for key in TRAINS | EVALUATES | DATASETS:
+        spec = json.loads(ALL[key])
+        assert not keys_in(spec) & SETTINGS_OF_NO_NUMBER, key
+        assert spec.get("target") is None, key
 
 
 def test_training_knows_its_target_where_it_stops_by_it() -> None:
@@ -131,11 +130,6 @@ def test_the_theory_s_specs_are_settings_of_its_stages() -> None:
         assert (figure.scale, figure.experiment) == ("demo", spec)
 
 
-def test_a_theory_left_out_has_no_specs() -> None:
-    with pytest.raises(ConfigError, match="theory: null"):
-        plan_of(("theory", None)).experiment("relu")
-
-
 def test_train_reads_no_setting_of_data_or_measures_and_evaluate_none_of_the_optimiser() -> None:
     for key in TRAINS:
         assert not keys_in(json.loads(ALL[key])) & {"data", "evaluation", "keep_checkpoints"}
@@ -149,15 +143,6 @@ def test_the_grid_s_spec_is_a_configuration_of_the_same_cells() -> None:
         again = load(json.loads(plan.grid("analysis")))
         assert grid_cells(again) == grid_cells(plan.config)
         assert again.analysis == plan.config.analysis
-
-
-def test_cells_as_plain_values() -> None:
-    cell = grid_cells(plan_of().config)[1]
-    assert json.loads(canonical_json(cell)) == cell
-    assert (cell["task"], cell["variant"], cell["arm"]) == ("modular_addition", "tiny", "noise_stability")
-    assert cell["arm_settings"] == {"kind": "noise_stability", "rho": 0.25, "gamma": 0.75, "orientation": 1}
-    assert (cell["seeds"], cell["budget_steps"]) == ([0, 1], 12)
-    assert cell["target"] == {"metric": "val_accuracy", "threshold": 0.95, "hold_evaluations": 3, "hold_steps": 0}
 
 
 # --- large grids ---------------------------------------------------------------------------------------
@@ -216,21 +201,16 @@ def test_the_work_of_planning_grows_as_the_grid_does() -> None:
     ("path", "value", "expected"),
     [
         ("device", "cpu", set()),
-        ("processes_per_gpu", 4, set()),
-        ("progress_every_seconds", 1, set()),
         ("tracking.uri", "http://localhost:1", {("grid", "tracking")}),
         ("analysis.confidence", 0.9, {("grid", "analysis")}),
         ("scale", "paper", GRIDS | THEORY_FIGURES),
         ("theory.max_values", 2000, set()),
         ("theory.seed", 1, THEORY | THEORY_FIGURES),
         ("theory.relu.n_draws", 9, {("experiment", "relu"), ("theory-figure", "relu")}),
-        ("theory.transformer.depth", 3, {("experiment", "transformer"), ("theory-figure", "transformer")}),
         (f"{MODULAR}.target", {"threshold": 0.5}, GRIDS),
         ("checkpoints.keep", False, EVALUATES),
         ("checkpoints.count", 2, TRAINS),
-        ("checkpoints.dtype", "float16", TRAINS),
         ("evaluation.n_draws", 2, EVALUATES),
-        ("evaluation.rho", [0.25], EVALUATES),
         (f"{MODULAR}.data.n_train", 21, GRIDS | of(DATASETS | EVALUATES, "modular_addition")),
         (f"{MODULAR}.model.d_model", 16, GRIDS | of(TRAINS, "modular_addition")),
         (f"{PARITY}.training.steps", 13, GRIDS | of(TRAINS, "sparse_parity")),
@@ -241,19 +221,11 @@ def test_the_work_of_planning_grows_as_the_grid_does() -> None:
             0.5,
             GRIDS | of(TRAINS, "modular_addition", "noise_stability"),
         ),
-        (
-            "tasks.sparse_parity.arms.noise_stability.orientation",
-            0,
-            GRIDS | of(TRAINS, "sparse_parity", "noise_stability"),
-        ),
         # What the grid does not use is nobody's business.
         ("tasks.modular_addition.arms.noise_stability_s0.gamma", 9, set()),
-        ("tasks.modular_addition.variants.as_published.training.steps", 9000, set()),
         ("tasks.sparse_parity.arms.another", {"kind": "noise_stability", "rho": 0, "gamma": 1}, set()),
         # A default spelled out is the same setting.
-        (f"{MODULAR}.optimizer", {}, set()),
         (f"{MODULAR}.optimizer", {"learning_rate": "1e-3", "scheduler": "none"}, set()),
-        (f"{MODULAR}.model", {"dropout": 0.1, "d_model": 8}, set()),
     ],
 )
 def test_an_edit_changes_the_specs_of_what_depends_on_it_and_no_other(
@@ -266,9 +238,6 @@ def test_an_edit_changes_the_specs_of_what_depends_on_it_and_no_other(
     ("path", "one", "other", "stage"),
     [
         ("tasks.sparse_parity.arms.noise_stability", {"rho": 0.1, "gamma": 0.2}, {"rho": 0.2, "gamma": 0.1}, "train"),
-        (f"{PARITY}.data", {"n_val": 20, "n_test": 30}, {"n_val": 30, "n_test": 20}, "dataset"),
-        (f"{PARITY}.model", {"d_model": 16, "ffn_width": 8}, {"d_model": 8, "ffn_width": 16}, "train"),
-        ("evaluation", {"n_inputs": 5, "n_draws": 6}, {"n_inputs": 6, "n_draws": 5}, "evaluate"),
         ("seeds", [0, 1], [1, 0], "train"),
     ],
 )
@@ -284,15 +253,6 @@ def test_swapping_two_values_changes_the_spec(path: str, one: Any, other: Any, s
         plans.append(Plan(load(values)))
     found = [{spec for key, spec in specs(plan).items() if key[0] == stage} for plan in plans]
     assert found[0] != found[1]
-
-
-def test_the_order_of_keys_in_the_file_changes_nothing() -> None:
-    def reverse(value: Any) -> Any:
-        if isinstance(value, dict):
-            return {key: reverse(inner) for key, inner in reversed(value.items())}
-        return [reverse(inner) for inner in value] if isinstance(value, list) else value
-
-    assert specs(Plan(load(reverse(overlaid(TINY))))) == ALL
 
 
 def test_a_seed_more_leaves_the_earlier_packs_as_they_are() -> None:
@@ -322,12 +282,6 @@ def test_another_size_of_packs_leaves_a_run_s_settings_as_they_are() -> None:
     assert settings(plan_of(("runs_per_pack", 1))) == settings(plan_of(("runs_per_pack", 7)))
 
 
-def test_arms_share_the_data_set_of_their_seeds() -> None:
-    plan = plan_of()
-    assert len(DATASETS) == 4
-    assert {(task, variant, pack) for task, variant, _, pack in plan.packs} == {key[1:] for key in DATASETS}
-
-
 # --- packs ---------------------------------------------------------------------------------------------
 
 
@@ -336,8 +290,6 @@ def test_arms_share_the_data_set_of_their_seeds() -> None:
     [
         ([0, 1, 2, 3, 4], "seeds-0-4"),
         ([7], "seeds-7-7"),
-        ([9, 10], "seeds-9-10"),
-        ([2**31 - 1], f"seeds-{2**31 - 1}-{2**31 - 1}"),
     ],
 )
 def test_consecutive_seeds_name_their_pack(seeds: list[int], name: str) -> None:
@@ -362,12 +314,10 @@ def constraints() -> dict[str, str]:
     "values",
     [
         overlaid(),
-        overlaid(DEMO),
-        overlaid(TINY),
         place(overlaid(TINY), "seeds", [5, 3, 2**31 - 1]),
         place(overlaid(TINY), "grid.0.sweep", {"optimizer.learning_rate": [0.1, "1e-3"], "model.norm": ["post"]}),
     ],
-    ids=["paper", "demo", "tiny", "odd seeds", "sweep"],
+    ids=["paper", "odd seeds", "sweep"],
 )
 def test_every_job_s_names_fit_the_workflow_s_wildcards(values: dict[str, Any]) -> None:
     plan, allowed = Plan(load(values)), constraints()
@@ -386,14 +336,7 @@ def test_packs_hold_every_run_of_the_grid_once() -> None:
         assert all(len(plan.seeds[job[3]]) <= plan.config.runs_per_pack for job in plan.packs)
 
 
-def test_making_a_plan_leaves_the_configuration_as_it_is() -> None:
-    values = overlaid(TINY)
-    before = copy.deepcopy(values)
-    specs(Plan(load(values)))
-    assert values == before
-
-
-@pytest.mark.parametrize("overlay", [None, DEMO, TINY, "workflow/config/published.yaml", *QUEUE])
+@pytest.mark.parametrize("overlay", [None, DEMO, TINY, *QUEUE[:3]])
 def test_stages_that_get_the_grid_as_json_expand_it_as_the_workflow_does(overlay: str | None) -> None:
     """Names and designs depend on the order in which a sweep and choices are written; JSON sorts its keys."""
     plan = Plan(load(overlaid(overlay) if overlay else overlaid()))
