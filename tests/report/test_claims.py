@@ -10,8 +10,8 @@ import pytest
 from nsbench.report.claims import SIGNS, quantity
 from nsbench.schemas.claims import VERDICTS
 from nsbench.storage.parquet import RecordError
-from tests.report_ledger import HOSTILE, NAN, ROWS, make_claims, write_claims
-from tests.report_pages import IMAGE, Page, flat, plain_results, report, section
+from tests.report.ledger import HOSTILE, NAN, ROWS, make_claims, write_claims
+from tests.report.pages import IMAGE, Page, flat, plain_results, report, section
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +24,7 @@ def html(results: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
     folder = tmp_path_factory.mktemp("claims")
     (folder / "specification_curve_modular_addition.png").write_bytes(IMAGE)
     figures = [*sorted(results.glob("*.png")), folder / "specification_curve_modular_addition.png"]
-    return report(results, folder / "report.html", figures=figures, claims_folder=write_claims(folder))
+    return report(results, folder / "report.html", figures=figures, claims=write_claims(folder))
 
 
 def verdict_rows(html: str) -> dict[str, str]:
@@ -87,7 +87,7 @@ def test_verdicts_from_the_demo_are_no_verdict_on_the_paper(results: Path, html:
     rows = verdict_rows(html)
     assert all(("demo scale" in rows[row[0]]) == (row[-1] == "demo") for row in ROWS)
     claims = write_claims(tmp_path, make_claims("paper"))
-    paper = report(results, tmp_path / "report.html", scale="paper", claims_folder=claims)
+    paper = report(results, tmp_path / "report.html", scale="paper", claims=claims)
     assert "demo scale" not in paper.lower()
     assert "no verdict on the paper" not in paper
 
@@ -144,14 +144,14 @@ def test_a_page_without_claims_says_that_they_were_not_run(results: Path, tmp_pa
 
 def test_an_empty_ledger_is_like_none(results: Path, tmp_path: Path) -> None:
     empty = tuple(table.iloc[:0] for table in make_claims())
-    html = report(results, tmp_path / "report.html", claims_folder=write_claims(tmp_path, empty))
+    html = report(results, tmp_path / "report.html", claims=write_claims(tmp_path, empty))
     assert "The claims were not run" in section(html, "verdicts")
 
 
 def test_a_claim_without_any_number_is_a_row(results: Path, tmp_path: Path) -> None:
     claims, evidence = make_claims()
     claims = claims.assign(paper=NAN, paper_text="", ours=NAN, ours_low=NAN, ours_high=NAN, n=None)
-    html = report(results, tmp_path / "report.html", claims_folder=write_claims(tmp_path, (claims, evidence)))
+    html = report(results, tmp_path / "report.html", claims=write_claims(tmp_path, (claims, evidence)))
     rows = [flat(row) for row in verdict_rows(html).values()]
     assert len(rows) == len(ROWS)
     assert all("– –" in row for row in rows)
@@ -163,7 +163,7 @@ def test_a_missing_table_of_claims_is_named(results: Path, tmp_path: Path) -> No
     folder = write_claims(tmp_path / "claims")
     (folder / "claim_evidence.parquet").unlink()
     with pytest.raises(RecordError, match=r"claim_evidence\.parquet: no such file"):
-        report(results, tmp_path / "report.html", claims_folder=folder)
+        report(results, tmp_path / "report.html", claims=folder)
 
 
 def test_every_verdict_has_a_sign() -> None:

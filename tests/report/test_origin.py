@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from nsbench.report.origin import own_runs
-from tests.report_pages import flat, report, section
+from tests.report.pages import flat, report, section
 from tests.synthetic_records import make_cells, make_records, write_results
 
 CELLS = make_cells(variants=("base", "base-clean"), seeds=(0, 1, 2))

@@ -13,7 +13,7 @@ import pytest
 from nsbench.analysis.specification_curves import specification_shares, specifications
 from nsbench.schemas.analysis import SPECIFICATION, SPECIFICATION_SHARE
 from nsbench.storage.parquet import write_table
-from tests.report_pages import CELLS, IMAGE, Page, flat, open_part, plain_results, report, section
+from tests.report.pages import CELLS, IMAGE, Page, flat, open_part, plain_results, report, section
 from tests.synthetic_specifications import effect_row, make_curve_cells
 
 CURVE = make_curve_cells(4, choices={"model.norm": ["pre", "post"], "data.n_train": [2000, 3830]})
@@ -52,7 +52,7 @@ def html(results: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
     figures[0].write_bytes(IMAGE)
     cells = [*CURVE, *LEAKY]
     tables = with_curves(results, folder / "tables", cells)
-    return report(results, folder / "report.html", figures=figures, tables_folder=tables, cells=[*CELLS, *cells])
+    return report(results, folder / "report.html", figures=figures, tables=tables, cells=[*CELLS, *cells])
 
 
 def test_shares_are_of_specifications_that_count(html: str) -> None:

@@ -11,7 +11,7 @@ import pytest
 from nsbench.schemas import theory_labels as readings
 from nsbench.schemas.theory import THEORY
 from nsbench.storage.parquet import write_table
-from tests.report_pages import IMAGE, Page, flat, plain_results, report, section
+from tests.report.pages import IMAGE, Page, flat, plain_results, report, section
 
 THEORY_ROWS = [
     # experiment, reading, series, formula, status, x, theory, simulated, standard error
@@ -48,15 +48,15 @@ def test_the_theory_stands_beside_its_simulation(results: Path, tmp_path: Path) 
     (tmp_path / "figure_09.png").write_bytes(IMAGE)
     figures = [results / "figure_99.png", tmp_path / "figure_09.png"]
     table = theory_table(tmp_path / "theory.parquet")
-    html = report(results, tmp_path / "report.html", figures=figures, theory_table=table)
+    html = report(results, tmp_path / "report.html", figures=figures, theory=table)
     Page(html)
     part = section(html, "theory")
     text = flat(part)
-    assert "figure 09 Gaussians Theorem 5.1 exact 2 -0.003 mean 0, at 1 2.0 3.0" in text
+    assert "figure 09 Gaussians Theorem 5.1 exact 2 −0.003 mean 0, at 1 2.0 3.0" in text
     assert "Equation 4 approximation 1 +0.008 mean 0, at 1 8.0 8.0" in text
-    assert "figure 02 &lt;scaled&gt; ρ s(ρ) published 1 -0.3 W, at 0.9 – –" in text
-    assert "figure 10 γ I Equation 8 published 1 -0.2 γ = 1, at 8 over 1,000 over 1,000" in text
-    assert "figure 04b ρ = 1 2 s(ρ) limit 1 0 cosine, at 1 – –" in text
+    assert "figure 02 &lt;scaled&gt; ρ s(ρ) published 1 −0.3 W, at 0.9 – –" in text
+    assert "figure 10 γ I Equation 8 published 1 −0.2 γ = 1, at 8 over 1,000 over 1,000" in text
+    assert "figure 04b ρ = 1 2 s(ρ) limit 1 +0 cosine, at 1 – –" in text
     # A lower bound lies above what was simulated, and one bound there is not.
     assert "scale 1 lemma 3 of 5 0.5 – ∞ 2.5 – –" in text
     assert 'id="figure_09"' in part

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from nsbench.report.rows import score
+from nsbench.report.training import SCORES, left_out
 from nsbench.schemas.analysis import SCORE
 from nsbench.storage.parquet import read_table
-from tests.report_pages import Page, flat, plain_results, report, section
+from tests.report.pages import Page, flat, plain_results, report, section
 from tests.synthetic_records import make_cells, make_records, swept, write_results
 
 ARMS = swept((0.05, 0.5), (0.05, 0.75))
@@ -81,7 +81,7 @@ def test_scores_and_the_sweep_say_which_runs_are_left_out(tmp_path: Path) -> Non
     html = report(tmp_path, tmp_path / "report.html", figures=[], cells=cells)
     found = flat(section(html, "scores"))
     assert "baseline next_token / calibrated 3 1 stopped at the target: left out 0.320" in found
-    assert f"{ARMS[0]} next_token / calibrated 3 3 stopped at the target: left out – – – – loss –" in found
+    assert f"{ARMS[0]} next_token / calibrated 3 3 stopped at the target: left out – – – –" in found
     assert f"{ARMS[1]} next_token / calibrated 3 0.320" in found
     sweep = flat(section(html, "sweep"))
     assert "3 of 3 pairs left out: a run stopped at its target (baseline 1, arm 3); no pairs to compare" in sweep
@@ -91,10 +91,11 @@ def test_scores_and_the_sweep_say_which_runs_are_left_out(tmp_path: Path) -> Non
 def test_runs_without_measures_are_told_beside_the_scores(on_text: Path) -> None:
     row = read_table(on_text / "tables" / "score.parquet", SCORE).iloc[0].to_dict()
     assert row["n_unmeasured"] == 0
-    assert score(row)["runs"] == ("6", "")
-    told = score(row | {"n_stopped": 1, "n_unmeasured": 2, "test_accuracy": math.nan})
-    assert told["runs"] == ("6", "1 stopped at the target: left out, 2 without measures: left out of test scores")
-    assert told["test"][0] == "–"
+    assert left_out(row) == ""
+    changed = row | {"n_stopped": 1, "n_unmeasured": 2, "test_accuracy": math.nan}
+    assert left_out(changed) == "1 stopped at the target: left out, 2 without measures: left out of test scores"
+    (test,) = (column for column in SCORES if column.head.startswith("test"))
+    assert test.cell(changed).text == "–"
 
 
 def test_kinds_that_count_the_same_targets_are_left_out(tmp_path: Path) -> None:

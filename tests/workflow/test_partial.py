@@ -34,7 +34,7 @@ from tests import recorded_grid
 from tests.config.test_config import TINY, overlaid, place
 from tests.partial_grid import DIVERGED, Pack, PartialGrid, tiny_plan
 from tests.recorded_grid import plan_of
-from tests.report_pages import flat
+from tests.report.pages import flat
 
 BASELINE, ARM = ("modular_addition", "tiny", "baseline"), ("modular_addition", "tiny", "noise_stability")
 
@@ -111,8 +111,8 @@ def test_each_reason_for_being_out_has_its_words(grid: PartialGrid) -> None:
     }
     assert said.startswith(f"{bad}: not a whole Parquet file")
     told = section(grid.states(), grid.tables["runs"])
-    assert ("unfinished", said, "1") in told["reasons"]
-    assert (ARM[2], "1 of 2") in [(row["arm"], row["finished"]) for row in told["shown"]]
+    assert ["unfinished", said, "1"] in [[cell.text for cell in row.cells] for row in told["reasons"].rows]
+    assert (ARM[2], "1 of 2") in [tuple(cell.text for cell in row.cells[:2]) for row in told["cells"].rows]
 
 
 def test_other_settings_make_runs_stale(grid: PartialGrid) -> None:

@@ -279,26 +279,24 @@ def claims(options: argparse.Namespace) -> None:
     makes("out", "HTML file"),
 )
 def report(options: argparse.Namespace) -> None:
-    from nsbench.report import write_report
+    from nsbench.report.page import Results, write_report
 
     _, cells, scale, states = read_grid(options)
     shown, not_drawn = pictures(options.figures, cells, bool(options.theory), bool(options.pretrained))
-    write_report(
-        options.out,
-        shown,
-        options.tables,
-        options.collected,
-        cells,
-        scale,
-        options.spec,
-        options.digest,
-        options.theory,
-        options.pretrained,
-        options.claims,
-        states,
-        options.outdated,
-        not_drawn,
+    results = Results(
+        tables=options.tables,
+        collected=options.collected,
+        cells=cells,
+        scale=scale,
+        figures=shown,
+        theory=options.theory,
+        pretrained=options.pretrained,
+        claims=options.claims,
+        states=states,
+        outdated=options.outdated,
+        not_drawn=not_drawn,
     )
+    write_report(results, options.out, options.spec, options.digest)
 
 
 @stage("track", "import the runs into MLflow", COLLECTED, TABLES, makes("out", "JSON file: what was imported"))

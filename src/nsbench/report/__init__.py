@@ -3,7 +3,3 @@
 Each section is a module that makes its texts, and beside it the template of the same name that lays them out: so
 a template counts as its module's code in the digest of the stage.
 """
-
-from nsbench.report.page import write_report
-
-__all__ = ["write_report"]

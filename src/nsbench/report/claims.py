@@ -11,7 +11,7 @@ import pandas as pd
 from nsbench.claims.shown import verdict_text
 from nsbench.figures import caption
 from nsbench.report.pictures import Pictures
-from nsbench.report.rows import NONE
+from nsbench.report.tables import NONE, digits
 from nsbench.schemas.claims import CLAIM, CLAIM_EVIDENCE, VERDICTS
 from nsbench.storage.parquet import read_table
 
@@ -108,9 +108,9 @@ def _answer(row: dict[str, Any]) -> dict[str, Any]:
     text = verdict_text(row)
     return {
         "ours": quantity(row["ours"], row["unit"]),
-        "of": row["unit"] if " " in row["unit"] and not _none(row["ours"]) else "",
+        "of": row["unit"] if " " in row["unit"] and pd.notna(row["ours"]) else "",
         "interval": _interval(row["ours_low"], row["ours_high"], row["unit"]),
-        "n": "" if _none(count) else f"{count:,.0f} {row['n_unit']}".strip(),
+        "n": "" if pd.isna(count) else f"{count:,.0f} {row['n_unit']}".strip(),
         "verdict": row["verdict"],
         "key": f"v{VERDICTS.index(row['verdict'])}",
         "sign": SIGNS[row["verdict"]],
@@ -120,25 +120,11 @@ def _answer(row: dict[str, Any]) -> dict[str, Any]:
 
 def quantity(value: float | None, unit: str) -> str:
     """A number with its unit if that is a word, three digits; a dash for None and NaN."""
-    if _none(value):
+    if value is None or math.isnan(value):
         return NONE
-    return _digits(value) + _unit(unit)
-
-
-def _unit(unit: str) -> str:
-    return "" if unit in ("", "1") or " " in unit else unit if unit == "%" else f" {unit}"
+    return digits(value) + ("" if unit in ("", "1") or " " in unit else unit if unit == "%" else f" {unit}")
 
 
 def _interval(low: float | None, high: float | None, unit: str) -> str:
-    if _none(low) and _none(high):
-        return ""
-    ends = " to ".join(NONE if _none(end) else _digits(end) for end in (low, high))
-    return ends + ("%" if unit == "%" else "")
-
-
-def _digits(value: float) -> str:
-    return (f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}").replace("-", "−").replace("inf", "∞")
-
-
-def _none(value: float | None) -> bool:
-    return value is None or math.isnan(value)
+    ends = f"{digits(low)} to {digits(high)}"
+    return "" if ends == f"{NONE} to {NONE}" else ends + ("%" if unit == "%" else "")

@@ -2,36 +2,164 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-import nsbench.report.rows as rows
+from nsbench.config.settled import settles_steps
 from nsbench.report.pictures import Pictures
-from nsbench.report.split import Split, confidence
+from nsbench.report.tables import (
+    AGAINST,
+    ARM,
+    DIRECTIONS,
+    NONE,
+    PAIRS,
+    REACHED,
+    Cell,
+    Column,
+    Record,
+    Split,
+    confidence,
+    number,
+    probability,
+    settled,
+)
 
-PARTS_OF_BUDGET = (0.25, 0.5, 0.75, 1.0)
+PARTS_OF_BUDGET = {"¼ of it": 0.25, "½": 0.5, "¾": 0.75, "all": 1.0}
 """Where the table of Kaplan-Meier shares reads the curves."""
+STEPS = {-1: "fewer steps", 0: "steps open", 1: "more steps"}
+WORK = {-1: "less work", 0: "work open", 1: "more work"}
 
 
 def section(tables: dict[str, pd.DataFrame], split: Split, pictures: Pictures) -> dict[str, Any]:
     """Effects, costs, times and power of the analysis' tables, by name, as texts, with their two figures."""
-    effects = tables["paired_effect"]
-    costs = split(effects, rows.cost)
+    effects, power = tables["paired_effect"], tables["power"]
+    asked = [f"{effect:g}%" for effect in sorted(power["effect_percent"].unique())]
+    shown = [row for row in effects.to_dict("records") if not split.reason(row)]
     return {
-        "effects": split(effects, rows.effect),
+        "effects": split(effects, EFFECTS, lambda row: DIRECTIONS[settles_steps(row)]),
         "confidence": confidence(effects),
-        "costs": costs,
-        "answer": _answer([row["signs"] for row in costs["shown"]]),
+        "costs": split(effects.assign(note=""), COSTS),
+        "answer": _answer([(settles_steps(row), settled(row, "flops_ratio", 1.0)) for row in shown]),
         "arms": pictures.take("arms"),
-        "times": split(tables["cells"], rows.summary),
-        "waiting": split(_by_part(tables["kaplan_meier"]), _waiting),
+        "times": split(tables["cells"].assign(note=""), TIMES),
+        "waiting": split(_by_part(tables["kaplan_meier"]), WAITING),
         "curves": pictures.take("time_to_target"),
-        "power": split(_powers(tables["power"]), _power),
-        "wanted": "" if tables["power"].empty else f"{100 * tables['power']['power_wanted'].iloc[0]:g}%",
-        "asked": [f"{value:g}%" for value in sorted(tables["power"]["effect_percent"].unique())],
+        "power": split(_powers(power), _power_columns(asked)),
+        "wanted": "" if power.empty else f"{100 * power['power_wanted'].iloc[0]:g}%",
     }
+
+
+def _ratio(name: str, shown: str) -> Column:
+    """What an arm needs of something, relative to its baseline; coloured where that is settled."""
+    column = Column(f"{shown}|arm / baseline", f"{{{name}_ratio:.2f}} ±")
+
+    def cell(row: Record) -> Cell:
+        side = settles_steps(row) if name == "steps" else settled(row, f"{name}_ratio", neutral=1.0)
+        return column.cell(row)._replace(css=DIRECTIONS[side])
+
+    return column._replace(form=cell)
+
+
+def _settled(row: Record) -> str:
+    """Whether fewer steps are less work."""
+    steps, flops = settles_steps(row), settled(row, "flops_ratio", neutral=1.0)
+    if math.isnan(row["steps_ratio"]):
+        return "no run reached the target"
+    return f"{STEPS[steps]}, {WORK[flops]}" if steps or flops else "open"
+
+
+def _median(row: Record) -> tuple[str, str]:
+    q25, q75 = row["q25_step"], row["q75_step"]
+    censored = "not reached" if row["n_reached"] else "none reached"
+    quartiles = "" if math.isnan(q25) else f"{number(q25)} to {'late' if math.isnan(q75) else number(q75)}"
+    return censored if math.isnan(row["median_step"]) else number(row["median_step"]), quartiles
+
+
+def _range(row: Record) -> str:
+    return f"{number(row['min_step'])} to {number(row['max_step'])}" if row["n_reached"] else NONE
+
+
+EFFECTS = [
+    AGAINST,
+    PAIRS,
+    REACHED,
+    Column("sooner|arm : baseline", "{n_arm_sooner} : {n_baseline_sooner}"),
+    Column("fewer steps", "{fewer_steps_percent:+.1f}% ±", "n effect"),
+    Column("faster by", "{faster_by_percent:+.1f}% ±", "n effect"),
+    Column("p|permutation", "{p_value:p}|log-rank {p_logrank:p}"),
+    Column(
+        "Holm's p|of comparisons",
+        lambda row: (probability(row["p_holm"]), f"of {row['n_family']}" * bool(row["n_family"])),
+    ),
+]
+COSTS = [
+    AGAINST,
+    PAIRS,
+    _ratio("steps", "steps"),
+    _ratio("flops", "FLOPs"),
+    _ratio("seconds", "seconds"),
+    Column("settled|steps, FLOPs", _settled, ""),
+]
+TIMES = [
+    ARM,
+    Column("reached|of runs", "{n_reached} / {n_seeds}|{reached_share_low:.0%} to {reached_share_high:.0%}"),
+    Column("diverged|runs", "{n_diverged}"),
+    Column("step|median", _median),
+    Column("steps|range of reached", _range),
+    Column("steps|restricted mean", "{restricted_mean_steps}"),
+    Column("FLOPs|median", "{median_flops:.2e}"),
+    Column("seconds|median", "{median_seconds:,.1f}"),
+]
+WAITING = [
+    ARM,
+    Column("budget|steps", "{budget}"),
+    *(Column(head, f"{{at_{at}:.0%}} ±") for at, head in enumerate(PARTS_OF_BUDGET)),
+]
+
+
+def _by_part(curves: pd.DataFrame) -> pd.DataFrame:
+    """A row for each cell with what its Kaplan-Meier curve says at parts of the budget."""
+    found = []
+    for _, curve in curves.groupby(["task", "variant", "arm"], sort=False):
+        steps, budget = curve["step"].to_numpy(), curve["step"].max()
+        row = curve[["task", "variant", "arm", "text", "note"]].iloc[0].to_dict() | {"budget": budget}
+        for at, part in enumerate(PARTS_OF_BUDGET.values()):
+            point = curve.iloc[max(int(np.searchsorted(steps, part * budget, side="right")) - 1, 0)]
+            row |= {f"at_{at}": point["not_reached"], f"at_{at}_low": point["low"], f"at_{at}_high": point["high"]}
+        found.append(row)
+    return pd.DataFrame(found, columns=None if found else ["task", "variant", "arm", "text"])
+
+
+def _powers(power: pd.DataFrame) -> pd.DataFrame:
+    """A row for each comparison with the rows for each effect asked about."""
+    found = []
+    for _, group in power.groupby(["task", "variant", "arm", "baseline", "text"], sort=False):
+        of = group.sort_values("effect_percent").to_dict("records")
+        notes = dict.fromkeys(part for row in of for part in row["note"].split("; ") if part)
+        found.append(of[0] | {"of": of, "note": "; ".join(notes)})
+    return pd.DataFrame(found, columns=None if found else power.columns)
+
+
+def _power_columns(asked: list[str]) -> list[Column]:
+    """The columns of the table of power; asked: the effects asked about."""
+    seeds = Column("", "{n_seeds} ±")
+    return [
+        AGAINST,
+        PAIRS,
+        Column("spread", "{spread:.3f} ±"),
+        Column("censored|runs", "{censored_share:.0%}"),
+        *(
+            Column(f"seeds for {effect}|fewer steps", lambda row, at=at: seeds.cell(row["of"][at]))
+            for at, effect in enumerate(asked)
+        ),
+        Column(
+            f"power now|for {', '.join(asked)}",
+            lambda row: ", ".join(dict.fromkeys(number(found["power_now"], ".0%") for found in row["of"])),
+        ),
+    ]
 
 
 def _answer(signs: list[tuple[int, int]]) -> str:
@@ -51,57 +179,3 @@ def _answer(signs: list[tuple[int, int]]) -> str:
 
 def _need(count: int) -> str:
     return "needs" if count == 1 else "need"
-
-
-def _by_part(curves: pd.DataFrame) -> pd.DataFrame:
-    """A row for each cell with what its Kaplan-Meier curve says at parts of the budget."""
-    found = []
-    for (task, variant, arm), curve in curves.groupby(["task", "variant", "arm"], sort=False):
-        steps, budget = curve["step"].to_numpy(), curve["step"].max()
-        at = [max(int(np.searchsorted(steps, part * budget, side="right")) - 1, 0) for part in PARTS_OF_BUDGET]
-        points = [curve.iloc[index].to_dict() for index in at]
-        found.append(
-            {"task": task, "variant": variant, "arm": arm, "text": curve["text"].iloc[0], "points": points}
-            | {"note": curve["note"].iloc[0], "budget": budget}
-        )
-    return pd.DataFrame(found, columns=["task", "variant", "arm", "text", "points", "note", "budget"])
-
-
-def _waiting(row: dict[str, Any]) -> dict[str, Any]:
-    """A row of `_by_part` as texts."""
-    return {
-        **{name: row[name] for name in ("task", "variant", "arm", "note")},
-        "budget": rows.number(row["budget"]),
-        "points": [_point(point) for point in row["points"]],
-    }
-
-
-def _point(point: dict[str, float]) -> tuple[str, str]:
-    low, high = (rows.number(100 * point[name], "{:.0f}%") for name in ("low", "high"))
-    known = not (pd.isna(point["low"]) or pd.isna(point["high"]))
-    return rows.number(100 * point["not_reached"], "{:.0f}%"), f"{low} to {high}" if known else ""
-
-
-def _powers(power: pd.DataFrame) -> pd.DataFrame:
-    """A row for each comparison with the seeds for each effect asked about."""
-    keys = ["task", "variant", "arm", "baseline", "text"]
-    found = [
-        dict(zip(keys, key, strict=True)) | {"of": group.sort_values("effect_percent").to_dict("records")}
-        for key, group in power.groupby(keys, sort=False)
-    ]
-    return pd.DataFrame(found, columns=[*keys, "of"])
-
-
-def _power(row: dict[str, Any]) -> dict[str, Any]:
-    """A row of `_powers` as texts."""
-    of = row["of"]
-    notes = dict.fromkeys(part for found in of for part in found["note"].split("; ") if part)
-    return {
-        **{name: row[name] for name in ("task", "variant", "arm", "baseline")},
-        "n_pairs": of[0]["n_pairs"],
-        "spread": rows.with_interval(of[0], "spread", "{:.3f}"),
-        "censored": rows.number(100 * of[0]["censored_share"], "{:.0f}%"),
-        "seeds": [rows.with_interval(found, "n_seeds", "{:,.0f}") for found in of],
-        "now": ", ".join(dict.fromkeys(rows.number(100 * found["power_now"], "{:.0f}%") for found in of)),
-        "note": "; ".join(notes),
-    }

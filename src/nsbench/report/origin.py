@@ -7,10 +7,21 @@ from typing import Any
 
 import pandas as pd
 
-import nsbench.report.rows as rows
-from nsbench.report.split import Split
-from nsbench.storage import provenance
+from nsbench.arms import describe
+from nsbench.config.target import hold_span
+from nsbench.figures import style
+from nsbench.figures.curves import is_loss
+from nsbench.report.tables import ARM, NONE, Column, Record, Split
 from nsbench.storage.parquet import read_stamp
+
+GRID = [
+    ARM,
+    Column("settings of the arm", lambda row: describe(row["arm_settings"]) or NONE, "name"),
+    Column("data", lambda row: ", ".join(f"{name} {value}" for name, value in row["data"].items()) or NONE, ""),
+    Column("target", lambda row: target(row["target"]), ""),
+    Column("budget (steps)", "{budget_steps}"),
+    Column("seeds", lambda row: ", ".join(map(str, row["seeds"])), ""),
+]
 
 
 def section(
@@ -18,19 +29,26 @@ def section(
     runs: pd.DataFrame,
     split: Split,
     files: dict[str, Path],
-    spec: str,
-    digest: str,
+    stamp: dict[str, str],
 ) -> dict[str, Any]:
-    """`grid`, `targets`, `provenance` and `files` as texts; `files` names the Parquet files that the page shows."""
+    """`grid`, `targets`, `provenance` and `files` as texts.
+
+    files: the Parquet files that the page shows, by name; stamp: the page's own provenance.
+    """
     text_of = runs.groupby(["task", "variant"], sort=False)["text"].first()
-    grid = pd.DataFrame({"cell": cells}).assign(
-        **{name: [cell[name] for cell in cells] for name in ("task", "variant", "arm")},
-        text=[text_of.get((cell["task"], cell["variant"]), "") for cell in cells],
-    )
+    names = ("task", "variant", "arm", "arm_settings", "target", "budget_steps", "seeds")
+    grid = [
+        {
+            **{name: cell[name] for name in names},
+            "data": cell["settings"].get("data", {}),
+            "text": text_of.get((cell["task"], cell["variant"]), ""),
+        }
+        for cell in cells
+    ]
     return {
-        "grid": split(grid, lambda row: rows.grid_row(row["cell"])),
+        "grid": split(pd.DataFrame(grid), GRID),
         "targets": _targets(cells),
-        "provenance": _provenance(provenance.stamp(spec, digest), own_runs(cells, runs), len(runs)),
+        "provenance": _provenance(stamp, own_runs(cells, runs), len(runs)),
         "files": [_made(name, read_stamp(path)) for name, path in files.items()],
     }
 
@@ -47,12 +65,26 @@ def duration(seconds: float) -> str:
     return f"{seconds / 3600:,.1f} h" if seconds >= 3600 else f"{seconds / 60:,.1f} min"
 
 
+def target(asked: Record) -> str:
+    """A target as a phrase, like `validation accuracy ≥ 0.95`."""
+    metric = style.metric_label(asked["metric"]).replace(" (nats)", "").replace("\n", " ")
+    return f"{metric} {'≤' if is_loss(asked['metric']) else '≥'} {asked['threshold']:g}"
+
+
+def hold(asked: Record, eval_every_steps: int) -> str:
+    """How long a target must be held, like `held for 3 evaluations in a row (200 steps)`."""
+    span = hold_span(asked, eval_every_steps)
+    if not span:
+        return "at one evaluation"
+    return f"held for {span // eval_every_steps + 1:,} evaluations in a row ({span:,} steps)"
+
+
 def _targets(cells: list[dict[str, Any]]) -> list[str]:
     """Each distinct target of the grid as a phrase, in grid order; variants with the same one together."""
     variants: dict[tuple[str, str], list[str]] = {}
     for cell in cells:
-        held = rows.hold(cell["target"], cell["settings"]["training"]["eval_every_steps"])
-        variants.setdefault((cell["task"], f"{rows.target(cell['target'])}, {held}"), []).append(cell["variant"])
+        held = hold(cell["target"], cell["settings"]["training"]["eval_every_steps"])
+        variants.setdefault((cell["task"], f"{target(cell['target'])}, {held}"), []).append(cell["variant"])
     return [f"{task} / {', '.join(dict.fromkeys(names))}: {phrase}" for (task, phrase), names in variants.items()]
 
 
@@ -61,50 +93,51 @@ def _provenance(made: dict[str, str], runs: pd.DataFrame, n_named: int) -> list[
 
     runs: each run once; n_named: how many the grid has by name.
     """
-    devices = runs["device"].value_counts(sort=False)
-    texts = runs.loc[runs["text"] != "", "text"].value_counts(sort=False)
-    seconds, flops = runs["seconds"].sum(), runs["flops"].sum()
-    ended = f"{len(runs)} collected, {int((runs['status'] == 'diverged').sum())} diverged"
-    n_stopped = int((runs["status"] == "stopped").sum())
+    seconds, flops, ended = runs["seconds"].sum(), runs["flops"].sum(), runs["status"].value_counts()
+    stopped = f", {ended['stopped']} stopped at their target" if "stopped" in ended else ""
+    shared = n_named - len(runs)
+    recorded = runs[runs["record"] != ""]
+    versions = [(key.removeprefix("version_"), value) for key, value in made.items() if key.startswith("version_")]
     found = [
         ("commit of this page", made["commit"]),
         ("source digest of this page", made["source_digest"]),
-        ("devices of training", "; ".join(f"{name}: {n} runs" for name, n in devices.items())),
-        ("runs", f"{ended}, {n_stopped} stopped at their target" if n_stopped else ended),
-        *_further_names(n_named - len(runs)),
+        ("devices of training", _counts(runs["device"])),
+        ("runs", f"{len(runs)} collected, {ended.get('diverged', 0)} diverged{stopped}"),
+        (
+            "runs under a further name",
+            f"{shared}: baselines of a specification curve that differ in noise alone, trained and counted here once"
+            if shared
+            else "",
+        ),
         ("time in training steps", f"{seconds:,.0f} s over all runs ({duration(seconds)})"),
         ("work of training steps", f"{flops:.3g} FLOPs over all runs"),
+        *(_records(recorded, len(runs)) if len(recorded) else []),
+        ("text", _counts(runs["text"])),
+        ("python", made["python"]),
+        *versions,
     ]
-    found += _records(runs)
-    if len(texts):
-        found.append(("text", "; ".join(f"{name}: {n} runs" for name, n in texts.items())))
-    versions = [(key.removeprefix("version_"), value) for key, value in made.items() if key.startswith("version_")]
-    return [*found, ("python", made["python"]), *versions]
+    return [(what, value) for what, value in found if value]
 
 
-def _further_names(count: int) -> list[tuple[str, str]]:
-    what = f"{count}: baselines of a specification curve that differ in noise alone, trained and counted here once"
-    return [("runs under a further name", what)] if count else []
+def _counts(values: pd.Series) -> str:
+    """How many runs have each value that is no empty text."""
+    return "; ".join(f"{name}: {n} runs" for name, n in values[values != ""].value_counts(sort=False).items())
 
 
-def _records(runs: pd.DataFrame) -> list[tuple[str, str]]:
+def _records(recorded: pd.DataFrame, n_runs: int) -> list[tuple[str, str]]:
     """Where runs come from that were not trained in this folder, and what is missing of them."""
-    recorded = runs[runs["record"] != ""]
-    if recorded.empty:
-        return []
     commits = recorded.groupby(["commit", "older_code"], sort=False).size()
     trained = [
         f"{commit}: {n} runs" + f" ({older} by other code than that of this page)" * bool(older)
         for (commit, older), n in commits.items()
     ]
-    found = [
-        ("runs from records", f"{len(recorded)} of {len(runs)}, from {recorded['record'].nunique()} files"),
+    lacking = recorded["no_evaluation"]
+    missing = lacking[lacking != ""].value_counts(sort=False)
+    return [
+        ("runs from records", f"{len(recorded)} of {n_runs}, from {recorded['record'].nunique()} files"),
         ("they were trained at", "; ".join(trained)),
+        ("without measures", "; ".join(f"{n} runs: {reason}" for reason, n in missing.items())),
     ]
-    missing = recorded.loc[recorded["no_evaluation"] != "", "no_evaluation"].value_counts(sort=False)
-    if len(missing):
-        found.append(("without measures", "; ".join(f"{n} runs: {reason}" for reason, n in missing.items())))
-    return found
 
 
 def _made(name: str, stamp: dict[str, str]) -> tuple[str, str, str, str]:

@@ -6,23 +6,16 @@ No script, nothing loaded from elsewhere, no date: the same results give the sam
 from __future__ import annotations
 
 from collections.abc import Collection
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import jinja2
 import pandas as pd
 
-import nsbench.report.claims as claims
-import nsbench.report.effects as effects
-import nsbench.report.errata as errata
-import nsbench.report.origin as origin
-import nsbench.report.partial as partial
-import nsbench.report.pretrained as pretrained
-import nsbench.report.specifications as specifications
-import nsbench.report.theory as theory
-import nsbench.report.training as training
+from nsbench.report import claims, effects, errata, origin, partial, pretrained, specifications, theory, training
 from nsbench.report.pictures import Pictures
-from nsbench.report.split import Split
+from nsbench.report.tables import Split
 from nsbench.schemas.analysis import (
     EARLY_RANK,
     LEAD_LAG,
@@ -37,6 +30,7 @@ from nsbench.schemas.statistics import CELL_SUMMARY, KAPLAN_MEIER, PAIRED_EFFECT
 from nsbench.schemas.training import COLLECTED_RUNS, HISTORY
 from nsbench.storage.atomic import write_text
 from nsbench.storage.parquet import read_table
+from nsbench.storage.provenance import stamp
 
 FOLDER = Path(__file__).parent
 TABLES = {
@@ -54,70 +48,98 @@ TABLES = {
     "early_rank": EARLY_RANK,
 }
 """The tables that the page reads, and their schemas."""
+SECTIONS = {
+    "partial": "What is missing",
+    "verdicts": "The verdicts",
+    "claims": "Claim by claim",
+    "specifications": "Open choices",
+    "effects": "Effects",
+    "costs": "Costs",
+    "times": "Time to target",
+    "power": "Seeds needed",
+    "scores": "Scores and floors",
+    "measures": "Measures",
+    "sweep": "The sweep",
+    "onsets": "Does stability move first?",
+    "theory": "The theory",
+    "pretrained": "Pretrained models",
+    "figures": "Figures",
+    "errata": "Errata",
+    "grid": "What was run",
+    "rules": "Rules",
+    "provenance": "Provenance",
+    "mlflow": "MLflow",
+}
+"""The page's sections in order, as its contents name them."""
 
 
-def write_report(
-    out: Path | str,
-    figures: list[Path],
-    tables_folder: Path | str,
-    collected_folder: Path | str,
-    cells: list[dict[str, Any]],
-    scale: str,
-    spec: str,
-    digest: str,
-    theory_table: Path | str | None = None,
-    pretrained_tables: Path | str | None = None,
-    claims_folder: Path | str | None = None,
-    states: pd.DataFrame | None = None,
-    outdated: Collection[str] = (),
-    not_drawn: Collection[str] = (),
-) -> None:
-    """Write the page to `out`, whole or not at all, with each of the PNG `figures` once.
+@dataclass(frozen=True)
+class Results:
+    """What a page is made from."""
 
-    Reads TABLES, `history` and `runs` of the collected records, and where they are given the theory's table, the
-    folder with the tables of pretrained models, and the one with `claims` and `claim_evidence`. A figure stands
-    with the first claim that names it, else in its own section. Raises records.RecordError for a missing table,
-    or figure, and for one that is damaged.
+    tables: Path
+    """Folder of TABLES."""
+    collected: Path
+    """Folder of the collected records."""
+    cells: list[dict[str, Any]]
+    """Of the grid, or of its finished part."""
+    scale: str
+    figures: list[Path]
+    """PNG files. One stands with the first claim that names it, else in its own section."""
+    theory: Path | None = None
+    """The theory's table."""
+    pretrained: Path | None = None
+    """Folder with the tables of pretrained models."""
+    claims: Path | None = None
+    """Folder with `claims` and `claim_evidence`."""
+    states: pd.DataFrame | None = None
+    """Of partial work the state of every run of the grid (nsbench.schemas.run_states.RUN_STATE)."""
+    outdated: Collection[str] = ()
+    """`theory` or `pretrained`: left out of partial work since what is there is of other settings or code."""
+    not_drawn: Collection[str] = ()
+    """Figures of partial work that could not be drawn."""
 
-    states: of partial work the state of every run of the grid (nsbench.schemas.run_states.RUN_STATE), for the section
-    that says what is missing; `cells` are then those of the finished part.
-    outdated: `theory` or `pretrained`, left out of partial work since what is there is of other settings or code.
-    not_drawn: figures of partial work that could not be drawn.
+
+def write_report(results: Results, out: Path | str, spec: str, digest: str) -> None:
+    """Write the page to `out`, whole or not at all, with each figure once.
+
+    Raises records.RecordError for a table or figure that is missing or damaged.
     """
-    collected, folder = Path(collected_folder), Path(tables_folder)
-    tables = {name: read_table(folder / f"{name}.parquet", schema) for name, schema in TABLES.items()}
-    runs = read_table(collected / "runs.parquet", COLLECTED_RUNS)
-    history = read_table(collected / "history.parquet", HISTORY)
-    ledger, evidence = claims.read(claims_folder)
-    files = {"collected records": collected / "runs.parquet", "tables": folder / "paired_effect.parquet"}
-    if claims_folder is not None:
-        files["claims"] = Path(claims_folder) / "claims.parquet"
-    if theory_table is not None:
-        files["theory"] = Path(theory_table)
-    if pretrained_tables is not None:
-        files["pretrained models"] = Path(pretrained_tables) / "pretrained_measured.parquet"
+    cells, states = results.cells, results.states
+    tables = {name: read_table(results.tables / f"{name}.parquet", schema) for name, schema in TABLES.items()}
+    runs = read_table(results.collected / "runs.parquet", COLLECTED_RUNS)
+    history = read_table(results.collected / "history.parquet", HISTORY)
+    ledger, evidence = claims.read(results.claims)
+    files = {
+        "collected records": results.collected / "runs.parquet",
+        "tables": results.tables / "paired_effect.parquet",
+        "claims": results.claims and results.claims / "claims.parquet",
+        "theory": results.theory,
+        "pretrained models": results.pretrained and results.pretrained / "pretrained_measured.parquet",
+    }
     split = Split(cells, tables["selection"])
-    pictures = Pictures(figures)
+    pictures = Pictures(results.figures)
+    shares, single = tables["specification_share"], tables["specification"]
+    made_of = {name: path for name, path in files.items() if path is not None}
     # In the page's order: each takes the pictures that are left.
     parts = {
-        "partial": partial.section(states, runs, outdated, not_drawn),
+        "partial": partial.section(states, runs, results.outdated, results.not_drawn),
         "claims": claims.section(ledger, evidence, pictures),
-        "specifications": specifications.section(
-            tables["specification_share"], tables["specification"], cells, pictures
-        ),
+        "specifications": specifications.section(shares, single, cells, pictures),
         "effects": effects.section(tables, split, pictures),
         **training.section(tables, split),
-        "theory": theory.section(theory_table, pictures),
-        "pretrained": pretrained.section(pretrained_tables, pictures),
+        "theory": theory.section(results.theory, pictures),
+        "pretrained": pretrained.section(results.pretrained, pictures),
         "figures": pictures.rest(),
         "index": pictures.index(),
         "errata": errata.section(ledger),
-        "origin": origin.section(cells, runs, split, files, spec, digest),
+        "origin": origin.section(cells, runs, split, made_of, stamp(spec, digest)),
+        "overview": _overview(cells, runs, history, None if states is None else len(states)),
+        "spec": spec,
     }
     part = cells[0].get("partial", "") if cells else ""
-    page = _environment(scale, part).get_template("page.html.j2")
-    n_runs = None if states is None else len(states)
-    write_text(out, page.render(parts | {"overview": _overview(cells, runs, history, n_runs), "spec": spec}))
+    page = _environment(results.scale, part).get_template("page.html.j2")
+    write_text(out, page.render(parts | {"titles": SECTIONS}))
 
 
 def _environment(scale: str, part: str = "") -> jinja2.Environment:

@@ -7,13 +7,16 @@ from typing import Any
 
 import pandas as pd
 
+from nsbench.report.tables import ARM, Column, Table, table
 from nsbench.schemas.run_states import FINISHED
 from nsbench.schemas.training import CELL
 
-SHOWN, REASONS = 30, 12
+SHOWN, N_REASONS = 30, 12
 """Cells, and reasons, that are shown; the other cells are folded away, missing.csv has all reasons."""
 PARTS = {"theory": "the theory", "pretrained": "pretrained models"}
 """What is made apart from runs."""
+REASONS = [Column("state", "{state}", "name", True), Column("why", "{reason}", "why"), Column("runs", "{count}")]
+CELLS = [ARM, Column("finished|of runs", "{n_finished} of {n_runs}"), Column("training done", "{share:.0%}")]
 
 
 def section(
@@ -26,30 +29,26 @@ def section(
     """
     if states is None:
         return {}
-    left = states[states["state"] != FINISHED]
-    reasons = left[["state", "reason"]].value_counts()
-    groups = states.groupby([field.name for field in CELL], sort=False)
-    cells = [
-        {
-            **dict(zip(("task", "variant", "arm"), names, strict=True)),
-            "finished": f"{(cell['state'] == FINISHED).sum()} of {len(cell)}",
-            "share": f"{100 * cell['share_trained'].mean():.0f}%",
-        }
-        for names, cell in groups
-        if (cell["state"] != FINISHED).any()
-    ]
+    finished = states["state"] == FINISHED
+    reasons = states.loc[~finished, ["state", "reason"]].value_counts().reset_index()
+    cells = (
+        states.assign(finished=finished)
+        .groupby([field.name for field in CELL], sort=False)
+        .agg(n_finished=("finished", "sum"), n_runs=("finished", "size"), share=("share_trained", "mean"))
+        .reset_index()
+    )
+    lacking = table(CELLS, cells[cells["n_finished"] < cells["n_runs"]].to_dict("records"))
     return {
-        "n_finished": f"{len(states) - len(left):,}",
+        "n_finished": f"{finished.sum():,}",
         "n_runs": f"{len(states):,}",
-        "n_missing": f"{len(left):,}",
-        "n_diverged": f"{int((runs['status'] == 'diverged').sum()):,}",
+        "n_missing": f"{(~finished).sum():,}",
+        "n_diverged": f"{(runs['status'] == 'diverged').sum():,}",
         "n_stopped": int((runs["status"] == "stopped").sum()),
-        "n_whole": f"{len(groups) - len(cells):,}",
-        "n_cells": f"{len(groups):,}",
-        "reasons": [(*names, f"{count:,}") for names, count in reasons.head(REASONS).items()],
-        "n_further": max(0, len(reasons) - REASONS),
-        "shown": cells[:SHOWN],
-        "folded": cells[SHOWN:],
+        "n_whole": f"{len(cells) - len(lacking.rows):,}",
+        "n_cells": f"{len(cells):,}",
+        "reasons": table(REASONS, reasons.head(N_REASONS).to_dict("records")),
+        "n_further": max(0, len(reasons) - N_REASONS),
+        "cells": Table(CELLS, lacking.rows[:SHOWN], lacking.rows[SHOWN:], "cells"),
         "outdated": [PARTS[name] for name in outdated],
         "not_drawn": list(not_drawn),
     }

@@ -6,13 +6,13 @@ import json
 from typing import Any
 
 import pandas as pd
+from markupsafe import Markup
 
-import nsbench.report.rows as rows
 from nsbench.figures.curves import LEAK
 from nsbench.figures.specification_curve import choice_text, level_text
 from nsbench.report.claims import CURVE
 from nsbench.report.pictures import Pictures
-from nsbench.report.split import confidence, labels
+from nsbench.report.tables import NONE, PAIRS, REACHED, Column, Record, Table, confidence, labels, row_of
 
 CLASSES = {"helps": "fewer", "hurts": "more"}
 """Effect of a specification -> the class that colours its row."""
@@ -25,67 +25,55 @@ def section(
 
     `shares` and `specifications` are those of specifications.SPECIFICATION_SHARE and SPECIFICATION.
     """
-    if shares.empty and specifications.empty:
-        return {}
-    tasks = dict.fromkeys(cell["task"] for cell in cells)
-    found = []
-    for task in tasks:
-        here = specifications[specifications["task"] == task]
-        summed = shares[shares["task"] == task]
-        if len(here) or len(summed):
-            found.append(
-                {
-                    "task": task,
-                    "title": task.replace("_", " ").capitalize(),
-                    "shares": [_share(row) for row in summed.to_dict("records")],
-                    "single": [_single(row) for row in _sorted(here).to_dict("records")],
-                    "figures": pictures.take(f"{CURVE}{task}"),
-                }
-            )
-    return {"tasks": found, "confidence": confidence(shares), "labels": labels(specifications)}
-
-
-def _sorted(specifications: pd.DataFrame) -> pd.DataFrame:
-    """Those that count first, then by the ratio of steps, which the figure shows in the same order."""
+    # Those that count first, then by the ratio of steps, which the figure shows in the same order.
     order = ["arm", "counts", "steps_ratio"]
-    return specifications.sort_values(order, ascending=[True, False, True], kind="stable")
+    single = specifications.sort_values(order, ascending=[True, False, True], kind="stable")
+    found = [
+        {
+            "title": task.replace("_", " ").capitalize(),
+            "shares": _table(SHARES, shares[shares["task"] == task]),
+            "single": _table(SINGLE, single[single["task"] == task]),
+            "figures": pictures.take(f"{CURVE}{task}"),
+        }
+        for task in dict.fromkeys(cell["task"] for cell in cells)
+        if task in {*shares["task"], *specifications["task"]}
+    ]
+    return {"tasks": found, "confidence": confidence(shares), "labels": labels(specifications)} if found else {}
 
 
-def _share(row: dict[str, Any]) -> dict[str, Any]:
-    """A row of the table of shares as texts; `bar` are percentages of the counted specifications."""
-    counted = row["n_counted"]
-    low, high = (_percent(row[f"share_helps_{end}"]) for end in ("low", "high"))
-    return {
-        **{name: row[name] for name in ("curve", "arm", "note")},
-        "leaks": _leaks(row["leaks"]),
-        "counted": f"{counted} of {row['n_specifications']}",
-        "bar": [
-            (name, 100 * row[f"n_{name}"] / counted, row[f"n_{name}"])
-            for name in ("helps", "open", "hurts")
-            if counted and row[f"n_{name}"]
-        ],
-        "helps": (f"{row['n_helps']} of {counted}" if counted else rows.NONE, f"{low} to {high}" if counted else ""),
-        "hurts": f"{row['n_hurts']} of {counted}" if counted else rows.NONE,
-        "open": f"{row['n_open']} of {counted}" if counted else rows.NONE,
-        "median": rows.number(row["median_steps_ratio"], "{:.2f}"),
-        "range": (
-            " to ".join(rows.number(row[f"{name}_steps_ratio"], "{:.2f}") for name in ("min", "max")) if counted else ""
-        ),
-    }
+def _table(columns: list[Column], results: pd.DataFrame) -> Table:
+    rows = [
+        row_of(
+            columns,
+            row,
+            CLASSES.get(row["effect"], "open") if "effect" in row else "",
+            [LEAK + leak for leak in row["leaks"].split("; ") if leak],
+        )
+        for row in results.to_dict("records")
+    ]
+    return Table(columns, rows)
 
 
-def _single(row: dict[str, Any]) -> dict[str, Any]:
-    """A row of the table of specifications as texts."""
-    return {
-        **{name: row[name] for name in ("variant", "arm", "baseline", "note", "n_pairs", "effect", "base")},
-        "leaks": _leaks(row["leaks"]),
-        "class": CLASSES.get(row["effect"], "open"),
-        "choices": choices(row["choices"]),
-        "reached": f"{row['n_baseline_reached']} → {row['n_arm_reached']}",
-        "steps": rows.with_interval(row, "steps_ratio", "{:.2f}"),
-        "flops": rows.with_interval(row, "flops_ratio", "{:.2f}"),
-        "p": rows.probability(row["p_value"]),
-    }
+def _bar(row: Record) -> str:
+    """How many of the counted specifications help, are open and hurt."""
+    counts = {name: row[f"n_{name}"] for name in ("helps", "open", "hurts") if row[f"n_{name}"]}
+    if not row["n_counted"]:
+        return NONE
+    part = Markup('<span class="{}" style="flex-grow:{}"></span>')
+    told = ", ".join(f"{count} {name}" for name, count in counts.items())
+    return Markup('<div class="shares" role="img" aria-label="{}">{}</div>').format(
+        told, Markup().join(part.format(name, count) for name, count in counts.items())
+    )
+
+
+def _of_counted(head: str, form: str) -> Column:
+    """A column of what is counted; a dash where nothing is."""
+    column = Column(head, form)
+    return column._replace(form=lambda row: column.cell(row) if row["n_counted"] else NONE)
+
+
+def _specification(row: Record) -> tuple[str, ...]:
+    return row["variant"], "the curve's base" * row["base"], ", ".join(choices(row["choices"]))
 
 
 def choices(text: str) -> list[str]:
@@ -93,10 +81,22 @@ def choices(text: str) -> list[str]:
     return [f"{choice_text(field)} {level_text(level)}" for field, level in json.loads(text or "{}").items()]
 
 
-def _leaks(text: str) -> list[str]:
-    """The leaks of a row, each marked as one."""
-    return [LEAK + leak for leak in text.split("; ") if leak]
-
-
-def _percent(value: float) -> str:
-    return rows.number(100 * value, "{:.0f}%")
+SHARES = [
+    Column("arm", "{arm}|curve of {curve}", "name", True),
+    Column("counted|specifications", "{n_counted} of {n_specifications}"),
+    Column("helps, open, hurts", _bar, ""),
+    _of_counted("helps|share, Wilson", "{n_helps} of {n_counted}|{share_helps_low:.0%} to {share_helps_high:.0%}"),
+    _of_counted("hurts", "{n_hurts} of {n_counted}"),
+    _of_counted("open", "{n_open} of {n_counted}"),
+    Column("steps ratio|median, range", "{median_steps_ratio:.2f}|{min_steps_ratio:.2f} to {max_steps_ratio:.2f}"),
+]
+SINGLE = [
+    Column("specification", _specification, "choices", True),
+    Column("arm", "{arm}|against {baseline}", "name"),
+    PAIRS,
+    REACHED,
+    Column("steps|arm / baseline", "{steps_ratio:.2f} ±", "n effect"),
+    Column("FLOPs|arm / baseline", "{flops_ratio:.2f} ±"),
+    Column("p", "{p_value:p}"),
+    Column("effect", "{effect}", "name"),
+]

@@ -9,8 +9,8 @@ import pandas as pd
 
 from nsbench.figures import FIGURES, of_kind
 from nsbench.report.pictures import Pictures
-from nsbench.report.rows import NONE
-from nsbench.schemas import theory_labels as readings
+from nsbench.report.tables import Cell, Column, Record, Table, number, table
+from nsbench.schemas import theory_labels
 from nsbench.schemas.theory import THEORY
 from nsbench.storage.parquet import read_table
 
@@ -20,49 +20,55 @@ def section(table_file: Path | str | None, pictures: Pictures) -> dict[str, Any]
     where the theory is left out. Raises records.RecordError for a missing table."""
     if table_file is None:
         return {}
-    table = read_table(table_file, THEORY)
+    points = read_table(table_file, THEORY)
     named = {FIGURES[name].experiment: name for name in of_kind("theory")}
+    keys = ["experiment", "reading", "formula", "status"]
 
-    def rows(*statuses: str) -> list[dict[str, Any]]:
-        groups = table[table["status"].isin(statuses)].groupby(
-            ["experiment", "reading", "formula", "status"], sort=False
-        )
-        return [
-            {"figure": named[key[0]], "reading": key[1], "formula": key[2], "status": key[3]} | formula(group)
-            for key, group in groups
-        ]
+    def formulas(*statuses: str) -> Table:
+        groups = points[points["status"].isin(statuses)].groupby(keys, sort=False)
+        found = [dict(zip(keys, key, strict=True)) | _fit(group) for key, group in groups]
+        shown = [row | {"figure": named[row["experiment"]], "known": pictures.names} for row in found]
+        return table(FORMULAS, shown)
 
-    intervals = table[table["status"].isin(("lower", "upper"))].groupby(["reading", "formula"], sort=False)
+    intervals = points[points["status"].isin(("lower", "upper"))].groupby(["reading", "formula"], sort=False)
     return {
-        "right": rows("exact", "limit"),
-        "printed": rows("published", "approximation"),
-        "bounds": [{"reading": key[0], "formula": key[1]} | bounds(group) for key, group in intervals],
+        "right": formulas("exact", "limit"),
+        "printed": formulas("published", "approximation"),
+        "bounds": table(BOUNDS, [{"reading": key[0], "formula": key[1]} | _bounds(group) for key, group in intervals]),
         "elsewhere": pictures.elsewhere(*of_kind("theory")),
         "figures": pictures.take(*of_kind("theory")),
-        "known": pictures.names,
     }
 
 
-def formula(points: pd.DataFrame) -> dict[str, str]:
-    """How a formula fits its simulated points (rows of theory_records.THEORY), as texts."""
-    worst = points.loc[points["difference"].abs().idxmax()]
-    spread = points["z"].dropna().abs()
-    return {
-        "points": str(len(points)),
-        "difference": f"{worst['difference']:+.2g}" if worst["difference"] else "0",
-        "where": f"{worst['series']}, at {worst['x']:g}",
-        "z": _errors(spread.median()) if len(spread) else NONE,
-        "largest_z": _errors(spread.max()) if len(spread) else NONE,
-    }
+def _fit(points: pd.DataFrame) -> dict[str, Any]:
+    """How a formula fits its simulated points (rows of schemas.theory.THEORY)."""
+    spread = points["z"].abs()
+    worst = points.loc[points["difference"].abs().idxmax(), ["difference", "series", "x"]].to_dict()
+    return worst | {"n": len(points), "z": spread.median(), "largest_z": spread.max()}
 
 
-def _errors(z: float) -> str:
+def _figure(row: Record) -> Cell:
+    name = row["figure"]
+    return Cell(name.replace("_", " "), link=name if name in row["known"] else "")
+
+
+def _errors(row: Record, name: str) -> str:
     """A difference in standard errors."""
-    return f"{z:.1f}" if z < 1000 else "over 1,000"
+    return "over 1,000" if row[name] >= 1000 else number(row[name], ".1f")
 
 
-def bounds(points: pd.DataFrame) -> dict[str, Any]:
-    """How tight a method's bounds are on simulated points (rows of theory_records.THEORY), as texts.
+FORMULAS = [
+    Column("figure", _figure, "name"),
+    Column("reading", "{reading}", ""),
+    Column("formula", "{formula}|{status}", "name", True),
+    Column("points", "{n}"),
+    Column("largest difference|simulated − formula", "{difference:+.2g}|{series}, at {x:g}"),
+    Column("size of z|median, largest", lambda row: (_errors(row, "z"), _errors(row, "largest_z"))),
+]
+
+
+def _bounds(points: pd.DataFrame) -> dict[str, Any]:
+    """How tight a method's bounds are on simulated points (rows of schemas.theory.THEORY).
 
     A bound counts as held where the simulated value is within it, or outside by at most four standard
     errors. Ratios are those of the mean moment after the first attention and after the last ReLU layer.
@@ -70,18 +76,24 @@ def bounds(points: pd.DataFrame) -> dict[str, Any]:
     known = points[points["theory"].notna()]
     sign = known["status"].map({"lower": 1, "upper": -1})
     held = sign * known["difference"] >= -4 * known["standard_error"]
-    last = points["x"].max()
     return {
         "held": f"{int(held.sum())} of {len(points)}",
-        "first": [_tightness(points, "attention", 1.0, status) for status in ("lower", "upper")],
-        "last": [_tightness(points, "MLP", last, status) for status in ("lower", "upper")],
+        "first": _tightness(points, "attention", 1.0),
+        "last": _tightness(points, "MLP", points["x"].max()),
     }
 
 
-def _tightness(points: pd.DataFrame, part: str, layer: float, status: str) -> str:
-    """A bound on the mean moment after a part of a layer, as a multiple of the simulated value."""
-    series = readings.entry_moments(part, "mean")
-    ratio = points.loc[
-        (points["series"] == series) & (points["x"] == layer) & (points["status"] == status), "ratio"
-    ].dropna()
-    return f"{ratio.iloc[0]:.3g}".replace("inf", "∞") if len(ratio) else NONE
+def _tightness(points: pd.DataFrame, part: str, layer: float) -> str:
+    """The bounds on the mean moment after a part of a layer, as multiples of the simulated value."""
+    here = points[(points["series"] == theory_labels.entry_moments(part, "mean")) & (points["x"] == layer)]
+    ratios = here.dropna(subset="ratio").groupby("status")["ratio"].first()
+    return " – ".join(number(ratios.get(status), ".3g") for status in ("lower", "upper"))
+
+
+BOUNDS = [
+    Column("reading", "{reading}", ""),
+    Column("bounds", "{formula}", "name", True),
+    Column("held", "{held}"),
+    Column("after the first attention|bound / simulated", "{first}"),
+    Column("after the last ReLU layer|bound / simulated", "{last}"),
+]

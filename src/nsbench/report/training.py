@@ -6,14 +6,14 @@ from typing import Any
 
 import pandas as pd
 
-import nsbench.report.rows as rows
-from nsbench.report.split import Split, confidence
+from nsbench.report.tables import AGAINST, ARM, PAIRS, Column, Record, Split, Table, confidence, direction, settled
 
 COUNTED = {
     "all": "All targets",
     "unpadded": "Targets that are no padding",
     "known": "Targets that are neither padding nor the unknown word",
 }
+PROCEDURES = {"all_seeds": "all seeds", "leave_one_out": "leave one out"}
 
 ELSEWHERE = ("noise_stability", "test_accuracy", "test_loss")
 """Measures that other sections and figures show."""
@@ -21,44 +21,125 @@ ELSEWHERE = ("noise_stability", "test_accuracy", "test_loss")
 
 def section(tables: dict[str, pd.DataFrame], split: Split) -> dict[str, Any]:
     """`scores`, `measures`, `sweep` and `onsets` of the analysis' tables, by name, as texts."""
+    selections, effects, leads = tables["selection"], tables["score_effect"], tables["lead_lag"]
+    measures = tables["measure"]
+    swept = pd.MultiIndex.from_frame(selections[["task", "variant"]])
+    of_sweeps = effects[pd.MultiIndex.from_frame(effects[["task", "variant"]]).isin(swept)]
     return {
         "scores": _scores(tables["score"], split),
-        "measures": split(tables["measure"][~tables["measure"]["measure"].isin(ELSEWHERE)], rows.measure),
-        "sweep": _sweep(tables["selection"], tables["score_effect"], split),
-        "onsets": _onsets(tables["lead_lag"], tables["early_rank"], split),
+        "measures": split(measures[~measures["measure"].isin(ELSEWHERE)].assign(note=""), MEASURES),
+        "sweep": {
+            "choices": split(selections, CHOICES, choice_direction),
+            "effects": split(of_sweeps, CHANGES, _change),
+            "criterion": "; ".join(selections["criterion"].unique()),
+            "confidence": confidence(selections),
+        },
+        "onsets": {
+            "leads": split(leads, LEADS, _lead),
+            "ranks": split(tables["early_rank"], RANKS),
+            "share": f"{100 * leads['share'].iloc[0]:g}%" if len(leads) else "",
+            "confidence": confidence(leads),
+        },
     }
 
 
-def _scores(table: pd.DataFrame, split: Split) -> list[tuple[str, dict[str, Any]]]:
-    """(title, rows) for each kind of targets, of the tasks that have floors; a kind that counts the same
+def _scores(table: pd.DataFrame, split: Split) -> list[tuple[str, Table]]:
+    """(title, table) for each kind of targets, of the tasks that have floors; a kind that counts the same
     targets as the one before is left out."""
-    with_floors = table[table["task"].isin(table.loc[table["commonest_accuracy"].notna(), "task"])]
+    with_floors = table[table["task"].isin(table.loc[table["commonest_accuracy"].notna(), "task"])].assign(note="")
     counts = with_floors.pivot(index=["task", "variant", "arm"], columns="targets", values="n_targets")
     found, before = [], None
     for kind, title in COUNTED.items():
         if kind in counts and (before is None or not counts[kind].equals(counts[before])):
-            found.append((title, split(with_floors[with_floors["targets"] == kind], rows.score)))
+            found.append((title, split(with_floors[with_floors["targets"] == kind], SCORES)))
             before = kind
     return found
 
 
-def _sweep(selections: pd.DataFrame, effects: pd.DataFrame, split: Split) -> dict[str, Any]:
-    """The choices of each sweep, and what every arm of it changes in the scores."""
-    swept = pd.MultiIndex.from_frame(selections[["task", "variant"]])
-    here = effects[pd.MultiIndex.from_frame(effects[["task", "variant"]]).isin(swept)]
-    return {
-        "choices": split(selections, rows.choice),
-        "effects": split(here, rows.score_effect),
-        "criterion": "; ".join(selections["criterion"].unique()),
-        "confidence": confidence(selections),
+def left_out(row: Record) -> str:
+    """Which runs a row of scores leaves out, and why."""
+    ended = {
+        "diverged": row["n_diverged"],
+        "stopped at the target: left out": row["n_stopped"],
+        "without measures: left out of test scores": row["n_unmeasured"],
     }
+    return ", ".join(f"{count} {what}" for what, count in ended.items() if count)
 
 
-def _onsets(leads: pd.DataFrame, ranks: pd.DataFrame, split: Split) -> dict[str, Any]:
-    """Which curve moves first in a run, and which early value tells how runs end."""
-    return {
-        "leads": split(leads, rows.lead),
-        "ranks": split(ranks, rows.rank),
-        "share": f"{100 * leads['share'].iloc[0]:g}%" if len(leads) else "",
-        "confidence": confidence(leads),
-    }
+def choice_direction(row: Record) -> str:
+    """What the test data settle of a chosen arm's steps."""
+    return direction(row, "test_steps_ratio", 1.0, pairs="n_compared")
+
+
+def _change(row: Record) -> str:
+    """What an arm's change in the loss settles."""
+    return direction(row, "best_val_loss_difference", pairs="n_compared")
+
+
+def _lead(row: Record) -> str:
+    """Whether it is settled which of the two moves first."""
+    return "settled" if settled(row, "mean_lead_steps", pairs="n_defined") else "open"
+
+
+def _chosen(row: Record) -> tuple[str, str]:
+    return row["selected"].replace(" x ", " × ") or "none", f"of {row['n_arms']} arms"
+
+
+SCORES = [
+    ARM,
+    Column("runs", lambda row: (str(row["n_seeds"]), left_out(row))),
+    Column("accuracy|final", "{final_val_accuracy:.3f}|{final_val_accuracy_min:.3f} to {final_val_accuracy_max:.3f}"),
+    Column("loss|final", "{final_val_loss:.3f}"),
+    Column("loss|best", "{best_val_loss:.3f}|step {best_val_loss_step}"),
+    *(
+        Column(f"{name}|accuracy", f"{{{name}_accuracy:.3f}}|loss {{{name}_loss:.3f}}")
+        for name in ("test", "commonest", "bigram")
+    ),
+    Column("targets", "{n_targets}"),
+]
+
+
+def _measure(row: Record) -> tuple[str, str]:
+    rho = "" if pd.isna(row["rho"]) else f", ρ = {row['rho']:g}"
+    return row["measure"].replace("_", " "), row["reduction"].replace("_", " ") + rho
+
+
+MEASURES = [
+    ARM,
+    Column("measure", _measure, "name"),
+    Column("runs|of all", "{n_measured} / {n_seeds}"),
+    Column("value", "{value:.4g}|{value_min:.4g} to {value_max:.4g}"),
+    Column("true function", "{target_value:.4g}"),
+]
+CHOICES = [
+    Column("variant", "{variant}|{task}, against {baseline}", "name", True),
+    Column("chosen on", lambda row: (PROCEDURES[row["procedure"]], f"{row['n_pairs']} pairs"), "name"),
+    Column("chosen arm", _chosen, "what"),
+    Column("steps ratio|validation", "{val_steps_ratio:.2f}"),
+    Column("steps ratio|test", "{test_steps_ratio:.2f} ±", "n effect"),
+    Column("test accuracy|difference", "{test_accuracy_difference:+.4f} ±"),
+    Column("test loss|difference, nats", "{test_loss_difference:+.3f} ±"),
+]
+CHANGES = [
+    AGAINST,
+    PAIRS,
+    Column("final val. accuracy|difference", "{final_val_accuracy_difference:+.4f} ±"),
+    Column("best val. loss|difference, nats", "{best_val_loss_difference:+.3f} ±", "n effect"),
+]
+LEADS = [
+    ARM,
+    Column("runs with both|of all", "{n_defined} / {n_runs}"),
+    Column("which first|stability : together : loss", "{n_stability_first} : {n_together} : {n_loss_first}"),
+    Column("onset of stability|median step", "{median_stability_onset_step}"),
+    Column("onset of loss|median step", "{median_loss_onset_step}"),
+    Column("mean lead|steps", "{mean_lead_steps:+,.0f} ±", "n effect"),
+    Column("evaluated|every … steps", "{resolution_steps}"),
+]
+RANKS = [
+    Column("variant", "{variant}|{task}", "name", True),
+    Column("runs of", "{group}", "name"),
+    Column("runs", "{n_ranked}|{n_seeds} seeds"),
+    Column("early step", "{early_step}"),
+    Column("by stability", "{rank_by_stability:+.2f} ±"),
+    Column("by validation loss", "{rank_by_val_loss:+.2f} ±"),
+]

@@ -245,7 +245,7 @@ def digest(stage: str, *names: str, measures: Iterable[str] = tuple(Evaluation()
         "pretrained": ["nsbench.pretrained.run:measure_model", threads],
         "pretrained-tables": ["nsbench.analysis.pretrained_tables:join_models"],
         "claims": ["nsbench.claims:write_claims", *names],
-        "report": ["nsbench.report:write_report", *names],
+        "report": ["nsbench.report.page:write_report", *names],
         "track": ["nsbench.tracking:track"],
     }
     return code_digest(*roots[stage], *(f"{one.__module__}:{one.__name__}" for one in used))

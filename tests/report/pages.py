@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from nsbench.report import write_report
+from nsbench.report.page import Results, write_report
 from tests.synthetic_records import make_cells, make_records, write_results
 
 IMAGE = base64.b64decode(
@@ -64,15 +64,14 @@ def plain_results(factory: pytest.TempPathFactory) -> Path:
 
 
 def report(results: Path, out: Path, scale: str = "demo", **changes: Any) -> str:
-    arguments = {
+    given = {
         "figures": sorted(results.glob("*.png")),
-        "tables_folder": results / "tables",
-        "collected_folder": results / "collected",
+        "tables": results / "tables",
+        "collected": results / "collected",
         "cells": CELLS,
-        "spec": '{"grid":["<b>"]}',
-        "digest": "fedcba9876543210",
     }
-    write_report(out, scale=scale, **(arguments | changes))
+    made = Results(**(given | {"scale": scale} | changes))
+    write_report(made, out, '{"grid":["<b>"]}', "fedcba9876543210")
     return out.read_text()
 
 
