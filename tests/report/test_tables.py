@@ -49,7 +49,7 @@ def test_an_estimate_of_what_stopped_runs_left_is_open() -> None:
 
 def test_a_cell_is_told_with_its_arm_s_settings() -> None:
     cells = make_cells(arms=("gentle", "baseline"))
-    cells[0]["arm_settings"] |= {"kind": "cheap_noise_stability", "every": 10, "share": 1.0}
+    cells[0]["arm_settings"] = cells[0]["arm_settings"] | {"kind": "cheap_noise_stability", "every": 10, "share": 1.0}
     told = [row_of(GRID, cell | {"data": {}}).cells[1].text for cell in cells]
     assert told == ["ρ = 0.25, γ = 0.75, S = 1, every 10th step", "–"]
 
@@ -71,14 +71,12 @@ def test_a_sweep_and_a_curve_are_folded_each_for_its_reason() -> None:
     sweep = make_cells(variants=("swept",), arms=("baseline", *swept((0.05, 0.5), (0.05, 0.75))))
     curve = [cell | {"curve": "swept", "curve_only": True} for cell in make_cells(variants=("other",))]
     # A curve's base that is an ordinary variant too stays open.
-    base = [
-        cell | {"curve": "calibrated", "choices": {}, "curve_only": False} for cell in make_cells(arms=("baseline",))
-    ]
+    base = [cell | {"curve": "calibrated", "choices": {}, "curve_only": False} for cell in make_cells()]
     cells = [*sweep, *curve, *base]
     results = pd.DataFrame([{name: cell[name] for name in ("task", "variant", "arm")} for cell in cells])
     made = Split(cells, NO_CHOICE)(results.assign(text=""), [Column("", "{variant} / {arm}")])
     shown = [row.cells[0].text for row in made.rows]
-    assert shown == ["swept / baseline", f"swept / {sweep[1]['arm']}", "calibrated / baseline"]
+    assert shown == ["swept / baseline", f"swept / {sweep[1]['arm']}", "calibrated / baseline", "calibrated / gentle"]
     assert len(made.folded) == 3 + 2
     assert made.of == "further arms, and variants of the specification curves"
 
