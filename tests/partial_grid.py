@@ -72,7 +72,7 @@ class PartialGrid:
             rows = rows[cell & rows["seed"].isin(self.plan.seeds[seeds])].to_dict("records")
             evaluated = name == "evaluation"
             spec = self.plan.evaluate(*pack) if evaluated else self.plan.train(*pack)
-            code = self.plan.code("evaluate", task, pack[1]) if evaluated else self.plan.code("train", *pack[:3])
+            code = self.plan.code("evaluate" if evaluated else "train", *pack[:3])
             right = {"spec": spec, "source_digest": code}
             write_table(self.path(pack, name), rows, SCHEMAS[name], right | stamp)
 
