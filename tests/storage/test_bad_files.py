@@ -226,10 +226,10 @@ STAGES = {
     "figure time_to_target": 3,
     "theory": 1,
     "theory-table": 1,
-    "theory-figure figure_09": 3,
+    "figure figure_09": 2,
     "pretrained": 1,
     "pretrained-tables": 6,
-    "pretrained-figure figure_01": 1,
+    "figure figure_01": 1,
     "claims": 1,
     "report": 20,
 }

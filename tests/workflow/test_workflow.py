@@ -250,7 +250,7 @@ def test_task_code_reruns_that_task(clone: Clone) -> None:
 
 def test_the_text_s_choice_reruns_its_task(clone: Clone) -> None:
     of_text = {"fetch_text": 1, "make_dataset": 1, **packs(PACKS["next_token"])}
-    of_text |= {"measure_model": MODELS, **OF_MODELS}
+    of_text |= {"measure_model": MODELS, **OF_MODELS, "draw_figure": FIGURES + len(PRETRAINED_FIGURES)}
     clone.edit(TINY, ("source: embedded", "source: local, path: config.yaml"))
     assert clone.planned() == of_text
 
