@@ -99,11 +99,11 @@ def test_standard_error_is_that_of_inputs() -> None:
 def test_reductions_are_dot_cosine_and_decision() -> None:
     clean, noisy = torch.tensor([[2.0, 0.0]]), torch.tensor([[0.0, 1.0]])
     p, q = clean.double().softmax(-1), noisy.double().softmax(-1)
-    found = agreements(clean, noisy)
+    found = agreements(p, q)
     assert found["probability_dot"].item() == pytest.approx((p * q).sum().item())
     assert found["probability_cosine"].item() == pytest.approx((p * q).sum().item() / (p.norm() * q.norm()).item())
     assert found["decision"].item() == -1.0
-    assert "decision" not in agreements(torch.randn(2, 3), torch.randn(2, 3))
+    assert "decision" not in agreements(torch.rand(2, 3), torch.rand(2, 3))
 
 
 @pytest.mark.parametrize("k", [1, 3])

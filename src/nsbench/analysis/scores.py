@@ -29,14 +29,13 @@ from nsbench.analysis.statistics.times import (
     trails,
 )
 from nsbench.schemas.analysis import SCORE, SCORE_EFFECT
-from nsbench.schemas.metrics import METRICS, TARGETS
+from nsbench.schemas.metrics import METRICS, TARGETS, TEST_SCORES
 from nsbench.storage.parquet import RecordError
 
 FINAL_EVALUATIONS = 3
 """A run's final score is its mean over this many last evaluations."""
 
-_ON_TEST = ["test_accuracy", "test_loss"]
-_RUN_VALUES = ["final_val_accuracy", "final_val_loss", "best_val_loss", *_ON_TEST]
+_RUN_VALUES = ["final_val_accuracy", "final_val_loss", "best_val_loss", *TEST_SCORES]
 _FLOORS = {
     **{f"{name}_{what}": (name, what) for name in ("commonest", "bigram") for what in ("accuracy", "loss")},
     **{"n_targets": ("commonest", "n_targets"), "lookup_accuracy": ("lookup", "accuracy"), "seen": ("lookup", "seen")},
@@ -87,7 +86,7 @@ def final_score(trail: Trail, column: str) -> float:
 
 def curves_on_test(evaluation: pd.DataFrame) -> dict[tuple[str, str, str, int, str, str], pd.Series]:
     """Test scores by step, for every (task, variant, arm, seed, targets, measure) of `schemas.training.EVALUATION`."""
-    rows = evaluation[evaluation["measure"].isin(["test_accuracy", "test_loss"])].sort_values("step")
+    rows = evaluation[evaluation["measure"].isin(TEST_SCORES)].sort_values("step")
     return dict(iter(rows.set_index("step").groupby([*RUN_KEYS, "reduction", "measure"], sort=False)["value"]))
 
 
@@ -116,7 +115,7 @@ def run_scores(
                 row |= {"best_val_loss": np.inf, "test_accuracy": -np.inf, "test_loss": np.inf}
             elif trail.status == "completed":
                 losses = trail.rows.set_index("step")["val_loss" + suffix].dropna()
-                curves = [on_test.get((*key, kind, name), pd.Series(dtype=float)) for name in _ON_TEST]
+                curves = [on_test.get((*key, kind, name), pd.Series(dtype=float)) for name in TEST_SCORES]
                 tested = losses[[all(step in curve.index for curve in curves) for step in losses.index]]
                 if kind == "all" and tested.empty and key not in lacking:
                     raise RecordError(
@@ -125,7 +124,9 @@ def run_scores(
                 row["best_val_loss"] = float(losses.min())
                 row["best_val_loss_step"] = float(losses.idxmin()) if len(losses) else np.nan
                 if len(tested):
-                    row |= {name: float(curve[tested.idxmin()]) for name, curve in zip(_ON_TEST, curves, strict=True)}
+                    row |= {
+                        name: float(curve[tested.idxmin()]) for name, curve in zip(TEST_SCORES, curves, strict=True)
+                    }
             rows.append(row)
     names = [*RUN_KEYS, "targets", "status", *_RUN_VALUES, "best_val_loss_step", "no_evaluation"]
     table = pd.DataFrame(rows, columns=names)
@@ -168,7 +169,9 @@ def scores(
                     "n_diverged": len(counted) - len(completed),
                     "n_stopped": len(group) - len(counted),
                     "n_unmeasured": len(lacking),
-                    **{name: _finite_median((tested if name in _ON_TEST else counted)[name]) for name in _RUN_VALUES},
+                    **{
+                        name: _finite_median((tested if name in TEST_SCORES else counted)[name]) for name in _RUN_VALUES
+                    },
                     "final_val_accuracy_min": completed["final_val_accuracy"].min(),
                     "final_val_accuracy_max": completed["final_val_accuracy"].max(),
                     "best_val_loss_step": completed["best_val_loss_step"].median(),

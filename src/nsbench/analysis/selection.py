@@ -31,7 +31,7 @@ from nsbench.analysis.statistics.intervals import (
 from nsbench.analysis.statistics.times import RunKey, by_variant
 from nsbench.config.target import first_held
 from nsbench.schemas.analysis import SELECTION
-from nsbench.schemas.metrics import METRICS
+from nsbench.schemas.metrics import METRICS, TEST_SCORES
 from nsbench.storage.parquet import RecordError
 
 PROCEDURES = ("all_seeds", "leave_one_out")
@@ -217,12 +217,12 @@ def _compare(sweep: _Sweep, choices: dict[int, str], procedure: str, bootstrap: 
     steps = _steps_ratio(*(table[compared] for table in on_test), bootstrap)
     notes = [*left_out_pairs(*stopped, STOPPED), *left_out_pairs(*without, UNMEASURED)]
     found = {"test_steps": steps._replace(notes=[*notes, *steps.notes])}
-    for name in ("test_accuracy", "test_loss"):
+    for name in TEST_SCORES:
         scores = (sweep.scored.loc[keys, name] for keys in (before, after))
         found[name] = mean_difference(*scores, *bootstrap, without)
     row = {"selected": selected, "n_compared": int(compared.sum())}
     row |= {"n_stopped": int((stopped[0] | stopped[1]).sum()), **steps.columns("test_steps_ratio")}
-    for name in ("test_accuracy", "test_loss"):
+    for name in TEST_SCORES:
         row |= found[name].columns(f"{name}_difference")
     on_validation = [sweep.times.loc[keys] for keys in (before, after)]
     reached = any(table["reached"].any() for table in on_validation)

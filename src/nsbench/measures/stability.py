@@ -12,23 +12,17 @@ from nsbench.measures.base import Estimate
 from nsbench.measures.estimate import estimate
 
 
-def agreements(clean_logits_NC: Tensor, noisy_logits_NC: Tensor) -> dict[str, Tensor]:
-    """How much two outputs agree, for each input: reduction -> (N), or (N, T) for outputs (N, T, C).
-
-    probability_dot: <p, q> of the softmax probabilities, Equation 6 without its sign.
-    probability_cosine: <p, q> / (|p| |q|).
-    decision: for two classes, the product of the +-1 decisions.
-    """
-    return _agreements(probabilities(clean_logits_NC), probabilities(noisy_logits_NC))
-
-
 def probabilities(logits_NC: Tensor) -> Tensor:
     """Softmax over the classes, in float64."""
     return logits_NC.softmax(-1, dtype=torch.float64)
 
 
-def _agreements(clean_NC: Tensor, noisy_NC: Tensor) -> dict[str, Tensor]:
-    """`agreements` of probabilities, whose passes over all classes are what costs time."""
+def agreements(clean_NC: Tensor, noisy_NC: Tensor) -> dict[str, Tensor]:
+    """How much two outputs' probabilities agree, for each input: reduction -> (N), or (N, T) for outputs (N, T, C).
+
+    probability_dot: <p, q>, Equation 6 without its sign. probability_cosine: <p, q> / (|p| |q|).
+    decision: for two classes, the product of the +-1 decisions.
+    """
     dot_N = torch.linalg.vecdot(clean_NC, noisy_NC)
     lengths_N = torch.linalg.vecdot(clean_NC, clean_NC) * torch.linalg.vecdot(noisy_NC, noisy_NC)
     found = {"probability_dot": dot_N, "probability_cosine": dot_N / lengths_N.sqrt()}
@@ -60,7 +54,7 @@ def noise_stability(
         sums: dict[str, Tensor] = {}
         for _ in range(n_draws):
             noisy_NT = resample_tokens(tokens_NT, rho, symbols, generator, same_symbol=same_symbol, fixed_ids=fixed_ids)
-            for reduction, value_N in _agreements(clean_NC, probabilities(model(noisy_NT))).items():
+            for reduction, value_N in agreements(clean_NC, probabilities(model(noisy_NT))).items():
                 per_input_N = value_N.reshape(len(tokens_NT), -1).mean(1)
                 sums[reduction] = sums.get(reduction, 0.0) + per_input_N / n_draws
         for reduction, value_N in sums.items():

@@ -7,6 +7,7 @@ from typing import Any
 import pandas as pd
 
 from nsbench.report.tables import AGAINST, ARM, PAIRS, Column, Record, Split, Table, confidence, direction, settled
+from nsbench.schemas.metrics import TEST_SCORES
 
 COUNTED = {
     "all": "All targets",
@@ -15,7 +16,7 @@ COUNTED = {
 }
 PROCEDURES = {"all_seeds": "all seeds", "leave_one_out": "leave one out"}
 
-ELSEWHERE = ("noise_stability", "test_accuracy", "test_loss")
+ELSEWHERE = ("noise_stability", *TEST_SCORES)
 """Measures that other sections and figures show."""
 
 

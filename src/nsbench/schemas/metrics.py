@@ -38,5 +38,5 @@ METRICS = {
 """All scores of a history by their names."""
 VALIDATION_METRICS = tuple(name for name, metric in METRICS.items() if metric.split == "val")
 """Names of the scores that a target may be of."""
-TEST_MEASURES = {"test_accuracy": "accuracy", "test_loss": "loss"}
-"""The measures on checkpoints that are scores, and what each is; their reduction is the kind of targets."""
+TEST_SCORES = ("test_accuracy", "test_loss")
+"""The scores among measures on checkpoints; their reduction is the kind of targets."""
