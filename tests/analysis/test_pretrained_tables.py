@@ -373,11 +373,3 @@ def test_a_file_of_another_model_is_named(folders: list[Path], tmp_path: Path, p
     (folders[2] / f"{part}.parquet").replace(folders[0] / f"{part}.parquet")
     with pytest.raises(RecordError, match=rf"z/{part}\.parquet: has rows of a, not of z"):
         join(folders, tmp_path / "tables")
-
-
-def test_a_model_without_rows_and_a_folder_too_few_are_refused(folders: list[Path], tmp_path: Path) -> None:
-    with pytest.raises(RecordError, match="2 folders for 3 models"):
-        join(folders[:2], tmp_path / "tables")
-    write_table(folders[1] / "measured.parquet", rows(MEASURED), MEASURED, {})
-    with pytest.raises(RecordError, match=r"gone/measured\.parquet: has rows of no model, not of gone"):
-        join(folders, tmp_path / "tables")

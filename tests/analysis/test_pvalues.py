@@ -133,21 +133,6 @@ def test_the_smallest_p_that_few_pairs_can_give_is_told() -> None:
     assert "6 pairs, 4 of which differ, can give no p-value below 0.125" in tied
 
 
-@pytest.mark.parametrize(
-    ("baseline", "arm", "told"),
-    [
-        ([4000.0], [1000.0], "one pair: no interval; one pair: no p-value"),
-        ([NAN, NAN], [NAN, NAN], "no run reached the target"),
-    ],
-)
-def test_where_nothing_can_be_tested_p_is_nan_and_the_note_says_why(
-    baseline: list[float], arm: list[float], told: str
-) -> None:
-    row = effects_of(baseline, arm, tested=True)
-    assert all(math.isnan(row[name]) for name in ("p_value", "p_holm", "p_logrank"))
-    assert (row["n_family"], row["note"]) == (0, told)
-
-
 # --- the interval's coverage -------------------------------------------------------------------------------
 
 

@@ -12,11 +12,7 @@ import pytest
 
 from nsbench.analysis.scores import run_scores, score_effects, scores
 from nsbench.analysis.statistics.intervals import (
-    Interval,
     mean_difference,
-    mean_interval,
-    shared_notes,
-    stopped_runs,
 )
 from nsbench.schemas.analysis import SCORE, SCORE_EFFECT
 from nsbench.schemas.metrics import TARGETS
@@ -315,14 +311,6 @@ def test_a_difference_tells_stopped_runs_from_unmeasured_ones() -> None:
     ]
 
 
-def test_stopped_runs_are_counted_by_arm_and_many_arms_are_not_named() -> None:
-    runs = pd.DataFrame({"arm": ["a", "a", "b", "c"], "status": ["stopped", "stopped", "stopped", "completed"]})
-    assert stopped_runs(runs) == "3 of 4 runs stopped at their target (a 2, b 1)"
-    assert stopped_runs(runs[3:]) == ""
-    many = pd.DataFrame({"arm": list("abcde"), "status": "stopped"})
-    assert stopped_runs(many) == "5 of 5 runs stopped at their target (of 5 arms)"
-
-
 def test_pairs_are_the_seeds_in_common() -> None:
     cells = [*grid((5, 1, 2)), *grid((2, 5, 9), ("gentle",))]
     losses = {("baseline", s): [1.0 * s] * 6 for s in (5, 1, 2)} | {("gentle", s): [1.5 * s] * 6 for s in (2, 5, 9)}
@@ -340,25 +328,3 @@ def test_a_variant_without_a_baseline_is_named() -> None:
 
 
 # --- means and their intervals ---------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("values", "mean", "note"),
-    [
-        ([], NAN, "no pairs to compare"),
-        ([2.5], 2.5, "one pair: no interval"),
-        ([0.3 - 0.2, 0.4 - 0.3, 0.5 - 0.4], 0.1, "all resamples agree: no interval"),  # equal but for rounding
-        ([0.0, 0.0], 0.0, "all resamples agree: no interval"),
-    ],
-)
-def test_degenerate_values_have_no_interval_and_say_so(values: list[float], mean: float, note: str) -> None:
-    found = mean_interval(np.array(values), "pairs", 0.95, 99, 0)
-    assert found.value == pytest.approx(mean, nan_ok=True)
-    assert math.isnan(found.low)
-    assert math.isnan(found.high)
-    assert found.notes == [note]
-
-
-def test_notes_that_not_all_share_name_whose_they_are() -> None:
-    found = {"loss": Interval(0, 0, 0, ["both", "one"]), "accuracy": Interval(0, 0, 0, ["both"])}
-    assert shared_notes(found) == ["both", "loss: one"]

@@ -83,14 +83,6 @@ def test_no_condition_holds_of_a_number_that_is_not_there(condition: str, unknow
     assert not holds(condition, {"paper": 1.0})
 
 
-def test_what_is_known_may_settle_a_condition_beside_what_is_not() -> None:
-    assert holds(
-        "value > 2 * paper or (2 * n_reached < n_seeds and budget >= 1)",
-        {"value": NAN, "paper": 1.0} | {"n_reached": 0.0, "n_seeds": 4.0, "budget": 5.0},
-    )
-    assert not holds("low > 0 and value > 0", {"value": 5.0, "low": NAN})
-
-
 @pytest.mark.parametrize(
     ("condition", "message"),
     [

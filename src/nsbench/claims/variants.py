@@ -28,11 +28,6 @@ class OfTask(Parameters):
     variants: list[str] = Field(default_factory=list)
     """Variants that count, with what a sweep makes of them; none, or none of them in the grid: all of the grid."""
 
-    @property
-    def asks_for_arm(self) -> bool:
-        """Whether the number is of the arm of the paper, and not of the baseline alone."""
-        return False
-
 
 class OfArm(OfTask):
     """The arm of the paper in a task."""
@@ -41,10 +36,6 @@ class OfArm(OfTask):
     """Its rho, as the paper has it."""
     gamma: float
     """Its gamma."""
-
-    @property
-    def asks_for_arm(self) -> bool:
-        return True
 
 
 class OfOneArm(OfTask):
@@ -57,9 +48,10 @@ class OfOneArm(OfTask):
     gamma: float = math.nan
     """Of the regularised arm."""
 
-    @property
-    def asks_for_arm(self) -> bool:
-        return self.arm == "regularised"
+
+def asks_for_arm(of: OfTask | None) -> bool:
+    """Whether a number is of the arm of the paper, and not of the baseline alone."""
+    return isinstance(of, OfArm) or (isinstance(of, OfOneArm) and of.arm == "regularised")
 
 
 class Variant(NamedTuple):
@@ -95,7 +87,7 @@ class Variant(NamedTuple):
         """The arm that is asked for, the baseline unless it is the paper's; None where the grid has none."""
         for cell in self.cells:
             arm = cell["arm_settings"]
-            if of is None or not of.asks_for_arm:
+            if not asks_for_arm(of):
                 fits = arm["kind"] == "baseline"
             else:
                 fits = is_swept(cell) and (arm["rho"], arm["gamma"]) == (of.rho, of.gamma)
@@ -121,7 +113,7 @@ def variants(evidence: Evidence, of: OfTask) -> list[Variant]:
     found = []
     for name in listed or groups:
         one = Variant(name, groups[name], *_counts(evidence, groups[name]))
-        if of.asks_for_arm and one.arm(of) is None:
+        if asks_for_arm(of) and one.arm(of) is None:
             why = f"no arm with rho = {of.rho:g}, gamma = {of.gamma:g}, S = 1 is in the grid"
             one = one._replace(status=MISSING, why=why)
         found.append(one)

@@ -12,7 +12,7 @@ from nsbench.analysis.statistics.bootstrap import percentile_interval
 from nsbench.analysis.statistics.pvalues import holm, permutation_p, smallest_p
 from nsbench.analysis.statistics.survival import logrank_p
 from nsbench.analysis.statistics.times import RUN_KEYS
-from nsbench.config.settled import coverage_of_range
+from nsbench.config.settled import few
 from nsbench.schemas.statistics import COPIED, PAIRED_EFFECT
 from nsbench.storage.parquet import RecordError
 
@@ -134,9 +134,8 @@ def _effect(
             notes.append(problem)
     if found["steps_ratio"] < 1 <= found["flops_ratio"]:
         notes.append(f"fewer steps but not less work: {found['flops_ratio']:.2f} times the FLOPs")
-    widest = coverage_of_range(n)
-    if np.isfinite(found["steps_ratio_low"]) and widest < confidence:
-        notes.append(f"only {n} pairs: even their full range has {widest:.0%} coverage, not {confidence:.0%}")
+    if np.isfinite(found["steps_ratio_low"]):
+        notes += few(n, "pairs", confidence)
     for end, from_end in (("", ""), ("_low", "_high"), ("_high", "_low")):
         ratio = np.float64(found[f"steps_ratio{from_end}"])
         with np.errstate(divide="ignore"):
