@@ -82,13 +82,14 @@ def arm(rho: float = 0.25, gamma: float = 0.75, orientation: int = 1) -> dict[st
 
 
 def train_spec(task: str = "modular_addition", arm_settings: Any = BASELINE, **sections: Any) -> TrainSpec:
-    """A tiny pack's settings; `sections` replace fields of the sections that they name."""
+    """A tiny pack's settings; `sections` replace fields of the sections that they name; with a kind, all of a model."""
+    model = {"d_model": 8, "n_heads": 2, "n_layers": 2, **MODEL.get(task, {}), **sections.get("model", {})}
     values = {
         "task": task,
         "variant": "tiny",
         "arm": "arm",
         "arm_settings": arm_settings,
-        "model": {"d_model": 8, "n_heads": 2, "n_layers": 2, **MODEL.get(task, {}), **sections.get("model", {})},
+        "model": sections["model"] if "kind" in model else model,
         "optimizer": {"learning_rate": 0.003, **sections.get("optimizer", {})},
         "training": {"steps": 24, "batch_size": 10, "eval_every_steps": 4, **sections.get("training", {})},
         "noise": {**Noise().model_dump(), **sections.get("noise", {})},

@@ -20,7 +20,7 @@ from nsbench.storage.atomic import FileError, atomic_write
 from nsbench.storage.device import DeviceError
 from nsbench.storage.parquet import read_table
 from nsbench.storage.run_folder import RunFolder
-from nsbench.training import loop, step
+from nsbench.training import loop, optimizers
 from nsbench.training import pack as training
 from nsbench.training.interruption import stop_request
 from nsbench.training.loop import TrainSpec
@@ -107,7 +107,7 @@ def test_a_plateau_is_resumed_where_the_learning_rate_is_a_tensor(
     def build(weights: Any, settings: Any, device: torch.device) -> torch.optim.Optimizer:
         return torch.optim.AdamW(weights, lr=torch.tensor(settings.learning_rate), foreach=False)
 
-    monkeypatch.setattr(step, "build_optimizer", build)
+    monkeypatch.setattr(optimizers, "build_optimizer", build)
     optimizer = {"scheduler": "plateau", "scheduler_patience": 0, "scheduler_factor": 0.5, "learning_rate": 0.1}
     spec = train_spec(arm_settings=arm(), seeds=[3], optimizer=optimizer)
     calm, _ = train(tmp_path / "calm", spec)

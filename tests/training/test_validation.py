@@ -33,7 +33,7 @@ def stack_of(task: str, data: Dataset, scale: float = 20.0) -> Stack:
 def enumerated(stack: Stack, run: int, validation: Validation, output: str) -> dict[str, float]:
     """The columns of one run by plain loops over targets and classes."""
     clean, noisy = (
-        stack(tokens)[run].detach().double().reshape(-1, stack.weights["head_bias"].shape[-1]).tolist()
+        stack(tokens)[run].detach().double().reshape(-1, stack.weight("head.bias").shape[-1]).tolist()
         for tokens in (validation.tokens_RNT, validation.noisy_RNT)
     )
     dots, cosines, entropies, decisions = [], [], [], []

@@ -28,9 +28,9 @@ def forget() -> None:
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """The working folder; what a test registers is gone afterwards."""
     monkeypatch.chdir(tmp_path)
-    before = [dict(registry) for registry in REGISTRIES]
+    before = [(registry, dict(registry)) for registry in REGISTRIES]
     yield tmp_path
     forget()
-    for registry, old in zip(REGISTRIES, before, strict=True):
+    for registry, old in before:
         registry.clear()
         registry.update(old)

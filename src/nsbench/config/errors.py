@@ -44,7 +44,7 @@ def sentence(error: ValidationError, values: Any, where: str = "") -> str:
         near, allowed = nearest(value, known), side_by_side(known)
         return _line(f"{_place(where, loc, values)}: {show(value)} is not allowed{near}; allowed: {allowed}")
     # Of a name that is not allowed, the section that it stands in.
-    key = _place(where, loc[:-2] if loc[-1:] == ("[key]",) else loc, values) or "config"
+    key = _place(where, loc[:-2] if loc[-1:] == ("[key]",) else loc, values, missing=False) or "config"
     if kind == "value_error":
         return _line(f"{key}: {allowed.removeprefix('Value error, ')}")
     if kind in ("model_type", "dict_type", "model_attributes_type"):
@@ -105,11 +105,11 @@ def _line(text: str) -> str:
     return " ".join(without_secrets(text).split())
 
 
-def _place(where: str, loc: tuple[Any, ...], values: Any) -> str:
+def _place(where: str, loc: tuple[Any, ...], values: Any, missing: bool = True) -> str:
     """A place as users write it: `grid[0].arms`.
 
     Where one of several models or types was tried, pydantic names it in `loc`; such a part is none of the values and
-    left out, but for the last one, which may be a key that is missing.
+    left out, but for the last one where that may be a key that is missing.
     """
     key, here = where, values
     for number, part in enumerate(loc):
@@ -117,7 +117,7 @@ def _place(where: str, loc: tuple[Any, ...], values: Any) -> str:
         try:
             here = here[part]
         except (KeyError, IndexError, TypeError):
-            if number < len(loc) - 1 or not isinstance(here, dict):
+            if number < len(loc) - 1 or not (missing and isinstance(here, dict)):
                 continue
         word = part if isinstance(part, str) and part.isprintable() and 0 < len(part) <= 100 else show(part)
         key += f"[{part}]" if is_list else f".{word}" if key else word

@@ -17,7 +17,7 @@ MOST_TOKENS = 2_000_000_000
 def check_weights(n_weights: int, sizes: dict[str, int]) -> None:
     """Refuse a model of so many weights. Raises ValueError naming its sizes."""
     if n_weights > MOST_WEIGHTS:
-        raise ValueError(f"{_told(sizes)} make {n_weights:.3g} weights; at most {MOST_WEIGHTS:.0e} are allowed")
+        raise ValueError(f"{_told(sizes)} make {n_weights:.3g} parameters; at most {MOST_WEIGHTS:.0e} are allowed")
 
 
 def check_activations(n_activations: int, batch: int, length: int, sizes: dict[str, int]) -> None:

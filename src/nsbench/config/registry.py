@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable
 from typing import Annotated, Any, Literal, TypeVar, Union
 
-from pydantic import BaseModel, Field, GetCoreSchemaHandler, TypeAdapter, create_model
+from pydantic import BaseModel, Field, GetCoreSchemaHandler, GetPydanticSchema, TypeAdapter, create_model
 from pydantic_core import CoreSchema, core_schema
 
 from nsbench.config.base import ConfigError
@@ -69,9 +69,16 @@ def with_kind(cls: type[BaseModel], kind: str) -> type[Any]:
 
 @functools.cache
 def _union(classes: tuple[type[BaseModel], ...]) -> TypeAdapter[Any]:
-    if len(classes) == 1:
-        return TypeAdapter(classes[0])
-    return TypeAdapter(Annotated[Union[classes], Field(discriminator="kind")])  # noqa: UP007
+    if len(classes) > 1:
+        return TypeAdapter(Annotated[Union[classes], Field(discriminator="kind")])  # noqa: UP007
+
+    def of_one(source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        """Typing has no union of one class, which would tell a wrong kind as an unknown key."""
+        (cls,) = classes
+        choices = {cls.model_fields["kind"].default: handler.generate_schema(cls)}
+        return core_schema.tagged_union_schema(choices, discriminator="kind", strict=False, from_attributes=True)
+
+    return TypeAdapter(Annotated[Any, GetPydanticSchema(of_one)])
 
 
 def any_of(registry: Registry[Any], default: str = "") -> Any:

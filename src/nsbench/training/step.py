@@ -40,7 +40,7 @@ class TrainingStep:
     `flops` is the number of matrix-product operations of a step of one run, without (False) and with
     (True) what the arm adds to the loss, each known after the first such step.
 
-    Raises ConfigError for an arm whose penalty has another shape than the labels.
+    Raises ConfigError for logits or an arm's penalty that have another shape than the labels ask for.
     """
 
     def __init__(
@@ -82,6 +82,7 @@ class TrainingStep:
         self.loss_sum_R = torch.zeros(n_runs, dtype=torch.float64, device=self.device)
         self.correct_sum_R = torch.zeros(n_runs, dtype=torch.float64, device=self.device)
 
+        self._check_logits(data.n_classes)
         self.optimizers = Optimizers(stack, optimizer)
         self.filter = arm.gradient_filter(list(stack.parameters()))
         self._graphs: dict[bool, torch.cuda.CUDAGraph] = {}
@@ -110,6 +111,15 @@ class TrainingStep:
             self._counted_run(regularised)
         else:
             self._run(regularised)
+
+    @torch.no_grad()
+    def _check_logits(self, n_classes: int) -> None:
+        shape, wanted = tuple(self.stack(self.tokens_RBT).shape), (*self.labels_RB.shape, n_classes)
+        if shape != wanted:
+            raise ConfigError(
+                f"model: the logits of kind '{self.model.kind}' have the shape {shape}; {wanted} is allowed, (run, "
+                "example, class) or (run, example, position, class)"
+            )
 
     def resample(self, tokens: Tensor, generator: torch.Generator) -> Tensor:
         """One draw of Y for `tokens`, with the arm's rho and the variant's noise."""

@@ -83,8 +83,11 @@ class Model(Closed):
                 f"at least {length} is allowed for it"
             )
         if every_position != self.positions:
-            has, wanted = ("each position", "one") if self.positions else ("a whole example", "each position")
-            raise ValueError(f"model.kind = '{self.kind}' has an output for {has}; a target for {wanted} needs another")
+            outputs, targets = ("each position", "an example") if self.positions else ("an example", "each position")
+            raise ValueError(
+                f"model.kind = '{self.kind}' has one output for {outputs}; with a target for {targets} another kind is "
+                "needed"
+            )
 
     def sizes(self) -> dict[str, int]:
         """The settings that are whole numbers."""

@@ -52,8 +52,8 @@ class DropoutMasks:
         return mask_RN.mul_(2**16 / (2**16 - self._dropped)).view(shape)
 
     def __call__(self, x: Tensor) -> Tensor:
-        """`x` (leading axis R), which is changed, with the next mask applied."""
-        return x.mul_(self.next(x.shape))
+        """`x`, of leading axes R and B, with the next mask applied."""
+        return x * self.next(x.shape)
 
 
 class Stack(nn.Module):
@@ -85,14 +85,17 @@ class Stack(nn.Module):
         """Logits (R, B, C), or (R, B, T, C) if `Model.positions`. Without `dropout` nothing is dropped."""
         raise NotImplementedError
 
+    def weight(self, name: str) -> Tensor:
+        """A weight of all models, (R, ...)."""
+        return self.weights[name.replace(".", "_")]
+
     def linear(self, name: str, x_RXI: Tensor) -> Tensor:
         """`x_RXI` times the weight `<name>.weight` (I, O) plus `<name>.bias` (O): (R, X, O), with one axis X."""
-        bias_R1O = self.weights[f"{name}_bias"][:, None]
-        return torch.baddbmm(bias_R1O, x_RXI, self.weights[f"{name}_weight"])
+        return torch.baddbmm(self.weight(f"{name}.bias")[:, None], x_RXI, self.weight(f"{name}.weight"))
 
     def lookup(self, name: str, ids_RX: Tensor) -> Tensor:
         """The rows `ids_RX` of the weight `name` (rows, D): (R, X, D), with any axes X."""
-        weight_RND = self.weights[name]
+        weight_RND = self.weight(name)
         first_R = (self.runs_R * weight_RND.shape[1]).view(-1, *[1] * (ids_RX.dim() - 1))
         return F.embedding(ids_RX + first_R, weight_RND.flatten(0, 1))
 

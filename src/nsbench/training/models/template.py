@@ -35,7 +35,7 @@ class MyKindModel(Model):
                 """Logits (R, B, C); (R, B, T, C) where `positions` is true."""
                 place_T = torch.arange(tokens_RBT.shape[-1], device=tokens_RBT.device)
                 rows_RBTW = self.lookup("first.weight", tokens_RBT + place_T * vocabulary)
-                hidden_RBW = (rows_RBTW.sum(2) + self.weights["first_bias"][:, None]).relu()
+                hidden_RBW = (rows_RBTW.sum(2) + self.weight("first.bias")[:, None]).relu()
                 return self.linear("head", hidden_RBW if dropout is None else dropout(hidden_RBW))
 
         shapes = {

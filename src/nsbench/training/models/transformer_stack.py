@@ -128,9 +128,9 @@ class TransformerStack(Stack):
             )
             for norm, sublayer in sublayers:
                 if settings.norm == "pre":
-                    x_RXD = x_RXD + sublayer(self._norm(f"{layer}_{norm}", x_RXD))
+                    x_RXD = x_RXD + sublayer(self._norm(f"{layer}.{norm}", x_RXD))
                 else:
-                    x_RXD = self._norm(f"{layer}_{norm}", x_RXD + sublayer(x_RXD))
+                    x_RXD = self._norm(f"{layer}.{norm}", x_RXD + sublayer(x_RXD))
         if settings.norm == "pre":
             x_RXD = self._norm("final_norm", x_RXD)
         return x_RXD.view(shape)
@@ -143,14 +143,14 @@ class TransformerStack(Stack):
         return self.linear("head", pooled_RBD)
 
     def _norm(self, name: str, x_RXD: Tensor) -> Tensor:
-        weight_R1D, bias_R1D = self.weights[f"{name}_weight"][:, None], self.weights[f"{name}_bias"][:, None]
+        weight_R1D, bias_R1D = self.weight(f"{name}.weight")[:, None], self.weight(f"{name}.bias")[:, None]
         if self.n_runs == 1:
             return F.layer_norm(x_RXD, x_RXD.shape[-1:], weight_R1D[0, 0], bias_R1D[0, 0])
         return torch.addcmul(bias_R1D, F.layer_norm(x_RXD, x_RXD.shape[-1:]), weight_R1D)
 
     def _attention(self, layer: int, x_RXD: Tensor, batch: int, length: int, masks: DropoutMasks | None) -> Tensor:
         n_runs, heads = self.n_runs, self.settings.n_heads
-        qkv_RBT3HK = self.linear(f"{layer}_qkv", x_RXD).view(n_runs, batch, length, 3, heads, -1)
+        qkv_RBT3HK = self.linear(f"{layer}.qkv", x_RXD).view(n_runs, batch, length, 3, heads, -1)
         qkv_3RBHKT = qkv_RBT3HK.permute(3, 0, 1, 4, 5, 2)
         width = qkv_3RBHKT.shape[-2]
         qkv_3NKT = qkv_3RBHKT.reshape(3, -1, width, length)
@@ -162,13 +162,13 @@ class TransformerStack(Stack):
             future_TT = torch.full((length, length), -torch.inf, device=x_RXD.device).triu(1)
         out_NKT = _Attention.apply(qkv_3NKT, future_TT, mask_NTT)
         out_RXD = out_NKT.view(n_runs, batch, -1, length).transpose(2, 3).reshape(x_RXD.shape)
-        return _drop(self.linear(f"{layer}_attention_out", out_RXD), masks)
+        return _drop(self.linear(f"{layer}.attention_out", out_RXD), masks)
 
     def _feed_forward(self, layer: int, x_RXD: Tensor, masks: DropoutMasks | None) -> Tensor:
         # Dropped first, both in place: one buffer, and no finite number changes with the order.
-        hidden_RXF = _drop(self.linear(f"{layer}_ffn_in", x_RXD), masks).relu_()
-        return self.linear(f"{layer}_ffn_out", hidden_RXF)
+        hidden_RXF = _drop(self.linear(f"{layer}.ffn_in", x_RXD), masks).relu_()
+        return self.linear(f"{layer}.ffn_out", hidden_RXF)
 
 
 def _drop(x: Tensor, masks: DropoutMasks | None) -> Tensor:
-    return x if masks is None else masks(x)
+    return x if masks is None else x.mul_(masks.next(x.shape))
