@@ -14,7 +14,7 @@ import yaml
 from nsbench.cli import parser as cli
 from nsbench.config.base import ConfigError
 from nsbench.measures import MEASURES
-from nsbench.report import rows
+from nsbench.report import training
 from nsbench.schemas.analysis import MEASURE
 from nsbench.schemas.training import EVALUATION
 from nsbench.storage import code_digest, definitions
@@ -113,11 +113,15 @@ def test_a_new_measure_is_one_file_and_two_lines(
     assert (row["n_seeds"], row["n_measured"], row["value"]) == (2, 2, at_end.median())
     assert (row["value_min"], row["value_max"]) == (at_end.min(), at_end.max())
     assert NAME in Path("tables/measure.csv").read_text()
-    assert rows.measure(row)["measure"] == ("logit margin", "mean")
-    (sensitivity,) = table[(table["measure"] == "average_sensitivity") & (table["reduction"] == "decision")].to_dict(
-        "records"
-    )
-    assert rows.measure(sensitivity)["target"] == "2"
+    assert said(row)[1:3] == ["logit margin, mean", "2 / 2"]
+    of_decisions = (table["measure"] == "average_sensitivity") & (table["reduction"] == "decision")
+    (sensitivity,) = table[of_decisions].to_dict("records")
+    assert said(sensitivity)[-1] == "2"
+
+
+def said(row: dict[str, Any]) -> list[str]:
+    """A row of the table as the report has it."""
+    return [", ".join((cell.text, *cell.small)) for cell in (column.cell(row) for column in training.MEASURES)]
 
 
 def test_an_edit_of_the_file_evaluates_again_and_trains_nothing(
