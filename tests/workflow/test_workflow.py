@@ -145,7 +145,7 @@ def test_a_comment_reruns_nothing(clone: Clone) -> None:
     for module in (
         "training/pack",
         "evaluation/run",
-        "training/model",
+        "training/models/transformer",
         "figures/style",
         "measures/stability",
         "data/tasks/sparse_parity",

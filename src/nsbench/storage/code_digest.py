@@ -14,15 +14,11 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import json
-import os
-from contextlib import suppress
 
 from nsbench.storage import definitions
-from nsbench.storage.definitions import DATA_SUFFIXES, Definition, definitions_of, parts
+from nsbench.storage.definitions import Definition, definitions_of, parts
 
 CHANGES_NO_RESULT = True
-CACHE = "code-digests.json"
 
 
 @functools.cache
@@ -31,12 +27,13 @@ def code_digest(*roots: str) -> str:
 
     Raises ValueError for a root, or a name that is imported from a module of ours, that is not there.
     """
-    sources, known = _kept()
-    key = " ".join(roots)
-    if key not in known:
-        known[key] = _digest(roots)
-        _keep(sources, known)
-    return known[key]
+    order = reached(*roots)
+    numbers = {found: f"#{number}" for number, found in enumerate(order)}
+    digest = hashlib.sha256()
+    for found in order:
+        content = "\n".join(numbers.get(part, part) for part in parts(found))
+        digest.update(f"{content}\n\n".encode())
+    return digest.hexdigest()[:16]
 
 
 def reached(*roots: str) -> list[Definition]:
@@ -53,46 +50,4 @@ def reached(*roots: str) -> list[Definition]:
 def forget() -> None:
     """Read the source again: it was edited, or `definitions.elsewhere` has more."""
     definitions.forget()
-    for function in (code_digest, _kept):
-        function.cache_clear()
-
-
-def _digest(roots: tuple[str, ...]) -> str:
-    order = reached(*roots)
-    numbers = {found: f"#{number}" for number, found in enumerate(order)}
-    digest = hashlib.sha256()
-    for found in order:
-        content = "\n".join(numbers.get(part, part) for part in parts(found))
-        digest.update(f"{content}\n\n".encode())
-    return digest.hexdigest()[:16]
-
-
-# --- what was worked out before, kept beside the bytecode ------------------------------------------------
-
-
-@functools.cache
-def _kept() -> tuple[str, dict[str, str]]:
-    """A digest of all source text, and the digests by roots that an earlier process worked out from it."""
-    digest = hashlib.sha256()
-    files = [path for path in sorted(definitions.SOURCE_FOLDER.rglob("*")) if path.suffix in DATA_SUFFIXES | {".py"}]
-    for path in [*files, *definitions.elsewhere.values()]:
-        if path.parent.name != "__pycache__":
-            content = path.read_bytes()
-            digest.update(f"{path} {len(content)}\n".encode())
-            digest.update(content)
-    sources = digest.hexdigest()
-    with suppress(OSError, ValueError, KeyError, TypeError):
-        kept = json.loads((definitions.SOURCE_FOLDER / "__pycache__" / CACHE).read_text())
-        if kept["sources"] == sources:
-            return sources, dict(kept["digests"])
-    return sources, {}
-
-
-def _keep(sources: str, digests: dict[str, str]) -> None:
-    """Keep digests for the next process; without a place to write, each process works them out."""
-    folder = definitions.SOURCE_FOLDER / "__pycache__"
-    with suppress(OSError):
-        folder.mkdir(exist_ok=True)
-        part = folder / f"{CACHE}.{os.getpid()}"
-        part.write_text(json.dumps({"sources": sources, "digests": digests}))
-        part.replace(folder / CACHE)
+    code_digest.cache_clear()
