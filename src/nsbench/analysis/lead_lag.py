@@ -69,37 +69,27 @@ def onsets(history: pd.DataFrame, runs: pd.DataFrame, cells: list[dict[str, Any]
     """
     rows = []
     for key, trail in trails(history, runs, cells).items():
-        stability, loss = _onset(trail, "stability", share, "either"), _onset(trail, "val_loss", share, "down")
-        rows.append(
-            {
-                **dict(zip(RUN_KEYS, key, strict=True)),
-                "share": share,
-                "stability_onset_step": stability,
-                "loss_onset_step": loss,
-                "lead_steps": loss - stability,
-                "note": _why_undefined(trail, stability, loss),
-            }
-        )
+        stability = loss = math.nan
+        note = {"diverged": "diverged", "stopped": STOPPED}.get(trail.status, "")
+        if not note:
+            steps = trail.rows["step"].to_numpy()
+            stability = onset(steps, trail.rows["stability"].to_numpy(float), share, "either")
+            loss = onset(steps, trail.rows["val_loss"].to_numpy(float), share, "down")
+            note = _why_undefined(trail, stability, loss)
+        row = {**dict(zip(RUN_KEYS, key, strict=True)), "share": share, "note": note}
+        row |= {"stability_onset_step": stability, "loss_onset_step": loss, "lead_steps": loss - stability}
+        rows.append(row)
     return pd.DataFrame(rows, columns=ONSET.names)
 
 
-def _onset(trail: Trail, column: str, share: float, direction: str) -> float:
-    if trail.status in ("diverged", "stopped"):
-        return math.nan
-    return onset(trail.rows["step"].to_numpy(), trail.rows[column].to_numpy(float), share, direction)
-
-
 def _why_undefined(trail: Trail, stability: float, loss: float) -> str:
-    if trail.status == "diverged":
-        return "diverged"
-    if trail.status == "stopped":
-        return STOPPED
-    if _lacks_stability(trail) and np.isfinite(trail.rows["val_loss"].to_numpy(float)).all():
+    finite = np.isfinite(trail.rows[["stability", "val_loss"]].to_numpy(float)).all(axis=0)
+    if _lacks_stability(trail) and finite[1]:
         return NO_STABILITY
-    if not np.isfinite(trail.rows[["stability", "val_loss"]].to_numpy(float)).all():
+    if not finite.all():
         return "values not finite"
-    notes = ["stability flat"] if math.isnan(stability) else []
-    return "; ".join([*notes, "loss never below its start"] if math.isnan(loss) else notes)
+    flat = ["stability flat"] if math.isnan(stability) else []
+    return "; ".join([*flat, "loss never below its start"] if math.isnan(loss) else flat)
 
 
 def _lacks_stability(trail: Trail) -> bool:
