@@ -12,6 +12,7 @@ import yaml
 from nsbench.cli import parser as cli
 from nsbench.config.base import ConfigError
 from nsbench.data.tasks import TASKS
+from nsbench.figures.drawing import figures_for
 from nsbench.schemas.training import EVALUATION, FLOORS
 from nsbench.storage.parquet import read_table
 from nsbench.theory import resampling_correlation
@@ -47,10 +48,8 @@ def test_a_new_task_runs_from_its_file_to_its_measures(folder: Path, capsys: pyt
     values["tasks"][NAME]["variants"]["small"]["training"] = {"steps": 4, "eval_every_steps": 2}
     plan = Plan(load(values))
     (pack,) = [pack[-1] for pack in plan.packs if pack[:3] == CELL]
-    (shown,) = [
-        cell for cell in plain(plan.cells.values()) if tuple(cell[n] for n in ("task", "variant", "arm")) == CELL
-    ]
-    assert (shown["task_title"], shown["leaks"]) == ("modular multiplication", [])
+    assert TASKS[NAME].title == "modular multiplication"
+    assert f"curves_{NAME}" in figures_for(plain(plan.cells.values()))
     specs = plan.dataset(*CELL[:2], pack), plan.train(*CELL, pack), plan.evaluate(*CELL, pack), plan.grid()
     assert [plan.plugin_files(name, *CELL) for name in USES] == [FILE[1:], [], FILE[1:]]
     forget()
@@ -70,8 +69,7 @@ def test_a_new_task_runs_from_its_file_to_its_measures(folder: Path, capsys: pyt
 
     # A stage that looks at the whole grid finds the file in its spec.
     forget()
-    files = ["--packs", "p", "--datasets", "d", "--run-store", "runs", "--text", "t"]
-    assert stage("finished", specs[3], *files, "--out", "states", "--missing", "missing.csv") == 0
+    assert stage("finished", specs[3], "--results", "results", "--out", "states", "--missing", "missing.csv") == 0
     assert f"{NAME},small" in (folder / "missing.csv").read_text()
 
 

@@ -266,7 +266,6 @@ def plain(cells: Iterable[Cell]) -> list[dict[str, Any]]:
             "seeds": cell.seeds,
             "target": cell.settings.target.model_dump(mode="json"),
             "budget_steps": cell.settings.training.steps,
-            "task_title": cell.settings.data.title,
             "leaks": cell.settings.data.leaks(cell.settings.model),
             "curve": cell.curve,
             "choices": cell.choices,
