@@ -243,36 +243,14 @@ def _layers(
 
 
 def _states(model: nn.Module, kind: str) -> Callable[[Tensor], States]:
-    base = getattr(model, model.base_model_prefix, model)
     # A cache of keys and values serves generation alone.
     more = {"use_cache": False} if kind == "causal" else {}
 
-    def encoder(embeddings_NTC: Tensor) -> States:
-        return States(model(inputs_embeds=embeddings_NTC).last_hidden_state, None)
-
-    def with_head(embeddings_NTC: Tensor) -> States:
-        seen: list[Tensor] = []
-        hook = base.register_forward_hook(lambda _, __, output: seen.append(output[0]))
-        try:
-            logits_NTV = model(inputs_embeds=embeddings_NTC, **more).logits
-        finally:
-            hook.remove()
-        return States(seen[0], logits_NTV)
-
-    def past_its_base(embeddings_NTC: Tensor) -> States:
+    def states(embeddings_NTC: Tensor) -> States:
         found = model(inputs_embeds=embeddings_NTC, output_hidden_states=True, **more)
-        return States(found.hidden_states[-1], found.logits)
+        return States(found.hidden_states[-1], None if kind == "encoder" else found.logits)
 
-    if kind == "encoder":
-        return encoder
-    try:
-        with torch.no_grad():
-            with_head(torch.zeros(1, 2, model.get_input_embeddings().embedding_dim, device=model.device))
-    except IndexError:  # Some models call the module below their base.
-        return past_its_base
-    except Exception:  # `try_out` reports it.
-        return with_head
-    return with_head
+    return states
 
 
 def _first(error: Exception) -> str:
