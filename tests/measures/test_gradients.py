@@ -117,31 +117,6 @@ def test_gradients_are_finite_differences_at_inputs_layers_and_heads(
             torch.testing.assert_close(at_heads[:, t, c // 4, c % 4], slope_N, rtol=1e-5, atol=1e-8)
 
 
-def test_one_backward_pass_gives_what_one_for_each_layer_gives(device: torch.device) -> None:
-    """Of torch's own transformer, post-norm, whose first layer gets the embeddings themselves."""
-    torch.manual_seed(0)
-    layer = nn.TransformerEncoderLayer(8, 2, 16, dropout=0.1, batch_first=True, dtype=torch.float64)
-    model = nn.TransformerEncoder(layer, 3, enable_nested_tensor=False).to(device).eval()
-    with torch.no_grad():
-        for weight in model.parameters():
-            weight.add_(torch.randn_like(weight) / 4)
-    x = torch.randn(5, LENGTH, 8, dtype=torch.float64, device=device)
-    found = gradients(lambda x: model(x)[:, -1, 0], x, layers=layers_of(model))
-    for depth, name in enumerate(found.layers):
-        for index in range(len(x)):
-            hidden = x[index : index + 1]
-            with torch.no_grad():
-                for before in model.layers[:depth]:
-                    hidden = before(hidden)
-            hidden = last = hidden.clone().requires_grad_()
-            for after in model.layers[depth:]:
-                last = after(last)
-            last[0, -1, 0].backward()
-            assert hidden.grad.abs().amin() > 1e-6
-            torch.testing.assert_close(found.layers[name][index], hidden.grad[0], rtol=1e-9, atol=1e-12)
-    torch.testing.assert_close(found.inputs_NTC, found.layers["layers.0"], rtol=0, atol=0)
-
-
 def watched(x: Tensor, on_backward: Callable[[], None]) -> Tensor:
     """A copy of x, with something done when a backward pass comes to it."""
 
@@ -162,10 +137,6 @@ def counted(x: Tensor, passes: list[str]) -> Tensor:
     """x, with the passes over it noted."""
     passes.append("forward")
     return watched(x, lambda: passes.append("backward"))
-
-
-def fail() -> None:
-    raise ArithmeticError("planned")
 
 
 def test_every_layer_costs_one_backward_pass_and_parameters_get_no_gradient(model: Tiny, inputs: Tensor) -> None:
@@ -270,23 +241,6 @@ def test_the_last_backward_pass_frees_the_graph(model: Tiny, inputs: Tensor) -> 
     assert alive() == 0
     # It is not the end of the generator that does it.
     assert list(each) == []
-
-
-def test_hooks_are_removed_and_nothing_is_kept_where_a_later_backward_pass_fails(model: Tiny, inputs: Tensor) -> None:
-    alive: list[weakref.ref] = []
-
-    def f(x: Tensor) -> tuple[Tensor, Tensor]:
-        logits = model(x)
-        alive.append(weakref.ref(logits))
-        return top_logit_last(logits), watched(mean_top_logit(logits), fail)
-
-    each = each_gradients(f, inputs, layers=layers_of(model), heads=heads_of(model))
-    assert next(each).inputs_NTC.shape == inputs.shape
-    with pytest.raises(ArithmeticError, match="planned"):
-        next(each)
-    assert hooks_on(model) == 0
-    gc.collect()
-    assert [reference() for reference in alive] == [None]
 
 
 def test_readouts_of_another_shape_and_without_slope_are_told_by_their_index(model: Tiny, inputs: Tensor) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -106,37 +107,33 @@ def test_reductions_are_dot_cosine_and_decision() -> None:
     assert "decision" not in agreements(torch.rand(2, 3), torch.rand(2, 3))
 
 
-@pytest.mark.parametrize("k", [1, 3])
-def test_average_sensitivity_of_a_parity_is_k(k: int) -> None:
-    estimates = list(average_sensitivity(parity(list(range(k))), all_inputs(2, 5), 2, torch.Generator()))
-    assert {e.reduction: e.value for e in estimates} == {"decision": k, "probability_distance": pytest.approx(k)}
-    assert all(e.standard_error == pytest.approx(0, abs=1e-12) for e in estimates)
-
-
-def test_average_sensitivity_of_a_constant_is_zero_and_of_a_sum_two() -> None:
-    generator = torch.Generator()
-    constant = average_sensitivity(lambda tokens: torch.zeros(len(tokens), 2), all_inputs(2, 3), 2, generator)
-    assert {e.value for e in constant} == {0.0}
-    total = average_sensitivity(modular_sum(5), all_inputs(5, 2), 5, generator)
-    assert [e.value for e in total] == pytest.approx([2.0, 2.0])
-
-
-def test_average_sensitivity_of_and_by_enumeration() -> None:
-    """AND of two bits: each bit decides where the other is 1, so each has influence 1/2."""
-
-    def both(tokens: Tensor) -> Tensor:
-        return SURE * F.one_hot(tokens[:, 0] & tokens[:, 1], 2).double()
-
-    decision = next(iter(average_sensitivity(both, all_inputs(2, 2), 2, torch.Generator())))
-    assert decision.value == pytest.approx(1.0)
-
-
-# --- outputs at every position, and scores -----------------------------------------------------------------
-
-
 def each_position(tokens_NT: Tensor) -> Tensor:
     """Sure, at each position, of the token that stands there."""
     return SURE * F.one_hot(tokens_NT, 2).double()
+
+
+@pytest.mark.parametrize(
+    ("model", "symbols", "length", "exact"),
+    [
+        (parity([0]), 2, 5, 1.0),
+        (parity([0, 1, 2]), 2, 5, 3.0),
+        (lambda tokens: torch.zeros(len(tokens), 2), 2, 3, 0.0),
+        (modular_sum(5), 5, 2, 2.0),
+        # AND of two bits: each bit decides where the other is 1, so each has influence 1/2.
+        (lambda tokens: SURE * F.one_hot(tokens.prod(1), 2).double(), 2, 2, 1.0),
+        # A token decides its own position of four and no other: 4 positions x 1/4.
+        (each_position, 2, 4, 1.0),
+    ],
+)
+def test_average_sensitivity_by_enumeration(model: Any, symbols: int, length: int, exact: float) -> None:
+    found = average_sensitivity(model, all_inputs(symbols, length), symbols, torch.Generator())
+    assert {e.reduction: e.value for e in found} == {
+        "decision": pytest.approx(exact),
+        "probability_distance": pytest.approx(exact),
+    }
+
+
+# --- outputs at every position, and scores -----------------------------------------------------------------
 
 
 def test_stability_of_outputs_at_every_position_is_the_mean_over_positions() -> None:
@@ -149,12 +146,6 @@ def test_stability_of_outputs_at_every_position_is_the_mean_over_positions() -> 
     assert found["probability_dot"].standard_error == pytest.approx(
         math.sqrt(0.875 * 0.125 / 4 / len(tokens)), rel=0.05
     )
-
-
-def test_sensitivity_of_outputs_at_every_position_is_the_mean_over_positions() -> None:
-    """A token decides its own position of four and no other: 4 positions x 1/4."""
-    estimates = average_sensitivity(each_position, all_inputs(2, 4), 2, torch.Generator())
-    assert [e.value for e in estimates] == pytest.approx([1.0, 1.0])
 
 
 def test_scores_by_hand() -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,38 +11,19 @@ import yaml
 
 from nsbench.cli import parser as cli
 from nsbench.config.base import ConfigError
-from nsbench.measures import MEASURES
 from nsbench.report import training
 from nsbench.schemas.analysis import MEASURE
 from nsbench.schemas.training import EVALUATION
-from nsbench.storage import code_digest, definitions
 from nsbench.storage.parquet import read_table
-from nsbench.workflow import plugins
 from nsbench.workflow.grid import load
 from nsbench.workflow.plan import Plan
 from nsbench.workflow.recorded_runs import evaluation_settings_of
 from tests.config.test_config import TINY, overlaid
+from tests.workflow.conftest import forget
 
 NAME = "logit_margin"
 CELL = ("modular_addition", "tiny", "baseline")
 PACK = "seeds-0-1"
-
-
-def forget() -> None:
-    """Be a process that has loaded no plug-in."""
-    for name in list(plugins._FILES):
-        for key in [key for key, found in MEASURES.items() if found.__module__ == name]:
-            del MEASURES[key]
-        del plugins._FILES[name], sys.modules[name], definitions.elsewhere[name]
-    code_digest.forget()
-
-
-@pytest.fixture(autouse=True)
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """The working folder; what a test registers is gone afterwards."""
-    monkeypatch.chdir(tmp_path)
-    yield tmp_path
-    forget()
 
 
 @pytest.fixture
