@@ -149,17 +149,15 @@ def header(axes: Axes, title: str, leaks: list[str], entries: list[Line2D]) -> N
         text.set(color=style.WARNING, weight="bold", gid="leak")
 
 
-def floor(floors: Table, cell: Cell, predictor: str, metric: str) -> float:
-    """A floor of a validation metric (`schemas.training.FLOORS`), median over the cell's seeds; NaN: there is none."""
+def floor_line(axes: Axes, floors: Table, cell: Cell, predictor: str, metric: str) -> tuple[float, list[Line2D]]:
+    """Draw a floor of a validation metric (`FLOORS`), the median over the cell's seeds, across the panel.
+
+    Returns its value and a legend's entry; NaN and none where there is no such floor.
+    """
     here = (floors["task"] == cell["task"]) & (floors["variant"] == cell["variant"]) & (floors["split"] == "val")
     here &= floors["seed"].isin(cell["seeds"]) & (floors["predictor"] == predictor)
     rows = floors[here & (floors["targets"] == counted(metric))]
-    return float(rows["loss" if is_loss(metric) else "accuracy"].astype(float).median())
-
-
-def floor_line(axes: Axes, floors: Table, cell: Cell, predictor: str, metric: str) -> tuple[float, list[Line2D]]:
-    """Draw a floor of a validation metric across the panel; its value, and a legend's entry where there is one."""
-    value, (name, dashes) = floor(floors, cell, predictor, metric), FLOORS[predictor]
+    value, (name, dashes) = rows["loss" if is_loss(metric) else "accuracy"].astype(float).median(), FLOORS[predictor]
     if not np.isfinite(value):
         return value, []
     look = {"color": style.LOSS_COLOUR, "lw": 1.2, "ls": dashes}

@@ -107,11 +107,10 @@ def _levels(group: Cells) -> Levels:
         for choice, level in cell["choices"].items():
             if level not in found.setdefault(choice, []):
                 found[choice].append(level)
-    are_numbers = {
-        choice: all(isinstance(level, int | float) and not isinstance(level, bool) for level in given)
-        for choice, given in found.items()
+    return {
+        name: sorted(given) if all(type(one) in (int, float) for one in given) else given
+        for name, given in found.items()
     }
-    return {choice: sorted(given) if are_numbers[choice] else given for choice, given in found.items()}
 
 
 def _rows(table: Table, group: Cells) -> Table:

@@ -124,23 +124,16 @@ def text_lines(table: Table, cells: Cells) -> list[str]:
 
     `table` has a column `text` beside those of `schemas.training.CELL`.
     """
-    keys = {(cell["task"], cell["variant"], cell["arm"]) for cell in cells}
-    labels = [
-        row.text
-        for row in table[["task", "variant", "arm", "text"]].drop_duplicates().itertuples(index=False)
-        if (row.task, row.variant, row.arm) in keys and row.text not in KNOWN_TEXTS
-    ]
-    return [f"Text: {'; '.join(dict.fromkeys(labels))}."] if labels else []
+    texts = dict.fromkeys(text for cell in cells for text in of_cell(table, cell)["text"].unique())
+    labels = [text for text in texts if text not in KNOWN_TEXTS]
+    return [f"Text: {'; '.join(labels)}."] if labels else []
 
 
 def scale_text(cells: Cells, scale: str) -> str:
     """What was run and, where that is not all of it or the scale is not the paper's, that it is not."""
-    found: dict[str, list[float]] = {}
-    for cell in cells:
-        data = cell.get("settings", {}).get("data", {})
-        for name in DATA_SIGNS.keys() & data.keys():
-            found.setdefault(name, []).append(data[name])
-    parts = [sign.format(span(found[name])) for name, sign in DATA_SIGNS.items() if name in found]
+    data = [cell.get("settings", {}).get("data", {}) for cell in cells]
+    found = {name: [one[name] for one in data if name in one] for name in DATA_SIGNS}
+    parts = [sign.format(span(found[name])) for name, sign in DATA_SIGNS.items() if found[name]]
     if cells:
         parts.append(f"{span([len(cell['seeds']) for cell in cells])} seeds per arm")
         parts.append(f"budget {span([cell['budget_steps'] for cell in cells])} steps")
