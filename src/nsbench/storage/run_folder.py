@@ -153,13 +153,11 @@ class RunFolder:
         try:
             path.stat()
             tensors, metadata = read_tensors(path, "progress file", "the run starts from the beginning")
-        except FileNotFoundError:
+        except RecordError as error:
+            logger.warning("%s: %s", self.name, error)
             return None
         except OSError as error:
             refuse_passing(path, error)
-            raise
-        except RecordError as error:
-            logger.warning("%s: %s", self.name, error)
             return None
         if metadata.get("run_key") != self.key:
             return None

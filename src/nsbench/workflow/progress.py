@@ -67,10 +67,9 @@ def start_partial(held: contextlib.ExitStack) -> None:
 def finish_partial() -> None:
     """Name the partial report, what it is made from, and what is missing."""
     states = read_table(PARTIAL / "finished.parquet", RUN_STATE)["state"]
-    n_finished, n_runs = int((states == FINISHED).sum()), len(states)
     _say(
-        f"partial report on {n_finished:,} of {n_runs:,} runs: {PARTIAL / 'report.html'}; what is missing: "
-        f"{PARTIAL / 'missing.csv'}"
+        f"partial report on {(states == FINISHED).sum():,} of {len(states):,} runs: {PARTIAL / 'report.html'}; what is "
+        f"missing: {PARTIAL / 'missing.csv'}"
     )
     _say(f"figures, tables and verdicts of these runs: {', '.join(str(PARTIAL / name) for name in MADE)}")
 
@@ -81,9 +80,8 @@ def fail_partial() -> None:
     if (PARTIAL / "missing.csv").exists():
         _say(f"what is missing: {PARTIAL / 'missing.csv'}")
     if old := [str(PARTIAL / name) for name in ("report.html", *MADE) if (PARTIAL / name).exists()]:
-        _say(f"of an earlier look, not of now: {', '.join(old)}")
-    if full := lack_of_room(RESULTS):
-        _say(full)
+        _say(f"of an earlier report, not of now: {', '.join(old)}")
+    _say_lack_of_room()
 
 
 def finish(plan: Plan, tracking_uri: str) -> None:
@@ -113,8 +111,7 @@ def fail(since: float) -> None:
             print(f"    {text[:300]}", file=sys.stderr)
     _say("stopped before the end: see the messages above and results/logs/.")
     # A log on a full disk may be empty.
-    if full := lack_of_room(RESULTS):
-        _say(full)
+    _say_lack_of_room()
     _say("Finished runs are kept and interrupted ones resume: give the same command again.")
 
 
@@ -175,6 +172,11 @@ def _duration(seconds: float) -> str:
     if hours:
         return f"{hours} h {minutes:02d} min"
     return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
+
+
+def _say_lack_of_room() -> None:
+    if full := lack_of_room(RESULTS):
+        _say(full)
 
 
 def _say(text: str) -> None:
