@@ -13,14 +13,13 @@ import gc
 import itertools
 import json
 import logging
-from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 import torch
 
 from nsbench.config.canonical import canonical_json
-from nsbench.data.datasets import Dataset, read_dataset
+from nsbench.data.datasets import read_dataset
 from nsbench.schemas.training import HISTORY, RUNS
 from nsbench.storage.device import DeviceError, out_of_memory
 from nsbench.storage.parquet import write_table
@@ -28,35 +27,8 @@ from nsbench.storage.provenance import stamp
 from nsbench.storage.run_folder import RunFolder, order_key, run_key
 from nsbench.training.loop import StackTraining
 from nsbench.training.run import Run, TrainSpec
-from nsbench.training.validation import checkpoint_steps
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class _Asked:
-    """A run of the pack: what is asked for, and where it lies."""
-
-    seed: int
-    data: Dataset
-    folder: RunFolder
-    order: str
-
-    def opened(self, spec: TrainSpec) -> Run:
-        """The run as far as its folder has it; what another key left there is cleared.
-
-        A run whose checkpoints so far are not all there starts from the beginning, which is told.
-        """
-        resumed = self.folder.progress()
-        if resumed is not None:
-            due = checkpoint_steps(spec.training, spec.checkpoint_count)
-            lost = self.folder.lost([step for step in due if step <= resumed.step])
-            if lost:
-                logger.warning("%s: starts from the beginning, since %s is gone", self.folder.name, lost[0])
-                resumed = None
-        if resumed is None:
-            self.folder.clear()
-        return Run(self.seed, self.data, self.folder, self.order, resumed)
 
 
 def train_pack(
@@ -97,17 +69,17 @@ def stack_size(device: torch.device, n_runs: int) -> int:
     return 1 if device.type == "cpu" else n_runs
 
 
-def _asked(spec: TrainSpec, digest: str, dataset: Path, runs_root: Path) -> list[_Asked]:
+def _asked(spec: TrainSpec, digest: str, dataset: Path, runs_root: Path) -> list[Run]:
     settings, pack = json.loads(canonical_json(spec)), []
     for seed in spec.seeds:
         data = read_dataset(dataset, seed, spec.task)
         key = run_key(settings, seed, data.sha256, digest)
         folder = RunFolder(runs_root, spec.task, spec.variant, spec.arm, seed, key)
-        pack.append(_Asked(seed, data, folder, order_key(settings, seed, digest)))
+        pack.append(Run(seed, data, folder, order_key(settings, seed, digest)))
     return pack
 
 
-def _train(spec: TrainSpec, pack: list[_Asked], device: torch.device, made_by: dict[str, str], every: float) -> None:
+def _train(spec: TrainSpec, pack: list[Run], device: torch.device, made_by: dict[str, str], every: float) -> None:
     """Train the runs that are not finished, in stacks; a stack that the memory does not hold is halved."""
     size = stack_size(device, len(pack))
     while waiting := [run for run in pack if not run.folder.finished()]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pandas as pd
@@ -18,6 +18,7 @@ from nsbench.data.datasets import Dataset
 from nsbench.storage.atomic import FileError
 from nsbench.storage.run_folder import Progress, RunFolder, history_digest
 from nsbench.training.models import AnyModel
+from nsbench.training.validation import checkpoint_steps
 
 logger = logging.getLogger(__name__)
 
@@ -53,7 +54,7 @@ class Run:
     data: Dataset
     folder: RunFolder
     order: str
-    resumed: Progress | None
+    resumed: Progress | None = None
     rows: list[dict[str, Any]] = field(default_factory=list)
     seconds: float = 0.0
     status: str = ""
@@ -62,6 +63,21 @@ class Run:
     @property
     def start(self) -> int:
         return self.resumed.step if self.resumed else 0
+
+    def opened(self, spec: TrainSpec) -> Run:
+        """The run as far as its folder has it; what another key left there is cleared.
+
+        If a checkpoint is missing, warn and start at step 0.
+        """
+        resumed = self.folder.progress()
+        if resumed is not None:
+            due = checkpoint_steps(spec.training, spec.checkpoint_count)
+            if lost := self.folder.lost([step for step in due if step <= resumed.step]):
+                logger.warning("%s: starts from the beginning, since %s is gone", self.folder.name, lost[0])
+                resumed = None
+        if resumed is None:
+            self.folder.clear()
+        return replace(self, resumed=resumed, rows=[])
 
     def diverged(self) -> bool:
         """Whether the last row's losses are no numbers; at step 0 there is no training loss."""
