@@ -17,12 +17,8 @@ def _answer(status: str, body: bytes = b"{}", headers: str = "") -> bytes:
 
 ANSWERS = {
     "silent": None,
-    "hangs up": b"",
     "broken": _answer("500 Internal Server Error"),
-    "busy": _answer("503 Service Unavailable"),
     "wants a password": _answer("401 Unauthorized", b"", 'WWW-Authenticate: Basic realm="x"\r\n'),
-    "forbids": _answer("403 Forbidden", b'{"error_code": "PERMISSION_DENIED", "message": "no"}'),
-    "has no such page": _answer("404 Not Found", PAGE),
     "is no MLflow": _answer("200 OK", PAGE),
     "speaks no HTTP": b"SSH-2.0-OpenSSH_9.6\r\n",
 }

@@ -8,10 +8,8 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from nsbench.report.page import Results, write_report
-from tests.synthetic_records import make_cells, make_records, write_results
+from tests.synthetic_records import make_cells
 
 IMAGE = base64.b64decode(
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
@@ -47,20 +45,6 @@ class Page(HTMLParser):
 
     def handle_data(self, data: str) -> None:
         self.text += data + " "
-
-
-_PLAIN: list[Path] = []
-
-
-def plain_results(factory: pytest.TempPathFactory) -> Path:
-    """The folder with the results of CELLS and two figures: made once a session, and only read."""
-    if not _PLAIN:
-        folder = factory.mktemp("plain")
-        write_results(folder, CELLS, make_records(CELLS, RISES, diverged=(("reversed", 5),)))
-        for name in ("figure_05_modular_addition", "figure_99"):
-            (folder / f"{name}.png").write_bytes(IMAGE)
-        _PLAIN.append(folder)
-    return _PLAIN[0]
 
 
 def report(results: Path, out: Path, scale: str = "demo", **changes: Any) -> str:

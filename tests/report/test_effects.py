@@ -12,14 +12,9 @@ import pytest
 
 from nsbench.schemas.statistics import PAIRED_EFFECT, POWER
 from nsbench.storage.parquet import read_table, write_table
-from tests.report.pages import IMAGE, flat, plain_results, report, section
+from tests.report.pages import IMAGE, flat, report, section
 
 SCHEMAS = {"paired_effect": PAIRED_EFFECT, "power": POWER}
-
-
-@pytest.fixture(scope="module")
-def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return plain_results(tmp_path_factory)
 
 
 def changed(results: Path, folder: Path, name: str, how: Callable[[pd.DataFrame], pd.DataFrame]) -> str:
@@ -101,12 +96,6 @@ def test_power_gives_the_seeds_for_each_effect(results: Path, tmp_path: Path) ->
     assert "seeds for 10% fewer steps seeds for 20% fewer steps seeds for 35% fewer steps" in flat(part)
     assert "31 29 to 1,234 9 7 to 1,234 5 3 to 1,234 18%, 50%, 98%" in row(part, "gentle")
     assert "find an effect in 80% of all tries" in flat(part)
-
-
-def test_a_grid_without_pairs_leaves_no_section_on_power(results: Path, tmp_path: Path) -> None:
-    html = changed(results, tmp_path, "power", lambda table: table.iloc[:0])
-    assert not section(html, "power")
-    assert 'href="#power"' not in html
 
 
 def test_the_two_figures_stand_in_their_sections(results: Path, tmp_path: Path) -> None:

@@ -12,8 +12,8 @@ import pytest
 
 from nsbench.analysis.pretrained_tables import tail_bounds
 from nsbench.schemas.pretrained import MOMENT, STABILITY, TABLES
-from nsbench.storage.parquet import RecordError, read_table, write_table
-from tests.report.pages import IMAGE, Page, flat, lines, open_part, plain_results, report, section
+from nsbench.storage.parquet import read_table, write_table
+from tests.report.pages import IMAGE, Page, flat, lines, open_part, report, section
 from tests.synthetic_pretrained import Made, make
 
 PRETRAINED = {
@@ -24,11 +24,6 @@ PRETRAINED = {
     "away": Made(reason="gated: set <HF_TOKEN>", source="hub", paper="gemma", inputs=("text", "uniform", "gaussian")),
 }
 OF_PAPER = PRETRAINED | {"decoder": Made(paper="bert", inputs=("gaussian",))}
-
-
-@pytest.fixture(scope="module")
-def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return plain_results(tmp_path_factory)
 
 
 def pretrained_tables(folder: Path, made: dict[str, Made]) -> Path:
@@ -109,12 +104,6 @@ def test_pretrained_models_have_a_section(pretrained_page: str) -> None:
     assert not re.search(r"https?://|<script|<link|url\(", pretrained_page)
 
 
-def test_pretrained_models_left_out_leave_no_section(results: Path, tmp_path: Path) -> None:
-    html = report(results, tmp_path / "report.html")
-    assert 'id="pretrained"' not in html
-    assert 'href="#pretrained"' not in html
-
-
 def test_the_models_are_listed_with_what_they_are(pretrained_page: str) -> None:
     found = [row.replace("&#39;", "'") for row in lines(section(pretrained_page, "pretrained"))]
     assert found[1] == (
@@ -173,15 +162,6 @@ def test_patterns_stand_beside_those_of_the_control(pretrained_page: str, tmp_pa
     assert not any("0.5 of 16" in row for row in lines(open_part(part)))
 
 
-def test_a_readout_without_any_influence_says_so(results: Path, tmp_path: Path) -> None:
-    def silence(table: pd.DataFrame) -> pd.DataFrame:
-        return table[table["readout"] != "pooled_norm"] if "gini" in table else table
-
-    tables = change(pretrained_tables(tmp_path, {"alone": Made()}), silence)
-    part = section(report(results, tmp_path / "report.html", figures=[], pretrained=tables), "pretrained")
-    assert lines(part).count("alone norm of the pooled hidden state no influence at any position") == 2 * 2
-
-
 def test_proved_bounds_are_shown_and_those_above_1_say_nothing(pretrained_page: str) -> None:
     part = section(pretrained_page, "pretrained")
     uniform = part.partition("<b>Uniform tokens</b>")[2].partition("</table>")[0]
@@ -225,15 +205,6 @@ def test_the_paper_s_numbers_stand_beside_those_of_its_models(results: Path, tmp
     assert "Not the paper&#39;s models: encoder." in flat(part)
 
 
-def test_without_a_control_the_model_stands_alone(results: Path, tmp_path: Path) -> None:
-    tables = pretrained_tables(tmp_path, {"alone": Made(weights=("pretrained",))})
-    part = section(report(results, tmp_path / "report.html", figures=[], pretrained=tables), "pretrained")
-    rows = [row for row in lines(part) if row.startswith("alone")]
-    assert rows
-    assert not any("control" in row for row in rows)
-    assert "alone cross entropy 0.980 ± 0.012 0.980 ± 0.012" in rows
-
-
 def test_a_control_that_failed_is_named_beside_its_model(results: Path, tmp_path: Path) -> None:
     def fail(table: pd.DataFrame) -> pd.DataFrame:
         control = table["weights"] == "random"
@@ -258,10 +229,3 @@ def test_where_no_model_is_to_be_had_every_table_says_so(results: Path, tmp_path
     part = section(html, "pretrained")
     assert lines(part).count("away unavailable: gated: set &lt;HF_TOKEN&gt;") == 2 * 2 + 2 + 2 + 3 + 2
     assert 'colspan="0"' not in part
-
-
-def test_a_missing_table_of_pretrained_models_is_named(results: Path, tmp_path: Path) -> None:
-    tables = pretrained_tables(tmp_path / "tables", PRETRAINED)
-    (tables / "table_1.parquet").unlink()
-    with pytest.raises(RecordError, match=r"table_1\.parquet: no such file"):
-        report(results, tmp_path / "report.html", pretrained=tables)

@@ -13,7 +13,7 @@ import pytest
 from nsbench.analysis.specification_curves import specification_shares, specifications
 from nsbench.schemas.analysis import SPECIFICATION, SPECIFICATION_SHARE
 from nsbench.storage.parquet import write_table
-from tests.report.pages import CELLS, IMAGE, Page, flat, open_part, plain_results, report, section
+from tests.report.pages import CELLS, IMAGE, Page, flat, open_part, report, section
 from tests.synthetic_specifications import effect_row, make_curve_cells
 
 CURVE = make_curve_cells(4, choices={"model.norm": ["pre", "post"], "data.n_train": [2000, 3830]})
@@ -26,11 +26,6 @@ GIVEN: dict[str, dict[str, Any]] = {
     "rows": {"ratio": math.nan, "n_baseline_reached": 1, "n_arm_reached": 0, "text": "Some <excerpt>"},
     "rows-001": {"ratio": math.nan, "n_baseline_reached": 0, "n_arm_reached": 0, "text": "Some <excerpt>"},
 }
-
-
-@pytest.fixture(scope="module")
-def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return plain_results(tmp_path_factory)
 
 
 def with_curves(results: Path, folder: Path, cells: list[dict[str, Any]]) -> Path:
@@ -85,12 +80,6 @@ def test_the_curve_s_figure_stands_in_its_section(html: str) -> None:
     assert len([tag for tag, _ in Page(html).tags if tag == "img"]) == 1
     assert 'href="#specifications"' in html
     assert Page(html).open == []
-
-
-def test_a_grid_without_curves_leaves_no_section(results: Path, tmp_path: Path) -> None:
-    html = report(results, tmp_path / "report.html")
-    assert not section(html, "specifications")
-    assert 'href="#specifications"' not in html
 
 
 def test_variants_of_a_curve_alone_are_folded_out_of_ordinary_tables(results: Path, tmp_path: Path) -> None:

@@ -6,12 +6,11 @@ import math
 from pathlib import Path
 
 import pandas as pd
-import pytest
 
 from nsbench.schemas import theory_labels as readings
 from nsbench.schemas.theory import THEORY
 from nsbench.storage.parquet import write_table
-from tests.report.pages import IMAGE, Page, flat, plain_results, report, section
+from tests.report.pages import IMAGE, Page, flat, report, section
 
 THEORY_ROWS = [
     # experiment, reading, series, formula, status, x, theory, simulated, standard error
@@ -27,11 +26,6 @@ THEORY_ROWS = [
     ("intervals", "scale 1", readings.entry_moments("MLP", "mean"), "lemma", "upper", 2.0, math.nan, 0.2, 0.001),
     ("intervals", "scale 1", readings.entry_moments("MLP", "largest"), "lemma", "upper", 2.0, 0.3, 0.303, 0.001),
 ]
-
-
-@pytest.fixture(scope="module")
-def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return plain_results(tmp_path_factory)
 
 
 def theory_table(path: Path) -> Path:
@@ -62,9 +56,3 @@ def test_the_theory_stands_beside_its_simulation(results: Path, tmp_path: Path) 
     assert 'id="figure_09"' in part
     assert 'id="figure_99"' not in part
     assert 'id="figure_09"' not in section(html, "figures")
-
-
-def test_a_theory_left_out_leaves_no_section(results: Path, tmp_path: Path) -> None:
-    html = report(results, tmp_path / "report.html")
-    assert 'id="theory"' not in html
-    assert 'href="#theory"' not in html

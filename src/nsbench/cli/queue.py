@@ -13,9 +13,11 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from nsbench.config.base import ConfigError
@@ -101,7 +103,7 @@ def status(queue: Queue) -> list[dict[str, Any]]:
     """One row for each overlay: runs, how many are recorded, and the hours that the others take at the pace so far.
 
     The pace is that of recorded runs from a CPU, or from a GPU where this machine has one: of the same cell, or else by
-    operations, of the same task, or of any. It counts seconds in training, as one process has them, and no evaluation.
+    operations, of the same task. It counts seconds in training, as one process has them, and no evaluation.
     """
     plans = {overlay: queue.plan(overlay) for overlay in queue.files()}
     pace = _Pace(plans.values(), bool(visible_gpus()))
@@ -136,46 +138,30 @@ def status_lines(rows: list[dict[str, Any]]) -> list[str]:
 
 
 class _Pace:
-    """How long a run takes, by the recorded runs of the same kind of device."""
+    """How long a run takes, by the recorded runs of the same kind of device; one that may stop, to its budget."""
 
-    def __init__(self, plans: Any, on_gpu: bool) -> None:
+    def __init__(self, plans: Iterable[Plan], on_gpu: bool) -> None:
         self.on_gpu = on_gpu
-        self.flops: dict[str, tuple[float, float]] = {}
+        self.sums: Counter[tuple[str, str]] = Counter()
+        """(task, seconds or flops) -> sum over recorded runs."""
         for plan in plans:
             for key in plan.recorded:
                 for done in self._summaries(plan, key):
-                    for group in (key[0], ""):
-                        seconds, flops = self.flops.get(group, (0.0, 0.0))
-                        self.flops[group] = (seconds + done["seconds"], flops + done["flops"])
+                    self.sums.update({(key[0], name): done[name] for name in ("seconds", "flops")})
 
     def _summaries(self, plan: Plan, key: tuple[str, str, str]) -> list[dict[str, Any]]:
         summaries = [record.summary for record in plan.recorded[key].values()]
         return [done for done in summaries if (done["device"] != "cpu") == self.on_gpu]
 
     def seconds(self, plan: Plan, cell: Cell) -> float:
-        """Seconds that a run of a cell takes in training; by the rate of `cluster.gflops` where no run is recorded."""
+        """Seconds that a run of a cell takes in training: those of its recorded runs; else by operations, at the rate
+        of its task's runs or of `cluster.gflops`."""
         if same := self._summaries(plan, (cell.task, cell.variant, cell.arm)):
-            return _mean([done["seconds"] for done in same])
+            return fmean(done["seconds"] for done in same)
+        if flops := self.sums[cell.task, "flops"]:
+            return train_flops(cell) * self.sums[cell.task, "seconds"] / flops
         gflops = plan.config.cluster.gflops
-        by_rate = 1.0, 1e9 * (gflops.cuda if self.on_gpu else gflops.cpu)
-        seconds, flops = self.flops.get(cell.task) or self.flops.get("") or by_rate
-        return train_flops(cell) * self._share(plan, cell) * seconds / flops
-
-    def _share(self, plan: Plan, cell: Cell) -> float:
-        """How much of its budget a run uses: what those of its overlay that may stop have used."""
-        if cell.settings.training.stop == "never":
-            return 1.0
-        used = [
-            record.summary["steps"] / plan.cells[key].settings.training.steps
-            for key, cells in plan.recorded.items()
-            for record in cells.values()
-            if key[0] == cell.task and plan.cells[key].settings.training.stop != "never"
-        ]
-        return _mean(used) if used else 1.0
-
-
-def _mean(values: list[float]) -> float:
-    return sum(values) / len(values)
+        return train_flops(cell) / (1e9 * (gflops.cuda if self.on_gpu else gflops.cpu))
 
 
 def _to_do(plan: Plan, key: tuple[str, str, str]) -> list[int]:

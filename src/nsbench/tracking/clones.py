@@ -1,4 +1,4 @@
-"""Whose runs are whose in a store that clones share: each results folder has an identity, which its runs carry."""
+"""A UUID per results folder, which its runs carry in an MLflow store that several folders share."""
 
 from __future__ import annotations
 
@@ -44,22 +44,17 @@ class Clone:
 def identify(folder: Path) -> Clone:
     """The identity of a results folder, which is made where it has none. One process at a time may ask.
 
-    A folder that was moved on its host keeps its identity, and so does one that several hosts share. A copy gets one
-    of its own: on the host of its original where that is still there, on another host always.
-
-    Raises RecordError where the file is broken, FileError where it cannot be written.
+    A folder that is renamed keeps its identity, and so does one that several hosts share. A copy, which has another
+    inode, gets one of its own. Raises RecordError where the file is broken, FileError where it cannot be written.
     """
     path = folder / FILE
-    place = f"{socket.gethostname()}:{folder.resolve()}"
     old = _read(path)
     with explained(path):
         inode = folder.stat().st_ino
-    if old is None:
-        clone = Clone(uuid.uuid4().hex, place, inode=inode)
-    elif _was_copied(path, old, place, inode):
-        clone = Clone(uuid.uuid4().hex, place, (old.id, *old.copied_from), inode)
-    else:
-        clone = Clone(old.id, place, old.copied_from, inode)
+    clone_id, copied_from = (old.id, old.copied_from) if old else (uuid.uuid4().hex, ())
+    if old and old.inode not in (None, inode):
+        clone_id, copied_from = uuid.uuid4().hex, (old.id, *old.copied_from)
+    clone = Clone(clone_id, f"{socket.gethostname()}:{folder.resolve()}", copied_from, inode)
     if clone != old:
         write_text(path, json.dumps(vars(clone)))
     return clone
@@ -68,10 +63,7 @@ def identify(folder: Path) -> Clone:
 def _read(path: Path) -> Clone | None:
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
-        clone = Clone(values["id"], values["place"], tuple(values["copied_from"]), values.get("inode"))
-        uuid.UUID(clone.id)
-        if type(clone.inode) not in (int, type(None)):
-            raise TypeError
+        return Clone(uuid.UUID(values["id"]).hex, values["place"], tuple(values["copied_from"]), values.get("inode"))
     except FileNotFoundError:
         return None
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
@@ -80,20 +72,3 @@ def _read(path: Path) -> Clone | None:
             f"{path}: not the identity of a results folder; delete it and give the same command again: a tracking "
             "store that others use too then keeps the runs imported so far beside the new ones"
         ) from None
-    return clone
-
-
-def _was_copied(path: Path, old: Clone, place: str, inode: int) -> bool:
-    """Whether the folder at `path` is not the one that its identity was written for, but a copy of that."""
-    host, _, folder = old.place.partition(":")
-    if host != place.partition(":")[0]:
-        # Nodes of a cluster share one folder under many names of hosts, so the name alone says nothing.
-        return old.inode not in (None, inode)
-    original = Path(folder) / FILE
-    if old.place == place or not original.is_file() or original.samefile(path):
-        return False
-    try:
-        there = _read(original)
-    except RecordError:
-        return False
-    return there is not None and there.id == old.id
