@@ -127,7 +127,7 @@ BAD: list[tuple[str, Any, list[str]]] = [
     ("grid.3.sweep", {"data.modulus": [7]}, ["grid[3]: sweep of data.modulus with specifications; one of them"]),
     # Absurd sizes, together.
     (f"{VARIANT}.training", {"steps": 10**7, "eval_every_steps": 1}, ["more than 100,000 evaluations", "at least 100"]),
-    (f"{VARIANT}.model", {"d_model": 16384, "n_layers": 256}, ["d_model = 16384", "weights; at most 2e+10"]),
+    (f"{VARIANT}.model", {"d_model": 16384, "n_layers": 256}, ["d_model = 16384", "at most 2e+10"]),
     (PARITY, {"data": {"n": 500, "n_train": 10**7}}, ["10002000 examples of 500 tokens", "at most 2e+09"]),
     ("evaluation", {"n_inputs": 10**6, "n_draws": 100}, ["evaluation: 5 rho x n_inputs = 1000000", "20,000,000"]),
     ("theory.relu", {"n_pairs": 10**8, "n_draws": 10**6}, ["theory.relu: n_draws = 1000000", "at most 1e+13"]),

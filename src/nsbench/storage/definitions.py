@@ -37,12 +37,6 @@ class Reference(NamedTuple):
 Part = str | Definition | Reference
 
 
-def defines(module: str, name: str) -> bool:
-    """Whether a module of ours defines or imports a name. Raises ValueError where there is no such module."""
-    found = _module(module)
-    return name in found.own or name in found.imports
-
-
 def forget() -> None:
     """Read the source again: it was edited, or `elsewhere` has more."""
     for function in (module_path, _module, _find, parts):
@@ -101,7 +95,8 @@ def _module(name: str) -> _Module:
 @functools.lru_cache(maxsize=1000)
 def _read(name: str, package: str, text: str) -> _Module:
     tree = ast.parse(text)
-    module = _Module(name, package, {}, {}, [], MARK in _names(tree), {})
+    left_out = any(MARK in _bound(statement) for statement in tree.body)
+    module = _Module(name, package, {}, {}, [], left_out, {})
     for statement in tree.body:
         if _is_text(statement):
             continue
@@ -121,10 +116,6 @@ def _data(name: str) -> list[str]:
     path = module_path(name)
     files = [file for file in sorted(path.parent.glob(f"{path.stem}.*")) if file.suffix in DATA_SUFFIXES]
     return [hashlib.sha256(file.read_bytes()).hexdigest() for file in files]
-
-
-def _names(tree: ast.Module) -> set[str]:
-    return {name for statement in tree.body for name in _bound(statement)}
 
 
 def _imports(node: ast.AST, package: str) -> Iterator[tuple[str, str]]:
