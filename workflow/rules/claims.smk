@@ -27,7 +27,7 @@ rule judge_claims:
         runtime=minutes(30),
     params:
         spec=PLAN.grid("analysis", adds="claim quantity"),
-        digest=lambda w: digest("claims", *(quantity.root for quantity in QUANTITIES.values())),
+        digest=claims_digest,
         finished="",
         folder="results",
         theory=option("--theory", THEORY_TABLE),

@@ -9,7 +9,6 @@ import time
 from pathlib import Path
 
 from nsbench.schemas.analysis import TABLES
-from nsbench.claims import QUANTITIES
 from nsbench.config import tracking_uri
 from nsbench.config.base import ConfigError
 from nsbench.config.canonical import canonical_json
@@ -228,6 +227,13 @@ def plugins_option(stage):
 def code_of(stage):
     """Makes the digest of the code that a stage of a cell runs."""
     return lambda w: PLAN.code(stage, w.task, w.variant, getattr(w, "arm", ""))
+
+
+def claims_digest(wildcards):
+    """The digest of the code that judges claims; imported only here, since it needs scipy."""
+    from nsbench.claims import QUANTITIES
+
+    return digest("claims", *(quantity.root for quantity in QUANTITIES.values()))
 
 
 def minutes(base, in_one=1):
