@@ -144,7 +144,7 @@ def _estimates(model: _Checkpoint, data: Dataset, settings: MeasureSettings, see
                 raise ConfigError(f"the measure '{name}' gives a single number; allowed: one for each input")
             values = [estimate(name, "mean", math.nan, values.reshape(len(values), -1).double().mean(1))]
         for found in values:
-            key = (found.measure, found.reduction, f"{found.rho:g}")
+            key = (found.measure, found.reduction, str(found.rho))
             if key in seen:
                 raise ConfigError(f"the measure '{name}' gives {', '.join(key)} again; each may be given once")
             seen.add(key)
