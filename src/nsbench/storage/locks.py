@@ -17,7 +17,7 @@ CHANGES_NO_RESULT = True
 logger = logging.getLogger(__name__)
 
 WITHOUT = {errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
-"""What file systems say that know no locks."""
+"""Errors of file systems without locks."""
 
 
 class HeldError(RuntimeError):
@@ -28,8 +28,8 @@ class HeldError(RuntimeError):
 def locked(path: Path, meanwhile: str | None) -> Iterator[None]:
     """Hold the lock file `path`, which is made and stays.
 
-    meanwhile: what to log where another process holds it, and then to wait for; None: raise HeldError at once. A
-    file system without locks is told of, and nothing is held. Raises FileError where the file cannot be made.
+    meanwhile: what to log before waiting where another process holds it; None: raise HeldError at once. If locking is
+    unsupported, warn and continue. Raises FileError where the file cannot be made.
     """
     # Users who share a folder share its locks.
     lock = FileLock(path, mode=0o666)

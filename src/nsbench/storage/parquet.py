@@ -69,9 +69,9 @@ def write_table(
 
 @contextlib.contextmanager
 def refused(path: Path | str, advice: str = AGAIN) -> Iterator[None]:
-    """Make RecordError about `path`, with what to do, of whatever pyarrow says of a file that it cannot read.
+    """Turn pyarrow's errors in the block into RecordError about `path`, with what to do.
 
-    FileError where that says nothing of the file: pyarrow's errors about contents carry no number.
+    FileError where the error tells nothing of the file's contents, as a network that fails.
     """
     try:
         yield

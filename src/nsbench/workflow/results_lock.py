@@ -33,7 +33,7 @@ def occupied(folder: Path) -> Iterator[None]:
     try:
         with locked(folder / LOCK, meanwhile=None):
             who = {"process": os.getpid(), "host": socket.gethostname(), "since": time.strftime("%Y-%m-%d %H:%M:%S")}
-            with contextlib.suppress(FileError):  # It only serves a message.
+            with contextlib.suppress(FileError):  # Only a message needs it.
                 write_text(folder / HOLDER, json.dumps(who))
             yield
     except HeldError:
