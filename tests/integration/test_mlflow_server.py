@@ -149,25 +149,6 @@ def test_a_server_killed_in_the_middle(
     assert_no_secret(tmp_path, said)
 
 
-def test_a_server_that_is_back_soon_is_waited_for(
-    postgres: Postgres, server: Server, warm: Warm, tmp_path: Path
-) -> None:
-    uri, _, database = places(postgres, server, "served", "")
-    results = small_grid(tmp_path / "results")
-    before = runs_there(postgres, database)
-    patience = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "6"}
-    with ThreadPoolExecutor(1) as pool:
-        ending = pool.submit(imported, warm, results, uri, **patience)
-        while runs_there(postgres, database) < before + 2:
-            assert not ending.done(), ending.result()
-            time.sleep(0.02)
-        server.kill()
-        server.start()
-        status, said = ending.result()
-    assert (status, said) == (0, "")
-    assert_in_database(postgres, database, results)
-
-
 @pytest.mark.parametrize("password", ["", "S3cret-Wrong"])
 def test_a_wrong_password_is_told_at_once(postgres: Postgres, warm: Warm, tmp_path: Path, password: str) -> None:
     uri = postgres.uri("closed" + password.lower().replace("-", "_"))
