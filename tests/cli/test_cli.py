@@ -93,7 +93,7 @@ def of_grid(stage: str, *more: str, spec: str = GRID) -> list[str]:
 
 
 def finished(text_spec: str) -> list[str]:
-    files = ["--packs", "p", "--datasets", "x", "--run-store", "r", "--text", "t", "--out", "new", "--missing", "new2"]
+    files = ["--results", "r", "--out", "new", "--missing", "new2"]
     return ["stage", "finished", "--spec", GRID, "--digest", "d", *files, "--text-spec", text_spec]
 
 
@@ -114,7 +114,10 @@ MISUSE = {
     "no seconds": (train(TRAIN, "data", "cpu", "--progress-every", "0s"), ["'0' is not allowed", "above 0"]),
     "spec that is no JSON": (train("{broken"), ["nsbench stage train: --spec: not JSON (Expecting property name"]),
     "spec that is a list": (train("[]"), ["nsbench stage train: spec: [] is not allowed", "a section of keys"]),
-    "unknown task": (make_dataset(edited(DATASET, task="addition")), ["spec.task: 'addition'", "'sparse_parity'"]),
+    "unknown task": (
+        make_dataset(edited(DATASET, task="addition")),
+        ["spec.task: unknown task 'addition'", "sparse_parity"],
+    ),
     "unknown key": (train(edited(TRAIN, tarining={})), ["spec.tarining: unknown key, did you mean 'training'?"]),
     "bad value": (
         train(edited(TRAIN, arm_settings={"kind": "noise_stability", "rho": 2, "gamma": 1})),
@@ -199,7 +202,7 @@ MISUSE = {
     ),
     "packs that are not there": (
         ["stage", "collect", "--spec", GRID, "--digest", "d", "--packs", "p", "--datasets", "d", "--out", "c"],
-        ["nsbench stage collect: p/modular_addition/tiny/baseline/seeds-0-1/runs.parquet: no such file"],
+        ["nsbench stage collect: p/modular_addition/tiny/baseline/seeds-0-1/", ".parquet: no such file"],
     ),
     # A model of the user's own.
     "a model's folder without one": (measure(), ["empty has no config.json"]),
