@@ -49,6 +49,14 @@ def test_an_arm_that_is_faster_in_all_pairs_has_the_smallest_p(n: int) -> None:
     assert p_of(baseline, [0.9 * step for step in baseline]) == smallest_p(n) == 2.0 ** (1 - n)
 
 
+@pytest.mark.parametrize("n", [8, 30])  # exact, and random swaps
+def test_under_the_hypothesis_small_p_are_as_rare_as_they_should_be(n: int) -> None:
+    generator = np.random.default_rng(8)
+    found = np.array([p_of(*generator.exponential(1, (2, n)).tolist()) for _ in range(400)])
+    for level in (0.05, 0.1, 0.5):
+        assert abs((found <= level).mean() - level) < 3 * math.sqrt(level * (1 - level) / 400) + 1 / 128
+
+
 # --- Holm's correction ---------------------------------------------------------------------------------
 
 
