@@ -78,8 +78,8 @@ def test_a_new_arm_is_one_file_and_three_lines(folder: Path, capsys: pytest.Capt
     # A stage that looks at the whole grid finds the file in its spec.
     spec = plan.grid()
     forget()
-    files = ["--packs", "p", "--datasets", "d", "--run-store", "runs", "--text", "t"]
-    looked = ["--spec", spec, "--digest", "d", *files, "--out", "states.parquet", "--missing", "missing.csv"]
+    made = ["--out", "states.parquet", "--missing", "missing.csv"]
+    looked = ["--spec", spec, "--digest", "d", "--results", "results", *made]
     assert cli.main(["stage", "finished", *looked]) == 0
     assert f"{KIND},0" in (folder / "missing.csv").read_text()
 
