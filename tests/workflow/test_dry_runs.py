@@ -52,7 +52,7 @@ def test_the_papers_grid_and_the_demo_can_be_planned(fresh: Clone, overlay: str)
         ("n: 5, k: 2", "n: 5, k: 6", ["k = 6", "n = 5"]),
         ("seeds: [0, 1]", "seeds: [0, 1]\nseeds: [2]", ["seeds", "twice", "line"]),
         ("scale: demo", "scale: demo\ndevice: cuda", ["cuda", "auto, cpu"]),
-        ("source: embedded", "source: local, path: gone", ["text.path = 'gone' does not exist"]),
+        ("source: embedded", "source: local, path: gone", ["text.path = 'gone' cannot be read"]),
         ("path: tiny_models/causal", "path: gone", ["pretrained.models.tiny_causal.path = 'gone' is no folder"]),
         ("only: [tiny_causal", "only: [tiny_casual", ["'tiny_casual'", "did you mean 'tiny_causal'"]),
     ],
