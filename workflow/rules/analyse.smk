@@ -23,7 +23,7 @@ rule collect_packs:
         spec=PLAN.grid("runs_per_pack", "records", "text", "checkpoints", "evaluation"),
         digest=lambda w: digest("collect"),
         # Of records it is told whether this code made them.
-        code=sorted(set(PLAN.codes().values())) if RECORD_FILES else [],
+        code=sorted(set().union(*PLAN.codes().values())) if RECORD_FILES else [],
         finished="",
         out="results/collected",
     shell:

@@ -44,8 +44,8 @@ class Sources(NamedTuple):
     """The runs that come from records instead."""
     evaluation_settings: str = ""
     """What a record's measures must have been made with (`run_records.matching`)."""
-    code: Mapping[tuple[str, str, str, str], str] = MappingProxyType({})
-    """(stage, task, variant, arm) -> the digest of this code."""
+    code: Mapping[tuple[str, str, str, str], tuple[str, ...]] = MappingProxyType({})
+    """(stage, task, variant, arm) -> the digests of this code."""
 
 
 def collect(
@@ -167,7 +167,7 @@ def _from_record(key: RunKey, sources: Sources) -> dict[str, pa.Table]:
     older = [
         what
         for what, (stage, told) in made_by.items()
-        if told != sources.code.get((stage, *key[:3])) and not (missing and what == "measures")
+        if told not in sources.code.get((stage, *key[:3]), ()) and not (missing and what == "measures")
     ]
     return {
         "history": record.table("history", HISTORY),

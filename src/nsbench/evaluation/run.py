@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import logging
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -143,7 +143,13 @@ def _estimates(model: _Checkpoint, data: Dataset, settings: MeasureSettings, see
             if not values.ndim:
                 raise ConfigError(f"the measure '{name}' gives a single number; allowed: one for each input")
             values = [estimate(name, "mean", math.nan, values.reshape(len(values), -1).double().mean(1))]
-        for found in values:
+        estimates = list(values) if isinstance(values, Iterable) else [values]
+        if not all(isinstance(one, Estimate) for one in estimates):
+            raise ConfigError(
+                f"the measure '{name}' returns {type(values).__name__}; a tensor with a number for each input, or "
+                "Estimates, are allowed"
+            )
+        for found in estimates:
             key = (found.measure, found.reduction, str(found.rho))
             if key in seen:
                 raise ConfigError(f"the measure '{name}' gives {', '.join(key)} again; each may be given once")

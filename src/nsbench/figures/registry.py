@@ -16,6 +16,7 @@ from typing import Any
 from nsbench.config.base import ConfigError
 from nsbench.config.errors import nearest, show, side_by_side
 from nsbench.config.registry import Registry
+from nsbench.config.theory import EXPERIMENTS
 from nsbench.data.tasks import TASKS
 from nsbench.figures.annotations import Cells
 from nsbench.schemas import analysis, pretrained, statistics, theory, training
@@ -110,15 +111,28 @@ FIGURES: Registry[Drawing] = Registry("figure")
 def figure(name: str, *, tables: Sequence[str], **about: Any) -> Callable[[Callable[..., Any]], Drawing]:
     """Register a function that draws a figure; about: the other fields of `Drawing`, `title` among them.
 
-    Raises ConfigError for a name that is taken or no name, and for tables that are unknown or not all of one kind.
+    Raises ConfigError for a name that is taken or no name, for tables that are unknown or not all of one kind, and for
+    a title, tasks or an experiment that do not go with them.
     """
     if not any(tables and set(tables) <= set(known) for known in TABLES.values()):
         allowed = "; or ".join(side_by_side(known) for known in TABLES.values())
         raise ConfigError(f"the figure '{name}' reads the tables {', '.join(tables) or 'none'}; allowed: {allowed}")
 
     def register(draw: Callable[..., Any]) -> Drawing:
-        FIGURES.add(name, Drawing(name=name, draw=draw, tables=tables, **about))
-        return FIGURES[name]
+        made = Drawing(name=name, draw=draw, tables=tables, **about)
+        try:
+            made.title.format(task="")
+        except (LookupError, ValueError):
+            raise ConfigError(
+                f"the figure '{name}' has the title {show(made.title)}; {{task}} is allowed in it"
+            ) from None
+        if made.each_task and made.kind != "training":
+            raise ConfigError(f"the figure '{name}' is of no task; tables of training are allowed with each_task")
+        if (made.kind == "theory") != (made.experiment in EXPERIMENTS):
+            allowed = f"one of {', '.join(EXPERIMENTS)}" if made.kind == "theory" else "none"
+            raise ConfigError(f"the figure '{name}' has the experiment {show(made.experiment)}; allowed: {allowed}")
+        FIGURES.add(name, made)
+        return made
 
     return register
 
@@ -127,7 +141,8 @@ def find(name: str) -> tuple[Drawing, str]:
     """The entry of a figure by its file's name, and its task where there is one for each. Raises ConfigError."""
     if name in FIGURES and not FIGURES[name].each_task:
         return FIGURES[name], ""
-    for drawing in FIGURES.values():
+    # The longest first: `curves` and `curves_mine` may both have one for each task.
+    for drawing in sorted(FIGURES.values(), key=lambda drawing: -len(drawing.name)):
         task = name.removeprefix(f"{drawing.name}_")
         if drawing.each_task and task not in ("", name):
             return drawing, task

@@ -125,7 +125,8 @@ def _record(cell: Cell, seed: int, folder: RunFolder, datasets: Path) -> Record 
         raise RecordError(f"{folder.path}/history.parquet: is not the history that run.json tells of; train it again")
     try:
         training = parse(TrainSpec, json.loads(trained.pop("spec")), "spec")
-        measuring = parse(EvaluateSpec, json.loads(evaluated.pop("spec")), "spec")
+        told = json.loads(evaluated.pop("spec"))
+        measuring = parse(EvaluateSpec, told, "spec")
     except ConfigError as error:
         raise RecordError(f"{folder.path}: is of code with other settings ({error}); train it again") from None
     settings = canonical_json(
@@ -139,7 +140,8 @@ def _record(cell: Cell, seed: int, folder: RunFolder, datasets: Path) -> Record 
     if settings != settings_of(cell):
         return None
     # An evaluation of an earlier training would lie there where a job outlived its workflow.
-    key = evaluation_key(measuring.model_dump(mode="json"), folder.key, evaluated["source_digest"])
+    # Its key is of the settings as its code wrote them, not of those with what has a default today.
+    key = evaluation_key(told, folder.key, evaluated["source_digest"])
     if evaluated.pop("evaluation_key", None) != key:
         raise RecordError(f"{measured}: is not of the training that run.json tells of; give the same command again")
     checkpoints = {"count": training.checkpoint_count, "dtype": training.checkpoint_dtype}

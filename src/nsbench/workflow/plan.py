@@ -75,9 +75,13 @@ class Plan:
         found |= {file_of(MEASURES[name]) for name in self.config.evaluation.measures} if stage == "evaluate" else set()
         return sorted(found - {None})
 
-    def codes(self) -> dict[tuple[str, str, str, str], str]:
-        """(stage, task, variant, arm) -> `code`, of all cells of the grid."""
-        return {(stage, *key): self.code(stage, *key) for key in self.cells for stage in USES}
+    def codes(self) -> dict[tuple[str, str, str, str], tuple[str, ...]]:
+        """(stage, task, variant, arm) -> `code`, of all cells of the grid; of evaluations also that of the built-in
+        measures alone, which records have."""
+        found = {(stage, *key): (self.code(stage, *key),) for key in self.cells for stage in USES}
+        for key in self.cells:
+            found["evaluate", *key] += (digest("evaluate", *self._used("evaluate", *key)),)
+        return found
 
     def _used(self, stage: str, task: str, variant: str, arm: str) -> list[str]:
         """Under which names what a stage of a cell uses is registered, as USES. Data are without an arm."""
@@ -136,8 +140,9 @@ class Plan:
             named = [*entry.arms, *([entry.arm_sweep.arm] if entry.arm_sweep else [])]
             used["arms"] |= {name: task.arms[name] for name in named}
             used["variants"] |= {name: task.variants[name] for name in entry.variants}
-        files = {file_of(type(arm)) for used in tasks.values() for arm in used["arms"].values()}
-        files |= {file_of(type(one.model)) for used in tasks.values() for one in used["variants"].values()}
+        # Of cells, not of what is written: a sweep may vary a model's kind.
+        files = {file_of(type(cell.arm_settings)) for cell in self.cells.values()}
+        files |= {file_of(type(cell.settings.model)) for cell in self.cells.values()}
         files |= {file_of(TASKS[name]) for name in tasks}
         files |= {file_of(value) for value in added_to(adds)}
         if "evaluation" in sections:

@@ -19,7 +19,7 @@ from nsbench.config.base import ConfigError
 from nsbench.config.errors import show
 from nsbench.config.registry import REGISTRIES
 from nsbench.storage.code_digest import forget
-from nsbench.storage.definitions import elsewhere
+from nsbench.storage.definitions import definitions_of, elsewhere
 
 GROUP = "nsbench.plugins"
 _FILES: dict[str, str] = {}
@@ -55,34 +55,42 @@ def _is_own(registered: Any) -> bool:
 @functools.cache
 def _load_installed() -> None:
     for entry in importlib.metadata.entry_points(group=GROUP):
-        _import(f"{GROUP}: {entry.name} = {entry.value}", entry.load)
+        _import(f"{GROUP}: {entry.name} = {entry.value}", entry.load, entry.module.partition(".")[0])
 
 
 def _load_file(path: Path) -> None:
     where = f"plugins: {show(str(path))}"
     # The name, and so all that a class is called by, is the same wherever the file lies.
     name = f"nsbench_plugin_{path.stem}"
-    if not path.is_file() or path.suffix != ".py":
+    try:
+        text = path.read_text(encoding="utf-8") if path.suffix == ".py" else None
+    except (OSError, ValueError):
+        text = None
+    if text is None:
         raise ConfigError(f"{where} is no Python file in {show(str(Path.cwd()))}; the path of a .py file is allowed")
     if name in _FILES:
         if not path.samefile(_FILES[name]):
             raise ConfigError(f"{where} has the name of the plug-in {show(_FILES[name])}; rename one of them")
         return
+    if "nsbench_plugin_" in text:
+        # A stage gets the files that it uses one by one.
+        raise ConfigError(f"{where} imports another plug-in; one file for both, or an installed package, is allowed")
     spec = importlib.util.spec_from_file_location(name, path.resolve())
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     try:
-        _import(where, lambda: spec.loader.exec_module(module), str(path.resolve()))
+        _import(where, lambda: spec.loader.exec_module(module), name, str(path.resolve()))
     except ConfigError:
         del sys.modules[name]
         raise
     _FILES[name] = str(path)
 
 
-def _import(where: str, run: Callable[[], object], file: str = "") -> None:
-    """Run an import; the modules of what it registers count as code of ours from then on.
+def _import(where: str, run: Callable[[], object], package: str, file: str = "") -> None:
+    """Run an import; the modules of `package` count as code of ours from then on.
 
-    Raises ConfigError for whatever it raises, the registries as they were before.
+    Raises ConfigError for whatever it raises, and for what it registers that is not of `package` or not at the top of
+    a module; the registries are then as they were before.
     """
     before = {(id(registry), name) for registry in REGISTRIES for name in registry}
 
@@ -97,9 +105,17 @@ def _import(where: str, run: Callable[[], object], file: str = "") -> None:
 
     try:
         run()
-    except Exception as error:
+        # All of a package, as what is registered may stand on any of it.
+        elsewhere.update({name: path for name in list(sys.modules) if (path := _source(name, package))})
+        forget()
+        for registry, name in added():
+            _check_place(registry[name], name, package)
+    except (Exception, SystemExit) as error:
         for registry, name in added():
             del registry[name]
+        for name in [name for name in elsewhere if _is_of(name, package)]:
+            del elsewhere[name]
+        forget()
         if isinstance(error, ConfigError):
             raise ConfigError(f"{where}: {error}") from None
         lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == file]
@@ -109,6 +125,24 @@ def _import(where: str, run: Callable[[], object], file: str = "") -> None:
             f"{where}{f', line {line}' if line else ''}: cannot be imported ({what}); a file that Python can import is "
             "allowed"
         ) from error
-    new = {registry[name].__module__ for registry, name in added()}
-    elsewhere.update({module: Path(sys.modules[module].__file__) for module in new})
-    forget()
+
+
+def _is_of(module: str, package: str) -> bool:
+    return f"{module}.".startswith(f"{package}.")
+
+
+def _source(module: str, package: str) -> Path | None:
+    """The source file of a module that is loaded, if it is of the package."""
+    file = getattr(sys.modules[module], "__file__", None) if _is_of(module, package) else None
+    return Path(file) if file and file.endswith(".py") else None
+
+
+def _check_place(registered: Any, name: str, package: str) -> None:
+    """Raise ConfigError for what a digest could not find: code of another package, or inside a function."""
+    place = f"{registered.__module__}:{registered.__name__}"
+    try:
+        known = _is_of(registered.__module__, package) and definitions_of(place)
+    except ValueError:
+        known = None
+    if not known:
+        raise ConfigError(f"'{name}' registers {place}; a function or class at the top of the plug-in is allowed")
