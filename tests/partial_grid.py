@@ -21,7 +21,6 @@ from tests.synthetic_records import make_floors, make_records
 
 PROJECT = Path(__file__).parents[1]
 SCHEMAS = {"history": HISTORY, "runs": RUNS, "evaluation": EVALUATION}
-COLLECTED = (*SCHEMAS, "floors")
 BUDGET = 48
 DIVERGED = ("sparse_parity", "noise_stability", 1)
 """Task, arm and seed of a run that ends early."""

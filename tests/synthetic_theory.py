@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from nsbench.config.theory import ExperimentSpec, IntervalsExperiment
-from nsbench.schemas import theory_labels as readings
+from nsbench.schemas import theory_labels as labels
 from nsbench.schemas.theory import CURVES, EXAMPLE, SIMULATION
 from nsbench.simulation.curves import curves, formulas
 from nsbench.theory.relu import relu_stability
@@ -92,30 +92,30 @@ def make(experiment: str, settings: Any) -> Tables:
     made = Made(experiment)
     layers = np.arange(getattr(settings, "depth", 0) + 1.0)
     if experiment == "attention":
-        for reading in readings.ATTENTION_SCALINGS:
-            made.add(reading, readings.IDENTITY, {("ρ", "limit"): lambda rho: rho}, GRID, settings.rho)
+        for reading in labels.ATTENTION_SCALINGS:
+            made.add(reading, labels.IDENTITY, {("ρ", "limit"): lambda rho: rho}, GRID, settings.rho)
             for k in settings.ranks:
                 line: Formulas = {("ρ", "published"): lambda rho: rho}
-                made.add(reading, readings.low_rank(k), line, GRID, settings.rho, k * k / (k * k + 20))
+                made.add(reading, labels.low_rank(k), line, GRID, settings.rho, k * k / (k * k + 20))
             switching: Formulas = {("ρ s(ρ)", "limit"): lambda rho: rho * (1 + 15 * rho**4) / 16}
-            made.add(reading, readings.UNSTRUCTURED, switching, GRID, settings.rho)
+            made.add(reading, labels.UNSTRUCTURED, switching, GRID, settings.rho)
             if "√" in reading:
                 switching = {("ρ s(ρ)", "published"): switching["ρ s(ρ)", "limit"]}
-            made.add(reading, readings.SMALL_UNSTRUCTURED, switching, GRID, settings.rho, 0.4 if "√" in reading else 1)
+            made.add(reading, labels.SMALL_UNSTRUCTURED, switching, GRID, settings.rho, 0.4 if "√" in reading else 1)
     elif experiment == "patterns":
         for n in settings.n_tokens:
             same: Formulas = {("s(ρ)", "limit"): lambda rho, n=n: (1 + (n - 1) * rho**4) / n}
-            made.add(readings.PATTERNS_READING, readings.n_tokens(n), same, GRID, settings.rho)
-            made.example(readings.PATTERNS_READING, readings.n_tokens(n), n)
+            made.add(labels.PATTERNS_READING, labels.n_tokens(n), same, GRID, settings.rho)
+            made.example(labels.PATTERNS_READING, labels.n_tokens(n), n)
     elif experiment == "feed_forward":
-        for name, reading in readings.FEED_FORWARD_WEIGHTS.items():
+        for name, reading in labels.FEED_FORWARD_WEIGHTS.items():
             for rho in settings.rho:
                 gain = {"lecun": 0.5, "he": 1.0}.get(name, 0.0)
                 stays = lambda x, rho=rho: np.where(x == 0, rho, s(rho))  # noqa: E731
                 wide = lambda x, rho=rho, gain=gain: gain**x * orbit(lambda c: 2 * s(c), rho)(x)  # noqa: E731
                 right = ("s(ρ)", "exact") if name == "identity" else ("wide limit", "limit")
                 formulas: Formulas = {right: wide if gain else stays, ("Equation 5", "published"): orbit(s, rho)}
-                made.add(reading, readings.correlation(rho), formulas, layers, layers)
+                made.add(reading, labels.correlation(rho), formulas, layers, layers)
     elif experiment == "recurrence":
         steps = {
             "published": (s, "exact", "iterated"),
@@ -130,10 +130,10 @@ def make(experiment: str, settings: Any) -> Tables:
         for rho in settings.rho:
             for kind, (step, status, name) in steps.items():
                 at = () if kind == "linear" else layers
-                series = readings.RECURRENCE_KINDS[kind]
+                series = labels.RECURRENCE_KINDS[kind]
                 noise = 0.0005 if kind == "published" else 0.005
                 formulas = {(name, status): orbit(step, rho)}
-                made.add(readings.correlation(rho), series, formulas, layers, at, noise=noise)
+                made.add(labels.correlation(rho), series, formulas, layers, at, noise=noise)
     elif experiment == "relu":
         for mean in settings.means:
             exact = "Theorem 5.1" if mean == 0 else "Theorem 5.1 with a mean"
@@ -142,9 +142,9 @@ def make(experiment: str, settings: Any) -> Tables:
                 quadratic = lambda rho: 1 / (2 * np.pi) + rho / 4 + rho**2 / (4 * np.pi)  # noqa: E731
                 formulas["Equation 4, quadratic", "approximation"] = quadratic
             grid = np.linspace(-1.0, 1.0, 201)
-            made.add(readings.RELU_READING, readings.mean(mean), formulas, grid, settings.rho, noise=0.0004)
+            made.add(labels.RELU_READING, labels.mean(mean), formulas, grid, settings.rho, noise=0.0004)
     else:
-        for name, reading in readings.VALUE_WEIGHTS.items():
+        for name, reading in labels.VALUE_WEIGHTS.items():
             for gamma in settings.value_norms:
                 rho, g2 = settings.rho, gamma**2
                 shrunk = lambda x, rho=rho, g2=g2: g2**x * np.where(x == 0, rho, s(rho))  # noqa: E731
@@ -155,5 +155,5 @@ def make(experiment: str, settings: Any) -> Tables:
                     ),
                     ("Equation 8", "published"): orbit(lambda c, g2=g2: s(g2 * c), rho),
                 }
-                made.add(reading, readings.value_norm(gamma), formulas, layers, layers, noise=0.005)
+                made.add(reading, labels.value_norm(gamma), formulas, layers, layers, noise=0.005)
     return made.tables()

@@ -2,7 +2,7 @@
 
 `nsbench.NoiseStabilityRegularizer` is the regulariser of Definition 6.1 for your own training loop;
 `nsbench.arm`, `nsbench.task`, `nsbench.model`, `nsbench.measure` and `nsbench.figure` register what is your own
-(`nsbench new`).
+(`nsbench new`), `nsbench.claim_quantity` what a claim asks for (docs/claims.md).
 """
 
 from __future__ import annotations

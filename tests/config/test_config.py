@@ -13,7 +13,7 @@ import pytest
 import yaml
 from snakemake.utils import update_config
 
-from nsbench.config import base as closed
+from nsbench.config import base
 from nsbench.config import sections as config
 from nsbench.config import variant as settings
 from nsbench.config.base import parse
@@ -264,7 +264,7 @@ def test_yaml_s_exponent_without_a_dot_counts_as_the_number(text: str, value: fl
 
 def test_every_model_is_closed_and_frozen() -> None:
     values = [*vars(config).values(), *vars(settings).values()]
-    models = {value for value in values if isinstance(value, type) and issubclass(value, closed.BaseModel)}
+    models = {value for value in values if isinstance(value, type) and issubclass(value, base.BaseModel)}
     assert len(models) > 10
     for model in models:
         rules = model.model_config

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from nsbench.data import baselines as floors
+from nsbench.data import baselines
 from nsbench.data.datasets import Dataset
 from nsbench.data.tasks.modular_addition import ModularAddition
 from nsbench.data.tasks.next_token import NextToken
@@ -160,7 +160,7 @@ def test_a_lookup_by_hand() -> None:
         "test_labels": ids(1),
         "unknown": ids(1),
     }
-    found = lookup(floors.lookup_rows(arrays(made)))
+    found = lookup(baselines.lookup_rows(arrays(made)))
     assert found["val", "all"] == found["val", "unpadded"] == found["val", "known"] == [4, 0.75, 0.75]
     assert found["test", "all"] == [1, 0.0, 0.0]
     n_targets, accuracy, seen = found["test", "known"]
@@ -168,6 +168,6 @@ def test_a_lookup_by_hand() -> None:
     assert math.isnan(accuracy)
     assert math.isnan(seen)
     # Of the last token alone: 2 had 3, 0, 3, 0; 0 had 3; 1 had 2.
-    found = lookup(floors.lookup_rows(arrays(made), context=1))
+    found = lookup(baselines.lookup_rows(arrays(made), context=1))
     assert found["val", "all"] == [4, 0.5, 1.0]
     assert found["test", "all"] == [1, 0.0, 1.0]

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from nsbench.config.theory import IntervalsExperiment
 from nsbench.figures import intervals, style
-from nsbench.schemas import theory_labels as readings
+from nsbench.schemas import theory_labels as labels
 from nsbench.theory.propagation import network_intervals, random_network
 from tests.figures.artists import check_layout, shown, texts, with_gid
 from tests.synthetic_theory import interval_curves
@@ -34,8 +34,8 @@ def tables(settings: IntervalsExperiment = SETTINGS) -> tuple[pd.DataFrame, pd.D
             ):
                 rows.append(
                     {
-                        "reading": readings.logit_scale(scale),
-                        "series": readings.entry_moments(found.part, quantity),
+                        "reading": labels.logit_scale(scale),
+                        "series": labels.entry_moments(found.part, quantity),
                         "x": float(found.layer),
                         "value": value,
                         "standard_error": 0.01 * value,
@@ -84,15 +84,15 @@ def test_lines_and_points_are_the_tables_numbers_and_stay_on_the_axis() -> None:
     tops, bottoms = columns(drawn())
     for scale, top, bottom in zip(SETTINGS.logit_scales, tops, bottoms, strict=True):
         network = random_network(3, SETTINGS.d_model, scale, 0)
-        for method in readings.INTERVAL_METHODS:
+        for method in labels.INTERVAL_METHODS:
             found = network_intervals(network, SETTINGS.n_tokens, SETTINGS.rho, method)
             for status, name in (("lower", "lower"), ("upper", "upper")):
                 expected = [getattr(interval, name) for interval in found]
                 np.testing.assert_allclose(line(top, f"bound {status}", method), np.clip(expected, *top.get_ylim()))
         means = [
             points[
-                (points["reading"] == readings.logit_scale(scale))
-                & (points["series"] == readings.entry_moments(part, "mean"))
+                (points["reading"] == labels.logit_scale(scale))
+                & (points["series"] == labels.entry_moments(part, "mean"))
                 & (points["x"] == layer)
             ]["value"].item()
             for layer in (1, 2, 3)
@@ -111,7 +111,7 @@ def test_how_far_a_bound_leaves_the_panel_is_told_above_it() -> None:
     curves, _ = tables()
     tops, _ = columns(drawn())
     for scale, top in zip(SETTINGS.logit_scales, tops, strict=True):
-        rows = curves[(curves["reading"] == readings.logit_scale(scale)) & (curves["formula"] == "Lemma 12")]
+        rows = curves[(curves["reading"] == labels.logit_scale(scale)) & (curves["formula"] == "Lemma 12")]
         highest = rows.loc[rows["status"] == "upper", "value"].max()
         if highest <= top.get_ylim()[1]:
             assert "up to" not in texts(top)
@@ -120,7 +120,7 @@ def test_how_far_a_bound_leaves_the_panel_is_told_above_it() -> None:
         else:
             superscript = str(math.floor(math.log10(highest))).translate(str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹"))
             assert f"Lemma 12: up to 10{superscript}" in texts(top) or f"up to {highest:,.0f}" in texts(top)
-        assert readings.logit_scale(scale) in texts(top)
+        assert labels.logit_scale(scale) in texts(top)
         assert "sharper" not in texts(top)
     assert any("up to" in texts(top) for top in tops)
 
@@ -137,7 +137,7 @@ def test_a_dead_unit_is_a_triangle_on_the_edge_that_the_key_explains() -> None:
     mark = "simulated: 0, a dead unit"
     (points.loc[points["value"] == 0, "value"]) = 1e-3
     assert mark not in texts(intervals.draw(curves, points, SETTINGS, "paper"))
-    smallest = points["series"] == readings.entry_moments("MLP", "smallest")
+    smallest = points["series"] == labels.entry_moments("MLP", "smallest")
     points.loc[smallest & (points["x"] == 2.0), "value"] = 0.0
     figure = intervals.draw(curves, points, SETTINGS, "paper")
     assert mark in texts(figure)

@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from nsbench.config.canonical import canonical_json
 from nsbench.config.theory import ExperimentSpec, Theory
 from nsbench.figures import FIGURES, drawing, figure_02, figure_04b, of_kind, style, theory_panels
-from nsbench.schemas import theory_labels as readings
+from nsbench.schemas import theory_labels as labels
 from nsbench.schemas.theory import CURVES, SIMULATION
 from nsbench.storage.parquet import RecordError, write_table
 from tests.figures.artists import check_layout, overlaps, shown, texts, with_gid
@@ -109,7 +109,7 @@ def test_a_panel_for_each_reading_shows_its_formulas_and_points(
 
 def test_figure_2_shows_structured_weights_above_unstructured_ones(drawn: dict[str, tuple[Tables, Figure]]) -> None:
     (curves, points, _), figure = drawn["attention"]
-    for reading in readings.ATTENTION_SCALINGS:
+    for reading in labels.ATTENTION_SCALINGS:
         for kind, unstructured in zip(figure_02.KINDS, (False, True), strict=True):
             axes = panel(figure, f"{reading}: {kind}")
             for table, check in ((curves, check_curves), (points, check_points)):
@@ -127,7 +127,7 @@ def test_figure_3_shows_both_matrices_and_marks_rows_that_agree(drawn: dict[str,
     (_, _, examples), figure = drawn["patterns"]
     titles = [text.get_text() for text in with_gid(figure, "pair title")]
     for place, n in enumerate((8, 16, 32)):
-        rows = examples[examples["series"] == readings.n_tokens(n)]
+        rows = examples[examples["series"] == labels.n_tokens(n)]
         matrices = []
         for name in ("A_X", "A_Y"):
             weights = rows[rows["matrix"] == name].sort_values(["row", "column"])["value"].to_numpy().reshape(n, n)
@@ -146,7 +146,7 @@ def test_figure_3_shows_both_matrices_and_marks_rows_that_agree(drawn: dict[str,
 
 def test_figure_3_shows_the_share_above_its_error(drawn: dict[str, tuple[Tables, Figure]]) -> None:
     (curves, points, _), figure = drawn["patterns"]
-    axes = panel(figure, readings.PATTERNS_READING)
+    axes = panel(figure, labels.PATTERNS_READING)
     check_curves(axes, curves)
     check_points(axes, points)
     (below,) = [other for other in shown(figure) if with_gid(other, "zero")]
@@ -171,11 +171,11 @@ def test_figure_4b_tells_the_fixed_points_apart(drawn: dict[str, tuple[Tables, F
     for kind, value in {"published": 0.2172336, "linear": 0.2122066, "cosine": 1.0, "pearson": 0.0}.items():
         (line,) = with_gid(upper, f"fixed point {kind}")
         assert line.get_ydata()[0] == pytest.approx(value, abs=1e-7)
-        (curve,) = of_series(upper, f"curve {STATUS[kind]}", readings.RECURRENCE_KINDS[kind])
+        (curve,) = of_series(upper, f"curve {STATUS[kind]}", labels.RECURRENCE_KINDS[kind])
         assert line.get_color() == curve.get_color() == values[f"{value:.4g}"]
         assert len(with_gid(lower, f"fixed point {kind}")) == (kind in figure_04b.CLOSE)
     enlarged = {line.get_label() for line in lower.lines if (line.get_gid() or "").startswith("curve")}
-    assert enlarged == {readings.RECURRENCE_KINDS[kind] for kind in figure_04b.CLOSE}
+    assert enlarged == {labels.RECURRENCE_KINDS[kind] for kind in figure_04b.CLOSE}
     low, high = lower.get_ylim()
     assert 0.2 < low < 0.2122 < 0.2172 < high < 0.23
     # The linear form is not simulated: its entry has a line alone.

@@ -268,7 +268,7 @@ def test_rows_that_move_while_a_grid_is_collected_are_found_again_or_told(
 ) -> None:
     """Beside a queue that exports, a file may get new records between the look at it and its reading."""
     from nsbench.analysis.collect import Sources
-    from nsbench.analysis.collect import collect as joined
+    from nsbench.analysis.collect import collect as collect_runs
     from nsbench.workflow.plan import grid_cells
     from nsbench.workflow.recorded_runs import evaluation_settings_of
 
@@ -279,14 +279,14 @@ def test_rows_that_move_while_a_grid_is_collected_are_found_again_or_told(
     key = ("modular_addition", "tiny", "baseline", 1)
     sources = Sources([], [], {key: plan.recorded[key[:3]][1]}, evaluation_settings_of(plan.config))
     merge([zero], tmp_path / "records")
-    joined(grid_cells(plan.config), sources, tmp_path / "collected", "{}", "d")
+    collect_runs(grid_cells(plan.config), sources, tmp_path / "collected", "{}", "d")
     history = read_table(tmp_path / "collected/history.parquet", HISTORY)
     assert history_digest(history) == one.numbers
     write_records(tmp_path / "records" / BASELINE, [zero, with_other_numbers(one)])
     with pytest.raises(
         RecordError, match="its record of modular_addition / tiny / baseline / seed 1 changed meanwhile"
     ):
-        joined(grid_cells(plan.config), sources, tmp_path / "again", "{}", "d")
+        collect_runs(grid_cells(plan.config), sources, tmp_path / "again", "{}", "d")
 
 
 # --- what is refused -----------------------------------------------------------------------------

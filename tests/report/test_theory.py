@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from nsbench.schemas import theory_labels as readings
+from nsbench.schemas import theory_labels as labels
 from nsbench.schemas.theory import THEORY
 from nsbench.storage.parquet import write_table
 from tests.report.pages import IMAGE, Page, flat, report, section
@@ -20,11 +20,11 @@ THEORY_ROWS = [
     ("attention", "<scaled>", "W", "ρ s(ρ)", "published", 0.9, 0.5, 0.2, 0.0),
     ("transformer", "γ I", "γ = 1", "Equation 8", "published", 8.0, 0.2, 0.0, 1e-9),
     ("recurrence", "ρ = 1", "cosine", "2 s(ρ)", "limit", 1.0, 1.0, 1.0, 0.0),
-    ("intervals", "scale 1", readings.entry_moments("attention", "mean"), "lemma", "lower", 1.0, 0.1, 0.2, 0.001),
-    ("intervals", "scale 1", readings.entry_moments("attention", "mean"), "lemma", "upper", 1.0, math.inf, 0.2, 0.001),
-    ("intervals", "scale 1", readings.entry_moments("MLP", "mean"), "lemma", "lower", 2.0, 0.5, 0.2, 0.001),
-    ("intervals", "scale 1", readings.entry_moments("MLP", "mean"), "lemma", "upper", 2.0, math.nan, 0.2, 0.001),
-    ("intervals", "scale 1", readings.entry_moments("MLP", "largest"), "lemma", "upper", 2.0, 0.3, 0.303, 0.001),
+    ("intervals", "scale 1", labels.entry_moments("attention", "mean"), "lemma", "lower", 1.0, 0.1, 0.2, 0.001),
+    ("intervals", "scale 1", labels.entry_moments("attention", "mean"), "lemma", "upper", 1.0, math.inf, 0.2, 0.001),
+    ("intervals", "scale 1", labels.entry_moments("MLP", "mean"), "lemma", "lower", 2.0, 0.5, 0.2, 0.001),
+    ("intervals", "scale 1", labels.entry_moments("MLP", "mean"), "lemma", "upper", 2.0, math.nan, 0.2, 0.001),
+    ("intervals", "scale 1", labels.entry_moments("MLP", "largest"), "lemma", "upper", 2.0, 0.3, 0.303, 0.001),
 ]
 
 

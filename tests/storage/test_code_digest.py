@@ -56,7 +56,6 @@ SIMULATES = {f"simulate {experiment}" for experiment in EXPERIMENTS}
 FIGURES_DRAWN = {"figures", *(f"figure {root}" for root in DRAWN)}
 ALL_DRAWN = FIGURES_DRAWN | {f"figure-without-arms {root}" for root in ASIDE}
 TELL_OF_ARMS = FIGURES_DRAWN | {"analyse", "report"}
-EVERYTHING = {stage_name(*stage) for stage in STAGES}
 
 
 def digests() -> dict[str, str]:

@@ -24,7 +24,7 @@ from nsbench.cli import parser as cli
 from nsbench.data.datasets import read_dataset
 from nsbench.figures import style
 from nsbench.schemas.training import HISTORY, field
-from nsbench.storage import atomic as files
+from nsbench.storage import atomic
 from nsbench.storage.atomic import FileError, atomic_write, lack_of_room, write_text
 from nsbench.storage.parquet import RecordError, write_table
 from nsbench.storage.run_folder import Progress, RunFolder
@@ -136,7 +136,7 @@ def left_by(domain: str, process: int, name: str = "result.txt") -> str:
     return f".{name}.{domain}-{process}-abcd1234{Path(name).suffix}"
 
 
-OURS, ELSEWHERE = files._host(), "elsewhere"
+OURS, ELSEWHERE = atomic._host(), "elsewhere"
 
 
 def ended_process() -> int:

@@ -11,18 +11,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from nsbench.schemas import training as records
-from nsbench.schemas.training import EVALUATION, HISTORY, RUNS, TIME_TO_TARGET
+from nsbench.schemas.training import EVALUATION, HISTORY, RUNS, TIME_TO_TARGET, field
 from nsbench.storage import provenance
 from nsbench.storage.parquet import RecordError, read_arrow, read_stamp, read_table, write_table
 
 SCHEMAS = {"HISTORY": HISTORY, "RUNS": RUNS, "EVALUATION": EVALUATION, "TIME_TO_TARGET": TIME_TO_TARGET}
 SMALL = pa.schema(
     [
-        records.field("name", pa.string(), "name", "a name"),
-        records.field("count", pa.int64(), "1", "a count"),
-        records.field("loss", pa.float64(), "nats", "a loss", nullable=True),
-        records.field("secret", pa.list_(pa.int64()), "positions", "a list", nullable=True),
+        field("name", pa.string(), "name", "a name"),
+        field("count", pa.int64(), "1", "a count"),
+        field("loss", pa.float64(), "nats", "a loss", nullable=True),
+        field("secret", pa.list_(pa.int64()), "positions", "a list", nullable=True),
     ]
 )
 ROWS: list[dict[str, Any]] = [
@@ -109,7 +108,7 @@ def test_the_stamp_comes_back_as_it_was(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", SCHEMAS)
 def test_units_and_meanings_are_in_the_file(tmp_path: Path, name: str) -> None:
     write_table(tmp_path / "t.parquet", [], SCHEMAS[name], {"spec": "{}"})
-    for field in pq.read_schema(tmp_path / "t.parquet"):
-        assert all(field.metadata[key].strip() for key in (b"unit", b"meaning")), field.name
-        wanted = SCHEMAS[name].field(field.name).metadata
-        assert {key: field.metadata[key] for key in wanted} == wanted
+    for column in pq.read_schema(tmp_path / "t.parquet"):
+        assert all(column.metadata[key].strip() for key in (b"unit", b"meaning")), column.name
+        wanted = SCHEMAS[name].field(column.name).metadata
+        assert {key: column.metadata[key] for key in wanted} == wanted

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from scipy.optimize import linprog
 
 from nsbench import theory
-from nsbench.schemas import theory_labels as readings
+from nsbench.schemas import theory_labels as labels
 from nsbench.theory import bounds, propagation
 from nsbench.theory.bounds import Bounds
 from nsbench.theory.propagation import METHODS, Layer, network_intervals, random_network
@@ -342,4 +342,4 @@ def test_networks_of_one_seed_differ_by_the_logit_scale_alone() -> None:
 
 
 def test_every_method_has_a_label() -> None:
-    assert set(METHODS) == set(readings.INTERVAL_METHODS)
+    assert set(METHODS) == set(labels.INTERVAL_METHODS)

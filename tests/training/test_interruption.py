@@ -20,8 +20,7 @@ from nsbench.storage.atomic import FileError, atomic_write
 from nsbench.storage.device import DeviceError
 from nsbench.storage.parquet import read_table
 from nsbench.storage.run_folder import RunFolder
-from nsbench.training import loop, optimizers
-from nsbench.training import pack as training
+from nsbench.training import loop, optimizers, pack
 from nsbench.training.loop import TrainSpec
 from tests.conftest import arm, train, train_spec
 from tests.training.test_training import NUMBERS, Killed, numbers, same
@@ -237,7 +236,7 @@ def small_memory(monkeypatch: pytest.MonkeyPatch, most: int, at: int) -> None:
         if len(step.seeds) > most and now == at:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
 
-    monkeypatch.setattr(training, "stack_size", lambda device, n_runs: n_runs)
+    monkeypatch.setattr(pack, "stack_size", lambda device, n_runs: n_runs)
     every_step(monkeypatch, full)
 
 
@@ -248,7 +247,7 @@ def test_out_of_memory_halves_the_pack_and_gives_the_same_numbers(
     seeds = (3, 4, 5)
     with monkeypatch.context() as patch:
         # What stacks of two and one give: rounding may depend on a stack's size, a run on nothing else.
-        patch.setattr(training, "stack_size", lambda device, n_runs: 2)
+        patch.setattr(pack, "stack_size", lambda device, n_runs: 2)
         halves, _ = train(tmp_path / "halves", spec_of(*seeds))
     alone, _ = train(tmp_path / "alone", spec_of(*seeds))
     small_memory(monkeypatch, most=2, at=9)
@@ -274,7 +273,7 @@ def test_another_error_of_torch_is_no_lack_of_memory(tmp_path: Path, monkeypatch
     def broken(*_: Any) -> None:
         raise RuntimeError("shapes do not fit")
 
-    monkeypatch.setattr(training, "stack_size", lambda device, n_runs: n_runs)
+    monkeypatch.setattr(pack, "stack_size", lambda device, n_runs: n_runs)
     every_step(monkeypatch, broken)
     with pytest.raises(RuntimeError, match="shapes do not fit"):
         train(tmp_path, spec_of(3, 4))
@@ -288,7 +287,7 @@ def test_a_run_that_has_diverged_is_finished_before_its_neighbours_are(
 ) -> None:
     """So a kill afterwards costs it nothing, and it stays a row."""
     caplog.set_level("INFO")
-    monkeypatch.setattr(training, "stack_size", lambda device, n_runs: n_runs)
+    monkeypatch.setattr(pack, "stack_size", lambda device, n_runs: n_runs)
     calm, _ = train(tmp_path / "calm", spec_of(3, 4))
 
     def poison(step: Any, at: int) -> None:

@@ -22,7 +22,7 @@ rule collect_packs:
     params:
         spec=PLAN.grid("runs_per_pack", "records", "text", "checkpoints", "evaluation"),
         digest=lambda w: digest("collect"),
-        # Of records it is told whether this code made them.
+        # Tables say of each record whether the current code made it.
         code=sorted(set().union(*PLAN.codes().values())) if RECORD_FILES else [],
         finished="",
         out="results/collected",

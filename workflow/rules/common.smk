@@ -1,4 +1,4 @@
-# Validates the configuration, expands the grid, and gives each stage its spec and source digest.
+# Validates the configuration, expands the grid, and gives each stage its spec and code digest.
 # The only rules file with functions.
 import contextlib
 import json
@@ -8,7 +8,6 @@ import sys
 import time
 from pathlib import Path
 
-from nsbench.schemas.analysis import TABLES
 from nsbench.config import tracking_uri
 from nsbench.config.base import ConfigError
 from nsbench.config.canonical import canonical_json
@@ -18,12 +17,13 @@ from nsbench.data.tasks import TASKS
 from nsbench.data.text_sources import resolve
 from nsbench.figures import FIGURES, caption, find
 from nsbench.figures.drawing import figures_for
+from nsbench.schemas.analysis import TABLES
 from nsbench.schemas.pretrained import PARTS as PRETRAINED_PARTS
 from nsbench.schemas.pretrained import TABLES as PRETRAINED_TABLES
 from nsbench.storage import device
 from nsbench.storage.atomic import FileError
 from nsbench.workflow import progress
-from nsbench.workflow import resources as needs
+from nsbench.workflow import resources as job_resources
 from nsbench.workflow.freshness import is_newer, outdated
 from nsbench.workflow.grid import load
 from nsbench.workflow.plan import Plan, digest, plain
@@ -80,7 +80,7 @@ def is_partial():
 def check_targets():
     """Refuse a target that nothing makes, and name the nearest one. Called when all rules are read.
 
-    Snakemake tells its rules of targets later, so they are read from its command line as it reads them itself.
+    Snakemake hands targets on later, so they are read from its command line as it reads them itself.
     """
     if Path(sys.argv[0]).name != "snakemake":
         return
@@ -250,22 +250,24 @@ def megabytes(base):
 def pack_minutes(w, attempt):
     """The time limits of a pack's training and of its evaluation."""
     cell, n_runs = PLAN.cells[w.task, w.variant, w.arm], len(PLAN.seeds[w.pack])
-    train = n_runs * needs.train_flops(cell)
-    evaluate = n_runs * needs.evaluate_flops(cell, PLAN.config.evaluation, PLAN.config.checkpoints.count)
-    return needs.pack_minutes(train, evaluate, DEVICE_ASKED, PLAN.config.cluster, attempt)
+    train = n_runs * job_resources.train_flops(cell)
+    evaluate = n_runs * job_resources.evaluate_flops(cell, PLAN.config.evaluation, PLAN.config.checkpoints.count)
+    return job_resources.pack_minutes(train, evaluate, DEVICE_ASKED, PLAN.config.cluster, attempt)
 
 
 def train_mb(w, attempt):
     """The memory of a pack's training."""
     cell = PLAN.cells[w.task, w.variant, w.arm]
-    return needs.train_mb(cell, len(PLAN.seeds[w.pack]), DEVICE_ASKED) * attempt
+    return job_resources.train_mb(cell, len(PLAN.seeds[w.pack]), DEVICE_ASKED) * attempt
 
 
 def evaluate_mb(w, attempt):
     """The memory of a pack's evaluation."""
-    return needs.evaluate_mb(PLAN.cells[w.task, w.variant, w.arm], PLAN.config.evaluation, DEVICE_ASKED) * attempt
+    return (
+        job_resources.evaluate_mb(PLAN.cells[w.task, w.variant, w.arm], PLAN.config.evaluation, DEVICE_ASKED) * attempt
+    )
 
 
 def analyse_mb(wildcards, attempt):
     """The memory of what reads the histories of all runs."""
-    return needs.analyse_mb(PLAN.cells.values()) * attempt
+    return job_resources.analyse_mb(PLAN.cells.values()) * attempt

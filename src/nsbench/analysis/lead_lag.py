@@ -1,7 +1,7 @@
 """Whether stability moves before validation loss (section J.2): pure functions of DataFrames.
 
 Two readings of "leading indicator". `onsets` and `lead_lag`: in a run, does the stability curve begin
-to move before the loss curve does? `early_rank`: over runs, does stability early on tell which run
+to move before the loss curve does? `early_rank`: over runs, does early stability predict which run
 will end well, and better than the validation loss at the same step? The grid is handed in as
 `cells` (see `nsbench.analysis.statistics`), with `settings` beside; rows come out in its order. Both need curves
 that go on to the budget: runs that `training.stop` ended early are left out, and the notes say so.
@@ -173,8 +173,8 @@ def early_rank(
     after `early_share` of the budget and the final validation accuracy; beside it that of the
     validation loss at the same evaluation, which anybody would look at. Accuracy and loss are over
     the targets that the variant's target metric names. Diverged runs rank last; runs that were stopped
-    early and runs without finite values at that evaluation, or without stability, are left out and told. Intervals are
-    expanded percentile intervals of a bootstrap of the seeds, all runs of a seed together, from the same
+    early and runs without finite values at that evaluation, or without stability, are left out with a note.
+    Intervals are expanded percentile intervals of a bootstrap of the seeds, all runs of a seed together, from the same
     state of the generator for every row. Raises RecordError naming a run of the grid that is missing.
     """
     entropy = int(generator.integers(2**63))
@@ -244,7 +244,7 @@ def _ranks(table: pd.DataFrame, step: int, confidence: float, n_resamples: int, 
 
 
 def _percentiles(value: float, resampled: np.ndarray, n_seeds: int, confidence: float) -> Interval:
-    """A correlation with its expanded percentile interval; resamples without ranks are left out and told."""
+    """A correlation with its expanded percentile interval; resamples without ranks are left out, with a note."""
     if math.isnan(value):
         return Interval(math.nan, math.nan, math.nan, ["alike in all runs, no ranks"])
     defined = resampled[np.isfinite(resampled)]

@@ -52,9 +52,10 @@ _COLUMNS = ["bound_from", "reading", "rho", "divided_by"]
 
 
 def join_models(folders: Sequence[Path], spec: TablesSpec, out_folder: Path, stamp: dict[str, str]) -> None:
-    """Write pretrained_records.TABLES from the files of each model, in the order given; CSV too, less the influences.
+    """Write the tables of `schemas.pretrained.TABLES` from the files of each model, in the order given; CSV too,
+    except of influences.
 
-    folders: one for each of spec.models, in their order, with `<part>.parquet` of pretrained_records.PARTS. A model
+    folders: one for each of spec.models, in their order, with `<part>.parquet` of `schemas.pretrained.PARTS`. A model
     that is unavailable has rows in models and measured alone. Raises RecordError naming a file that is missing,
     broken or of another model, before anything is written.
     """

@@ -147,13 +147,6 @@ def selections(
     return pd.DataFrame(rows, columns=SELECTION.names)
 
 
-def selected_arm(selections: pd.DataFrame, task: str, variant: str) -> str | None:
-    """The arm that all seeds' validation records chose, or None where there was no choice."""
-    rows = selections[(selections["task"] == task) & (selections["variant"] == variant)]
-    found = rows.loc[rows["procedure"] == "all_seeds", "selected"]
-    return (found.iloc[0] or None) if len(found) else None
-
-
 def _in_grid(times: pd.DataFrame, cells: list[dict[str, Any]]) -> pd.DataFrame:
     """The rows of `times` of the grid's runs, in its order."""
     by_run = times.set_index(RUN_KEYS, drop=False).rename_axis([None] * len(RUN_KEYS))

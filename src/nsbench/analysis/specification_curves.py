@@ -20,16 +20,14 @@ from nsbench.schemas.analysis import SPECIFICATION, SPECIFICATION_SHARE
 from nsbench.storage.parquet import RecordError
 
 HELPS, HURTS, OPEN, NOT_COUNTED = "helps", "hurts", "open", "not counted"
-EFFECTS = (HELPS, HURTS, OPEN, NOT_COUNTED)
-"""What an arm does in a specification: fewer steps, more steps, one cannot tell, or the baseline does not reach."""
+"""What an arm does in a specification: fewer steps, more steps, undecided, or its baseline misses the target."""
 
 
 def specifications(effects: pd.DataFrame, cells: list[dict[str, Any]]) -> pd.DataFrame:
     """The effect of every arm in every specification of every curve: columns of SPECIFICATION, in grid order.
 
-    Takes `schemas.statistics.PAIRED_EFFECT`; its `p_value` is used where there is one. `effect` says what
-    `intervals.settles_steps` makes of it. Raises RecordError for a
-    specification without a row in `effects`.
+    Takes `schemas.statistics.PAIRED_EFFECT`; its `p_value` is used where there is one. `effect` is from
+    `config.settled.settles_steps`. Raises RecordError for a specification without a row in `effects`.
     """
     by_cell, rows = {tuple(row[key] for key in CELL_KEYS): row for row in effects.to_dict("records")}, []
     for cell in cells:
@@ -57,7 +55,7 @@ def specifications(effects: pd.DataFrame, cells: list[dict[str, Any]]) -> pd.Dat
 
 
 def specification_shares(table: pd.DataFrame) -> pd.DataFrame:
-    """Of every curve and arm, in how many specifications it helps, hurts, or cannot be told: columns of
+    """Of every curve and arm, in how many specifications it helps, hurts, or is undecided: columns of
     SPECIFICATION_SHARE, in the order of SPECIFICATION, which it takes.
 
     Shares are of the counted ones. Wilson's interval treats them as independent draws, which

@@ -1,1 +1,1 @@
-"""The command line: `nsbench <stage> ...`, one module per group of commands."""
+"""The command line: `nsbench <command> ...`, one module per group of commands."""

@@ -58,7 +58,7 @@ class Request:
 
 
 def measure_one(request: Request, *, device: str, batch_size: int | None, max_memory_gb: float) -> None:
-    """Measure a model, write `pretrained_records` under `request.out`, draw its figure, and print a short table.
+    """Measure a model, write the files of `schemas.pretrained.PARTS` and a figure under `request.out`, print a table.
 
     Raises ConfigError, ModelError, InputError or RecordError, each one sentence.
     """

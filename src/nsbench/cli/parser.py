@@ -37,7 +37,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run a command; problems that a user can mend end with one sentence and exit status 2."""
     options = _parser().parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
-    # It tells each step of putting a font into a PDF.
+    # It logs each step of putting a font into a PDF.
     logging.getLogger("fontTools").setLevel(logging.WARNING)
     name = f"stage {options.stage}" if options.command == "stage" else options.command
     try:

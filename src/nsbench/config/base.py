@@ -2,7 +2,7 @@
 
 Every model forbids unknown keys, and every error is one sentence that names the key, the value and what is allowed.
 The models compute nothing: a stage's numbers depend on its spec, the canonical JSON of its settings with all defaults
-spelled out, so the modules of settings are left out of the source digests.
+spelled out, so the modules of settings are left out of the code digests.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A failed validation told in one sentence: the key, the value, and what pydantic says is allowed there."""
+"""A failed validation as one sentence: the key, the value, and what pydantic says is allowed there."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def sentence(error: ValidationError, values: Any, where: str = "") -> str:
     if kind == "missing":
         return _line(f"{_place(where, loc, values)}: this key is missing")
     if kind == "union_tag_invalid":
-        # The key that tells models apart (`kind` of arms, `source` of pretrained models) is a key of its own.
+        # The key that distinguishes models (`kind` of arms, `source` of pretrained models) is a key of its own.
         loc, value = (*loc, problem["ctx"]["discriminator"].strip("'")), problem["ctx"]["tag"]
         known = problem["ctx"]["expected_tags"].replace("'", "").split(", ")
         near, allowed = nearest(value, known), side_by_side(known)
@@ -86,7 +86,7 @@ class _Shown(reprlib.Repr):
         return repr(value) if value.bit_length() < 128 else f"a whole number of {value.bit_length()} bits"
 
     def repr_str(self, value: str, level: int) -> str:
-        # Before it is cut short, which may take what tells a password in a URI from the rest.
+        # Before it is cut short, which may remove the marks by which a password in a URI is found.
         return super().repr_str(shown(value) if "://" in value else value, level)
 
     def repr_date(self, value: Any, level: int) -> str:

@@ -17,15 +17,15 @@ MOST_TOKENS = 2_000_000_000
 def check_weights(n_weights: int, sizes: dict[str, int]) -> None:
     """Refuse a model of so many weights. Raises ValueError naming its sizes."""
     if n_weights > MOST_WEIGHTS:
-        raise ValueError(f"{_told(sizes)} make {n_weights:.3g} parameters; at most {MOST_WEIGHTS:.0e} are allowed")
+        raise ValueError(f"{_listed(sizes)} make {n_weights:.3g} parameters; at most {MOST_WEIGHTS:.0e} are allowed")
 
 
 def check_activations(n_activations: int, batch: int, length: int, sizes: dict[str, int]) -> None:
     """Refuse a step that keeps so many numbers. Raises ValueError naming the settings."""
     if n_activations > MOST_ACTIVATIONS:
-        told = _told({f"model.{name}": value for name, value in sizes.items()})
+        listed = _listed({f"model.{name}": value for name, value in sizes.items()})
         raise ValueError(
-            f"training.batch_size = {batch} with sequences of {length} tokens and {told} keeps {n_activations:.3g} "
+            f"training.batch_size = {batch} with sequences of {length} tokens and {listed} keeps {n_activations:.3g} "
             f"numbers a step; at most {MOST_ACTIVATIONS:.0e} are allowed"
         )
 
@@ -40,5 +40,5 @@ def check_tokens(n_examples: int, length: int) -> None:
         )
 
 
-def _told(sizes: dict[str, int]) -> str:
+def _listed(sizes: dict[str, int]) -> str:
     return ", ".join(f"{name} = {value}" for name, value in sizes.items())

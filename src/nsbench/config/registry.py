@@ -58,7 +58,7 @@ class Registry(dict[str, T]):
 
 
 def with_kind(cls: type[BaseModel], kind: str) -> type[Any]:
-    """A subclass of a model of settings that has the one value of `kind`, by which pydantic tells models apart."""
+    """A subclass of a model of settings that has the one value of `kind`, by which pydantic distinguishes models."""
     made = create_model(
         cls.__name__, __base__=cls, __module__=cls.__module__, __doc__=cls.__doc__, kind=(Literal[kind], kind)
     )
@@ -73,7 +73,7 @@ def _union(classes: tuple[type[BaseModel], ...]) -> TypeAdapter[Any]:
         return TypeAdapter(Annotated[Union[classes], Field(discriminator="kind")])  # noqa: UP007
 
     def of_one(source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        """Typing has no union of one class, which would tell a wrong kind as an unknown key."""
+        """Typing has no union of one class, which would report a wrong kind as an unknown key."""
         (cls,) = classes
         choices = {cls.model_fields["kind"].default: handler.generate_schema(cls)}
         return core_schema.tagged_union_schema(choices, discriminator="kind", strict=False, from_attributes=True)

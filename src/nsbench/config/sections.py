@@ -1,4 +1,4 @@
-"""The whole configuration: what may stand in `config.yaml`, and what it means."""
+"""The sections of `config.yaml` besides tasks; `workflow.config` joins all into one model."""
 
 from __future__ import annotations
 

@@ -41,8 +41,8 @@ def settles_steps(effect: Mapping[str, Any]) -> int:
     """-1 where an arm's fewer steps are settled, 1 where its more steps are, 0 where that is open.
 
     `effect`: a row of `schemas.statistics.PAIRED_EFFECT`. The interval of its ratio must lie on one side of 1, enough
-    pairs must differ (a tie, as of two censored runs, tells nothing of the side), and the permutation
-    test, where it was made, must agree.
+    pairs must differ (a tie, as of two censored runs, is on neither side), and the permutation test, where it
+    was made, must agree.
     """
     n_differ = effect["n_baseline_sooner"] + effect["n_arm_sooner"]
     side = settles(effect["steps_ratio_low"], effect["steps_ratio_high"], n_differ, effect["confidence"], neutral=1.0)

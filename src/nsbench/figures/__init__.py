@@ -1,4 +1,4 @@
-"""Figures: tables in, a matplotlib Figure out. A module for each, with its caption; `template.py` is one's own.
+"""Figures: tables in, a matplotlib Figure out. A module for each, with its caption; `template.py` starts your own.
 
 Importing this registers all figures, which planning asks for their names: no matplotlib and no pandas until one is
 drawn.

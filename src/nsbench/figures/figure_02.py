@@ -7,9 +7,9 @@ import nsbench.figures.theory_panels as panels
 from nsbench.config.theory import AttentionExperiment
 from nsbench.figures.annotations import Figure, Table
 from nsbench.figures.registry import figure
-from nsbench.schemas import theory_labels as readings
+from nsbench.schemas import theory_labels as labels
 
-UNSTRUCTURED = [readings.UNSTRUCTURED, readings.SMALL_UNSTRUCTURED]
+UNSTRUCTURED = [labels.UNSTRUCTURED, labels.SMALL_UNSTRUCTURED]
 KINDS = ("identity and low rank", "independent entries")
 """Upper and lower row."""
 COLOURS = ["#D55E00", "#B8428C", "#7F6A00"]
@@ -38,11 +38,11 @@ def draw(curves: Table, points: Table, settings: AttentionExperiment, scale: str
     """A column per reading of the logits: W = I and low rank above, W of independent entries below, where a thin line
     is rho, the stability with W = I."""
     tables = [curves, points]
-    names = panels.ordered("reading", tables, readings.ATTENTION_SCALINGS)
-    structured = [readings.IDENTITY, *(readings.low_rank(rank) for rank in sorted(settings.ranks, reverse=True))]
+    names = panels.ordered("reading", tables, labels.ATTENTION_SCALINGS)
+    structured = [labels.IDENTITY, *(labels.low_rank(rank) for rank in sorted(settings.ranks, reverse=True))]
     series = panels.ordered("series", tables, [*structured, *UNSTRUCTURED])
     upper, lower = ([name for name in series if (name in UNSTRUCTURED) == below] for below in (False, True))
-    with_identity = readings.IDENTITY in upper
+    with_identity = labels.IDENTITY in upper
     colours = COLOURS[:1] * with_identity + panels.shades(len(upper) - with_identity)
     kinds = {KINDS[0]: panels.looks(upper, colours), KINDS[1]: panels.looks(lower, COLOURS[1:])}
     kinds = {kind: looks for kind, looks in kinds.items() if looks}

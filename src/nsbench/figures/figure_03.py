@@ -11,7 +11,7 @@ import nsbench.figures.theory_panels as panels
 from nsbench.config.theory import PatternsExperiment
 from nsbench.figures.annotations import Axes, Figure, Table
 from nsbench.figures.registry import figure
-from nsbench.schemas import theory_labels as readings
+from nsbench.schemas import theory_labels as labels
 
 if TYPE_CHECKING:
     from matplotlib.image import AxesImage
@@ -44,7 +44,7 @@ def draw(curves: Table, points: Table, examples: Table, settings: PatternsExperi
     """
     from nsbench.theory.attention import attention_pattern_stability as expected_share
 
-    tokens = {readings.n_tokens(n): n for n in sorted(settings.n_tokens)}
+    tokens = {labels.n_tokens(n): n for n in sorted(settings.n_tokens)}
     looks = panels.looks(panels.ordered("series", [curves, points, examples], tokens))
     shown = [name for name in looks if (examples["series"] == name).any()]
     figure = style.new(10.6 if shown else 6.2, max(2.5 * len(shown), 5.2) + 2.2)
@@ -71,7 +71,7 @@ def draw(curves: Table, points: Table, examples: Table, settings: PatternsExperi
     top.set(ylim=(-0.03, 1.04), ylabel="share of rows with the same token", xlabel="")
     top.tick_params(labelbottom=False)
     bottom.set_ylabel("simulation − s(ρ)")
-    panels.head(top, readings.PATTERNS_READING, formulas, len(formulas))
+    panels.head(top, labels.PATTERNS_READING, formulas, len(formulas))
     key = panels.series_signs(looks, [top])
     key += [style.sign("same token in A_X and in A_Y", **_MARK)] if shown else []
     panels.foot(figure, [_WHAT], [f"d = {settings.d_model}", panels.replicates(settings)], scale, key)

@@ -9,7 +9,7 @@ import nsbench.figures.theory_panels as panels
 from nsbench.config.theory import FeedForwardExperiment, TransformerExperiment
 from nsbench.figures.annotations import Figure, Table
 from nsbench.figures.registry import figure
-from nsbench.schemas import theory_labels as readings
+from nsbench.schemas import theory_labels as labels
 
 PAPER_LIMIT = 2 / (3 * math.pi)
 REFERENCE = {**panels.REFERENCE, "lw": 1.2}
@@ -39,8 +39,8 @@ def draw(curves: Table, points: Table, settings: FeedForwardExperiment, scale: s
     """A panel per reading of the weights, a series per correlation of the inputs, on one logarithmic axis; the
     horizontal line is the limit that the paper gives, 2 / (3 pi)."""
     tables = [curves, points]
-    names = panels.ordered("reading", tables, readings.FEED_FORWARD_WEIGHTS.values())
-    looks = panels.looks(panels.ordered("series", tables, map(readings.correlation, sorted(settings.rho))))
+    names = panels.ordered("reading", tables, labels.FEED_FORWARD_WEIGHTS.values())
+    looks = panels.looks(panels.ordered("series", tables, map(labels.correlation, sorted(settings.rho))))
     figure, row, key = panels.fill_layers(names, looks, *tables, settings.depth, "E[h(X) h(Y)] per unit")
     for axes in row:
         axes.axhline(PAPER_LIMIT, gid="reference", zorder=1.5, **REFERENCE)
@@ -64,8 +64,8 @@ def draw_transformer(curves: Table, points: Table, settings: TransformerExperime
     """A panel per reading of W_V, a series per norm gamma, on one logarithmic axis; a mean that is not positive is a
     triangle on the lower edge."""
     tables = [curves, points]
-    names = panels.ordered("reading", tables, readings.VALUE_WEIGHTS.values())
-    known = map(readings.value_norm, sorted(settings.value_norms, reverse=True))
+    names = panels.ordered("reading", tables, labels.VALUE_WEIGHTS.values())
+    known = map(labels.value_norm, sorted(settings.value_norms, reverse=True))
     looks = panels.looks(panels.ordered("series", tables, known))
     figure, _, key = panels.fill_layers(names, looks, *tables, settings.depth, "E[h(X) h(Y)] per output entry")
     sizes = [f"n = {settings.n_tokens} tokens", f"d = {settings.d_model}", f"depth {settings.depth}"]

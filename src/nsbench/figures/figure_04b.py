@@ -7,7 +7,7 @@ import nsbench.figures.theory_panels as panels
 from nsbench.config.theory import RecurrenceExperiment
 from nsbench.figures.annotations import Axes, Figure, Table
 from nsbench.figures.registry import figure
-from nsbench.schemas import theory_labels as readings
+from nsbench.schemas import theory_labels as labels
 
 CLOSE = ("published", "linear")
 """Kinds whose fixed points are so close that the lower row shows them enlarged."""
@@ -36,8 +36,8 @@ def draw(curves: Table, points: Table, settings: RecurrenceExperiment, scale: st
     """A column per start rho; all recurrences above, those with close fixed points enlarged below."""
     from nsbench.theory.recurrences import ffn_fixed_point
 
-    tables, kinds = [curves, points], readings.RECURRENCE_KINDS
-    names = panels.ordered("reading", tables, map(readings.correlation, sorted(settings.rho)))
+    tables, kinds = [curves, points], labels.RECURRENCE_KINDS
+    names = panels.ordered("reading", tables, map(labels.correlation, sorted(settings.rho)))
     found = panels.ordered("series", tables, [])
     looks = panels.looks(list(kinds.values()), panels.CATEGORY_COLOURS)
     looks = {name: look for name, look in looks.items() if name in found}
@@ -77,7 +77,7 @@ def draw(curves: Table, points: Table, settings: RecurrenceExperiment, scale: st
 
 def _fixed_point(row: list[Axes], kind: str, value: float, looks: dict[str, panels.Look], told: bool) -> None:
     """A thin line across all panels of a row, with its value at the right end where that is `told`."""
-    colour = looks[readings.RECURRENCE_KINDS[kind]].colour
+    colour = looks[labels.RECURRENCE_KINDS[kind]].colour
     for axes in row:
         axes.axhline(value, color=colour, lw=0.8, alpha=0.7, zorder=1.5, gid=f"fixed point {kind}")
     if told:

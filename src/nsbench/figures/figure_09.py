@@ -7,7 +7,7 @@ import nsbench.figures.theory_panels as panels
 from nsbench.config.theory import ReluExperiment
 from nsbench.figures.annotations import Axes, Figure, Table
 from nsbench.figures.registry import figure
-from nsbench.schemas import theory_labels as readings
+from nsbench.schemas import theory_labels as labels
 
 _WHAT = (
     "X and Y are normal with correlation ρ and standard deviation 1; errors are value minus exact formula. The same "
@@ -30,7 +30,7 @@ def draw(curves: Table, points: Table, settings: ReluExperiment, scale: str) -> 
     `relu_stability`, first of the approximation, with its largest marked, then of the points of each series."""
     from nsbench.theory.relu import relu_stability
 
-    means = {readings.mean(value): value for value in settings.means}
+    means = {labels.mean(value): value for value in settings.means}
     rough = panels.ordered("series", [curves[curves["status"] == "approximation"]], [])
     names = panels.ordered("series", [curves, points], [*rough, *means])
     looks = panels.looks(names, panels.CATEGORY_COLOURS)

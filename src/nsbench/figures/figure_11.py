@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 import nsbench.figures.comparison as comparison
-import nsbench.figures.curves as house
 import nsbench.figures.style as style
 from nsbench.figures.annotations import Axes, Cell, Cells, Figure, Line2D, Table
+from nsbench.figures.curves import groups_of, run_key
 from nsbench.figures.registry import figure
 
 RHO = 0.5
@@ -47,7 +47,7 @@ def draw(
     # The baseline is the paper's figure, so it comes first whatever the grid's order.
     groups = [
         sorted(comparison.shown(group, selections), key=lambda cell: cell["arm_settings"]["kind"] != "baseline")
-        for group in house.groups_of(cells).values()
+        for group in groups_of(cells).values()
     ]
     drawn = [cell for group in groups for cell in group]
     figure, columns = style.columns(len(groups), max(map(len, groups)), 3.7, 2.7, below=1.5, max_columns=4)
@@ -138,5 +138,5 @@ def _key() -> list[Line2D]:
         style.sign("validation loss", color=style.LOSS_COLOUR, lw=2),
         *stabilities,
         style.sign("the parity itself (closed form)", lw=1.1, ls=":", **green),
-        *house.run_key()[:2],
+        *run_key()[:2],
     ]

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 
-import nsbench.figures.curves as house
 import nsbench.figures.style as style
 import nsbench.figures.theory_panels as panels
 from nsbench.config.theory import IntervalsExperiment
 from nsbench.figures.annotations import Axes, Figure, Series, Table
+from nsbench.figures.curves import header
 from nsbench.figures.registry import figure
-from nsbench.schemas import theory_labels as readings
+from nsbench.schemas import theory_labels as labels
 
 LOOKS = {
     "lemma": {"color": "#D55E00", "ls": (0, (5, 1.6)), "marker": "D", "ms": 3.2},
@@ -57,7 +57,7 @@ def draw(curves: Table, points: Table, settings: IntervalsExperiment, scale: str
     Axes are logarithmic and alike in all columns; a bound outside is drawn on the edge, and above the panel stands
     how far upper ones go. A simulated moment that is not positive is a triangle on the lower edge.
     """
-    names = panels.ordered("reading", [curves, points], map(readings.logit_scale, settings.logit_scales))
+    names = panels.ordered("reading", [curves, points], map(labels.logit_scale, settings.logit_scales))
     curves, points = _placed(curves), _placed(points)
     figure, columns = style.columns(len(names), 2, 2.45, 2.95, below=2.0, max_columns=5, sharey="row")
     limits = _limits(points)
@@ -67,15 +67,15 @@ def draw(curves: Table, points: Table, settings: IntervalsExperiment, scale: str
         _tightness(bottom, bounds, simulated)
         for axes in (top, bottom):
             _place_axis(axes, settings.depth)
-        house.header(top, name, [], [style.sign(_beyond(bounds, limits), ls="")])
+        header(top, name, [], [style.sign(_beyond(bounds, limits), ls="")])
         if style.is_first(top):
             top.set_ylabel("E[H(X) H(Y)] of entries")
             bottom.set_ylabel("bound / simulated,\nmean of an entry with itself")
         bottom.set_xlabel("after A or R of layer")
     sizes = [f"n = {settings.n_tokens} tokens", f"d = {settings.d_model}", f"depth {settings.depth}"]
     sizes += [f"uniform inputs with ρ = {settings.rho:g}", panels.replicates(settings, " of inputs to one network")]
-    key = [style.sign(readings.INTERVAL_METHODS[name], lw=1.4, **look) for name, look in LOOKS.items()]
-    key += [style.sign(f"simulated: {readings.INTERVAL_QUANTITIES[name]}", **look) for name, look in MOMENTS.items()]
+    key = [style.sign(labels.INTERVAL_METHODS[name], lw=1.4, **look) for name, look in LOOKS.items()]
+    key += [style.sign(f"simulated: {labels.INTERVAL_QUANTITIES[name]}", **look) for name, look in MOMENTS.items()]
     if (points["value"] <= 0).any():
         key.append(style.sign("simulated: 0, a dead unit", marker="v", ms=5, color=panels.INK))
     panels.foot(figure, [_WHAT], sizes, scale, key)
@@ -84,11 +84,11 @@ def draw(curves: Table, points: Table, settings: IntervalsExperiment, scale: str
 
 def _placed(table: Table) -> Table:
     """The table with each row's quantity, and its place among all parts of all layers, from 1."""
-    parts = list(readings.INTERVAL_PARTS)
+    parts = list(labels.INTERVAL_PARTS)
     series = {
-        readings.entry_moments(part, quantity): (quantity, parts.index(part) + 1)
+        labels.entry_moments(part, quantity): (quantity, parts.index(part) + 1)
         for part in parts
-        for quantity in readings.INTERVAL_QUANTITIES
+        for quantity in labels.INTERVAL_QUANTITIES
     }
     named = [series[name] for name in table["series"]]
     places = [len(parts) * (layer - 1) + part for layer, (_, part) in zip(table["x"], named, strict=True)]
@@ -131,7 +131,7 @@ def _tightness(axes: Axes, bounds: Table, simulated: Table) -> None:
 
 def _lines(axes: Axes, rows: Table, values: Series, limits: tuple[float, float], gid: str) -> None:
     """A line for each method, kept between the limits: what is outside is on the edge."""
-    for method, formula in readings.INTERVAL_METHODS.items():
+    for method, formula in labels.INTERVAL_METHODS.items():
         of_method = rows[rows["formula"] == formula].sort_values("place")
         if len(of_method):
             inside = values[of_method.index].clip(*limits)

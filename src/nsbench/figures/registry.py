@@ -1,4 +1,4 @@
-"""The registry of figures: of each its words, the tables that it reads and the grid that it is for.
+"""The registry of figures: each with its title and caption, the tables that it reads and the grid that it is for.
 
     @figure("mine", tables=["history", "times"], title="My curves", caption="Bold: the median.")
     def draw(history, times, cells, scale): ...

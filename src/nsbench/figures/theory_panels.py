@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-import nsbench.figures.curves as house
 import nsbench.figures.style as style
 from nsbench.figures.annotations import Axes, Figure, Line2D, Series, Table
+from nsbench.figures.curves import header
 
 INK = style.INK
 """Colour of what belongs to several series, and of the paper's own case among ordered ones."""
@@ -195,7 +195,7 @@ def series_signs(series: dict[str, Look], drawn: Iterable[Axes]) -> list[Line2D]
 def head(axes: Axes, title: str, formulas: list[Formula], n_entries: int) -> None:
     """Above the panel: its title, and its own formulas; room for `n_entries`, so that panels align."""
     blank = [style.sign(" ", ls="")] * (n_entries - len(formulas))
-    house.header(axes, title, [], [*(formula.sign() for formula in formulas), *blank])
+    header(axes, title, [], [*(formula.sign() for formula in formulas), *blank])
 
 
 def foot(figure: Figure, lines: list[str], sizes: list[str], scale: str, key: list[Line2D]) -> None:

@@ -43,7 +43,7 @@ class Subject(NamedTuple):
     """None: the weights themselves; a seed: the randomly initialised copy."""
     tokens: Tokens
     row: dict[str, Any]
-    """Columns of MODEL that loading does not tell."""
+    """Columns of MODEL that loading does not give."""
     settings: str
     """Digests of the model's small files and the library's version."""
 

@@ -177,7 +177,7 @@ def _new_folder(folder: Path) -> Iterator[Path]:
 
 
 def settings_digest(folder: Path) -> str:
-    """sha256 of all small files of a folder, its configuration and its tokenizer: what weights alone do not tell."""
+    """sha256 of all small files of a folder, its configuration and its tokenizer, which the weights do not include."""
     digest = hashlib.sha256()
     for file in sorted(path for path in folder.iterdir() if path.suffix in SETTINGS and path.is_file()):
         digest.update(file.name.encode() + b"\0" + file.read_bytes())

@@ -50,14 +50,14 @@ def verify_records(
     sample: int,
     seed: int = 0,
     steps: int | None = None,
-    told: Callable[[Comparison], None] = lambda comparison: None,
+    on_comparison: Callable[[Comparison], None] = lambda comparison: None,
 ) -> list[Comparison]:
     """Train `sample` recorded runs, drawn by `seed`, again on this CPU, and compare their histories.
 
     On a CPU of the kind that trained the run, with the same torch, every number but seconds must be the same to the
     bit; elsewhere the first two evaluations must be within TOLERANCES. Measures on checkpoints are not made again.
-    steps: train no longer than that, and compare what there is. folder: for what is made on the way. told: is given
-    each comparison as it is made.
+    steps: train no longer than that, and compare what there is. folder: for what is made on the way. on_comparison:
+    called with each comparison as it is made.
 
     Raises RecordError for a damaged file, ConfigError for settings that this code does not have, TextError where a run
     needs a text that is not there.
@@ -67,7 +67,7 @@ def verify_records(
     found = []
     for place in sorted(drawn.tolist()):
         found.append(_verify(records[place], text, folder / f"run-{place}", steps))
-        told(found[-1])
+        on_comparison(found[-1])
     return found
 
 
@@ -110,25 +110,25 @@ def _verify(record: Record, text: TextSource, folder: Path, steps: int | None) -
 
 def _compared(record: Record, again: pd.DataFrame) -> tuple[str, str]:
     """Verdict and words on a recorded history beside the beginning of it, or all of it, made again."""
-    told = record.table("history", HISTORY).to_pandas()
-    told = told[told["step"] <= again["step"].iloc[-1]].reset_index(drop=True)
-    if told["step"].tolist() != again["step"].tolist():
-        return DIFFERS, f"evaluated at {len(told)} steps, and {len(again)} when made again"
+    recorded = record.table("history", HISTORY).to_pandas()
+    recorded = recorded[recorded["step"] <= again["step"].iloc[-1]].reset_index(drop=True)
+    if recorded["step"].tolist() != again["step"].tolist():
+        return DIFFERS, f"evaluated at {len(recorded)} steps, and {len(again)} when made again"
     here = {"cpu": cpu(), "device": "cpu", "version_torch": stamp("{}", "")["version_torch"]}
-    told_by = record.provenance
-    others = [f"{name} {told_by.get(name)}" for name, value in here.items() if told_by.get(name) != value]
+    made_by = record.provenance
+    others = [f"{name} {made_by.get(name)}" for name, value in here.items() if made_by.get(name) != value]
     columns = [entry for entry in HISTORY.names if entry not in ("task", "variant", "arm", "seconds")]
-    apart = [name for name in columns if not np.array_equal(told[name], again[name], equal_nan=True)]
+    apart = [name for name in columns if not np.array_equal(recorded[name], again[name], equal_nan=True)]
     if not apart:
         return AGREES, f"to the bit at {len(again)} evaluations, to step {int(again['step'].iloc[-1]):,}"
     if not others:
-        first = min(int(np.flatnonzero(~_same(told[name], again[name]))[0]) for name in apart)
-        where = f"from step {int(told['step'][first]):,} on, in {', '.join(apart)}, on a CPU of the same kind"
+        first = min(int(np.flatnonzero(~_same(recorded[name], again[name]))[0]) for name in apart)
+        where = f"from step {int(recorded['step'][first]):,} on, in {', '.join(apart)}, on a CPU of the same kind"
         settings = json.loads(current(record.settings))
         used = (settings[name]["kind"] for name in ("arm_settings", "model"))
-        older = told_by["source_digest"] != digest("train", *used)
-        return DIFFERS, where + f"; it was trained by other code, of commit {told_by['commit']}" * older
-    gaps = [abs(again["val_loss"][place] / told["val_loss"][place] - 1) for place in range(min(2, len(told)))]
+        older = made_by["source_digest"] != digest("train", *used)
+        return DIFFERS, where + f"; it was trained by other code, of commit {made_by['commit']}" * older
+    gaps = [abs(again["val_loss"][place] / recorded["val_loss"][place] - 1) for place in range(min(2, len(recorded)))]
     within = all(gap <= most for gap, most in zip(gaps, TOLERANCES, strict=False))
     measure = "up to the rounding" if within else "more than by the rounding"
     shown = " and ".join(f"{gap:.1e}" for gap in gaps)

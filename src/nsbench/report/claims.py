@@ -24,7 +24,7 @@ SIGNS = {
     "undecided": "≈",
     "not run": "○",
 }
-"""Verdict -> what stands before it, so that colour is not all that tells verdicts apart."""
+"""Verdict -> what stands before it, so that verdicts do not differ by colour alone."""
 ELSEWHERE = ("time_to_target", "arms")
 """Figures of sections of their own; so are all specification curves. Claims link to them."""
 CURVE = "specification_curve_"
@@ -34,7 +34,7 @@ CURVE = "specification_curve_"
 def read(folder: Path | str | None) -> tuple[pd.DataFrame | None, pd.DataFrame | None]:
     """The claims and their evidence in `folder`; None for both where the claims were not run.
 
-    Raises records.RecordError for a missing table.
+    Raises RecordError for a missing table.
     """
     if folder is None:
         return None, None

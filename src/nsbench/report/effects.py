@@ -1,4 +1,4 @@
-"""The report's sections on time to target: effects, what they cost, the times, and how many seeds would tell."""
+"""The report's sections on time to target: effects, what they cost, the times, and how many seeds are needed."""
 
 from __future__ import annotations
 

@@ -103,7 +103,7 @@ class Results:
 def write_report(results: Results, out: Path | str, spec: str, digest: str) -> None:
     """Write the page to `out`, whole or not at all, with each figure once.
 
-    Raises records.RecordError for a table or figure that is missing or damaged.
+    Raises RecordError for a table or figure that is missing or damaged.
     """
     cells, states = results.cells, results.states
     tables = {name: read_table(results.tables / f"{name}.parquet", schema) for name, schema in TABLES.items()}

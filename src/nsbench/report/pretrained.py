@@ -37,7 +37,7 @@ Titled = list[tuple[str, Table]]
 def section(folder: Path | str | None, pictures: Pictures) -> dict[str, Any]:
     """The tables of pretrained models, and their figures; empty where there are none.
 
-    `folder` has the tables of schemas.pretrained.TABLES. Raises records.RecordError for a missing one.
+    `folder` has the tables of schemas.pretrained.TABLES. Raises RecordError for a missing one.
     """
     if folder is None:
         return {}

@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from nsbench.analysis import pretrained_tables as bounds
+from nsbench.analysis import pretrained_tables
 from nsbench.report.model_rows import INPUTS, READOUTS, UNKNOWN, Rows, listing, named, title
 from nsbench.report.tables import NONE, Cell, Row, Table, number
 
@@ -23,7 +23,7 @@ NEAREST = ["bound from", "paper's unit", "models", "largest factor", "mean facto
 
 def section(rows: Rows, tail: pd.DataFrame) -> dict[str, Any]:
     """What the report shows of Table 1 (schema TAIL): proved bounds, all readings by model, the nearest ones."""
-    nearest = bounds.nearest_reading(tail)
+    nearest = pretrained_tables.nearest_reading(tail)
     return {
         "bounds": _proved(rows, tail),
         "degree": "k" if tail.empty else str(tail["degree"].iloc[0]),
@@ -35,8 +35,8 @@ def section(rows: Rows, tail: pd.DataFrame) -> dict[str, Any]:
 def _proved(rows: Rows, tail: pd.DataFrame) -> list[tuple[str, Table]]:
     """The proved bounds by kind of inputs, with the paper's numbers beside those of its models."""
     found = {
-        tuple(row[name] for name in [*bounds.CASE_NAMES, "divided_by"]): row
-        for row in bounds.smaller_bounds(tail).to_dict("records")
+        tuple(row[name] for name in [*pretrained_tables.CASE_NAMES, "divided_by"]): row
+        for row in pretrained_tables.smaller_bounds(tail).to_dict("records")
     }
     published = tail.dropna(subset="published").groupby(["model", "bound_from"])["published"].first().to_dict()
     heads = DIVIDED + (["the paper's|influence"] if published else [])
@@ -48,14 +48,17 @@ def _proved(rows: Rows, tail: pd.DataFrame) -> list[tuple[str, Table]]:
 
     def of(inputs: str) -> Table:
         def cells(model: str, weights: str, readout: str) -> list[str]:
-            divided = [found.get((model, weights, inputs, readout, name)) for name in (bounds.NORM2, bounds.VARIANCE)]
+            divided = [
+                found.get((model, weights, inputs, readout, name))
+                for name in (pretrained_tables.NORM2, pretrained_tables.VARIANCE)
+            ]
             if None in divided:
                 return []
             return [*(_bound(row[name]) for row in divided for name in FROM), divided[0]["smaller"]]
 
         return rows.table("model", heads, inputs, cells, _absent, papers)
 
-    kinds = dict.fromkeys(bounds.PROVED.values())
+    kinds = dict.fromkeys(pretrained_tables.PROVED.values())
     return [(title(kind), of(kind)) for kind in kinds if kind in rows.inputs]
 
 
@@ -66,10 +69,10 @@ def _nearest(ranked: pd.DataFrame) -> list[Row]:
     for row in first.sort_values(["bound_from", "unit"], ascending=[True, False], kind="stable").to_dict("records"):
         least = "least over ρ" if row["bound_from"] == "stability" else ""
         name = named(
-            bounds.READINGS[row["reading"]],
+            pretrained_tables.READINGS[row["reading"]],
             READOUTS.get(row["readout"], row["readout"]),
             INPUTS.get(row["inputs"], row["inputs"]),
-            f"divided by {bounds.DIVISORS[row['divided_by']]}",
+            f"divided by {pretrained_tables.DIVISORS[row['divided_by']]}",
             least if math.isnan(row["rho"]) else f"ρ = {row['rho']:g}",
         )
         factors = (_short(row[factor]) for factor in ("largest_factor", "mean_factor"))

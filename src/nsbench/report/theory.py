@@ -17,7 +17,7 @@ from nsbench.storage.parquet import read_table
 
 def section(table_file: Path | str | None, pictures: Pictures) -> dict[str, Any]:
     """Rows that say how each formula fits the simulation, by what the formula is to it, and the figures; empty
-    where the theory is left out. Raises records.RecordError for a missing table."""
+    where the theory is left out. Raises RecordError for a missing table."""
     if table_file is None:
         return {}
     points = read_table(table_file, THEORY)

@@ -24,7 +24,7 @@ FORBIDDEN = {errno.EROFS, errno.EACCES, errno.EPERM}
 WRITING = NO_ROOM | FORBIDDEN | {errno.EIO, errno.EFBIG, errno.ENXIO, errno.ESTALE, errno.ETIMEDOUT}
 """Errors that only a write has, whatever it was called for."""
 OF_THE_FILE = {errno.ENOENT, errno.ENOTDIR, errno.EISDIR}
-"""Errors of a read that tell of the file; any other tells of the disk, the network or the process."""
+"""Errors of a read that concern the file itself; any other concerns the disk, the network or the process."""
 NO_FOLDER_SYNC = {errno.EINVAL, errno.ENOTSUP, errno.EBADF}
 """Errors of file systems that cannot sync a folder."""
 LITTLE_ROOM = 2**20
@@ -101,7 +101,7 @@ def explained(path: Path | str, within: Path | str | None = None) -> Iterator[No
 
 
 def refuse_passing(path: Path | str, error: Exception) -> None:
-    """Raise FileError where `error` tells not of what the file at `path` holds, but of a read that went wrong.
+    """Raise FileError if `error` is of the read (disk, network, process), not of the content of the file at `path`.
 
     A damaged file is made again, and what it had is lost with it: a network that fails, too many open files or too
     little memory must not do that.

@@ -71,7 +71,7 @@ def write_table(
 def refused(path: Path | str, advice: str = AGAIN) -> Iterator[None]:
     """Turn pyarrow's errors in the block into RecordError about `path`, with what to do.
 
-    FileError where the error tells nothing of the file's contents, as a network that fails.
+    Raises FileError if the error is not about the file's content, as when a network fails.
     """
     try:
         yield

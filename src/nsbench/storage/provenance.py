@@ -29,7 +29,7 @@ def commit() -> str:
 
 @functools.cache
 def cpu() -> str:
-    """The kind of this machine's CPU, as far as the system tells: float sums may round otherwise on another one."""
+    """The kind of this machine's CPU, as the system reports it: float sums may round otherwise on another one."""
     try:
         text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").partition("\n\n")[0]
     except OSError:

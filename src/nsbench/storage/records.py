@@ -204,7 +204,7 @@ def checked_records(path: Path | str) -> list[tuple[Record, str]]:
 
 
 def _holds(record: Record) -> bool:
-    """Whether a record's summary tells of its history: of its numbers, in the columns that it has, and of its end."""
+    """Whether a record's summary matches its history: its numbers, in the columns that it has, and its end."""
     rows, summary = record.table("history", HISTORY).to_pandas(), record.row["summary"]
     lacking = [
         name for name in rows if name not in KEYS and all(row.get(name) is None for row in record.row["history"])
@@ -213,11 +213,11 @@ def _holds(record: Record) -> bool:
     return (
         history_digest(rows.drop(columns=lacking)) == record.numbers
         and (summary["steps"], summary["seconds"], summary["flops"]) == (last["step"], last["seconds"], last["flops"])
-        and _ended_as_told(summary["status"], rows, json.loads(record.settings))
+        and _ended_as_recorded(summary["status"], rows, json.loads(record.settings))
     )
 
 
-def _ended_as_told(status: str, rows: pd.DataFrame, settings: dict[str, Any]) -> bool:
+def _ended_as_recorded(status: str, rows: pd.DataFrame, settings: dict[str, Any]) -> bool:
     """Whether a history can have ended so: at the budget, after its target, or anywhere for want of finite numbers."""
     if status == "completed":
         return bool(rows["step"].iloc[-1] == settings["training"]["steps"])

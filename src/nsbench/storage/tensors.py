@@ -1,4 +1,4 @@
-"""Tensors by name in one safetensors file, with digests that tell a damaged file from a whole one.
+"""Tensors by name in one safetensors file, with digests that detect a damaged file.
 
 The metadata hold `digests`, the sha256 of each tensor (its name, type, shape and bytes), and `sha256`, that of all
 other metadata: so every bit that is read is checked, and a part of a large file costs no more than that part.
@@ -57,7 +57,7 @@ def read_tensors(
 
     path = Path(path)
     try:
-        # Python tells what keeps a file from being opened; safetensors calls it absent, whatever it is.
+        # Python says why a file cannot be opened; safetensors calls it absent, whatever the reason.
         with path.open("rb"), safe_open(path, "pt") as file:
             metadata = file.metadata() or {}
             digests = _digests(metadata)

@@ -1,7 +1,7 @@
 """Import of finished runs into MLflow: a view of the Parquet files, which stay the source.
 
-`importer` is the stage; `content` reads what MLflow is told of a run; `stores` reaches a store and says what is wrong
-with one; `clones` tells whose runs are whose. Which store is meant is `nsbench.config.tracking_uri`'s.
+`importer` is the stage; `content` reads what MLflow gets of a run; `stores` reaches a store and says what is wrong
+with one; `clones` keeps the runs of results folders apart. Which store is meant is `nsbench.config.tracking_uri`'s.
 """
 
 from nsbench.tracking.importer import TrackSummary, track

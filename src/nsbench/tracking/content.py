@@ -1,4 +1,4 @@
-"""What MLflow is told of a run: parameters, curves, final values and tags, read from Parquet files."""
+"""What MLflow gets of a run: parameters, curves, final values and tags, read from Parquet files."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Point(NamedTuple):
 
 @dataclass(frozen=True)
 class Content:
-    """All that MLflow is told of one run."""
+    """All that MLflow gets of one run."""
 
     key: str
     name: str

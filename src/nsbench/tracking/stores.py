@@ -1,4 +1,4 @@
-"""Reaching MLflow's store: one writer at a time, a SQLite file made whole, every failure told in one sentence."""
+"""Reaching MLflow's store: one writer at a time, a SQLite file made whole, every failure as one sentence."""
 
 from __future__ import annotations
 

@@ -58,7 +58,7 @@ def train_pack(
                 logger.info("%s: finished before, kept", run.folder.name)
         _train(spec, pack, device, made_by, progress_every_seconds)
         history = pd.concat([run.folder.history() for run in pack], ignore_index=True)
-        # The text's name is no part of a run's identity (its data are), so it is told as it is now.
+        # The text's name is no part of a run's identity (its data are), so the current one is recorded.
         rows = [{**run.folder.finished(), "text": run.data.text} for run in pack]
         write_table(history_file, history, HISTORY, made_by)
         write_table(runs_file, rows, RUNS, made_by)

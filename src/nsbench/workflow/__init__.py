@@ -1,1 +1,1 @@
-"""What the Snakefile imports: the grid, its jobs and what they need, progress, partial results."""
+"""What the Snakefile imports: the grid, its jobs and their resources, progress, partial results."""

@@ -24,7 +24,7 @@ def is_fresh(path: Path, spec: Any, code: str) -> bool:
 
 
 def is_newer(source: Path, made: Path) -> bool:
-    """Whether `made` is older than what it was made from."""
+    """Whether `source`, from which `made` was made, is newer than `made`; no if it is not there."""
     return source.exists() and source.stat().st_mtime_ns > made.stat().st_mtime_ns
 
 

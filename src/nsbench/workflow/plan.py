@@ -1,4 +1,4 @@
-"""The grid as jobs: which packs there are, and for each stage its spec and its source digest.
+"""The grid as jobs: which packs there are, and for each stage its spec and its code digest.
 
 A spec is the canonical JSON of exactly the settings that a stage reads; a digest covers exactly the
 code that it runs. Snakemake gets both as params, so that an edit reruns what depends on it and
@@ -227,8 +227,8 @@ def digest(stage: str, *names: str, measures: Iterable[str] = tuple(Evaluation()
     """Digest of the code that a stage runs; `names`: what is registered and used (USES), what draws the figures
     or finds the numbers of claims (`module:function`), or the theory's experiment. measures: those of an evaluation.
 
-    Stages that tell of arms run the code of every kind that is known. Those that tell of tasks, their titles and leaks,
-    come after the dataset stage, which has it.
+    Stages that show arms run the code of every kind of arm. Those that show tasks (titles, leaks) come after the
+    dataset stage, whose digest has the code of tasks.
     """
     used = [REGISTRIES[use].find(name) for use, name in zip(USES[stage], names, strict=True)] if stage in USES else []
     used += map(MEASURES.find, measures) if stage == "evaluate" else []

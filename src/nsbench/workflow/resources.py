@@ -1,4 +1,4 @@
-"""What a job needs of the machine that it runs on: minutes and memory, for a cluster's scheduler.
+"""Resources of a job: minutes and memory, for a cluster's scheduler.
 
 Operations are counted, and what one job does of them per second is a setting (`config.sections.Cluster`). Memory
 follows the jobs measured in docs/performance.md. Nothing here changes a number of any run.

@@ -39,11 +39,6 @@ def kaplan_meier(times: pd.DataFrame, confidence: float) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=KAPLAN_MEIER.names)
 
 
-def area_under(curve: pd.DataFrame) -> float:
-    """Area under one cell's curve of KAPLAN_MEIER from 0 to the budget, in optimiser steps: its restricted mean."""
-    return float((curve["not_reached"].to_numpy()[:-1] * np.diff(curve["step"])).sum())
-
-
 def logrank_p(baseline: pd.Series, arm: pd.Series, budget: float) -> float:
     """Two-sided p-value of the logrank test (`scipy.stats.logrank`) of times to target, NaN where censored at `budget`.
 
