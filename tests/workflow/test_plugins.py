@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from importlib.metadata import EntryPoint
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -20,11 +20,12 @@ from nsbench.config.base import ConfigError
 from nsbench.data.datasets import read_dataset
 from nsbench.figures import style
 from nsbench.schemas.training import RUNS
+from nsbench.storage import code_digest, definitions
 from nsbench.storage.parquet import read_table
 from nsbench.training.step import TrainingStep
 from nsbench.workflow import plugins
 from nsbench.workflow.grid import load
-from nsbench.workflow.plan import Plan, plain
+from nsbench.workflow.plan import Plan, digest, plain
 from nsbench.workflow.resources import train_flops
 from tests.config.test_config import TINY, overlaid
 from tests.conftest import make_dataset, train, train_spec
@@ -202,6 +203,12 @@ def test_a_penalty_of_another_shape_is_told(folder: Path) -> None:
             TOP + "@arm('noisy')\nclass Noisy(Arm):\n    draws_noise = True",
             "plugins: 'mine.py': 'noisy' draws noise and has no rho",
         ),
+        (
+            TOP + "def make():\n    @arm('inner')\n    class Inner(Arm):\n        pass\n\nmake()",
+            "plugins: 'mine.py': 'inner' registers nsbench_plugin_mine:Inner; a function or class at the top",
+        ),
+        ("from nsbench_plugin_other import x", "plugins: 'mine.py' imports another plug-in; one file for both"),
+        ("import sys; sys.exit()", "plugins: 'mine.py', line 1: cannot be imported (SystemExit"),
         (TOP + "@arm('vague')\nclass Vague(Arm):\n    x: 'Nothing'", "plugins: 'mine.py', line 2: cannot be imported"),
     ],
 )
@@ -246,25 +253,38 @@ def test_a_setting_of_one_s_own_arm_is_told_as_any(capsys: pytest.CaptureFixture
         assert str(caught.value).startswith(told)
 
 
-def test_an_installed_package_brings_its_arms(monkeypatch: pytest.MonkeyPatch) -> None:
-    def entries(group: str) -> list[Any]:
-        assert group == "nsbench.plugins"
-        return [SimpleNamespace(name="mine", value="package.arms", load=bring)]
-
-    def bring() -> None:
-        arms.arm("packaged")(type("Packaged", (arms.Arm,), {"__module__": __name__}))
-
-    monkeypatch.setattr(plugins.importlib.metadata, "entry_points", entries)
+def test_an_installed_package_brings_its_arms_and_all_its_code_counts(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = folder / "brought"
+    package.mkdir()
+    (package / "__init__.py").write_text("")
+    (package / "numbers.py").write_text("def strength():\n    return 1\n")
+    text = TOP + "from brought.numbers import strength\n\n@arm('packaged')\nclass Packaged(Arm):\n"
+    (package / "arms.py").write_text(text + "    def passes(self, n_draws):\n        return strength()\n")
+    entry = EntryPoint("mine", "brought.arms", "nsbench.plugins")
+    monkeypatch.setattr(plugins.importlib.metadata, "entry_points", lambda group: [entry] * (group == entry.group))
+    monkeypatch.syspath_prepend(folder)
     plugins._load_installed.cache_clear()
     plugins.load()
     plugins.load()
-    assert plugins.file_of(arms.ARMS.find("packaged")) is None
-    plugins._load_installed.cache_clear()
-    with pytest.raises(
-        ConfigError, match=r"nsbench\.plugins: mine = package\.arms: the kind of arm 'packaged' is taken"
-    ):
-        plugins.load()
-    plugins._load_installed.cache_clear()
+    try:
+        assert plugins.file_of(arms.ARMS.find("packaged")) is None
+        before = digest("train", "packaged", "transformer")
+        (package / "numbers.py").write_text("def strength():\n    return 2\n")
+        code_digest.forget()
+        assert digest("train", "packaged", "transformer") != before
+        plugins._load_installed.cache_clear()
+        sys.modules.pop("brought.arms")
+        taken = r"nsbench\.plugins: mine = brought\.arms: the kind of arm 'packaged' is taken"
+        with pytest.raises(ConfigError, match=taken):
+            plugins.load()
+    finally:
+        plugins._load_installed.cache_clear()
+        for name in [name for name in sys.modules if name.partition(".")[0] == "brought"]:
+            del sys.modules[name]
+            definitions.elsewhere.pop(name, None)
+        code_digest.forget()
 
 
 @pytest.mark.parametrize(
