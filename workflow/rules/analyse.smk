@@ -25,7 +25,7 @@ rule collect_packs:
         # Tables say of each record whether the current code made it.
         code=sorted(set().union(*PLAN.codes().values())) if RECORD_FILES else [],
         finished="",
-        out="results/collected",
+        out=lambda w: "results/collected",
     shell:
         "nsbench stage collect --spec {params.spec:q} --digest {params.digest} {params.finished} --packs results/packs"
         " --datasets results/datasets --out {params.out} > {log} 2>&1"
@@ -55,8 +55,8 @@ rule analyse_grid:
         spec=PLAN.grid("analysis"),
         digest=lambda w: digest("analyse"),
         finished="",
-        collected="results/collected",
-        out="results/tables",
+        collected=lambda w: "results/collected",
+        out=lambda w: "results/tables",
     shell:
         "nsbench stage analyse --spec {params.spec:q} --digest {params.digest} {params.finished}"
         " --collected {params.collected} --out {params.out} > {log} 2>&1"

@@ -29,7 +29,7 @@ rule judge_claims:
         spec=PLAN.grid("analysis", adds="claim quantity"),
         digest=claims_digest,
         finished="",
-        folder="results",
+        folder=lambda w: "results",
         theory=option("--theory", THEORY_TABLE),
         pretrained=option("--pretrained", PRETRAINED_FOLDER),
         outdated="",

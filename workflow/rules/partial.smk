@@ -43,7 +43,7 @@ use rule collect_packs as collect_finished_packs with:
         "results/benchmarks/partial/collect.tsv"
     params:
         finished=FINISHED,
-        out=f"{PARTIAL}/collected",
+        out=lambda w: f"{PARTIAL}/collected",
 
 
 use rule analyse_grid as analyse_finished_runs with:
@@ -58,8 +58,8 @@ use rule analyse_grid as analyse_finished_runs with:
         "results/benchmarks/partial/analyse.tsv"
     params:
         finished=FINISHED,
-        collected=f"{PARTIAL}/collected",
-        out=f"{PARTIAL}/tables",
+        collected=lambda w: f"{PARTIAL}/collected",
+        out=lambda w: f"{PARTIAL}/tables",
 
 
 use rule judge_claims as judge_finished_runs with:
@@ -86,7 +86,7 @@ use rule judge_claims as judge_finished_runs with:
     params:
         # Theory and pretrained models are named where they are not there too: then the ledger says so.
         finished=FINISHED,
-        folder=PARTIAL,
+        folder=lambda w: PARTIAL,
         outdated=lambda w: outdated_option(),
 
 
@@ -109,7 +109,7 @@ rule draw_finished_runs:
         spec=PLAN.grid(adds="figure"),
         digest=lambda w: figures_digest("figures"),
         finished=FINISHED,
-        folder=PARTIAL,
+        folder=lambda w: PARTIAL,
     shell:
         "nsbench stage figures --spec {params.spec:q} --digest {params.digest} {params.finished}"
         " --results {params.folder} --out {output} > {log} 2>&1"
@@ -127,7 +127,7 @@ use rule write_report as report_finished_runs with:
         "results/logs/partial/report.log",
     params:
         finished=FINISHED,
-        folder=PARTIAL,
+        folder=lambda w: PARTIAL,
         more_figures=lambda w: fresh_figures(),
         theory=lambda w: if_fresh("theory", THEORY_TABLE, THEORY_TABLE),
         pretrained=lambda w: if_fresh("pretrained", PRETRAINED_FOLDER, PRETRAINED_FILES),

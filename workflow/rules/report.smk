@@ -54,7 +54,7 @@ rule write_report:
         spec=PLAN.grid(adds="figure"),
         digest=lambda w: figures_digest("report"),
         finished="",
-        folder="results",
+        folder=lambda w: "results",
         more_figures="",
         theory=option("--theory", THEORY_TABLE),
         pretrained=option("--pretrained", PRETRAINED_FOLDER),
