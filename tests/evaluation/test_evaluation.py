@@ -218,6 +218,8 @@ def test_what_a_measure_may_not_give_is_told(root: Path, own: None) -> None:
     for name, given, told in (
         ("single", torch.tensor(1.0), "the measure 'single' gives a single number; allowed: one for each input"),
         ("doubled", [one, one], "the measure 'doubled' gives own, mean, nan again; each may be given once"),
+        ("nothing", None, "the measure 'nothing' returns NoneType; a tensor with a number for each input"),
+        ("bare", [1.0, 2.0], "the measure 'bare' returns list; a tensor"),
     ):
         MEASURES[name] = lambda model, data, generator, settings, given=given: given
         with pytest.raises(ConfigError, match=told):

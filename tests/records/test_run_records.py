@@ -17,10 +17,10 @@ from nsbench.records import verify
 from nsbench.records.export import export_records, merge
 from nsbench.records.importing import import_records
 from nsbench.schemas.training import COLLECTED_RUNS, EVALUATION, FLOORS, HISTORY
-from nsbench.storage.parquet import RecordError, read_table
+from nsbench.storage.parquet import RecordError, read_stamp, read_table, write_table
 from nsbench.storage.provenance import commit, cpu
 from nsbench.storage.records import NO_EVALUATION, OTHER_EVALUATION, Record, read_records, record_files, write_records
-from nsbench.storage.run_folder import history_digest
+from nsbench.storage.run_folder import evaluation_key, history_digest
 from nsbench.workflow.plan import digest
 from nsbench.workflow.recorded_runs import current, difference
 from tests.recorded_grid import collect, plan_of, train
@@ -134,6 +134,21 @@ def test_a_file_of_another_training_is_refused_by_its_run(file: str, results: Pa
         path.write_bytes(kept)
     assert list(outcome.refused) == ["modular_addition / tiny / baseline / seed 0"]
     assert len(outcome.added) == N_RUNS - 1
+
+
+def test_a_run_evaluated_before_measures_could_be_chosen_is_exported(results: Path, tmp_path: Path) -> None:
+    run = results / "runs/modular_addition/tiny/baseline/seed-0"
+    path, kept = run / "evaluation.parquet", (run / "evaluation.parquet").read_bytes()
+    rows, made_by = read_table(path, EVALUATION), read_stamp(path)
+    spec = json.loads(made_by["spec"])
+    del spec["evaluation"]["measures"]
+    key = evaluation_key(spec, json.loads((run / "run.json").read_text())["run_key"], made_by["source_digest"])
+    try:
+        write_table(path, rows, EVALUATION, {**made_by, "spec": json.dumps(spec), "evaluation_key": key})
+        outcome = export_records(plan_of(), results, tmp_path)
+    finally:
+        path.write_bytes(kept)
+    assert (len(outcome.added), outcome.refused) == (N_RUNS, {})
 
 
 # --- what a grid takes ---------------------------------------------------------------------------

@@ -117,6 +117,28 @@ def test_a_figure_that_cannot_be_is_told(name: str, tables: list[str], told: str
     assert told in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("about", "told"),
+    [
+        ({"title": "Loss {x}"}, "has the title 'Loss {x}'; {task} is allowed in it"),
+        ({"tables": ["points"], "experiment": "relu", "each_task": True}, "is of no task; tables of training"),
+        ({"tables": ["points"], "experiment": "rellu"}, "has the experiment 'rellu'; allowed: one of attention, "),
+        ({"tables": ["points"]}, "has the experiment ''; allowed: one of attention, "),
+        ({"experiment": "relu"}, "has the experiment 'relu'; allowed: none"),
+    ],
+)
+def test_what_does_not_go_with_a_figure_s_tables_is_told(about: dict[str, Any], told: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        figure("mine", **{"tables": ["history"], "title": "Mine", **about})(draw_nothing)
+    assert told in str(caught.value)
+
+
+def test_of_names_that_begin_alike_the_longest_is_meant() -> None:
+    figure("curves_mine", tables=["history"], each_task=True, title="Mine")(draw_nothing)
+    for name in ("curves", "curves_mine"):
+        assert find(f"{name}_modular_addition") == (FIGURES[name], "modular_addition")
+
+
 def test_a_figure_may_be_of_the_theory_or_have_one_for_each_task() -> None:
     figure("errors", tables=["points"], experiment="relu", title="Errors")(draw_nothing)
     figure("mine", tables=["times"], each_task=True, tasks=["sparse_parity"], title="Mine, {task}")(draw_nothing)

@@ -117,7 +117,8 @@ def test_an_edit_of_the_file_evaluates_again_and_trains_nothing(
     assert found[0] == found[1] != found[2]
     assert found[0][1] == found[2][1]
     assert without.plugin_files("evaluate", *CELL) == []
-    # A record stands with the measures that it has.
+    # A record stands with the measures that it has, and is of this code where they are the built-in ones.
+    assert Plan(load(values)).codes()["evaluate", *CELL] == (found[2][0], Plan(load(bare)).code("evaluate", *CELL))
     assert evaluation_settings_of(plan.config) == evaluation_settings_of(without.config)
     forget()
     assert without.code("evaluate", *CELL) == Plan(load(bare)).code("evaluate", *CELL) != found[0][0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -111,6 +112,18 @@ def test_a_new_model_and_an_edit_of_it_concern_no_other_cell(folder: Path, capsy
     after = Plan(load(values)).codes()
     changed = {key for key in before if before[key] != after[key]}
     assert {(name, variant) for name, _, variant, _ in changed} == {("train", KIND), ("evaluate", KIND)}
+
+
+def test_a_sweep_over_kinds_brings_the_plug_in_to_the_stages_of_the_grid(folder: Path) -> None:
+    (folder / "mine.py").write_text(
+        "from nsbench import model\nfrom nsbench.training.models.transformer import Transformer\n\n"
+        "@model('mine')\nclass Mine(Transformer):\n    pass\n"
+    )
+    values = overlaid(TINY) | {"plugins": ["mine.py"]}
+    block = {"task": TASK, "variants": ["tiny"], "arms": ["baseline"]}
+    swept = {**block, "sweep": {"model.kind": ["transformer", "mine"]}}
+    for grid, files in ((swept, ["mine.py"]), (block, None)):
+        assert json.loads(Plan(load(values | {"grid": [grid]})).grid()).get("plugins") == files
 
 
 def test_the_network_is_two_layers_over_one_hot_tokens(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -30,7 +30,7 @@ def load(paths: Iterable[Path | str] = ()) -> None:
     """Import the plug-ins of installed packages, and these files, as far as they are not.
 
     Raises ConfigError naming the file and what is wrong: it is not there, cannot be imported, registers a name
-    that is taken, or has the name of another plug-in.
+    that is taken or what is not its own, imports another plug-in, or has the name of one.
     """
     _load_installed()
     for path in paths:
