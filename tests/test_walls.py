@@ -197,7 +197,7 @@ def test_the_command_line_imports_nothing_heavy_before_it_knows_its_stage() -> N
     code = "import sys, nsbench.cli.parser; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert "nsbench.config.base" in loaded
-    assert not {"torch", "mlflow", "pandas", "pyarrow", "matplotlib", "scipy", "snakemake"} & set(loaded)
+    assert not {"torch", "numba", "mlflow", "pandas", "pyarrow", "matplotlib", "scipy", "snakemake"} & set(loaded)
 
 
 def test_planning_knows_every_figure_without_what_draws_them() -> None:
