@@ -5,10 +5,9 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from nsbench.storage.philox import KEY_STEPS, MULTIPLIERS, ROUNDS
-
-M0, M1 = (np.uint64(by) for by in MULTIPLIERS)
-K0, K1 = (np.uint32(step) for step in KEY_STEPS)
+ROUNDS = 10
+M0, M1 = np.uint64(0xD2511F53), np.uint64(0xCD9E8D57)
+K0, K1 = np.uint32(0x9E3779B9), np.uint32(0xBB67AE85)
 
 
 @njit(cache=True)
