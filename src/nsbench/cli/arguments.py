@@ -22,7 +22,7 @@ class Argument(NamedTuple):
 
 
 class Command(NamedTuple):
-    """A command: its help in one line, its arguments and what runs it."""
+    """A command: what runs it, its help in one line, and its arguments."""
 
     run: Callable[[argparse.Namespace], None]
     help: str
@@ -57,16 +57,6 @@ class MadePath(type(Path())):
     """The path of what a command makes."""
 
 
-def _above_zero(what: str, text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not 0 < value < math.inf:
-        raise argparse.ArgumentTypeError(f"{text!r} is not allowed; allowed: {what}")
-    return value
-
-
 def seconds(text: str) -> float:
     """Seconds, with or without their unit."""
     return _above_zero("seconds above 0, as 60s", text.removesuffix("s"))
@@ -76,15 +66,25 @@ def gigabytes(text: str) -> float:
     return _above_zero("gigabytes above 0, as 4", text)
 
 
+def _above_zero(what: str, text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 < value < math.inf:
+        raise _not_allowed(text, what)
+    return value
+
+
 def count(text: str) -> int:
     if not re.fullmatch("[0-9]{1,12}", text) or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{show(text)} is not allowed; allowed: a whole number in 1 ... 999999999999")
+        raise _not_allowed(text, "a whole number in 1 ... 999999999999")
     return int(text)
 
 
 def words(text: str) -> str:
     if not text or not text.isprintable():
-        raise argparse.ArgumentTypeError(f"{show(text)} is not allowed; allowed: a name or path")
+        raise _not_allowed(text, "a name or path")
     return text
 
 
@@ -93,58 +93,30 @@ def given_path(text: str) -> Path:
 
 
 def made_file(text: str) -> MadePath:
-    path = _placed(text)
-    if path.is_dir():
+    if os.path.isdir(words(text)):
         raise argparse.ArgumentTypeError(f"{show(text)} is a folder; allowed: a file, there or not")
-    return path
+    return MadePath(text)
 
 
 def made_folder(text: str) -> MadePath:
-    path = _placed(text)
-    if path.exists() and not path.is_dir():
+    if os.path.isfile(words(text)):
         raise argparse.ArgumentTypeError(f"{show(text)} is a file; allowed: a folder, there or not")
-    return path
+    return MadePath(text)
 
 
-def _placed(text: str) -> MadePath:
-    path = MadePath(words(text))
-    try:
-        above = next(folder for folder in path.absolute().parents if folder.exists())
-        path.exists()  # fails where the name is too long
-    except OSError as error:
-        raise argparse.ArgumentTypeError(f"{show(text)} is not allowed ({error.strerror})") from None
-    if not above.is_dir():
-        raise argparse.ArgumentTypeError(f"{show(text)} would lie in {show(str(above))}, which is a file")
-    return path
+def _not_allowed(text: str, allowed: str) -> argparse.ArgumentTypeError:
+    return argparse.ArgumentTypeError(f"{show(text)} is not allowed; allowed: {allowed}")
 
 
 # --- kinds ----------------------------------------------------------------------------------------------
 
 
 def option(name: str, type_: Callable[[str], Any], help_: str, **more: Any) -> Argument:
-    """An option with a value."""
+    """An option with a value; `more` as of argparse."""
     return Argument(f"--{name}", {"type": type_, "help": help_, **more})
 
 
-def reads(name: str, help_: str, **more: Any) -> Argument:
-    """A file or folder that the command reads; required where `more` does not say otherwise."""
-    needed = {} if "default" in more else {"required": True}
-    return option(name, given_path, help_, **needed | more)
-
-
-def makes(name: str, help_: str, **more: Any) -> Argument:
-    """A file that the command makes."""
-    return option(name, made_file, help_, **{"required": True} | more)
-
-
-def makes_folder(name: str, help_: str, **more: Any) -> Argument:
-    """A folder that the command makes, or fills."""
-    needed = {} if "default" in more else {"required": True}
-    return option(name, made_folder, help_, **needed | more)
-
-
 DEVICE = Argument("--device", {"choices": ["auto", "cpu", "cuda"], "default": "auto", "help": "where to compute"})
-PROCESSES = option("processes-per-gpu", count, "processes that share a GPU", default=1)
 MEMORY = option("max-memory-gb", gigabytes, "memory for one batch, in GB", default=4.0)
 
 

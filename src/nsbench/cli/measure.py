@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 import logging
 import os
-from dataclasses import dataclass
+import re
 from pathlib import Path
-from typing import Any
 
-import pandas as pd
 import torch
 
 from nsbench.analysis.pretrained_tables import join_models
-from nsbench.config.base import ConfigError, parse
+from nsbench.config.base import parse
 from nsbench.config.canonical import canonical_json
 from nsbench.config.errors import nearest
 from nsbench.config.loader import read
@@ -35,78 +34,61 @@ from nsbench.storage.code_digest import code_digest
 from nsbench.storage.device import use_device
 from nsbench.storage.parquet import read_table
 from nsbench.storage.provenance import stamp
-from nsbench.workflow.config import Config
 from nsbench.workflow.grid import load
 
 logger = logging.getLogger(__name__)
 
 TABLES = "tables"
+SETTINGS = ("rho", "n_tokens", "n_sequences", "readouts", "inputs", "seed")
+COLUMNS = {
+    "at least 0.1": ("n_large", "{:.0f}"),
+    "hold half": ("n_half", "{:.0f}"),
+    "none": ("n_zero", "{:.0f}"),
+    "first": ("first_share", "{:.1%}"),
+    "last": ("last_share", "{:.1%}"),
+    "top 5": ("top_five_share", "{:.1%}"),
+    "Gini": ("gini", "{:.2f}"),
+}
+"""Of the printed table: title -> column of `concentration`, and how its numbers are written."""
 
 
-@dataclass(frozen=True)
-class Request:
-    """What is to be measured, and how."""
+def measure_one(options: argparse.Namespace) -> None:
+    """Measure a model, write the files of `schemas.pretrained.PARTS` and a figure into `out`, print a table.
 
-    model: str
-    """A name of config's, a folder with safetensors, or a run's folder or checkpoint."""
-    text: Path
-    out: Path
-    settings: dict[str, Any]
-    """Fields of `config.pretrained.Measurement`."""
-    config: Path
-    """Where names are looked up."""
-
-
-def measure_one(request: Request, *, device: str, batch_size: int | None, max_memory_gb: float) -> None:
-    """Measure a model, write the files of `schemas.pretrained.PARTS` and a figure under `request.out`, print a table.
-
-    Raises ConfigError, ModelError, InputError or RecordError, each one sentence.
+    options: those of the command; `model` is a name of config's, a folder with safetensors, or a run's folder or
+    checkpoint. Raises ConfigError, ModelError, InputError or RecordError, each one sentence.
     """
-    settings = parse(Measurement, request.settings, "settings")
-    if request.out.exists() and not request.out.is_dir():
-        raise ConfigError(f"--out {str(request.out)!r} is a file; a folder, there or not, is allowed")
-    checkpoint = checkpoints.find_checkpoint(Path(request.model))
-    name = _name(request.model)
-    model = None if checkpoint else _model(request)
-    identity = {"model": model or request.model, "text": str(request.text), "settings": settings}
-    spec = canonical_json(identity)
-    with use_device(device) as chosen:
+    given = {name: value for name in SETTINGS if (value := getattr(options, name)) is not None}
+    settings = parse(Measurement, given | ({"control_seed": None} if options.no_control else {}), "settings")
+    out, name, checkpoint = options.out, _name(options.model), checkpoints.find_checkpoint(Path(options.model))
+    model = None if checkpoint else _model(options.model, options.config)
+    spec = canonical_json({"model": model or options.model, "text": str(options.text), "settings": settings})
+    with use_device(options.device) as device:
         # One process alone: all cores are its own.
         torch.set_num_threads(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
-        made_by = stamp(
-            spec, code_digest("nsbench.pretrained.run:measure_model", "nsbench.pretrained.checkpoints"), str(chosen)
-        )
-        how = {"max_memory_gb": max_memory_gb, "batch_size": batch_size}
+        code = code_digest("nsbench.pretrained.run:measure_model", "nsbench.pretrained.checkpoints")
+        made_by = stamp(spec, code, str(device))
+        how = {"max_memory_gb": options.max_memory_gb, "batch_size": options.batch_size}
         if checkpoint:
-            _measure_checkpoint(name, checkpoint, request.text, settings, request.out, chosen, made_by, **how)
+            subject = _subject(checkpoint, options.text, settings, device)
+            measure(name, subject, settings, out, made_by, **how)
         else:
             measured = MeasureSpec(name=name, model=model, measurement=settings)
-            measure_model(measured, request.text, request.out, chosen, made_by, **how)
-    tables = request.out / TABLES
-    join_models([request.out], TablesSpec(models=[name], degree=settings.degree, scale="paper"), tables, made_by)
-    shown = _shown(settings, request.out)
+            measure_model(measured, options.text, out, device, made_by, **how)
+    join_models([out], TablesSpec(models=[name], degree=settings.degree, scale="paper"), out / TABLES, made_by)
+    shown = _shown(settings, out)
     figure = PretrainedFigureSpec(models=[name], figures=shown, scale="paper")
-    render("figure_01", request.out, figure, request.out / "influence.png", request.out / "influence.pdf")
-    print(summary(request.out, shown))
-    print(f"\nwritten: {request.out}: *.parquet, {TABLES}/*.csv, influence.png, influence.pdf")
+    render("figure_01", out, figure, out / "influence.png", out / "influence.pdf")
+    print(summary(out, shown))
+    print(f"\nwritten: {out}: *.parquet, {TABLES}/*.csv, influence.png, influence.pdf")
 
 
-def _measure_checkpoint(
-    name: str,
-    checkpoint: Path,
-    dataset: Path,
-    settings: Measurement,
-    out: Path,
-    device: torch.device,
-    stamp: dict[str, str],
-    max_memory_gb: float,
-    batch_size: int | None,
-) -> None:
-    """`measure_model` for a checkpoint of an nsbench run, on the test inputs of its data set."""
+def _subject(checkpoint: Path, dataset: Path, settings: Measurement, device: torch.device) -> Subject:
+    """A checkpoint of an nsbench run, on the test inputs of its data set."""
     tokens = checkpoints.dataset_tokens(checkpoint, dataset, settings.n_sequences)
     length = tokens.text_NT.shape[1]
     if length != settings.n_tokens:
-        logger.info("%s: sequences are those of its data set, %d tokens long", name, length)
+        logger.info("%s: sequences are those of its data set, %d tokens long", checkpoint, length)
     row = {
         "source": "checkpoint",
         "origin": str(checkpoint),
@@ -114,8 +96,7 @@ def _measure_checkpoint(
         "remark": "",
         "paper": "",
     }
-    subject = Subject(lambda seed: checkpoints.load_checkpoint(checkpoint, device, seed), tokens, row, "")
-    measure(name, subject, settings, out, stamp, max_memory_gb, batch_size)
+    return Subject(lambda seed: checkpoints.load_checkpoint(checkpoint, device, seed), tokens, row, "")
 
 
 def summary(folder: Path, shown: Shown) -> str:
@@ -136,20 +117,8 @@ def summary(folder: Path, shown: Shown) -> str:
         & (concentration["norm"] == shown.norm)
         & (concentration["of"] == "mean")
     ]
-    table = pd.DataFrame(
-        {
-            "weights": here["weights"],
-            "inputs": here["inputs"],
-            "readout": here["readout"],
-            "at least 0.1": here["n_large"].map("{:.0f}".format),
-            "hold half": here["n_half"].map("{:.0f}".format),
-            "none": here["n_zero"].map("{:.0f}".format),
-            "first": here["first_share"].map("{:.1%}".format),
-            "last": here["last_share"].map("{:.1%}".format),
-            "top 5": here["top_five_share"].map("{:.1%}".format),
-            "Gini": here["gini"].map("{:.2f}".format),
-        }
-    )
+    shown_columns = {title: here[name].map(form.format) for title, (name, form) in COLUMNS.items()}
+    table = here[["weights", "inputs", "readout"]].assign(**shown_columns)
     lines += ["", f"influence of positions ({shown.norm}), mean over sequences:", table.to_string(index=False)]
     stability = read_table(folder / "stability.parquet", PARTS["stability"])
     wanted = stability["reduction"].isin(["pearson", "probability_cosine", "decision"]) & stability["rho"].notna()
@@ -178,29 +147,24 @@ def _name(model: str) -> str:
     """A name for files and figures: the last part of a path, in letters that a name may have."""
     parts = [part for part in Path(model).resolve().parts if part not in ("trail", "/")]
     name = "-".join(parts[-2:]) if parts[-1].startswith(("seed-", "step-")) else Path(model).name or parts[-1]
-    cleaned = "".join(
-        letter if letter.isascii() and (letter.isalnum() or letter in "_.-") else "-" for letter in name
-    ).lstrip("_.-")
-    return cleaned or "model"
+    return re.sub("[^A-Za-z0-9_.-]", "-", name).lstrip("_.-") or "model"
 
 
-def _model(request: Request) -> Model:
-    """The model that the request means: a folder, or a name of config's."""
-    if Path(request.model).is_dir():
-        return FolderModel(source="folder", path=request.model)
-    known = _known(request.config)
-    if request.model not in known:
-        listed = f"{request.config} has {', '.join(known)}" if known else f"{request.config} names no models"
-        hint = nearest(request.model, known)
-        raise ModelError(f"--model {request.model!r} is neither a folder nor a model of config{hint}; {listed}")
-    return known[request.model]
+def _model(model: str, config: Path) -> Model:
+    """The model that is meant: a folder, or a name of config's."""
+    if Path(model).is_dir():
+        return FolderModel(source="folder", path=model)
+    known = _known(config)
+    if model not in known:
+        listed = f"{config} has {', '.join(known)}" if known else f"{config} names no models"
+        hint = nearest(model, known)
+        raise ModelError(f"--model {model!r} is neither a folder nor a model of config{hint}; {listed}")
+    return known[model]
 
 
 def _known(config: Path) -> dict[str, Model]:
-    if not config.is_file():
-        return {}
-    loaded: Config = load(read(config))
-    return dict(loaded.pretrained.models) if loaded.pretrained else {}
+    loaded = load(read(config)) if config.is_file() else None
+    return loaded.pretrained.models if loaded and loaded.pretrained else {}
 
 
 def _shown(settings: Measurement, out: Path) -> Shown:

@@ -19,11 +19,10 @@ from nsbench.cli.arguments import (
     add_commands,
     count,
     given_path,
-    makes,
-    makes_folder,
+    made_file,
+    made_folder,
     option,
     paths,
-    reads,
     refuse_twins,
     seconds,
     words,
@@ -63,10 +62,10 @@ def _alone(options: argparse.Namespace) -> Iterator[None]:
     of_this_job = [path for name, path in paths(options) if name != "run_store" and isinstance(path, MadePath)]
     # The files that a job makes are its alone, so the first of them stands for all.
     made = min(of_this_job, default=None)
-    if stage in ("track", "records", "queue", "new") or made is None or not (made.is_dir() or made.parent.is_dir()):
+    if stage in ("track", "records", "queue", "new") or made is None or not os.path.isdir(made.parent):
         yield
         return
-    lock = made / ".locks" / f"{stage}.lock" if made.is_dir() else made.parent / ".locks" / f"{made.name}.lock"
+    lock = made / ".locks" / f"{stage}.lock" if os.path.isdir(made) else made.parent / ".locks" / f"{made.name}.lock"
     with locked(lock, f"another process makes {made}; waiting for that"):
         yield
 
@@ -100,18 +99,9 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _measure(options: argparse.Namespace) -> None:
-    from nsbench.cli.measure import Request, measure_one
+    from nsbench.cli.measure import measure_one
 
-    names = ("rho", "n_tokens", "n_sequences", "readouts", "inputs", "seed")
-    settings = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
-    if options.no_control:
-        settings["control_seed"] = None
-    measure_one(
-        Request(options.model, options.text, options.out, settings, options.config),
-        device=options.device,
-        batch_size=options.batch_size,
-        max_memory_gb=options.max_memory_gb,
-    )
+    measure_one(options)
 
 
 def _new(options: argparse.Namespace) -> None:
@@ -130,20 +120,21 @@ def _queue(options: argparse.Namespace) -> None:
         run(queue, options.cores or len(os.sched_getaffinity(0)), options.gpus, options.export_every)
 
 
-def _record_action(options: argparse.Namespace) -> None:
+def _records(options: argparse.Namespace) -> None:
     from nsbench.cli import records
 
     records.ACTIONS[options.action](options)
 
 
+CONFIG = Path("config.yaml")
 COMMANDS = {
     "measure": Command(
         _measure,
         "how stable a language model is, and which positions of its input it depends on",
         (
             option("model", words, "a name of the configuration's, a model's folder, or a run's folder", required=True),
-            reads("text", "a UTF-8 text; of a run its data set's file"),
-            makes_folder("out", "folder for the results"),
+            option("text", given_path, "a UTF-8 text; of a run its data set's file", required=True),
+            option("out", made_folder, "folder for the results", required=True),
             option("rho", float, "correlations of noise stability", nargs="+", default=[0.5, 0.9]),
             option("n-tokens", count, "tokens of a sequence", default=256),
             option("n-sequences", count, "sequences", default=16),
@@ -151,7 +142,7 @@ COMMANDS = {
             option("inputs", str, "text, uniform and gaussian", nargs="+", default=["text"]),
             Argument("--no-control", {"action": "store_true", "help": "leave the randomly initialised copy out"}),
             option("seed", int, "of noise, and of the randomly initialised copy", default=0),
-            reads("config", "where names of models are looked up", default=Path("config.yaml")),
+            option("config", given_path, "where names of models are looked up", default=CONFIG),
             DEVICE,
             option("batch-size", count, "sequences at a time; left out, as many as memory allows"),
             MEMORY,
@@ -163,7 +154,7 @@ COMMANDS = {
         (
             Argument("what", {"choices": ["arm", "task", "model", "measure", "figure"], "help": "what it is"}),
             Argument("name", {"help": "its name: a-z, 0-9 and '_', a letter first"}),
-            makes("out", "the file; left out, NAME.py in this folder", required=False),
+            option("out", made_file, "the file; left out, NAME.py in this folder"),
         ),
     ),
     "queue": Command(
@@ -171,8 +162,8 @@ COMMANDS = {
         "run a folder of overlays one after the other in the background, and export what is finished",
         (
             Argument("action", {"choices": ["run", "status"], "help": "run: work; status: what is left, in hours"}),
-            reads("overlays", "folder of overlays, or one file", default=Path("workflow/config/queue")),
-            makes_folder("records", "folder of records", default="results/published/records"),
+            option("overlays", given_path, "folder of overlays, or one file", default=Path("workflow/config/queue")),
+            option("records", made_folder, "folder of records", default="results/published/records"),
             option("cores", count, "processes at a time; left out, all cores"),
             option("gpus", count, "GPUs, if there are any", default=1),
             option("export-every", seconds, "seconds between exports, as 600s", default=600.0),
@@ -180,30 +171,28 @@ COMMANDS = {
     ),
 }
 
-_CONFIGURATION = reads("configfile", "config.yaml and what is laid over it", nargs="+", default=[Path("config.yaml")])
+_CONFIGURATION = option("configfile", given_path, "config.yaml and what is laid over it", nargs="+", default=[CONFIG])
 _SOURCES = Argument("sources", {"type": given_path, "nargs": "+", "metavar": "FOLDER|FILE", "help": "records"})
 RECORDS = {
     "export": Command(
-        _record_action,
+        _records,
         "add records of the finished runs of a grid to a folder of records",
         (
             _CONFIGURATION,
-            reads("results", "folder of results", default=Path("results")),
-            makes_folder("out", "folder of records"),
+            option("results", given_path, "folder of results", default=Path("results")),
+            option("out", made_folder, "folder of records", required=True),
         ),
     ),
     "check": Command(
-        _record_action,
-        "whether every run of a grid has a record among those that its configuration names",
-        (_CONFIGURATION,),
+        _records, "whether every run of a grid has a record among those that its configuration names", (_CONFIGURATION,)
     ),
     "import": Command(
-        _record_action,
+        _records,
         "check others' records, and add those that fit the grid to a folder of records",
-        (_CONFIGURATION, _SOURCES, makes_folder("into", "folder of records")),
+        (_CONFIGURATION, _SOURCES, option("into", made_folder, "folder of records", required=True)),
     ),
     "verify": Command(
-        _record_action,
+        _records,
         "train a sample of recorded runs again, and compare",
         (
             _CONFIGURATION,
