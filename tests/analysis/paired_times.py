@@ -55,6 +55,19 @@ def joined(*several: Times) -> Times:
     return tables[0], tables[1], [cell for made in several for cell in made[2]]
 
 
+def without_measures(
+    made: dict[str, pd.DataFrame], *names: tuple[str, int], why: str = "other settings"
+) -> dict[str, pd.DataFrame]:
+    """Records with these runs (arm, seed) not measured, for a reason."""
+
+    def chosen(table: pd.DataFrame) -> np.ndarray:
+        return np.array([name in names for name in zip(table["arm"], table["seed"], strict=True)])
+
+    runs, rows = made["runs"].copy(), made["evaluation"]
+    runs.loc[chosen(runs), "no_evaluation"] = why
+    return made | {"runs": runs, "evaluation": rows[~chosen(rows)]}
+
+
 def effects_of(
     baseline: list[float],
     arm: list[float],

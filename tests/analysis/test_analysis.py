@@ -105,7 +105,7 @@ def test_a_file_that_does_not_say_whose_its_rows_are_is_named(tmp_path: Path, ta
     path.unlink()
     with pytest.raises(RecordError, match=rf"pack-2/{table}\.parquet: no such file"):
         collect(CELLS, Sources(folders, []), tmp_path / "collected", "{}", "digest")
-    assert not (tmp_path / "collected").exists()
+    assert not list((tmp_path / "collected").glob("*"))
 
 
 @pytest.mark.parametrize("table", ["history", "runs", "evaluation"])
@@ -113,13 +113,15 @@ def test_a_run_missing_in_any_file_stops_with_its_name(tmp_path: Path, table: st
     made = without(make_records(CELLS), "gentle", 2, table)
     with pytest.raises(ValueError, match=rf"sparse_parity / calibrated / gentle / seed 2: .*missing in {table}"):
         collected(tmp_path, made)
-    assert not (tmp_path / "collected").exists()
+    assert not list((tmp_path / "collected").glob("*"))
 
 
-def test_a_run_in_two_packs_stops_with_its_name(tmp_path: Path) -> None:
+def test_a_run_in_two_packs_or_of_no_cell_stops_with_its_name(tmp_path: Path) -> None:
     folders = packs(tmp_path, make_records(CELLS))
-    with pytest.raises(ValueError, match=r"/ baseline / seed 2: this run is in two packs"):
+    with pytest.raises(RecordError, match=r"/ baseline / seed 2: this run is in two packs"):
         collect(CELLS, Sources([*folders, folders[1]], []), tmp_path / "collected", "{}", "digest")
+    with pytest.raises(RecordError, match=r"/ gentle / seed 1: this run is not in the grid"):
+        collect(CELLS[:1], Sources(folders, []), tmp_path / "collected", "{}", "digest")
 
 
 def test_a_run_of_another_budget_stops_with_its_name(tmp_path: Path) -> None:
@@ -232,7 +234,7 @@ def test_a_missing_twin_is_named(gone: str, tmp_path: Path) -> None:
         made = {name: table[table["variant"] == "base-clean"] for name, table in made.items()}
     with pytest.raises(RecordError, match=r"/ base / baseline / seed [12]: this run of the grid is missing"):
         collected(tmp_path, made, cells)
-    assert not (tmp_path / "collected").exists()
+    assert not list((tmp_path / "collected").glob("*"))
 
 
 # --- one text, one data set ------------------------------------------------------------------------
@@ -249,4 +251,4 @@ def test_texts_of_two_kinds_are_refused_by_both_runs(tmp_path: Path) -> None:
         match=r"windows / baseline / seed 1: its text is 'a book', that of next_token / rows / \w+ / seed \d another",
     ):
         collected(tmp_path, made, cells)
-    assert not list((tmp_path / "collected").glob("*.parquet"))
+    assert not list((tmp_path / "collected").glob("*"))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,8 +13,8 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from nsbench.analysis.lead_lag import early_rank, lead_lag, onset, onsets, spearman
+from nsbench.analysis.statistics.times import trails
 from nsbench.schemas.analysis import EARLY_RANK, LEAD_LAG, ONSET
-from nsbench.storage.parquet import read_table, write_table
 
 NAN = math.nan
 SPACING = 10
@@ -47,7 +46,7 @@ def table_of_runs(
     stopped: tuple[tuple[str, int], ...] = (),
 ) -> pd.DataFrame:
     return pd.DataFrame(
-        {**RUN, "arm": cell["arm"], "seed": seed, "status": status, "text": "WikiText-2"}
+        {**RUN, "arm": cell["arm"], "seed": seed, "status": status}
         for cell in cells
         for seed in cell["seeds"]
         for name in [(cell["arm"], seed)]
@@ -60,13 +59,6 @@ def curves(arm: str, seed: int, stability: Any, loss: Any, accuracy: Any = 0.0) 
     steps = SPACING * np.arange(len(stability))
     row = {**RUN, "arm": arm, "seed": seed, "step": steps, "stability": stability, "val_loss": loss}
     return pd.DataFrame(row | {"val_accuracy": accuracy})
-
-
-def written(tmp_path: Path, rows: pd.DataFrame, schema: Any) -> pd.DataFrame:
-    """Rows as a reader of the Parquet file sees them."""
-    assert list(rows) == schema.names
-    write_table(tmp_path / "rows.parquet", rows, schema, {})
-    return read_table(tmp_path / "rows.parquet", schema)
 
 
 # --- an onset --------------------------------------------------------------------------------------
@@ -105,7 +97,7 @@ def test_a_fall_s_onset_equals_the_definition_spelled_out(values: list[int], sha
 # --- onsets of the grid ----------------------------------------------------------------------------
 
 
-def test_onsets_of_all_runs_in_grid_order(tmp_path: Path) -> None:
+def test_onsets_of_all_runs_in_grid_order() -> None:
     cells = grid(5)
     history = pd.concat(
         [
@@ -118,7 +110,8 @@ def test_onsets_of_all_runs_in_grid_order(tmp_path: Path) -> None:
         ]
     )
     shuffled = history.sample(frac=1, random_state=0)
-    found = written(tmp_path, onsets(shuffled, table_of_runs(cells, (("baseline", 2),)), cells, 0.25), ONSET)
+    found = onsets(trails(shuffled, table_of_runs(cells, (("baseline", 2),)), cells), 0.25)
+    assert list(found) == [*ONSET.names, "status", "lacks"]
     assert found["seed"].tolist() == [0, 1, 2, 3, 4]
     assert found["stability_onset_step"].fillna(-1).tolist() == [10, -1, -1, 30, 40]
     assert found["loss_onset_step"].fillna(-1).tolist() == [30, -1, -1, 10, -1]
@@ -141,9 +134,10 @@ def leads_of(pairs: list[tuple[float, float]], notes: list[str] | None = None, c
     found = pd.DataFrame(
         {**RUN, "arm": "baseline", "seed": seed, "share": 0.1, "stability_onset_step": first, "loss_onset_step": second}
         for seed, (first, second) in enumerate(pairs)
-    ).assign(note=notes or "")
+    ).assign(note=notes or "", lacks=False)
+    found["status"] = ["diverged" if note == "diverged" else "completed" for note in found["note"]]
     found["lead_steps"] = found["loss_onset_step"] - found["stability_onset_step"]
-    rows = lead_lag(found, table_of_runs(cells), cells, confidence, 999, np.random.default_rng(1))
+    rows = lead_lag(found, cells, confidence, 999, np.random.default_rng(1))
     assert list(rows) == LEAD_LAG.names
     (row,) = rows.to_dict("records")
     return row
@@ -161,7 +155,7 @@ def test_leads_are_counted_and_averaged() -> None:
     assert row["mean_lead_steps"] == pytest.approx((20 + 60 + 0 - 20 + 30 + 50) / 6)
     assert row["mean_lead_steps_low"] < row["mean_lead_steps"] < row["mean_lead_steps_high"]
     assert (row["median_stability_onset_step"], row["median_loss_onset_step"]) == (15, 35)
-    assert (row["resolution_steps"], row["text"], row["share"], row["note"]) == (SPACING, "WikiText-2", 0.1, "")
+    assert (row["resolution_steps"], row["share"], row["note"]) == (SPACING, 0.1, "")
 
 
 def test_undefined_runs_are_told_and_later_than_any() -> None:
@@ -185,27 +179,21 @@ def test_a_history_without_stability_is_no_stability_that_never_moved() -> None:
         for s in range(6)
     )
     runs = table_of_runs(cells, diverged=(("gentle", 5),), stopped=(("baseline", 5),))
-    found = onsets(history, runs, cells, 0.1)
+    every = trails(history, runs, cells)
+    found = onsets(every, 0.1)
     of_baseline = found[found["arm"] == "baseline"]
     assert of_baseline["note"].tolist() == ["no stability in its history"] * 5 + ["stopped at the target"]
     assert of_baseline["loss_onset_step"].tolist()[:5] == [20] * 5
-    leads = lead_lag(found, runs, cells, 0.95, 99, np.random.default_rng(0)).iloc[0]
+    leads = lead_lag(found, cells, 0.95, 99, np.random.default_rng(0)).iloc[0]
     assert math.isnan(leads["median_stability_onset_step"])
     assert (leads["median_loss_onset_step"], leads["n_defined"]) == (20, 0)
     assert leads["note"] == (
         "6 of 6 runs undefined (5 no stability in its history, 1 stopped at the target); no runs to compare"
     )
-    ranks = early_rank(history, runs, cells, 0.25, 0.95, 99, np.random.default_rng(0))
+    ranks = early_rank(every, cells, 0.25, 0.95, 99, np.random.default_rng(0))
     assert ranks["n_ranked"].tolist() == [0, 6]
     assert "5 of 6 runs left out: no stability in its history; fewer than three runs" in ranks["note"].iloc[0]
     assert "5 of 12 runs left out: no stability in its history" in ranks["note"].iloc[1]
-
-
-def test_a_run_without_onsets_is_named() -> None:
-    cells = grid(2)
-    found = onsets(curves("baseline", 0, [1, 0], [2, 1]), table_of_runs(cells), grid(1), 0.1)
-    with pytest.raises(ValueError, match="baseline / seed 1: this run of the grid has no onsets"):
-        lead_lag(found, table_of_runs(cells), cells, 0.95, 99, np.random.default_rng(0))
 
 
 # --- Spearman --------------------------------------------------------------------------------------
@@ -249,7 +237,8 @@ def ranked(
         here.loc[here["step"] == 20, ["stability", "val_loss"]] = stability, loss
         history.append(here)
     runs = table_of_runs(cells, (*diverged, *too_early), stopped)
-    rows = early_rank(pd.concat(history), runs, cells, 0.15, 0.9, 499, np.random.default_rng(seed))
+    every = trails(pd.concat(history), runs, cells)
+    rows = early_rank(every, cells, 0.15, 0.9, 499, np.random.default_rng(seed))
     assert list(rows) == EARLY_RANK.names
     assert rows["group"].tolist() == ["baseline", "all arms"]
     assert rows["early_step"].tolist() == [20, 20]  # 15 of 100 steps is between two evaluations
@@ -265,9 +254,9 @@ def test_early_stability_and_loss_rank_the_ends() -> None:
     assert row["rank_by_val_loss"] == pytest.approx(stats.spearmanr(noise - final, final).statistic)
     for name in ("rank_by_stability", "rank_by_val_loss"):
         assert row[f"{name}_low"] < row[name] < row[f"{name}_high"]
-    assert (row["n_runs"], row["n_seeds"], row["text"], row["note"]) == (8, 8, "WikiText-2", "")
+    assert (row["n_runs"], row["n_seeds"], row["note"]) == (8, 8, "")
     # With one arm the two groups are the same runs.
-    assert {**found["all arms"], "group": "baseline"} == row
+    assert {**found["all arms"], "group": "baseline", "text": ""} == {**row, "text": ""}
 
 
 def test_seeds_are_resampled_with_all_their_arms() -> None:
@@ -323,13 +312,13 @@ def test_what_cannot_be_ranked_is_told() -> None:
     assert few["note"].endswith("only 4 seeds: even their full range has 88% coverage, not 90%")
 
 
-def test_the_targets_that_the_metric_names_are_ranked(tmp_path: Path) -> None:
+def test_the_targets_that_the_metric_names_are_ranked() -> None:
     cells = grid(6, metric="val_loss_known")
     history = pd.concat(curves("baseline", s, np.arange(5) + s, [3.0] * 5, 0.5) for s in range(6))
     history["val_accuracy_known"] = 0.1 * history["seed"]
     history["val_loss_known"] = -1.0 * history["seed"]
-    rows = early_rank(history, table_of_runs(cells), cells, 0.25, 0.95, 199, np.random.default_rng(0))
-    row = written(tmp_path, rows, EARLY_RANK).iloc[0]
+    every = trails(history, table_of_runs(cells), cells)
+    row = early_rank(every, cells, 0.25, 0.95, 199, np.random.default_rng(0)).iloc[0]
     assert (row["early_step"], row["rank_by_stability"], row["rank_by_val_loss"]) == pytest.approx((10, 1, -1))
 
 
@@ -337,5 +326,6 @@ def test_a_share_of_the_budget_with_a_rounding_error_is_not_an_evaluation_later(
     cells = grid(3, steps=300)
     history = pd.concat(curves("baseline", s, np.arange(31) * s, [3.0] * 31, 0.1 * s) for s in range(3))
     share = 0.1 + 0.2  # 0.30000000000000004
-    rows = early_rank(history, table_of_runs(cells), cells, share, 0.95, 99, np.random.default_rng(0))
+    every = trails(history, table_of_runs(cells), cells)
+    rows = early_rank(every, cells, share, 0.95, 99, np.random.default_rng(0))
     assert rows["early_step"].tolist() == [90, 90]

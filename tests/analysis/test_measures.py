@@ -28,11 +28,7 @@ def test_measures_are_medians_over_the_runs_that_went_to_their_budget() -> None:
                     "target_value": 2 * rho,
                 }
                 rows.append({"task": "t", "variant": "v", "arm": "baseline", "seed": seed, "step": step, **found})
-    runs = pd.DataFrame(
-        [{**cell, "seed": seed, "text": ""} for cell in CELLS for seed in cell["seeds"]],
-        columns=[*CELLS[0], "seed", "text"],
-    )
-    table = measures(pd.DataFrame(rows).assign(correlation=math.nan), runs, CELLS)
+    table = measures(pd.DataFrame(rows).assign(correlation=math.nan), CELLS)
     assert table["arm"].tolist() == ["baseline", "baseline", "gentle", "gentle"]
     assert table["n_seeds"].tolist() == [3, 3, 2, 2]
     assert table["n_measured"].tolist() == [2, 2, 0, 0]

@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nsbench.analysis.statistics import paired_effects, with_families
-from nsbench.analysis.statistics.bootstrap import expanded
-from nsbench.analysis.statistics.paired import ratio_of_means
+from nsbench.analysis.statistics import paired_effects
+from nsbench.analysis.statistics.intervals import expanded
+from nsbench.analysis.statistics.paired import ratio_of_means, with_families
 from nsbench.analysis.statistics.pvalues import holm, permutation_p, smallest_p
 from nsbench.config.settled import settles_steps
 from tests.analysis.paired_times import effects_of, joined, times_of

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 
+from nsbench.analysis.scores import run_scores
 from nsbench.analysis.selection import CRITERION, selections, times_on_test
 from nsbench.analysis.statistics import time_to_target
+from nsbench.analysis.statistics.times import trails
 from nsbench.schemas.analysis import SELECTION
 from nsbench.schemas.metrics import TARGETS
-from nsbench.storage.parquet import read_table, write_table
+from tests.analysis.paired_times import without_measures
 
 NAN = math.nan
 BUDGET = 100
@@ -97,14 +98,10 @@ def selected(
     made: dict[str, pd.DataFrame], cells: list[dict[str, Any]], confidence: float = 0.95, seed: int = 0
 ) -> pd.DataFrame:
     times = time_to_target(made["history"], made["runs"], cells)
-    found = selections(
-        times, **made, cells=cells, confidence=confidence, n_resamples=999, generator=np.random.default_rng(seed)
-    )
+    scored = run_scores(trails(made["history"], made["runs"], cells), made["runs"], made["evaluation"])
+    found = selections(times, scored, made["evaluation"], cells, confidence, 999, np.random.default_rng(seed))
     assert list(found) == SELECTION.names
     return found
-
-
-# --- who may be chosen -----------------------------------------------------------------------------
 
 
 # --- test times ------------------------------------------------------------------------------------
@@ -162,7 +159,7 @@ def test_a_stopped_run_s_test_time_is_known_as_far_as_its_checkpoints_go() -> No
 # --- one choice for all ----------------------------------------------------------------------------
 
 
-def test_the_arm_is_chosen_on_validation_and_reported_on_test(tmp_path: Path) -> None:
+def test_the_arm_is_chosen_on_validation_and_reported_on_test() -> None:
     """On test data `mild` would be the better one; validation says `strong`."""
     sweep: Sweep = {
         "baseline": [(80, 80, 1.0), (60, 60, 1.1), (70, 80, 1.2), (80, 60, 1.0), (60, 80, 1.0), (70, 80, 0.9)],
@@ -170,9 +167,7 @@ def test_the_arm_is_chosen_on_validation_and_reported_on_test(tmp_path: Path) ->
         "strong": [(30, 40, 0.7), (30, 60, 0.8), (30, 40, 0.6), (30, 40, 0.9), (30, 60, 0.9), (30, 40, 0.7)],
         "reversed": [(0, 0, 0.0)] * 6,
     }
-    made = records(sweep)
-    write_table(tmp_path / "rows.parquet", selected(made, grid(sweep)), SELECTION, {})
-    found = read_table(tmp_path / "rows.parquet", SELECTION)
+    found = selected(records(sweep), grid(sweep))
     row = found.iloc[0]
     assert row["procedure"] == "all_seeds"
     assert (row["selected"], row["n_arms"], row["n_pairs"], row["criterion"]) == ("strong", 2, 6, CRITERION)
@@ -251,7 +246,7 @@ def test_runs_without_measures_are_left_out_of_test_numbers_and_told() -> None:
     }
     cells, made = grid(sweep), records(sweep)
     whole = selected(made, cells).iloc[0]
-    row = selected(without(made, ("strong", 0), ("strong", 2), ("baseline", 3)), cells).iloc[0]
+    row = selected(without_measures(made, ("strong", 0), ("strong", 2), ("baseline", 3)), cells).iloc[0]
     assert (row["selected"], row["val_steps_ratio"]) == (whole["selected"], whole["val_steps_ratio"])
     assert (row["n_pairs"], row["n_compared"], row["n_stopped"]) == (4, 1, 0)
     assert row["test_steps_ratio"] == pytest.approx(20 / 60)
@@ -259,25 +254,14 @@ def test_runs_without_measures_are_left_out_of_test_numbers_and_told() -> None:
     assert row["note"].startswith("3 of 4 pairs left out: a run has no measures (baseline 1, arm 2); ")
     # A stopped run beside: each is told by its own reason.
     both = records(sweep, stopped={("strong", 2): 60})
-    note = selected(without(both, ("strong", 0)), cells).iloc[0]["note"]
+    note = selected(without_measures(both, ("strong", 0)), cells).iloc[0]["note"]
     assert "1 of 4 pairs left out: a run stopped at its target (baseline 0, arm 1)" in note
     assert "1 of 4 pairs left out: a run has no measures (baseline 0, arm 1)" in note
     # Without any there is nothing to say, which is no error.
-    none = selected(without(made, *((arm, seed) for arm in sweep for seed in range(4))), cells).iloc[1]
+    none = selected(without_measures(made, *((arm, seed) for arm in sweep for seed in range(4))), cells).iloc[1]
     assert (none["selected"], none["n_compared"]) == ("strong x 4", 0)
     assert none[["test_steps_ratio", "test_accuracy_difference", "test_loss_difference"]].isna().all()
     assert none["note"] == "4 of 4 pairs left out: a run has no measures (baseline 4, arm 4); no pairs to compare"
-
-
-def without(made: dict[str, pd.DataFrame], *names: tuple[str, int], why: str = "other settings") -> Any:
-    """The records with these runs (arm, seed) not measured, for a reason."""
-
-    def chosen(table: pd.DataFrame) -> np.ndarray:
-        return np.array([name in names for name in zip(table["arm"], table["seed"], strict=True)])
-
-    runs, rows = made["runs"].copy(), made["evaluation"]
-    runs.loc[chosen(runs), "no_evaluation"] = why
-    return made | {"runs": runs, "evaluation": rows[~chosen(rows)]}
 
 
 def test_ties_in_steps_are_decided_by_the_losses_of_seeds_without_a_stopped_run() -> None:
@@ -316,9 +300,7 @@ def test_a_lucky_seed_carries_an_arm_over_all_seeds_but_not_in_its_own_absence()
     assert row["test_loss_difference"] == pytest.approx(-0.1 / 4)
 
 
-@pytest.mark.parametrize("level", [0, NEVER])
-@pytest.mark.parametrize("own", [0, 3, 5])
-@pytest.mark.parametrize("arm", ["mild", "strong"])
+@pytest.mark.parametrize(("level", "own", "arm"), [(0, 0, "mild"), (NEVER, 3, "strong"), (0, 5, "strong")])
 def test_a_seed_s_own_records_never_choose_its_arm(level: int, own: int, arm: str) -> None:
     """Whatever a seed's validation records say, they leave its own comparison's arm as it was."""
     steps = {"mild": [50, 40, 60, 30, 50, 70], "strong": [40, 50, 30, 60, 60, 50]}

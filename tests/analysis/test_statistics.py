@@ -13,8 +13,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nsbench.analysis.statistics import paired_effects, quantile, summarise_cells, time_to_target
+from nsbench.analysis.statistics import paired_effects, summarise_cells, time_to_target
 from nsbench.analysis.statistics.survival import kaplan_meier
+from nsbench.analysis.statistics.times import quantile
 from nsbench.config.target import first_held, held_until, hold_span
 from nsbench.schemas.statistics import CELL_SUMMARY
 from nsbench.schemas.training import TIME_TO_TARGET

@@ -167,7 +167,7 @@ def test_what_no_stage_uses_changes_no_digest(before: dict[str, str], copy: Path
         ("measures/resampling:token_noise_stability", {"pretrained"}),
         ("workflow/run_states:states", {"finished"}),
         ("analysis/tables:analyse", {"analyse"}),
-        ("analysis/statistics/bootstrap:percentile_interval", {"analyse", "claims"}),
+        ("analysis/statistics/intervals:percentile_interval", {"analyse", "claims"}),
         ("claims/training:_paired_effect", {"claims"}),
         ("figures/figure_05:draw", {"figure nsbench.figures.figure_05:draw", "figures", "report"}),
         ("figures/style:save", ALL_DRAWN),

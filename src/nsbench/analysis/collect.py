@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import math
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -69,7 +69,7 @@ def collect(
     for cached in (_records, _table):  # of an earlier call, whose files may have changed
         cached.cache_clear()
     found = _found(sources)
-    _check(cells, shares, found, set(sources.records))
+    _check(cells, shares, found, sources.records)
     floors = [FLOORS.empty_table(), *(read_arrow(path, FLOORS) for path in sources.floors)]
     runs = []
     provenance, out_folder = stamp(spec, digest, partial=partial), Path(out_folder)
@@ -81,7 +81,7 @@ def collect(
             files = {name: open_files.enter_context(_Rows(out[name], STREAMED[name], provenance)) for name in STREAMED}
             for key in grid_runs(cells):
                 origin = shares.get(key, key)
-                tables = _from_packs(origin, found) if origin in found.runs else _from_record(origin, sources)
+                tables = _from_pack(origin, *found[origin]) if origin in found else _from_record(origin, sources)
                 runs.append(_with_values(tables.pop("runs"), _named(key)))
                 data_set = tables.pop("floors")
                 floors += [_with_values(data_set, _named(origin))] * (key == origin)
@@ -110,30 +110,16 @@ def _floors(rows: list[dict[str, Any]], shares: Mapping[RunKey, RunKey]) -> list
     return list(unique.values())
 
 
-class _Found(NamedTuple):
-    """What the packs have."""
-
-    files: dict[str, dict[RunKey, list[Path]]]
-    """history and evaluation: the files that have rows of a run."""
-    runs: dict[RunKey, pa.Table]
-    """The rows of `runs` of each run."""
-
-
-def _found(sources: Sources) -> _Found:
-    found = _Found({name: {} for name in STREAMED}, {})
+def _found(sources: Sources) -> dict[RunKey, tuple[Path, pa.Table]]:
+    """The pack of each run, and its row of `runs`."""
+    found: dict[RunKey, tuple[Path, pa.Table]] = {}
     for pack in sources.packs:
-        for name, schema in STREAMED.items():
-            for key in _keys(read_arrow(pack / f"{name}.parquet", schema)):
-                found.files[name].setdefault(key, []).append(pack / f"{name}.parquet")
         table = read_arrow(pack / "runs.parquet", RUNS)
-        for key in _keys(table):
-            found.runs[key] = pa.concat_tables([*([found.runs[key]] if key in found.runs else []), _of_run(table, key)])
+        for row, key in enumerate(zip(*(table[name].to_pylist() for name in RUN_KEYS), strict=True)):
+            if key in found or key in sources.records:
+                raise RecordError(f"{run_name(*key)}: this run is in two packs; delete one of them")
+            found[key] = pack, table.slice(row, 1)
     return found
-
-
-def _keys(table: pa.Table) -> list[RunKey]:
-    """The runs that a table has rows of, in order."""
-    return list(dict.fromkeys(zip(*(table[name].to_pylist() for name in RUN_KEYS), strict=True)))
 
 
 def _of_run(table: pa.Table, key: RunKey) -> pa.Table:
@@ -141,15 +127,13 @@ def _of_run(table: pa.Table, key: RunKey) -> pa.Table:
     return table.filter(functools.reduce(pc.and_, map(pc.equal, (table[name] for name in RUN_KEYS), key)))
 
 
-def _from_packs(key: RunKey, found: _Found) -> dict[str, pa.Table]:
+def _from_pack(key: RunKey, pack: Path, run: pa.Table) -> dict[str, pa.Table]:
     """A run's rows of `history`, `evaluation` and `runs`, and none of `floors`."""
-    tables = {
-        name: pa.concat_tables(
-            [schema.empty_table(), *(_of_run(_table(path, name), key) for path in found.files[name].get(key, []))]
-        )
-        for name, schema in STREAMED.items()
-    }
-    return {**tables, "runs": _with_origin(found.runs[key], "", "", ""), "floors": FLOORS.empty_table()}
+    tables = {name: _of_run(_table(pack / f"{name}.parquet", name), key) for name in STREAMED}
+    for name, table in tables.items():
+        if not len(table) and (name == "history" or run["status"][0].as_py() != "diverged"):
+            raise _missing(key, name)
+    return {**tables, "runs": _with_origin(run, "", "", ""), "floors": FLOORS.empty_table()}
 
 
 def _from_record(key: RunKey, sources: Sources) -> dict[str, pa.Table]:
@@ -247,32 +231,30 @@ class _Rows:
         self.writer.close()
 
 
-def _check(cells: list[dict[str, Any]], shares: Mapping[RunKey, RunKey], found: _Found, recorded: set[RunKey]) -> None:
-    """Raise RecordError naming the first run that is missing, doubled, foreign or incomplete.
+def _check(
+    cells: list[dict[str, Any]],
+    shares: Mapping[RunKey, RunKey],
+    found: Mapping[RunKey, tuple[Path, pa.Table]],
+    recorded: Container[RunKey],
+) -> None:
+    """Raise RecordError naming the first run that is foreign, of another budget or missing.
 
     shares: the runs of the grid that are other runs under another name, and which. recorded: the runs of records.
     """
     budget = {shares.get(key, key): cell["budget_steps"] for cell in cells for key in grid_runs([cell])}
-    doubled = next((key for key, rows in found.runs.items() if len(rows) > 1 or key in recorded), None)
-    if doubled:
-        raise RecordError(f"{run_name(*doubled)}: this run is in two packs; delete one of them")
-    keys = {"history": found.files["history"], "runs": found.runs, "evaluation": found.files["evaluation"]}
-    for name, there in keys.items():
-        foreign = next((key for key in there if key not in budget), None)
-        if foreign:
-            raise RecordError(f"{run_name(*foreign)}: this run, found in {name}, is not in the grid")
-    diverged = set()
-    for key, rows in found.runs.items():
-        status, steps = rows["status"][0].as_py(), rows["steps"][0].as_py()
-        if status == "diverged":
-            diverged.add(key)
-        elif status == "completed" and steps != budget[key]:
+    for key, (_, run) in found.items():
+        if key not in budget:
+            raise RecordError(f"{run_name(*key)}: this run is not in the grid")
+        steps = run["steps"][0].as_py()
+        if run["status"][0].as_py() == "completed" and steps != budget[key]:
             raise RecordError(f"{run_name(*key)}: completed at step {steps:,}, but its budget is {budget[key]:,} steps")
-    for name, there in keys.items():
-        present = recorded | set(there) | (diverged if name == "evaluation" else set())
-        missing = next((key for key in budget if key not in present), None)
-        if missing:
-            raise RecordError(f"{run_name(*missing)}: this run of the grid is missing in {name} of the packs")
+    for key in budget:
+        if key not in found and key not in recorded:
+            raise _missing(key, "runs")
+
+
+def _missing(key: RunKey, name: str) -> RecordError:
+    return RecordError(f"{run_name(*key)}: this run of the grid is missing in {name} of the packs")
 
 
 def _check_data(runs: pa.Table) -> None:

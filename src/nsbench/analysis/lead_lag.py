@@ -3,8 +3,9 @@
 Two readings of "leading indicator". `onsets` and `lead_lag`: in a run, does the stability curve begin
 to move before the loss curve does? `early_rank`: over runs, does early stability predict which run
 will end well, and better than the validation loss at the same step? The grid is handed in as
-`cells` (see `nsbench.analysis.statistics`), with `settings` beside; rows come out in its order. Both need curves
-that go on to the budget: runs that `training.stop` ended early are left out, and the notes say so.
+`cells` (see `nsbench.analysis.statistics`), with `settings` beside, and its runs as `statistics.times.trails` gives
+them; rows come out in its order, their column `text` empty: `tables.analyse` fills it. Both need curves that go on to
+the budget: runs that `training.stop` ended early are left out, and the notes say so.
 """
 
 from __future__ import annotations
@@ -16,28 +17,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from nsbench.analysis.scores import final_score, text_labels
-from nsbench.analysis.statistics.bootstrap import expanded
-from nsbench.analysis.statistics.intervals import Interval, mean_interval, shared_notes, stopped_runs
-from nsbench.analysis.statistics.times import (
-    CELL_KEYS,
-    RUN_KEYS,
-    Trail,
-    by_variant,
-    grid_runs,
-    quantile,
-    run_name,
-    trails,
-)
+from nsbench.analysis.scores import final_score
+from nsbench.analysis.statistics.intervals import Interval, expanded, mean_interval, shared_notes, stopped_runs
+from nsbench.analysis.statistics.times import CELL_KEYS, RUN_KEYS, RunKey, Trail, by_variant, grid_runs, quantile
 from nsbench.arms import ARMS
 from nsbench.config.settled import few
 from nsbench.schemas.analysis import EARLY_RANK, LEAD_LAG, ONSET
 from nsbench.schemas.metrics import METRICS, Metric
-from nsbench.storage.parquet import RecordError
 
 GROUPS = ("baseline", "all arms")
-STOPPED = "stopped at the target"
-"""Why a run that was stopped early has no onsets."""
 NO_STABILITY = "no stability in its history"
 """Why a run has no onset of stability: it is shared with a variant of other noise
 (`nsbench.workflow.grid.Cell.shares`)."""
@@ -60,17 +48,16 @@ def onset(steps: np.ndarray, values: np.ndarray, share: float, direction: str) -
     return float(steps[(departures * np.sign(change) >= share * abs(change)).argmax()])
 
 
-def onsets(history: pd.DataFrame, runs: pd.DataFrame, cells: list[dict[str, Any]], share: float) -> pd.DataFrame:
-    """When stability and validation loss begin to move, for every run of the grid: columns of ONSET.
+def onsets(every: dict[RunKey, Trail], share: float) -> pd.DataFrame:
+    """When stability and validation loss begin to move, for every run: columns of ONSET, `status` and `lacks`.
 
-    Takes `schemas.training.HISTORY` and `schemas.training.RUNS`. A run that diverged has no onsets, nor has one that
-    was stopped early: a share of its whole change is not known. Raises RecordError naming a run of the grid
-    that is missing.
+    `lacks`: whether the run has no stability. A run that diverged has no onsets, nor has one that was stopped early: a
+    share of its whole change is not known.
     """
     rows = []
-    for key, trail in trails(history, runs, cells).items():
+    for key, trail in every.items():
         stability = loss = math.nan
-        note = {"diverged": "diverged", "stopped": STOPPED}.get(trail.status, "")
+        note = {"diverged": "diverged", "stopped": "stopped at the target"}.get(trail.status, "")
         if not note:
             steps = trail.rows["step"].to_numpy()
             stability = onset(steps, trail.rows["stability"].to_numpy(float), share, "either")
@@ -78,8 +65,8 @@ def onsets(history: pd.DataFrame, runs: pd.DataFrame, cells: list[dict[str, Any]
             note = _why_undefined(trail, stability, loss)
         row = {**dict(zip(RUN_KEYS, key, strict=True)), "share": share, "note": note}
         row |= {"stability_onset_step": stability, "loss_onset_step": loss, "lead_steps": loss - stability}
-        rows.append(row)
-    return pd.DataFrame(rows, columns=ONSET.names)
+        rows.append({**row, "status": trail.status, "lacks": _lacks_stability(trail)})
+    return pd.DataFrame(rows, columns=[*ONSET.names, "status", "lacks"])
 
 
 def _why_undefined(trail: Trail, stability: float, loss: float) -> str:
@@ -98,7 +85,6 @@ def _lacks_stability(trail: Trail) -> bool:
 
 def lead_lag(
     found: pd.DataFrame,
-    runs: pd.DataFrame,
     cells: list[dict[str, Any]],
     confidence: float,
     n_resamples: int,
@@ -108,37 +94,29 @@ def lead_lag(
 
     Takes the table that `onsets` returns. The mean lead is over the runs with both onsets; its
     interval is the expanded percentile interval of a bootstrap of these runs, from the same state of the
-    generator for every cell. Raises RecordError naming a run of the grid that is missing.
+    generator for every cell.
     """
     entropy = int(generator.integers(2**63))
-    text, by_run = text_labels(runs, cells), found.set_index(RUN_KEYS)
-    rows = []
+    by_cell, rows = dict(iter(found.groupby(CELL_KEYS, sort=False))), []
     for cell in cells:
-        keys = list(grid_runs([cell]))
-        missing = next((key for key in keys if key not in by_run.index), None)
-        if missing:
-            raise RecordError(f"{run_name(*missing)}: this run of the grid has no onsets; analyse it again")
-        group = by_run.loc[keys]
+        group = by_cell[tuple(cell[name] for name in CELL_KEYS)]
         leads = group["lead_steps"].dropna().to_numpy(float)
-        known = {"loss_onset_step": group[group["note"] != STOPPED]}
-        known["stability_onset_step"] = group[~group["note"].isin([STOPPED, NO_STABILITY])]
+        to_end = group[group["status"] != "stopped"]
+        with_stability = to_end[~to_end["lacks"] | (to_end["status"] == "diverged")]
         interval = mean_interval(leads, "runs", confidence, n_resamples, entropy)
         spacing = cell["settings"]["training"]["eval_every_steps"]
         rows.append(
             {
                 **{name: cell[name] for name in CELL_KEYS},
-                "text": text[cell["task"], cell["variant"]],
                 "share": group["share"].iloc[0],
                 "n_runs": len(group),
                 "n_defined": len(leads),
-                "n_stopped": int((group["note"] == STOPPED).sum()),
+                "n_stopped": len(group) - len(to_end),
                 "n_stability_first": int((leads > 0).sum()),
                 "n_together": int((leads == 0).sum()),
                 "n_loss_first": int((leads < 0).sum()),
-                **{
-                    f"median_{name}": quantile(known[name][name], 0.5)
-                    for name in ("stability_onset_step", "loss_onset_step")
-                },
+                "median_stability_onset_step": quantile(with_stability["stability_onset_step"], 0.5),
+                "median_loss_onset_step": quantile(to_end["loss_onset_step"], 0.5),
                 **interval.columns("mean_lead_steps"),
                 "confidence": confidence,
                 "resolution_steps": spacing,
@@ -159,8 +137,7 @@ def _unresolved(lead: float, spacing: int) -> list[str]:
 
 
 def early_rank(
-    history: pd.DataFrame,
-    runs: pd.DataFrame,
+    every: dict[RunKey, Trail],
     cells: list[dict[str, Any]],
     early_share: float,
     confidence: float,
@@ -175,10 +152,9 @@ def early_rank(
     the targets that the variant's target metric names. Diverged runs rank last; runs that were stopped
     early and runs without finite values at that evaluation, or without stability, are left out with a note.
     Intervals are expanded percentile intervals of a bootstrap of the seeds, all runs of a seed together, from the same
-    state of the generator for every row. Raises RecordError naming a run of the grid that is missing.
+    state of the generator for every row.
     """
     entropy = int(generator.integers(2**63))
-    text, every = text_labels(runs, cells), trails(history, runs, cells)
     rows = []
     for name, variant in by_variant(cells).items():
         step, targets = _early_step(variant[0], early_share), METRICS[variant[0]["target"]["metric"]].targets
@@ -189,7 +165,7 @@ def early_rank(
                 columns=["arm", "seed", "status", "stability", "val_loss", "final"],
             )
             table["lacks"] = [_lacks_stability(every[key]) for key in keys]
-            row = {"task": name[0], "variant": name[1], "group": group, "text": text[name], "early_step": step}
+            row = {"task": name[0], "variant": name[1], "group": group, "early_step": step}
             row |= {"n_runs": len(table), "n_seeds": table["seed"].nunique(), "confidence": confidence}
             row["n_stopped"] = int((table["status"] == "stopped").sum())
             rows.append(row | _ranks(table, step, confidence, n_resamples, entropy))

@@ -6,17 +6,16 @@ from typing import Any
 
 import pandas as pd
 
-from nsbench.analysis.scores import by_variant, text_labels
-from nsbench.analysis.statistics import CELL_KEYS
+from nsbench.analysis.statistics.times import CELL_KEYS, by_variant
 from nsbench.schemas.analysis import MEASURE
 
 KEYS = ["measure", "reduction", "rho"]
 
 
-def measures(evaluation: pd.DataFrame, runs: pd.DataFrame, cells: list[dict[str, Any]]) -> pd.DataFrame:
-    """A row per cell, in grid order, and number of a measure: columns of MEASURE.
+def measures(evaluation: pd.DataFrame, cells: list[dict[str, Any]]) -> pd.DataFrame:
+    """A row per cell, in grid order, and number of a measure: columns of MEASURE, `text` empty.
 
-    Takes `schemas.training.EVALUATION` and COLLECTED_RUNS. Values are of checkpoints at the budget, so that runs which
+    Takes `schemas.training.EVALUATION`. Values are of checkpoints at the budget, so that runs which
     diverged or were stopped early have none. Every cell of a variant has the numbers that one of its cells has.
     """
     budget = {tuple(cell[name] for name in CELL_KEYS): cell["budget_steps"] for cell in cells}
@@ -33,12 +32,12 @@ def measures(evaluation: pd.DataFrame, runs: pd.DataFrame, cells: list[dict[str,
         target_value=("target_value", "median"),
     )
     of_cell = dict(iter(found.groupby(CELL_KEYS, sort=False)))
-    text, rows = text_labels(runs, cells), []
-    for name, group in by_variant(cells).items():
+    rows = []
+    for group in by_variant(cells).values():
         parts = [of_cell.get(tuple(cell[name] for name in CELL_KEYS), found.iloc[:0]) for cell in group]
         names = pd.concat(parts)[KEYS].drop_duplicates()
         for cell, part in zip(group, parts, strict=True):
-            row = {**{key: cell[key] for key in CELL_KEYS}, "text": text[name], "n_seeds": len(cell["seeds"])}
+            row = {**{key: cell[key] for key in CELL_KEYS}, "n_seeds": len(cell["seeds"])}
             rows.append(names.merge(part, on=KEYS, how="left").assign(**row))
     made = pd.concat(rows, ignore_index=True).reindex(columns=MEASURE.names)
     return made.assign(n_measured=made["n_measured"].fillna(0).astype(int))

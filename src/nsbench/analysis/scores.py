@@ -1,11 +1,11 @@
 """What runs score on validation and test data, and what an arm changes in it: pure functions of DataFrames.
 
-The grid is handed in as `cells` (see `nsbench.analysis.statistics`), with `leaks` and `settings` beside; rows
-come out in its order. A run that diverged scores worse than any other: accuracy -inf, loss +inf in
-medians, which are NaN where they would not be finite; differences leave its pair out and say so. A run
-that `training.stop` ended early has no scores (NaN), as its curve does not show how it would have ended:
-medians and differences leave it out and say so. A run whose record has no measures that fit the grid
-(`no_evaluation` of `schemas.training.COLLECTED_RUNS`) has no test scores, and is left out of theirs alone.
+The grid is handed in as `cells` (see `nsbench.analysis.statistics`); rows come out in its order, their columns `text`
+and `leaks` empty: `tables.analyse` fills them. A run that diverged scores worse than any other: accuracy -inf, loss
++inf in medians, which are NaN where they would not be finite; differences leave its pair out and say so. A run that
+`training.stop` ended early has no scores (NaN), as its curve does not show how it would have ended: medians and
+differences leave it out and say so. A run whose record has no measures that fit the grid (`no_evaluation` of
+`schemas.training.COLLECTED_RUNS`) has no test scores, and is left out of theirs alone.
 """
 
 from __future__ import annotations
@@ -23,10 +23,7 @@ from nsbench.analysis.statistics.times import (
     Trail,
     arm_columns,
     by_variant,
-    grid_runs,
-    of_runs,
     run_name,
-    trails,
 )
 from nsbench.schemas.analysis import SCORE, SCORE_EFFECT
 from nsbench.schemas.metrics import METRICS, TARGETS, TEST_SCORES
@@ -53,25 +50,6 @@ def baseline_of(group: list[dict[str, Any]]) -> dict[str, Any]:
     )
 
 
-def text_labels(runs: pd.DataFrame, cells: list[dict[str, Any]]) -> dict[tuple[str, str], str]:
-    """The text (`schemas.training.RUNS`) of every (task, variant); several are joined by "; ".
-
-    Raises RecordError naming a run of the grid that has no single row in `runs`.
-    """
-    texts = of_runs(runs, "text", cells)
-    return {
-        name: "; ".join(sorted({texts[key] for key in grid_runs(group)})) for name, group in by_variant(cells).items()
-    }
-
-
-def unmeasured(runs: pd.DataFrame, cells: list[dict[str, Any]]) -> dict[RunKey, str]:
-    """The runs of the grid that have no measures, and why (`schemas.training.COLLECTED_RUNS`).
-
-    Raises RecordError naming a run of the grid that has no single row in `runs`.
-    """
-    return {key: why for key, why in of_runs(runs, "no_evaluation", cells).items() if why}
-
-
 def final_score(trail: Trail, column: str) -> float:
     """Mean of a column of `schemas.training.HISTORY` over the run's last evaluations.
 
@@ -90,34 +68,31 @@ def curves_on_test(evaluation: pd.DataFrame) -> dict[tuple[str, str, str, int, s
     return dict(iter(rows.set_index("step").groupby([*RUN_KEYS, "reduction", "measure"], sort=False)["value"]))
 
 
-def run_scores(
-    history: pd.DataFrame, runs: pd.DataFrame, evaluation: pd.DataFrame, cells: list[dict[str, Any]]
-) -> pd.DataFrame:
-    """A row per run of the grid and kind of targets (TARGETS): what the run scored.
+def run_scores(every: dict[RunKey, Trail], runs: pd.DataFrame, evaluation: pd.DataFrame) -> pd.DataFrame:
+    """A row per run of `statistics.times.trails` and kind of targets (TARGETS): what the run scored.
 
     Columns: task, variant, arm, seed, targets, status, final_val_accuracy, final_val_loss,
     best_val_loss, best_val_loss_step, test_accuracy, test_loss (losses in nats), no_evaluation. Test scores
     are those at the checkpoint whose validation loss over the same targets is lowest, the first of
-    several; NaN where there are no such targets, and of a run in `unmeasured`. A diverged run has the worst
+    several; NaN where there are no such targets, and of a run without measures. A diverged run has the worst
     of everything (accuracy -inf, loss +inf, step NaN), one that was stopped early NaN.
 
-    Raises RecordError naming a run of the grid that is missing, or that completed without test scores and without a
-    reason for it.
+    Raises RecordError naming a run that completed without test scores and without a reason for it.
     """
-    on_test, lacking = curves_on_test(evaluation), unmeasured(runs, cells)
+    on_test, why = curves_on_test(evaluation), runs.set_index(RUN_KEYS)["no_evaluation"].to_dict()
     rows = []
-    for key, trail in trails(history, runs, cells).items():
+    for key, trail in every.items():
         for kind, suffix in TARGETS.items():
             row = {**dict(zip(RUN_KEYS, key, strict=True)), "targets": kind, "status": trail.status}
             row |= {f"final_{name}": final_score(trail, name + suffix) for name in ("val_accuracy", "val_loss")}
-            row["no_evaluation"] = lacking.get(key, "")
+            row["no_evaluation"] = why[key]
             if trail.status == "diverged":
                 row |= {"best_val_loss": np.inf, "test_accuracy": -np.inf, "test_loss": np.inf}
             elif trail.status == "completed":
                 losses = trail.rows.set_index("step")["val_loss" + suffix].dropna()
                 curves = [on_test.get((*key, kind, name), pd.Series(dtype=float)) for name in TEST_SCORES]
                 tested = losses[[all(step in curve.index for curve in curves) for step in losses.index]]
-                if kind == "all" and tested.empty and key not in lacking:
+                if kind == "all" and tested.empty and not why[key]:
                     raise RecordError(
                         f"{run_name(*key)}: this run has no test scores at checkpoints; evaluate it again"
                     )
@@ -133,20 +108,12 @@ def run_scores(
     return table.astype(dict.fromkeys([*_RUN_VALUES, "best_val_loss_step"], float))
 
 
-def scores(
-    history: pd.DataFrame,
-    runs: pd.DataFrame,
-    evaluation: pd.DataFrame,
-    floors: pd.DataFrame,
-    cells: list[dict[str, Any]],
-) -> pd.DataFrame:
+def scores(scored: pd.DataFrame, floors: pd.DataFrame, cells: list[dict[str, Any]]) -> pd.DataFrame:
     """A row per cell and kind of targets, in grid order: columns of SCORE.
 
-    Takes `schemas.training.HISTORY`, COLLECTED_RUNS, EVALUATION and FLOORS; a variant without rows in `floors` has NaN
-    for them. Raises RecordError as `run_scores` does, and for a seed that its variant's floors lack.
+    Takes what `run_scores` returns, and `schemas.training.FLOORS`; a variant without rows in `floors` has NaN for them.
+    Raises RecordError for a seed that its variant's floors lack.
     """
-    text = text_labels(runs, cells)
-    scored = run_scores(history, runs, evaluation, cells)
     groups = dict(iter(scored.groupby([*CELL_KEYS, "targets"], sort=False)))
     of_variant = dict(iter(floors[floors["split"] == "val"].groupby(["task", "variant"], sort=False)))
     rows = []
@@ -162,8 +129,6 @@ def scores(
                 {
                     **dict(zip(CELL_KEYS, key, strict=True)),
                     **arm_columns(cell),
-                    "text": text[key[:2]],
-                    "leaks": "; ".join(cell["leaks"]),
                     "targets": kind,
                     "n_seeds": len(group),
                     "n_diverged": len(counted) - len(completed),
@@ -208,7 +173,6 @@ def _floors(floors: pd.DataFrame, cell: dict[str, Any], kind: str) -> dict[str, 
 
 def score_effects(
     scored: pd.DataFrame,
-    runs: pd.DataFrame,
     cells: list[dict[str, Any]],
     confidence: float,
     n_resamples: int,
@@ -222,7 +186,6 @@ def score_effects(
     starts from the same state of the generator. Raises RecordError for a variant without an arm of kind baseline.
     """
     entropy = int(generator.integers(2**63))
-    text = text_labels(runs, cells)
     by_run = scored[scored["targets"] == "all"].set_index(RUN_KEYS)
     rows = []
     for name, group in by_variant(cells).items():
@@ -230,7 +193,7 @@ def score_effects(
             baseline = baseline_of(group)
             seeds = [seed for seed in baseline["seeds"] if seed in cell["seeds"]]
             row = {**{key: cell[key] for key in CELL_KEYS}, "baseline": baseline["arm"], **arm_columns(cell)}
-            row |= {"text": text[name], "n_pairs": len(seeds), "confidence": confidence}
+            row |= {"n_pairs": len(seeds), "confidence": confidence}
             pairs = [by_run.loc[[(*name, arm["arm"], seed) for seed in seeds]] for arm in (baseline, cell)]
             columns = ["final_val_accuracy", "best_val_loss"]
             found = {

@@ -5,8 +5,8 @@ validation records and compared with the baseline on test records (`all_seeds`);
 seed has a voice in choosing the arm that it is then scored with, each seed's arm is chosen on the
 other seeds (`leave_one_out`). The grid is handed in as `cells` (see `nsbench.analysis.statistics`). A run that
 `training.stop` ended early has its time on validation data; where it has none on test data, that is
-unknown, and so are its best scores; all of this is unknown of a run without measures (`analysis.scores.unmeasured`):
-comparisons leave its pair out and say so.
+unknown, and so are its best scores; all of this is unknown of a run without measures: comparisons leave its pair out
+and say so.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from nsbench.analysis.scores import baseline_of, curves_on_test, run_scores, text_labels, unmeasured
-from nsbench.analysis.statistics import RUN_KEYS, grid_runs, paired_effects, run_name
+from nsbench.analysis.scores import baseline_of, curves_on_test
+from nsbench.analysis.statistics import paired_effects
 from nsbench.analysis.statistics.intervals import (
     STOPPED,
     UNMEASURED,
@@ -28,7 +28,7 @@ from nsbench.analysis.statistics.intervals import (
     mean_difference,
     shared_notes,
 )
-from nsbench.analysis.statistics.times import RunKey, by_variant
+from nsbench.analysis.statistics.times import RUN_KEYS, RunKey, by_variant, run_name
 from nsbench.config.target import first_held
 from nsbench.schemas.analysis import SELECTION
 from nsbench.schemas.metrics import METRICS, TEST_SCORES
@@ -107,63 +107,50 @@ def times_on_test(times: pd.DataFrame, evaluation: pd.DataFrame, lacking: Contai
 
 def selections(
     times: pd.DataFrame,
-    history: pd.DataFrame,
-    runs: pd.DataFrame,
+    scored: pd.DataFrame,
     evaluation: pd.DataFrame,
     cells: list[dict[str, Any]],
     confidence: float,
     n_resamples: int,
     generator: np.random.Generator,
 ) -> pd.DataFrame:
-    """Two rows (PROCEDURES) per variant with two or more arms of orientation 1: columns of SELECTION.
+    """Two rows (PROCEDURES) per variant with two or more arms of orientation 1: columns of SELECTION, `text` empty.
 
-    Takes `schemas.training.TIME_TO_TARGET` (validation), HISTORY, COLLECTED_RUNS and EVALUATION. All comparisons are
-    paired by seed over the seeds that the baseline and every arm have. The steps ratio is that of
+    Takes `schemas.training.TIME_TO_TARGET` (validation), what `scores.run_scores` returns, and EVALUATION. All
+    comparisons are paired by seed over the seeds that the baseline and every arm have. The steps ratio is that of
     restricted means (a diverged run counts at the budget), without pairs in which a time on test data is not
     known; differences are means over pairs of each run's test scores at its checkpoint of lowest validation
     loss, without pairs in which a run diverged, was stopped early or has no measures. Intervals are expanded percentile
     intervals of a bootstrap of the pairs with the choice as it was made, every comparison from the same
     state of the generator.
 
-    Raises RecordError naming a run of the grid that is missing or has, for no reason, no test scores, or a
-    variant without an arm of kind baseline.
+    Raises RecordError naming a run that has, for no reason, no test scores, or a variant without an arm of kind
+    baseline.
     """
     bootstrap = _Bootstrap(confidence, n_resamples, int(generator.integers(2**63)))
-    text = text_labels(runs, cells)
-    groups = {name: group for name, group in by_variant(cells).items() if len(candidates(group)) > 1}
-    swept = [cell for group in groups.values() for cell in group]
-    timed = _in_grid(times, swept)
-    tested = times_on_test(timed, evaluation, unmeasured(runs, swept))
-    scored = run_scores(history, runs, evaluation, swept)
-    rows = []
-    for name, group in groups.items():
-        here = [table[(table["task"] == name[0]) & (table["variant"] == name[1])] for table in (timed, tested, scored)]
-        sweep = _sweep(group, *here)
+    scored, rows = scored[scored["targets"] == "all"], []
+    for (task, variant), group in by_variant(cells).items():
+        if len(candidates(group)) < 2:
+            continue
+        here = [table[(table["task"] == task) & (table["variant"] == variant)] for table in (times, scored)]
+        sweep = _sweep(group, *here, evaluation)
         for procedure in PROCEDURES:
-            row = {"task": name[0], "variant": name[1], "procedure": procedure, "text": text[name]}
-            row |= {"baseline": sweep.baseline, "n_arms": len(sweep.arms), "criterion": CRITERION}
+            row = {"task": task, "variant": variant, "procedure": procedure, "baseline": sweep.baseline}
+            row |= {"n_arms": len(sweep.arms), "criterion": CRITERION}
             row |= {"n_pairs": len(sweep.seeds), "n_compared": 0, "n_stopped": 0, "confidence": confidence}
             rows.append(row | _compare(sweep, _choices(sweep, procedure), procedure, bootstrap))
     return pd.DataFrame(rows, columns=SELECTION.names)
 
 
-def _in_grid(times: pd.DataFrame, cells: list[dict[str, Any]]) -> pd.DataFrame:
-    """The rows of `times` of the grid's runs, in its order."""
-    by_run = times.set_index(RUN_KEYS, drop=False).rename_axis([None] * len(RUN_KEYS))
-    keys = list(grid_runs(cells))
-    missing = next((key for key in keys if key not in by_run.index), None)
-    if missing:
-        raise RecordError(f"{run_name(*missing)}: this run of the grid has no time to target; analyse it again")
-    return by_run.loc[keys].reset_index(drop=True) if keys else times.iloc[:0]
-
-
-def _sweep(group: list[dict[str, Any]], times: pd.DataFrame, test_times: pd.DataFrame, scored: pd.DataFrame) -> _Sweep:
+def _sweep(group: list[dict[str, Any]], times: pd.DataFrame, scored: pd.DataFrame, evaluation: pd.DataFrame) -> _Sweep:
+    lacking = set(scored.loc[scored["no_evaluation"] != "", RUN_KEYS].itertuples(index=False, name=None))
+    test_times = times_on_test(times, evaluation, lacking)
     baseline, arms = baseline_of(group), candidates(group)
     have = [set(cell["seeds"]) for cell in group if cell["arm"] in arms]
     seeds = [seed for seed in baseline["seeds"] if all(seed in other for other in have)]
     times, test_times = (table.set_index(["arm", "seed"], drop=False) for table in (times, test_times))
     times, test_times = (table.rename_axis([None, None]) for table in (times, test_times))
-    scored = scored[scored["targets"] == "all"].set_index(["arm", "seed"])
+    scored = scored.set_index(["arm", "seed"])
     best_losses = scored["best_val_loss"].fillna(np.inf).mask(scored["status"] == "stopped")
     steps, losses = (
         values.unstack(level=0).reindex(index=seeds, columns=arms) for values in (_restricted(times), best_losses)

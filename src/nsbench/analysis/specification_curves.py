@@ -13,7 +13,7 @@ from typing import Any
 
 import pandas as pd
 
-from nsbench.analysis.statistics import CELL_KEYS
+from nsbench.analysis.statistics.times import CELL_KEYS
 from nsbench.config.canonical import canonical_json
 from nsbench.config.settled import few, settles_steps
 from nsbench.schemas.analysis import SPECIFICATION, SPECIFICATION_SHARE

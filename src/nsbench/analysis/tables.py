@@ -10,12 +10,13 @@ import pandas as pd
 
 from nsbench.analysis.lead_lag import early_rank, lead_lag, onsets
 from nsbench.analysis.measures import measures
-from nsbench.analysis.scores import run_scores, score_effects, scores, text_labels
+from nsbench.analysis.scores import run_scores, score_effects, scores
 from nsbench.analysis.selection import selections
 from nsbench.analysis.specification_curves import specification_shares, specifications
 from nsbench.analysis.statistics import paired_effects, summarise_cells, time_to_target
 from nsbench.analysis.statistics.power import power
 from nsbench.analysis.statistics.survival import kaplan_meier
+from nsbench.analysis.statistics.times import by_variant, grid_runs, of_runs, trails
 from nsbench.config.sections import Analysis
 from nsbench.schemas.analysis import TABLES
 from nsbench.schemas.training import COLLECTED_RUNS, EVALUATION, FLOORS, HISTORY
@@ -47,7 +48,8 @@ def analyse(
     evaluation = read_table(folder / "evaluation.parquet", EVALUATION)
     floors = read_table(folder / "floors.parquet", FLOORS)
     times = time_to_target(history, runs, cells)
-    onset = onsets(history, runs, cells, settings.onset_share)
+    every = trails(history, runs, cells)
+    onset, scored = onsets(every, settings.onset_share), run_scores(every, runs, evaluation)
 
     def bootstrap() -> tuple[float, int, np.random.Generator]:
         return settings.confidence, settings.n_resamples, np.random.default_rng(BOOTSTRAP_SEED)
@@ -60,24 +62,26 @@ def analyse(
         "paired_effect": effects,
         "kaplan_meier": kaplan_meier(times, settings.confidence),
         "power": power(times, settings.confidence),
-        "score": scores(history, runs, evaluation, floors, cells),
-        "score_effect": score_effects(run_scores(history, runs, evaluation, cells), runs, cells, *bootstrap()),
-        "measure": measures(evaluation, runs, cells),
-        "selection": selections(times, history, runs, evaluation, cells, *bootstrap()),
+        "score": scores(scored, floors, cells),
+        "score_effect": score_effects(scored, cells, *bootstrap()),
+        "measure": measures(evaluation, cells),
+        "selection": selections(times, scored, evaluation, cells, *bootstrap()),
         "onset": onset,
-        "lead_lag": lead_lag(onset, runs, cells, *bootstrap()),
-        "early_rank": early_rank(history, runs, cells, settings.early_share, *bootstrap()),
+        "lead_lag": lead_lag(onset, cells, *bootstrap()),
+        "early_rank": early_rank(every, cells, settings.early_share, *bootstrap()),
         "specification": specified,
         "specification_share": specification_shares(specified),
     }
     provenance = stamp(spec, digest, partial=partial)
+    texts, groups = of_runs(runs, "text", cells), by_variant(cells)
     labels = {
-        "text": text_labels(runs, cells),
-        "leaks": {(cell["task"], cell["variant"]): "; ".join(cell["leaks"]) for cell in cells},
+        "text": {name: "; ".join(sorted({texts[key] for key in grid_runs(group)})) for name, group in groups.items()},
+        "leaks": {name: "; ".join(group[0]["leaks"]) for name, group in groups.items()},
     }
     for name, table in made.items():
-        for label in [label for label in labels if label not in table]:
-            variants = zip(table["task"], table["variant"], strict=True)
-            table[label] = [labels[label][variant] for variant in variants]
+        if "variant" in table:
+            variants = list(zip(table["task"], table["variant"], strict=True))
+            table = table.assign(**{label: [of[variant] for variant in variants] for label, of in labels.items()})
+        table = table[TABLES[name].names]
         write_table(Path(out_folder) / f"{name}.parquet", table, TABLES[name], provenance)
         write_text(Path(out_folder) / f"{name}.csv", table.to_csv(index=False, lineterminator="\n"))

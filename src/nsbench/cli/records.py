@@ -6,7 +6,7 @@ import argparse
 import tempfile
 from pathlib import Path
 
-from nsbench.analysis.statistics import run_name
+from nsbench.analysis.statistics.times import run_name
 from nsbench.storage.parquet import RecordError
 from nsbench.workflow.grid import load_files
 from nsbench.workflow.plan import Plan

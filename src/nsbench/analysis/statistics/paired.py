@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from nsbench.analysis.statistics.bootstrap import percentile_interval
+from nsbench.analysis.statistics.intervals import percentile_interval
 from nsbench.analysis.statistics.pvalues import holm, permutation_p, smallest_p
 from nsbench.analysis.statistics.survival import logrank_p
 from nsbench.analysis.statistics.times import RUN_KEYS
@@ -45,11 +45,8 @@ def paired_effects(
     entropy = int(generator.integers(2**63))
     rows = []
     for names, baseline, arm in pairs(_restricted(times, runs)):
-        effect = _effect(baseline, arm, confidence, n_resamples, entropy)
-        effect |= {"p_value": np.nan, "p_logrank": np.nan}
-        if cells is not None:
-            effect = _tested(effect, *_common(baseline, arm), confidence, n_resamples, entropy)
-        rows.append({**names, **arm.iloc[0][COPIED].to_dict(), **effect, "confidence": confidence})
+        effect = _effect(baseline, arm, cells is not None, confidence, n_resamples, entropy)
+        rows.append({**names, **effect, "confidence": confidence})
     effects = pd.DataFrame(rows, columns=PAIRED_EFFECT.names)
     return effects.assign(family="", n_family=0) if cells is None else with_families(effects, cells)
 
@@ -73,8 +70,8 @@ def with_families(effects: pd.DataFrame, cells: list[dict[str, Any]]) -> pd.Data
     return effects[PAIRED_EFFECT.names]
 
 
-def pairs(times: pd.DataFrame) -> Iterator[tuple[dict[str, str], pd.DataFrame, pd.DataFrame]]:
-    """Every arm beside its variant's baseline: (task, variant, arm, baseline) and the runs of both by seed.
+def pairs(times: pd.DataFrame) -> Iterator[tuple[dict[str, Any], pd.DataFrame, pd.DataFrame]]:
+    """Every arm beside its variant's baseline: its names and settings, and both's runs of the seeds that both have.
 
     Takes `schemas.training.TIME_TO_TARGET`. Raises RecordError for a variant without an arm of kind baseline.
     """
@@ -85,8 +82,10 @@ def pairs(times: pd.DataFrame) -> Iterator[tuple[dict[str, str], pd.DataFrame, p
         baseline = group.loc[is_baseline, "arm"].iloc[0]
         reference = group[group["arm"] == baseline].set_index("seed")
         for arm, treated in group[~is_baseline].groupby("arm", sort=False):
+            treated = treated.set_index("seed")
+            seeds = reference.index.intersection(treated.index)
             names = {"task": task, "variant": variant, "arm": arm, "baseline": baseline}
-            yield names, reference, treated.set_index("seed")
+            yield names | treated.iloc[0][COPIED].to_dict(), reference.loc[seeds], treated.loc[seeds]
 
 
 def _restricted(times: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
@@ -102,10 +101,9 @@ def _restricted(times: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def _effect(
-    baseline: pd.DataFrame, arm: pd.DataFrame, confidence: float, n_resamples: int, entropy: int
+    baseline: pd.DataFrame, arm: pd.DataFrame, tested: bool, confidence: float, n_resamples: int, entropy: int
 ) -> dict[str, Any]:
-    """The comparison of two arms, both indexed by seed."""
-    baseline, arm = _common(baseline, arm)
+    """The comparison of two arms over pairs, both indexed by seed; tested: with its p-values."""
     n, n_baseline, n_arm = len(arm), int(baseline["reached"].sum()), int(arm["reached"].sum())
     when_baseline, when_arm = baseline["step"].fillna(np.inf), arm["step"].fillna(np.inf)
     found: dict[str, Any] = {
@@ -125,10 +123,8 @@ def _effect(
         who = f"baseline {n - n_baseline}, arm {n - n_arm}"
         notes.append(f"{censored} of {2 * n} runs censored ({who}): ratio of restricted means, at most {budget} steps")
     for cost in COSTS:
-        column = f"restricted_{cost}"
-        ratio, low, high, problem = ratio_of_means(
-            baseline[column].to_numpy(), arm[column].to_numpy(), confidence, n_resamples, np.random.default_rng(entropy)
-        )
+        values = (table[f"restricted_{cost}"].to_numpy() for table in (baseline, arm))
+        ratio, low, high, problem = ratio_of_means(*values, confidence, n_resamples, np.random.default_rng(entropy))
         found |= {f"{cost}_ratio": ratio, f"{cost}_ratio_low": low, f"{cost}_ratio_high": high}
         if problem and cost == "steps":
             notes.append(problem)
@@ -140,39 +136,19 @@ def _effect(
         ratio = np.float64(found[f"steps_ratio{from_end}"])
         with np.errstate(divide="ignore"):
             found |= {f"fewer_steps_percent{end}": 100 * (1 - ratio), f"faster_by_percent{end}": 100 * (1 / ratio - 1)}
+    if tested and n == 1:
+        notes.append("one pair: no p-value")
+    elif tested:
+        steps = [table["restricted_steps"].to_numpy() for table in (baseline, arm)]
+        found["p_value"] = permutation_p(*steps, n_resamples, np.random.default_rng(entropy))
+        found["p_logrank"] = logrank_p(baseline["step"], arm["step"], baseline["budget_steps"].iloc[0])
+        n_differ = int((steps[0] != steps[1]).sum())
+        if smallest_p(n_differ) > 1 - confidence:
+            of_these = "" if n_differ == n else f", {n_differ} of which differ,"
+            notes.append(f"{n} pairs{of_these} can give no p-value below {smallest_p(n_differ):.3g}")
+        if np.isnan(found["p_logrank"]):
+            notes.append("all runs reached the target at one step: no logrank test")
     return {**found, "note": "; ".join(notes)}
-
-
-def _common(baseline: pd.DataFrame, arm: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Both arms' runs of the seeds that both have, in the same order."""
-    seeds = baseline.index.intersection(arm.index)
-    return baseline.loc[seeds], arm.loc[seeds]
-
-
-def _tested(
-    effect: dict[str, Any],
-    baseline: pd.DataFrame,
-    arm: pd.DataFrame,
-    confidence: float,
-    n_resamples: int,
-    entropy: int,
-) -> dict[str, Any]:
-    """The effect with its p-values, and with a note where so few pairs can hardly give a small one."""
-    if effect["n_baseline_reached"] + effect["n_arm_reached"] == 0:
-        return effect
-    if effect["n_pairs"] < 2:
-        return effect | {"note": f"{effect['note']}; one pair: no p-value"}
-    steps = [table["restricted_steps"].to_numpy() for table in (baseline, arm)]
-    p_value = permutation_p(*steps, n_resamples, np.random.default_rng(entropy))
-    p_logrank = logrank_p(baseline["step"], arm["step"], baseline["budget_steps"].iloc[0])
-    notes = [effect["note"]] if effect["note"] else []
-    n_differ = int((steps[0] != steps[1]).sum())
-    if smallest_p(n_differ) > 1 - confidence:
-        of_these = "" if n_differ == len(arm) else f", {n_differ} of which differ,"
-        notes.append(f"{len(arm)} pairs{of_these} can give no p-value below {smallest_p(n_differ):.3g}")
-    if np.isnan(p_logrank):
-        notes.append("all runs reached the target at one step: no logrank test")
-    return effect | {"p_value": p_value, "p_logrank": p_logrank, "note": "; ".join(notes)}
 
 
 def ratio_of_means(
@@ -180,7 +156,7 @@ def ratio_of_means(
 ) -> tuple[float, float, float, str]:
     """mean(arm) / mean(baseline) of (pairs,), its interval, and why there is none, if there is none.
 
-    The interval is `bootstrap.percentile_interval` over the pairs; docs/scoring.md has how often it
+    The interval is `intervals.percentile_interval` over the pairs; docs/scoring.md has how often it
     covers, as measured.
     """
 

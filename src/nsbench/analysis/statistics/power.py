@@ -28,13 +28,10 @@ def power(times: pd.DataFrame, confidence: float) -> pd.DataFrame:
     """
     rows = []
     for names, baseline, arm in pairs(times):
-        seeds = baseline.index.intersection(arm.index)
-        if len(seeds) < 2:
+        if len(arm) < 2:
             continue
-        both = [table.loc[seeds] for table in (baseline, arm)]
-        shared = {**names, "text": both[1]["text"].iloc[0], **_spread(*both, confidence)}
-        for effect in EFFECTS_PERCENT:
-            rows.append({**shared, **_seeds(shared, effect, confidence), "confidence": confidence})
+        shared = {**names, **_spread(baseline, arm, confidence), "confidence": confidence}
+        rows += [{**shared, **_seeds(shared, effect, confidence)} for effect in EFFECTS_PERCENT]
     return pd.DataFrame(rows, columns=POWER.names)
 
 
@@ -71,25 +68,24 @@ def fewest_pairs(confidence: float) -> int:
 
 
 def _spread(baseline: pd.DataFrame, arm: pd.DataFrame, confidence: float) -> dict[str, Any]:
-    """The spread over pairs, given in one order, with its interval and what speaks against using it."""
+    """The spread over pairs, given in one order, with its interval, and what speaks against using it."""
     from scipy import stats
 
     n = len(arm)
     n_censored = int((~baseline["reached"]).sum() + (~arm["reached"]).sum())
     found: dict[str, Any] = {"n_pairs": n, "censored_share": n_censored / (2 * n), "power_wanted": POWER_WANTED}
-    nothing = dict.fromkeys(("spread", "spread_low", "spread_high"), np.nan)
     before, after = (table["step"].fillna(table["budget_steps"]).to_numpy(float) for table in (baseline, arm))
     if n_censored == 2 * n:
-        return {**found, **nothing, "note": "no run reached the target: no spread"}
+        return {**found, "note": "no run reached the target: no spread"}
     if not (np.all(before > 0) and np.all(after > 0)):
-        return {**found, **nothing, "note": "a run reached the target at step 0: no log ratio"}
+        return {**found, "note": "a run reached the target at step 0: no log ratio"}
     notes = []
     if n_censored:
         notes.append(f"{n_censored} of {2 * n} runs censored: the spread, and so n_seeds, are likely too low")
     ratios = np.log(after / before)
     spread = float(ratios.std(ddof=1))
     if spread <= 1e-12 * max(1.0, float(np.abs(ratios).max())):
-        return {**found, **nothing, "spread": 0.0, "note": "; ".join([*notes, "no spread among the pairs: no power"])}
+        return {**found, "spread": 0.0, "note": "; ".join([*notes, "no spread among the pairs: no power"])}
     tails = ((1 + confidence) / 2, (1 - confidence) / 2)
     low, high = (spread * math.sqrt((n - 1) / stats.chi2.ppf(tail, n - 1)) for tail in tails)
     return {**found, "spread": spread, "spread_low": low, "spread_high": high, "note": "; ".join(notes)}
@@ -98,9 +94,9 @@ def _spread(baseline: pd.DataFrame, arm: pd.DataFrame, confidence: float) -> dic
 def _seeds(shared: dict[str, Any], effect_percent: float, confidence: float) -> dict[str, Any]:
     """Seeds and power for one effect at the spread seen and at the ends of its interval."""
     effect, alpha = math.log(1 - effect_percent / 100), 1 - confidence
-    row = {"effect_percent": effect_percent, **dict.fromkeys(("n_seeds", "n_seeds_low", "n_seeds_high"), np.nan)}
-    if not shared["spread"] > 0:
-        return {**row, "power_now": np.nan}
+    row: dict[str, Any] = {"effect_percent": effect_percent}
+    if not shared.get("spread"):
+        return row
     for end in ("", "_low", "_high"):
         row[f"n_seeds{end}"] = float(seeds_needed(effect, shared[f"spread{end}"], alpha))
     notes = [shared["note"]] if shared["note"] else []
