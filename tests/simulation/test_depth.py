@@ -6,15 +6,13 @@ import math
 from typing import Any
 
 import numpy as np
-import pytest
 import torch
-from torch import Tensor
 
 from nsbench.config.theory import FeedForwardExperiment, RecurrenceExperiment, TransformerExperiment
 from nsbench.schemas import theory_labels as labels
-from nsbench.simulation import feed_forward, recurrence, transformer
+from nsbench.simulation import feed_forward, transformer
 from nsbench.simulation.montecarlo import correlate
-from tests.simulation.simulated import Lines, assert_near, relu_product, simulate, stream, weights
+from tests.simulation.simulated import assert_near, relu_product, simulate, stream, weights
 
 
 def iterated(step: Any, rho: float, depth: int) -> list[float]:
@@ -41,47 +39,31 @@ def normed_second_moments(rho: float, depth: int) -> list[float]:
     return [rho, *(float(relu_product(r)) for r in pearson[:-1])]
 
 
-@pytest.fixture(scope="module")
-def feed_forward_lines() -> Lines:
-    torch.set_num_threads(1)
-    return simulate(FeedForwardExperiment(width=256, depth=4, rho=[0.0, 0.5, 0.9, 1.0], n_draws=60, n_pairs=20))
-
-
-@pytest.mark.parametrize("rho", [0.0, 0.5, 0.9, 1.0])
-@pytest.mark.parametrize("kind", list(labels.FEED_FORWARD_WEIGHTS))
-def test_second_moments_of_networks_are_those_of_wide_ones(kind: str, rho: float, feed_forward_lines: Lines) -> None:
-    exact = {
-        "identity": [rho, *[float(relu_product(rho))] * 4],
-        "lecun": wide_second_moments(1.0, rho, 4),
-        "he": wide_second_moments(2.0, rho, 4),
-        "layer_norm": normed_second_moments(rho, 4),
-    }[kind]
-    line = feed_forward_lines[labels.FEED_FORWARD_WEIGHTS[kind], labels.correlation(rho)]
-    assert line["x"].tolist() == [0, 1, 2, 3, 4]
-    assert_near(line, exact, bias=0.005)
-
-
-def test_identity_weights_change_nothing_after_the_first_layer(device: torch.device) -> None:
-    lines = simulate(FeedForwardExperiment(width=16, depth=5, rho=[0.5], n_draws=3, n_pairs=4), device)
-    values = lines[labels.FEED_FORWARD_WEIGHTS["identity"], labels.correlation(0.5)]["value"]
-    assert values[0] != values[1]
-    assert (values[1:] == values[1]).all()
-
-
-def passed(kind: str, arrays: list[Tensor], w: Tensor) -> list[Tensor]:
-    """The next layer of each of `arrays`."""
-    feed_forward.pass_layer(kind, arrays, w)
-    return arrays
+def test_second_moments_of_networks_are_those_of_wide_ones(device: torch.device) -> None:
+    rhos = [0.0, 0.5, 1.0]
+    lines = simulate(FeedForwardExperiment(width=256, depth=4, rho=rhos, n_draws=60, n_pairs=20), device)
+    for rho in rhos:
+        exact = {
+            "identity": [rho, *[float(relu_product(rho))] * 4],
+            "lecun": wide_second_moments(1.0, rho, 4),
+            "he": wide_second_moments(2.0, rho, 4),
+            "layer_norm": normed_second_moments(rho, 4),
+        }
+        for kind, reading in labels.FEED_FORWARD_WEIGHTS.items():
+            line = lines[reading, labels.correlation(rho)]
+            assert line["x"].tolist() == [0, 1, 2, 3, 4]
+            assert_near(line, exact[kind], bias=0.005)
 
 
 def test_a_layer_norm_sees_neither_scale_nor_shift(device: torch.device) -> None:
     generator = torch.Generator(device).manual_seed(0)
     h, w = (torch.randn(rows, 40, generator=generator, device=device) for rows in (7, 40))
-    plain, moved = passed("layer_norm", [h, 3.0 * h + 2.0], w)
+    arrays = [h, 3.0 * h + 2.0, torch.zeros_like(h)]
+    feed_forward.pass_layer("layer_norm", arrays, w)
+    plain, moved, flat = arrays
     torch.testing.assert_close(plain, moved, rtol=1e-4, atol=1e-5)
     normed = (h - h.mean(1, keepdim=True)) / h.std(1, keepdim=True, correction=0)
     torch.testing.assert_close(plain, (normed @ w / 40**0.5).relu(), rtol=1e-4, atol=1e-5)
-    (flat,) = passed("layer_norm", [torch.zeros_like(h)], w)
     assert (flat == 0).all()
 
 
@@ -104,28 +86,21 @@ def test_a_network_is_what_its_definition_gives() -> None:
 # Figure 4b: recurrences
 
 
-@pytest.mark.parametrize("start", [0.0, 0.5, 1.0])
-def test_recurrences_follow_their_maps(start: float, device: torch.device) -> None:
-    settings = RecurrenceExperiment(width=256, depth=4, rho=[start], n_draws=40, n_pairs=20)
-    lines = simulate(settings, device)
-    assert {reading for reading, _ in lines} == {labels.correlation(start)}
+def test_recurrences_follow_their_maps(device: torch.device) -> None:
+    starts = [0.0, 0.5, 1.0]
+    lines = simulate(RecurrenceExperiment(width=256, depth=4, rho=starts, n_draws=40, n_pairs=20), device)
     maps = {
         "published": relu_product,
         "cosine": lambda r: 2 * relu_product(min(r, 1.0)),
         "pearson": lambda r: (relu_product(min(r, 1.0)) - 1 / (2 * np.pi)) / (0.5 - 1 / (2 * np.pi)),
     }
-    assert {series for _, series in lines} == {labels.RECURRENCE_KINDS[kind] for kind in maps}
-    for kind, step in maps.items():
-        line = lines[labels.correlation(start), labels.RECURRENCE_KINDS[kind]]
-        assert line["x"].tolist() == [0, 1, 2, 3, 4]
-        assert_near(line, iterated(step, start, 4), bias=0.01)
-
-
-def test_equal_inputs_stay_perfectly_correlated() -> None:
-    lines = simulate(RecurrenceExperiment(width=64, depth=6, rho=[1.0], n_draws=3, n_pairs=9))
-    for kind in recurrence.NETWORKS.values():
-        values = lines[labels.correlation(1.0), labels.RECURRENCE_KINDS[kind]]["value"]
-        np.testing.assert_allclose(values, 1.0, rtol=1e-15)
+    wanted = {(labels.correlation(start), labels.RECURRENCE_KINDS[kind]) for start in starts for kind in maps}
+    assert set(lines) == wanted
+    for start in starts:
+        for kind, step in maps.items():
+            line = lines[labels.correlation(start), labels.RECURRENCE_KINDS[kind]]
+            assert line["x"].tolist() == [0, 1, 2, 3, 4]
+            assert_near(line, iterated(step, start, 4), bias=0.01)
 
 
 def test_estimates_above_one_are_no_correlations() -> None:
@@ -162,13 +137,6 @@ def test_second_moments_of_transformers_are_those_of_wide_ones(device: torch.dev
             line = lines[labels.VALUE_WEIGHTS[kind], labels.value_norm(gamma)]
             assert line["x"].tolist() == [0, 1, 2, 3]
             assert_near(line, values, bias=0.01)
-
-
-def test_value_weights_of_norm_nought_leave_nothing(device: torch.device) -> None:
-    for kind in labels.VALUE_WEIGHTS.values():
-        line = simulate(transformer_settings(n_draws=2), device)[kind, labels.value_norm(0.0)]
-        assert line["value"][0] > 0.4
-        assert (line["value"][1:] == 0).all()
 
 
 def test_small_value_weights_do_not_underflow(device: torch.device) -> None:

@@ -10,7 +10,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
-from scipy.linalg import hadamard
 
 from nsbench.theory import boolean
 
@@ -31,12 +30,6 @@ def random_table(n: int, seed: int = 0) -> Array:
 
 def n_variables(table: Array) -> int:
     return round(math.log2(len(table)))
-
-
-@pytest.mark.parametrize("n", [0, 1, 5, 8])
-def test_the_transform_is_the_explicit_matrix(n: int) -> None:
-    table = random_table(n)
-    np.testing.assert_allclose(boolean.fourier_transform(table), hadamard(2**n) @ table / 2**n, rtol=0, atol=1e-14)
 
 
 @pytest.mark.parametrize("n", [1, 3, 5])
@@ -63,6 +56,8 @@ def test_weights_add_up_to_the_mean_square(table: Array) -> None:
     assert (weights >= 0).all()
     assert weights.sum() == pytest.approx(np.mean(table**2), rel=1e-12, abs=1e-15)
     assert weights[0] == pytest.approx(table.mean() ** 2, rel=1e-9, abs=1e-11)
+    levels = np.arange(len(weights)) @ weights
+    assert boolean.total_influence(table) == pytest.approx(levels, rel=1e-9, abs=1e-9)
 
 
 @pytest.mark.parametrize("n", [1, 2, 5])
@@ -77,16 +72,6 @@ def test_influences_are_brute_force_flips(n: int) -> None:
     assert boolean.influences(table).shape == (n,)
 
 
-@given(TABLES)
-@settings(deadline=None)
-def test_influences_are_the_weights_of_the_sets_with_the_coordinate(table: Array) -> None:
-    n, squares = n_variables(table), boolean.fourier_transform(table) ** 2
-    by_spectrum = [sum(squares[m] for m in range(2**n) if (m >> i) & 1) for i in range(n)]
-    np.testing.assert_allclose(boolean.influences(table), by_spectrum, rtol=1e-9, atol=1e-9)
-    total = boolean.total_influence(table)
-    assert total == pytest.approx(np.arange(n + 1) @ boolean.weights_by_level(table), rel=1e-9, abs=1e-9)
-
-
 @pytest.mark.parametrize("n", [1, 2, 4, 6])
 def test_stability_is_an_enumeration_of_all_pairs(n: int) -> None:
     table, xs = random_table(n), points(n)
@@ -95,18 +80,6 @@ def test_stability_is_an_enumeration_of_all_pairs(n: int) -> None:
         flip = (1 - rho) / 2
         probabilities = flip**differing * (1 - flip) ** (n - differing) / 2**n
         assert boolean.noise_stability(table, rho) == pytest.approx(table @ probabilities @ table, rel=1e-12)
-
-
-@given(TABLES, st.floats(0, 1), st.floats(0, 1))
-@settings(deadline=None)
-def test_stability_rises_from_the_squared_mean_to_the_mean_square(table: Array, first: float, second: float) -> None:
-    low, high = sorted([first, second])
-    values = boolean.noise_stability(table, [0.0, low, high, 1.0])
-    slack = 1e-9 * (1 + np.mean(table**2))
-    assert (np.diff(values) >= -slack).all()
-    assert values[0] == pytest.approx(table.mean() ** 2, abs=slack)
-    assert values[-1] == pytest.approx(np.mean(table**2), abs=slack)
-    assert abs(boolean.noise_stability(table, -high)) <= values[2] + slack
 
 
 @pytest.mark.parametrize("n", [1, 3, 5, 11])
@@ -128,7 +101,7 @@ def test_stability_of_a_majority_is_its_polynomial_or_near_the_arcsine() -> None
     assert (excess < 0.5 / (19 * np.sqrt(1 - rhos**2))).all()
 
 
-@pytest.mark.parametrize("subset", [[], [0], [4], [1, 3], [0, 1, 2, 3, 4]])
+@pytest.mark.parametrize("subset", [[], [4], [1, 3]])
 def test_stability_of_a_parity_is_a_power_of_rho(subset: list[int]) -> None:
     table = boolean.parity(5, subset)
     np.testing.assert_array_equal(table, points(5)[:, subset].prod(1))
@@ -138,32 +111,15 @@ def test_stability_of_a_parity_is_a_power_of_rho(subset: list[int]) -> None:
     np.testing.assert_allclose(boolean.fourier_transform(table), expected, atol=1e-15)
     assert boolean.total_influence(table) == len(subset)
     np.testing.assert_array_equal(boolean.parity(3), points(3).prod(1))
+    np.testing.assert_array_equal(boolean.dictator(4, 2), points(4)[:, 2])
 
 
-@pytest.mark.parametrize("i", [0, 2])
-def test_a_dictator_is_one_coordinate(i: int) -> None:
-    table = boolean.dictator(4, i)
-    np.testing.assert_array_equal(table, points(4)[:, i])
-    np.testing.assert_array_equal(boolean.influences(table), np.eye(4)[i])
-    np.testing.assert_allclose(boolean.noise_stability(table, RHOS), RHOS, atol=1e-15)
-    np.testing.assert_array_equal(boolean.dictator(4), points(4)[:, 0])
-
-
-@pytest.mark.parametrize("n", [1, 2, 6])
-def test_and_has_its_closed_forms(n: int) -> None:
-    table = boolean.AND(n)
-    np.testing.assert_array_equal(table, np.where((points(n) == -1).all(1), -1, 1))
-    np.testing.assert_allclose(boolean.influences(table), np.full(n, 2.0 ** (1 - n)), rtol=1e-14)
-    p = 2.0**-n
-    both = ((1 + RHOS) / 4) ** n
-    np.testing.assert_allclose(boolean.noise_stability(table, RHOS), 1 - 4 * p + 4 * both, atol=1e-13)
-
-
-@pytest.mark.parametrize(("width", "count"), [(1, 1), (1, 4), (2, 3), (3, 2), (4, 1)])
+@pytest.mark.parametrize(("width", "count"), [(1, 4), (2, 3), (4, 1)])
 def test_tribes_have_their_closed_forms(width: int, count: int) -> None:
     table, n = boolean.tribes(width, count), width * count
     unanimous = (points(n).reshape(-1, count, width) == -1).all(2)
     np.testing.assert_array_equal(table, np.where(unanimous.any(1), -1, 1))
+    np.testing.assert_array_equal(boolean.AND(n), np.where((points(n) == -1).all(1), -1, 1))
     p = 1 - (1 - 2.0**-width) ** count
     assert boolean.fourier_transform(table)[0] == pytest.approx(1 - 2 * p, abs=1e-14)
     influence = 2.0 ** (1 - width) * (1 - 2.0**-width) ** (count - 1)
@@ -171,16 +127,6 @@ def test_tribes_have_their_closed_forms(width: int, count: int) -> None:
     # Neither x nor y has any unanimous tribe: a product over tribes.
     neither = (1 - 2 * 2.0**-width + ((1 + RHOS) / 4) ** width) ** count
     np.testing.assert_allclose(boolean.noise_stability(table, RHOS), 4 * neither - 4 * (1 - p) + 1, atol=1e-13)
-
-
-@pytest.mark.parametrize("k", [2, 3])
-def test_the_dot_product_of_a_paritys_probabilities_rises_above_an_untrained_models(k: int) -> None:
-    """Under Definition 6.1's kappa = (1 + rho) / 2: (1 + kappa^k) / 2 for a parity, 1/2 for even odds."""
-    kappa = (1 + 0.5) / 2
-    for sign_of_parity, exact in ((1.0, (1 + kappa**k) / 2), (0.0, 1 / 2)):
-        chances = [(1 + sign * sign_of_parity * boolean.parity(5, range(k))) / 2 for sign in (1, -1)]
-        found = sum(boolean.noise_stability(chance, kappa) for chance in chances)
-        assert found == pytest.approx(exact, rel=1e-14)
 
 
 def test_a_function_of_no_variables_is_a_constant() -> None:
@@ -200,9 +146,3 @@ def test_what_is_no_truth_table_is_named(table: object) -> None:
     for analysis in (boolean.fourier_transform, boolean.influences):
         with pytest.raises(ValueError, match="truth_table"):
             analysis(table)
-
-
-def test_twenty_variables_are_transformed() -> None:
-    coefficients = boolean.fourier_transform(boolean.tribes(4, 5))
-    assert coefficients[0] == pytest.approx(1 - 2 * (1 - (15 / 16) ** 5), rel=1e-12)
-    assert coefficients @ coefficients == pytest.approx(1, rel=1e-12)

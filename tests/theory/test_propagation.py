@@ -7,13 +7,13 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import linprog
 
 from nsbench import theory
 from nsbench.schemas import theory_labels as labels
-from nsbench.theory import bounds, propagation
+from nsbench.theory import bounds
 from nsbench.theory.bounds import Bounds
 from nsbench.theory.propagation import METHODS, Layer, network_intervals, random_network
 
@@ -34,33 +34,6 @@ def moments(first_STD: np.ndarray, second_STD: np.ndarray, joint_SS: np.ndarray)
 
 
 # --- Lemma 12 -------------------------------------------------------------------------------------
-
-
-@settings(max_examples=150, deadline=None)
-@given(st.integers(0, 2**32 - 1), st.sampled_from([0.1, 0.3, 1.0]), st.sampled_from([-1.0, 1.0]), st.booleans())
-def test_attention_s_moments_lie_within_lemma_12(seed: int, scale: float, sign: float, negative: bool) -> None:
-    """Any joint law of few states, values of either sign, value weights of both signs."""
-    random = np.random.default_rng(seed)
-    n, d, n_states = (int(size) for size in random.integers(1, (5, 4, 6)))
-    low, high = sorted(random.uniform(0.2, 1.0, 2))
-    x, y = random.uniform(low, high, (2, n_states, n, d))
-    value = random.uniform(-0.3 * low / high * negative, 1.0, (d, d)) + np.eye(d)
-    if negative:
-        x, y, low, high = -x, -y, -high, -low
-    joint = random.dirichlet(np.ones(n_states**2)).reshape(n_states, n_states)
-    query, key = scale * random.standard_normal((2, d, d))
-    before = moments(x, y, joint)
-    after = moments(attended(x, query, key, sign * value), attended(y, query, key, sign * value), joint)
-    columns = np.stack([np.minimum(value * low, value * high).sum(0), np.maximum(value * low, value * high).sum(0)])
-    plus, minus = np.maximum(value, 0).sum(0), np.maximum(-value, 0).sum(0)
-    outer = np.multiply.outer
-    least = before.min() * (outer(plus, plus) + outer(minus, minus)) - before.max() * (
-        outer(plus, minus) + outer(minus, plus)
-    )
-    assume(((columns >= 0).all() or (columns <= 0).all()) and least.min() > 0)
-    found = theory.attention_interval(before.min(), before.max(), query, key, sign * value, low, high)
-    assert 0 <= found.lower <= after.min() * (1 + ROUNDING)
-    assert after.max() <= found.upper * (1 + ROUNDING)
 
 
 def test_lemma_12_is_its_formula() -> None:
@@ -249,43 +222,12 @@ def test_every_method_s_bounds_hold_for_networks_enumerated_exactly(law: str, ki
     assert seen["lemma"] > 30  # values of one sign
 
 
-def test_every_array_of_the_sharp_state_holds_for_networks_enumerated_exactly() -> None:
-    """Not the reported ends alone: ranges, drifts, and each entry of moments and spreads, of (X, Y) and of (X, X)."""
-    for seed in range(20):
-        law = ["ends", "spread"][seed % 2]
-        n, d = SIZES[law][seed // 2 % 4]
-        rho = [0.0, 0.4, 1.0][seed % 3]
-        states, joint, same = inputs(law, n, d, rho)
-        known = propagation._inputs(d, n, rho)
-        for layer in some_network(seed, d, ["positive", "signed"][seed // 2 % 2]):
-            mixed = attended(states, layer.query, layer.key, layer.value)
-            states = np.maximum(mixed @ layer.mlp, 0)
-            after = propagation._through(known, layer, n, rho, "sharp")
-            for of, state in zip((mixed, states), after, strict=True):
-                room = ROUNDING * (1 + np.abs(of).max() ** 2)
-                inside(of.min((0, 1)), state.entries, room)
-                inside(of.max((0, 1)), state.entries, room)
-                chance = joint.sum(1)
-                inside(np.einsum("s,std->td", chance, of) - state.centre, state.drift, room)
-                blocks = moments(of, of, joint).reshape(n, d, n, d).transpose(0, 2, 1, 3)
-                about = of - state.centre
-                for i in range(n):
-                    for k in range(n):
-                        place = int(i != k)
-                        inside(blocks[i, k], Bounds(*(end[place] for end in state.moments)), room)
-                        for copy, law_of_pair in enumerate((joint, same)):
-                            spread = about[:, i].T @ law_of_pair @ about[:, k]
-                            inside(spread, Bounds(*(end[copy, place] for end in state.spread)), room)
-            known = after[1]
-
-
 def inside(value: np.ndarray, within: Bounds, room: float) -> None:
     assert (within.low <= value + room).all()
     assert (value <= within.high + room).all()
 
 
-@pytest.mark.parametrize("rho", [0.0, 0.5, 1.0])
-@pytest.mark.parametrize("scale", [0.001, 0.03, 0.3, 1.0])
+@pytest.mark.parametrize(("scale", "rho"), [(0.001, 1.0), (0.03, 0.5), (0.3, 0.0), (1.0, 0.5)])
 def test_sharp_bounds_lie_within_those_of_ranges_and_of_lemma_12(scale: float, rho: float) -> None:
     for seed in range(3):
         network = random_network(3, 3, scale, seed)

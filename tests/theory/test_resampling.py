@@ -38,15 +38,6 @@ def test_resampling_correlation_equals_enumeration_for_every_function_of_a_token
             assert resampling_correlation(rho, n_symbols, include_same) == pytest.approx(exact, abs=1e-12)
 
 
-@pytest.mark.parametrize(("rho", "published"), [(0.05, 0.525), (0.25, 0.625), (0.5, 0.75), (-1.0, 0.0), (1.0, 1.0)])
-def test_the_papers_rho_is_not_the_correlation_of_its_noise(rho: float, published: float) -> None:
-    """docs/errata.md, entry 24: (1 + rho) / 2 for every U, two symbols included; rho itself only for flips."""
-    for n_symbols in (1, 2, 3, 113):
-        assert resampling_correlation(rho, n_symbols) == pytest.approx(published)
-    assert resampling_correlation(rho, 2, include_same=False) == pytest.approx(rho)
-    assert rho == 1 or resampling_correlation(rho, 3, include_same=False) != pytest.approx(rho, abs=0.1)
-
-
 def test_any_number_of_symbols_is_right() -> None:
     assert resampling_correlation(0.5, 1) == resampling_correlation(0.5, 10**400) == 0.75
     assert resampling_correlation([0.5, -1.0], 10**400, include_same=False).tolist() == [0.75, 0.0]
