@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import functools
+import itertools
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from nsbench.claims.evidence import Evidence
+from nsbench.claims.definitions import Claim, load_claims
+from nsbench.claims.evidence import Evidence, Finding
 from nsbench.claims.ledger import write_claims
+from nsbench.claims.registry import QUANTITIES
+from nsbench.claims.verdicts import judge
+from nsbench.config.base import parse
 from nsbench.config.theory import ExperimentSpec, Theory
 from nsbench.schemas.pretrained import PAPER, TABLES
 from nsbench.schemas.theory import THEORY
@@ -22,6 +28,26 @@ from tests.synthetic_theory import make
 CLAIMS = Path(__file__).parents[2] / "claims.yaml"
 STAMP = provenance.stamp("{}", "0")
 EXPERIMENTS = ("attention", "patterns", "feed_forward", "recurrence", "relu", "transformer")
+
+
+@functools.cache
+def claims() -> dict[str, Claim]:
+    """The claims of the paper by id."""
+    return {claim.entry.id: claim for claim in load_claims(CLAIMS)}
+
+
+def findings(evidence: Evidence, name: str, **parameters: Any) -> list[Finding]:
+    """What a quantity finds."""
+    return QUANTITIES[name].measure(evidence, parse(QUANTITIES[name].parameters, parameters))
+
+
+def judged(evidence: Evidence, name: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """The ledger's row and evidence of a claim of the paper."""
+    return judge(claims()[name], evidence)
+
+
+def verdict(evidence: Evidence, name: str) -> str:
+    return str(judged(evidence, name)[0]["verdict"])
 
 
 class Folders(NamedTuple):
@@ -38,26 +64,6 @@ class Folders(NamedTuple):
 
     def write(self, out: Path, scale: str = "paper") -> None:
         write_claims(CLAIMS, self.evidence(scale), out, "{}", "digest")
-
-
-def cells_of() -> list[dict[str, Any]]:
-    """A grid of all tasks with the arms of the paper; the text with a sweep, and one protocol that leaks."""
-    seeds = (0, 1)
-    parity = ("baseline", *swept((0.05,), (0.05,)))
-    text = {"windows_overlapping": ["shared text"]}
-    return [
-        *make_cells("modular_addition", variants=("as_published", "calibrated"), seeds=seeds, budget=1500),
-        *make_cells("sparse_parity", arms=parity, seeds=seeds, budget=1500),
-        *make_cells(
-            "next_token",
-            variants=("windows_causal", "windows_overlapping"),
-            arms=("baseline", *swept((0.25, 0.75), (0.05, 0.75))),
-            seeds=seeds,
-            budget=1500,
-            threshold=0.25,
-            leaks=text,
-        ),
-    ]
 
 
 def training_folder(
@@ -108,23 +114,33 @@ def pretrained_folder(folder: Path, papers: dict[str, str], reason: str = "") ->
 
 def _bounds(name: str, paper: str) -> list[dict[str, Any]]:
     """Rows of Table 1: stability's bound is half of influence's, which is 1.5 times the paper's."""
+    influence = 1.5 * PAPER[paper][0] if paper else 0.03
     found = []
-    for weights in ("pretrained", "random"):
-        for readout in ("top_logit_last", "pooled_norm"):
-            for bound, factor in (("influence", 0.03), ("stability", 0.015)):
-                published = PAPER[paper][bound == "stability"] if paper else np.nan
-                value = factor if not paper else 1.5 * PAPER[paper][0] * factor / 0.03
-                row = {"model": name, "weights": weights, "inputs": "gaussian", "readout": readout, "bound_from": bound}
-                row |= {"reading": "spectral" if bound == "influence" else "gaussian", "rho": np.nan, "degree": 15}
-                row |= {"divided_by": "norm2", "proved": True, "value": value, "published": published}
-                found.append(row | {"ratio": value / published})
+    for weights, readout, bound in itertools.product(
+        ("pretrained", "random"), ("top_logit_last", "pooled_norm"), ("influence", "stability")
+    ):
+        published = PAPER[paper][bound == "stability"] if paper else np.nan
+        value = influence / (2 if bound == "stability" else 1)
+        row = {"model": name, "weights": weights, "inputs": "gaussian", "readout": readout, "bound_from": bound}
+        row |= {"reading": "spectral" if bound == "influence" else "gaussian", "rho": np.nan, "degree": 15}
+        row |= {"divided_by": "norm2", "proved": True, "value": value, "published": published}
+        found.append(row | {"ratio": value / published})
     return found
 
 
 def full_folders(folder: Path) -> Folders:
-    """All that a ledger can be given."""
-    trained = training_folder(folder, cells_of())
+    """All that a ledger can be given: a grid of all tasks with the arms of the paper, the theory, and its models.
+
+    The text has a sweep, and one protocol that leaks.
+    """
+    given: dict[str, Any] = {"seeds": (0, 1), "budget": 1500}
+    text = ("baseline", *swept((0.25, 0.75), (0.05, 0.75)))
+    leaks = {"windows_overlapping": ["shared text"]}
+    cells = [
+        *make_cells("modular_addition", variants=("as_published", "calibrated"), **given),
+        *make_cells("sparse_parity", arms=("baseline", *swept((0.05,), (0.05,))), **given),
+        *make_cells("next_token", ("windows_causal", *leaks), text, threshold=0.25, leaks=leaks, **given),
+    ]
     theory = theory_table(folder / "theory.parquet")
-    return trained._replace(
-        theory=theory, pretrained=pretrained_folder(folder / "pretrained", {name: name for name in PAPER})
-    )
+    pretrained = pretrained_folder(folder / "pretrained", {name: name for name in PAPER})
+    return training_folder(folder, cells)._replace(theory=theory, pretrained=pretrained)

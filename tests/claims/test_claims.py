@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import subprocess
 import sys
 from pathlib import Path
@@ -12,14 +11,11 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from nsbench.claims.definitions import Claim, load_claims
 from nsbench.claims.evidence import Evidence
-from nsbench.claims.ledger import write_claims
-from nsbench.claims.shown import verdict_table
-from nsbench.claims.verdicts import judge
+from nsbench.claims.ledger import verdict_table, write_claims
 from nsbench.schemas.claims import CLAIM, CLAIM_EVIDENCE, VERDICTS
 from nsbench.storage.parquet import RecordError, read_stamp, read_table
-from tests.claims.synthetic_claims import CLAIMS, Folders, full_folders, training_folder
+from tests.claims.synthetic_claims import CLAIMS, Folders, claims, full_folders, judged, training_folder
 from tests.synthetic_records import make_cells
 
 SEEDS = tuple(range(8))
@@ -39,18 +35,8 @@ def ledger(full: Folders, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@functools.cache
-def claims_of_the_paper() -> list[Claim]:
-    return load_claims(CLAIMS)
-
-
-def rows(evidence: Evidence, *names: str) -> dict[str, tuple[dict[str, Any], list[dict[str, Any]]]]:
-    """The ledger's row and evidence of some claims of the paper."""
-    return {claim.entry.id: judge(claim, evidence) for claim in claims_of_the_paper() if claim.entry.id in names}
-
-
 def speed(evidence: Evidence, name: str = "modular_addition_speed") -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    return rows(evidence, name)[name]
+    return judged(evidence, name)
 
 
 # --- planted effects -----------------------------------------------------------------------------------
@@ -132,7 +118,7 @@ def test_settings_that_differ_are_reproduced_in_part(planted: dict[str, Evidence
 
 
 def test_a_leak_is_evidence_and_says_so(full: Folders) -> None:
-    row, found = rows(full.evidence(), "text_speed")["text_speed"]
+    row, found = judged(full.evidence(), "text_speed")
     assert [one["setting"].split(" / ")[0] for one in found] == ["windows_causal", "windows_overlapping"]
     assert "leak: shared text" in found[1]["note"]
     assert "leak" not in found[0]["note"]
@@ -178,8 +164,7 @@ def test_a_grid_without_the_papers_arm_says_so(planted: dict[str, Evidence]) -> 
 
 def test_every_claim_is_answered_where_all_was_run(ledger: Path) -> None:
     table = read_table(ledger / "claims.parquet", CLAIM).set_index("id")
-    claims = {claim.entry.id: claim for claim in claims_of_the_paper()}
-    assert list(table.index) == list(claims)
+    assert list(table.index) == list(claims())
     left = table.index[table["verdict"] == "not run"]
     assert set(left) == {"consistently"}, table.loc[left, "reason"].tolist()
     assert (

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import math
 from dataclasses import replace
 from pathlib import Path
@@ -13,43 +12,32 @@ import pandas as pd
 import pytest
 
 from nsbench.analysis.tables import analyse
-from nsbench.claims.definitions import Claim, load_claims
-from nsbench.claims.evidence import ASIDE, COUNTS, MISSING, STAND_IN, Evidence, Finding, Missing
+from nsbench.claims.evidence import ASIDE, COUNTS, MISSING, STAND_IN, Evidence, Missing
 from nsbench.claims.registry import QUANTITIES
 from nsbench.claims.simulations import _worst
 from nsbench.claims.variants import BY_OUTCOME
-from nsbench.claims.verdicts import judge
-from nsbench.config.base import parse
+from nsbench.claims.verdicts import judge_one
 from nsbench.config.sections import Analysis
+from nsbench.schemas.analysis import TABLES
 from nsbench.schemas.pretrained import PAPER
 from nsbench.schemas.training import COLLECTED_RUNS, EVALUATION, FLOORS, HISTORY
-from nsbench.storage.parquet import write_table
-from tests.claims.synthetic_claims import CLAIMS, STAMP, Folders, pretrained_folder, theory_table, training_folder
+from nsbench.storage.parquet import read_table, write_table
+from tests.claims.synthetic_claims import (
+    STAMP,
+    Folders,
+    claims,
+    findings,
+    judged,
+    pretrained_folder,
+    theory_table,
+    training_folder,
+    verdict,
+)
 from tests.synthetic_records import make_cells, make_records, swept, write_results
 
+NAN = math.nan
 NOTHING = Evidence(None, None, [], "paper")
 SEEDS = tuple(range(6))
-
-
-@functools.cache
-def claims_of_the_paper() -> list[Claim]:
-    return load_claims(CLAIMS)
-
-
-def findings(evidence: Evidence, name: str, **parameters: Any) -> list[Finding]:
-    quantity = QUANTITIES[name]
-    return quantity.measure(evidence, parse(quantity.parameters, parameters))
-
-
-def computed(name: str, **parameters: Any) -> Finding:
-    (found,) = findings(NOTHING, name, **parameters)
-    assert set(found.extras) == set(QUANTITIES[name].extras)
-    return found
-
-
-def verdict(evidence: Evidence, name: str) -> str:
-    (row,) = [judge(claim, evidence)[0] for claim in claims_of_the_paper() if claim.entry.id == name]
-    return str(row["verdict"])
 
 
 # --- computed ------------------------------------------------------------------------------------------
@@ -68,43 +56,35 @@ def verdict(evidence: Evidence, name: str) -> str:
         ("identical_inputs", {}, 1.0, 0.5),
         ("equation_8_step", {}, 0.1096, 0.2068),
         ("lemma_11", {}, 1.60, 6.30),
+        ("parity_change", {"rho": 0.5, "k": 2}, 0.28125, None),
+        ("parity_change", {"rho": 0.5, "k": 3}, 0.2109, None),
+        ("counting_bound", {"share": 0.1, "n_variables": 256}, 10, None),
+        ("counting_bound", {"share": 0.1, "n_variables": 4}, 4, None),
+        ("influence_degree_excess", {}, 0.5, None),
+        ("equation_4_error", {}, 2 * (1 / 4 - 3 / (4 * math.pi)), None),
+        ("permutation_probability", {"n": 8}, 0.0024, None),
+        ("fixed_point_error", {}, 0.0231, None),
+        ("relu_dampening_share", {}, 1 - 0.2172, None),
+        ("lemma_12_excess", {}, 0.02476, None),
+        ("arithmetic", {"before": 4500, "after": 3300, "convention": "faster"}, 36.36, None),
+        ("arithmetic", {"before": 4500, "after": 3300, "convention": "fewer"}, 26.67, None),
+        ("epochs", {"iterations": 10000, "n_train": 2000, "batch_size": 256}, 1250, None),
     ],
 )
-def test_printed_forms_stand_beside_the_true_numbers(
-    name: str, parameters: dict[str, Any], value: float, printed: float
-) -> None:
-    found = computed(name, **parameters)
+def test_numbers_that_need_no_run(name: str, parameters: dict[str, Any], value: float, printed: float | None) -> None:
+    (found,) = findings(NOTHING, name, **parameters)
+    assert set(found.extras) == set(QUANTITIES[name].extras)
     assert found.value == pytest.approx(value, rel=2e-3)
-    assert found.extras["printed"] == pytest.approx(printed, rel=2e-3)
-
-
-@pytest.mark.parametrize(
-    ("name", "parameters", "value"),
-    [
-        ("parity_change", {"rho": 0.5, "k": 2}, 0.28125),
-        ("parity_change", {"rho": 0.5, "k": 3}, 0.2109),
-        ("counting_bound", {"share": 0.1, "n_variables": 256}, 10),
-        ("counting_bound", {"share": 0.1, "n_variables": 4}, 4),
-        ("influence_degree_excess", {}, 0.5),
-        ("equation_4_error", {}, 2 * (1 / 4 - 3 / (4 * math.pi))),
-        ("permutation_probability", {"n": 8}, 0.0024),
-        ("fixed_point_error", {}, 0.0231),
-        ("relu_dampening_share", {}, 1 - 0.2172),
-        ("lemma_12_excess", {}, 0.02476),
-        ("arithmetic", {"before": 4500, "after": 3300, "convention": "faster"}, 36.36),
-        ("arithmetic", {"before": 4500, "after": 3300, "convention": "fewer"}, 26.67),
-        ("arithmetic", {"before": 4000, "after": 1000, "convention": "faster"}, 300),
-        ("epochs", {"iterations": 10000, "n_train": 2000, "batch_size": 256}, 1250),
-    ],
-)
-def test_numbers_that_need_no_run(name: str, parameters: dict[str, Any], value: float) -> None:
-    assert computed(name, **parameters).value == pytest.approx(value, rel=2e-3)
+    assert found.extras.get("printed") == (None if printed is None else pytest.approx(printed, rel=2e-3))
 
 
 def test_what_holds_is_not_broken_by_random_cases() -> None:
-    assert -0.5 < computed("lemma_6_excess", n_cases=100).value <= 0
-    assert computed("boolean_identities", n_cases=20).value < 1e-12
-    assert computed("spectral_sum_error").value < 1e-10
+    def worst(name: str, **parameters: int) -> float:
+        return findings(NOTHING, name, **parameters)[0].value
+
+    assert -0.5 < worst("lemma_6_excess", n_cases=100) <= 0
+    assert worst("boolean_identities", n_cases=20) < 1e-12
+    assert worst("spectral_sum_error") < 1e-10
 
 
 # --- theory --------------------------------------------------------------------------------------------
@@ -121,16 +101,15 @@ def near(tmp_path_factory: pytest.TempPathFactory) -> Evidence:
 
 
 def test_simulated_points_near_a_formula_agree_with_it(near: Evidence) -> None:
-    evidence = near
-    (found,) = findings(evidence, "formula_difference", experiment="relu", formula="Theorem 5.1")
+    (found,) = findings(near, "formula_difference", experiment="relu", formula="Theorem 5.1")
     assert found.setting == "correlated Gaussians / mean 0"
     assert found.low == 0 < found.value < found.high < 0.02
     assert (found.n, found.n_unit) == (21, "points")
-    assert len(findings(evidence, "formula_difference", experiment="patterns", formula="s(ρ)")) == 3
+    assert len(findings(near, "formula_difference", experiment="patterns", formula="s(ρ)")) == 3
     for name in ("theorem_5_1", "theorem_5_2", "theorem_5_3", "pattern_probability", "full_dampening"):
-        assert verdict(evidence, name) == "reproduced", name
-    assert verdict(evidence, "theorem_5_3_initialised") == "not reproduced"
-    assert verdict(evidence, "low_rank") == "partly"
+        assert verdict(near, name) == "reproduced", name
+    assert verdict(near, "theorem_5_3_initialised") == "not reproduced"
+    assert verdict(near, "low_rank") == "partly"
 
 
 def test_points_away_from_a_formula_do_not(tmp_path: Path) -> None:
@@ -173,7 +152,7 @@ def test_models_of_the_paper_count_and_others_stand_in(tmp_path: Path) -> None:
     status = {one.setting.split(" / ")[0]: one.status for one in found}
     assert status == {"gpt2": COUNTS, "other": STAND_IN, "roberta": MISSING}
     assert len([one for one in found if one.status == COUNTS]) == 6
-    row, _ = next(judge(claim, evidence) for claim in claims_of_the_paper() if claim.entry.id == "all_tokens_count")
+    row, _ = judged(evidence, "all_tokens_count")
     assert row["verdict"] == "partly"
     assert row["reason"].startswith("reproduced without roberta, gemma: this model of the paper is not among")
     assert row["text"] == "WikiText-2"
@@ -181,16 +160,10 @@ def test_models_of_the_paper_count_and_others_stand_in(tmp_path: Path) -> None:
 
 def test_without_a_model_of_the_paper_its_claims_are_not_run(tmp_path: Path) -> None:
     evidence = pretrained(tmp_path / "a", {"other": ""})
-    for name in (
-        "few_influential_tokens",
-        "first_and_last",
-        "heads_first_and_last",
-        "table_1_numbers",
-        "stability_bound",
-    ):
+    for name in ("first_and_last", "heads_first_and_last", "table_1_numbers", "stability_bound"):
         assert verdict(evidence, name) == "not run", name
     evidence = pretrained(tmp_path / "b", {"gpt2": "gpt2", "other": ""}, reason="no network")
-    row, found = next(judge(claim, evidence) for claim in claims_of_the_paper() if claim.entry.id == "first_and_last")
+    row, found = judged(evidence, "first_and_last")
     assert row["verdict"] == "not run"
     assert "gpt2: GPT-2 is unavailable" in row["reason"]
     assert {one["verdict"] for one in found if not one["setting"].startswith("other")} == {"not run"}
@@ -357,16 +330,12 @@ def test_runs_without_measures_or_stability_are_left_out_and_the_note_says_so(tm
 
 
 def test_stability_of_a_parity_by_reduction(tmp_path: Path) -> None:
-    cells = make_cells("sparse_parity", seeds=SEEDS)
-    evidence = training_folder(tmp_path, cells).evidence()
+    folders = training_folder(tmp_path, make_cells("sparse_parity", seeds=SEEDS))
+    evidence = folders.evidence()
     of = {"task": "sparse_parity", "rho": 0.5}
     decision, dot = findings(evidence, "stability_change", **of)
-    (end,) = findings(evidence, "final_stability", **of, reductions=["decision"])
     assert dot.value == pytest.approx((1 + 0.75**2) / 2 - 0.5, abs=0.03)
     assert decision.value == pytest.approx(0.75**2 - 1, abs=0.03)
-    assert (end.value, end.extras["printed"]) == (pytest.approx(0.75**2, abs=0.02), 0.25)
-    assert verdict(evidence, "stability_decreases") == "partly"
-    assert verdict(evidence, "stability_converges") == "paper in error"
     (unseen,) = findings(evidence, "final_stability", task="sparse_parity", rho=0.4)
     assert (unseen.status, unseen.why) == (MISSING, "stability was not evaluated at rho = 0.4 (evaluation.rho)")
     (lead,) = findings(evidence, "lead", task="sparse_parity")
@@ -375,6 +344,45 @@ def test_stability_of_a_parity_by_reduction(tmp_path: Path) -> None:
     assert -1 <= rank.low <= rank.high <= 1 or math.isnan(rank.low)
     by_loss = evidence.table("early_rank").set_index("group").loc["baseline", "rank_by_val_loss"]
     assert rank.extras["rank_by_val_loss"] == by_loss
+    # A model that ends as the parity itself is not refused.
+    table = read_table(folders.collected / "evaluation.parquet", EVALUATION)
+    last = table["step"] == table["step"].max()
+    for reduction, value in (("decision", 0.5625), ("probability_dot", 0.78125)):
+        table.loc[last & (table["reduction"] == reduction), "value"] = value + table["seed"] / 1e4
+    write_table(folders.collected / "evaluation.parquet", table.to_dict("records"), EVALUATION, STAMP)
+    evidence = folders.evidence()
+    row, found = judged(evidence, "stability_decreases")
+    assert row["verdict"] == "partly"
+    assert {one["setting"]: one["verdict"] for one in found} == {
+        "calibrated / decision": "reproduced",
+        "calibrated / probability_dot": "not reproduced",
+        "as_published": "not run",
+    }
+    assert "without as_published: this variant is not in the grid" in row["reason"]
+    row, found = judged(evidence, "stability_converges")
+    assert row["verdict"] == "paper in error"
+    assert [one["verdict"] for one in found] == ["paper in error", "paper in error", "not run"]
+    assert "(1 + rho)/2" in row["note"]
+    ends = findings(evidence, "final_stability", **of)
+    assert [(one.extras["printed"], one.extras["target"]) for one in ends] == [(0.25, 0.5625), (0.25, 0.78125)]
+
+
+def test_pairs_that_tie_count_for_nothing(tmp_path: Path) -> None:
+    seeds = range(8)
+    rises = {("baseline", seed): 1000.0 + 100 * seed for seed in seeds}
+    rises |= {("gentle", seed): rises["baseline", seed] * (0.6 if seed < 5 else 1.0) for seed in seeds}
+    evidence = training_folder(tmp_path, make_cells(seeds=tuple(seeds)), {"calibrated": rises}).evidence()
+    row = evidence.table("paired_effect").iloc[0]
+    differ = row["n_arm_sooner"] + row["n_baseline_sooner"]
+    of = {"task": "modular_addition", "rho": 0.25, "gamma": 0.75}
+    (found,) = findings(evidence, "paired_effect", **of, convention="faster_by_percent")
+    assert (found.n, found.extras["n_differ"]) == (8, differ)
+    assert found.extras["coverage"] == 1 - 2.0 ** (1 - differ)
+    assert found.extras["p_value"] == row["p_value"]
+    (work,) = findings(evidence, "paired_effect", **of, convention="less_work_percent")
+    assert math.isnan(work.extras["p_value"])
+    assert work.extras["coverage"] == 1 - 2.0**-7
+    assert all("times are known to 100 steps" in one.note for one in (found, work))
 
 
 def test_a_grid_without_the_task_is_missing() -> None:
@@ -382,3 +390,63 @@ def test_a_grid_without_the_task_is_missing() -> None:
         Missing, match="no run of next_token is in the grid of the configuration; to make it: snakemake"
     ):
         findings(NOTHING, "lead", task="next_token")
+
+
+# --- specification curves ------------------------------------------------------------------------------
+
+
+def curve(folder: Path, helps: int, hurts: int, n_open: int, n_pairs: int = 8) -> Evidence:
+    """A curve with so many counted specifications, and one that does not count with a single pair."""
+    from scipy import stats
+
+    names = {"task": "modular_addition", "curve": "calibrated", "arm": "gentle", "confidence": 0.95}
+    n = helps + hurts + n_open
+    low, high = stats.binomtest(helps, n).proportion_ci(0.95, "wilson") if n else (NAN, NAN)
+    counts = {"helps": helps, "hurts": hurts, "open": n_open}
+    share = {**names, "leaks": "shared text", "n_specifications": n + 1, "n_counted": n}
+    share |= {f"n_{effect}": count for effect, count in counts.items()}
+    share |= {f"share_{effect}": count / n if n else NAN for effect, count in counts.items()}
+    share |= {"share_helps_low": low, "share_helps_high": high}
+    effects = [effect for effect, count in counts.items() for _ in range(count)]
+    rows = [{**names, "effect": effect, "counts": True, "n_pairs": n_pairs} for effect in effects]
+    rows.append({**names, "effect": "not counted", "counts": False, "n_pairs": 1})
+    for name, given in (("specification_share", [share, {**share, "arm": "reversed"}]), ("specification", rows)):
+        kinds = {"string": "", "bool": False}
+        empty = {field.name: kinds.get(str(field.type), 0) for field in TABLES[name]}
+        filled = [empty | {key: value for key, value in row.items() if key in empty} for row in given]
+        write_table(folder / f"{name}.parquet", pd.DataFrame(filled), TABLES[name], STAMP)
+    return Evidence(folder, None, make_cells(arms=("baseline", "gentle", "reversed")), "paper")
+
+
+def test_a_curve_in_which_nothing_counts_does_not_count(tmp_path: Path) -> None:
+    evidence = curve(tmp_path, 0, 0, 0)
+    one, other = findings(evidence, "specification_share", tasks=["modular_addition", "next_token"])
+    assert (one.setting, one.status) == ("modular_addition / calibrated / gentle", ASIDE)
+    assert (one.extras["coverage"], math.isnan(one.extras["share_possible_high"])) == (0.0, True)
+    assert (other.setting, other.status) == ("next_token", MISSING)
+    assert verdict(evidence, "consistently") == "undecided"
+
+
+@pytest.mark.parametrize(
+    ("helps", "hurts", "n_open", "n_pairs", "expected"),
+    [
+        (18, 1, 1, 8, "reproduced"),
+        (18, 1, 1, 5, "undecided"),
+        (1, 18, 1, 8, "not reproduced"),
+        (1, 18, 1, 5, "undecided"),
+        (1, 1, 18, 8, "undecided"),
+        (10, 9, 1, 8, "undecided"),
+    ],
+)
+def test_what_could_still_turn_out_to_help_is_not_refused(
+    tmp_path: Path, helps: int, hurts: int, n_open: int, n_pairs: int, expected: str
+) -> None:
+    evidence = curve(tmp_path, helps, hurts, n_open, n_pairs)
+    (found,) = findings(evidence, "specification_share", tasks=["modular_addition"])
+    assert found.extras["coverage"] == 1 - 2.0 ** (1 - n_pairs)
+    assert found.extras["share_possible_high"] > (helps + n_open) / (helps + hurts + n_open)
+    assert "leak: shared text" in found.note
+    assert judge_one(claims()["consistently"], found).verdict == expected
+    row, _ = judged(evidence, "consistently")
+    assert row["verdict"] == ("partly" if expected == "reproduced" else expected)
+    assert "sparse_parity" in row["reason"]

@@ -1,8 +1,7 @@
-"""Rules of the ledger: conditions, the file that holds them, and one verdict from many."""
+"""Rules of the ledger: conditions, the file that holds them, the verdict of one setting, and one verdict from many."""
 
 from __future__ import annotations
 
-import functools
 import math
 from pathlib import Path
 from typing import Any
@@ -13,14 +12,14 @@ import yaml
 from nsbench.claims.conditions import check, holds
 from nsbench.claims.definitions import Claim, load_claims
 from nsbench.claims.evidence import ASIDE, COUNTS, MISSING, STAND_IN, Finding
+from nsbench.claims.ledger import verdict_text
 from nsbench.claims.registry import QUANTITIES
-from nsbench.claims.shown import verdict_text
 from nsbench.claims.verdicts import Judged, combine, judge_one, show_number
 from nsbench.config.base import ConfigError
 from nsbench.figures import find
-from nsbench.schemas.claims import GROUPS, RULED, VERDICTS
+from nsbench.schemas.claims import GROUPS, VERDICTS
+from tests.claims.synthetic_claims import claims
 
-CLAIMS = Path(__file__).parents[2] / "claims.yaml"
 NAN = math.nan
 ENTRY: dict[str, Any] = {
     "id": "speed",
@@ -33,6 +32,8 @@ ENTRY: dict[str, Any] = {
     "quantity": {"name": "arithmetic", "parameters": {"before": 4500, "after": 3300, "convention": "faster"}},
     "rule": {"reproduced": "low > 0 and value >= 0.5 * paper"},
 }
+SURE = {"coverage": 0.99, "confidence": 0.95}
+EFFECT = {**SURE, "coverage_with_ties": 0.99, "p_value": 0.01, "n_differ": 8.0, "baseline_censored": 0.0}
 
 
 def written(folder: Path, *entries: dict[str, Any], rules: dict[str, Any] | None = None) -> Path:
@@ -46,18 +47,6 @@ def claim_of(folder: Path, **changed: Any) -> Claim:
     return claim
 
 
-@functools.cache
-def of_the_paper() -> list[Claim]:
-    return load_claims(CLAIMS)
-
-
-def rule_named(name: str) -> tuple[Claim, dict[str, float]]:
-    """A claim of claims.yaml with this shared rule, and the extras that its conditions ask for."""
-    claim = next(claim for claim in of_the_paper() if claim.entry.rule == name)
-    sure = {"coverage": 0.99, "coverage_with_ties": 0.99, "confidence": 0.95}
-    return claim, {**sure, "p_value": 0.01, "baseline_censored": 0.0}
-
-
 # --- conditions ----------------------------------------------------------------------------------------
 
 
@@ -67,8 +56,7 @@ def rule_named(name: str) -> tuple[Claim, dict[str, float]]:
         ("low > 0 and value >= 0.5 * paper", True),
         ("high < 0.5 * paper", False),
         ("low > 100 or abs(value - paper) <= 1", True),
-        ("low > 0 and (value < 1 or high == 44)", True),
-        ("-low < 0", True),
+        ("-low < 0 and (value < 1 or high == 44)", True),
         ("value / 2 + 1 >= paper - 18", True),
     ],
 )
@@ -77,28 +65,26 @@ def test_a_condition_is_arithmetic_and_comparisons(condition: str, expected: boo
 
 
 @pytest.mark.parametrize("condition", ["value > 0", "value <= 0", "value == value", "abs(value - paper) > 0.5"])
-@pytest.mark.parametrize("unknown", [NAN, None])
-def test_no_condition_holds_of_a_number_that_is_not_there(condition: str, unknown: float | None) -> None:
-    assert not holds(condition, {"value": unknown, "paper": 1.0})
-    assert not holds(condition, {"paper": 1.0})
+def test_no_condition_holds_of_a_number_that_is_not_there(condition: str) -> None:
+    for unknown in ({"value": NAN}, {"value": None}, {}):
+        assert not holds(condition, {"paper": 1.0, **unknown})
 
 
 @pytest.mark.parametrize(
     ("condition", "message"),
     [
-        ("lo > 0", r"here: unknown name 'lo' in 'lo > 0', did you mean 'low'\?; allowed: value, low"),
+        ("lo > 0", r"here: 'lo > 0': unknown name 'lo', did you mean 'low'\?; allowed: value, low"),
         ("low >", "is no expression"),
-        ("not low > 0", "uses not;"),
-        ("low != 0", "uses !=;"),
+        ("not low > 0", "uses Not;"),
+        ("low != 0", "uses NotEq;"),
         ("low", "is a number, not a condition"),
         ("low > 0 and high", "is a number, not a condition"),
         ("(low > 0) + 1 > 1", "is a number, not a condition"),
-        ("value.real > 0", "uses a Attribute"),
-        ("sqrt(value) > 0", "calls something else than abs"),
+        ("value.real > 0", "uses value.real;"),
+        ("sqrt(value) > 0", "uses sqrt;"),
         ("value > 'a'", "uses 'a'"),
         ("value > True", "uses True"),
-        ("value ** 2 > 1", r"uses \*\*"),
-        ("@value > 1", "is no expression"),
+        ("value ** 2 > 1", "uses Pow;"),
     ],
 )
 def test_a_condition_that_cannot_be_used_is_refused(condition: str, message: str) -> None:
@@ -109,25 +95,19 @@ def test_a_condition_that_cannot_be_used_is_refused(condition: str, message: str
 # --- claims.yaml ---------------------------------------------------------------------------------------
 
 
-def test_the_claims_of_the_paper_are_whole() -> None:
-    claims = of_the_paper()
-    assert len(claims) >= 30
-    assert {claim.entry.group for claim in claims} == set(GROUPS)
-    assert len({claim.entry.claim for claim in claims}) == len(claims)
-    asked = [(c.entry.quantity.name, str(c.entry.quantity.parameters), str(c.conditions)) for c in claims]
-    assert len(set(asked)) == len(asked)
-    assert all(find(claim.entry.figure) for claim in claims if claim.entry.figure)
-    assert {claim.entry.quantity.name for claim in claims} == set(QUANTITIES)
-
-
-def test_the_claims_cover_the_papers_figures_and_theorems() -> None:
-    places = " ".join(claim.entry.place for claim in of_the_paper())
-    for number in (1, 2, 3, "4a", "4b", 5, 6, 7, 8, 9, 10, 11, 12, 13, 14):
-        assert f" {number}" in places, f"Figure {number}"
-    for statement in ("Theorem 5.1", "Theorem 5.2", "Theorem 5.3", "Lemma 1", "Lemma 6", "Lemma 11", "Lemma 12"):
-        assert statement in places
-    for statement in ("Equation 3", "Equation 4", "Equation 5", "Equation 8", "Table 1", "Table 2", "Definition 6.1"):
-        assert statement in places
+def test_the_claims_of_the_paper_are_whole_and_cover_it() -> None:
+    entries = [claim.entry for claim in claims().values()]
+    assert {entry.group for entry in entries} == set(GROUPS)
+    assert len({entry.claim for entry in entries}) == len(entries)
+    asked = {(str(claim.entry.quantity), str(claim.conditions)) for claim in claims().values()}
+    assert len(asked) == len(entries)
+    assert all(find(entry.figure) for entry in entries if entry.figure)
+    assert {entry.quantity.name for entry in entries} == set(QUANTITIES)
+    places = " ".join(entry.place for entry in entries)
+    figures = [f" {number}" for number in (1, 2, 3, "4a", "4b", 5, 6, 7, 8, 9, 10, 11, 12, 13, 14)]
+    theorems = [f"Theorem 5.{number}" for number in (1, 2, 3)] + [f"Lemma {number}" for number in (1, 6, 11, 12)]
+    others = [f"Equation {number}" for number in (3, 4, 5, 8)] + ["Table 1", "Table 2", "Definition 6.1"]
+    assert [place for place in [*figures, *theorems, *others] if place not in places] == []
 
 
 @pytest.mark.parametrize(
@@ -136,22 +116,14 @@ def test_the_claims_cover_the_papers_figures_and_theorems() -> None:
         ({"plce": "x"}, r"claims\[0\].plce: unknown key, did you mean 'place'\?"),
         ({"group": "practice"}, r"claims\[0\].group: 'practice' is not allowed"),
         ({"place": ""}, r"claims\[0\].place: '' is not allowed"),
-        ({"paper": "much"}, r"claims\[0\].paper: 'much' is not allowed"),
         ({"rule": "effect"}, r"speed: unknown rule 'effect'; allowed: "),
         ({"rule": {}}, "speed: rule: no condition"),
         ({"rule": {"reproducd": "low > 0"}}, r"unknown verdict 'reproducd', did you mean 'reproduced'\?"),
         ({"rule": {"undecided": "low > 0"}}, "unknown verdict 'undecided'"),
-        ({"rule": {"reproduced": "coverage > 0"}}, "speed: rule, reproduced: unknown name 'coverage'"),
+        ({"rule": {"reproduced": "coverage > 0"}}, "speed: rule, reproduced: .* unknown name 'coverage'"),
         ({"paper": None}, "needs `paper`, which is null"),
         ({"quantity": {"name": "arithmetik"}}, r"unknown claim quantity 'arithmetik', did you mean 'arithmetic'\?"),
-        (
-            {"quantity": {"name": "arithmetic", "parameters": {"before": 1}}},
-            "speed: arithmetic: after: this key is missing",
-        ),
-        (
-            {"quantity": {"name": "arithmetic", "parameters": {"before": 2, "after": 1, "convention": "most"}}},
-            "convention: 'most' is not allowed",
-        ),
+        ({"quantity": {"name": "arithmetic", "parameters": {"before": 1}}}, "arithmetic: after: this key is missing"),
     ],
 )
 def test_a_claim_that_cannot_be_used_is_one_sentence(tmp_path: Path, changed: dict[str, Any], message: str) -> None:
@@ -163,97 +135,108 @@ def test_a_claim_that_cannot_be_used_is_one_sentence(tmp_path: Path, changed: di
 def test_a_file_that_cannot_be_used_is_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="'speed' is listed twice"):
         load_claims(written(tmp_path, ENTRY, ENTRY))
-    with pytest.raises(ConfigError, match=r"rules\.spare: no claim uses it"):
-        load_claims(written(tmp_path, ENTRY, rules={"spare": {"reproduced": "low > 0"}}))
-    with pytest.raises(ConfigError, match=r"rules\.spare: unknown verdict 'yes'"):
-        load_claims(written(tmp_path, ENTRY, rules={"spare": {"yes": "low > 0"}}))
     with pytest.raises(ConfigError, match="no such file"):
         load_claims(tmp_path / "none.yaml")
-    path = tmp_path / "claims.yaml"
-    for text, message in [
-        ("claims: [", "cannot be read as YAML"),
-        ("- a", r"\['a'\] is not allowed; allowed: sections"),
-        ("claims: []", "claims"),
-        ("rules: {}\nrules: {}\nclaims: []", "line 2: key 'rules' stands twice"),
-    ]:
-        path.write_text(text, encoding="utf-8")
-        with pytest.raises(ConfigError, match=message) as caught:
-            load_claims(path)
-        assert "\n" not in str(caught.value)
+    (tmp_path / "claims.yaml").write_text("claims: []", encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"claims.yaml: claims: \[\] is not allowed"):
+        load_claims(tmp_path / "claims.yaml")
 
 
 # --- one setting ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("rule", "paper", "value", "low", "high", "expected"),
+    ("rule", "value", "low", "high", "expected"),
     [
-        ("effect", 36, 36, 30, 44, "reproduced"),
-        ("effect", 36, 18, 1, 40, "reproduced"),
-        ("effect", 36, 17, 1, 40, "partly"),
-        ("effect", 36, 3, 1, 5, "partly"),
-        ("effect", 36, 0, -4, 5, "not reproduced"),
-        ("effect", 36, -20, -30, -9, "not reproduced"),
-        ("effect", 36, 10, -9, 30, "undecided"),
-        ("effect", 36, 100, 20, math.inf, "reproduced"),
-        ("effect", 36, 20, NAN, NAN, "undecided"),
-        ("effect", 36, NAN, NAN, NAN, "undecided"),
-        ("above_zero", None, 5, 1, 9, "reproduced"),
-        ("above_zero", None, -5, -9, 0, "not reproduced"),
-        ("above_zero", None, 5, -1, 9, "undecided"),
-        ("below_zero", None, -5, -9, -1, "reproduced"),
-        ("below_zero", None, 5, 0, 9, "not reproduced"),
-        ("below_zero", None, 5, -1, 9, "undecided"),
-        ("agrees", None, 0.03, 0.0, 0.1, "reproduced"),
-        ("agrees", None, 0.1, 0.06, 0.2, "partly"),
-        ("agrees", None, 0.3, 0.0, 0.4, "partly"),
-        ("agrees", None, 0.3, 0.0, 0.6, "undecided"),
-        ("agrees", None, 0.4, 0.3, 0.6, "not reproduced"),
-        ("holds", None, 1e-7, NAN, NAN, "reproduced"),
-        ("holds", None, 0.02, NAN, NAN, "paper in error"),
-        ("number", None, 10, NAN, NAN, "paper in error"),
-        ("most", None, 0.95, NAN, NAN, "reproduced"),
-        ("most", None, 0.5, NAN, NAN, "partly"),
-        ("most", None, 0.4, NAN, NAN, "not reproduced"),
+        ("effect", 36, 30, 44, "reproduced"),
+        ("effect", 18, 1, 40, "reproduced"),
+        ("effect", 17, 1, 40, "partly"),
+        ("effect", 0, -4, 5, "not reproduced"),
+        ("effect", -20, -30, -9, "not reproduced"),
+        ("effect", 10, -9, 30, "undecided"),
+        ("effect", 100, 20, math.inf, "reproduced"),
+        ("effect", 20, NAN, NAN, "undecided"),
+        ("effect", NAN, NAN, NAN, "undecided"),
+        ("above_zero", 5, 1, 9, "reproduced"),
+        ("above_zero", -5, -9, 0, "not reproduced"),
+        ("above_zero", 5, -1, 9, "undecided"),
+        ("below_zero", -5, -9, -1, "reproduced"),
+        ("below_zero", 5, 0, 9, "not reproduced"),
+        ("below_zero", 5, -1, 9, "undecided"),
+        ("agrees", 0.03, 0.0, 0.1, "reproduced"),
+        ("agrees", 0.1, 0.06, 0.2, "partly"),
+        ("agrees", 0.3, 0.0, 0.4, "partly"),
+        ("agrees", 0.3, 0.0, 0.6, "undecided"),
+        ("agrees", 0.4, 0.3, 0.6, "not reproduced"),
+        ("holds", 1e-7, NAN, NAN, "reproduced"),
+        ("holds", 0.02, NAN, NAN, "paper in error"),
+        ("number", 10, NAN, NAN, "paper in error"),
+        ("most", 0.95, NAN, NAN, "reproduced"),
+        ("most", 0.5, NAN, NAN, "partly"),
+        ("most", 0.4, NAN, NAN, "not reproduced"),
     ],
 )
-def test_every_branch_of_the_shared_rules(
-    rule: str, paper: float | None, value: float, low: float, high: float, expected: str
-) -> None:
-    claim, extras = rule_named(rule)
-    if paper is not None:
-        claim = claim._replace(entry=claim.entry.model_copy(update={"paper": paper}))
-    judged = judge_one(claim, Finding("here", value, low, high, n=8, n_unit="pairs", extras=extras))
-    assert judged.verdict == expected
-    assert judged.reason.endswith(".")
-    assert "\n" not in judged.reason
+def test_every_branch_of_the_shared_rules(rule: str, value: float, low: float, high: float, expected: str) -> None:
+    claim = next(claim for claim in claims().values() if claim.entry.rule == rule)
+    found = judge_one(claim, Finding("here", value, low, high, n=8, n_unit="pairs", extras=EFFECT))
+    assert found.verdict == expected
+    assert found.reason.endswith(".")
+    assert "\n" not in found.reason
+
+
+TIMES = {"n_reached": 8.0, "n_seeds": 8.0, "budget_steps": 10_000.0}
+END, LEAD = {**SURE, "printed": 0.25, "target": 0.5625}, {**SURE, "resolution_steps": 100.0}
 
 
 @pytest.mark.parametrize(
-    ("value", "n_reached", "budget", "expected"),
+    ("name", "numbers", "extras", "expected"),
     [
-        (4500, 8, 10_000, "reproduced"),
-        (9000, 8, 10_000, "reproduced"),
-        (9001, 8, 10_000, "not reproduced"),
-        (2249, 8, 10_000, "not reproduced"),
-        (NAN, 3, 10_000, "not reproduced"),
-        (NAN, 3, 8000, "undecided"),
+        # A time within a factor of two; where most runs miss it, the budget decides.
+        ("modular_addition_baseline", (9000,), TIMES, "reproduced"),
+        ("modular_addition_baseline", (9001,), TIMES, "not reproduced"),
+        ("modular_addition_baseline", (2249,), TIMES, "not reproduced"),
+        ("modular_addition_baseline", (NAN,), TIMES | {"n_reached": 3.0}, "not reproduced"),
+        ("modular_addition_baseline", (NAN,), TIMES | {"n_reached": 3.0, "budget_steps": 8000.0}, "undecided"),
+        # An effect in steps needs a small p-value.
+        ("modular_addition_speed", (36, 30, 44), EFFECT | {"p_value": 0.06}, "undecided"),
+        ("modular_addition_speed", (36, 30, 44), EFFECT | {"p_value": NAN}, "undecided"),
+        # One that censoring understates is not refused.
+        *(
+            (name, (0, -5, 5), EFFECT | {"baseline_censored": censored}, verdict)
+            for name in ("modular_addition_speed", "modular_addition_work", "best_of_sweep")
+            for censored, verdict in ((0.25, "not reproduced"), (0.26, "undecided"), (NAN, "undecided"))
+        ),
+        # Stability ends at the printed value, else at that of the noise.
+        ("stability_converges", (0.2, 0.18, 0.22), END, "reproduced"),
+        ("stability_converges", (0.56, 0.55, 0.57), END, "paper in error"),
+        ("stability_converges", (0.4, 0.35, 0.45), END, "reproduced"),
+        ("stability_converges", (0.05, 0.04, 0.06), END, "not reproduced"),
+        ("stability_converges", (1.5, 1.4, 1.6), END, "not reproduced"),
+        ("stability_converges", (0.26, 0.1, 0.55), END, "undecided"),
+        ("stability_converges", (0.9, 0.8, 0.95), END | {"target": NAN}, "undecided"),
+        # A lead below one evaluation is none.
+        ("leading_indicator", (150, 50, 300), LEAD, "reproduced"),
+        ("leading_indicator", (99, 50, 300), LEAD, "partly"),
+        ("leading_indicator", (150, -1, 300), LEAD, "undecided"),
+        ("leading_indicator", (-50, -90, 0), LEAD, "not reproduced"),
+        # Early stability must tell more than early loss.
+        ("early_stability", (0.8, 0.4, 0.9), {**SURE, "rank_by_val_loss": -0.5}, "reproduced"),
+        ("early_stability", (-0.8, -0.9, -0.4), {**SURE, "rank_by_val_loss": 0.5}, "reproduced"),
+        ("early_stability", (0.8, 0.4, 0.9), {**SURE, "rank_by_val_loss": -0.9}, "partly"),
+        ("early_stability", (0.8, 0.4, 0.9), {**SURE, "rank_by_val_loss": NAN}, "partly"),
+        ("early_stability", (0.1, -0.3, 0.4), {**SURE, "rank_by_val_loss": 0.0}, "not reproduced"),
+        ("early_stability", (0.3, -0.3, 0.7), {**SURE, "rank_by_val_loss": 0.0}, "undecided"),
     ],
 )
-def test_a_time_is_judged_within_a_factor_of_two(value: float, n_reached: int, budget: int, expected: str) -> None:
-    claim, _ = rule_named("same_size")
-    claim = claim._replace(entry=claim.entry.model_copy(update={"paper": 4500.0}))
-    extras = {"n_reached": float(n_reached), "n_seeds": 8.0, "budget_steps": float(budget)}
-    assert judge_one(claim, Finding("here", value, n=8, extras=extras)).verdict == expected
+def test_rules_that_are_easily_wrong(
+    name: str, numbers: tuple[float, ...], extras: dict[str, float], expected: str
+) -> None:
+    assert judge_one(claims()[name], Finding("here", *numbers, n=8, extras=extras)).verdict == expected
 
 
-def test_the_reason_says_what_is_missing(tmp_path: Path) -> None:
-    reason = judge_one(claim_of(tmp_path), Finding("here", 36.0)).reason
-    assert reason == "36%: no condition of the rule holds; no lower end."
-
-
-def test_a_setting_that_does_not_count_is_not_judged(tmp_path: Path) -> None:
+def test_reasons_say_what_is_missing_and_what_does_not_count(tmp_path: Path) -> None:
     claim = claim_of(tmp_path)
+    assert judge_one(claim, Finding("here", 36.0)).reason == "36%: no condition of the rule holds; no lower end."
     aside = judge_one(claim, Finding("a", 36, 30, 44, status=ASIDE, why="the baseline never reached it"))
     assert (aside.verdict, aside.reason) == ("undecided", "does not count: the baseline never reached it.")
     missing = judge_one(claim, Finding("a", status=MISSING, why="no arm"))
@@ -263,17 +246,14 @@ def test_a_setting_that_does_not_count_is_not_judged(tmp_path: Path) -> None:
 # --- many settings -------------------------------------------------------------------------------------
 
 
-def judged(verdict: str, status: str = COUNTS, why: str = "") -> Judged:
-    return Judged(Finding(f"{verdict} {status}", status=status, why=why), verdict, "because.")
+def judged(verdict: str, status: str = COUNTS, why: str = "", **extras: float) -> Judged:
+    return Judged(Finding(f"{verdict} {status}", status=status, why=why, extras=extras), verdict, "because.")
 
 
 @pytest.mark.parametrize(
     ("verdicts", "expected"),
     [
-        *(([verdict], verdict) for verdict in VERDICTS[:-1]),
-        *(([verdict] * 3, verdict) for verdict in VERDICTS[:-1]),
-        (["reproduced", "not reproduced"], "partly"),
-        (["reproduced", "undecided"], "partly"),
+        *(([verdict] * 2, verdict) for verdict in VERDICTS[:-1]),
         (["undecided", "not reproduced", "reproduced"], "partly"),
         (["partly", "not reproduced"], "partly"),
         (["reproduced", "partly"], "partly"),
@@ -285,6 +265,7 @@ def test_settings_that_count_are_combined(verdicts: list[str], expected: str) ->
     verdict, reason = combine([judged(verdict) for verdict in verdicts])
     assert verdict == expected
     assert reason
+    assert combine([judged(expected)]) == (expected, "because.")
 
 
 def test_settings_that_do_not_count_have_no_say() -> None:
@@ -298,20 +279,39 @@ def test_settings_that_do_not_count_have_no_say() -> None:
     assert combine(others[2:])[0] == "not run"
 
 
-def test_a_demo_verdict_says_so() -> None:
-    assert verdict_text({"verdict": "reproduced", "scale": "demo", "partial": ""}) == "reproduced (demo scale)"
-    assert verdict_text({"verdict": "reproduced", "scale": "paper", "partial": ""}) == "reproduced"
-    assert verdict_text({"verdict": "paper in error", "scale": "none", "partial": ""}) == "paper in error"
-    assert verdict_text({"verdict": "not run", "scale": "demo", "partial": ""}) == "not run"
-    assert set(RULED) < set(VERDICTS)
+def test_a_missing_part_caps_what_must_all_be_there() -> None:
+    missing, aside = judged("not run", MISSING, "it is unavailable"), judged("undecided", ASIDE, "no baseline")
+    for absent in (missing, aside):
+        assert combine([judged("reproduced"), absent])[0] == "reproduced"
+        assert combine([judged("reproduced"), absent], all_needed=True)[0] == "partly"
+        assert combine([judged("not reproduced"), absent], all_needed=True)[0] == "not reproduced"
+    for all_needed in (False, True):
+        assert "it is unavailable" in combine([judged("reproduced"), missing], all_needed=all_needed)[1]
 
 
 @pytest.mark.parametrize(
-    ("value", "shown"),
-    [
-        *((36.3636, "36.4"), (NAN, "–"), (math.inf, "∞"), (-math.inf, "−∞"), (0.0, "0"), (-6.5788, "−6.58")),
-        *((4500.0, "4,500"), (1.6e-5, "1.60e−05"), (0.0024, "0.0024"), (2.0, "2"), (123456.0, "1.23e+05")),
-    ],
+    ("p_values", "expected"),
+    [((0.02, 0.5), "partly"), ((0.03, 0.5), "undecided"), ((0.03, NAN), "partly"), ((NAN, NAN), "partly")],
 )
-def test_numbers_are_shown_with_three_digits(value: float, shown: str) -> None:
-    assert show_number(value) == shown
+def test_where_settings_differ_one_must_survive_holms_correction(p_values: tuple[float, float], expected: str) -> None:
+    first, second = ({"confidence": 0.95, "p_value": p_value} for p_value in p_values)
+    verdict, reason = combine([judged("reproduced", **first), judged("not reproduced", **second)])
+    assert verdict == expected
+    assert ("Holm" in reason) == (expected == "undecided")
+
+
+# --- as text -------------------------------------------------------------------------------------------
+
+
+def test_a_demo_verdict_says_so() -> None:
+    row = {"verdict": "reproduced", "scale": "demo", "partial": ""}
+    assert verdict_text(row) == "reproduced (demo scale)"
+    assert verdict_text(row | {"partial": "half"}) == "reproduced (demo scale, partial)"
+    assert verdict_text(row | {"scale": "paper"}) == "reproduced"
+    assert verdict_text(row | {"verdict": "not run"}) == "not run"
+
+
+def test_numbers_are_shown_with_three_digits() -> None:
+    shown = {36.3636: "36.4", math.inf: "∞", -math.inf: "−∞", 0.0: "0", -6.5788: "−6.58", 4500.0: "4,500"}
+    shown |= {NAN: "–", 1.6e-5: "1.60e−05", 0.0024: "0.0024", 2.0: "2", 123456.0: "1.23e+05"}
+    assert {value: show_number(value) for value in shown} == shown

@@ -1,10 +1,10 @@
 """The ledger of the paper's claims: `claims.yaml` says what is claimed and how it is judged, tables say what came out.
 
-`ledger` is the stage; `definitions` reads the file; `conditions` turns a number into a verdict by a rule; `verdicts`
-makes one verdict of several settings; `registry` has what a claim can ask for; `shown` is the ledger as text.
+`ledger` is the stage; `definitions` reads the file; `conditions` applies a rule to numbers; `verdicts` makes one
+verdict of several settings; `registry` has what a claim can ask for.
 """
 
-from nsbench.claims import computed, curves, pretrained_models, simulations, specification_curves, training
+from nsbench.claims import computed, curves, pretrained_models, simulations, training
 from nsbench.claims.evidence import Evidence, Finding
 from nsbench.claims.ledger import write_claims
 from nsbench.claims.registry import QUANTITIES, claim_quantity
@@ -18,7 +18,6 @@ __all__ = [
     "curves",
     "pretrained_models",
     "simulations",
-    "specification_curves",
     "training",
     "write_claims",
 ]

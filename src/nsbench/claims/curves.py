@@ -7,7 +7,7 @@ Where `training.stop` ended a run early there is no number (`variants.BY_OUTCOME
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Literal
 
@@ -18,7 +18,7 @@ from pydantic import Field
 from nsbench.analysis.statistics.intervals import mean_interval, stopped_runs, unmeasured_runs
 from nsbench.claims.evidence import MISSING, Evidence, Finding
 from nsbench.claims.registry import claim_quantity
-from nsbench.claims.variants import OfArm, OfOneArm, OfTask, Variant, enough, joined, variants
+from nsbench.claims.variants import OfArm, OfOneArm, OfTask, Variant, each, enough, joined
 
 Reduction = Literal["decision", "probability_dot", "probability_cosine"]
 ENTROPY = 0
@@ -36,28 +36,20 @@ class Change(OfTask):
     """Definition 6.1's rho."""
 
 
-def _each(evidence: Evidence, of: OfTask, make: Callable[[Variant], Iterable[Finding]]) -> list[Finding]:
-    """What `make` finds in each variant that is in the grid."""
-    found: list[Finding] = []
-    for variant in variants(evidence, of):
-        found += [variant.finding()] if variant.status == MISSING else make(variant)
-    return found
-
-
 @claim_quantity("stability_kept", "coverage", "confidence")
 def _stability_kept(evidence: Evidence, of: OfOneArm) -> list[Finding]:
     """Stability at the end of a run over the highest that it had, mean over runs."""
 
     def kept(variant: Variant) -> list[Finding]:
         arm = variant.arm(of)
-        stabilities = [rows["stability"].to_numpy(float) for rows in _trails(evidence, variant, arm).values()]
-        values = np.array([curve[-LAST:].mean() / curve.max() for curve in stabilities])
+        curves = [rows["stability"].to_numpy(float) for rows in _histories(evidence, variant, arm).values()]
+        values = np.array([curve[-LAST:].mean() / curve.max() for curve in curves])
         lost = int((~np.isfinite(values)).sum())
         left_out = f"{lost} of {len(values)} runs have no stability in their history" if lost else ""
-        runs = _runs(evidence, variant, arm)
+        runs = _rows(evidence, "runs", variant, arm)
         return [_mean(evidence, variant, arm, values[np.isfinite(values)], "runs", runs, left_out)]
 
-    return _each(evidence, of, kept)
+    return each(evidence, of, kept)
 
 
 @claim_quantity("fluctuation", "coverage", "confidence")
@@ -73,16 +65,16 @@ def _fluctuation(evidence: Evidence, of: OfArm) -> list[Finding]:
 
     def fluctuation(variant: Variant) -> list[Finding]:
         arms = (variant.arm(), variant.arm(of))
-        before, after = (_trails(evidence, variant, arm) for arm in arms)
+        before, after = (_histories(evidence, variant, arm) for arm in arms)
         logs = [math.log(rough(after[seed]) / rough(before[seed])) for seed in before if seed in after]
         values = np.array([log for log in logs if math.isfinite(log)])
-        runs = _runs(evidence, variant, *arms)
+        runs = _rows(evidence, "runs", variant, *arms)
         runs = runs[runs["seed"].duplicated(keep=False)]  # those of a pair
         one = _mean(evidence, variant, arms[1], values, "pairs", runs)
         value, low, high = (100 * (1 - math.exp(end)) for end in (one.value, one.high, one.low))
         return [replace(one, value=value, low=low, high=high)]
 
-    return _each(evidence, of, fluctuation)
+    return each(evidence, of, fluctuation)
 
 
 @claim_quantity("stability_change", "coverage", "confidence")
@@ -104,8 +96,7 @@ def _final_stability(evidence: Evidence, of: Change) -> list[Finding]:
         printed = math.nan if k is None else of.rho**k
         target = float(rows["target_value"].astype(float).mean())
         note = f"printed: {printed:.4g}; of the target with this noise: {target:.4g}"
-        extras = {**one.extras, "printed": printed, "target": target}
-        return replace(one, extras=extras, note=joined(note, one.note))
+        return replace(one, extras=one.extras | {"printed": printed, "target": target}, note=joined(note, one.note))
 
     return _by_reduction(evidence, of, lambda values: values.iloc[-1], with_target)
 
@@ -121,10 +112,9 @@ def _by_reduction(
     more: (variant, rows of the reduction, finding) -> the finding with what else there is to say.
     """
 
-    def findings(variant: Variant) -> list[Finding]:
+    def find(variant: Variant) -> list[Finding]:
         arm = variant.arm(of)
-        runs = _runs(evidence, variant, arm)
-        rows = _of_cell(evidence.records("evaluation"), variant, arm)
+        runs, rows = (_rows(evidence, name, variant, arm) for name in ("runs", "evaluation"))
         rows = rows[(rows["measure"] == "noise_stability") & (rows["rho"] == of.rho)].sort_values("step")
         found = []
         for reduction in of.reductions:
@@ -135,9 +125,9 @@ def _by_reduction(
             values = np.array([number(run) for _, run in by_run], dtype=float)
             one = _mean(evidence, variant, reduction, values, "runs", runs, unmeasured_runs(runs))
             found.append(more(variant, here, one))
-        return found or [variant.missing(_why_unmeasured(variant, runs, of.rho))]
+        return found or [variant.finding(status=MISSING, why=_why_unmeasured(variant, runs, of.rho))]
 
-    return _each(evidence, of, findings)
+    return each(evidence, of, find)
 
 
 def _why_unmeasured(variant: Variant, runs: pd.DataFrame, rho: float) -> str:
@@ -149,16 +139,14 @@ def _why_unmeasured(variant: Variant, runs: pd.DataFrame, rho: float) -> str:
     return f"stability was not evaluated at rho = {rho:g} (evaluation.rho)"
 
 
-def _of_cell(table: pd.DataFrame, variant: Variant, arm: str) -> pd.DataFrame:
-    """The rows of a cell's grid seeds."""
-    cell = next(cell for cell in variant.cells if cell["arm"] == arm)
-    here = (table["task"] == cell["task"]) & (table["variant"] == variant.name) & (table["arm"] == arm)
-    return table[here & table["seed"].isin(cell["seeds"])]
-
-
-def _runs(evidence: Evidence, variant: Variant, *arms: str) -> pd.DataFrame:
-    """The rows of `schemas.training.COLLECTED_RUNS` of these arms."""
-    return pd.concat([_of_cell(evidence.records("runs"), variant, arm) for arm in arms])
+def _rows(evidence: Evidence, name: str, variant: Variant, *arms: str) -> pd.DataFrame:
+    """The records (runs, history or evaluation) of these arms' cells, of the grid's seeds."""
+    table, found = evidence.records(name), []
+    for arm in arms:
+        cell = next(cell for cell in variant.cells if cell["arm"] == arm)
+        here = (table["task"] == cell["task"]) & (table["variant"] == variant.name) & (table["arm"] == arm)
+        found.append(table[here & table["seed"].isin(cell["seeds"])])
+    return pd.concat(found)
 
 
 def _whole(runs: pd.DataFrame) -> list[int]:
@@ -166,11 +154,11 @@ def _whole(runs: pd.DataFrame) -> list[int]:
     return runs.loc[runs["status"] == "completed", "seed"].tolist()
 
 
-def _trails(evidence: Evidence, variant: Variant, arm: str) -> dict[int, pd.DataFrame]:
+def _histories(evidence: Evidence, variant: Variant, arm: str) -> dict[int, pd.DataFrame]:
     """History by seed of the runs of a cell that went to their budget."""
-    rows = _of_cell(evidence.records("history"), variant, arm).sort_values("step")
-    rows = rows[rows["seed"].isin(_whole(_runs(evidence, variant, arm)))]
-    return {int(seed): trail for seed, trail in rows.groupby("seed")}
+    rows = _rows(evidence, "history", variant, arm).sort_values("step")
+    rows = rows[rows["seed"].isin(_whole(_rows(evidence, "runs", variant, arm)))]
+    return {int(seed): history for seed, history in rows.groupby("seed")}
 
 
 def _mean(
@@ -191,11 +179,7 @@ def _mean(
     return variant.finding(
         stopped=stopped,
         setting=f"{variant.name} / {what}",
-        value=interval.value,
-        low=interval.low,
-        high=interval.high,
-        n=len(values),
-        n_unit=unit,
+        **{"value": interval.value, "low": interval.low, "high": interval.high, "n": len(values), "n_unit": unit},
         extras=enough(len(values), evidence.confidence),
         text="; ".join(sorted(set(here["text"]) - {""})),
         note=joined(*interval.notes, diverged, *(f"{some}: left out" for some in (stopped, left_out) if some)),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -10,8 +9,7 @@ from pydantic import Field
 
 from nsbench.claims.conditions import ALWAYS, check, names_in
 from nsbench.claims.registry import QUANTITIES, Parameters, Quantity
-from nsbench.config.base import Closed, ConfigError, Name, Real, no_duplicates, parse
-from nsbench.config.errors import nearest
+from nsbench.config.base import Closed, ConfigError, Name, Real, known, no_duplicates, parse
 from nsbench.config.loader import read
 from nsbench.schemas.claims import GROUPS, RULED
 
@@ -89,29 +87,22 @@ def load_claims(path: Path | str) -> list[Claim]:
         raise ConfigError(f"{path}: no such file; claims.yaml of the repository is meant")
     file = _parse(ClaimsFile, read(Path(path)), f"{path}")
     no_duplicates([entry.id for entry in file.claims], f"{path}: claims.id")
-    used = {entry.rule for entry in file.claims if isinstance(entry.rule, str)}
-    for name, rule in file.rules.items():
-        _check_verdicts(rule, f"{path}: rules.{name}")
-        if name not in used:
-            raise ConfigError(f"{path}: rules.{name}: no claim uses it; a rule that is used is allowed")
     return [_claim(entry, file.rules, f"{path}: {entry.id}") for entry in file.claims]
 
 
 def _claim(entry: Entry, rules: dict[str, dict[str, str]], where: str) -> Claim:
-    name = entry.quantity.name
+    name, rule = entry.quantity.name, entry.rule
     quantity = QUANTITIES.find(name, where)
-    if isinstance(entry.rule, str):
-        _check_known("rule", entry.rule, rules, where)
-        rule = rules[entry.rule]
-    else:
-        rule = entry.rule
-        _check_verdicts(rule, f"{where}: rule")
+    if isinstance(rule, str):
+        known(rule, rules, where, "rule")
+        rule = rules[rule]
+    if not rule:
+        raise ConfigError(f"{where}: rule: no condition; at least one verdict with its condition is allowed")
     for verdict, condition in rule.items():
+        known(verdict, RULED, f"{where}: rule", "verdict")
         check(condition, [*ALWAYS, *quantity.extras], f"{where}: rule, {verdict}")
-        if entry.paper is None and "paper" in names_in(condition, where):
-            raise ConfigError(
-                f"{where}: rule, {verdict}: {condition!r} needs `paper`, which is null; a number is allowed"
-            )
+        if entry.paper is None and "paper" in names_in(condition):
+            raise ConfigError(f"{where}: rule, {verdict}: {condition!r} needs `paper`, which is null")
     return Claim(entry, quantity, _parse(quantity.parameters, entry.quantity.parameters, f"{where}: {name}"), rule)
 
 
@@ -121,15 +112,3 @@ def _parse(model: type[Closed], values: Any, where: str) -> Any:
         return parse(model, values)
     except ConfigError as error:
         raise ConfigError(f"{where}: {error}") from None
-
-
-def _check_verdicts(rule: dict[str, str], where: str) -> None:
-    if not rule:
-        raise ConfigError(f"{where}: no condition; at least one verdict with its condition is allowed")
-    for verdict in rule:
-        _check_known("verdict", verdict, RULED, where)
-
-
-def _check_known(what: str, name: str, known: Collection[str], where: str) -> None:
-    if name not in known:
-        raise ConfigError(f"{where}: unknown {what} {name!r}{nearest(name, known)}; allowed: {', '.join(known)}")

@@ -68,6 +68,8 @@ class Evidence:
     confidence and n_resamples are those of intervals that the ledger makes itself. Partial work alone has `partial`,
     how much of the grid `cells` are, and `outdated`: `theory` or `pretrained`, whose files are of other settings or
     code.
+
+    All methods raise Missing for a table that is not there, RecordError for one that is broken.
     """
 
     tables: Path | None
@@ -83,23 +85,21 @@ class Evidence:
     _read: dict[Path, pd.DataFrame] = field(default_factory=dict)
 
     def table(self, name: str) -> pd.DataFrame:
-        """A table of `analyse` by name. Raises Missing where it is not there, RecordError where it is broken."""
-        if name not in TABLES:
-            raise Missing(f"the table {name} is not made by this version", "training")
+        """A table of `analyse` by name."""
         return self._table(self.tables, name, TABLES[name], "training")
 
     def records(self, name: str) -> pd.DataFrame:
-        """history, runs or evaluation of all runs. Raises as `table` does."""
+        """history, runs or evaluation of all runs."""
         return self._table(self.collected, name, _COLLECTED[name], "training")
 
     def theory_table(self) -> pd.DataFrame:
-        """Formulas beside simulated points. Raises as `table` does."""
+        """Formulas beside simulated points."""
         if self.theory is None:
             raise Missing("`theory: null` leaves the theory out", "theory")
         return self._table(self.theory.parent, self.theory.stem, THEORY, "theory")
 
     def pretrained_table(self, name: str) -> pd.DataFrame:
-        """A table of pretrained models by name. Raises as `table` does."""
+        """A table of pretrained models by name."""
         if self.pretrained is None:
             raise Missing("`pretrained: null` leaves pretrained models out", "pretrained")
         return self._table(self.pretrained, name, PRETRAINED[name], "pretrained")

@@ -1,17 +1,28 @@
-"""The stage `claims`: from claims.yaml and what was measured to one verdict per claim."""
+"""The stage `claims`: one verdict per claim, as tables, as Markdown for a README and as text for a terminal."""
 
 from __future__ import annotations
 
+import itertools
+import textwrap
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
+
+import pandas as pd
 
 from nsbench.claims.definitions import load_claims
 from nsbench.claims.evidence import Evidence
-from nsbench.claims.shown import markdown, verdict_table
-from nsbench.claims.verdicts import frames, judge
-from nsbench.schemas.claims import CLAIM, CLAIM_EVIDENCE
+from nsbench.claims.verdicts import judge, show_ours
+from nsbench.schemas.claims import CLAIM, CLAIM_EVIDENCE, GROUPS, VERDICTS
 from nsbench.storage.atomic import write_text
 from nsbench.storage.parquet import write_table
 from nsbench.storage.provenance import stamp
+
+NO_VERDICT = "Demo scale: small tasks, few runs and few draws; no verdict on the paper."
+PARTIAL = "PARTIAL: {}; the verdicts on training may change when the others are finished."
+COLUMNS = {"place": 19, "claim": 41, "ours": 19, "verdict": 18}
+"""Column of the terminal's table -> its width. The paper's number is in its claim."""
+WIDTH = sum(COLUMNS.values()) + len(COLUMNS) - 1
 
 
 def write_claims(claims_file: Path | str, evidence: Evidence, out_folder: Path | str, spec: str, digest: str) -> None:
@@ -20,10 +31,86 @@ def write_claims(claims_file: Path | str, evidence: Evidence, out_folder: Path |
     The same input gives the same bytes. Raises ConfigError for a claims file that cannot be used, RecordError for a
     table that is broken.
     """
-    table, settings = frames([judge(claim, evidence) for claim in load_claims(claims_file)])
+    judged = [judge(claim, evidence) for claim in load_claims(claims_file)]
+    claims = pd.DataFrame([row for row, _ in judged], columns=CLAIM.names)
+    settings = pd.DataFrame([row for _, rows in judged for row in rows], columns=CLAIM_EVIDENCE.names)
     provenance, folder = stamp(spec, digest, partial=evidence.partial), Path(out_folder)
-    for name, rows, schema in (("claims", table, CLAIM), ("claim_evidence", settings, CLAIM_EVIDENCE)):
-        write_table(folder / f"{name}.parquet", rows, schema, provenance)
-        write_text(folder / f"{name}.csv", rows.to_csv(index=False, lineterminator="\n"))
-    write_text(folder / "claims.md", markdown(table))
-    write_text(folder / "claims.txt", verdict_table(table))
+    for name, table, schema in (("claims", claims, CLAIM), ("claim_evidence", settings, CLAIM_EVIDENCE)):
+        table["n"] = table["n"].astype(object).where(table["n"].notna(), None)
+        write_table(folder / f"{name}.parquet", table, schema, provenance)
+        write_text(folder / f"{name}.csv", table.to_csv(index=False, lineterminator="\n"))
+    write_text(folder / "claims.md", markdown(claims))
+    write_text(folder / "claims.txt", verdict_table(claims))
+
+
+def markdown(claims: pd.DataFrame) -> str:
+    """The verdict table as one would paste it into a README: columns of CLAIM in, Markdown out."""
+    lines = _remarks(claims)
+    for group, rows in _grouped(claims):
+        lines += [f"**{group.capitalize()}**", "", "| place | claim | paper | ours | n | verdict |", "|---" * 6 + "|"]
+        for row in rows:
+            n = "" if pd.isna(row["n"]) else f"{int(row['n']):,} {row['n_unit']}"
+            cells = [row["place"], row["claim"], row["paper_text"], _ours(row), n, verdict_text(row)]
+            lines.append("| " + " | ".join(" ".join(cell.split()).replace("|", "\\|") for cell in cells) + " |")
+        lines.append("")
+    return "\n".join([*lines, counts(claims), ""])
+
+
+def verdict_table(claims: pd.DataFrame) -> str:
+    """The verdict table as plain text of at most 100 columns, by group, the counts at its end.
+
+    `claims`: rows of CLAIM, in the order in which they are shown.
+    """
+    lines = [*_remarks(claims), *_wrapped({name: name for name in COLUMNS}), "-" * WIDTH]
+    for group, rows in _grouped(claims):
+        lines.append(group.upper())
+        for row in rows:
+            lines += _wrapped({**row, "ours": _ours(row, longest_unit=9), "verdict": verdict_text(row)})
+        lines.append("")
+    return "\n".join([*lines, *textwrap.wrap(counts(claims), WIDTH), ""])
+
+
+def counts(claims: pd.DataFrame) -> str:
+    """How many claims have each verdict, in one sentence."""
+    number = claims["verdict"].value_counts()
+    parts = [f"{number[verdict]} {verdict}" for verdict in VERDICTS if verdict in number]
+    of_demo = int((claims["scale"].eq("demo") & (claims["verdict"] != "not run")).sum())
+    demo = f" ({of_demo} of them at demo scale)" if of_demo else ""
+    return f"{len(claims)} claims{demo}: {', '.join(parts)}."
+
+
+def verdict_text(row: Mapping[str, Any]) -> str:
+    """A row's verdict as it is shown: of the demo scale it says so, as it is no verdict on the paper; of partial work
+    too, as it may change.
+
+    `row`: `verdict`, `scale` and `partial` of a row of CLAIM.
+    """
+    remarks = [*["demo scale"] * (row["scale"] == "demo"), *["partial"] * bool(row["partial"])]
+    return f"{row['verdict']} ({', '.join(remarks)})" if remarks and row["verdict"] != "not run" else row["verdict"]
+
+
+def _remarks(claims: pd.DataFrame) -> list[str]:
+    """What to know before reading a table, each with a blank line: that it is partial work, or of the demo's scale."""
+    remarks = [PARTIAL.format(part) for part in sorted(set(claims["partial"]) - {""})]
+    remarks += [NO_VERDICT] if claims["scale"].eq("demo").any() else []
+    return [line for remark in remarks for line in (remark, "")]
+
+
+def _grouped(claims: pd.DataFrame) -> list[tuple[str, list[dict[str, Any]]]]:
+    """The groups that have claims, with their rows."""
+    groups = [(group, claims[claims["group"] == group].to_dict("records")) for group in GROUPS]
+    return [(group, rows) for group, rows in groups if rows]
+
+
+def _ours(row: Mapping[str, Any], longest_unit: int = WIDTH) -> str:
+    unit = row["unit"] if len(row["unit"]) <= longest_unit else "1"
+    return "–" if pd.isna(row["ours"]) else show_ours(row["ours"], row["ours_low"], row["ours_high"], unit)
+
+
+def _wrapped(texts: Mapping[str, Any]) -> list[str]:
+    """One row of the terminal's table: every text wrapped to its column."""
+    columns = [textwrap.wrap(texts[name], width) for name, width in COLUMNS.items()]
+    return [
+        " ".join(text.ljust(width) for text, width in zip(line, COLUMNS.values(), strict=True)).rstrip()
+        for line in itertools.zip_longest(*columns, fillvalue="")
+    ]

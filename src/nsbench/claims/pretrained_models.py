@@ -17,6 +17,8 @@ from nsbench.claims.evidence import COUNTS, MISSING, STAND_IN, Evidence, Finding
 from nsbench.claims.registry import Parameters, claim_quantity
 from nsbench.schemas.pretrained import PAPER
 
+UNITS = {"embeddings": "positions", "layer": "layers", "head": "heads"}
+"""Site of a gradient -> what its numbers are taken over."""
 NAMES = {"gpt2": "GPT-2", "bert": "BERT", "roberta": "RoBERTa", "gemma": "Gemma"}
 quantity = functools.partial(claim_quantity, source="pretrained", all_needed=True)
 
@@ -60,17 +62,13 @@ def _of_models(
     """
     models, found = evidence.pretrained_table("pretrained_models"), []
     models = models[models["weights"] == "pretrained"]
-    for model in models.to_dict("records"):
-        name, is_of_paper = model["model"], model["paper"] in papers
-        own = rows[rows["model"] == name]
-        if not (is_of_paper or stand_ins):
-            continue
-        if model["status"] == "measured" and not own.empty:
-            found += make(name, own, {"status": COUNTS if is_of_paper else STAND_IN, "text": model["text"]})
-        elif model["status"] == "measured":
-            found.append(Finding(name, status=MISSING, why=without))
-        elif is_of_paper:
-            found.append(Finding(name, status=MISSING, why=f"{NAMES[model['paper']]} is unavailable"))
+    for name, paper, status, text in models[["model", "paper", "status", "text"]].itertuples(index=False, name=None):
+        is_of_paper, own = paper in papers, rows[rows["model"] == name]
+        if status != "measured" and is_of_paper:
+            found.append(Finding(name, status=MISSING, why=f"{NAMES[paper]} is unavailable"))
+        elif status == "measured" and (is_of_paper or stand_ins):
+            common = {"status": COUNTS if is_of_paper else STAND_IN, "text": text}
+            found += [Finding(name, status=MISSING, why=without)] if own.empty else make(name, own, common)
     why = "this model of the paper is not among the configuration's"
     return found + [Finding(paper, status=MISSING, why=why) for paper in papers if paper not in set(models["paper"])]
 
@@ -84,34 +82,35 @@ def _each(
     table = table[table["weights"].eq("pretrained") & table["inputs"].isin(of.inputs)]
 
     def findings(name: str, rows: pd.DataFrame, common: dict[str, str]) -> list[Finding]:
-        groups = rows.groupby(["inputs", "readout"], sort=False)
-        return [Finding(" / ".join((name, *key)), **common, **number(group)) for key, group in groups]
+        found = []
+        for key, group in rows.groupby(["inputs", "readout"], sort=False):
+            # At the embeddings there is one row, of all positions.
+            n = int(group["n_positions"].iloc[0]) if site == "embeddings" else len(group)
+            found.append(Finding(" / ".join((name, *key)), n=n, n_unit=UNITS[site], **common, **number(group)))
+        return found
 
     rows = table[table["readout"].isin(of.readouts)]
     return _of_models(evidence, of.papers, rows, f"{site} of it were not measured", findings)
 
 
-def _of_positions(rows: pd.DataFrame, value: float) -> dict[str, Any]:
-    return {"value": float(value), "n": int(rows["n_positions"].iloc[0]), "n_unit": "positions"}
-
-
 @quantity("n_large_positions")
 def _large(evidence: Evidence, of: OfModels) -> list[Finding]:
     """Positions with at least a tenth of the total influence."""
-    return _each(evidence, of, "embeddings", lambda rows: _of_positions(rows, rows["n_large"].iloc[0]))
+    return _each(evidence, of, "embeddings", lambda rows: {"value": float(rows["n_large"].iloc[0])})
 
 
 @quantity("half_share")
 def _half(evidence: Evidence, of: OfModels) -> list[Finding]:
     """Share of the positions that hold half of the influence."""
-    share = lambda rows: _of_positions(rows, (rows["n_half"] / rows["n_positions"]).iloc[0])  # noqa: E731
-    return _each(evidence, of, "embeddings", share)
+    return _each(
+        evidence, of, "embeddings", lambda rows: {"value": float((rows["n_half"] / rows["n_positions"]).iloc[0])}
+    )
 
 
 @quantity("n_zero_positions")
 def _zero(evidence: Evidence, of: OfModels) -> list[Finding]:
     """Positions without any influence."""
-    return _each(evidence, of, "embeddings", lambda rows: _of_positions(rows, rows["n_zero"].iloc[0]))
+    return _each(evidence, of, "embeddings", lambda rows: {"value": float(rows["n_zero"].iloc[0])})
 
 
 @quantity("end_rank", "best_rank")
@@ -121,7 +120,7 @@ def _ends(evidence: Evidence, of: OfModels) -> list[Finding]:
     def ranks(rows: pd.DataFrame) -> dict[str, Any]:
         first, last = (float(rows[f"{end}_rank"].iloc[0]) for end in ("first", "last"))
         note = f"first is number {first:.0f}, last number {last:.0f}"
-        return _of_positions(rows, max(first, last)) | {"extras": {"best_rank": min(first, last)}, "note": note}
+        return {"value": max(first, last), "extras": {"best_rank": min(first, last)}, "note": note}
 
     return _each(evidence, of, "embeddings", ranks)
 
@@ -132,9 +131,8 @@ def _depth(evidence: Evidence, of: Depths) -> list[Finding]:
 
     def deepest(rows: pd.DataFrame) -> dict[str, Any]:
         layers = rows.set_index("layer")["total"]
-        claimed = {"least": of.least, "most": of.most}
         depth = float(layers.idxmax()) / max(int(layers.index.max()), 1)
-        return {"value": depth, "n": len(layers), "n_unit": "layers", "extras": claimed}
+        return {"value": depth, "extras": {"least": of.least, "most": of.most}}
 
     return _each(evidence, of, "layer", deepest)
 
@@ -142,11 +140,7 @@ def _depth(evidence: Evidence, of: Depths) -> list[Finding]:
 @quantity("weakest_layer")
 def _weakest(evidence: Evidence, of: OfModels) -> list[Finding]:
     """Influence at the least influential layer over that at the most influential one."""
-
-    def ratio(rows: pd.DataFrame) -> dict[str, Any]:
-        return {"value": float(rows["total"].min() / rows["total"].max()), "n": len(rows), "n_unit": "layers"}
-
-    return _each(evidence, of, "layer", ratio)
+    return _each(evidence, of, "layer", lambda rows: {"value": float(rows["total"].min() / rows["total"].max())})
 
 
 @quantity("heads_with_both_ends")
@@ -154,8 +148,7 @@ def _heads(evidence: Evidence, of: OfModels) -> list[Finding]:
     """Share of the attention heads in which the first and the last position are the two most influential."""
 
     def both(rows: pd.DataFrame) -> dict[str, Any]:
-        share = float((rows[["first_rank", "last_rank"]].max(axis=1) <= 2).mean())
-        return {"value": share, "n": len(rows), "n_unit": "heads"}
+        return {"value": float((rows[["first_rank", "last_rank"]].max(axis=1) <= 2).mean())}
 
     return _each(evidence, of, "head", both)
 
@@ -171,14 +164,13 @@ def _table_1(evidence: Evidence, of: OfTable) -> list[Finding]:
     def nearest(name: str, rows: pd.DataFrame, common: dict[str, str]) -> list[Finding]:
         found = []
         for bound, group in rows.groupby("bound_from", sort=False):
-            nearest = group.loc[group["ratio"].map(lambda ratio: abs(math.log(ratio))).idxmin()]
-            ends = [float(ratio) for ratio in (nearest["ratio"], group["ratio"].min(), group["ratio"].max())]
+            best = group.loc[group["ratio"].map(lambda ratio: abs(math.log(ratio))).idxmin()]
+            ends = [float(ratio) for ratio in (best["ratio"], group["ratio"].min(), group["ratio"].max())]
             note = (
-                f"nearest: {nearest['inputs']}, {nearest['readout']}, {nearest['reading']}; the ends are the smallest "
+                f"nearest: {best['inputs']}, {best['readout']}, {best['reading']}; the ends are the smallest "
                 "and the largest of the readings, not an interval"
             )
-            setting = f"{name} / from {bound}"
-            found.append(Finding(setting, *ends, n=len(group), n_unit="readings", note=note, **common))
+            found.append(Finding(f"{name} / from {bound}", *ends, len(group), "readings", note=note, **common))
         return found
 
     table = evidence.pretrained_table("table_1")

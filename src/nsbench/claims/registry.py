@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable
-from typing import Any
 
 from pydantic import create_model
 
@@ -23,7 +22,7 @@ class Parameters(Closed):
 class Quantity:
     """A number that a claim can ask for; `claim_quantity` describes what it is made of.
 
-    parameters: the model of what claims.yaml may say of it.
+    parameters: the model of what claims.yaml may say of it. root: where its code is, as `module:function`.
     """
 
     def __init__(
@@ -31,35 +30,26 @@ class Quantity:
     ) -> None:
         functools.update_wrapper(self, function)
         self.function, self.extras, self.source, self.all_needed = function, extras, source, all_needed
+        self.root = f"{function.__module__}:{function.__name__}"
         fields = list(inspect.signature(function, eval_str=True).parameters.values())[1:]
-        for field in fields:
-            if field.annotation is field.empty:
-                raise ConfigError(f"'{field.name}' of {function.__name__} has no type; one, as `rho: float`, is needed")
-        self.takes_model = len(fields) == 1 and _is_model(fields[0].annotation)
-        self.parameters: type[Closed] = (
-            fields[0].annotation
-            if self.takes_model
-            else create_model(
-                function.__name__,
-                __base__=Parameters,
-                __module__=function.__module__,
-                **{
-                    field.name: (field.annotation, ... if field.default is field.empty else field.default)
-                    for field in fields
-                },
-            )
-        )
-
-    @property
-    def root(self) -> str:
-        """Where its code is, as `module:function`."""
-        return f"{self.function.__module__}:{self.function.__name__}"
+        types = [field.annotation for field in fields]
+        self.takes_model = len(types) == 1 and isinstance(types[0], type) and issubclass(types[0], Parameters)
+        self.parameters: type[Closed] = types[0] if self.takes_model else _model(function, fields)
 
     def measure(self, evidence: Evidence, parameters: Closed) -> list[Finding]:
         """One Finding per setting. Raises Missing where nothing can be said."""
         if self.takes_model:
             return self.function(evidence, parameters)
         return self.function(evidence, **dict(parameters))
+
+
+def _model(function: Callable[..., list[Finding]], fields: list[inspect.Parameter]) -> type[Closed]:
+    """A model of a function's parameters. Raises ConfigError for one without a type."""
+    for field in fields:
+        if field.annotation is field.empty:
+            raise ConfigError(f"'{field.name}' of {function.__name__} has no type; one, as `rho: float`, is needed")
+    types = {field.name: (field.annotation, ... if field.default is field.empty else field.default) for field in fields}
+    return create_model(function.__name__, __base__=Parameters, __module__=function.__module__, **types)
 
 
 QUANTITIES: Registry[Quantity] = Registry("claim quantity")
@@ -86,7 +76,3 @@ def claim_quantity(
         return QUANTITIES[name]
 
     return register
-
-
-def _is_model(annotation: Any) -> bool:
-    return isinstance(annotation, type) and issubclass(annotation, Parameters)

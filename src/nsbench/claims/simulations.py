@@ -34,29 +34,22 @@ def _agreement(
     """
     table = evidence.theory_table()
     here = (table["experiment"] == experiment) & (table["formula"] == formula)
-    if series:
-        here &= table["series"].isin(series)
-    if readings:
-        here &= table["reading"].isin(readings)
-    lines = list(table[here].groupby(["reading", "series"], sort=False))
-    if not lines:
-        why = f"the table of the theory has no {formula} of {experiment}"
-        return [Finding(formula, status=ASIDE, why=why)]
+    for column, names in (("series", series), ("reading", readings)):
+        here &= table[column].isin(names or table[column])
     found = []
-    for (reading, line), rows in lines:
+    for (reading, line), rows in table[here].groupby(["reading", "series"], sort=False):
         points = rows[rows["x"] == rows["x"].max()] if last_only else rows
-        value, low, high = _worst(points)
-        found.append(Finding(f"{reading} / {line}", value, low, high, n=len(points), n_unit="points"))
-    return found
+        found.append(Finding(f"{reading} / {line}", *_worst(points), n=len(points), n_unit="points"))
+    why = f"the table of the theory has no {formula} of {experiment}"
+    return found or [Finding(formula, status=ASIDE, why=why)]
 
 
-def _worst(points: pd.DataFrame) -> tuple[float, float, float]:
+def _worst(points: pd.DataFrame) -> tuple[float, ...]:
     difference = points["difference"].abs().to_numpy(float)
     noise = _limit(points, len(points)) * points["standard_error"].fillna(0.0).to_numpy(float)
     scale = float(points["theory"].abs().max())
     ends = (difference, np.maximum(difference - noise, 0), difference + noise)
-    value, low, high = (float(end.max()) / scale for end in ends)
-    return value, low, high
+    return tuple(float(end.max()) / scale for end in ends)
 
 
 def _limit(points: pd.DataFrame, n_points: int) -> float:

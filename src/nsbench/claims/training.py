@@ -4,24 +4,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from typing import Literal
+from typing import Any, Literal
 
 import pandas as pd
 
 from nsbench.claims.evidence import ASIDE, COUNTS, MISSING, Evidence, Finding
 from nsbench.claims.registry import claim_quantity
-from nsbench.claims.variants import (
-    OfArm,
-    OfOneArm,
-    OfTask,
-    Variant,
-    enough,
-    is_swept,
-    joined,
-    of_rows,
-    row_of,
-    variants,
-)
+from nsbench.claims.variants import OfArm, OfOneArm, OfTask, Variant, each, enough, is_swept, joined, of_rows, row_of
 from nsbench.config.settled import coverage_of_range
 
 NO_SWEEP = "the grid has no sweep of (rho, gamma) of it"
@@ -46,33 +35,32 @@ def _paired_effect(evidence: Evidence, of: Effect) -> list[Finding]:
     """
 
     def effect(variant: Variant, row: pd.Series) -> Finding:
-        name, differ = of.convention, int(row["n_arm_sooner"] + row["n_baseline_sooner"])
+        name, differ, n_pairs = of.convention, int(row["n_arm_sooner"] + row["n_baseline_sooner"]), row["n_pairs"]
         extras = {column: row[column] for column in ("n_baseline_reached", "n_arm_reached")}
-        extras |= {"n_differ": differ, "baseline_censored": 1 - row["n_baseline_reached"] / max(row["n_pairs"], 1)}
+        extras |= {"n_differ": differ, "baseline_censored": 1 - row["n_baseline_reached"] / max(n_pairs, 1)}
         # A pair of equal times says nothing of a side, and much against a large effect.
-        extras |= {"coverage_with_ties": enough(row["n_pairs"], float(row["confidence"]))["coverage"]}
+        extras |= {"coverage_with_ties": enough(n_pairs, row["confidence"])["coverage"]}
         if name == "less_work_percent":
             ends = _saved(row, "flops_ratio")
             extras |= {"p_value": math.nan}
         else:
-            ends = [row[f"{name}{end}"] for end in ENDS]
-            extras |= {"p_value": row["p_value"], **enough(differ, float(row["confidence"]))}
-        return _paired(variant, row, ends, row["arm"], "n_pairs", extras, notes=(variant.resolution, *_censored(row)))
+            ends = _ends(row, name)
+            extras |= {"p_value": row["p_value"], **enough(differ, row["confidence"])}
+        notes = [variant.resolution]
+        for runs, n_reached, does in (
+            ("baseline runs", row["n_baseline_reached"], "understates"),
+            ("runs of the arm", row["n_arm_reached"], "overstates"),
+        ):
+            if n_reached < n_pairs:
+                notes.append(f"{n_pairs - n_reached} of {n_pairs} {runs} are censored, which {does} the effect")
+        return _found(variant, row, ends, row["arm"], "n_pairs", extras, "pairs", *notes)
 
     return of_rows(evidence, of, "paired_effect", effect)
 
 
-def _censored(row: pd.Series) -> list[str]:
-    """What runs that never reached the target do to an effect, of both arms of a row of PAIRED_EFFECT."""
-    notes = []
-    for whose, column, does in (
-        ("baseline runs", "n_baseline_reached", "understates"),
-        ("runs of the arm", "n_arm_reached", "overstates"),
-    ):
-        if row[column] < row["n_pairs"]:
-            never = int(row["n_pairs"] - row[column])
-            notes.append(f"{never} of {row['n_pairs']} {whose} are censored, which {does} the effect")
-    return notes
+def _ends(row: pd.Series, name: str) -> list[float]:
+    """An estimate and the ends of its interval."""
+    return [row[f"{name}{end}"] for end in ENDS]
 
 
 def _saved(row: pd.Series, ratio: str) -> list[float]:
@@ -80,29 +68,24 @@ def _saved(row: pd.Series, ratio: str) -> list[float]:
     return [100 * (1 - row[f"{ratio}{end}"]) for end in ("", "_high", "_low")]
 
 
-def _paired(
+def _found(
     variant: Variant,
     row: pd.Series,
     ends: list[float],
     what: str,
     count: str,
-    extras: dict[str, float] | None = None,
+    extras: dict[str, float],
     unit: str = "pairs",
-    notes: tuple[str, ...] = (),
+    *notes: str,
 ) -> Finding:
-    """A finding of a table's row about pairs or runs (`unit`) of `what` of the variant."""
-    value, low, high = map(float, ends)
-    more = {name: float(number) for name, number in (extras or {}).items()}
+    """A finding of a table's row about pairs or runs (`unit`) of `what` of the variant; `count`: column of n."""
     n_stopped = row.get("n_stopped", 0)
+    value, low, high = map(float, ends)
     one = variant.finding(
         stopped=f"{n_stopped} of {row[f'n_{unit}']} {unit} left out: stopped at the target" if n_stopped else "",
         setting=f"{variant.name} / {what}",
-        value=value,
-        low=low,
-        high=high,
-        n=int(row[count]),
-        n_unit=unit,
-        extras=enough(row[count], float(row["confidence"])) | more,
+        **{"value": value, "low": low, "high": high, "n": int(row[count]), "n_unit": unit},
+        extras=enough(row[count], row["confidence"]) | {name: float(number) for name, number in extras.items()},
         text=row["text"],
         note=row["note"],
     )
@@ -113,21 +96,18 @@ def _paired(
 def _steps_to_target(evidence: Evidence, of: OfOneArm) -> list[Finding]:
     """Median steps to the target of one arm; the ends are the first and the last run that reached it."""
     # Whether it is reached at all is the claim, so that the baseline's success decides nothing here.
-    demo = evidence.scale == "demo"
+    why = "the demo's tasks are smaller, so that their steps are not to be compared" if evidence.scale == "demo" else ""
 
     def time(variant: Variant, row: pd.Series) -> Finding:
         reached = f"{row['n_reached']} of {row['n_seeds']} runs reached it in {int(row['budget_steps']):,} steps"
         ends = "the ends are the first and the last run, not an interval"
+        value, low, high = (float(row[f"{which}_step"]) for which in ("median", "min", "max"))
         return variant.finding(
             setting=f"{variant.name} / {row['arm']}",
-            value=float(row["median_step"]),
-            low=float(row["min_step"]),
-            high=float(row["max_step"]),
-            n=int(row["n_seeds"]),
-            n_unit="runs",
+            **{"value": value, "low": low, "high": high, "n": int(row["n_seeds"]), "n_unit": "runs"},
             extras={name: float(row[name]) for name in ("n_reached", "n_seeds", "budget_steps")},
-            status=ASIDE if demo else COUNTS,
-            why="the demo's tasks are smaller, so that their steps are not to be compared" if demo else "",
+            status=ASIDE if why else COUNTS,
+            why=why,
             text=row["text"],
             note=joined(reached, variant.resolution, ends),
         )
@@ -138,23 +118,32 @@ def _steps_to_target(evidence: Evidence, of: OfOneArm) -> list[Finding]:
 @claim_quantity("lead", "coverage", "confidence", "resolution_steps")
 def _lead(evidence: Evidence, of: OfTask) -> list[Finding]:
     """Steps by which stability moves before validation loss, in baseline runs."""
-
-    def lead(variant: Variant, row: pd.Series) -> Finding:
-        ends, resolution = [row[f"mean_lead_steps{end}"] for end in ENDS], row["resolution_steps"]
-        return _paired(variant, row, ends, row["arm"], "n_defined", {"resolution_steps": resolution}, "runs")
-
-    return of_rows(evidence, of, "lead_lag", lead)
+    return _estimates(evidence, of, "lead_lag", "mean_lead_steps", "n_defined", "runs", "resolution_steps")
 
 
 @claim_quantity("early_rank", "coverage", "confidence", "rank_by_val_loss")
 def _early_rank(evidence: Evidence, of: OfTask) -> list[Finding]:
     """Rank correlation, over baseline runs, of final accuracy with early stability; `rank_by_val_loss`: early loss."""
+    extra = "rank_by_val_loss"
+    return _estimates(evidence, of, "early_rank", "rank_by_stability", "n_ranked", "runs", extra, group="baseline")
 
-    def rank(variant: Variant, row: pd.Series) -> Finding:
-        ends, by_loss = [row[f"rank_by_stability{end}"] for end in ENDS], row["rank_by_val_loss"]
-        return _paired(variant, row, ends, "baseline", "n_ranked", {"rank_by_val_loss": by_loss}, "runs")
 
-    return of_rows(evidence, of, "early_rank", rank, group="baseline")
+@claim_quantity("loss_change", "coverage", "confidence")
+def _loss_change(evidence: Evidence, of: OfArm) -> list[Finding]:
+    """What the regulariser changes in the lowest validation loss."""
+    return _estimates(evidence, of, "score_effect", "best_val_loss_difference", "n_compared", "pairs")
+
+
+def _estimates(
+    evidence: Evidence, of: OfTask, table: str, name: str, count: str, unit: str, *extras: str, **where: str
+) -> list[Finding]:
+    """An estimate of each variant's row of a table as it stands there, with these columns as extras."""
+
+    def estimate(variant: Variant, row: pd.Series) -> Finding:
+        more = {extra: row[extra] for extra in extras}
+        return _found(variant, row, _ends(row, name), where.get("group") or row["arm"], count, more, unit)
+
+    return of_rows(evidence, of, table, estimate, **where)
 
 
 @claim_quantity("selection", "coverage", "confidence", "baseline_censored")
@@ -168,52 +157,87 @@ def _selection(evidence: Evidence, of: OfTask) -> list[Finding]:
         runs = row_of(evidence.table("cells"), task=of.task, variant=variant.name, arm=row["baseline"])
         censored = math.nan if runs is None else 1 - runs["n_reached"] / runs["n_seeds"]
         note = f"on validation data {100 * censored:.0f}% of baseline runs are censored, which understates the effect"
-        what, extras = f"best of {row['n_arms']}", {"baseline_censored": censored}
-        notes = (note,) if censored > 0 else ()
-        return _paired(variant, row, _saved(row, "test_steps_ratio"), what, "n_compared", extras, notes=notes)
+        ends, extras = _saved(row, "test_steps_ratio"), {"baseline_censored": censored}
+        what, note = f"best of {row['n_arms']}", note if censored > 0 else ""
+        return _found(variant, row, ends, what, "n_compared", extras, "pairs", note)
 
     return of_rows(evidence, of, "selection", best, NO_SWEEP, procedure="leave_one_out")
-
-
-@claim_quantity("loss_change", "coverage", "confidence")
-def _loss_change(evidence: Evidence, of: OfArm) -> list[Finding]:
-    """What the regulariser changes in the lowest validation loss."""
-
-    def change(variant: Variant, row: pd.Series) -> Finding:
-        ends = [row[f"best_val_loss_difference{end}"] for end in ENDS]
-        return _paired(variant, row, ends, row["arm"], "n_compared")
-
-    return of_rows(evidence, of, "score_effect", change)
 
 
 @claim_quantity("sweep_breadth", "coverage", "confidence", "settled_share")
 def _sweep_breadth(evidence: Evidence, of: OfTask) -> list[Finding]:
     """Share of the sweep's (rho, gamma) that reach the target in fewer steps, with Wilson's interval."""
-    from scipy import stats
 
-    chosen, found = variants(evidence, of), []
-    table = evidence.table("paired_effect")
-    for variant in chosen:
+    def breadth(variant: Variant) -> list[Finding]:
         arms = [cell["arm"] for cell in variant.cells if is_swept(cell)]
-        if variant.status == MISSING or len(arms) < 2:
-            found.append(variant.missing(NO_SWEEP))
-            continue
+        if len(arms) < 2:
+            return [variant.finding(status=MISSING, why=NO_SWEEP)]
+        table = evidence.table("paired_effect")
         rows = table[(table["task"] == of.task) & (table["variant"] == variant.name) & table["arm"].isin(arms)]
         fewer = int((rows["steps_ratio"] < 1).sum())
         pairs_enough = rows["n_pairs"].map(lambda n: coverage_of_range(int(n))) >= rows["confidence"]
         settled = int(((rows["steps_ratio_high"] < 1) & pairs_enough).sum())
-        share = stats.binomtest(fewer, len(arms)).proportion_ci(evidence.confidence, method="wilson")
-        fewest = enough(rows["n_pairs"].min(), float(rows["confidence"].iloc[0]))
-        found.append(
+        low, high = _wilson(fewer, len(arms), evidence.confidence)
+        fewest = enough(rows["n_pairs"].min(), rows["confidence"].iloc[0])
+        return [
             variant.finding(
-                value=fewer / len(arms),
-                low=float(share.low),
-                high=float(share.high),
-                n=len(arms),
-                n_unit="settings",
+                **{"value": fewer / len(arms), "low": low, "high": high, "n": len(arms), "n_unit": "settings"},
                 extras={**fewest, "settled_share": settled / len(arms)},
                 text=str(rows["text"].iloc[0]),
                 note=f"settled by its interval in {settled} of {len(arms)}",
             )
-        )
+        ]
+
+    return each(evidence, of, breadth)
+
+
+def _wilson(count: int, n: int, confidence: float) -> tuple[float, float]:
+    """Wilson's interval for a share."""
+    # Here, because it takes a second that all who need a schema alone would wait for.
+    from scipy import stats
+
+    interval = stats.binomtest(count, n).proportion_ci(confidence, method="wilson")
+    return float(interval.low), float(interval.high)
+
+
+@claim_quantity(
+    "specification_share",
+    *("share_hurts", "share_open", "coverage", "confidence", "share_possible_high"),
+    all_needed=True,
+)
+def _specifications(evidence: Evidence, tasks: list[str]) -> list[Finding]:
+    """Share of the specifications that count in which the paper's arm settles to help; one finding per curve.
+
+    tasks: each must have a curve.
+    `coverage` is that of the fewest pairs of a counted specification; `share_possible_high` the upper end of Wilson's
+    interval for the share that helps or may yet turn out to.
+    """
+    table, singles, found = evidence.table("specification_share"), evidence.table("specification"), []
+    for task in tasks:
+        names = {cell["arm"] for cell in evidence.cells if cell["task"] == task and is_swept(cell)}
+        rows = table[(table["task"] == task) & table["arm"].isin(names)]
+        if rows.empty:
+            found.append(Finding(task, status=MISSING, why="the grid has no specification curve of it"))
+        found += [_curve(row, singles) for _, row in rows.iterrows()]
     return found
+
+
+def _curve(row: pd.Series, singles: pd.DataFrame) -> Finding:
+    """The finding of a row of SPECIFICATION_SHARE; `singles` is SPECIFICATION."""
+    n, curve = int(row["n_counted"]), ["task", "curve", "arm"]
+    here = singles["counts"].astype(bool) & (singles[curve] == row[curve]).all(axis=1)
+    extras: dict[str, Any] = {name: float(row[name]) for name in ("share_hurts", "share_open")}
+    extras |= enough(singles.loc[here, "n_pairs"].min() if here.any() else 0, row["confidence"])
+    may_help = int(row["n_helps"] + row["n_open"])
+    extras["share_possible_high"] = _wilson(may_help, n, row["confidence"])[1] if n else math.nan
+    return Finding(
+        " / ".join(row[curve]),
+        *(float(end) for end in _ends(row, "share_helps")),
+        n=n,
+        n_unit="specifications",
+        extras=extras,
+        status=COUNTS if n else ASIDE,
+        why="" if n else "in no specification the baseline reached the target",
+        text=row["text"],
+        note=joined(row["note"], f"leak: {row['leaks']}" if row["leaks"] else ""),
+    )

@@ -74,10 +74,6 @@ class Variant(NamedTuple):
         note = joined(found.pop("note", ""), f"leak: {leak}" if leak else "")
         return Finding(**{"setting": self.name, "status": self.status, "why": self.why} | found, note=note)
 
-    def missing(self, why: str) -> Finding:
-        """The finding where there is nothing to look at; of a variant that is missing itself, that."""
-        return self.finding(**({} if self.status == MISSING else {"status": MISSING, "why": why}))
-
     @property
     def resolution(self) -> str:
         """How closely times of this variant are known, in words."""
@@ -109,7 +105,9 @@ def variants(evidence: Evidence, of: OfTask) -> list[Variant]:
             groups.setdefault(cell["variant"], []).append(cell)
     if not groups:
         raise Missing(f"no run of {of.task} is in the grid of the configuration", "training")
-    listed = [name for name in groups if any(_made_of(name, variant) for variant in of.variants)]
+    # What a sweep over its settings makes of a variant counts with it.
+    made_of = {one: [name for name in groups if name == one or name.startswith(f"{one}-")] for one in of.variants}
+    listed = [name for name in groups if any(name in names for names in made_of.values())]
     found = []
     for name in listed or groups:
         one = Variant(name, groups[name], *_counts(evidence, groups[name]))
@@ -117,8 +115,16 @@ def variants(evidence: Evidence, of: OfTask) -> list[Variant]:
             why = f"no arm with rho = {of.rho:g}, gamma = {of.gamma:g}, S = 1 is in the grid"
             one = one._replace(status=MISSING, why=why)
         found.append(one)
-    absent = [one for one in of.variants if listed and not any(_made_of(name, one) for name in listed)]
+    absent = [one for one, names in made_of.items() if listed and not names]
     return found + [Variant(name, [], MISSING, "this variant is not in the grid") for name in absent]
+
+
+def each(evidence: Evidence, of: OfTask, find: Callable[[Variant], list[Finding]]) -> list[Finding]:
+    """What `find` finds in each variant that is in the grid, and that the others are missing."""
+    found = []
+    for variant in variants(evidence, of):
+        found += [variant.finding()] if variant.status == MISSING else find(variant)
+    return found
 
 
 def of_rows(
@@ -133,13 +139,15 @@ def of_rows(
 
     where: none given: the arm that is asked for. why: why there is no number where there is no such row.
     """
-    chosen, rows, found = variants(evidence, of), evidence.table(table), []
-    for variant in chosen:
+
+    def find(variant: Variant) -> list[Finding]:
         values = {"task": of.task, "variant": variant.name, **(where or {"arm": variant.arm(of)})}
-        row = None if variant.status == MISSING else row_of(rows, **values)
-        why = why or f"the table {table} has no row of it"
-        found.append(variant.missing(why) if row is None else make(variant, row))
-    return found
+        row = row_of(evidence.table(table), **values)
+        if row is None:
+            return [variant.finding(status=MISSING, why=why or f"the table {table} has no row of it")]
+        return [make(variant, row)]
+
+    return each(evidence, of, find)
 
 
 def is_swept(cell: dict[str, Any]) -> bool:
@@ -150,7 +158,7 @@ def is_swept(cell: dict[str, Any]) -> bool:
 
 def enough(n: float, confidence: float) -> dict[str, float]:
     """The extras `coverage` and `confidence`: what the full range of n pairs covers, and what is asked for."""
-    return {"coverage": coverage_of_range(int(n)) if n >= 1 else 0.0, "confidence": confidence}
+    return {"coverage": coverage_of_range(int(n)) if n >= 1 else 0.0, "confidence": float(confidence)}
 
 
 def row_of(table: pd.DataFrame, **where: Any) -> pd.Series | None:
@@ -162,11 +170,6 @@ def row_of(table: pd.DataFrame, **where: Any) -> pd.Series | None:
 def joined(*notes: str) -> str:
     """Notes as one, those that are empty left out."""
     return "; ".join(note for note in notes if note)
-
-
-def _made_of(name: str, variant: str) -> bool:
-    """Whether a variant of the grid is this one, or what a sweep over its settings makes of it."""
-    return name == variant or name.startswith(f"{variant}-")
 
 
 def _counts(evidence: Evidence, cells: list[dict[str, Any]]) -> tuple[str, str]:

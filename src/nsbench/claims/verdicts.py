@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
-import pandas as pd
 
 from nsbench.analysis.statistics.pvalues import holm
 from nsbench.claims.conditions import holds, names_in
 from nsbench.claims.definitions import Claim
 from nsbench.claims.evidence import ASIDE, COMMANDS, COUNTS, MISSING, STAND_IN, Evidence, Finding, Missing
-from nsbench.schemas.claims import CLAIM, CLAIM_EVIDENCE, SCALES
+from nsbench.schemas.claims import SCALES
 
 ON_THE_PAPERS_SIDE = ("reproduced", "partly")
 
@@ -34,7 +33,12 @@ def judge(claim: Claim, evidence: Evidence) -> tuple[dict[str, Any], list[dict[s
         verdict, reason = combine(found, COMMANDS.get(quantity.source, ""), quantity.all_needed)
     except Missing as missing:
         found, verdict, reason = [], "not run", _sentence(str(missing))
-    row, rows = _row(claim, evidence, found, verdict, reason), [_evidence(claim, one) for one in found]
+    row = _row(claim, evidence, found) | {"verdict": verdict, "reason": reason}
+    rows = [
+        {"id": claim.entry.id, "setting": one.finding.setting, **_ours(one.finding)}
+        | {"verdict": one.verdict, "reason": one.reason, "note": one.finding.note}
+        for one in found
+    ]
     if row["partial"]:
         # What is not in it may well be in the whole grid.
         for one in (row, *rows):
@@ -53,11 +57,16 @@ def judge_one(claim: Claim, finding: Finding) -> Judged:
     number = show_ours(finding.value, finding.low, finding.high, claim.entry.unit)
     for verdict, condition in claim.conditions.items():
         if holds(condition, values):
-            said = (math.isnan(finding.value) and finding.note) or number
-            return Judged(finding, verdict, _sentence(f"{said}: {condition}{_used(names_in(condition, ''), values)}"))
-    names = names_in(" and ".join(claim.conditions.values()), "")
-    unknown = [_word(name) for name in names if values.get(name) is None or math.isnan(values[name])]
-    because = f"; no {', no '.join(unknown)}" if unknown else _used(names, values)
+            shown = (math.isnan(finding.value) and finding.note) or number
+            return Judged(finding, verdict, _sentence(f"{shown}: {condition}{_used(names_in(condition), values)}"))
+    names = names_in(" and ".join(claim.conditions.values()))
+    words = {"low": "lower end", "high": "upper end"}
+    unknown = [
+        f"no {words.get(name, name.replace('_', ' '))}"
+        for name in names
+        if values.get(name) is None or math.isnan(values[name])
+    ]
+    because = f"; {', '.join(unknown)}" if unknown else _used(names, values)
     note = f" ({finding.note})" if finding.note else ""
     return Judged(finding, "undecided", _sentence(f"{number}: no condition of the rule holds{because}{note}"))
 
@@ -86,29 +95,28 @@ def combine(found: list[Judged], command: str = "", all_needed: bool = False) ->
 
 def _of_counted(found: list[Judged], command: str) -> tuple[str, str]:
     """The verdict and its reason of the settings that count."""
-    counted = [one for one in found if one.finding.status == COUNTS]
+
+    def of_status(status: str) -> list[Judged]:
+        return [one for one in found if one.finding.status == status]
+
+    counted = of_status(COUNTS)
     if not counted:
-        aside = [one for one in found if one.finding.status == ASIDE]
-        if aside:
+        if aside := of_status(ASIDE):
             return "undecided", _sentence(f"no setting counts: {_reasons(aside)}")
-        left = [one for one in found if one.finding.status == MISSING]
-        stand_ins = [one for one in found if one.finding.status == STAND_IN]
-        reason = _reasons(left) if left else "nothing was run that the claim is about"
-        if stand_ins:
+        reason = _reasons(of_status(MISSING)) or "nothing was run that the claim is about"
+        if stand_ins := of_status(STAND_IN):
             reason += f"; in their place, which is no evidence about them: {_tally(stand_ins)}"
         return "not run", _sentence(f"{reason}; to make it: {command}" if command else reason)
     verdicts = list(dict.fromkeys(one.verdict for one in counted))
     if len(verdicts) == 1:
-        if len(counted) == 1:
-            return verdicts[0], counted[0].reason
-        return verdicts[0], _sentence(
-            f"in all {len(counted)} settings that count; {counted[0].finding.setting}: {counted[0].reason}"
-        )
+        first = counted[0]
+        alike = f"in all {len(counted)} settings that count; {first.finding.setting}: " if len(counted) > 1 else ""
+        return first.verdict, _sentence(alike + first.reason)
+    differ = f"the settings differ: {_tally(counted)}"
     if not set(verdicts) & set(ON_THE_PAPERS_SIDE):
-        verdict = "undecided" if "undecided" in verdicts else verdicts[0]
-        return verdict, _sentence(f"the settings differ: {_tally(counted)}")
+        return "undecided" if "undecided" in verdicts else verdicts[0], _sentence(differ)
     by_chance = "" if set(verdicts) <= set(ON_THE_PAPERS_SIDE) else _may_be_chance(counted)
-    return "undecided" if by_chance else "partly", _sentence(f"the settings differ: {_tally(counted)}{by_chance}")
+    return "undecided" if by_chance else "partly", _sentence(differ + by_chance)
 
 
 def _may_be_chance(counted: list[Judged]) -> str:
@@ -139,41 +147,31 @@ def show_number(value: float) -> str:
 
 def show_ours(value: float, low: float, high: float, unit: str) -> str:
     """A number with its unit and its interval, where it has one."""
-    interval = (
-        "" if math.isnan(low) or math.isnan(high) or low == high else f"{show_number(low)} to {show_number(high)}"
-    )
-    return show_number(value) + _unit(unit) + (f" ({interval})" if interval else "")
+    shown = show_number(value) + {"1": "", "%": "%"}.get(unit, f" {unit}")
+    without = math.isnan(low) or math.isnan(high) or low == high
+    return shown if without else f"{shown} ({show_number(low)} to {show_number(high)})"
 
 
-def _unit(unit: str) -> str:
-    return {"1": "", "%": "%"}.get(unit, f" {unit}")
-
-
-def _row(claim: Claim, evidence: Evidence, found: list[Judged], verdict: str, reason: str) -> dict[str, Any]:
-    """The row of a claim; its number is the first counting setting's, whatever that says."""
-    entry = claim.entry
+def _row(claim: Claim, evidence: Evidence, found: list[Judged]) -> dict[str, Any]:
+    """The row of a claim without its verdict; its number is the first counting setting's, whatever that says."""
+    entry, source = claim.entry, claim.quantity.source
     counted = [one.finding for one in found if one.finding.status == COUNTS]
-    shown = counted[0] if counted else Finding("")
-    notes = [
-        entry.note,
-        *(f"{one.setting}: {one.note}" if len(counted) > 1 else one.note for one in counted if one.note),
-    ]
-    row = {name: getattr(entry, name) for name in ("id", "place", "group", "claim", "paper_text", "unit", "figure")}
-    row |= {"paper": math.nan if entry.paper is None else entry.paper, **_ours(shown)}
-    row |= {"verdict": verdict, "reason": reason, "rule": claim.rule_text, "settings": _listed(found)}
-    source = claim.quantity.source
-    row["scale"] = evidence.scale if source else SCALES[-1]
-    # Only training's numbers come from a part of the grid.
-    row["partial"] = evidence.partial if source == "training" else ""
-    row["text"] = "; ".join(dict.fromkeys(one.text for one in counted if one.text))
-    row["note"] = "; ".join(dict.fromkeys(note for note in notes if note)).replace(".; ", "; ")
-    return {name: row[name] for name in CLAIM.names}
-
-
-def _evidence(claim: Claim, one: Judged) -> dict[str, Any]:
-    row = {"id": claim.entry.id, "setting": one.finding.setting, **_ours(one.finding)}
-    row |= {"verdict": one.verdict, "reason": one.reason, "note": one.finding.note}
-    return {name: row[name] for name in CLAIM_EVIDENCE.names}
+    notes = [f"{one.setting}: {one.note}" if len(counted) > 1 else one.note for one in counted if one.note]
+    status = {ASIDE: "does not count", STAND_IN: "{} (stands in)"}
+    settings = [f"{one.finding.setting}: {status.get(one.finding.status, '{}').format(one.verdict)}" for one in found]
+    names = ("id", "place", "group", "claim", "paper_text", "unit", "figure")
+    return {
+        **{name: getattr(entry, name) for name in names},
+        **_ours(counted[0] if counted else Finding("")),
+        "paper": math.nan if entry.paper is None else entry.paper,
+        "rule": claim.rule_text,
+        "settings": "; ".join(settings),
+        "scale": evidence.scale if source else SCALES[-1],
+        # Only training's numbers come from a part of the grid.
+        "partial": evidence.partial if source == "training" else "",
+        "text": _once(one.text for one in counted),
+        "note": _once([entry.note, *notes]).replace(".; ", "; "),
+    }
 
 
 def _ours(finding: Finding) -> dict[str, Any]:
@@ -181,24 +179,20 @@ def _ours(finding: Finding) -> dict[str, Any]:
     return {**numbers, "n": finding.n, "n_unit": finding.n_unit}
 
 
-def _listed(found: list[Judged]) -> str:
-    return "; ".join(f"{one.finding.setting}: {_short(one)}" for one in found)
-
-
-def _short(one: Judged) -> str:
-    status = {ASIDE: "does not count", STAND_IN: f"{one.verdict} (stands in)"}
-    return status.get(one.finding.status, one.verdict)
+def _once(texts: Iterable[str]) -> str:
+    """Texts as one, each once and without empty ones."""
+    return "; ".join(dict.fromkeys(text for text in texts if text))
 
 
 def _tally(counted: list[Judged]) -> str:
+    """Verdicts with the settings that have them, the first three by name."""
     by_verdict: dict[str, list[str]] = {}
     for one in counted:
         by_verdict.setdefault(one.verdict, []).append(one.finding.setting)
-    return "; ".join(f"{verdict} in {len(names)} ({_some(names)})" for verdict, names in by_verdict.items())
-
-
-def _some(names: list[str], most: int = 3) -> str:
-    return " · ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+    return "; ".join(
+        f"{verdict} in {len(names)} ({' · '.join(names[:3])}{f' and {len(names) - 3} more' * (len(names) > 3)})"
+        for verdict, names in by_verdict.items()
+    )
 
 
 def _reasons(found: list[Judged]) -> str:
@@ -210,28 +204,12 @@ def _reasons(found: list[Judged]) -> str:
 
 
 def _used(names: list[str], values: Mapping[str, Any]) -> str:
-    """The numbers that conditions used and that are not said yet."""
-    used = [name for name in names if name not in ("value", "low", "high")]
-    said = ", ".join(f"{name} = {show_number(float(values[name]))}" for name in used if values.get(name) is not None)
-    return f", with {said}" if said else ""
-
-
-def _word(name: str) -> str:
-    return {"low": "lower end", "high": "upper end"}.get(name, name.replace("_", " "))
+    """The numbers that conditions used and that are not shown yet."""
+    used = [name for name in names if name not in ("value", "low", "high") and values.get(name) is not None]
+    return ", with " + ", ".join(f"{name} = {show_number(float(values[name]))}" for name in used) if used else ""
 
 
 def _sentence(text: str) -> str:
     """One line that ends with a full stop."""
-    line = " ".join(str(text).split())
+    line = " ".join(text.split())
     return line if line.endswith(".") else f"{line}."
-
-
-def frames(
-    judged: list[tuple[dict[str, Any], list[dict[str, Any]]]],
-) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The tables CLAIM and CLAIM_EVIDENCE of judged claims."""
-    claims = pd.DataFrame([row for row, _ in judged], columns=CLAIM.names)
-    evidence = pd.DataFrame([row for _, rows in judged for row in rows], columns=CLAIM_EVIDENCE.names)
-    for table in (claims, evidence):
-        table["n"] = table["n"].astype(object).where(table["n"].notna(), None)
-    return claims, evidence

@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from nsbench.claims.shown import verdict_text
+from nsbench.claims.ledger import verdict_text
 from nsbench.figures import caption
 from nsbench.report.pictures import Pictures
 from nsbench.report.tables import NONE, digits
