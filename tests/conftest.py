@@ -20,7 +20,7 @@ from nsbench.training.pack import train_pack
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The longest modules first: the other workers do the rest meanwhile."""
-    names = ("slurm", "workflow", "dry_runs", "queue", "faults_of_workflow", "two_writers", "partial")
+    names = ("slurm", "workflow", "dry_runs", "queue", "faults_of_workflow", "partial")
     first = [f"test_{name}.py" for name in names]
     items.sort(key=lambda item: first.index(item.path.name) if item.path.name in first else len(first))
 

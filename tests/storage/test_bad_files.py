@@ -12,13 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import safetensors
 import torch
 import yaml
-from matplotlib.figure import Figure
+from PIL import Image
 from safetensors.torch import save_file
 
 from nsbench.claims.definitions import load_claims
@@ -26,9 +27,9 @@ from nsbench.cli import parser as cli
 from nsbench.config.base import ConfigError
 from nsbench.data.datasets import read_dataset
 from nsbench.data.text import Text, read_text_file, write_text_file
-from nsbench.pretrained import checkpoints, gguf, sources
+from nsbench.pretrained import gguf, sources
 from nsbench.report.pictures import Pictures
-from nsbench.schemas.training import HISTORY, TEXT
+from nsbench.schemas.training import HISTORY
 from nsbench.storage.atomic import FileError, write_text
 from nsbench.storage.parquet import RecordError, read_arrow, read_stamp, read_table, write_table
 from nsbench.storage.run_folder import RunFolder, read_checkpoint, read_summary
@@ -66,21 +67,12 @@ def make_tensors(path: Path) -> None:
 
 def make_summary(path: Path) -> None:
     folder = RunFolder(path.parent, "t", "v", "a", 0, "key")
-    folder.finish(pd_history(), {"run_key": "key", "steps": 9}, {})
+    folder.finish(pd.DataFrame(history_rows()), {"run_key": "key", "steps": 9}, {})
     (folder.path / "run.json").rename(path)
 
 
-def pd_history() -> Any:
-    return pa.Table.from_pylist(history_rows(), schema=HISTORY).to_pandas()
-
-
 def make_picture(path: Path) -> None:
-    figure = Figure()
-    figure.add_subplot().imshow(np.random.default_rng(0).random((20, 20)))
-    figure.savefig(path)
-
-
-ADVICE = ("; delete", "; run the stage", "; make it again", "; give", "; save", "allowed", "meant")
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (20, 20), np.uint8)).save(path)
 
 
 def make_claims(path: Path) -> None:
@@ -89,16 +81,12 @@ def make_claims(path: Path) -> None:
     path.write_text(yaml.safe_dump({"claims": [entry]}), encoding="utf-8")
 
 
+ADVICE = ("; delete", "; run the stage", "; make it again", "; give", "; save", "allowed", "meant")
 READERS: dict[str, tuple[str, Callable[[Path], None], Callable[[Path], Any]]] = {
     "read_table": ("h.parquet", make_table, lambda path: read_table(path, HISTORY)),
     "read_text_file": ("t.parquet", make_text, read_text_file),
     "read_dataset": ("d.safetensors", make_dataset, lambda path: read_dataset(path, 3, "sparse_parity")),
     "read_checkpoint": ("c.safetensors", make_tensors, lambda path: read_checkpoint(path, "key")),
-    "find_checkpoint": (
-        "c.safetensors",
-        make_tensors,
-        lambda path: checkpoints.load_checkpoint(path, torch.device("cpu")),
-    ),
     "read_summary": ("run.json", make_summary, read_summary),
     "pictures": ("figure_01.png", make_picture, lambda path: Pictures([path]).rest()),
     "claims": ("claims.yaml", make_claims, load_claims),
@@ -114,8 +102,7 @@ def test_a_reader_names_a_bad_file_and_says_what_to_do(tmp_path: Path, reader: s
     name, make_one, read = READERS[reader]
     path = tmp_path / name
     make_one(path)
-    if reader != "find_checkpoint":  # its model is made up
-        read(path)
+    read(path)
     if (reader, kind) in UNSEEN:
         return
     spoil(path, kind)
@@ -158,14 +145,14 @@ def test_no_flipped_bit_changes_what_is_read(tmp_path: Path) -> None:
     ):
         good, data = read(), path.read_bytes()
         seen = {"same": 0, "refused": 0}
-        for bit in generator.choice(8 * len(data), 200, replace=False):
+        for bit in generator.choice(8 * len(data), 100, replace=False):
             path.write_bytes(data[: bit // 8] + bytes([data[bit // 8] ^ 1 << bit % 8]) + data[bit // 8 + 1 :])
             try:
                 assert read() == good, f"bit {bit} of {path.name}"
                 seen["same"] += 1
             except RecordError:
                 seen["refused"] += 1
-        assert seen["refused"] > 100
+        assert seen["refused"] > 50
 
 
 LOW_LEVEL = {
@@ -218,58 +205,45 @@ def spoiled(tmp_path: Path) -> Iterator[Callable[[Path, str], None]]:
 
 
 STAGES = {
-    "dataset": 1,
-    "train baseline": 1,
-    "evaluate noise_stability": 4,
-    "collect": 7,
-    "analyse": 4,
-    "figure time_to_target": 3,
-    "theory": 1,
-    "theory-table": 1,
-    "figure figure_09": 2,
-    "pretrained": 1,
-    "pretrained-tables": 6,
-    "figure figure_01": 1,
-    "claims": 1,
-    "report": 20,
+    "dataset": "truncated",
+    "train baseline": "flipped",
+    "evaluate noise_stability": "garbage",
+    "collect": "foreign",
+    "analyse": "missing",
+    "figure time_to_target": "empty",
+    "theory": "flipped",
+    "theory-table": "foreign",
+    "figure figure_09": "missing",
+    "pretrained": "garbage",
+    "pretrained-tables": "truncated",
+    "figure figure_01": "flipped",
+    "claims": "empty",
+    "report": "truncated",
 }
-"""Stage -> how many files it reads at least, all of which are tried."""
-
-
-def kinds_for(place: int, n_inputs: int) -> tuple[str, ...]:
-    """The readers' own test has every kind for each; here each file of a stage has one or two."""
-    return KINDS[place % 3 :: 3] if n_inputs < 3 else KINDS[place % 6 :: 6]
+"""Stage -> how its first and its last file are made bad; the readers' own test has every way for each."""
 
 
 @pytest.mark.parametrize("name", STAGES)
 def test_a_stage_ends_with_a_sentence_about_a_bad_file_and_writes_nothing(
-    stages: dict[str, Stage],
-    spoiled: Callable[[Path, str], None],
-    capsys: pytest.CaptureFixture[str],
-    name: str,
+    stages: dict[str, Stage], spoiled: Callable[[Path, str], None], capsys: pytest.CaptureFixture[str], name: str
 ) -> None:
-    stage = stages[name]
-    assert len(stage.inputs) >= STAGES[name]
-    for place, path in enumerate(stage.inputs):
-        for kind in kinds_for(place, len(stage.inputs)):
-            if (path.name, kind) in {("run.json", "missing"), ("claims.yaml", "truncated"), ("claims.yaml", "flipped")}:
-                continue
-            good = path.read_bytes()
-            for old in stage.before:
-                old.unlink(missing_ok=True)
-            before = contents(stage.root)
-            spoiled(path, kind)
-            read_text_file.cache_clear()
-            assert stage.run() == 2, (path, kind)
-            said = [line for line in capsys.readouterr().err.splitlines() if " INFO " not in line]
-            assert len(said) == 1, (path, kind)
-            assert said[0].startswith(f"nsbench stage {name.partition(' ')[0]}: ")
-            # Of the trail, which may be gone as a whole, its folder is named.
-            assert str(path if path.parent.name != "trail" else path.parent) in said[0]
-            path.write_bytes(good)
-            after = contents(stage.root)
-            changed = {other for other in before.keys() | after.keys() if before.get(other) != after.get(other)}
-            assert changed <= {path, *stage.before}, (path, kind)
+    stage, kind = stages[name], STAGES[name]
+    for path in {stage.inputs[0], stage.inputs[-1]}:
+        good = path.read_bytes()
+        for old in stage.before:
+            old.unlink(missing_ok=True)
+        before = contents(stage.root)
+        spoiled(path, kind)
+        read_text_file.cache_clear()
+        assert stage.run() == 2, path
+        said = [line for line in capsys.readouterr().err.splitlines() if " INFO " not in line]
+        assert len(said) == 1, path
+        assert said[0].startswith(f"nsbench stage {name.partition(' ')[0]}: ")
+        assert str(path) in said[0]
+        path.write_bytes(good)
+        after = contents(stage.root)
+        changed = {other for other in before.keys() | after.keys() if before.get(other) != after.get(other)}
+        assert changed <= {path, *stage.before}, path
 
 
 @pytest.mark.parametrize(
@@ -377,7 +351,7 @@ def test_an_evaluation_that_is_damaged_is_made_again_and_says_so(
     spoiled(stage.before[0], kind)
     with caplog.at_level(logging.WARNING):
         assert stage.run() == 0
-    assert ("evaluated again, since it cannot be used" in caplog.text) == (kind not in ("missing", "foreign"))
+    assert ("evaluated again, since it cannot be used" in caplog.text) == (kind != "missing")
     assert out.read_bytes() == before
 
 
@@ -404,7 +378,7 @@ def measure(model: Path, text: Path, out: Path) -> int:
 
 @pytest.mark.parametrize(
     ("file", "kind"),
-    [("config.json", "garbage"), ("model.safetensors", "truncated"), ("tokenizer.json", "foreign")],
+    [("model.safetensors", "truncated"), ("tokenizer.json", "foreign")],
 )
 def test_a_model_with_a_bad_file_is_refused(
     made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], file: str, kind: str
@@ -419,7 +393,7 @@ def test_a_model_with_a_bad_file_is_refused(
     assert not list((tmp_path / "out").glob("*.parquet"))
 
 
-@pytest.mark.parametrize("damage", ["truncated", "flipped", "left behind"])
+@pytest.mark.parametrize("damage", ["flipped", "left behind"])
 def test_a_converted_model_that_is_damaged_is_converted_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: str
 ) -> None:
@@ -449,40 +423,14 @@ def test_a_converted_model_that_is_damaged_is_converted_again(
     assert not left.exists()
 
 
-@pytest.mark.parametrize(
-    ("which", "kind"), [("checkpoint", "flipped"), ("dataset", "truncated"), ("run.json", "garbage")]
-)
-def test_a_run_of_ours_with_a_bad_file_is_refused(
-    stages: dict[str, Stage],
-    spoiled: Callable[[Path, str], None],
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-    which: str,
-    kind: str,
-) -> None:
-    root = stages["collect"].root
-    run = root / "runs" / TASK / "tiny" / "baseline" / "seed-1"
-    checkpoint = sorted((run / "trail").iterdir())[-1]
-    dataset = next((root / "datasets").rglob("*.safetensors"))
-    path = {"checkpoint": checkpoint, "dataset": dataset, "run.json": run / "run.json"}[which]
-    spoiled(path, kind)
-    assert measure(checkpoint, dataset, tmp_path / "out") == 2
-    said = [line for line in capsys.readouterr().err.strip().splitlines() if " INFO " not in line]
-    assert len(said) == 1
-    assert str(path) in said[0]
-
-
-def test_a_spec_in_a_file_of_another_seed_is_told(stages: dict[str, Stage], tmp_path: Path) -> None:
-    """Whole files in the wrong place: a data set without the seed that is asked for."""
-    dataset = next((stages["collect"].root / "datasets").rglob("*.safetensors"))
+def test_whole_files_in_the_wrong_place_are_told(tmp_path: Path) -> None:
+    dataset, summary = tmp_path / "d.safetensors", tmp_path / "run.json"
+    make_dataset(dataset)
+    make_summary(summary)
     with pytest.raises(RecordError, match="has no data for seed 7; delete it and run its stage again"):
         read_dataset(dataset, 7)
-    with pytest.raises(RecordError, match=f"is a data set of {TASK}, not of sparse_parity; give the right file"):
-        read_dataset(dataset, 0, "sparse_parity")
-    run = stages["collect"].root / "runs" / TASK / "tiny" / "baseline" / "seed-1"
-    row = json.loads((run / "run.json").read_text())
-    other = tmp_path / "run.json"
-    write_text(other, json.dumps(row | {"steps": 11}))
+    with pytest.raises(RecordError, match=f"is a data set of sparse_parity, not of {TASK}; give the right file"):
+        read_dataset(dataset, 3, TASK)
+    write_text(summary, json.dumps(json.loads(summary.read_text()) | {"steps": 11}))
     with pytest.raises(RecordError, match=r"run\.json: not a whole summary of a run \(wrong checksum\)"):
-        read_summary(other)
-    assert TEXT.names == ["split", "line"]
+        read_summary(summary)

@@ -11,8 +11,8 @@ import os
 import re
 import shutil
 import socket
-import tempfile
 import time
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -31,6 +31,7 @@ LITTLE_ROOM = 2**20
 """Bytes: with less than this nothing of use can be written."""
 ABANDONED_S = 24 * 3600.0
 """Seconds without a change after which a temporary file of another machine counts as abandoned."""
+HOST = socket.gethostname()
 _OS_ERROR = re.compile(r"(?:\(os error |^unable to .* \(|Error code )(\d+)")
 """The system's number in the words of safetensors and of torch."""
 
@@ -50,21 +51,17 @@ def atomic_write(path: Path | str, durable: bool = True) -> Iterator[Path]:
     other error of the block passes through.
     """
     path = Path(path)
+    temporary = path.with_name(f".{path.name}.{HOST}-{os.getpid()}-{uuid.uuid4().hex[:8]}{path.suffix}")
     with explained(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         remove_abandoned(path)
-        handle, name = tempfile.mkstemp(
-            dir=path.parent, prefix=f".{path.name}.{_host()}-{os.getpid()}-", suffix=path.suffix
-        )
-        os.close(handle)
-        temporary = Path(name)
+        temporary.touch(exist_ok=False)
     try:
         with explained(path, temporary):
             yield temporary
         with explained(path):
             if durable:
                 _sync(temporary)
-            temporary.chmod(0o666 & ~_umask())
             temporary.replace(path)
             if durable:
                 _sync(path.parent)
@@ -126,14 +123,14 @@ def lack_of_room(folder: Path | str) -> str:
 
 def remove_abandoned(path: Path) -> None:
     """Remove temporary files of killed writers of `path`: of this machine where the process is gone, else by age."""
-    pattern = re.compile(re.escape(f".{path.name}.") + r"(.+)-(\d+)-[a-z0-9_]{8}" + re.escape(path.suffix))
-    with os.scandir(path.parent) as entries:
-        found = [(entry, match) for entry in entries if (match := pattern.fullmatch(entry.name))]
-    for entry, match in found:
-        with contextlib.suppress(OSError):
-            old = time.time() - entry.stat(follow_symlinks=False).st_mtime > ABANDONED_S
-            if (match[1] == _host() and _is_gone(int(match[2]))) or (match[1] != _host() and old):
-                os.unlink(entry.path)
+    pattern = re.compile(re.escape(f".{path.name}.") + r"(.+)-(\d+)-[0-9a-f]{8}" + re.escape(path.suffix))
+    for entry in os.listdir(path.parent):
+        if found := pattern.fullmatch(entry):
+            left = path.with_name(entry)
+            with contextlib.suppress(OSError):
+                old = time.time() - left.stat().st_mtime > ABANDONED_S
+                if _is_gone(int(found[2])) if found[1] == HOST else old:
+                    left.unlink()
 
 
 def _cause(error: BaseException) -> BaseException:
@@ -160,24 +157,13 @@ def _advice(number: int, if_forbidden: str) -> str:
     return "free some memory" if number == errno.ENOMEM else "mend that"
 
 
-def _host() -> str:
-    """Where the number of a process means something: this boot of a machine, and the container in it."""
-    with contextlib.suppress(OSError):
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii")[:8]
-        return f"{socket.gethostname()[:20]}-{boot}-{os.stat('/proc/self/ns/pid').st_ino}"
-    return socket.gethostname()[:20]
-
-
 def _is_gone(process: int) -> bool:
+    """Whether a process of this machine has ended; killed counts, though its parent may never ask for it."""
     try:
         os.kill(process, 0)
+        state = Path(f"/proc/{process}/stat").read_bytes().rpartition(b")")[2].split()[0]
     except OSError as error:
         return error.errno == errno.ESRCH
-    try:
-        state = Path(f"/proc/{process}/stat").read_bytes().rpartition(b")")[2].split()[0]
-    except (OSError, IndexError):
-        return False
-    # Killed, and its parent has not asked yet: in a container without an init perhaps nobody ever does.
     return state in (b"Z", b"X")
 
 
@@ -190,9 +176,3 @@ def _sync(path: Path) -> None:
             raise
     finally:
         os.close(handle)
-
-
-def _umask() -> int:
-    current = os.umask(0)
-    os.umask(current)
-    return current

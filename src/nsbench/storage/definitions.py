@@ -135,9 +135,7 @@ def _imports(node: ast.AST, package: str) -> Iterator[tuple[str, str]]:
 
 def _only_imports(statement: ast.stmt) -> bool:
     """Whether a statement, such as `if TYPE_CHECKING`, does nothing but import."""
-    bodies = [getattr(statement, place, []) for place in ("body", "orelse", "finalbody")]
-    bodies += [handler.body for handler in getattr(statement, "handlers", [])]
-    inner = [entry for body in bodies if isinstance(body, list) for entry in body]
+    inner = [node for node in ast.walk(statement) if isinstance(node, ast.stmt) and node is not statement]
     return bool(inner) and all(isinstance(entry, ast.Import | ast.ImportFrom | ast.Pass) for entry in inner)
 
 
@@ -194,18 +192,15 @@ def parts(found: Definition) -> list[str | Definition]:
         module.written[found.name] = _Writer(module).written(found.name)
     content = [] if found.name else _data(found.module)
     for part in module.written[found.name]:
-        content += _resolved(part.full_name) if isinstance(part, Reference) else [part]
+        if not isinstance(part, Reference):
+            content.append(part)
+        elif (there := _find(part.full_name)) is None:
+            content.append(f"import {part.full_name}")
+        else:  # A module as a value is all that it defines.
+            content += [there] if isinstance(there, Definition) else definitions_of(there)
     if found.name and (module.effects or _data(found.module)):
         content.append(Definition(found.module, ""))
     return content
-
-
-def _resolved(full_name: str) -> list[str | Definition]:
-    found = _find(full_name)
-    if found is None:
-        return [f"import {full_name}"]
-    # A module as a value is all that it defines.
-    return [found] if isinstance(found, Definition) else definitions_of(found)
 
 
 class _Writer:
@@ -218,20 +213,15 @@ class _Writer:
         self.parts: list[Part] = []
 
     def written(self, name: str) -> list[Part]:
-        """The content of what the module binds to a name; of its effects for an empty one."""
-        if name:
-            for statement in self.module.own[name]:
-                self.definition(statement, name)
-        else:
+        """The content of what the module binds to a name, without that name; of its effects for an empty one."""
+        if not name:
             self.statements(self.module.effects)
+        for statement in self.module.own.get(name, []):
+            names = list(dict.fromkeys(_bound(statement)))
+            if len(names) > 1:
+                self.parts.append(f"number {names.index(name)}")
+            self.node(statement, own=names)
         return self.parts
-
-    def definition(self, statement: ast.stmt, name: str) -> None:
-        """A statement at the top of the module. The name that it binds is no part of its content."""
-        names = list(dict.fromkeys(_bound(statement)))
-        if len(names) > 1:
-            self.parts.append(f"number {names.index(name)}")
-        self.node(statement, own=names)
 
     def statements(self, body: list[ast.stmt]) -> None:
         for statement in body:
@@ -240,12 +230,13 @@ class _Writer:
 
     def node(self, node: ast.AST, own: list[str] | None = None) -> None:
         """A node and all in it; own: names that the node binds at the top of the module."""
-        if isinstance(node, ast.Name | ast.Attribute) and self.reference(node):
+        if isinstance(node, ast.Name | ast.Attribute) and (full_name := self.full_name(node)) is not None:
+            self.parts.append(Reference(full_name))
             return
         self.parts.append(type(node).__name__)
         scoped = isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda) or hasattr(node, "generators")
         if scoped:
-            inner = node.body if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) else []
+            inner = node.body if isinstance(getattr(node, "body", None), list) else []
             self.local.append(_local(node))
             self.imports.append(dict(_imports(ast.Module(inner, []), self.module.package)))
         body = self.of_settings(node) if isinstance(node, ast.ClassDef) else None
@@ -272,13 +263,6 @@ class _Writer:
             self.parts.append("]")
         else:
             self.parts.append(repr(value))
-
-    def reference(self, node: ast.Name | ast.Attribute) -> bool:
-        """Write a name that stands for a definition or a module of ours, or for something of another package."""
-        full_name = self.full_name(node)
-        if full_name is not None:
-            self.parts.append(Reference(full_name))
-        return full_name is not None
 
     def full_name(self, node: ast.expr) -> str | None:
         """The full name of what a name or a chain of attributes stands for; None where it is local, or built in."""

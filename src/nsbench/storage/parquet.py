@@ -31,20 +31,12 @@ def stamp_checksum(stamp: dict[str, str]) -> str:
     return hashlib.sha256(json.dumps(stamp, sort_keys=True).encode()).hexdigest()
 
 
-def _refuse_fractions(values: list[Any], kind: pa.DataType) -> None:
-    """Raise pyarrow.ArrowInvalid for a fraction in a column of whole numbers; pyarrow would cut it off."""
-    if pa.types.is_integer(kind):
-        for value in values:
-            if isinstance(value, float) and not value.is_integer():
-                raise pa.ArrowInvalid(f"{value} is no whole number")
-
-
-def _column(values: pd.Series, kind: pa.DataType) -> pa.Array:
+def _column(values: list[Any], kind: pa.DataType) -> pa.Array:
     """A column as it is: NaN stays NaN, and only None becomes null."""
-    if pa.types.is_floating(kind):
-        return pa.array(values.to_numpy("float64"), kind, from_pandas=False)
-    _refuse_fractions(values.tolist(), kind)
-    return pa.array(values.tolist(), kind)
+    # pyarrow would cut a fraction off.
+    if pa.types.is_integer(kind) and any(isinstance(value, float) and not value.is_integer() for value in values):
+        raise pa.ArrowInvalid("a fraction in a column of whole numbers")
+    return pa.array(values, kind, from_pandas=False)
 
 
 def write_table(
@@ -55,11 +47,15 @@ def write_table(
     Raises pyarrow.ArrowInvalid or KeyError where the rows do not fit the schema.
     """
     if isinstance(rows, pd.DataFrame):
-        table = pa.Table.from_arrays([_column(rows[field.name], field.type) for field in schema], schema=schema)
+        columns = [rows[field.name] for field in schema]
+        values = [
+            column.to_numpy("float64") if pa.types.is_floating(field.type) else column.tolist()
+            for column, field in zip(columns, schema, strict=True)
+        ]
     else:
-        for field in schema:
-            _refuse_fractions([row.get(field.name) for row in rows], field.type)
-        table = pa.Table.from_pylist(rows, schema=schema)
+        values = [[row.get(field.name) for row in rows] for field in schema]
+    arrays = [_column(column, field.type) for column, field in zip(values, schema, strict=True)]
+    table = pa.Table.from_arrays(arrays, schema=schema)
     # Parquet's own checksums cover the pages alone.
     signed = {**stamp, CHECKSUM: stamp_checksum(stamp)} if stamp else {}
     table = table.replace_schema_metadata({OWN + key: value for key, value in signed.items()})

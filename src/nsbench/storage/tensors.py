@@ -27,13 +27,10 @@ OWN = ("digests", "sha256")
 def write_tensors(path: Path | str, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
     """Write tensors and metadata with their digests, whole or not at all.
 
-    Raises FileError where the file cannot be written, ValueError for metadata of a name that is taken.
+    Raises FileError where the file cannot be written.
     """
     from safetensors.torch import save
 
-    taken = [name for name in OWN if name in metadata]
-    if taken:
-        raise ValueError(f"metadata may not have the name {taken[0]!r}")
     plain = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
     digests = {name: _digest(name, value) for name, value in plain.items()}
     metadata = {**metadata, "digests": json.dumps(digests, sort_keys=True)}
@@ -60,9 +57,9 @@ def read_tensors(
         # Python says why a file cannot be opened; safetensors calls it absent, whatever the reason.
         with path.open("rb"), safe_open(path, "pt") as file:
             metadata = file.metadata() or {}
-            digests = _digests(metadata)
-            if digests is None:
+            if metadata.get("sha256") != _metadata_digest(metadata):
                 raise RecordError(f"{path}: is no {kind}, or a damaged one; {remedy}")
+            digests = json.loads(metadata["digests"])
             names = sorted(file.keys())
             # Copies: the tensors would be views of the file, whatever becomes of it.
             tensors = {name: file.get_tensor(name).clone() for name in names if wanted(name)}
@@ -72,8 +69,7 @@ def read_tensors(
         raise RecordError(f"{path}: no such file; run the stage that makes it") from None
     except (OSError, SafetensorError, MemoryError) as error:
         refuse_passing(path, error)
-        is_folder = isinstance(error, IsADirectoryError)
-        reason = "a folder" if is_folder else "empty" if _is_empty(path) else " ".join(str(error).split())
+        reason = error.strerror if isinstance(error, IsADirectoryError) else " ".join(str(error).split())
         raise RecordError(f"{path}: not a whole {kind} ({reason}); {remedy}") from None
     except RuntimeError as error:  # of torch
         refuse_passing(path, error)
@@ -84,10 +80,6 @@ def read_tensors(
     if damaged:
         raise RecordError(f"{path}: is damaged, {damaged[0]} has a wrong checksum; {remedy}")
     return tensors, {name: value for name, value in metadata.items() if name not in OWN}
-
-
-def _is_empty(path: Path) -> bool:
-    return path.is_file() and path.stat().st_size == 0
 
 
 def _digest(name: str, tensor: Tensor) -> str:
@@ -102,10 +94,3 @@ def _digest(name: str, tensor: Tensor) -> str:
 def _metadata_digest(metadata: dict[str, str]) -> str:
     rest = {name: value for name, value in metadata.items() if name != "sha256"}
     return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
-
-
-def _digests(metadata: dict[str, str]) -> dict[str, str] | None:
-    """The tensors' digests; None where the metadata are not as they were written."""
-    if metadata.get("sha256") != _metadata_digest(metadata):
-        return None
-    return json.loads(metadata["digests"])
