@@ -64,6 +64,7 @@ def make_cells(
     hold: int = 3,
     leaks: dict[str, list[str]] | None = None,
     rows: tuple[str, ...] = (),
+    every: int = 100,
 ) -> list[dict[str, Any]]:
     """The grid of one task, every variant with every arm.
 
@@ -78,7 +79,7 @@ def make_cells(
             "arm_settings": {**ARMS, **OTHER_ARMS}.get(arm) or _settings(arm),
             "settings": {
                 "data": {**DATA[task], **({"examples": "rows"} if variant in rows else {})},
-                "training": {"steps": budget, "batch_size": 50, "eval_every_steps": 100},
+                "training": {"steps": budget, "batch_size": 50, "eval_every_steps": every},
             },
             "seeds": list(seeds),
             "target": {"metric": metric, "threshold": threshold, "hold_evaluations": hold, "hold_steps": 0},

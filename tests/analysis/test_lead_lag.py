@@ -15,29 +15,17 @@ from scipy import stats
 from nsbench.analysis.lead_lag import early_rank, lead_lag, onset, onsets, spearman
 from nsbench.analysis.statistics.times import trails
 from nsbench.schemas.analysis import EARLY_RANK, LEAD_LAG, ONSET
+from tests.synthetic_records import make_cells
 
 NAN = math.nan
 SPACING = 10
 RUN = {"task": "sparse_parity", "variant": "calibrated"}
-KINDS = {"baseline": {"kind": "baseline"}, "gentle": {"kind": "noise_stability", "rho": 0.5, "gamma": 1.0}}
 
 
 def grid(
     n_seeds: int, arms: tuple[str, ...] = ("baseline",), steps: int = 40, metric: str = "val_accuracy"
 ) -> list[dict[str, Any]]:
-    return [
-        {
-            **RUN,
-            "arm": arm,
-            "arm_settings": KINDS[arm],
-            "settings": {"training": {"eval_every_steps": SPACING, "steps": steps}},
-            "seeds": list(range(n_seeds)),
-            "target": {"metric": metric, "threshold": 0.9, "hold_evaluations": 3, "hold_steps": 0},
-            "budget_steps": steps,
-            "leaks": [],
-        }
-        for arm in arms
-    ]
+    return make_cells(RUN["task"], (RUN["variant"],), arms, tuple(range(n_seeds)), steps, metric, every=SPACING)
 
 
 def table_of_runs(

@@ -43,18 +43,18 @@ def test_p_is_the_share_of_swaps_whose_log_ratio_is_as_far_from_0(pairs: list[tu
     assert p_of(*map(list, zip(*pairs, strict=True))) == pytest.approx(expected)
 
 
-@pytest.mark.parametrize("n", [2, 5, 6, 12])
+@pytest.mark.parametrize("n", [2, 12])
 def test_an_arm_that_is_faster_in_all_pairs_has_the_smallest_p(n: int) -> None:
     baseline = [1000.0 + 100 * seed for seed in range(n)]
     assert p_of(baseline, [0.9 * step for step in baseline]) == smallest_p(n) == 2.0 ** (1 - n)
 
 
-@pytest.mark.parametrize("n", [8, 30])  # exact, and random swaps
-def test_under_the_hypothesis_small_p_are_as_rare_as_they_should_be(n: int) -> None:
-    generator = np.random.default_rng(8)
-    found = np.array([p_of(*generator.exponential(1, (2, n)).tolist()) for _ in range(400)])
+def test_under_the_hypothesis_small_p_are_as_rare_as_they_should_be() -> None:
+    """By random swaps, which more than 12 pairs take."""
+    generator, n_repeats = np.random.default_rng(8), 200
+    found = np.array([p_of(*generator.exponential(1, (2, 14)).tolist()) for _ in range(n_repeats)])
     for level in (0.05, 0.1, 0.5):
-        assert abs((found <= level).mean() - level) < 3 * math.sqrt(level * (1 - level) / 400) + 1 / 128
+        assert abs((found <= level).mean() - level) < 3 * math.sqrt(level * (1 - level) / n_repeats)
 
 
 # --- Holm's correction ---------------------------------------------------------------------------------
@@ -63,11 +63,9 @@ def test_under_the_hypothesis_small_p_are_as_rare_as_they_should_be(n: int) -> N
 @pytest.mark.parametrize(
     ("p_values", "corrected"),
     [
-        ([0.01, 0.04, 0.03, 0.005], [0.03, 0.06, 0.06, 0.02]),  # 0.005 x 4, 0.01 x 3, 0.03 x 2, then at least that
+        # 0.005 x 4, 0.01 x 3, 0.03 x 2, then at least that
         ([0.01, NAN, 0.04, 0.03, NAN, 0.005], [0.03, NAN, 0.06, 0.06, NAN, 0.02]),
         ([0.5, 0.6, 0.02], [1.0, 1.0, 0.06]),  # at most 1
-        ([0.02, 0.02], [0.04, 0.04]),
-        ([0.2], [0.2]),
         ([NAN], [NAN]),
         ([], []),
     ],
@@ -144,8 +142,7 @@ def test_the_smallest_p_that_few_pairs_can_give_is_told() -> None:
 # --- the interval's coverage -------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("budget", "truth"), [(math.inf, 0.8), (5000.0, 0.8536)])
-@pytest.mark.parametrize("n", [5, 20])
+@pytest.mark.parametrize(("n", "budget", "truth"), [(5, math.inf, 0.8), (20, 5000.0, 0.8536)])
 def test_the_interval_of_few_pairs_covers_about_what_it_says(n: int, budget: float, truth: float) -> None:
     """Lognormal times that seeds share in part, 95%; docs/scoring.md has the coverage of a longer simulation."""
     generator = np.random.default_rng(n)

@@ -15,14 +15,10 @@ from nsbench.analysis.statistics.times import trails
 from nsbench.schemas.analysis import SCORE, SCORE_EFFECT
 from nsbench.schemas.metrics import TARGETS
 from tests.analysis.paired_times import without_measures
+from tests.synthetic_records import make_cells
 
 NAN, INF = math.nan, math.inf
 VARIANT = {"task": "next_token", "variant": "windows"}
-ARMS = {
-    "baseline": {"kind": "baseline"},
-    "gentle": {"kind": "noise_stability", "rho": 0.25, "gamma": 0.75, "orientation": 1},
-    "reversed": {"kind": "noise_stability", "rho": 0.25, "gamma": 0.75, "orientation": 0},
-}
 CHECKPOINTS = (0, 2, 4)
 """Of evaluations 0 ... 5, those that have test scores."""
 SHIFT = {"all": 0.0, "unpadded": 0.01, "known": 0.02}
@@ -32,16 +28,7 @@ Curve = list[float]
 
 
 def grid(seeds: tuple[int, ...] = (0, 1, 2), arms: tuple[str, ...] = ("baseline",)) -> list[dict[str, Any]]:
-    return [
-        {
-            **VARIANT,
-            "arm": arm,
-            "arm_settings": ARMS[arm],
-            "seeds": list(seeds),
-            "budget_steps": 50,
-        }
-        for arm in arms
-    ]
+    return make_cells("next_token", ("windows",), arms, seeds, budget=50)
 
 
 def records(

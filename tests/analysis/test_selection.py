@@ -300,21 +300,6 @@ def test_a_lucky_seed_carries_an_arm_over_all_seeds_but_not_in_its_own_absence()
     assert row["test_loss_difference"] == pytest.approx(-0.1 / 4)
 
 
-@pytest.mark.parametrize(("level", "own", "arm"), [(0, 0, "mild"), (NEVER, 3, "strong"), (0, 5, "strong")])
-def test_a_seed_s_own_records_never_choose_its_arm(level: int, own: int, arm: str) -> None:
-    """Whatever a seed's validation records say, they leave its own comparison's arm as it was."""
-    steps = {"mild": [50, 40, 60, 30, 50, 70], "strong": [40, 50, 30, 60, 60, 50]}
-    base: Sweep = {"baseline": [(80, 80, 1.0)] * 6}
-    sweep = base | {name: [(step, 0, 1.0) for step in values] for name, values in steps.items()}
-    # On test data only `strong` of seed `own` is never there: the ratio tells whether it was chosen.
-    sweep["strong"][own] = (steps["strong"][own], NEVER, 1.0)
-    means = {name: sum(values) - values[own] for name, values in steps.items()}
-    expected = min(means, key=lambda name: means[name])
-    sweep[arm][own] = (level, *sweep[arm][own][1:])
-    row = chosen(sweep)["leave_one_out"]
-    assert row["test_steps_ratio"] == pytest.approx((BUDGET if expected == "strong" else 0) / 480)
-
-
 def test_one_seed_leaves_nobody_to_choose() -> None:
     sweep: Sweep = {"baseline": [(50, 60, 1.0)], "mild": [(40, 40, 0.5)], "strong": [(30, 20, 0.1)]}
     found = chosen(sweep)

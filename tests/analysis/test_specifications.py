@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -12,13 +11,12 @@ import pytest
 from scipy import stats
 
 from nsbench.analysis.specification_curves import specification_shares, specifications
-from nsbench.schemas.analysis import SPECIFICATION, SPECIFICATION_SHARE
-from nsbench.storage.parquet import RecordError, read_table, write_table
+from nsbench.schemas.analysis import SPECIFICATION_SHARE
+from nsbench.storage.parquet import RecordError
 from tests.synthetic_specifications import effect_row, make_curve_cells, make_effects
 
 NAN = math.nan
 CHOICES = {"model.norm": ["pre", "post"], "model.mask": ["none", "causal"], "model.dropout": [0.1, 0.0]}
-STAMP = {"commit": "0" * 40}
 
 
 def made(
@@ -35,7 +33,7 @@ def interval(low: float, high: float, **given: Any) -> dict[str, Any]:
     return {"ratio": (low + high) / 2, "low": low, "high": high, **given}
 
 
-@pytest.mark.parametrize(("reached", "counts"), [(0, False), (2, False), (3, False), (4, True), (6, True)])
+@pytest.mark.parametrize(("reached", "counts"), [(0, False), (3, False), (4, True)])
 def test_a_specification_counts_where_more_than_half_of_the_baselines_reach(reached: int, counts: bool) -> None:
     table, _ = made(interval(0.7, 0.9, n_baseline_reached=reached, note="censored"))
     (row,) = table.to_dict("records")
@@ -43,6 +41,11 @@ def test_a_specification_counts_where_more_than_half_of_the_baselines_reach(reac
     assert row["effect"] == ("helps" if counts else "not counted")
     told = f"not counted: the baseline reached the target in {reached} of 6 pairs; censored"
     assert row["note"] == ("censored" if counts else told)
+    (share,) = specification_shares(table).to_dict("records")
+    assert (share["n_counted"], share["n_helps"]) == (counts, counts)
+    numbers = [name for name in SPECIFICATION_SHARE.names if "share_" in name or "steps_ratio" in name]
+    assert len(numbers) == 8
+    assert all(math.isnan(share[name]) != counts for name in numbers)
 
 
 def test_rows_follow_the_grid_and_say_what_was_chosen() -> None:
@@ -89,15 +92,6 @@ def test_shares_are_of_those_that_count() -> None:
     )
 
 
-def test_without_a_counted_specification_shares_are_undefined() -> None:
-    table, _ = made({"n_baseline_reached": 0, "n_arm_reached": 0, "ratio": NAN})
-    (share,) = specification_shares(table).to_dict("records")
-    assert (share["n_counted"], share["n_helps"]) == (0, 0)
-    numbers = [name for name in SPECIFICATION_SHARE.names if "share_" in name or "steps_ratio" in name]
-    assert len(numbers) == 8
-    assert all(math.isnan(share[name]) for name in numbers)
-
-
 def test_arms_and_curves_are_kept_apart() -> None:
     arms = ("noise_stability", "every_10th")
     cells = [
@@ -113,15 +107,3 @@ def test_arms_and_curves_are_kept_apart() -> None:
         ("sparse_parity", "calibrated", "noise_stability", 2),
     ]
     assert shares["leaks"].tolist() == ["", "", "a leak", ""]
-
-
-def test_both_tables_are_written_and_read_back(tmp_path: Path) -> None:
-    cells = make_curve_cells(20)
-    table = specifications(make_effects(cells), cells)
-    for name, schema, rows in (("a", SPECIFICATION, table), ("b", SPECIFICATION_SHARE, specification_shares(table))):
-        write_table(tmp_path / name, rows, schema, STAMP)
-        read = read_table(tmp_path / name, schema)
-        pd.testing.assert_frame_equal(read, rows.astype(read.dtypes.to_dict()))
-    empty = specifications(make_effects(cells), [])
-    write_table(tmp_path / "c", empty, SPECIFICATION, STAMP)
-    write_table(tmp_path / "d", specification_shares(empty), SPECIFICATION_SHARE, STAMP)

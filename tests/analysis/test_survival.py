@@ -59,11 +59,8 @@ def test_the_interval_is_the_exponential_greenwood_one() -> None:
     ("steps", "rows", "note"),
     [
         ([NAN, NAN], [(0, 1, 2, 0, 0), (40, 1, 2, 0, 2)], "no run reached the target: no interval"),
-        ([NAN], [(0, 1, 1, 0, 0), (40, 1, 1, 0, 1)], "no run reached the target: no interval"),
         ([10], [(0, 1, 1, 0, 0), (10, 0, 1, 1, 0), (40, 0, 0, 0, 0)], "one run: no interval"),
-        ([10, 10], [(0, 1, 2, 0, 0), (10, 0, 2, 2, 0), (40, 0, 0, 0, 0)], ""),
         ([0, 10], [(0, 0.5, 2, 1, 0), (10, 0, 1, 1, 0), (40, 0, 0, 0, 0)], ""),  # reached at step 0
-        ([0, 0], [(0, 0, 2, 2, 0), (40, 0, 0, 0, 0)], ""),
         ([40, NAN], [(0, 1, 2, 0, 0), (40, 0.5, 2, 1, 1)], ""),  # reached at the budget is reached
     ],
 )
