@@ -14,14 +14,14 @@ from nsbench.schemas.statistics import (
     POWER,
     estimate_fields,
 )
-from nsbench.schemas.training import CELL, EVALUATION, RUN, RUNS, TIME_TO_TARGET, field
+from nsbench.schemas.training import CELL, EVALUATION, RUN, RUNS, TIME_TO_TARGET, count, field, label, number
 
-_LEAKS = field("leaks", pa.string(), "text", "ways in which validation answers can be seen; empty is the rule")
+_LEAKS = label("leaks", "ways in which validation answers can be seen; empty is the rule", "text")
 _ARM = [TIME_TO_TARGET.field(name) for name in ("rho", "gamma", "orientation")]
 
 
 def _median(name: str, unit: str, meaning: str) -> pa.Field:
-    return field(name, pa.float64(), unit, f"{meaning}, median over seeds; NaN if undefined", True)
+    return number(name, unit, f"{meaning}, median over seeds; NaN if undefined", nullable=True)
 
 
 SCORE = pa.schema(
@@ -30,22 +30,21 @@ SCORE = pa.schema(
         *_ARM,
         RUNS.field("text"),
         _LEAKS,
-        field("targets", pa.string(), "name", "all, unpadded (no padding) or known (no padding, no unknown word)"),
-        field("n_seeds", pa.int64(), "runs", "runs of the cell in the grid"),
-        field("n_diverged", pa.int64(), "runs", "runs that diverged; medians count them as worst"),
-        field("n_stopped", pa.int64(), "runs", "runs stopped early, their target held; left out of all scores"),
-        field("n_unmeasured", pa.int64(), "runs", "other runs without measures; left out of test scores"),
+        label("targets", "all, unpadded (no padding) or known (no padding, no unknown word)"),
+        count("n_seeds", "runs", "runs of the cell in the grid"),
+        count("n_diverged", "runs", "runs that diverged; medians count them as worst"),
+        count("n_stopped", "runs", "runs stopped early, their target held; left out of all scores"),
+        count("n_unmeasured", "runs", "other runs without measures; left out of test scores"),
         _median("final_val_accuracy", "1", "mean validation accuracy of the last three evaluations"),
-        field("final_val_accuracy_min", pa.float64(), "1", "lowest of the runs to the budget", True),
-        field("final_val_accuracy_max", pa.float64(), "1", "highest of the runs to the budget", True),
+        number("final_val_accuracy_min", "1", "lowest of the runs to the budget", nullable=True),
+        number("final_val_accuracy_max", "1", "highest of the runs to the budget", nullable=True),
         _median("final_val_loss", "nats", "mean validation loss of the last three evaluations"),
         _median("best_val_loss", "nats", "lowest validation loss of all evaluations"),
-        field(
+        number(
             "best_val_loss_step",
-            pa.float64(),
             "optimiser steps",
             "step of the lowest validation loss, median over the runs to the budget; NaN if none",
-            True,
+            nullable=True,
         ),
         _median("test_accuracy", "1", "test accuracy at the checkpoint of lowest validation loss"),
         _median("test_loss", "nats", "test loss at the checkpoint of lowest validation loss"),
@@ -59,42 +58,39 @@ SCORE = pa.schema(
     ]
 )
 
-
 SCORE_EFFECT = pa.schema(
     [
         *CELL,
         BASELINE,
         *_ARM,
         RUNS.field("text"),
-        field("n_pairs", pa.int64(), "pairs", "seeds that both arms have in the grid"),
-        field("n_compared", pa.int64(), "pairs", "pairs in which both runs went to their budget"),
+        count("n_pairs", "pairs", "seeds that both arms have in the grid"),
+        count("n_compared", "pairs", "pairs in which both runs went to their budget"),
         N_STOPPED,
         *estimate_fields("final_val_accuracy_difference", "1", "final validation accuracy, arm minus baseline"),
         *estimate_fields("best_val_loss_difference", "nats", "lowest validation loss, arm minus baseline"),
         CONFIDENCE,
-        field("note", pa.string(), "text", "what to know before reading the differences"),
+        label("note", "what to know before reading the differences", "text"),
     ]
 )
-
 
 SELECTION = pa.schema(
     [
         *CELL[:2],
-        field("procedure", pa.string(), "name", "all_seeds (one choice) or leave_one_out (each seed: on the others)"),
+        label("procedure", "all_seeds (one choice) or leave_one_out (each seed: on the others)"),
         BASELINE,
         RUNS.field("text"),
-        field("n_arms", pa.int64(), "1", "arms to choose from"),
-        field("criterion", pa.string(), "text", "how the arm is chosen"),
-        field("selected", pa.string(), "text", "the arm chosen; of leave_one_out the arms with their counts"),
-        field("n_pairs", pa.int64(), "pairs", "seeds that the baseline and all these arms have in the grid"),
-        field("n_compared", pa.int64(), "pairs", "of them, those of test_steps_ratio: both test times are known"),
+        count("n_arms", "1", "arms to choose from"),
+        label("criterion", "how the arm is chosen", "text"),
+        label("selected", "the arm chosen; of leave_one_out the arms with their counts", "text"),
+        count("n_pairs", "pairs", "seeds that the baseline and all these arms have in the grid"),
+        count("n_compared", "pairs", "of them, those of test_steps_ratio: both test times are known"),
         N_STOPPED,
-        field(
+        number(
             "val_steps_ratio",
-            pa.float64(),
             "1",
             "restricted mean steps to target on validation data, chosen / baseline; NaN if no run reached it",
-            True,
+            nullable=True,
         ),
         *estimate_fields("test_steps_ratio", "1", "restricted mean steps to target on test data, chosen / baseline"),
         *estimate_fields(
@@ -102,31 +98,29 @@ SELECTION = pa.schema(
         ),
         *estimate_fields("test_loss_difference", "nats", "test loss at lowest validation loss, chosen minus baseline"),
         CONFIDENCE,
-        field("note", pa.string(), "text", "what to know before reading the comparison"),
+        label("note", "what to know before reading the comparison", "text"),
     ]
 )
-
 
 MEASURE = pa.schema(
     [
         *CELL,
         RUNS.field("text"),
         *(EVALUATION.field(name) for name in ("measure", "reduction", "rho", "correlation")),
-        field("n_seeds", pa.int64(), "runs", "runs of the cell in the grid"),
-        field("n_measured", pa.int64(), "runs", "of them, those with this measure at their budget"),
-        field("value", pa.float64(), "of the measure", "median over these runs; NaN without any", True),
-        field("value_min", pa.float64(), "of the measure", "lowest of them", True),
-        field("value_max", pa.float64(), "of the measure", "highest of them", True),
+        count("n_seeds", "runs", "runs of the cell in the grid"),
+        count("n_measured", "runs", "of them, those with this measure at their budget"),
+        number("value", "of the measure", "median over these runs; NaN without any", nullable=True),
+        number("value_min", "of the measure", "lowest of them", nullable=True),
+        number("value_max", "of the measure", "highest of them", nullable=True),
         EVALUATION.field("target_value"),
     ]
 )
 
-
-_SHARE = field("share", pa.float64(), "1", "a curve has begun to move once it has made this share of its change")
+_SHARE = number("share", "1", "a curve has begun to move once it has made this share of its change")
 
 
 def _step(name: str, meaning: str) -> pa.Field:
-    return field(name, pa.float64(), "optimiser steps", meaning, True)
+    return number(name, "optimiser steps", meaning, nullable=True)
 
 
 ONSET = pa.schema(
@@ -136,22 +130,21 @@ ONSET = pa.schema(
         _step("stability_onset_step", "first step at which stability has moved; NaN if undefined"),
         _step("loss_onset_step", "first step at which validation loss has fallen; NaN if undefined"),
         _step("lead_steps", "loss minus stability onset; positive: stability moved first; NaN if undefined"),
-        field("note", pa.string(), "text", "why an onset is undefined"),
+        label("note", "why an onset is undefined", "text"),
     ]
 )
-
 
 LEAD_LAG = pa.schema(
     [
         *CELL,
         RUNS.field("text"),
         _SHARE,
-        field("n_runs", pa.int64(), "runs", "runs of the cell in the grid"),
-        field("n_defined", pa.int64(), "runs", "runs with both onsets"),
+        count("n_runs", "runs", "runs of the cell in the grid"),
+        count("n_defined", "runs", "runs with both onsets"),
         N_STOPPED,
-        field("n_stability_first", pa.int64(), "runs", "runs in which stability moved first"),
-        field("n_together", pa.int64(), "runs", "runs in which both moved at the same evaluation"),
-        field("n_loss_first", pa.int64(), "runs", "runs in which validation loss moved first"),
+        count("n_stability_first", "runs", "runs in which stability moved first"),
+        count("n_together", "runs", "runs in which both moved at the same evaluation"),
+        count("n_loss_first", "runs", "runs in which validation loss moved first"),
         _step(
             "median_stability_onset_step",
             "median over all runs not stopped early that have a stability, undefined ones as later than any; "
@@ -163,37 +156,29 @@ LEAD_LAG = pa.schema(
         ),
         *estimate_fields("mean_lead_steps", "optimiser steps", "mean lead of the runs with both onsets"),
         CONFIDENCE,
-        field("resolution_steps", pa.int64(), "optimiser steps", "steps from one evaluation to the next"),
-        field("note", pa.string(), "text", "what to know before reading the lead"),
+        count("resolution_steps", "optimiser steps", "steps from one evaluation to the next"),
+        label("note", "what to know before reading the lead", "text"),
     ]
 )
-
 
 EARLY_RANK = pa.schema(
     [
         *CELL[:2],
-        field(
-            "group",
-            pa.string(),
-            "name",
-            "runs that are ranked: kind baseline, or all arms of the paper's kinds",
-        ),
+        label("group", "runs that are ranked: kind baseline, or all arms of the paper's kinds"),
         RUNS.field("text"),
-        field("n_runs", pa.int64(), "runs", "runs of the group in the grid"),
-        field("n_seeds", pa.int64(), "1", "seeds of the group in the grid"),
-        field("n_ranked", pa.int64(), "runs", "runs not stopped early, with finite values at early_step"),
+        count("n_runs", "runs", "runs of the group in the grid"),
+        count("n_seeds", "1", "seeds of the group in the grid"),
+        count("n_ranked", "runs", "runs not stopped early, with finite values at early_step"),
         N_STOPPED,
-        field("early_step", pa.int64(), "optimiser steps", "evaluation at which the end is asked for"),
+        count("early_step", "optimiser steps", "evaluation at which the end is asked for"),
         *estimate_fields("rank_by_stability", "1", "Spearman's correlation of early stability and final accuracy"),
         *estimate_fields("rank_by_val_loss", "1", "Spearman's correlation of early validation loss and final accuracy"),
         CONFIDENCE,
-        field("note", pa.string(), "text", "what to know before reading the correlations"),
+        label("note", "what to know before reading the correlations", "text"),
     ]
 )
 
-
-_CURVE = field("curve", pa.string(), "name", "the specification curve: its base variant")
-
+_CURVE = label("curve", "the specification curve: its base variant")
 
 SPECIFICATION = pa.schema(
     [
@@ -204,26 +189,23 @@ SPECIFICATION = pa.schema(
         *map(TIME_TO_TARGET.field, ("metric", "threshold", "hold_evaluations", "hold_steps", "budget_steps")),
         RUNS.field("text"),
         _LEAKS,
-        field("choices", pa.string(), "JSON", "each choice of the curve and the level that the variant has of it"),
+        label("choices", "each choice of the curve and the level that the variant has of it", "JSON"),
         field("base", pa.bool_(), "1", "whether the variant is the curve's base"),
         *(PAIRED_EFFECT.field(name) for name in ("n_pairs", "n_baseline_reached", "n_arm_reached")),
         field("counts", pa.bool_(), "1", "whether the baseline reached the target in more than half of the pairs"),
         *(field for field in PAIRED_EFFECT if field.name.startswith(("steps_ratio", "flops_ratio"))),
-        field("p_value", pa.float64(), "1", "of the permutation test of the effect; NaN if there is none", True),
-        field(
-            "effect",
-            pa.string(),
-            "name",
-            "helps or hurts where the interval of steps_ratio lies below or above 1, else open; not counted",
+        number("p_value", "1", "of the permutation test of the effect; NaN if there is none", nullable=True),
+        label(
+            "effect", "helps or hurts where the interval of steps_ratio lies below or above 1, else open; not counted"
         ),
         PAIRED_EFFECT.field("confidence"),
-        field("note", pa.string(), "text", "what to know before reading the ratios"),
+        label("note", "what to know before reading the ratios", "text"),
     ]
 )
 
 
 def _share(name: str, meaning: str) -> pa.Field:
-    return field(name, pa.float64(), "1", f"{meaning}; NaN where none counts", True)
+    return number(name, "1", f"{meaning}; NaN where none counts", nullable=True)
 
 
 SPECIFICATION_SHARE = pa.schema(
@@ -233,11 +215,11 @@ SPECIFICATION_SHARE = pa.schema(
         CELL[2],
         RUNS.field("text"),
         _LEAKS,
-        field("n_specifications", pa.int64(), "specifications", "specifications in the grid"),
-        field("n_counted", pa.int64(), "specifications", "those whose baseline reached the target"),
-        field("n_helps", pa.int64(), "specifications", "counted ones in which the arm needs fewer steps"),
-        field("n_hurts", pa.int64(), "specifications", "counted ones in which it needs more"),
-        field("n_open", pa.int64(), "specifications", "counted ones in which that cannot be told"),
+        count("n_specifications", "specifications", "specifications in the grid"),
+        count("n_counted", "specifications", "those whose baseline reached the target"),
+        count("n_helps", "specifications", "counted ones in which the arm needs fewer steps"),
+        count("n_hurts", "specifications", "counted ones in which it needs more"),
+        count("n_open", "specifications", "counted ones in which that cannot be told"),
         _share("share_helps", "n_helps / n_counted"),
         _share("share_hurts", "n_hurts / n_counted"),
         _share("share_open", "n_open / n_counted"),
@@ -247,10 +229,9 @@ SPECIFICATION_SHARE = pa.schema(
         _share("min_steps_ratio", "least over the counted ones of steps_ratio"),
         _share("max_steps_ratio", "largest over the counted ones of steps_ratio"),
         CONFIDENCE,
-        field("note", pa.string(), "text", "what to know before reading the shares"),
+        label("note", "what to know before reading the shares", "text"),
     ]
 )
-
 
 _MADE = {
     "time_to_target": TIME_TO_TARGET,

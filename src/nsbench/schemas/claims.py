@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pyarrow as pa
 
-from nsbench.schemas.training import field
+from nsbench.schemas.training import count, label, number
 
 VERDICTS = (
     "reproduced",
@@ -23,39 +23,39 @@ SCALES = ("paper", "demo", "none")
 """Scale of what was measured; none: computed from formulas alone, whatever the scale."""
 
 _OURS = [
-    field("ours", pa.float64(), "of the claim", "our number; NaN where there is none", True),
-    field("ours_low", pa.float64(), "of the claim", "lower end of its interval; NaN if there is none", True),
-    field("ours_high", pa.float64(), "of the claim", "upper end of its interval; NaN if there is none", True),
-    field("n", pa.int64(), "n_unit", "how many it was taken from; null where that has no meaning", True),
-    field("n_unit", pa.string(), "name", "what n counts"),
-    field("verdict", pa.string(), "name", "one of VERDICTS"),
-    field("reason", pa.string(), "text", "why this verdict"),
+    number("ours", "of the claim", "our number; NaN where there is none", nullable=True),
+    number("ours_low", "of the claim", "lower end of its interval; NaN if there is none", nullable=True),
+    number("ours_high", "of the claim", "upper end of its interval; NaN if there is none", nullable=True),
+    count("n", "n_unit", "how many it was taken from; null where that has no meaning", nullable=True),
+    label("n_unit", "what n counts"),
+    label("verdict", "one of VERDICTS"),
+    label("reason", "why this verdict", "text"),
 ]
 
 CLAIM = pa.schema(
     [
-        field("id", pa.string(), "name", "claim, as claims.yaml names it"),
-        field("place", pa.string(), "text", "where the paper says it"),
-        field("group", pa.string(), "name", "one of GROUPS"),
-        field("claim", pa.string(), "text", "what the paper says, in our words"),
-        field("paper", pa.float64(), "of the claim", "the paper's number; NaN where it has none", True),
-        field("paper_text", pa.string(), "text", "the paper's number or words, as one would show them"),
-        field("unit", pa.string(), "name", "unit of `paper` and `ours`"),
+        label("id", "claim, as claims.yaml names it"),
+        label("place", "where the paper says it", "text"),
+        label("group", "one of GROUPS"),
+        label("claim", "what the paper says, in our words", "text"),
+        number("paper", "of the claim", "the paper's number; NaN where it has none", nullable=True),
+        label("paper_text", "the paper's number or words, as one would show them", "text"),
+        label("unit", "unit of `paper` and `ours`"),
         *_OURS,
-        field("rule", pa.string(), "text", "how a number becomes a verdict"),
-        field("settings", pa.string(), "text", "the settings looked at, each with its verdict"),
-        field("figure", pa.string(), "name", "figure that shows it, or empty"),
-        field("scale", pa.string(), "name", "one of SCALES"),
-        field("partial", pa.string(), "text", "of partial work, how much of the grid it is made from; empty: all"),
-        field("text", pa.string(), "name", "the text that the data were cut from; empty for claims without one"),
-        field("note", pa.string(), "text", "what to know before reading the verdict"),
+        label("rule", "how a number becomes a verdict", "text"),
+        label("settings", "the settings looked at, each with its verdict", "text"),
+        label("figure", "figure that shows it, or empty"),
+        label("scale", "one of SCALES"),
+        label("partial", "of partial work, how much of the grid it is made from; empty: all", "text"),
+        label("text", "the text that the data were cut from; empty for claims without one"),
+        label("note", "what to know before reading the verdict", "text"),
     ]
 )
 CLAIM_EVIDENCE = pa.schema(
     [
-        field("id", pa.string(), "name", "claim"),
-        field("setting", pa.string(), "text", "what it was looked at in"),
+        label("id", "claim"),
+        label("setting", "what it was looked at in", "text"),
         *_OURS,
-        field("note", pa.string(), "text", "what to know of this setting"),
+        label("note", "what to know of this setting", "text"),
     ]
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pyarrow as pa
 
-from nsbench.schemas.training import RUN, field
+from nsbench.schemas.training import RUN, label, number
 
 FINISHED, UNFINISHED, STALE = "finished", "unfinished", "stale"
 STATES = {
@@ -17,10 +17,10 @@ STATES = {
 RUN_STATE = pa.schema(
     [
         *RUN,
-        field("pack", pa.string(), "name", "the pack that the run is trained in"),
-        field("state", pa.string(), "name", f"one of: {', '.join(STATES)}"),
-        field("share_trained", pa.float64(), "1", "how much of its training is done"),
-        field("reason", pa.string(), "text", "what is missing, stale or bad; empty for a finished run"),
+        label("pack", "the pack that the run is trained in"),
+        label("state", f"one of: {', '.join(STATES)}"),
+        number("share_trained", "1", "how much of its training is done"),
+        label("reason", "what is missing, stale or bad; empty for a finished run", "text"),
     ]
 )
 """One row per run of the grid, in grid order."""

@@ -4,30 +4,30 @@ from __future__ import annotations
 
 import pyarrow as pa
 
-from nsbench.schemas.training import field
+from nsbench.schemas.training import count, label, number
 
 THEORY_POINT = [
-    field("experiment", pa.string(), "name", "section of the theory's settings"),
-    field("reading", pa.string(), "name", "one way to fill what the paper leaves open; figures show them side by side"),
-    field("series", pa.string(), "name", "line of the figure"),
+    label("experiment", "section of the theory's settings"),
+    label("reading", "one way to fill what the paper leaves open; figures show them side by side"),
+    label("series", "line of the figure"),
 ]
 SIMULATION = pa.schema(
     [
         *THEORY_POINT,
-        field("x", pa.float64(), "1", "correlation rho, or layers passed"),
-        field("value", pa.float64(), "1", "Monte Carlo mean"),
-        field("standard_error", pa.float64(), "1", "standard error over independent draws"),
-        field("n_draws", pa.int64(), "1", "independent draws (of weights, where weights are random)"),
-        field("n_pairs", pa.int64(), "1", "pairs of correlated inputs in each draw"),
+        number("x", "1", "correlation rho, or layers passed"),
+        number("value", "1", "Monte Carlo mean"),
+        number("standard_error", "1", "standard error over independent draws"),
+        count("n_draws", "1", "independent draws (of weights, where weights are random)"),
+        count("n_pairs", "1", "pairs of correlated inputs in each draw"),
     ]
 )
 EXAMPLE = pa.schema(
     [
         *THEORY_POINT,
-        field("matrix", pa.string(), "name", "A_X or A_Y: attention of the clean and of the noisy input"),
-        field("row", pa.int64(), "1", "token that attends"),
-        field("column", pa.int64(), "1", "token attended to"),
-        field("value", pa.float64(), "1", "attention weight"),
+        label("matrix", "A_X or A_Y: attention of the clean and of the noisy input"),
+        count("row", "1", "token that attends"),
+        count("column", "1", "token attended to"),
+        number("value", "1", "attention weight"),
     ]
 )
 STATUSES = ("exact", "limit", "approximation", "published", "lower", "upper")
@@ -36,25 +36,25 @@ is not right; a lower or an upper bound."""
 CURVES = pa.schema(
     [
         *THEORY_POINT,
-        field("formula", pa.string(), "name", "the formula, as a legend names it"),
-        field("status", pa.string(), "name", "one of STATUSES"),
-        field("x", pa.float64(), "1", "correlation rho, or layers passed"),
-        field("value", pa.float64(), "1", "the formula's value"),
+        label("formula", "the formula, as a legend names it"),
+        label("status", "one of STATUSES"),
+        number("x", "1", "correlation rho, or layers passed"),
+        number("value", "1", "the formula's value"),
     ]
 )
 THEORY = pa.schema(
     [
         *THEORY_POINT,
-        field("formula", pa.string(), "name", "the formula"),
-        field("status", pa.string(), "name", "one of STATUSES"),
-        field("x", pa.float64(), "1", "correlation rho, or layers passed"),
-        field("theory", pa.float64(), "1", "the formula's value"),
-        field("simulated", pa.float64(), "1", "Monte Carlo mean"),
-        field("standard_error", pa.float64(), "1", "standard error of `simulated` over independent draws"),
-        field("difference", pa.float64(), "1", "simulated minus theory"),
-        field("z", pa.float64(), "standard errors", "difference / standard_error; NaN without spread", nullable=True),
-        field("ratio", pa.float64(), "1", "theory / simulated: a bound's tightness; NaN at 0", nullable=True),
-        field("n_draws", pa.int64(), "1", "independent draws"),
-        field("n_pairs", pa.int64(), "1", "pairs of correlated inputs in each draw"),
+        label("formula", "the formula"),
+        label("status", "one of STATUSES"),
+        number("x", "1", "correlation rho, or layers passed"),
+        number("theory", "1", "the formula's value"),
+        number("simulated", "1", "Monte Carlo mean"),
+        number("standard_error", "1", "standard error of `simulated` over independent draws"),
+        number("difference", "1", "simulated minus theory"),
+        number("z", "standard errors", "difference / standard_error; NaN without spread", nullable=True),
+        number("ratio", "1", "theory / simulated: a bound's tightness; NaN at 0", nullable=True),
+        count("n_draws", "1", "independent draws"),
+        count("n_pairs", "1", "pairs of correlated inputs in each draw"),
     ]
 )
