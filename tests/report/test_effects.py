@@ -10,18 +10,16 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from nsbench.schemas.statistics import PAIRED_EFFECT, POWER
+from nsbench.report.page import TABLES
 from nsbench.storage.parquet import read_table, write_table
 from tests.report.pages import IMAGE, flat, report, section
-
-SCHEMAS = {"paired_effect": PAIRED_EFFECT, "power": POWER}
 
 
 def changed(results: Path, folder: Path, name: str, how: Callable[[pd.DataFrame], pd.DataFrame]) -> str:
     """The page with one table changed."""
     tables = shutil.copytree(results / "tables", folder / "tables")
     path = tables / f"{name}.parquet"
-    write_table(path, how(read_table(path, SCHEMAS[name])), SCHEMAS[name], {})
+    write_table(path, how(read_table(path, TABLES[name])), TABLES[name], {})
     return report(results, folder / "report.html", tables=tables)
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from nsbench.report.origin import GRID, hold
 from nsbench.report.pictures import Pictures
-from nsbench.report.tables import Cell, Column, Split, direction, number, probability, row_of
+from nsbench.report.tables import Cell, Column, Split, number, probability, row_of, settled
 from nsbench.schemas.analysis import SELECTION
 from tests.report.pages import IMAGE
 from tests.synthetic_records import make_cells, swept
@@ -32,7 +32,7 @@ def test_numbers_as_texts() -> None:
         ("{mean:+.1f}% ±", Cell("+0.2%", ("+0.1% to +0.3%",))),
         # A small line with a number that is not there is left out.
         ("{none:.2f} ±", Cell("–")),
-        (lambda row: (row["name"], ""), Cell("x")),
+        (lambda row: (row["name"], ""), Cell("x", ("",))),
     ],
 )
 def test_a_column_makes_a_row_s_field(form: Any, cell: Cell) -> None:
@@ -43,8 +43,8 @@ def test_a_column_makes_a_row_s_field(form: Any, cell: Cell) -> None:
 
 def test_an_estimate_of_what_stopped_runs_left_is_open() -> None:
     row = {"n_pairs": 8, "confidence": 0.95, "mean_low": 0.1, "mean_high": 0.2}
-    assert direction(row, "mean") == direction(row | {"n_stopped": 0}, "mean") == "more"
-    assert direction(row | {"n_stopped": 1}, "mean") == "open"
+    assert settled(row, "mean") == settled(row | {"n_stopped": 0}, "mean") == 1
+    assert settled(row | {"n_stopped": 1}, "mean") == 0
 
 
 def test_a_cell_is_told_with_its_arm_s_settings() -> None:

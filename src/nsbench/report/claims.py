@@ -31,7 +31,7 @@ CURVE = "specification_curve_"
 """How the names of specification curves begin."""
 
 
-def read(folder: Path | str | None) -> tuple[pd.DataFrame | None, pd.DataFrame | None]:
+def read(folder: Path | None) -> tuple[pd.DataFrame, pd.DataFrame] | tuple[None, None]:
     """The claims and their evidence in `folder`; None for both where the claims were not run.
 
     Raises RecordError for a missing table.
@@ -39,8 +39,8 @@ def read(folder: Path | str | None) -> tuple[pd.DataFrame | None, pd.DataFrame |
     if folder is None:
         return None, None
     return (
-        read_table(Path(folder) / "claims.parquet", CLAIM),
-        read_table(Path(folder) / "claim_evidence.parquet", CLAIM_EVIDENCE),
+        read_table(folder / "claims.parquet", CLAIM),
+        read_table(folder / "claim_evidence.parquet", CLAIM_EVIDENCE),
     )
 
 
@@ -51,70 +51,60 @@ def section(claims: pd.DataFrame | None, evidence: pd.DataFrame | None, pictures
     """
     if claims is None or evidence is None or claims.empty:
         return {}
-    rows = [_claim(place, row, evidence, pictures) for place, row in enumerate(claims.to_dict("records"))]
-    groups = list(dict.fromkeys(row["group"] for row in rows))
-    used = [name for name in VERDICTS if any(row["verdict"] == name for row in rows)]
+    rows = [_claim(row, evidence, pictures) for row in claims.to_dict("records")]
+    verdicts = {name: f"v{at}" for at, name in enumerate(VERDICTS) if name in set(claims["verdict"])}
+    groups = {name: f"g{at}" for at, name in enumerate(claims["group"].unique())}
+    there = set(zip(claims["verdict"], claims["group"], strict=True))
     return {
         "rows": rows,
-        "verdicts": [_choice(f"v{VERDICTS.index(name)}", name, rows, "verdict") for name in used],
-        "groups": [_choice(f"g{at}", name, rows, "group") for at, name in enumerate(groups)],
-        "empty": [
-            (f"v{VERDICTS.index(verdict)}", f"g{at}")
-            for verdict in used
-            for at, group in enumerate(groups)
-            if not any(row["verdict"] == verdict and row["group"] == group for row in rows)
+        "verdicts": [
+            {"key": key, "name": name, "sign": SIGNS[name], "count": int((claims["verdict"] == name).sum())}
+            for name, key in verdicts.items()
         ],
-        "n_demo": sum(row["demo"] for row in rows),
-        "n_formulas": sum(row["scale"] == "none" and row["verdict"] != "not run" for row in rows),
+        "groups": [
+            {"key": key, "name": name, "count": int((claims["group"] == name).sum())} for name, key in groups.items()
+        ],
+        "empty": [
+            (verdicts[verdict], groups[group])
+            for verdict in verdicts
+            for group in groups
+            if (verdict, group) not in there
+        ],
+        "n_demo": int((claims["scale"] == "demo").sum()),
+        "n_formulas": int(((claims["scale"] == "none") & (claims["verdict"] != "not run")).sum()),
     }
 
 
-def _choice(key: str, name: str, rows: list[dict[str, Any]], field: str) -> dict[str, Any]:
-    """A verdict or a group that rows can be filtered by; `key` marks its rows."""
-    count = sum(row[field] == name for row in rows)
-    return {"key": key, "name": name, "sign": SIGNS.get(name, ""), "count": count, "share": 100 * count / len(rows)}
-
-
-def _claim(place: int, row: dict[str, Any], evidence: pd.DataFrame, pictures: Pictures) -> dict[str, Any]:
+def _claim(row: dict[str, Any], evidence: pd.DataFrame, pictures: Pictures) -> dict[str, Any]:
     """A row of CLAIM as texts, with its evidence and its picture, or a link to it."""
-    groups = evidence[evidence["id"] == row["id"]].to_dict("records")
-    own = [] if row["figure"] in ELSEWHERE or row["figure"].startswith(CURVE) else pictures.take(row["figure"])
-    paper = row["paper_text"] or quantity(row["paper"], row["unit"])
+    figure, parts = row["figure"], evidence[evidence["id"] == row["id"]].to_dict("records")
+    own = [] if figure in ELSEWHERE or figure.startswith(CURVE) else pictures.take(figure)
+    common = {name: row[name] for name in ("unit", "scale", "partial")}
+    number = quantity(row["paper"], row["unit"])
     return {
-        **{name: row[name] for name in ("id", "place", "group", "claim", "reason", "rule", "settings", "text", "note")},
-        **_answer(row),
-        "order": place,
+        **_shown(row),
         "rank": VERDICTS.index(row["verdict"]),
-        "paper": paper,
-        "paper_number": quantity(row["paper"], row["unit"]) if row["paper_text"] else "",
-        "scale": row["scale"],
-        "demo": row["scale"] == "demo",
-        "part": row["partial"],
-        "evidence": [_part(part | {name: row[name] for name in ("unit", "scale", "partial")}) for part in groups],
+        "paper": row["paper_text"] or number,
+        "paper_number": number if row["paper_text"] else "",
+        "evidence": [_shown(part | common) for part in parts],
         "figures": own,
-        "link": row["figure"] if row["figure"] in pictures.names and not own else "",
-        "link_title": caption(row["figure"])[0],
+        "link": figure if figure in pictures.names and not own else "",
+        "link_title": caption(figure)[0],
     }
 
 
-def _part(row: dict[str, Any]) -> dict[str, Any]:
-    """A row of CLAIM_EVIDENCE, with its claim's unit and scale, as texts."""
-    return {**_answer(row), **{name: row[name] for name in ("setting", "reason", "note")}}
-
-
-def _answer(row: dict[str, Any]) -> dict[str, Any]:
-    """Our number with its interval and count, and the verdict, as texts."""
-    count = row["n"]
-    text = verdict_text(row)
-    return {
-        "ours": quantity(row["ours"], row["unit"]),
-        "of": row["unit"] if " " in row["unit"] and pd.notna(row["ours"]) else "",
-        "interval": _interval(row["ours_low"], row["ours_high"], row["unit"]),
-        "n": "" if pd.isna(count) else f"{count:,.0f} {row['n_unit']}".strip(),
-        "verdict": row["verdict"],
-        "key": f"v{VERDICTS.index(row['verdict'])}",
-        "sign": SIGNS[row["verdict"]],
-        "remark": text.removeprefix(row["verdict"]).strip(),
+def _shown(row: dict[str, Any]) -> dict[str, Any]:
+    """A row with our number, its interval and count, and the verdict as texts."""
+    unit, verdict = row["unit"], row["verdict"]
+    ends = f"{digits(row['ours_low'])} to {digits(row['ours_high'])}"
+    return row | {
+        "ours": quantity(row["ours"], unit),
+        "of": unit if " " in unit and pd.notna(row["ours"]) else "",
+        "interval": "" if ends == f"{NONE} to {NONE}" else ends + ("%" if unit == "%" else ""),
+        "n": "" if pd.isna(row["n"]) else f"{row['n']:,.0f} {row['n_unit']}".strip(),
+        "key": f"v{VERDICTS.index(verdict)}",
+        "sign": SIGNS[verdict],
+        "remark": verdict_text(row).removeprefix(verdict).strip(),
     }
 
 
@@ -123,8 +113,3 @@ def quantity(value: float | None, unit: str) -> str:
     if value is None or math.isnan(value):
         return NONE
     return digits(value) + ("" if unit in ("", "1") or " " in unit else unit if unit == "%" else f" {unit}")
-
-
-def _interval(low: float | None, high: float | None, unit: str) -> str:
-    ends = f"{digits(low)} to {digits(high)}"
-    return "" if ends == f"{NONE} to {NONE}" else ends + ("%" if unit == "%" else "")

@@ -14,7 +14,6 @@ from nsbench.report.tables import (
     AGAINST,
     ARM,
     DIRECTIONS,
-    NONE,
     PAIRS,
     REACHED,
     Cell,
@@ -73,13 +72,14 @@ def _settled(row: Record) -> str:
 
 def _median(row: Record) -> tuple[str, str]:
     q25, q75 = row["q25_step"], row["q75_step"]
-    censored = "not reached" if row["n_reached"] else "none reached"
     quartiles = "" if math.isnan(q25) else f"{number(q25)} to {'late' if math.isnan(q75) else number(q75)}"
-    return censored if math.isnan(row["median_step"]) else number(row["median_step"]), quartiles
+    if not math.isnan(row["median_step"]):
+        return number(row["median_step"]), quartiles
+    return "not reached" if row["n_reached"] else "none reached", quartiles
 
 
-def _range(row: Record) -> str:
-    return f"{number(row['min_step'])} to {number(row['max_step'])}" if row["n_reached"] else NONE
+def _holm(row: Record) -> tuple[str, str]:
+    return probability(row["p_holm"]), f"of {row['n_family']}" * bool(row["n_family"])
 
 
 EFFECTS = [
@@ -90,10 +90,7 @@ EFFECTS = [
     Column("fewer steps", "{fewer_steps_percent:+.1f}% ±", "n effect"),
     Column("faster by", "{faster_by_percent:+.1f}% ±", "n effect"),
     Column("p|permutation", "{p_value:p}|log-rank {p_logrank:p}"),
-    Column(
-        "Holm's p|of comparisons",
-        lambda row: (probability(row["p_holm"]), f"of {row['n_family']}" * bool(row["n_family"])),
-    ),
+    Column("Holm's p|of comparisons", _holm),
 ]
 COSTS = [
     AGAINST,
@@ -108,7 +105,7 @@ TIMES = [
     Column("reached|of runs", "{n_reached} / {n_seeds}|{reached_share_low:.0%} to {reached_share_high:.0%}"),
     Column("diverged|runs", "{n_diverged}"),
     Column("step|median", _median),
-    Column("steps|range of reached", _range),
+    Column("steps|range of reached", "{min_step} to {max_step}").where(lambda row: row["n_reached"]),
     Column("steps|restricted mean", "{restricted_mean_steps}"),
     Column("FLOPs|median", "{median_flops:.2e}"),
     Column("seconds|median", "{median_seconds:,.1f}"),
@@ -130,7 +127,7 @@ def _by_part(curves: pd.DataFrame) -> pd.DataFrame:
             point = curve.iloc[max(int(np.searchsorted(steps, part * budget, side="right")) - 1, 0)]
             row |= {f"at_{at}": point["not_reached"], f"at_{at}_low": point["low"], f"at_{at}_high": point["high"]}
         found.append(row)
-    return pd.DataFrame(found, columns=None if found else ["task", "variant", "arm", "text"])
+    return pd.DataFrame(found)
 
 
 def _powers(power: pd.DataFrame) -> pd.DataFrame:
@@ -140,7 +137,7 @@ def _powers(power: pd.DataFrame) -> pd.DataFrame:
         of = group.sort_values("effect_percent").to_dict("records")
         notes = dict.fromkeys(part for row in of for part in row["note"].split("; ") if part)
         found.append(of[0] | {"of": of, "note": "; ".join(notes)})
-    return pd.DataFrame(found, columns=None if found else power.columns)
+    return pd.DataFrame(found)
 
 
 def _power_columns(asked: list[str]) -> list[Column]:
@@ -165,17 +162,12 @@ def _power_columns(asked: list[str]) -> list[Column]:
 def _answer(signs: list[tuple[int, int]]) -> str:
     """Whether fewer steps is less work, in a sentence; signs: what is settled of steps and FLOPs, -1 being fewer."""
     fewer = [flops for steps, flops in signs if steps < 0]
-    if not signs:
-        return ""
     if not fewer:
-        return "No comparison shown here settles that an arm needs fewer steps."
-    less, more = sum(flops < 0 for flops in fewer), sum(flops > 0 for flops in fewer)
+        return "No comparison shown here settles that an arm needs fewer steps." if signs else ""
+    less, more = fewer.count(-1), fewer.count(1)
+    needs = {count: "needs" if count == 1 else "need" for count in (less, more)}
     return (
         f"Of {len(signs)} comparisons shown here {len(fewer)} {'settles' if len(fewer) == 1 else 'settle'} that an arm "
-        f"needs fewer steps. Of these {less} also {_need(less)} less work (FLOPs), {more} {_need(more)} more, and for "
-        f"{len(fewer) - less - more} it is open."
+        f"needs fewer steps. Of these {less} also {needs[less]} less work (FLOPs), {more} {needs[more]} more, and for "
+        f"{fewer.count(0)} it is open."
     )
-
-
-def _need(count: int) -> str:
-    return "needs" if count == 1 else "need"

@@ -24,8 +24,7 @@ def section(claims: pd.DataFrame | None) -> dict[str, Any]:
     """The entries, how many do what, and the claims that the ledger finds in error (schema CLAIM, or None)."""
     entries = pd.read_json(ENTRIES, lines=True).replace({"does": DOES})
     return {
-        "n": len(entries),
-        "told": ", ".join(f"{count} {does}" for does, count in entries["does"].value_counts().items()),
+        "counts": ", ".join(f"{count} {does}" for does, count in entries["does"].value_counts().items()),
         "entries": table(COLUMNS, entries.to_dict("records")),
         "claims": [] if claims is None else claims[claims["verdict"] == "paper in error"].to_dict("records"),
     }

@@ -27,8 +27,8 @@ class Rows:
     """Makes rows for each model and readout, and says of those that were not measured why."""
 
     def __init__(self, models: pd.DataFrame, measured: pd.DataFrame) -> None:
-        self.models, self.measured = models, measured
-        self.names = list(models["model"].unique())
+        self.models = dict(iter(models.groupby("model", sort=False)))
+        self.measured = measured
         self.inputs = [kind for kind in INPUTS if kind in set(measured["inputs"])]
         self.reasons = {
             (row["model"], row["weights"], row["inputs"], row["readout"]): (
@@ -38,71 +38,71 @@ class Rows:
         }
         """Case -> why it was not measured."""
 
-    def unavailable(self, model: str) -> str:
-        """Why none of a model's weights is to be had; empty where some are."""
-        own = self.models[self.models["model"] == model]
-        return "" if (own["status"] == "measured").any() else f"unavailable: {own['reason'].iloc[0]}"
-
     def table(
         self,
         first: str,
         heads: list[str],
         inputs: str,
         cells: Cells,
-        absent: Callable[[str], str] = lambda readout: UNKNOWN,
+        absent: str | dict[str, str] = UNKNOWN,
         more: Callable[[str], list[Cell]] = lambda model: [],
     ) -> Table:
         """A row for each model and readout; one row for a model that is unavailable, and for readouts missing alike.
 
-        absent: why a readout that was measured has no cells here; more: the last cells of a model's rows.
+        absent: why a readout (of these) that was measured has no cells here; more: the last cells of a model's rows.
         """
-        rows = []
-        for model in self.names:
-            own = self.measured[(self.measured["model"] == model) & (self.measured["inputs"] == inputs)]
+        rows, measured = [], self.measured
+        for model in self.models:
+            own = measured[(measured["model"] == model) & (measured["inputs"] == inputs)]
             readouts = own.loc[own["readout"] != OF_OUTPUT, "readout"].unique()
-            if reason := self.unavailable(model) or ("" if len(readouts) else UNKNOWN):
-                rows.append(missing(model, reason, len(heads)))
+            if reason := self._unavailable(model) or ("" if len(readouts) else UNKNOWN):
+                rows.append(_missing(model, reason, len(heads)))
                 continue
             alike: dict[str, list[str]] = {}
             for readout in readouts:
                 label = READOUTS.get(readout, readout)
-                row = self.one(model, inputs, readout, cells, label, absent(readout))
+                why = absent if isinstance(absent, str) else absent.get(readout, UNKNOWN)
+                row = self._row(model, inputs, readout, cells, label, why)
                 if isinstance(row, str):
                     alike.setdefault(row, []).append(label)
                 else:
                     rows.append(Row([*row.cells, *more(model)]))
-            rows += [missing(model, reason, len(heads), *labels) for reason, labels in alike.items()]
+            rows += [_missing(model, reason, len(heads), *labels) for reason, labels in alike.items()]
         return listing(first, heads, rows)
 
     def of_output(self, first: str, heads: list[str], inputs: str, cells: dict[str, Cells]) -> Table:
         """Rows of what is measured on the whole output, by label; what is missing of a model is said once."""
         rows = []
-        for model in self.names:
-            made = [self.one(model, inputs, OF_OUTPUT, found, label) for label, found in cells.items()]
+        for model in self.models:
+            made = [self._row(model, inputs, OF_OUTPUT, found, label, UNKNOWN) for label, found in cells.items()]
             there = [row for row in made if isinstance(row, Row)]
-            rows += there or [missing(model, self.unavailable(model) or str(made[0]), len(heads))]
+            rows += there or [_missing(model, self._unavailable(model) or str(made[0]), len(heads))]
         return listing(first, heads, rows)
 
-    def one(self, model: str, inputs: str, readout: str, cells: Cells, label: str, absent: str = UNKNOWN) -> Row | str:
+    def _unavailable(self, model: str) -> str:
+        """Why none of a model's weights is to be had; empty where some are."""
+        own = self.models[model]
+        return "" if (own["status"] == "measured").any() else f"unavailable: {own['reason'].iloc[0]}"
+
+    def _row(self, model: str, inputs: str, readout: str, cells: Cells, label: str, absent: str) -> Row | str:
         """A row of a model, its control small below; or why it has no cells. absent: why, where it was measured."""
-        weights = self.models.loc[self.models["model"] == model, "weights"]
-        texts = {kind: cells(model, kind, readout) for kind in weights}
+        own = self.models[model]
+        if readout == OF_OUTPUT and (own["kind"] == "encoder").any():
+            absent = "not applicable: no language-model head, so no probabilities"
+        texts = {kind: cells(model, kind, readout) for kind in own["weights"]}
         reasons = {
-            kind: self._reason(model, kind, inputs, readout, absent) for kind, found in texts.items() if not found
+            kind: self.reasons.get((model, kind, inputs, readout), absent) for kind, found in texts.items() if not found
         }
         if len(reasons) == len(texts):
             return "; ".join(dict.fromkeys(reasons.values()))
-        n_cells = max(map(len, texts.values()))
-        main, control = (texts.get(kind) or [""] * n_cells for kind in ("pretrained", "random"))
+        empty = [""] * max(map(len, texts.values()))
+        main, control = (texts.get(kind) or empty for kind in ("pretrained", "random"))
         gaps = [f"{'control' if kind == 'random' else kind} {reason}" for kind, reason in reasons.items()]
-        pairs = [beside(text, other) for text, other in zip(main, control, strict=True)]
-        return Row([named(model, label, *gaps), *pairs])
-
-    def _reason(self, model: str, weights: str, inputs: str, readout: str, absent: str) -> str:
-        kinds = self.models.loc[self.models["model"] == model, "kind"]
-        if readout == OF_OUTPUT and (kinds == "encoder").any():
-            absent = "not applicable: no language-model head, so no probabilities"
-        return self.reasons.get((model, weights, inputs, readout), absent)
+        pairs = [
+            Cell(text or NONE, (f"control {other}" if other else "",))
+            for text, other in zip(main, control, strict=True)
+        ]
+        return Row([Cell(model, (label, *gaps)), *pairs])
 
 
 def listing(first: str, heads: list[str], rows: list[Row]) -> Table:
@@ -110,26 +110,6 @@ def listing(first: str, heads: list[str], rows: list[Row]) -> Table:
     return Table([Column(first, "", "what", True), *(Column(head, "") for head in heads or [""])], rows)
 
 
-def named(name: str, *under: str) -> Cell:
-    """The first cell of a row."""
-    return Cell(name, tuple(line for line in under if line))
-
-
-def beside(text: str, control: str) -> Cell:
-    """A text with that of the control small below."""
-    return Cell(text or NONE, (f"control {control}",) if control else ())
-
-
-def missing(model: str, reason: str, n_columns: int, *under: str) -> Row:
+def _missing(model: str, reason: str, n_columns: int, *under: str) -> Row:
     """A row of what is not there."""
-    return Row([named(model, *under), Cell(reason, css="missing", span=max(n_columns, 1))])
-
-
-def title(inputs: str) -> str:
-    """The title of a table of one kind of inputs."""
-    return INPUTS[inputs].capitalize()
-
-
-def at_each(rhos: list[float]) -> list[str]:
-    """The heads of columns for each rho."""
-    return [f"ρ = {rho:g}" for rho in rhos]
+    return Row([Cell(model, under), Cell(reason, css="missing", span=max(n_columns, 1))])

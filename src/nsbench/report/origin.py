@@ -28,29 +28,49 @@ def section(
     cells: list[dict[str, Any]],
     runs: pd.DataFrame,
     split: Split,
-    files: dict[str, Path],
+    files: dict[str, Path | None],
     stamp: dict[str, str],
 ) -> dict[str, Any]:
     """`grid`, `targets`, `provenance` and `files` as texts.
 
-    files: the Parquet files that the page shows, by name; stamp: the page's own provenance.
+    files: the Parquet files that the page shows, by name, None for parts left out; stamp: the page's own provenance.
     """
     text_of = runs.groupby(["task", "variant"], sort=False)["text"].first()
-    names = ("task", "variant", "arm", "arm_settings", "target", "budget_steps", "seeds")
     grid = [
-        {
-            **{name: cell[name] for name in names},
+        cell
+        | {
             "data": cell["settings"].get("data", {}),
             "text": text_of.get((cell["task"], cell["variant"]), ""),
+            "note": "",
         }
         for cell in cells
     ]
+    keys = ("commit", "source_digest", "device")
+    stamps = {name: read_stamp(path) for name, path in files.items() if path is not None}
     return {
         "grid": split(pd.DataFrame(grid), GRID),
         "targets": _targets(cells),
         "provenance": _provenance(stamp, own_runs(cells, runs), len(runs)),
-        "files": [_made(name, read_stamp(path)) for name, path in files.items()],
+        "files": [(name, *(made.get(key, "unknown") for key in keys)) for name, made in stamps.items()],
     }
+
+
+def overview(
+    cells: list[dict[str, Any]], runs: pd.DataFrame, n_evaluations: int, n_runs: int | None
+) -> list[tuple[str, str]]:
+    """The page's key numbers: (number, what it counts); n_runs: of partial work the runs of the whole grid."""
+    ended = runs["status"].value_counts()
+    counted = "runs in the grid" if n_runs is None else f"runs finished, of {n_runs:,} in the grid"
+    found = [
+        (f"{len({(cell['task'], cell['variant']) for cell in cells})}", "variants of tasks"),
+        (f"{len(cells)}", "cells (task × variant × arm)"),
+        (f"{sum(len(cell['seeds']) for cell in cells)}", counted),
+        (f"{ended.get('diverged', 0)}", "of them diverged"),
+        (f"{ended.get('stopped', '')}", "of them stopped at their target"),
+        (f"{n_evaluations:,}", "evaluations"),
+        (duration(own_runs(cells, runs)["seconds"].sum()), "in training steps, over all runs"),
+    ]
+    return [(number, what) for number, what in found if number]
 
 
 def own_runs(cells: list[dict[str, Any]], runs: pd.DataFrame) -> pd.DataFrame:
@@ -93,9 +113,9 @@ def _provenance(made: dict[str, str], runs: pd.DataFrame, n_named: int) -> list[
 
     runs: each run once; n_named: how many the grid has by name.
     """
-    seconds, flops, ended = runs["seconds"].sum(), runs["flops"].sum(), runs["status"].value_counts()
+    seconds, ended, n_shared = runs["seconds"].sum(), runs["status"].value_counts(), n_named - len(runs)
     stopped = f", {ended['stopped']} stopped at their target" if "stopped" in ended else ""
-    shared = n_named - len(runs)
+    shared = f"{n_shared}: baselines of a specification curve that differ in noise alone, trained and counted here once"
     recorded = runs[runs["record"] != ""]
     versions = [(key.removeprefix("version_"), value) for key, value in made.items() if key.startswith("version_")]
     found = [
@@ -103,14 +123,9 @@ def _provenance(made: dict[str, str], runs: pd.DataFrame, n_named: int) -> list[
         ("source digest of this page", made["source_digest"]),
         ("devices of training", _counts(runs["device"])),
         ("runs", f"{len(runs)} collected, {ended.get('diverged', 0)} diverged{stopped}"),
-        (
-            "runs under a further name",
-            f"{shared}: baselines of a specification curve that differ in noise alone, trained and counted here once"
-            if shared
-            else "",
-        ),
+        ("runs under a further name", shared if n_shared else ""),
         ("time in training steps", f"{seconds:,.0f} s over all runs ({duration(seconds)})"),
-        ("work of training steps", f"{flops:.3g} FLOPs over all runs"),
+        ("work of training steps", f"{runs['flops'].sum():.3g} FLOPs over all runs"),
         *(_records(recorded, len(runs)) if len(recorded) else []),
         ("text", _counts(runs["text"])),
         ("python", made["python"]),
@@ -138,8 +153,3 @@ def _records(recorded: pd.DataFrame, n_runs: int) -> list[tuple[str, str]]:
         ("they were trained at", "; ".join(trained)),
         ("without measures", "; ".join(f"{n} runs: {reason}" for reason, n in missing.items())),
     ]
-
-
-def _made(name: str, stamp: dict[str, str]) -> tuple[str, str, str, str]:
-    """A file: name, commit, source digest, device."""
-    return name, *(stamp.get(key, "unknown") for key in ("commit", "source_digest", "device"))

@@ -27,16 +27,15 @@ class Pictures:
         """Those of `names` that are there and were not taken before. Raises RecordError for a bad file."""
         return [_picture(self._waiting.pop(name)) for name in dict.fromkeys(names) if name in self._waiting]
 
-    def elsewhere(self, *names: str) -> list[Picture]:
-        """Those of `names` that stand in a section before this one: names and titles alone."""
-        gone = [name for name in dict.fromkeys(names) if name in self.names and name not in self._waiting]
-        return [{"name": name, "title": caption(name)[0]} for name in gone]
-
     def rest(self) -> list[Picture]:
         """All that nothing has taken."""
         return self.take(*list(self._waiting))
 
-    def index(self) -> list[dict[str, Any]]:
+    def elsewhere(self, *names: str) -> list[Picture]:
+        """Those of `names` that stand in a section before this one: names and titles alone."""
+        return [figure for figure in self.index() if figure["name"] in names and figure["name"] not in self._waiting]
+
+    def index(self) -> list[Picture]:
         """Name and title of every figure, in the order given."""
         return [{"name": name, "title": caption(name)[0]} for name in self.names]
 

@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from nsbench.analysis import pretrained_tables
 from nsbench.figures import of_kind, style
-from nsbench.report import table_1
-from nsbench.report.model_rows import INPUTS, Cells, Rows, at_each, title
+from nsbench.report.model_rows import INPUTS, READOUTS, Cells, Rows, listing
 from nsbench.report.pictures import Pictures
-from nsbench.report.tables import NONE, Column, Record, Table, number, table
+from nsbench.report.tables import NONE, Cell, Column, Record, Row, Table, number, table
 from nsbench.schemas.pretrained import TABLES
 from nsbench.storage.parquet import read_table
 
 NORMS = {"l1": "L1 norm", "squared_l2": "Squared L2 norm"}
 """Norms whose patterns are shown: the geometric influence, and the one that bounds the mass in high degrees."""
+PATTERNS = ["at least 0.1|positions", "hold half|positions", "first|share", "last|share", "without influence|positions"]
 CHANGES = {
     "decision": "changed answers|positions, summed",
     "probability_distance": "distance of probabilities|summed",
@@ -30,11 +31,19 @@ OUTPUT = {
     "decision": "positions with the same answer",
 }
 """Reductions of the whole output, under resampling."""
+N_NEAREST = 3
+"""Readings of Table 1 shown for each of its columns and each unit."""
+FROM = ("influence", "stability")
+DIVIDED = [
+    *("from influence|of E f²", "from stability|of E f²", "from influence|of the variance"),
+    *("from stability|of the variance", "smaller|of E f²"),
+]
+NEAREST = ["bound from", "paper's unit", "models", "largest factor", "mean factor"]
 Titled = list[tuple[str, Table]]
 """Tables with their titles."""
 
 
-def section(folder: Path | str | None, pictures: Pictures) -> dict[str, Any]:
+def section(folder: Path | None, pictures: Pictures) -> dict[str, Any]:
     """The tables of pretrained models, and their figures; empty where there are none.
 
     `folder` has the tables of schemas.pretrained.TABLES. Raises RecordError for a missing one.
@@ -43,15 +52,15 @@ def section(folder: Path | str | None, pictures: Pictures) -> dict[str, Any]:
         return {}
     # The influences are for the figures alone.
     names = [name for name in TABLES if name != "pretrained_influence"]
-    tables = {name: read_table(Path(folder) / f"{name}.parquet", TABLES[name]) for name in names}
+    tables = {name: read_table(folder / f"{name}.parquet", TABLES[name]) for name in names}
     models = tables["pretrained_models"]
     rows = Rows(models, tables["pretrained_measured"])
     return {
-        "models": table(MODELS, models.to_dict("records")),
+        "models": table(MODELS, [_described(model) for model in models.to_dict("records")]),
         "labels": _labels(models),
         **_patterns(rows, tables["concentration"]),
         **_stability(rows, tables["pretrained_stability"]),
-        **table_1.section(rows, tables["table_1"]),
+        **_table_1(rows, tables["table_1"]),
         "elsewhere": pictures.elsewhere(*of_kind("pretrained")),
         "figures": pictures.take(*of_kind("pretrained")),
     }
@@ -60,38 +69,31 @@ def section(folder: Path | str | None, pictures: Pictures) -> dict[str, Any]:
 # --- models ---------------------------------------------------------------------------------------------
 
 
-def _model(row: Record) -> tuple[str, ...]:
-    control = row["weights"] == "random"
-    strange = not (row["paper"] or control)
-    remarks = ("control: random weights" * control, row["remark"], "not one of the paper's models" * strange)
-    return row["model"], *remarks
+def _described(row: Record) -> Record:
+    """A model with what it is in words."""
+    control, count = row["weights"] == "random", row["n_parameters"]
+    known = row["status"] == "measured"
+    return row | {
+        "control": "control: random weights" * control,
+        "strange": "not one of the paper's models" * (not (row["paper"] or control)),
+        # The origin of a control is its seed.
+        "from": row["origin"] if known and control else f"{row['source']}: {row['origin']}",
+        "parameters": "" if not known else f"{count / 1e6:,.1f} M" if count >= 1e5 else f"{count:,}",
+    }
 
 
-def _origin(row: Record) -> str:
-    # The origin of a control is its seed.
-    own = row["status"] == "measured" and row["weights"] == "random"
-    return row["origin"] if own else f"{row['source']}: {row['origin']}"
-
-
-def _parameters(row: Record) -> str:
-    count = row["n_parameters"]
-    return f"{count / 1e6:,.1f} M" if count >= 1e5 else f"{count:,}"
-
-
-def _known(head: str, form: str, css: str = "n", **more: Callable[[Record], str]) -> Column:
-    """A column of what is known of a model that was measured; more: values that it has no column of."""
-    column = Column(head, form, css)
-    made = lambda row: row | {name: make(row) for name, make in more.items()}  # noqa: E731
-    return column._replace(form=lambda row: column.cell(made(row)) if row["status"] == "measured" else NONE)
+def _known(head: str, form: str, css: str = "n") -> Column:
+    """A column of what is known of a model that was measured."""
+    return Column(head, form, css).where(lambda row: row["status"] == "measured")
 
 
 MODELS = [
-    Column("model", _model, "what", True),
-    Column("status", "{status}|{reason}", "status"),
-    Column("from", _origin, "from"),
+    Column("model", lambda row: (row["model"], row["control"], row["remark"], row["strange"]), "what", True),
+    Column("status", lambda row: (row["status"], row["reason"]), "status"),
+    Column("from", "{from}", "from"),
     _known("kind", "{kind}|{architecture}", ""),
-    _known("parameters", "{count}|{n_layers} layers of {n_heads} heads, width {d_model}", count=_parameters),
-    _known("text", "{shown}", "from", shown=lambda row: row["text"] or NONE),
+    _known("parameters", "{parameters}|{n_layers} layers of {n_heads} heads, width {d_model}"),
+    Column("text", lambda row: (row["status"] == "measured" and row["text"]) or NONE, "from"),
     _known("tokens|of a sequence", "{n_tokens}|{n_special} special"),
     _known("sequences", "{n_sequences}"),
 ]
@@ -107,10 +109,6 @@ def _labels(models: pd.DataFrame) -> list[str]:
 
 # --- influence, stability, sensitivity ------------------------------------------------------------------
 
-PATTERN_HEADS = [
-    *("at least 0.1|positions", "hold half|positions", "first|share", "last|share", "without influence|positions")
-]
-
 
 def _patterns(rows: Rows, concentration: pd.DataFrame) -> dict[str, Any]:
     """The paper's three patterns at the embeddings, by norm, of the mean over sequences and of each one."""
@@ -120,21 +118,13 @@ def _patterns(rows: Rows, concentration: pd.DataFrame) -> dict[str, Any]:
     found = {tuple(row[key] for key in keys): _pattern(row) for row in here.to_dict("records")}
 
     def by_norm(of: str) -> Titled:
-        return [
-            (name, rows.table("model", PATTERN_HEADS, inputs, _looked_up(found, norm, of), _no_influence))
-            for norm, name in NORMS.items()
-        ]
+        def cells(norm: str) -> Cells:
+            return lambda model, weights, readout: found.get((model, weights, readout, norm, of), [])
 
-    patterns = {"patterns": by_norm("mean"), "patterns_each": by_norm("each")}
-    return {"inputs": INPUTS.get(inputs, inputs), **patterns}
+        absent = "no influence at any position"
+        return [(name, rows.table("model", PATTERNS, inputs, cells(norm), absent)) for norm, name in NORMS.items()]
 
-
-def _looked_up(found: dict[Any, list[str]], *rest: Any) -> Cells:
-    return lambda model, weights, readout: found.get((model, weights, readout, *rest), [])
-
-
-def _no_influence(readout: str) -> str:
-    return "no influence at any position"
+    return {"inputs": INPUTS.get(inputs, inputs), "patterns": by_norm("mean"), "patterns_each": by_norm("each")}
 
 
 def _pattern(row: Record) -> list[str]:
@@ -143,42 +133,41 @@ def _pattern(row: Record) -> list[str]:
     return [*counts, *ends, _count(row["n_zero"])]
 
 
+def _count(value: float) -> str:
+    """A count, or a mean of counts."""
+    return f"{value:,.0f}" if float(value).is_integer() else f"{value:,.1f}"
+
+
 def _stability(rows: Rows, stability: pd.DataFrame) -> dict[str, Any]:
     """Stability of the output and of each readout at each rho, and average sensitivity; inputs apart, text first."""
     rhos = sorted(stability["rho"].dropna().unique())
+    heads = [f"ρ = {rho:g}" for rho in rhos]
     keys = ["model", "weights", "inputs", "readout", "noise", "reduction"]
     found = {
         (*(row[key] for key in keys), None if math.isnan(row["rho"]) else row["rho"]): _estimate(row)
         for row in stability.to_dict("records")
     }
 
-    def cells(inputs: str, noise: str, *at: tuple[str, float | None]) -> Cells:
+    def cells(inputs: str, noise: str, reductions: Iterable[str], at: Collection[float | None] = rhos) -> Cells:
         """The cells of a row: at each reduction and rho."""
+        where = [(reduction, rho) for reduction in reductions for rho in at]
 
         def texts(model: str, weights: str, readout: str) -> list[str]:
-            made = [found.get((model, weights, inputs, readout, noise, *where), "") for where in at]
+            made = [found.get((model, weights, inputs, readout, noise, *key), "") for key in where]
             return made if any(made) else []
 
         return texts
 
-    def over_rho(inputs: str, noise: str, reduction: str) -> Cells:
-        return cells(inputs, noise, *((reduction, rho) for rho in rhos))
-
-    tokens = [kind for kind in rows.inputs if kind != "gaussian"]
-    outputs, sensitivity = [], []
-    for kind in tokens:
-        first = f"output, {INPUTS[kind]}"
-        by_label = {label: over_rho(kind, "resampling", reduction) for reduction, label in OUTPUT.items()}
-        changed = {"": cells(kind, "replacement", *((reduction, None) for reduction in CHANGES))}
-        outputs.append((title(kind), rows.of_output(first, at_each(rhos), kind, by_label)))
-        sensitivity.append((title(kind), rows.of_output(first, list(CHANGES.values()), kind, changed)))
-    gaussian = [
-        (
-            title(kind),
-            rows.table(f"readout, {INPUTS[kind]}", at_each(rhos), kind, over_rho(kind, "gaussian", "pearson")),
-        )
-        for kind in rows.inputs
-    ]
+    outputs, sensitivity, gaussian = [], [], []
+    for kind in rows.inputs:
+        title, first = INPUTS[kind].capitalize(), f"readout, {INPUTS[kind]}"
+        gaussian.append((title, rows.table(first, heads, kind, cells(kind, "gaussian", ["pearson"]))))
+        if kind != "gaussian":
+            first = f"output, {INPUTS[kind]}"
+            by_label = {label: cells(kind, "resampling", [reduction]) for reduction, label in OUTPUT.items()}
+            changed = {"": cells(kind, "replacement", CHANGES, [None])}
+            outputs.append((title, rows.of_output(first, heads, kind, by_label)))
+            sensitivity.append((title, rows.of_output(first, list(CHANGES.values()), kind, changed)))
     return {"outputs": outputs, "gaussian": gaussian, "sensitivity": sensitivity}
 
 
@@ -187,6 +176,68 @@ def _estimate(row: Record) -> str:
     return value if NONE in (value, error) else f"{value} ± {error}"
 
 
-def _count(value: float) -> str:
-    """A count, or a mean of counts."""
-    return f"{value:,.0f}" if float(value).is_integer() else f"{value:,.1f}"
+# --- Table 1 --------------------------------------------------------------------------------------------
+
+
+def _table_1(rows: Rows, tail: pd.DataFrame) -> dict[str, Any]:
+    """Table 1 (schema TAIL): proved bounds, and of all readings those nearest to the paper's numbers."""
+    nearest = pretrained_tables.nearest_reading(tail)
+    return {
+        "bounds": _proved(rows, tail),
+        "degree": "k" if tail.empty else str(tail["degree"].iloc[0]),
+        "nearest": listing("reading", NEAREST, _nearest(nearest)),
+        "n_readings": f"{len(nearest):,}",
+    }
+
+
+def _proved(rows: Rows, tail: pd.DataFrame) -> Titled:
+    """The proved bounds by kind of inputs, with the paper's numbers beside those of its models."""
+    found = {
+        tuple(row[name] for name in [*pretrained_tables.CASE_NAMES, "divided_by"]): row
+        for row in pretrained_tables.smaller_bounds(tail).to_dict("records")
+    }
+    published = tail.dropna(subset="published").groupby(["model", "bound_from"])["published"].first().to_dict()
+    heads = DIVIDED + (["the paper's|influence"] if published else [])
+
+    def papers(model: str) -> list[Cell]:
+        influence, stability = (published.get((model, bound_from)) for bound_from in FROM)
+        there = [Cell(NONE) if influence is None else Cell(f"{influence:g}", (f"stability {stability:g}",))]
+        return there if published else []
+
+    def of(inputs: str) -> Table:
+        def cells(model: str, weights: str, readout: str) -> list[str]:
+            names = (pretrained_tables.NORM2, pretrained_tables.VARIANCE)
+            divided = [found.get((model, weights, inputs, readout, name)) for name in names]
+            if None in divided:
+                return []
+            return [*(_bound(row[name]) for row in divided for name in FROM), divided[0]["smaller"]]
+
+        absent = {"cross_entropy": "no bound: its labels are the tokens that are redrawn"}
+        return rows.table("model", heads, inputs, cells, absent, papers)
+
+    kinds = dict.fromkeys(pretrained_tables.PROVED.values())
+    return [(INPUTS[kind].capitalize(), of(kind)) for kind in kinds if kind in rows.inputs]
+
+
+def _bound(value: float) -> str:
+    """A bound on a share."""
+    shown = number(value, ".3g")
+    return f"says nothing ({shown})" if value >= 1 else shown
+
+
+def _nearest(ranked: pd.DataFrame) -> list[Row]:
+    """The readings nearest to each column of Table 1, its numbers read as shares and as percentages."""
+    first = ranked.groupby(["bound_from", "unit"], sort=False).head(N_NEAREST)
+    rows = []
+    for row in first.sort_values(["bound_from", "unit"], ascending=[True, False], kind="stable").to_dict("records"):
+        least = "least over ρ" if row["bound_from"] == "stability" else ""
+        under = (
+            READOUTS.get(row["readout"], row["readout"]),
+            INPUTS.get(row["inputs"], row["inputs"]),
+            f"divided by {pretrained_tables.DIVISORS[row['divided_by']]}",
+            least if math.isnan(row["rho"]) else f"ρ = {row['rho']:g}",
+        )
+        factors = (number(row[factor], ".3g") for factor in ("largest_factor", "mean_factor"))
+        texts = (row["bound_from"], row["unit"], str(row["n_models"]), *factors)
+        rows.append(Row([Cell(pretrained_tables.READINGS[row["reading"]], under), *map(Cell, texts)]))
+    return rows

@@ -62,16 +62,11 @@ def settled(row: Record, name: str, neutral: float = 0.0, pairs: str = "n_pairs"
     return settles(*ends, row[pairs], row["confidence"], neutral, row.get("n_stopped", 0))
 
 
-def direction(row: Record, name: str, neutral: float = 0.0, pairs: str = "n_pairs") -> str:
-    """`fewer` or `more` where the interval of an estimate settles it, else `open`."""
-    return DIRECTIONS[settled(row, name, neutral, pairs)]
-
-
 # --- tables ---------------------------------------------------------------------------------------------
 
 
 class Cell(NamedTuple):
-    """What stands in a field: a text, lines small below it, its class besides the column's."""
+    """What stands in a field: a text, lines small below it where not empty, its class besides the column's."""
 
     text: str
     small: tuple[str, ...] = ()
@@ -98,12 +93,16 @@ class Column(NamedTuple):
         """The field of a row."""
         if isinstance(self.form, str):
             first, *small = (text(part, row) for part in WITH_INTERVAL.sub(INTERVAL, self.form).split("|"))
-            return Cell(first, tuple(line for line in small if line and NONE not in line))
+            return Cell(first, tuple(line for line in small if NONE not in line))
         found = self.form(row)
         if isinstance(found, Cell):
             return found
         first, *small = (found,) if isinstance(found, str) else found
-        return Cell(first, tuple(line for line in small if line))
+        return Cell(first, tuple(small))
+
+    def where(self, holds: Callable[[Any], bool]) -> Column:
+        """This column, with a dash in rows of which a condition does not hold."""
+        return self._replace(form=lambda row: self.cell(row) if holds(row) else NONE)
 
 
 WITH_INTERVAL = re.compile(r"\{(\w+)(:[^}]*)?\}(%?) ±$")
@@ -179,17 +178,19 @@ class Split:
         self, results: pd.DataFrame, columns: list[Column], css: Callable[[Record], str] = lambda row: ""
     ) -> Table:
         """A table of results that have task, variant and text, and may have arm; css: the class of a row."""
-        rows, folded, reasons = [], [], {}
+        rows, folded, reasons = [], [], []
         for row in results.to_dict("records"):
             reason = self.reason(row)
             made = row_of(columns, row, css(row), self.leaks.get((row["task"], row["variant"]), ()))
             (folded if reason else rows).append(made)
-            reasons |= {reason: None} if reason else {}
-        return Table(columns, rows, folded, ", and ".join(reasons), labels(results))
+            reasons += [reason] if reason else []
+        return Table(columns, rows, folded, ", and ".join(dict.fromkeys(reasons)), labels(results))
 
 
 def labels(results: pd.DataFrame) -> list[str]:
     """A line on each text that is not the paper's, and the tasks of its rows."""
+    if results.empty:
+        return []
     strange = results[~results["text"].isin(style.KNOWN_TEXTS)]
     tasks = strange.groupby("text", sort=False)["task"].unique()
     return [f"Text: {text} (rows of {', '.join(names)})." for text, names in tasks.items()]

@@ -47,26 +47,6 @@ def _fit(points: pd.DataFrame) -> dict[str, Any]:
     return worst | {"n": len(points), "z": spread.median(), "largest_z": spread.max()}
 
 
-def _figure(row: Record) -> Cell:
-    name = row["figure"]
-    return Cell(name.replace("_", " "), link=name if name in row["known"] else "")
-
-
-def _errors(row: Record, name: str) -> str:
-    """A difference in standard errors."""
-    return "over 1,000" if row[name] >= 1000 else number(row[name], ".1f")
-
-
-FORMULAS = [
-    Column("figure", _figure, "name"),
-    Column("reading", "{reading}", ""),
-    Column("formula", "{formula}|{status}", "name", True),
-    Column("points", "{n}"),
-    Column("largest difference|simulated − formula", "{difference:+.2g}|{series}, at {x:g}"),
-    Column("size of z|median, largest", lambda row: (_errors(row, "z"), _errors(row, "largest_z"))),
-]
-
-
 def _bounds(points: pd.DataFrame) -> dict[str, Any]:
     """How tight a method's bounds are on simulated points (rows of schemas.theory.THEORY).
 
@@ -90,6 +70,24 @@ def _tightness(points: pd.DataFrame, part: str, layer: float) -> str:
     return " – ".join(number(ratios.get(status), ".3g") for status in ("lower", "upper"))
 
 
+def _figure(row: Record) -> Cell:
+    name = row["figure"]
+    return Cell(name.replace("_", " "), link=name if name in row["known"] else "")
+
+
+def _in_errors(row: Record) -> list[str]:
+    """The median and the largest difference in standard errors."""
+    return ["over 1,000" if row[name] >= 1000 else number(row[name], ".1f") for name in ("z", "largest_z")]
+
+
+FORMULAS = [
+    Column("figure", _figure, "name"),
+    Column("reading", "{reading}", ""),
+    Column("formula", "{formula}|{status}", "name", True),
+    Column("points", "{n}"),
+    Column("largest difference|simulated − formula", "{difference:+.2g}|{series}, at {x:g}"),
+    Column("size of z|median, largest", _in_errors),
+]
 BOUNDS = [
     Column("reading", "{reading}", ""),
     Column("bounds", "{formula}", "name", True),

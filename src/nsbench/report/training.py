@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pandas as pd
 
-from nsbench.report.tables import AGAINST, ARM, PAIRS, Column, Record, Split, Table, confidence, direction, settled
+from nsbench.report.tables import AGAINST, ARM, DIRECTIONS, PAIRS, Column, Record, Split, Table, confidence, settled
 from nsbench.schemas.metrics import TEST_SCORES
 
 COUNTED = {
@@ -30,8 +31,8 @@ def section(tables: dict[str, pd.DataFrame], split: Split) -> dict[str, Any]:
         "scores": _scores(tables["score"], split),
         "measures": split(measures[~measures["measure"].isin(ELSEWHERE)].assign(note=""), MEASURES),
         "sweep": {
-            "choices": split(selections, CHOICES, choice_direction),
-            "effects": split(of_sweeps, CHANGES, _change),
+            "choices": split(selections, CHOICES, settled_class("test_steps_ratio", 1.0)),
+            "effects": split(of_sweeps, CHANGES, settled_class("best_val_loss_difference")),
             "criterion": "; ".join(selections["criterion"].unique()),
             "confidence": confidence(selections),
         },
@@ -67,14 +68,9 @@ def left_out(row: Record) -> str:
     return ", ".join(f"{count} {what}" for what, count in ended.items() if count)
 
 
-def choice_direction(row: Record) -> str:
-    """What the test data settle of a chosen arm's steps."""
-    return direction(row, "test_steps_ratio", 1.0, pairs="n_compared")
-
-
-def _change(row: Record) -> str:
-    """What an arm's change in the loss settles."""
-    return direction(row, "best_val_loss_difference", pairs="n_compared")
+def settled_class(name: str, neutral: float = 0.0) -> Callable[[Record], str]:
+    """The class of a row by what its pairs settle of an estimate."""
+    return lambda row: DIRECTIONS[settled(row, name, neutral, pairs="n_compared")]
 
 
 def _lead(row: Record) -> str:
@@ -82,8 +78,9 @@ def _lead(row: Record) -> str:
     return "settled" if settled(row, "mean_lead_steps", pairs="n_defined") else "open"
 
 
-def _chosen(row: Record) -> tuple[str, str]:
-    return row["selected"].replace(" x ", " × ") or "none", f"of {row['n_arms']} arms"
+def _measure(row: Record) -> tuple[str, str]:
+    rho = "" if pd.isna(row["rho"]) else f", ρ = {row['rho']:g}"
+    return row["measure"].replace("_", " "), row["reduction"].replace("_", " ") + rho
 
 
 SCORES = [
@@ -98,13 +95,6 @@ SCORES = [
     ),
     Column("targets", "{n_targets}"),
 ]
-
-
-def _measure(row: Record) -> tuple[str, str]:
-    rho = "" if pd.isna(row["rho"]) else f", ρ = {row['rho']:g}"
-    return row["measure"].replace("_", " "), row["reduction"].replace("_", " ") + rho
-
-
 MEASURES = [
     ARM,
     Column("measure", _measure, "name"),
@@ -115,7 +105,9 @@ MEASURES = [
 CHOICES = [
     Column("variant", "{variant}|{task}, against {baseline}", "name", True),
     Column("chosen on", lambda row: (PROCEDURES[row["procedure"]], f"{row['n_pairs']} pairs"), "name"),
-    Column("chosen arm", _chosen, "what"),
+    Column(
+        "chosen arm", lambda row: (row["selected"].replace(" x ", " × ") or "none", f"of {row['n_arms']} arms"), "what"
+    ),
     Column("steps ratio|validation", "{val_steps_ratio:.2f}"),
     Column("steps ratio|test", "{test_steps_ratio:.2f} ±", "n effect"),
     Column("test accuracy|difference", "{test_accuracy_difference:+.4f} ±"),
