@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import importlib.util
+import logging
 from enum import IntEnum
 
 import numpy as np
@@ -16,6 +17,8 @@ import torch
 from torch import Tensor
 
 from nsbench.storage.seeding import stream_key
+
+logger = logging.getLogger(__name__)
 
 MULTIPLIERS = 0xD2511F53, 0xCD9E8D57
 KEY_STEPS = 0x9E3779B9, 0xBB67AE85
@@ -69,8 +72,11 @@ def fill_bits(out_RN: Tensor, keys_R: Tensor, step: int | Tensor, stream: Stream
 
 @functools.cache
 def has_numba() -> bool:
-    """Whether kernels for a CPU can be compiled; without them the same numbers come from numpy, more slowly."""
-    return importlib.util.find_spec("numba") is not None
+    """Whether kernels for a CPU can be compiled. Without numba other code does the same, slower, which is told once."""
+    found = importlib.util.find_spec("numba") is not None
+    if not found:
+        logger.warning("numba is not installed: training on a CPU takes about twice as long")
+    return found
 
 
 def random_words(keys_R: Tensor, n_words: int, step: int | Tensor, stream: Stream, draw: int = 0) -> Tensor:

@@ -34,22 +34,28 @@ class DropoutMasks:
     ) -> None:
         self._bits_RN, self._dtype = bits_RN, dtype
         self._n_here, self._n_all = examples or (1, 1)
-        self._dropped = round(rate * 2**16)
+        dropped = round(rate * 2**16)
+        self.threshold, self.factor = dropped - 2**15, 2**16 / (2**16 - dropped)
         self._used = 0
+
+    def next_bits(self, shape: torch.Size) -> Tensor:
+        """The bits of the next mask, of a shape with leading axes R and B: kept is what reaches `threshold`."""
+        size = math.prod(shape[1:])
+        bits_RN = self._bits_RN[:, self._used : self._used + size]
+        # Examples come first in every mask, so that those of the first few lie together.
+        self._used += size // self._n_here * self._n_all
+        return bits_RN.view(shape)
 
     def next(self, shape: torch.Size) -> Tensor:
         """The next mask, of a shape with leading axes R and B.
 
         It is made when it is needed, so that on a CPU it is still in the cache when it is used.
         """
-        size = math.prod(shape[1:])
-        bits_RN = self._bits_RN[:, self._used : self._used + size]
-        # Examples come first in every mask, so that those of the first few lie together.
-        self._used += size // self._n_here * self._n_all
-        mask_RN = torch.empty(bits_RN.shape, dtype=self._dtype, device=bits_RN.device)
+        bits = self.next_bits(shape)
+        mask = torch.empty(shape, dtype=self._dtype, device=bits.device)
         # Compared straight into floats: several times faster on a CPU than by way of booleans.
-        torch.ge(bits_RN, self._dropped - 2**15, out=mask_RN)
-        return mask_RN.mul_(2**16 / (2**16 - self._dropped)).view(shape)
+        torch.ge(bits, self.threshold, out=mask)
+        return mask.mul_(self.factor)
 
     def __call__(self, x: Tensor) -> Tensor:
         """`x`, of leading axes R and B, with the next mask applied."""
@@ -98,6 +104,11 @@ class Stack(nn.Module):
         weight_RND = self.weight(name)
         first_R = (self.runs_R * weight_RND.shape[1]).view(-1, *[1] * (ids_RX.dim() - 1))
         return F.embedding(ids_RX + first_R, weight_RND.flatten(0, 1))
+
+    @property
+    def gradient_path(self) -> str:
+        """How passes with a gradient are computed: `autograd`, or `fused` by kernels of the model's own."""
+        return "autograd"
 
     @property
     def n_runs(self) -> int:

@@ -6,14 +6,19 @@ V vocabulary, C class; X stands for B x T.
 
 from __future__ import annotations
 
+import functools
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from nsbench.storage.philox import has_numba
 from nsbench.training.models.stack import DropoutMasks, Stack
+
+if TYPE_CHECKING:
+    from nsbench.training.models.fused import FusedTransformer
 
 LINEAR_STD = 0.02
 
@@ -107,7 +112,23 @@ class TransformerStack(Stack):
         return weight
 
     def forward(self, tokens_RBT: Tensor, dropout: DropoutMasks | None = None) -> Tensor:
+        if self.gradient_path == "fused" and torch.is_grad_enabled() and not torch.is_autocast_enabled("cpu"):
+            weights = {name: self.weights[key] for key, name in self._names.items() if not name.startswith("head.")}
+            if all(weight.requires_grad for weight in weights.values()):
+                return self.logits(self._fused.hidden(weights, tokens_RBT[0], dropout)[None])
         return self.logits(self.hidden(self.embed(tokens_RBT), dropout))
+
+    @property
+    def gradient_path(self) -> str:
+        weight = self.weight("embedding")
+        fits = self.n_runs == 1 and weight.device.type == "cpu" and weight.dtype == torch.float32
+        return "fused" if fits and has_numba() else "autograd"
+
+    @functools.cached_property
+    def _fused(self) -> FusedTransformer:
+        from nsbench.training.models.fused import FusedTransformer
+
+        return FusedTransformer(self.settings, self.positions_TD)
 
     def embed(self, tokens_RBT: Tensor) -> Tensor:
         """The tokens' embeddings (R, B, T, D), as the weights hold them: not scaled, without positions."""

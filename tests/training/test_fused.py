@@ -1,0 +1,165 @@
+"""The fused pass of a transformer against autograd's."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
+
+from nsbench.storage import philox
+from nsbench.training.models import Transformer, transformer_stack
+from nsbench.training.models.stack import DropoutMasks
+from nsbench.training.models.transformer_stack import TransformerStack
+
+pytest.importorskip("numba")
+
+VOCABULARY, CLASSES, BATCH, LENGTH = 11, 5, 9, 6
+CHOICES = {
+    "as in table 2": {},
+    "post-norm, causal, last": {"norm": "post", "mask": "causal", "pooling": "last"},
+    "each position": {"mask": "causal", "pooling": "none", "embedding_scale": "none", "n_layers": 3},
+    "no dropout": {"dropout": 0.0},
+    "post-norm, no dropout": {"dropout": 0.0, "norm": "post", "ffn_width": 7, "n_layers": 1},
+    "wide heads": {"d_model": 40, "n_heads": 1},
+}
+
+
+@pytest.fixture(params=["fused", "autograd"])
+def path(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    use(request.param, monkeypatch)
+    return request.param
+
+
+def use(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(transformer_stack, "has_numba", lambda: path == "fused")
+
+
+def stirred(**choices: Any) -> TransformerStack:
+    """A model with all weights moved off their initial values."""
+    settings = Transformer(**{"d_model": 12, "n_heads": 3, **choices})
+    stack, generator = TransformerStack(settings, VOCABULARY, CLASSES, [0]), torch.Generator().manual_seed(7)
+    with torch.no_grad():
+        for weight in stack.parameters():
+            weight += 0.3 * torch.randn(weight.shape, generator=generator)
+    return stack
+
+
+def tokens_and_bits(stack: TransformerStack, seed: int = 0, batch: int = BATCH) -> tuple[Tensor, Tensor]:
+    generator, size = torch.Generator().manual_seed(seed), stack.settings.dropout_size(BATCH, LENGTH)
+    tokens_RBT = torch.randint(VOCABULARY, (1, batch, LENGTH), generator=generator)
+    return tokens_RBT, torch.randint(-(2**15), 2**15, (1, size), dtype=torch.int16, generator=generator)
+
+
+def logits(stack: TransformerStack, tokens_RBT: Tensor, bits_RN: Tensor) -> Tensor:
+    rate, rows = stack.settings.dropout, tokens_RBT.shape[1]
+    return stack(tokens_RBT, DropoutMasks(bits_RN, rate, examples=(rows, BATCH)) if rate else None)
+
+
+def loss_of(logits_RBC: Tensor) -> Tensor:
+    return F.cross_entropy(logits_RBC.flatten(0, -2), torch.arange(logits_RBC[..., 0].numel()) % CLASSES)
+
+
+def gradients(stack: TransformerStack, loss: Tensor) -> list[Tensor]:
+    return list(torch.autograd.grad(loss, list(stack.parameters())))
+
+
+def assert_close(some: list[Tensor], others: list[Tensor], relative: float = 2e-5) -> None:
+    for one, other in zip(some, others, strict=True):
+        # The gradient of a key's bias is nought but for rounding.
+        assert (one - other).norm() <= relative * max(other.norm(), 1e-2)
+
+
+@pytest.mark.parametrize("rows", [BATCH, 4])
+@pytest.mark.parametrize("choices", CHOICES.values(), ids=CHOICES)
+def test_loss_and_gradients_are_autograds(choices: dict[str, Any], rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    stack, found = stirred(**choices), {}
+    tokens_RBT, bits_RN = tokens_and_bits(stack, batch=rows)
+    for path in ("fused", "autograd"):
+        use(path, monkeypatch)
+        assert stack.gradient_path == path
+        loss = loss_of(logits(stack, tokens_RBT, bits_RN))
+        found[path] = [loss.detach(), *gradients(stack, loss)]
+    assert_close(found["fused"], found["autograd"])
+    assert all(gradient.any() for gradient in found["fused"])
+
+
+def test_twenty_steps_lose_as_much(monkeypatch: pytest.MonkeyPatch) -> None:
+    losses = {}
+    for path in ("fused", "autograd"):
+        use(path, monkeypatch)
+        stack, losses[path] = TransformerStack(Transformer(d_model=32), VOCABULARY, CLASSES, [3]), 0.0
+        optimizer = torch.optim.AdamW(stack.parameters(), lr=1e-3)
+        for step in range(20):
+            loss = loss_of(logits(stack, *tokens_and_bits(stack, seed=step)))
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            losses[path] += loss.item()
+    assert losses["fused"] == pytest.approx(losses["autograd"], rel=2e-6)
+
+
+def test_a_second_pass_may_begin_before_the_gradient_of_the_first(path: str) -> None:
+    stack = stirred()
+    clean, noisy = (tokens_and_bits(stack, seed) for seed in (0, 1))
+    alone = [gradients(stack, loss_of(logits(stack, *one))) for one in (clean, noisy)]
+    together = gradients(stack, sum(loss_of(logits(stack, *one)) for one in (clean, noisy)))
+    assert_close(together, [one + other for one, other in zip(*alone, strict=True)])
+    # And after all this the first pass is what it was, to the bit.
+    again = gradients(stack, loss_of(logits(stack, *clean)))
+    assert all(torch.equal(one, other) for one, other in zip(again, alone[0], strict=True))
+
+
+def test_a_graph_whose_buffers_are_in_use_again_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    use("fused", monkeypatch)
+    stack = stirred(pooling="none")
+    loss, weights = loss_of(logits(stack, *tokens_and_bits(stack))), list(stack.parameters())
+    torch.autograd.grad(loss, weights, retain_graph=True)
+    with pytest.raises(RuntimeError, match="was taken before"):
+        torch.autograd.grad(loss, weights, retain_graph=True)
+    logits(stack, *tokens_and_bits(stack, 1))
+    with pytest.raises(RuntimeError, match="modified inplace"):
+        torch.autograd.grad(loss, stack.weight("head.weight"))
+
+
+def test_a_fresh_model_gives_the_same_to_the_bit(path: str) -> None:
+    """As after an interruption: buffers that were used before change nothing."""
+    used, fresh = stirred(mask="causal"), stirred(mask="causal")
+    for seed in (5, 6):
+        gradients(used, loss_of(logits(used, *tokens_and_bits(used, seed))))
+    found = [gradients(stack, loss_of(logits(stack, *tokens_and_bits(stack, 1)))) for stack in (used, fresh)]
+    assert all(torch.equal(one, other) for one, other in zip(*found, strict=True))
+
+
+def test_the_products_that_a_counter_sees_are_autograds(monkeypatch: pytest.MonkeyPatch) -> None:
+    stack, counted = stirred(mask="causal"), {}
+    for path in ("fused", "autograd"):
+        use(path, monkeypatch)
+        with FlopCounterMode(display=False) as counter:
+            gradients(stack, loss_of(logits(stack, *tokens_and_bits(stack))))
+        counted[path] = counter.get_total_flops()
+    assert counted["fused"] == counted["autograd"] > 0
+
+
+def test_what_it_does_not_serve_takes_autograds_path() -> None:
+    assert TransformerStack(Transformer(d_model=8), VOCABULARY, CLASSES, [0, 1]).gradient_path == "autograd"
+    assert TransformerStack(Transformer(d_model=8), VOCABULARY, CLASSES, [0]).double().gradient_path == "autograd"
+    stack = stirred()
+    stack.requires_grad_(False)
+    assert stack(tokens_and_bits(stack)[0]).grad_fn is None
+
+
+def test_without_numba_it_is_told_once(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    monkeypatch.setattr(philox.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(transformer_stack, "has_numba", philox.has_numba)
+    philox.has_numba.cache_clear()
+    try:
+        with caplog.at_level(logging.WARNING):
+            assert [stirred().gradient_path for _ in range(2)] == ["autograd"] * 2
+    finally:
+        philox.has_numba.cache_clear()
+    assert [record.getMessage().split(":")[0] for record in caplog.records] == ["numba is not installed"]
