@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from nsbench.measures import influence as influence_module
-from nsbench.measures.batches import batches
 from nsbench.measures.gradients import Gradients, each_gradients
 from nsbench.measures.influence import NORMS, Influences, PerInput, geometric_influences
+from nsbench.measures.outputs import batches
 from nsbench.theory import hermite_coefficients
 
 N_INPUTS, LENGTH, WIDTH = 4000, 3, 4

@@ -11,12 +11,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from nsbench.arms.noise import resample_tokens
 from nsbench.data.tasks.modular_addition import ModularAddition
 from nsbench.data.tasks.sparse_parity import SparseParity
+from nsbench.measures import outputs
+from nsbench.measures.outputs import CleanOutputs
 from nsbench.measures.scores import scores
 from nsbench.measures.sensitivity import average_sensitivity
-from nsbench.measures.stability import agreements, noise_stability
+from nsbench.measures.stability import noise_stability
 from nsbench.theory import resampling_correlation
+from nsbench.training.models.transformer import Transformer
 
 SURE = 50.0
 """Logit of a certain answer: its probability is 1 in float64."""
@@ -97,14 +101,70 @@ def test_standard_error_is_that_of_inputs() -> None:
     assert estimate.standard_error == pytest.approx(1 / math.sqrt(n - 1))
 
 
-def test_reductions_are_dot_cosine_and_decision() -> None:
-    clean, noisy = torch.tensor([[2.0, 0.0]]), torch.tensor([[0.0, 1.0]])
-    p, q = clean.double().softmax(-1), noisy.double().softmax(-1)
-    found = agreements(p, q)
-    assert found["probability_dot"].item() == pytest.approx((p * q).sum().item())
-    assert found["probability_cosine"].item() == pytest.approx((p * q).sum().item() / (p.norm() * q.norm()).item())
-    assert found["decision"].item() == -1.0
-    assert "decision" not in agreements(torch.rand(2, 3), torch.rand(2, 3))
+def plainly(
+    model: Any, tokens: Tensor, rhos: list[float], symbols: Tensor, generator: torch.Generator, n_draws: int
+) -> dict[tuple[str, str, float], Tensor]:
+    """Both measures by their definitions, all at once in float64: (measure, reduction, rho) -> a value an input."""
+    found, n_inputs = {}, len(tokens)
+    p = model(tokens).softmax(-1, dtype=torch.float64)
+    for rho in rhos:
+        dots, cosines = [], []
+        for _ in range(n_draws):
+            q = model(resample_tokens(tokens, rho, symbols, generator)).softmax(-1, dtype=torch.float64)
+            dots.append((p * q).sum(-1).view(n_inputs, -1).mean(1))
+            cosines.append(F.cosine_similarity(p, q, dim=-1).view(n_inputs, -1).mean(1))
+        found["noise_stability", "probability_dot", rho] = torch.stack(dots).mean(0)
+        found["noise_stability", "probability_cosine", rho] = torch.stack(cosines).mean(0)
+    changed = resample_tokens(tokens, -1.0, symbols, generator, same_symbol=False)
+    decision, distance = torch.zeros(2, n_inputs, dtype=torch.float64)
+    for position in range(tokens.shape[1]):
+        one = tokens.clone()
+        one[:, position] = changed[:, position]
+        q = model(one).softmax(-1, dtype=torch.float64)
+        decision += (p.argmax(-1) != q.argmax(-1)).double().view(n_inputs, -1).mean(1)
+        distance += ((p - q).square().sum(-1) / 2).view(n_inputs, -1).mean(1)
+    found["average_sensitivity", "decision", math.nan] = decision
+    return {**found, ("average_sensitivity", "probability_distance", math.nan): distance}
+
+
+@pytest.mark.parametrize("pooling", ["none", "mean"])
+def test_real_models_are_measured_as_by_the_definition(pooling: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In blocks, without copies that have not changed and without outputs before the token that was replaced."""
+    monkeypatch.setattr(outputs, "BLOCK_BYTES", 1000)
+    monkeypatch.setattr(outputs, "INPUTS", 16)
+    settings = Transformer(d_model=16, n_heads=2, mask="causal", pooling=pooling, embedding_scale="none")
+    stack = settings.build(7, 7, seeds=[0])
+    stack.load_run(0, {name: 5 * weight for name, weight in stack.run_weights(0).items()})
+    passed = []
+
+    @torch.no_grad()
+    def model(tokens: Tensor) -> Tensor:
+        passed.append(tokens)
+        return stack(tokens[None])[0]
+
+    tokens, symbols, rhos = torch.randint(7, (50, 4)), torch.arange(7), [-0.5, 0.9, 1.0]
+    exact = plainly(model, tokens, rhos, symbols, torch.Generator().manual_seed(3), 2)
+    passed.clear()
+    generator = torch.Generator().manual_seed(3)
+    found = [*noise_stability(model, tokens, rhos, symbols, generator, n_draws=2)]
+    assert max(map(len, passed[1:])) == 16
+    # At rho 0.9 four in five copies are as they were, at 1 all.
+    assert sum(map(len, passed[1:])) < 150
+    found += average_sensitivity(model, tokens, symbols, generator, causal=True)
+    for one, (key, per_input) in zip(found, exact.items(), strict=True):
+        assert (one.measure, one.reduction, str(one.rho)) == (*key[:2], str(key[2]))
+        assert one.value == pytest.approx(per_input.mean().item(), rel=1e-6)
+        assert one.standard_error == pytest.approx(per_input.std().item() / math.sqrt(50), rel=1e-5, abs=1e-12)
+
+
+def test_outputs_are_compared_where_they_are() -> None:
+    """Torch refuses what mixes devices, on the one without numbers too; rows may be named on the CPU."""
+    logits, rows = torch.empty(6, 3, 5, device="meta"), torch.arange(4)
+    clean = CleanOutputs(logits)
+    for found in (clean.unchanged(), clean.agreements(logits[:4], rows)):
+        assert found.device.type == "meta"
+    assert clean.distances(logits[:4, 1:], rows, 1).device.type == "meta"
+    assert clean.n_changed(logits[:4, 1:], rows, 1).device.type == "meta"
 
 
 def each_position(tokens_NT: Tensor) -> Tensor:

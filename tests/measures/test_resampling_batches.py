@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from nsbench.measures import resampling
+from nsbench.measures import outputs
 from nsbench.measures.resampling import OUTPUT, Found, Outputs, single_replacements, token_noise_stability
 from tests.measures.resampled_functions import (
     generator,
@@ -74,7 +74,7 @@ def test_results_do_not_depend_on_the_blocks_of_probabilities(
 ) -> None:
     """Four positions of eleven classes, two at a time."""
     whole = named(measure(Answer(), TOKENS))
-    monkeypatch.setattr(resampling, "BLOCK", 25)
+    monkeypatch.setattr(outputs, "BLOCK_BYTES", 100)
     found = named(measure(Answer(), TOKENS))
     assert found.keys() == whole.keys()
     for key, one in whole.items():

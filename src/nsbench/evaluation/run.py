@@ -22,6 +22,7 @@ from nsbench.data.datasets import Dataset, read_dataset
 from nsbench.data.tasks import TASKS
 from nsbench.measures import MEASURES, Estimate, MeasureSettings
 from nsbench.measures.estimate import estimate
+from nsbench.measures.outputs import passes
 from nsbench.schemas.training import EVALUATION, RUNS
 from nsbench.storage.parquet import RecordError, read_stamp, read_table, write_table
 from nsbench.storage.provenance import stamp
@@ -31,7 +32,6 @@ from nsbench.training.models import read_model
 
 logger = logging.getLogger(__name__)
 
-INPUTS_AT_ONCE = 200
 STREAMS = dict.fromkeys(("noise_stability", "average_sensitivity"), ("evaluation_noise",))
 """Measure -> the name of its random stream, where that is not the measure's own."""
 
@@ -117,7 +117,7 @@ def _evaluate_run(
     task = parse(TASKS.find(spec.task, "spec.task"), spec.data, "spec.data")
     for path in trail:
         weights, metadata = read_checkpoint(path, folder.key)
-        for found in _estimates(_Checkpoint(weights, metadata, device), data, settings, seed):
+        for found in _estimates(_Checkpoint(weights, metadata, device, data["test_tokens"]), data, settings, seed):
             yield {
                 "task": spec.task,
                 "variant": spec.variant,
@@ -158,16 +158,28 @@ def _estimates(model: _Checkpoint, data: Dataset, settings: MeasureSettings, see
 
 
 class _Checkpoint:
-    """A checkpoint as a function: tokens (N, T) on the CPU to logits (N, C) or (N, T, C) on the CPU."""
+    """A checkpoint as a function (`nsbench.measures.base.Model`); it computes the outputs of test inputs once."""
 
-    def __init__(self, weights: dict[str, Tensor], metadata: dict[str, str], device: torch.device) -> None:
+    def __init__(
+        self, weights: dict[str, Tensor], metadata: dict[str, str], device: torch.device, test_NT: Tensor
+    ) -> None:
         self.device = device
         settings = read_model(metadata["model"])
+        self.causal = settings.causal
         self.stack = settings.build(int(metadata["vocabulary"]), int(metadata["n_classes"]), seeds=[0])
         self.stack.load_run(0, weights)
         self.stack.to(device)
+        self.test_NT, self.test_logits = test_NT.to(device), None
+
+    def __call__(self, tokens_NT: Tensor) -> Tensor:
+        here_NT = tokens_NT.to(self.device)
+        if not torch.equal(here_NT, self.test_NT[: len(here_NT)]):
+            return self._logits(here_NT).to(tokens_NT.device)
+        if self.test_logits is None:
+            self.test_logits = self._logits(self.test_NT)
+        # A copy: a measure may change what it gets.
+        return self.test_logits[: len(here_NT)].to(tokens_NT.device, copy=True)
 
     @torch.no_grad()
-    def __call__(self, tokens_NT: Tensor) -> Tensor:
-        chunks = [self.stack(chunk[None].to(self.device))[0].cpu() for chunk in tokens_NT.split(INPUTS_AT_ONCE)]
-        return torch.cat(chunks)
+    def _logits(self, tokens_NT: Tensor) -> Tensor:
+        return torch.cat([self.stack(tokens_NT[None, cut])[0] for cut in passes(len(tokens_NT), self.device)])

@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from nsbench.config.sections import Evaluation
 from nsbench.config.variant import Noise
@@ -50,13 +50,23 @@ class MeasureSettings(Evaluation):
     noise: Noise
 
 
-Measure = Callable[
-    ["Callable[[Tensor], Tensor]", "Dataset", "torch.Generator", MeasureSettings], "Tensor | Iterable[Estimate]"
-]
+class Model(Protocol):
+    """A checkpoint as a function, without gradients."""
+
+    device: torch.device
+    """Where it computes."""
+    causal: bool
+    """Whether an output depends on no later token."""
+
+    def __call__(self, tokens_NT: Tensor) -> Tensor:
+        """Logits (N, C), or (N, T, C) for a task with a target at each position, on the device of the token ids."""
+
+
+Measure = Callable[[Model, "Dataset", "torch.Generator", MeasureSettings], "Tensor | Iterable[Estimate]"]
 """(model, data, generator, settings) -> a number for each input, or estimates.
 
-model: token ids (N, T) to logits (N, C), or (N, T, C) for a task with a target at each position; without gradients.
-data: the run's data set, `nsbench.data.datasets.Dataset`: `test_tokens` (N, T), `test_labels`, `symbols` ...
+data: the run's data set, `nsbench.data.datasets.Dataset`: `test_tokens` (N, T), `test_labels`, `symbols` ..., on the
+CPU. A measure may work there: then the model's passes alone run on `model.device`.
 generator: random numbers of this measure's own, on the CPU; the same at each checkpoint of a run.
 Returns (N), or (N, T), of which each input's mean is taken: the one estimate has the measure's name and the reduction
 `mean`. Or any number of Estimates. A value that depends on the variant's noise must have its rho.

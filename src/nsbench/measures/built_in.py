@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from nsbench.config.variant import Noise
-from nsbench.measures.base import Estimate, MeasureSettings
+from nsbench.measures.base import Estimate, MeasureSettings, Model
 from nsbench.measures.registry import measure
 from nsbench.schemas.metrics import TARGETS
 
 if TYPE_CHECKING:
     import torch
-    from torch import Tensor
 
     from nsbench.data.datasets import Dataset
-
-    Model = Callable[[Tensor], Tensor]
 
 
 @measure("noise_stability")
@@ -30,7 +27,7 @@ def noise_stability(
 
     found = stability.noise_stability(
         model,
-        data["test_tokens"][: settings.n_inputs],
+        data["test_tokens"][: settings.n_inputs].to(model.device),
         settings.rho,
         data.noise_symbols(settings.noise),
         generator,
@@ -46,15 +43,16 @@ def average_sensitivity(
     model: Model, data: Dataset, generator: torch.Generator, settings: MeasureSettings
 ) -> Iterator[Estimate]:
     """`nsbench.measures.sensitivity` of the task's symbols, whatever the variant's noise."""
-    import torch
-
     import nsbench.measures.sensitivity as sensitivity
+    from nsbench.arms.noise import resample_tokens
 
-    # Both measures draw from one stream, this one second, whether the first is asked for or not.
-    for _ in noise_stability(lambda tokens_NT: torch.zeros(len(tokens_NT), 2), data, generator, settings):
-        pass
     tokens_NT, specials = data["test_tokens"][: settings.n_inputs], data.fixed_ids(Noise(positions="task"))
-    return sensitivity.average_sensitivity(model, tokens_NT, data["symbols"], generator, fixed_ids=specials)
+    # It shares a stream with noise stability and draws second, whether that is asked for or not.
+    for rho in settings.rho * settings.n_draws:
+        resample_tokens(tokens_NT, rho, data["symbols"], generator)
+    return sensitivity.average_sensitivity(
+        model, tokens_NT.to(model.device), data["symbols"], generator, fixed_ids=specials, causal=model.causal
+    )
 
 
 @measure("test_scores")
@@ -64,8 +62,9 @@ def test_scores(
     """`nsbench.measures.scores` on all test data, for each kind of targets."""
     from nsbench.measures.scores import scores
 
-    counted = {targets: data.counted(targets, "test") for targets in TARGETS}
-    return scores(model, data["test_tokens"], data["test_labels"], counted)
+    tokens_NT, labels_N = data["test_tokens"].to(model.device), data["test_labels"].to(model.device)
+    counted = {targets: data.counted(targets, "test").to(model.device) for targets in TARGETS}
+    return scores(model, tokens_NT, labels_N, counted)
 
 
 def _correlation(rho: float, data: Dataset, noise: Noise) -> float:

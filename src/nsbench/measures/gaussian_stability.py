@@ -16,9 +16,9 @@ import torch
 from torch import Tensor
 
 from nsbench.measures.base import Estimate
-from nsbench.measures.batches import batches
 from nsbench.measures.estimate import correlations
 from nsbench.measures.gradients import Readouts, check_shapes
+from nsbench.measures.outputs import batches
 
 CONSTANT = 1e-6
 """A coordinate whose standard deviation is smaller, relative to its largest value, varies by rounding alone."""

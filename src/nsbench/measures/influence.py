@@ -20,8 +20,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from nsbench.measures.batches import batches
 from nsbench.measures.gradients import Gradients, Readouts, each_gradients
+from nsbench.measures.outputs import batches
 
 NORMS = ("l1", "l2", "squared_l2")
 PerInput = dict[str, Tensor]

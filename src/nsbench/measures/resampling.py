@@ -1,14 +1,14 @@
 """Token noise on a model that gives readouts and logits: stability under Definition 6.1, and single replacements.
 
-Vocabularies are large: probabilities are in float32, beside those of a clean batch stand the logits of at most one
-noisy batch, and these are worked on a few positions at a time. The noise of an input is drawn before that of the
-next, so that the batch size changes results by rounding alone.
+Vocabularies are large: probabilities are in float32, and beside those of a clean batch stand the logits of at most one
+noisy batch. The noise of an input is drawn before that of the next, so that the batch size changes results by rounding
+alone.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -17,15 +17,13 @@ from torch import Tensor
 
 from nsbench.arms.noise import resample_tokens
 from nsbench.measures.base import Estimate
-from nsbench.measures.batches import batches
 from nsbench.measures.estimate import correlations, estimate
+from nsbench.measures.outputs import CleanOutputs, batches
 
 OUTPUT = -1
 """In place of a readout's index: the measure is of the output itself."""
 AGREEMENTS = ("probability_dot", "probability_cosine", "decision")
 CHANGES = ("decision", "probability_distance")
-BLOCK = 2**18
-"""Probabilities that are worked on at a time."""
 
 
 class Outputs(NamedTuple):
@@ -82,9 +80,10 @@ def token_noise_stability(
         noisy_PDNT = torch.stack(
             [_noisy(redraw, tokens_T, rhos, n_draws, generator) for tokens_T in tokens_NT[batch]], 2
         )
-        clean, every = _clean(outputs, tokens_NT[batch]), range(len(noisy_PDNT[0, 0]))
-        compared = [_compared(outputs, noisy_NT, clean, every, _agreements) for noisy_NT in noisy_PDNT.flatten(0, 1)]
-        parts.append((clean.values_NR, *(torch.stack(found) for found in zip(*compared, strict=True))))
+        values_NR, clean = _clean(outputs, tokens_NT[batch])
+        rows = torch.arange(len(values_NR))
+        compared = [_compared(outputs, noisy_NT, clean, rows, _agreements) for noisy_NT in noisy_PDNT.flatten(0, 1)]
+        parts.append((values_NR, *(torch.stack(found) for found in zip(*compared, strict=True))))
     clean_NR = torch.cat([part[0] for part in parts])
     noisy_PDNR, agreements_PDNA = (
         torch.cat([part[place] for part in parts], 1).unflatten(0, (-1, n_draws)) for place in (1, 2)
@@ -180,88 +179,48 @@ def _under_replacement(
     outputs: Model, tokens_NT: Tensor, replaced: Sequence[tuple[Tensor, float]]
 ) -> tuple[Tensor, Tensor]:
     """Of a batch: the sums of squares of the readouts (N, R), and those of CHANGES (N, 2)."""
-    clean = _clean(outputs, tokens_NT)
-    squares_NR = torch.zeros_like(clean.values_NR)
-    changes_NA = squares_NR.new_zeros(len(tokens_NT), 0 if clean.top_NT is None else len(CHANGES))
+    clean_NR, clean = _clean(outputs, tokens_NT)
+    squares_NR = torch.zeros_like(clean_NR)
+    changes_NA = squares_NR.new_zeros(len(tokens_NT), 0 if clean is None else len(CHANGES))
     # An input's replacements one after another, those of all inputs together: so a batch has a replacement of each.
     for k in range(max(len(one_KT) for one_KT, _ in replaced)):
-        rows = [row for row, (one_KT, _) in enumerate(replaced) if k < len(one_KT)]
+        rows = torch.tensor([row for row, (one_KT, _) in enumerate(replaced) if k < len(one_KT)])
         one_NT = torch.stack([replaced[row][0][k] for row in rows])
         values_NR, found_NA = _compared(outputs, one_NT, clean, rows, _changes)
-        squares_NR[rows] += (values_NR - clean.values_NR[rows]).square() / 2
+        squares_NR[rows] += (values_NR - clean_NR[rows]).square() / 2
         changes_NA[rows] += found_NA
     scale_N1 = squares_NR.new_tensor([scale for _, scale in replaced])[:, None]
     return squares_NR * scale_N1, changes_NA * scale_N1
 
 
-class _Clean(NamedTuple):
-    """What is kept of a batch's outputs."""
-
-    values_NR: Tensor
-    """float64."""
-    probabilities_NTC: Tensor | None
-    top_NT: Tensor | None
-    """The class of the largest logit."""
-
-
-def _clean(outputs: Model, tokens_NT: Tensor) -> _Clean:
-    values_NR, logits_NTC = _outputs(outputs, tokens_NT)
-    if logits_NTC is None:
-        return _Clean(values_NR, None, None)
-    probabilities_NTC = torch.empty_like(logits_NTC, dtype=torch.float32)
-    for logits_TC, probabilities_TC in zip(logits_NTC, probabilities_NTC, strict=True):
-        for block in _blocks(logits_TC):
-            probabilities_TC[block] = _probabilities(logits_TC[block])
-    return _Clean(values_NR, probabilities_NTC, logits_NTC.argmax(-1))
+def _clean(outputs: Model, tokens_NT: Tensor) -> tuple[Tensor, CleanOutputs | None]:
+    """The readouts (N, R), float64, and what is kept of the logits, if there are any."""
+    values_NR, logits = outputs(tokens_NT)
+    # A copy: a view would keep the logits in memory.
+    return values_NR.to(torch.float64, copy=True), None if logits is None else CleanOutputs(logits, torch.float32)
 
 
 def _compared(
     outputs: Model,
     tokens_NT: Tensor,
-    clean: _Clean,
-    rows: Sequence[int],
-    compare: Callable[[Tensor, Tensor, Tensor], Tensor],
+    clean: CleanOutputs | None,
+    rows_N: Tensor,
+    compare: Callable[[CleanOutputs, Tensor, Tensor], list[Tensor]],
 ) -> tuple[Tensor, Tensor]:
-    """The readouts (N, R) of tokens that stand against the clean batch's `rows`, and how the outputs compare (N, A)."""
-    values_NR, logits_NTC = _outputs(outputs, tokens_NT)
-    if logits_NTC is None:
+    """The readouts (N, R) of tokens that stand against the clean `rows_N`, and how the outputs compare (N, A)."""
+    values_NR, logits = outputs(tokens_NT)
+    values_NR = values_NR.to(torch.float64, copy=True)
+    if clean is None:
         return values_NR, values_NR.new_zeros(len(values_NR), 0)
-    found = []
-    for row, logits_TC in zip(rows, logits_NTC, strict=True):
-        same_T, clean_TC = logits_TC.argmax(-1) == clean.top_NT[row], clean.probabilities_NTC[row]
-        of_blocks = [
-            compare(clean_TC[block], _probabilities(logits_TC[block]), same_T[block]) for block in _blocks(logits_TC)
-        ]
-        found.append(torch.cat(of_blocks, 1).mean(1))
-    return values_NR, torch.stack(found)
+    return values_NR, torch.stack(compare(clean, logits, rows_N), 1)
 
 
-def _agreements(clean_TC: Tensor, other_TC: Tensor, same_T: Tensor) -> Tensor:
-    """AGREEMENTS at each position, (3, T)."""
-    dot_T = (clean_TC * other_TC).sum(-1).double()
-    lengths_T = clean_TC.square().sum(-1).double() * other_TC.square().sum(-1).double()
-    return torch.stack([dot_T, dot_T / lengths_T.sqrt(), same_T.double()])
+def _agreements(clean: CleanOutputs, logits: Tensor, rows_N: Tensor) -> list[Tensor]:
+    """AGREEMENTS, (N) each."""
+    same_N = (clean.n_positions - clean.n_changed(logits, rows_N)) / clean.n_positions
+    return [*clean.agreements(logits, rows_N), same_N]
 
 
-def _changes(clean_TC: Tensor, other_TC: Tensor, same_T: Tensor) -> Tensor:
-    """CHANGES at each position, (2, T)."""
-    return torch.stack([(~same_T).double(), (clean_TC - other_TC).square().sum(-1).double() / 2])
-
-
-def _blocks(logits_TC: Tensor) -> Iterator[slice]:
-    """Slices of positions: passes over a block that fits in the cache are several times faster than over all."""
-    n_positions, n_classes = logits_TC.shape
-    return batches(n_positions, max(1, BLOCK // n_classes))
-
-
-def _probabilities(logits_TC: Tensor) -> Tensor:
-    return logits_TC.softmax(-1, dtype=torch.float32)
-
-
-def _outputs(outputs: Model, tokens_NT: Tensor) -> tuple[Tensor, Tensor | None]:
-    """The readouts, float64, and the logits (N, T, C), one position where they are (N, C)."""
-    values_NR, logits_NTC = outputs(tokens_NT)
-    if logits_NTC is not None:
-        logits_NTC = logits_NTC.reshape(len(tokens_NT), -1, logits_NTC.shape[-1])
-    # A copy: a view would keep the logits in memory.
-    return values_NR.to(torch.float64, copy=True), logits_NTC
+def _changes(clean: CleanOutputs, logits: Tensor, rows_N: Tensor) -> list[Tensor]:
+    """CHANGES, (N) each."""
+    return [clean.n_changed(logits, rows_N) / clean.n_positions, clean.distances(logits, rows_N)]

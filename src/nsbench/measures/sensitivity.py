@@ -11,6 +11,7 @@ from torch import Tensor
 from nsbench.arms.noise import resample_tokens
 from nsbench.measures.base import Estimate
 from nsbench.measures.estimate import estimate
+from nsbench.measures.outputs import CleanOutputs, passes
 
 
 def average_sensitivity(
@@ -20,6 +21,7 @@ def average_sensitivity(
     generator: torch.Generator,
     *,
     fixed_ids: Tensor | None = None,
+    causal: bool = False,
 ) -> Iterator[Estimate]:
     """Sum over positions of the mean effect of replacing that token by another symbol.
 
@@ -28,20 +30,26 @@ def average_sensitivity(
     decision; and `probability_distance`, half the squared distance of the probabilities, which
     agrees with it where the model is certain.
 
-    model: tokens (N, T) to logits (N, C), or (N, T, C): then an input's value is the mean over the
-    positions of the output. One replacement is drawn for each input and position.
+    model: tokens (N, T) to logits (N, C), or (N, T, C), on the tokens' device; of the latter an input's value is the
+    mean over the positions of the output. One replacement is drawn for each input and position, on the generator's
+    device. causal: an output depends on no later token, so that outputs before the replaced one are left out.
     """
-    clean_NC = model(tokens_NT).double().softmax(-1)
-    changed_NT = resample_tokens(tokens_NT, -1.0, symbols, generator, same_symbol=False, fixed_ids=fixed_ids)
+    clean = CleanOutputs(model(tokens_NT))
+    causal = causal and clean.top_NT.shape == tokens_NT.shape
+    drawn_NT = tokens_NT.to(generator.device)
+    changed_NT = resample_tokens(drawn_NT, -1.0, symbols, generator, same_symbol=False, fixed_ids=fixed_ids)
     decision_N = torch.zeros(len(tokens_NT), dtype=torch.float64, device=tokens_NT.device)
     distance_N = torch.zeros_like(decision_N)
-    for position in range(tokens_NT.shape[1]):
-        one_NT = tokens_NT.clone()
-        one_NT[:, position] = changed_NT[:, position]
-        other_NC = model(one_NT).double().softmax(-1)
-        changed_N = (other_NC.argmax(-1) != clean_NC.argmax(-1)).double()
-        decision_N += changed_N.reshape(len(tokens_NT), -1).mean(1)
-        apart_N = (other_NC - clean_NC).square().sum(-1) / 2
-        distance_N += apart_N.reshape(len(tokens_NT), -1).mean(1)
+    for position, (before_N, after_N) in enumerate(zip(drawn_NT.T, changed_NT.T, strict=True)):
+        replaced = (before_N != after_N).nonzero().squeeze(1)
+        first = position if causal else 0
+        for cut in passes(len(replaced), tokens_NT.device):
+            rows = replaced[cut]
+            one_NT = drawn_NT[rows]
+            one_NT[:, position] = after_N[rows]
+            logits = model(one_NT.to(tokens_NT.device))
+            logits = logits[:, first:] if causal else logits
+            decision_N[rows] += clean.n_changed(logits, rows, first) / clean.n_positions
+            distance_N[rows] += clean.distances(logits, rows, first)
     yield estimate("average_sensitivity", "decision", math.nan, decision_N)
     yield estimate("average_sensitivity", "probability_distance", math.nan, distance_N)

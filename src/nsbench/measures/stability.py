@@ -10,26 +10,7 @@ from torch import Tensor
 from nsbench.arms.noise import resample_tokens
 from nsbench.measures.base import Estimate
 from nsbench.measures.estimate import estimate
-
-
-def probabilities(logits_NC: Tensor) -> Tensor:
-    """Softmax over the classes, in float64."""
-    return logits_NC.softmax(-1, dtype=torch.float64)
-
-
-def agreements(clean_NC: Tensor, noisy_NC: Tensor) -> dict[str, Tensor]:
-    """How much two outputs' probabilities agree, for each input: reduction -> (N), or (N, T) for outputs (N, T, C).
-
-    probability_dot: <p, q>, Equation 6 without its sign. probability_cosine: <p, q> / (|p| |q|).
-    decision: for two classes, the product of the +-1 decisions.
-    """
-    dot_N = torch.linalg.vecdot(clean_NC, noisy_NC)
-    lengths_N = torch.linalg.vecdot(clean_NC, clean_NC) * torch.linalg.vecdot(noisy_NC, noisy_NC)
-    found = {"probability_dot": dot_N, "probability_cosine": dot_N / lengths_N.sqrt()}
-    if clean_NC.shape[-1] == 2:
-        same_N = clean_NC.argmax(-1) == noisy_NC.argmax(-1)
-        found["decision"] = 2.0 * same_N - 1.0
-    return found
+from nsbench.measures.outputs import CleanOutputs, passes
 
 
 def noise_stability(
@@ -43,19 +24,35 @@ def noise_stability(
     same_symbol: bool = True,
     fixed_ids: Tensor | None = None,
 ) -> Iterator[Estimate]:
-    """E <M(X), M(Y)> over inputs and noise, for each rho and each reduction of `agreements`.
+    """E <M(X), M(Y)> over inputs and noise, for each rho. Reductions, of the softmax probabilities p and q:
 
-    model: tokens (N, T) to logits (N, C), or (N, T, C): then Definition 6.1 is applied at each
-    position and an input's value is the mean over them. n_draws: noisy copies of each input, averaged first.
-    generator, symbols, same_symbol and fixed_ids as in `nsbench.arms.noise.resample_tokens`.
+    probability_dot: <p, q>, Equation 6 without its sign. probability_cosine: <p, q> / (|p| |q|).
+    decision: for two classes, the product of the +-1 decisions.
+
+    model: tokens (N, T) to logits (N, C), or (N, T, C), on the tokens' device; of the latter Definition 6.1 is applied
+    at each position and an input's value is the mean over them. n_draws: noisy copies of each input, averaged first.
+    generator, symbols, same_symbol and fixed_ids as in `nsbench.arms.noise.resample_tokens`; copies are drawn on the
+    generator's device. A copy that no token has changed in is not computed.
     """
-    clean_NC = probabilities(model(tokens_NT))
+    clean = CleanOutputs(model(tokens_NT))
+    binary = clean.probabilities_NTC.shape[-1] == 2
+    drawn_NT, n_inputs = tokens_NT.to(generator.device), len(tokens_NT)
     for rho in rhos:
-        sums: dict[str, Tensor] = {}
-        for _ in range(n_draws):
-            noisy_NT = resample_tokens(tokens_NT, rho, symbols, generator, same_symbol=same_symbol, fixed_ids=fixed_ids)
-            for reduction, value_N in agreements(clean_NC, probabilities(model(noisy_NT))).items():
-                per_input_N = value_N.reshape(len(tokens_NT), -1).mean(1)
-                sums[reduction] = sums.get(reduction, 0.0) + per_input_N / n_draws
-        for reduction, value_N in sums.items():
-            yield estimate("noise_stability", reduction, rho, value_N, n_draws)
+        noisy_MT = torch.cat(
+            [
+                resample_tokens(drawn_NT, rho, symbols, generator, same_symbol=same_symbol, fixed_ids=fixed_ids)
+                for _ in range(n_draws)
+            ]
+        )
+        changed = (noisy_MT != drawn_NT.repeat(n_draws, 1)).any(1).nonzero().squeeze(1)
+        values_AM = clean.unchanged().repeat(1, n_draws)
+        decisions_M = torch.ones_like(values_AM[0])
+        for cut in passes(len(changed), tokens_NT.device):
+            at, rows = changed[cut], changed[cut] % n_inputs
+            logits = model(noisy_MT[at].to(tokens_NT.device))
+            values_AM[:, at] = clean.agreements(logits, rows)
+            if binary:
+                decisions_M[at] = 1 - 2 * clean.n_changed(logits, rows) / clean.n_positions
+        found = dict(zip(("probability_dot", "probability_cosine"), values_AM, strict=True))
+        for reduction, value_M in {**found, **({"decision": decisions_M} if binary else {})}.items():
+            yield estimate("noise_stability", reduction, rho, value_M.view(n_draws, -1).mean(0), n_draws)

@@ -13,10 +13,10 @@ from torch import Tensor
 
 from nsbench.config.pretrained import Measurement
 from nsbench.measures import readouts
-from nsbench.measures.batches import batches
 from nsbench.measures.estimate import Estimate
 from nsbench.measures.gaussian_stability import gaussian_noise_stabilities
 from nsbench.measures.influence import geometric_influences
+from nsbench.measures.outputs import batches
 from nsbench.measures.resampling import OUTPUT, Outputs, single_replacements, token_noise_stability
 from nsbench.pretrained.inputs import Inputs, Tokens, regular_ids
 from nsbench.pretrained.models import LanguageModel, States
