@@ -60,9 +60,6 @@ if PLAN.config.pretrained is not None:
     include: "workflow/rules/pretrained.smk"
 
 
-check_targets()
-
-
 onstart:
     begin()
 

@@ -20,6 +20,7 @@ from nsbench.storage.parquet import read_table, write_table
 from nsbench.workflow import plugins
 from nsbench.workflow.grid import load
 from nsbench.workflow.plan import Plan, digest
+from nsbench.workflow.plugins import added_to
 from tests.claims.synthetic_claims import STAMP
 from tests.config.test_config import ROOT, TINY, overlaid
 from tests.synthetic_records import make_cells, make_records
@@ -37,7 +38,7 @@ def forget() -> None:
 
 
 def claims_digest() -> str:
-    return digest("claims", *(quantity.root for quantity in QUANTITIES.values()))
+    return digest("claims", *(quantity.root for quantity in added_to("claim quantity")))
 
 
 @pytest.fixture

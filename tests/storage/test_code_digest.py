@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from nsbench.claims import QUANTITIES
 from nsbench.config.theory import EXPERIMENTS
 from nsbench.figures import FIGURES
 from nsbench.storage import code_digest, definitions
@@ -38,7 +37,7 @@ STAGES = [
     *(("figure-without-arms", root) for root in ASIDE),
     ("pretrained", ""),
     ("pretrained-tables", ""),
-    ("claims", *(quantity.root for quantity in QUANTITIES.values())),
+    ("claims",),
     ("report", *ROOTS),
     ("track", ""),
 ]
@@ -208,6 +207,21 @@ def test_a_file_beside_a_module_that_shares_its_name_counts_as_its_code(before: 
     assert changed(before) == {"report"}
     (copy / "training/pack.json").write_text("{}")
     assert changed(before) == {"report"} | TRAINS
+
+
+def test_digests_are_kept_until_a_source_file_changes(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stages = ("dataset", "sparse_parity"), ("claims",)
+    first = [plan.digest(*stage) for stage in stages]
+    code_digest.forget()
+    with monkeypatch.context() as patched:
+        patched.setattr(code_digest, "_computed", lambda roots: "")
+        assert [plan.digest(*stage) for stage in stages] == first
+        edit(copy, "claims/training:_paired_effect")
+        code_digest.forget()
+        assert plan.digest("claims") == ""
+    code_digest.forget()
+    next((copy / "__pycache__").iterdir()).write_text('{"source": 1}')
+    assert plan.digest("dataset", "sparse_parity") == first[0]
 
 
 # --- small modules -------------------------------------------------------------------------------------

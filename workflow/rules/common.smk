@@ -4,14 +4,12 @@ import contextlib
 import json
 import os
 import shlex
-import sys
 import time
 from pathlib import Path
 
 from nsbench.config import tracking_uri
 from nsbench.config.base import ConfigError
 from nsbench.config.canonical import canonical_json
-from nsbench.config.errors import nearest
 from nsbench.config.theory import EXPERIMENTS
 from nsbench.data.tasks import TASKS
 from nsbench.data.text_sources import resolve
@@ -27,12 +25,11 @@ from nsbench.workflow import resources as job_resources
 from nsbench.workflow.freshness import is_newer, outdated
 from nsbench.workflow.grid import load
 from nsbench.workflow.plan import Plan, digest, plain
-from nsbench.workflow.plugins import file_of
+from nsbench.workflow.plugins import added_to, file_of
 from nsbench.workflow.recorded_runs import index
 from nsbench.workflow.results_lock import OccupiedError
 from nsbench.workflow.run_states import inputs_digest
 
-from snakemake.cli import get_argument_parser
 from snakemake.exceptions import WorkflowError
 
 try:
@@ -75,22 +72,6 @@ def is_partial():
     return bool(targets) and all(
         name == "partial" or os.path.relpath(name).startswith(f"{PARTIAL}/") for name in targets
     )
-
-
-def check_targets():
-    """Refuse a target that nothing makes, and name the nearest one. Called when all rules are read.
-
-    Snakemake hands targets on later, so they are read from its command line as it reads them itself.
-    """
-    if Path(sys.argv[0]).name != "snakemake":
-        return
-    made = [name for rule in workflow.rules for name in [rule.name, *map(str, rule.output)]]
-    made += [f"results/figures/{name}.png" for name in report_figures()]
-    for target in get_argument_parser().parse_known_args()[0].targets:
-        rules = [rule for rule in workflow.rules if target == rule.name or rule.is_producer(target)]
-        if not (rules or os.path.exists(target)):
-            known = [name for name in made if "{" not in name]
-            raise WorkflowError(f"{target}: nothing makes this{nearest(target, known)}")
 
 
 def begin():
@@ -230,10 +211,8 @@ def code_of(stage):
 
 
 def claims_digest(wildcards):
-    """The digest of the code that judges claims; imported only here, since it needs scipy."""
-    from nsbench.claims import QUANTITIES
-
-    return digest("claims", *(quantity.root for quantity in QUANTITIES.values()))
+    """The digest of the code that judges claims."""
+    return digest("claims", *(quantity.root for quantity in added_to("claim quantity")))
 
 
 def minutes(base, in_one=1):

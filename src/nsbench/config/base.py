@@ -107,7 +107,7 @@ Level = Annotated[Any, BeforeValidator(_level)]
 class Closed(BaseModel):
     """A frozen model that refuses unknown keys and silent type changes."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     @model_validator(mode="before")
     @classmethod

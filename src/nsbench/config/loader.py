@@ -13,6 +13,7 @@ import yaml
 from nsbench.config.base import ConfigError
 from nsbench.config.errors import show
 
+LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 LARGEST_BYTES = 1_000_000
 """Of a file: fifty times config.yaml."""
 MOST_VALUES = 200_000
@@ -54,7 +55,7 @@ def _text(path: Path) -> str:
 
 def _yaml(text: str, path: Path) -> Any:
     try:
-        loader = yaml.SafeLoader(text)
+        loader = LOADER(text)
         root = loader.get_single_node()
         if root is None:
             return None

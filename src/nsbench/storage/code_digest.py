@@ -12,11 +12,15 @@ own.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
+import json
+from pathlib import Path
 
 from nsbench.storage import definitions
-from nsbench.storage.definitions import Definition, definitions_of, parts
+from nsbench.storage.atomic import FileError, write_text
+from nsbench.storage.definitions import Definition, definitions_of, parts, source_digest
 
 CHANGES_NO_RESULT = True
 
@@ -25,8 +29,32 @@ CHANGES_NO_RESULT = True
 def code_digest(*roots: str) -> str:
     """A digest (16 hex digits) of all that `roots` reach: `module:name`, or `module` for all that it defines.
 
-    Raises ValueError for a root, or a name that is imported from a module of ours, that is not there.
+    Kept beside Python's bytecode for as long as no source file changes. Raises ValueError for a root, or a name that is
+    imported from a module of ours, that is not there.
     """
+    known, key = _known(), " ".join(roots)
+    if key not in known:
+        known[key] = _computed(roots)
+        with contextlib.suppress(FileError):
+            write_text(_kept(), json.dumps({"source": source_digest(), "digests": known}), durable=False)
+    return known[key]
+
+
+def _kept() -> Path:
+    return definitions.SOURCE_FOLDER / "__pycache__" / "code_digests.json"
+
+
+@functools.cache
+def _known() -> dict[str, str]:
+    """The digests that are kept, where they are of the source as it is."""
+    with contextlib.suppress(OSError, ValueError, LookupError, TypeError):
+        kept = json.loads(_kept().read_text(encoding="utf-8"))
+        if kept["source"] == source_digest():
+            return dict(kept["digests"])
+    return {}
+
+
+def _computed(roots: tuple[str, ...]) -> str:
     order = reached(*roots)
     numbers = {found: f"#{number}" for number, found in enumerate(order)}
     digest = hashlib.sha256()
@@ -51,3 +79,4 @@ def forget() -> None:
     """Read the source again: it was edited, or `definitions.elsewhere` has more."""
     definitions.forget()
     code_digest.cache_clear()
+    _known.cache_clear()

@@ -39,7 +39,7 @@ Part = str | Definition | Reference
 
 def forget() -> None:
     """Read the source again: it was edited, or `elsewhere` has more."""
-    for function in (module_path, _module, _find, parts):
+    for function in (module_path, source_digest, _module, _find, parts):
         function.cache_clear()
 
 
@@ -55,9 +55,26 @@ def module_path(module: str) -> Path | None:
     return next((path for path in (base / "__init__.py", base.with_suffix(".py")) if path.is_file()), None)
 
 
+@functools.cache
+def source_digest() -> str:
+    """A digest of all files whose content may count."""
+    files = [file for file in sorted(SOURCE_FOLDER.rglob("*.*")) if file.suffix in {".py", *DATA_SUFFIXES}]
+    named = [(file.relative_to(SOURCE_FOLDER), file) for file in files if file.parent.name != "__pycache__"]
+    named += [(name, file) for name, path in sorted(elsewhere.items()) for file in (path, *_beside(path))]
+    found = [f"{name} {hashlib.sha256(file.read_bytes()).hexdigest()}" for name, file in named]
+    return hashlib.sha256("\n".join(found).encode()).hexdigest()
+
+
 def definitions_of(root: str) -> list[Definition]:
-    """What `module:name` is, or all that `module` defines. Raises ValueError where it is not there."""
+    """What `module:name` is; or all that `module` defines; or what a package's modules decorate, `package:@`.
+
+    Raises ValueError where it is not there.
+    """
     name, _, attribute = root.partition(":")
+    if attribute == "@":
+        modules = [_module(f"{name}.{path.stem}") for path in sorted(module_path(name).parent.glob("[!_]*.py"))]
+        own = [(module.name, bound, entry) for module in modules for bound, (entry, *_) in module.own.items()]
+        return [Definition(module, bound) for module, bound, entry in own if getattr(entry, "decorator_list", [])]
     module = _module(name)
     if not attribute:
         return [Definition(name, own) for own in module.own] or [Definition(name, "")]
@@ -113,9 +130,11 @@ def _read(name: str, package: str, text: str) -> _Module:
 
 def _data(name: str) -> list[str]:
     """Digests of the files beside a module that share its name."""
-    path = module_path(name)
-    files = [file for file in sorted(path.parent.glob(f"{path.stem}.*")) if file.suffix in DATA_SUFFIXES]
-    return [hashlib.sha256(file.read_bytes()).hexdigest() for file in files]
+    return [hashlib.sha256(file.read_bytes()).hexdigest() for file in _beside(module_path(name))]
+
+
+def _beside(path: Path) -> list[Path]:
+    return [file for file in sorted(path.parent.glob(f"{path.stem}.*")) if file.suffix in DATA_SUFFIXES]
 
 
 def _imports(node: ast.AST, package: str) -> Iterator[tuple[str, str]]:

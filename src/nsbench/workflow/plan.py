@@ -249,7 +249,7 @@ def digest(stage: str, *names: str, measures: Iterable[str] = tuple(Evaluation()
         "theory": ["nsbench.simulation.curves:compute_theory", "nsbench.simulation.curves:join_tables"],
         "pretrained": ["nsbench.pretrained.run:measure_model", threads],
         "pretrained-tables": ["nsbench.analysis.pretrained_tables:join_models"],
-        "claims": ["nsbench.claims:write_claims", *names],
+        "claims": ["nsbench.claims:write_claims", "nsbench.claims:@", *names],
         "report": ["nsbench.report.page:write_report", *names],
         "track": ["nsbench.tracking:track"],
     }
