@@ -59,14 +59,10 @@ def join_models(folders: Sequence[Path], spec: TablesSpec, out_folder: Path, sta
     that is unavailable has rows in models and measured alone. Raises RecordError naming a file that is missing,
     broken or of another model, before anything is written.
     """
-    if len(folders) != len(spec.models):
-        raise RecordError(f"{len(folders)} folders for {len(spec.models)} models; one for each is allowed")
+    named = list(zip(folders, spec.models, strict=True))
     found = {
         part: pa.concat_tables(
-            [
-                schema.empty_table(),
-                *(_part(Path(folder), part, name) for folder, name in zip(folders, spec.models, strict=True)),
-            ]
+            [schema.empty_table(), *(_part(Path(folder), part, name) for folder, name in named)]
         ).to_pandas()
         for part, schema in PARTS.items()
     }

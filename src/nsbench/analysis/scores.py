@@ -1,4 +1,4 @@
-"""What runs score on validation and test data, and what an arm changes in it: pure functions of DataFrames.
+"""What runs score and measure, and what an arm changes in it: pure functions of DataFrames.
 
 The grid is handed in as `cells` (see `nsbench.analysis.statistics`); rows come out in its order, their columns `text`
 and `leaks` empty: `tables.analyse` fills them. A run that diverged scores worse than any other: accuracy -inf, loss
@@ -25,13 +25,14 @@ from nsbench.analysis.statistics.times import (
     by_variant,
     run_name,
 )
-from nsbench.schemas.analysis import SCORE, SCORE_EFFECT
+from nsbench.schemas.analysis import MEASURE, SCORE, SCORE_EFFECT
 from nsbench.schemas.metrics import METRICS, TARGETS, TEST_SCORES
 from nsbench.storage.parquet import RecordError
 
 FINAL_EVALUATIONS = 3
 """A run's final score is its mean over this many last evaluations."""
 
+_MEASURE_KEYS = ["measure", "reduction", "rho"]
 _RUN_VALUES = ["final_val_accuracy", "final_val_loss", "best_val_loss", *TEST_SCORES]
 _FLOORS = {
     **{f"{name}_{what}": (name, what) for name in ("commonest", "bigram") for what in ("accuracy", "loss")},
@@ -206,3 +207,34 @@ def score_effects(
             row |= {"n_compared": int(compared.sum()), "n_stopped": found["best_val_loss"].n_stopped}
             rows.append({**row, "note": "; ".join(shared_notes(found))})
     return pd.DataFrame(rows, columns=SCORE_EFFECT.names)
+
+
+def measures(evaluation: pd.DataFrame, cells: list[dict[str, Any]]) -> pd.DataFrame:
+    """A row per cell, in grid order, and number of a measure: columns of MEASURE, `text` empty.
+
+    Takes `schemas.training.EVALUATION`. Values are of checkpoints at the budget, so that runs which
+    diverged or were stopped early have none. Every cell of a variant has the numbers that one of its cells has.
+    """
+    budget = {tuple(cell[name] for name in CELL_KEYS): cell["budget_steps"] for cell in cells}
+    at_end = evaluation["step"] == [
+        budget.get(key) for key in zip(*(evaluation[name] for name in CELL_KEYS), strict=True)
+    ]
+    found = evaluation[at_end].groupby([*CELL_KEYS, *_MEASURE_KEYS], sort=False, dropna=False, as_index=False)
+    found = found.agg(
+        n_measured=("seed", "nunique"),
+        value=("value", "median"),
+        value_min=("value", "min"),
+        value_max=("value", "max"),
+        correlation=("correlation", "first"),
+        target_value=("target_value", "median"),
+    )
+    of_cell = dict(iter(found.groupby(CELL_KEYS, sort=False)))
+    rows = []
+    for group in by_variant(cells).values():
+        parts = [of_cell.get(tuple(cell[name] for name in CELL_KEYS), found.iloc[:0]) for cell in group]
+        names = pd.concat(parts)[_MEASURE_KEYS].drop_duplicates()
+        for cell, part in zip(group, parts, strict=True):
+            row = {**{key: cell[key] for key in CELL_KEYS}, "n_seeds": len(cell["seeds"])}
+            rows.append(names.merge(part, on=_MEASURE_KEYS, how="left").assign(**row))
+    made = pd.concat(rows, ignore_index=True).reindex(columns=MEASURE.names)
+    return made.assign(n_measured=made["n_measured"].fillna(0).astype(int))

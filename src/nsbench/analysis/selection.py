@@ -132,8 +132,8 @@ def selections(
     for (task, variant), group in by_variant(cells).items():
         if len(candidates(group)) < 2:
             continue
-        here = [table[(table["task"] == task) & (table["variant"] == variant)] for table in (times, scored)]
-        sweep = _sweep(group, *here, evaluation)
+        tables = (times, scored, evaluation)
+        sweep = _sweep(group, *(table[(table["task"] == task) & (table["variant"] == variant)] for table in tables))
         for procedure in PROCEDURES:
             row = {"task": task, "variant": variant, "procedure": procedure, "baseline": sweep.baseline}
             row |= {"n_arms": len(sweep.arms), "criterion": CRITERION}

@@ -61,7 +61,6 @@ def specification_shares(table: pd.DataFrame) -> pd.DataFrame:
     Shares are of the counted ones. Wilson's interval treats them as independent draws, which
     specifications that share seeds and choices are not; it says how little a few of them can say.
     """
-    # Here, because it takes a second that all who need a schema alone would wait for.
     from scipy import stats
 
     rows = []

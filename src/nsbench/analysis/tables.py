@@ -9,8 +9,7 @@ import numpy as np
 import pandas as pd
 
 from nsbench.analysis.lead_lag import early_rank, lead_lag, onsets
-from nsbench.analysis.measures import measures
-from nsbench.analysis.scores import run_scores, score_effects, scores
+from nsbench.analysis.scores import measures, run_scores, score_effects, scores
 from nsbench.analysis.selection import selections
 from nsbench.analysis.specification_curves import specification_shares, specifications
 from nsbench.analysis.statistics import paired_effects, summarise_cells, time_to_target

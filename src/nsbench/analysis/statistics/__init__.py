@@ -2,7 +2,7 @@
 
 Pure functions of DataFrames. The grid is handed in as `cells`, a list of plain dicts (see `times`). `paired` has the
 effects, `pvalues` their tests, `survival` the curves of censored times, `power` the seeds that an effect takes,
-`intervals` what is between an estimate and its interval.
+`intervals` what is between an estimate and its interval. scipy.stats is imported where it is used: it takes a second.
 """
 
 from nsbench.analysis.statistics.paired import paired_effects

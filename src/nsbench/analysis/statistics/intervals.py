@@ -143,7 +143,6 @@ def percentile_interval(
 
     NaN where a resample has no statistic. Needs n >= 2.
     """
-    # Here, because it takes a second that all who need a schema alone would wait for.
     from scipy import stats
 
     with np.errstate(all="ignore"), warnings.catch_warnings():

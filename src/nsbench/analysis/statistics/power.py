@@ -41,7 +41,6 @@ def power_of(effect: float, spread: float, n_pairs: int, alpha: float) -> float:
     The noncentral t distribution with n - 1 degrees of freedom and noncentrality sqrt(n) |effect| /
     spread, beyond either critical value of level `alpha`.
     """
-    # Here, because it takes a second that all who need a schema alone would wait for.
     from scipy import stats
 
     df, shift = n_pairs - 1, math.sqrt(n_pairs) * abs(effect) / spread

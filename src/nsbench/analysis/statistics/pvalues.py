@@ -18,7 +18,6 @@ def permutation_p(baseline: np.ndarray, arm: np.ndarray, n_resamples: int, gener
     difference of means, which is what is computed: it needs no means above 0, and exchanging arm
     and baseline gives the same p-value. NaN with fewer than two pairs.
     """
-    # Here, because it takes a second that all who need a schema alone would wait for.
     from scipy import stats
 
     if len(arm) < 2:

@@ -45,7 +45,6 @@ def logrank_p(baseline: pd.Series, arm: pd.Series, budget: float) -> float:
     It leaves the pairs out of account and its p-value is of many runs: with few it is a rough one.
     NaN where no run reached, where an arm has no run, and where all runs reached at one step.
     """
-    # Here, because it takes a second that all who need a schema alone would wait for.
     from scipy import stats
 
     if not len(baseline) or not len(arm):

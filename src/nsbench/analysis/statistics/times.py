@@ -142,7 +142,6 @@ def summarise_cells(times: pd.DataFrame, confidence: float) -> pd.DataFrame:
     Medians and quartiles are over all seeds, censored ones counting as later than any reached
     time; restricted means count them at the budget (optimiser steps, FLOP, seconds).
     """
-    # Here, because it takes a second that all who need a schema alone would wait for.
     from scipy import stats
 
     rows = []
