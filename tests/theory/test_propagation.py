@@ -38,16 +38,16 @@ def moments(first_STD: np.ndarray, second_STD: np.ndarray, joint_SS: np.ndarray)
 
 def test_lemma_12_is_its_formula() -> None:
     query, key = np.array([[0.1, -0.2], [0.0, 0.1]]), np.array([[0.05, 0.0], [0.1, 0.1]])
-    value = np.array([[1.0, 2.0], [0.5, -0.25]])
-    # Columns of X W_V lie in [0.6, 1.2] + 0.5 [0.6, 1.2] and 2 [0.6, 1.2] - 0.25 [0.6, 1.2].
+    value = np.array([[1.0, 1.0], [0.5, -0.25]])
+    # Columns of X W_V lie in [0.6, 1.2] + 0.5 [0.6, 1.2] and [0.6, 1.2] - 0.25 [0.6, 1.2]; R_l is of the second twice.
     found = theory.attention_interval(0.5, 0.75, query, key, value, 0.6, 1.2)
     log_expansion = 4 * 2**2 * 1.2**2 * 0.3 * 0.2
-    plus = {(0, 0): 2.25, (0, 1): 3.0, (1, 1): 4.0625}
-    minus = {(0, 0): 0.0, (0, 1): -0.375, (1, 1): -1.0}
+    plus = {(0, 0): 2.25, (0, 1): 1.5, (1, 1): 1.0625}
+    minus = {(0, 0): 0.0, (0, 1): -0.375, (1, 1): -0.5}
     least = min(0.5 * plus[pair] + 0.75 * minus[pair] for pair in plus)
     assert found.log_expansion == pytest.approx(log_expansion, rel=1e-14)
     assert found.lower == pytest.approx(least * math.exp(-log_expansion), rel=1e-14)
-    assert found.upper == pytest.approx(0.75 * 4.0625 * math.exp(log_expansion), rel=1e-14)
+    assert found.upper == pytest.approx(0.75 * 2.25 * math.exp(log_expansion), rel=1e-14)
 
 
 def test_lemma_12_beyond_float64_is_infinite_and_zero() -> None:
