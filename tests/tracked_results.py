@@ -79,6 +79,11 @@ class Results:
     def command(self) -> list[str]:
         return [str(Path(sys.executable).with_name("nsbench")), *self.arguments()]
 
+    def client(self) -> Any:
+        from mlflow import MlflowClient
+
+        return MlflowClient(tracking_uri=self.uri)
+
     def sql(self, query: str) -> list[tuple[Any, ...]]:
         """What a query of the SQLite store gives."""
         database = sqlite3.connect(sqlite_path(self.uri) or "")

@@ -3,8 +3,6 @@
 At each size the same command is given. Where it ends for want of room, the user must be told so in a sentence, nothing
 under results may be half-written or left behind, and no traceback may be all that is said. Once all fits the tables
 must equal an undisturbed workflow's to the bit.
-
-    python -m tests.faults.full_disk --trials 20 --seed 7
 """
 
 from __future__ import annotations
@@ -25,21 +23,19 @@ from PIL import Image
 
 from nsbench.storage.parquet import read_stamp
 from nsbench.storage.tensors import read_tensors
-from tests.faults.kill import differences, tables
-from tests.faults.outcome import Outcome, main
+from tests.faults import Outcome
+from tests.faults.kill import OVERLAY, differences, tables
 from tests.small_disk import SmallDisk
 from tests.warm import STAGES, Warm
 from tests.workflow_clone import Clone
 
-OVERLAY = "tests/config/faults.yaml"
 AMPLE = 2**29
 LEAST = 2**16
 SENTENCE = re.compile(r"(could not be written \(No space left on device\)|its file system is full).*; free some space")
 
 
 def run(trials: int, seed: int, folder: Path) -> Outcome:
-    """Fill up `trials` disks, each of them at several sizes; where something is lost, AssertionError with the seed
-    and the trial."""
+    """Fill up `trials` disks, each of them at several sizes."""
     results = folder / "clone" / "results"
     try:
         disk = SmallDisk(results, AMPLE)
@@ -115,12 +111,10 @@ def _open(path: Path) -> None:
     elif path.suffix == ".png":
         with Image.open(path) as image:
             image.verify()
-    elif path.suffix == ".pdf":
-        assert path.read_bytes().rstrip().endswith(b"%%EOF")
-    elif path.suffix == ".html":
-        assert path.read_text(encoding="utf-8").rstrip().endswith("</html>")
+    elif path.suffix in (".pdf", ".html"):
+        assert path.read_bytes().rstrip().endswith((b"%%EOF", b"</html>"))
     elif path.suffix in (".csv", ".md", ".txt"):
-        assert path.read_text(encoding="utf-8").endswith("\n")
+        assert path.read_bytes().endswith(b"\n")
     elif path.suffix == ".db":
         # A copy, with its journals: SQLite takes no path through another process's root.
         with tempfile.TemporaryDirectory() as folder:
@@ -128,7 +122,3 @@ def _open(path: Path) -> None:
                 shutil.copy(part, folder)
             with contextlib.closing(sqlite3.connect(Path(folder) / path.name)) as database:
                 assert database.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
-
-
-if __name__ == "__main__":
-    main(run, 8)

@@ -9,8 +9,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import shlex
-import shutil
 import signal
 import sqlite3
 import subprocess
@@ -21,13 +19,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import pandas as pd
 import pytest
 
 from tests.faults.kill import differences, progress, tables
-from tests.integration import servers
 from tests.integration.slurm_calls import OVERLAY, Call, Seen, Training, log_of, on_slurm, run_of, seed_of, trainings
-from tests.integration.slurm_cluster import SAVES_S, Cluster, missing, wait
+from tests.integration.slurm_cluster import SAVES_S, Cluster, missing
 from tests.warm import STAGES, Warm
 from tests.workflow_clone import Clone
 
@@ -47,8 +43,6 @@ class Story:
     clone: Clone
     seen: Seen = field(default_factory=Seen)
     statuses: list[int] = field(default_factory=list)
-    train: list[str] = field(default_factory=list)
-    """The command line of a pack's training, as it ran on a node."""
     orphan: Path = Path()
     """The pack whose node was lost while its process lived on."""
     crashed: dict[Path, int] = field(default_factory=dict)
@@ -119,7 +113,7 @@ def _lose_everything_once(story: Story, call: Call) -> None:
 
     call.until(one_in_the_middle_on_each_node, "a run in the middle on each node")
     orphan, crashed = stopped.values()
-    story.train, story.orphan = orphan.command, orphan.pack
+    story.orphan = orphan.pack
     cluster.kill_node(orphan.node)
     lost = [one.pack for one in trainings(cluster) if one.node == crashed.node]
     cluster.crash_node(crashed.node)
@@ -139,9 +133,9 @@ def _lose_everything_once(story: Story, call: Call) -> None:
     cluster.start_node(orphan.node)
 
 
-def again(story: Story, *arguments: str, device: str = "cpu", **variables: str) -> tuple[int, str]:
-    """Exit status and words of one more call of Snakemake on the cluster, with further arguments and environment."""
-    environment = story.cluster.environment(story.clone.environment()) | variables
+def again(story: Story, *arguments: str, device: str = "cpu") -> tuple[int, str]:
+    """Exit status and words of one more call of Snakemake on the cluster, with further arguments."""
+    environment = story.cluster.environment(story.clone.environment())
     command = [sys.executable, "-m", "snakemake", *arguments, *on_slurm(device)]
     done = subprocess.run(command, cwd=story.clone.root, env=environment, capture_output=True, text=True, timeout=300)
     return done.returncode, done.stdout + done.stderr
@@ -201,27 +195,6 @@ def test_logs_lie_where_the_results_are_and_the_head_fetches_reports_and_tracks(
     assert sorted(Counter(names).values()) == [1] * RUNS
 
 
-@pytest.mark.skipif(bool(servers.missing()), reason=servers.missing() or "-")
-def test_the_head_imports_into_a_server_that_it_names(story: Story, tmp_path: Path) -> None:
-    """MLflow with PostgreSQL behind it, as several who share it would have."""
-    postgres = servers.Postgres()
-    server = servers.Server(postgres.uri("shared"), tmp_path)
-    try:
-        (story.results / "tracked.json").unlink()
-        place = f"http://{server.place}"
-        status, said = again(story, "results/tracked.json", NSBENCH_TRACKING_URI=place, NO_PROXY="*")
-        assert status == 0, said
-        assert "sbatch" not in said
-        assert "SLURM jobid" not in said
-        summary = json.loads((story.results / "tracked.json").read_text())
-        assert (summary["uri"], summary["added"]) == (place, RUNS)
-        names = [row[0] for row in postgres.query("shared", "SELECT value FROM tags WHERE key = 'nsbench.run'")]
-        assert sorted(Counter(names).values()) == [1] * RUNS
-    finally:
-        server.kill()
-        postgres.close()
-
-
 def test_a_device_that_nobody_named_is_refused_before_any_job(story: Story) -> None:
     """The head's own devices say nothing of the nodes'."""
     before = set(story.cluster.jobs())
@@ -229,45 +202,3 @@ def test_a_device_that_nobody_named_is_refused_before_any_job(story: Story) -> N
     assert status != 0
     assert "device: 'auto' looks at this machine, but jobs run on others" in said
     assert set(story.cluster.jobs()) == before
-
-
-def test_one_pack_on_two_nodes_is_trained_once(story: Story) -> None:
-    """Two jobs of the same command, by hand: the later waits, and hands on what the earlier made."""
-    cluster, clone = story.cluster, story.clone
-    folder = clone.root / "two"
-    command = [sys.executable, *story.train[1:]]
-    for option, path in (("--run-store", "runs"), ("--history", "history.parquet"), ("--runs", "runs.parquet")):
-        command[command.index(option) + 1] = str(Path("two") / path)
-    folder.mkdir()
-    environment = cluster.environment(clone.environment())
-    jobs = {}
-    for node in cluster.nodes:
-        submit = ["sbatch", "--parsable", f"--nodelist={node}", "--gpus=1", "--mem=2000", f"--output=two/{node}.log"]
-        submit.append(f"--wrap=exec {shlex.join(command)}")
-        done = subprocess.run(submit, cwd=clone.root, env=environment, capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr
-        jobs[node] = int(done.stdout)
-        if len(jobs) == 1:
-            wait(lambda: list(folder.rglob("progress.safetensors")), 120, "no progress", cluster.words)
-            (first,) = trainings(cluster)
-            os.kill(first.process, signal.SIGSTOP)
-    earlier, later = (folder / f"{node}.log" for node in jobs)
-    waits = "another process makes two/history.parquet; waiting for that"
-    wait(lambda: later.exists() and waits in later.read_text(), 120, "the later does not wait", cluster.words)
-    os.kill(first.process, signal.SIGCONT)
-    wait(
-        lambda: {cluster.jobs()[job]["JobState"] for job in jobs.values()} == {"COMPLETED"},
-        180,
-        "the jobs do not end",
-        cluster.words,
-    )
-    assert "completed at step" in earlier.read_text()
-    assert "finished before, kept" in later.read_text()
-    assert "completed at step" not in later.read_text()
-    assert len(list(folder.rglob("run.json"))) == 1
-    assert [path for path in folder.rglob(".*") if path.is_file() and not path.name.endswith(".lock")] == []
-    pack = Path(story.train[story.train.index("--history") + 1])
-    for name in ("history.parquet", "runs.parquet"):
-        made, expected = pd.read_parquet(folder / name), pd.read_parquet(clone.root / pack.parent / name)
-        pd.testing.assert_frame_equal(made.drop(columns="seconds"), expected.drop(columns="seconds"), check_exact=True)
-    shutil.rmtree(folder)

@@ -1,17 +1,15 @@
 """Import of finished runs into MLflow: a view of the Parquet files, which stay the source.
 
-One MLflow run stands for each (task, variant, arm, seed), in the experiment `nsbench/<task>`. A tag
-with a digest of all that was imported is written last: a run that carries the right digest is left
-alone; any other run of the same key, stale or cut short, is deleted and imported anew. Whatever was
-written is read again, from the store opened anew, until nothing is left to do. So an import may be
-repeated, interrupted, started twice at once or have its store deleted under it, and still ends in
-one run per key. Runs of other results folders in the same store are left alone (`clones`).
+One MLflow run stands for each (task, variant, arm, seed), in the experiment `nsbench/<task>`. A tag with a digest of
+all that was imported is written last: a run that carries the right digest is left alone; any other run of the same
+key, stale or cut short, is deleted and imported anew. Whatever was written is read again, from the store opened anew,
+until nothing is left to do. So an import may be repeated, interrupted, started twice at once or have its store deleted
+under it, and still ends in one run per key. Runs of other results folders in the same store are left alone (`clones`).
 """
 
 from __future__ import annotations
 
 import contextlib
-import itertools
 import logging
 import os
 import time
@@ -25,15 +23,18 @@ import nsbench.tracking.stores as stores  # not from the package, which imports 
 from nsbench.config.tracking_uri import shown
 from nsbench.tracking.clones import Clone, identify
 from nsbench.tracking.content import Content, read_contents
-from nsbench.tracking.stores import TrackingError, say
+from nsbench.tracking.stores import TrackingError
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
 
+logger = logging.getLogger(__name__)
+
 NAME_TAG, CONTENT_TAG = "nsbench.run", "nsbench.content"
 METRICS_PER_BATCH, PARAMETERS_PER_BATCH = 1000, 100  # MLflow's limits
-LOCKED_ATTEMPTS, ROUNDS = 15, 5
+ROUNDS, WAITS = 5, 14
+"""How often at most a store is imported into, and a locked one waited for."""
 CHANGED_UNDER_US = {"RESOURCE_DOES_NOT_EXIST", "RESOURCE_ALREADY_EXISTS", "INVALID_STATE", "INVALID_PARAMETER_VALUE"}
 """What MLflow says of a run that somebody else deleted in the middle, or of an experiment that somebody else made."""
 EXPERIMENT_TAGS = {
@@ -119,45 +120,38 @@ def track(
 
 
 def _settle(uri: str, file: Path | None, task: _Import) -> None:
-    """Import until an import, with the store opened anew, finds nothing to do."""
-    wrote = False
-    for left in reversed(range(ROUNDS)):
+    """Import until an import, with the store opened anew, finds nothing to do; a locked database is tried again."""
+    left, waits, wrote = ROUNDS, WAITS, False
+    while left:
         if file is not None:
             stores.make_sqlite(file, _make_tables)
         opened = _identity(file)
         try:
-            busy = _patiently(uri, file, task)
+            if file is not None:
+                stores.touch_sqlite(file)
+            with _client(uri) as client:
+                busy = _import(client, task)
             if not busy and opened == _identity(file):
                 return
-            changed, wrote = wrote or not busy, busy
+            changed = wrote or not busy
         except Exception as error:
+            if waits and "database is locked" in str(error):
+                waits -= 1
+                logger.info("%s is locked by another program; trying again", shown(uri))
+                time.sleep(stores.PATIENCE_SECONDS)
+                continue
             # Where the path names another file now, or none, the failure may be that of the old one.
-            mendable = left and getattr(error, "error_code", None) in CHANGED_UNDER_US
+            mendable = left > 1 and getattr(error, "error_code", None) in CHANGED_UNDER_US
             if opened == _identity(file) and not mendable:
                 raise
-            changed, wrote = True, False
+            changed, busy = True, False
         if changed:
-            say(f"{shown(uri)} was changed by somebody else meanwhile; importing again")
+            logger.info("%s was changed by somebody else meanwhile; importing again", shown(uri))
+        left, wrote = left - 1, busy
     raise TrackingError(
         f"{shown(uri)}: MLflow's store changes whenever it is written; the results are safe in their Parquet files: "
         "end what else writes or deletes its runs, then give the same command again"
     )
-
-
-def _patiently(uri: str, file: Path | None, task: _Import) -> bool:
-    """One import; a database that another program holds is tried again. Whether there was anything to do."""
-    for attempt in itertools.count(1):
-        try:
-            if file is not None:
-                stores.touch_sqlite(file)
-            with _client(uri) as client:
-                return _import(client, task)
-        except Exception as error:
-            if "database is locked" not in str(error) or attempt == LOCKED_ATTEMPTS:
-                raise
-            say(f"{shown(uri)} is locked by another program; trying again ({attempt} of {LOCKED_ATTEMPTS - 1})")
-            time.sleep(stores.PATIENCE_SECONDS)
-    raise AssertionError  # the count has no end
 
 
 def _identity(file: Path | None) -> tuple[int, int] | None:
@@ -207,15 +201,13 @@ def _experiment(client: MlflowClient, name: str, local: bool) -> str:
 def _standing(client: MlflowClient, experiment: str, task: _Import) -> dict[str, list[Run]]:
     """The active runs of an experiment that imports of this results folder have made, by key."""
     found: dict[str, list[Run]] = {}
-    token = None
-    while True:
-        page = client.search_runs([experiment], max_results=500, page_token=token)
+    page = client.search_runs([experiment], max_results=500)
+    while page:
         for run in page:
             if NAME_TAG in run.data.tags and task.clone.owns(run.data.tags, task.copied_store):
                 found.setdefault(run.data.tags[NAME_TAG], []).append(run)
-        token = page.token
-        if not token:
-            return found
+        page = page.token and client.search_runs([experiment], max_results=500, page_token=page.token)
+    return found
 
 
 def _claim(client: MlflowClient, run: Run, clone: Clone) -> bool:
@@ -258,19 +250,9 @@ def _chunks(items: list[Any], size: int) -> Iterator[list[Any]]:
 
 
 def _make_tables(uri: str) -> None:
-    """MLflow's tables in a new SQLite file; it waits for the disk hundreds of times for them, which is left out."""
-    from sqlalchemy import Engine, event
-
-    def hurry(connection: Any, _: Any) -> None:
-        connection.execute("PRAGMA synchronous = OFF")
-        connection.execute("PRAGMA journal_mode = MEMORY")
-
-    event.listen(Engine, "connect", hurry)
-    try:
-        with _client(uri):
-            pass
-    finally:
-        event.remove(Engine, "connect", hurry)
+    """MLflow's tables in a new SQLite file."""
+    with _client(uri):
+        pass
 
 
 @contextlib.contextmanager

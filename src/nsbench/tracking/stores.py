@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import re
 import sqlite3
-import sys
 import textwrap
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 
-from filelock import FileLock, Timeout
-
 from nsbench.config.tracking_uri import ELSEWHERE, flaw, secrets, shown, sqlite_path, without_secrets
 from nsbench.storage.atomic import FileError, atomic_write
+from nsbench.storage.locks import locked
+
+logger = logging.getLogger(__name__)
 
 PATIENCE_SECONDS = 5.0
 ADVISORY_LOCK = 0x6E736265  # any number that others are unlikely to take
@@ -80,10 +81,9 @@ def alone(uri: str, results: Path) -> Iterator[None]:
     """
     database = sqlite_file(uri)
     with contextlib.ExitStack() as stack:
-        stack.enter_context(_locked(results / "track.lock"))
-        if database is not None:
-            stack.enter_context(_locked(Path(f"{database}.lock")))
-        elif not uri.lower().startswith(("http", "databricks")):
+        for lock in [results / "track.lock", *([] if database is None else [Path(f"{database}.lock")])]:
+            stack.enter_context(locked(lock, f"another import holds {lock}; waiting for it"))
+        if database is None and not uri.lower().startswith(("http", "databricks")):
             stack.enter_context(_connected(uri))
         yield
 
@@ -117,25 +117,6 @@ def touch_sqlite(path: Path) -> None:
         file.execute("PRAGMA schema_version").fetchone()
 
 
-def say(message: str) -> None:
-    print(f"nsbench stage track: {message}", file=sys.stderr, flush=True)
-
-
-@contextlib.contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(path)
-    try:
-        lock.acquire(timeout=PATIENCE_SECONDS)
-    except Timeout:
-        say(f"another import holds {path}; waiting for it")
-        lock.acquire()
-    try:
-        yield
-    finally:
-        lock.release()
-
-
 @contextlib.contextmanager
 def _connected(uri: str) -> Iterator[None]:
     """Reach a database server before MLflow does, which would try ten times; hold PostgreSQL's lock for imports."""
@@ -147,7 +128,7 @@ def _connected(uri: str) -> Iterator[None]:
         if engine.dialect.name == "postgresql":
             key = {"key": ADVISORY_LOCK}
             if not connection.scalar(text("SELECT pg_try_advisory_lock(:key)"), key):
-                say(f"another import holds {shown(uri)}; waiting for it")
+                logger.info("another import holds %s; waiting for it", shown(uri))
                 connection.execute(text("SELECT pg_advisory_lock(:key)"), key)
         yield
 
