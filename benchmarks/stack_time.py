@@ -17,14 +17,18 @@ from dataclasses import dataclass
 
 import torch
 
-from nsbench.arms import ARMS
-from nsbench.config.variant import Noise, Optimizer
+from nsbench.config.base import parse
 from nsbench.data.datasets import Dataset
 from nsbench.training.models.transformer import Transformer
-from nsbench.training.models.transformer_stack import TransformerStack
+from nsbench.training.run import TrainSpec
 from nsbench.training.step import TrainingStep
 
 ROUND_SECONDS = 0.5
+EXAMPLES = 2000
+SPEC = {
+    **{"task": "modular_addition", "variant": "benchmark", "arm": "benchmark", "target": None},
+    **{"optimizer": {}, "noise": {}, "checkpoint_count": 1, "checkpoint_dtype": "float32"},
+}
 
 
 @dataclass(frozen=True)
@@ -51,18 +55,21 @@ CASES = {
 }
 
 
-def training_step(case: Case, n_runs: int, regularised: bool, device: torch.device) -> Callable[[int], None]:
-    labels_of_one = (case.batch, case.length) if case.model.pooling == "none" else (case.batch,)
-    tokens = torch.randint(case.classes, (n_runs, case.batch, case.length))
-    labels = torch.randint(case.classes, (n_runs, *labels_of_one))
-    symbols = torch.arange(case.classes)
-    tensors = {"train_tokens": tokens[0], "train_labels": labels[0], "symbols": symbols}
-    data = Dataset(tensors, case.vocabulary, case.classes, "")
-    arm = ARMS.find("noise_stability")(rho=0.25, gamma=0.75) if regularised else ARMS.find("baseline")()
-    seeds = list(range(n_runs))
-    stack = TransformerStack(case.model, case.vocabulary, case.classes, seeds).to(device)
-    step = TrainingStep(stack, seeds, arm, case.model, Optimizer(), Noise(), data, case.batch)
-    return lambda number: step(tokens, labels, number)
+def training_step(
+    case: Case, n_runs: int, regularised: bool, device: torch.device, precision: str = "float32"
+) -> TrainingStep:
+    labels_of_one = (EXAMPLES, case.length) if case.model.pooling == "none" else (EXAMPLES,)
+    tensors = {
+        "train_tokens": torch.randint(case.classes, (EXAMPLES, case.length)),
+        "train_labels": torch.randint(case.classes, labels_of_one),
+        "symbols": torch.arange(case.classes),
+    }
+    data, seeds = Dataset(tensors, case.vocabulary, case.classes, ""), list(range(n_runs))
+    arm = {"kind": "noise_stability", "rho": 0.25, "gamma": 0.75} if regularised else {"kind": "baseline"}
+    training = {"batch_size": case.batch, "precision": precision}
+    spec = parse(TrainSpec, {**SPEC, "arm_settings": arm, "model": case.model, "training": training, "seeds": seeds})
+    stack = case.model.build(case.vocabulary, case.classes, seeds).to(device)
+    return TrainingStep(stack, [spec] * n_runs, seeds, [data] * n_runs)
 
 
 def seconds(step: Callable[[int], None], count: int, device: torch.device) -> float:

@@ -18,14 +18,19 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from nsbench.arms import ARMS
-from nsbench.config.variant import Noise, Optimizer
+from nsbench.config.base import parse
 from nsbench.data.datasets import Dataset
 from nsbench.training.models.transformer import Transformer
-from nsbench.training.models.transformer_stack import TransformerStack, sinusoidal_positions
+from nsbench.training.models.transformer_stack import sinusoidal_positions
+from nsbench.training.run import TrainSpec
 from nsbench.training.step import TrainingStep
 
-VOCABULARY, CLASSES, BATCH, STEPS = 118, 113, 256, 20
+VOCABULARY, CLASSES, BATCH, STEPS, EXAMPLES = 118, 113, 256, 20, 2000
+SPEC = {
+    **{"task": "modular_addition", "variant": "benchmark", "arm": "benchmark", "target": None},
+    **{"optimizer": {}, "training": {"batch_size": BATCH}, "noise": {}},
+    **{"checkpoint_count": 1, "checkpoint_dtype": "float32"},
+}
 
 
 class Plain(nn.Module):
@@ -70,15 +75,16 @@ def plain(settings: Transformer, length: int, device: torch.device) -> Callable[
 def ours(
     settings: Transformer, length: int, device: torch.device, n_runs: int = 1, regularised: bool = False
 ) -> Callable[[int], None]:
-    tokens = torch.randint(CLASSES, (n_runs, BATCH, length))
-    labels = torch.randint(CLASSES, (n_runs, BATCH))
-    tensors = {"train_tokens": tokens[0], "train_labels": labels[0], "symbols": torch.arange(CLASSES)}
-    data = Dataset(tensors, VOCABULARY, CLASSES, "")
-    seeds = list(range(n_runs))
-    arm = ARMS.find("noise_stability")(rho=0.25, gamma=0.75) if regularised else ARMS.find("baseline")()
-    stack = TransformerStack(settings, VOCABULARY, CLASSES, seeds).to(device)
-    step = TrainingStep(stack, seeds, arm, settings, Optimizer(), Noise(), data, BATCH)
-    return lambda number: step(tokens, labels, number)
+    tensors = {
+        "train_tokens": torch.randint(CLASSES, (EXAMPLES, length)),
+        "train_labels": torch.randint(CLASSES, (EXAMPLES,)),
+        "symbols": torch.arange(CLASSES),
+    }
+    data, seeds = Dataset(tensors, VOCABULARY, CLASSES, ""), list(range(n_runs))
+    arm = {"kind": "noise_stability", "rho": 0.25, "gamma": 0.75} if regularised else {"kind": "baseline"}
+    spec = parse(TrainSpec, {**SPEC, "arm_settings": arm, "model": settings, "seeds": seeds})
+    stack = settings.build(VOCABULARY, CLASSES, seeds).to(device)
+    return TrainingStep(stack, [spec] * n_runs, seeds, [data] * n_runs)
 
 
 def main() -> None:

@@ -14,8 +14,8 @@ from nsbench.config.variant import Noise
 from nsbench.data.generate import DatasetSpec, make_datasets
 from nsbench.data.tasks import TASKS, Task
 from nsbench.data.text import Text, write_text_file
-from nsbench.training.loop import TrainSpec
 from nsbench.training.pack import train_pack
+from nsbench.training.run import TrainSpec
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

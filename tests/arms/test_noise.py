@@ -8,7 +8,8 @@ import math
 import pytest
 import torch
 
-from nsbench.arms.noise import resample_tokens
+from nsbench.arms.noise import StackNoise, resample_tokens
+from nsbench.storage.philox import Stream, random_words, run_keys
 from nsbench.theory import resampling_correlation
 
 RHOS = [-1.0, -0.5, 0.0, 0.25, 0.5, 0.9, 1.0]
@@ -159,3 +160,32 @@ def test_known_values_of_the_resampling_correlation() -> None:
     assert resampling_correlation(0.5, 113) == 0.75  # not 0.5: the paper's rho is no correlation
     assert resampling_correlation(0.3, 2, include_same=False) == pytest.approx(0.3)  # for bits it is
     assert resampling_correlation(-1, 3, include_same=False) == -0.5
+
+
+# --- of a stack ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("same_symbol", [True, False])
+def test_each_run_of_a_stack_keeps_and_redraws_by_its_own_rho(same_symbol: bool, device: torch.device) -> None:
+    """Of ids 1, 3, 4, 6 are symbols, 2 is fixed and 0 and 5 are neither."""
+    rhos, symbols, n = [-1.0, 0.25, 1.0], torch.tensor([6, 3, 1, 4]), 60_000
+    fixed = torch.tensor([2])
+    noise = StackNoise(rhos, symbols, 7, device, same_symbol=same_symbol, fixed_ids=fixed)
+    words = random_words(run_keys([1, 2, 3], device), 2 * n, 0, Stream.NOISE).view(3, 2, n, 1)
+    for token in range(7):
+        tokens = torch.full((3, n, 1), token, device=device)
+        kept = tokens.clone()
+        drawn = noise(tokens, words).cpu()
+        assert torch.equal(tokens, kept)
+        for run, rho in enumerate(rhos):
+            stays = 1.0 if token == 2 else (1 + rho) / 2
+            allowed = [other for other in (1, 3, 4, 6) if same_symbol or other != token]
+            counts = torch.bincount(drawn[run].flatten(), minlength=7)
+            for other in range(7):
+                chance = stays * (other == token) + (1 - stays) * (other in allowed) / len(allowed)
+                assert near(counts[other].item() / n, chance, n), (token, rho, other)
+
+
+def test_a_stack_s_noise_refuses_too_few_symbols() -> None:
+    with pytest.raises(ValueError, match="symbols has 1 ids; a redraw needs at least 2"):
+        StackNoise([0.0], torch.tensor([3, 3]), 5, torch.device("cpu"), same_symbol=False)

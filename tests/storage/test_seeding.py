@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from nsbench.storage.seeding import fill_bits, stream, stream_key, torch_stream
+from nsbench.storage.seeding import stream, stream_key, torch_stream
 
 PINNED = [
     ((0, "init"), 10356376711116929272),
@@ -26,9 +26,6 @@ def test_keys_are_what_they_always_were(name: tuple[int | str, ...], key: int) -
 def test_numbers_are_what_they_always_were() -> None:
     assert stream(0, "data").integers(0, 1000, 5).tolist() == [539, 463, 673, 921, 948]
     assert torch.randint(0, 1000, (5,), generator=torch_stream(0, "noise", 2)).tolist() == [218, 361, 16, 984, 185]
-    out = torch.empty(6, dtype=torch.int16)
-    fill_bits(out, 0, "dropout", 1)
-    assert out.tolist() == [-27452, -8849, -10735, -18380, -6670, -13863]
 
 
 def test_a_stream_does_not_depend_on_what_was_drawn_before() -> None:
@@ -46,7 +43,6 @@ def test_a_stream_leaves_the_global_generators_alone() -> None:
     before = torch.random.get_rng_state(), np.random.get_state()[1].copy()  # noqa: NPY002
     torch.rand(4, generator=torch_stream(1, "x"))
     stream(1, "x").random(4)
-    fill_bits(torch.empty(100, dtype=torch.int16), 1, "x")
     assert torch.equal(torch.random.get_rng_state(), before[0])
     assert np.array_equal(np.random.get_state()[1], before[1])  # noqa: NPY002
 
@@ -76,40 +72,3 @@ def test_streams_of_neighbouring_names_are_uncorrelated() -> None:
     drawn = np.stack([stream(seed, "batches", epoch).normal(size=10_000) for seed in range(3) for epoch in range(3)])
     for a, b in itertools.combinations(drawn, 2):
         assert abs(np.mean(a * b)) < 5 / np.sqrt(10_000)
-
-
-@pytest.mark.parametrize("shape", [(3,), (5, 7), (0,)])
-def test_bits_are_equal_for_equal_names_and_a_longer_tensor_goes_on(shape: tuple[int, ...]) -> None:
-    first, second = (torch.empty(shape, dtype=torch.int16) for _ in range(2))
-    fill_bits(first, 2, "dropout", 9)
-    fill_bits(second, 2, "dropout", 9)
-    assert torch.equal(first, second)
-    longer = torch.empty(first.numel() + 10, dtype=torch.int16)
-    fill_bits(longer, 2, "dropout", 9)
-    assert torch.equal(longer[: first.numel()], first.flatten())
-
-
-def test_bits_differ_between_steps_and_seeds() -> None:
-    filled = []
-    for name in [(2, "dropout", 9), (2, "dropout", 10), (3, "dropout", 9)]:
-        out = torch.empty(1000, dtype=torch.int16)
-        fill_bits(out, *name)
-        filled.append(out)
-    for a, b in itertools.combinations(filled, 2):
-        assert (a == b).float().mean() < 0.02
-
-
-def test_bits_are_uniform_over_all_of_int16() -> None:
-    """Each of the 16 bits is set half of the time, and the values fill 256 equal bins evenly."""
-    n = 1 << 20
-    out = torch.empty(n, dtype=torch.int16)
-    fill_bits(out, 4, "dropout", 1)
-    values = out.numpy().view(np.uint16)
-    for bit in range(16):
-        share = np.mean(values >> bit & 1)
-        assert abs(share - 0.5) < 4 * 0.5 / np.sqrt(n), bit
-    counts = np.bincount(values >> 8, minlength=256)
-    chi_square = np.sum((counts - n / 256) ** 2 / (n / 256))
-    assert abs(chi_square - 255) < 5 * np.sqrt(2 * 255)
-    assert out.min() == -(2**15)
-    assert out.max() == 2**15 - 1

@@ -20,10 +20,11 @@ from nsbench.storage.atomic import FileError, atomic_write
 from nsbench.storage.device import DeviceError
 from nsbench.storage.parquet import read_table
 from nsbench.storage.run_folder import RunFolder
-from nsbench.training import loop, optimizers, pack
-from nsbench.training.loop import TrainSpec
+from nsbench.storage.tensors import read_tensors
+from nsbench.training import loop, pack
+from nsbench.training.run import TrainSpec
 from tests.conftest import arm, train, train_spec
-from tests.training.test_training import NUMBERS, Killed, numbers, same
+from tests.training.test_training import Killed, numbers, same
 
 STEP = loop.TrainingStep.__call__
 
@@ -31,9 +32,9 @@ STEP = loop.TrainingStep.__call__
 def every_step(monkeypatch: pytest.MonkeyPatch, look: Any) -> None:
     """Have `look(training step, step number)` called before each step."""
 
-    def watched(self: Any, tokens: Any, labels: Any, step: int) -> None:
+    def watched(self: Any, step: int, count: int) -> None:
         look(self, step)
-        STEP(self, tokens, labels, step)
+        STEP(self, step, count)
 
     monkeypatch.setattr(loop.TrainingStep, "__call__", watched)
 
@@ -95,33 +96,6 @@ def test_a_signal_at_the_very_end_of_a_run_is_heard_too(
     assert caught.value.code == 143
     assert trained == [[3]] * 24
     assert (tmp_path / "runs/modular_addition/tiny/arm/seed-3/run.json").exists()
-
-
-def test_a_plateau_is_resumed_where_the_learning_rate_is_a_tensor(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """As it is on a GPU."""
-
-    def build(weights: Any, settings: Any, device: torch.device) -> torch.optim.Optimizer:
-        return torch.optim.AdamW(weights, lr=torch.tensor(settings.learning_rate), foreach=False)
-
-    monkeypatch.setattr(optimizers, "build_optimizer", build)
-    optimizer = {"scheduler": "plateau", "scheduler_patience": 0, "scheduler_factor": 0.5, "learning_rate": 0.1}
-    spec = train_spec(arm_settings=arm(), seeds=[3], optimizer=optimizer)
-    calm, _ = train(tmp_path / "calm", spec)
-
-    def dies(_: Any, at: int) -> None:
-        if at == 14:
-            raise Killed
-
-    every_step(monkeypatch, dies)
-    with pytest.raises(Killed):
-        train(tmp_path / "stormy", spec, progress_every_seconds=0.0)
-    every_step(monkeypatch, lambda *_: None)
-    stormy, _ = train(tmp_path / "stormy", spec)
-    assert same(numbers(calm), numbers(stormy))
-    rates = numbers(calm)[:, NUMBERS.index("learning_rate")]
-    assert len(set(rates)) > 1
 
 
 def test_a_run_whose_checkpoints_are_lost_starts_from_the_beginning_and_says_so(
@@ -226,6 +200,52 @@ def test_a_run_whose_checkpoints_another_process_removed_is_not_finished(
     assert same(numbers(calm), numbers(again))
 
 
+# --- writing ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["save_checkpoint", "save_progress", "report_status"])
+def test_a_file_that_cannot_be_written_ends_the_run_loudly(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """Files are written beside the training, by a thread: its error is the run's."""
+    calm, _ = train(tmp_path / "calm", spec_of(3))
+    written, trained = [], []
+
+    def fails(*arguments: Any) -> None:
+        written.append(arguments)
+        if len(written) == 2:
+            raise FileError("no space left")
+
+    every_step(monkeypatch, lambda _, at: trained.append(at))
+    with monkeypatch.context() as patch:
+        patch.setattr(RunFolder, name, fails)
+        with pytest.raises(FileError, match="no space left"):
+            train(tmp_path / "full", spec_of(3), progress_every_seconds=0.0)
+    assert not (tmp_path / "full/runs/modular_addition/tiny/arm/seed-3/run.json").exists()
+    assert len(trained) < 24
+    again, _ = train(tmp_path / "full", spec_of(3))
+    assert same(numbers(calm), numbers(again))
+
+
+def test_what_is_written_is_the_state_of_its_step_however_slow_the_writer_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train(tmp_path / "calm", spec_of(3))
+    save = RunFolder.save_checkpoint
+
+    def slowly(*arguments: Any) -> None:
+        time.sleep(0.2)
+        save(*arguments)
+
+    monkeypatch.setattr(RunFolder, "save_checkpoint", slowly)
+    train(tmp_path / "slow", spec_of(3))
+    for step in (0, 12, 24):
+        files = [next((tmp_path / name).glob(f"runs/**/trail/step-{step:08d}*")) for name in ("calm", "slow")]
+        (one, _), (other, _) = (read_tensors(path, "checkpoint", "") for path in files)
+        assert list(one) == list(other)
+        assert all(torch.equal(value, other[key]) for key, value in one.items())
+
+
 # --- memory ------------------------------------------------------------------------------------------------
 
 
@@ -236,7 +256,7 @@ def small_memory(monkeypatch: pytest.MonkeyPatch, most: int, at: int) -> None:
         if len(step.seeds) > most and now == at:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
 
-    monkeypatch.setattr(pack, "stack_size", lambda device, n_runs: n_runs)
+    monkeypatch.setattr(pack, "stack_size", lambda runs, device: len(runs))
     every_step(monkeypatch, full)
 
 
@@ -247,7 +267,7 @@ def test_out_of_memory_halves_the_pack_and_gives_the_same_numbers(
     seeds = (3, 4, 5)
     with monkeypatch.context() as patch:
         # What stacks of two and one give: rounding may depend on a stack's size, a run on nothing else.
-        patch.setattr(pack, "stack_size", lambda device, n_runs: 2)
+        patch.setattr(pack, "stack_size", lambda runs, device: 2)
         halves, _ = train(tmp_path / "halves", spec_of(*seeds))
     alone, _ = train(tmp_path / "alone", spec_of(*seeds))
     small_memory(monkeypatch, most=2, at=9)
@@ -269,11 +289,20 @@ def test_a_run_that_does_not_fit_alone_is_one_sentence(tmp_path: Path, monkeypat
     assert "\n" not in str(e.value)
 
 
+def test_a_stack_is_made_for_the_share_of_the_memory_that_a_line_through_two_sizes_says() -> None:
+    fixed, of_one = 500, 40
+    peaks = [fixed + size * of_one for size in pack.PROBED]
+    for free in (1000, 10_000, 123_456):
+        size = pack.runs_that_fit(peaks, free)
+        assert fixed + size * of_one <= pack.FILLED * free < fixed + (size + 1) * of_one
+    assert pack.runs_that_fit(peaks, 100) == 1
+
+
 def test_another_error_of_torch_is_no_lack_of_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*_: Any) -> None:
         raise RuntimeError("shapes do not fit")
 
-    monkeypatch.setattr(pack, "stack_size", lambda device, n_runs: n_runs)
+    monkeypatch.setattr(pack, "stack_size", lambda runs, device: len(runs))
     every_step(monkeypatch, broken)
     with pytest.raises(RuntimeError, match="shapes do not fit"):
         train(tmp_path, spec_of(3, 4))
@@ -287,7 +316,7 @@ def test_a_run_that_has_diverged_is_finished_before_its_neighbours_are(
 ) -> None:
     """So a kill afterwards costs it nothing, and it stays a row."""
     caplog.set_level("INFO")
-    monkeypatch.setattr(pack, "stack_size", lambda device, n_runs: n_runs)
+    monkeypatch.setattr(pack, "stack_size", lambda runs, device: len(runs))
     calm, _ = train(tmp_path / "calm", spec_of(3, 4))
 
     def poison(step: Any, at: int) -> None:

@@ -9,14 +9,15 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
-from nsbench.arms.noise import resample_tokens
 from nsbench.config.base import ConfigError
 from nsbench.config.variant import Noise
-from nsbench.data.datasets import Dataset, read_dataset
-from nsbench.storage.seeding import torch_stream
+from nsbench.data.datasets import Dataset, EpochOrder, read_dataset
+from nsbench.storage.philox import Stream, random_words, run_keys
 from nsbench.training.models.stack import DropoutMasks, Stack
-from nsbench.training.run import TrainSpec
+from nsbench.training.run import TrainSpec, may_share
 from nsbench.training.step import TrainingStep
 from tests.conftest import BASELINE, arm, make_dataset, train_spec
 
@@ -34,18 +35,37 @@ ARMS: dict[str, dict[str, Any]] = {
     "weight_decay": {"kind": "weight_decay", "value": 0.3},
 }
 
+ARMS_BY_KIND = {settings["kind"]: settings for settings in ARMS.values()}
+ARMS_BY_KIND |= {"baseline": BASELINE, "dropout": {"kind": "dropout", "rate": 0.4}}
+
 
 def build(spec: TrainSpec, root: Path, device: torch.device) -> tuple[Stack, TrainingStep]:
-    data = read_dataset(make_dataset(root, spec.task), 3)
-    stack = spec.model.build(data.vocabulary, data.n_classes, spec.seeds).to(device)
-    step = TrainingStep(stack, spec.seeds, spec.arm_settings, spec.model, spec.optimizer, spec.noise, data, BATCH)
-    return stack, step
+    return built([spec] * len(spec.seeds), spec.seeds, root, device)
 
 
-def batches(n_runs: int, count: int) -> list[tuple[Tensor, Tensor]]:
-    generator = torch.Generator().manual_seed(0)
-    shapes = ((n_runs, BATCH, 2), (n_runs, BATCH))
-    return [tuple(torch.randint(7, shape, generator=generator) for shape in shapes) for _ in range(count)]
+def built(specs: list[TrainSpec], seeds: list[int], root: Path, device: Any) -> tuple[Stack, TrainingStep]:
+    """A stack of runs, each with settings of its own, and its step."""
+    path = make_dataset(root, specs[0].task)
+    datasets = [read_dataset(path, seed) for seed in seeds]
+    stack = specs[0].model.build(datasets[0].vocabulary, datasets[0].n_classes, seeds).to(device)
+    return stack, TrainingStep(stack, specs, seeds, datasets)
+
+
+def batch_of(data: Dataset, step: int, seed: int = 3) -> tuple[Tensor, Tensor]:
+    """The batch of a run's step."""
+    rows = EpochOrder(seed, len(data["train_labels"])).rows(step * BATCH, BATCH)
+    return data["train_tokens"][rows], data["train_labels"][rows]
+
+
+def redrawn(tokens: Tensor, rho: float, symbols: list[int], step: int, draw: int) -> Tensor:
+    """The noisy copy of seed 3's batch, token by token from its definition."""
+    chance, choice = random_words(run_keys([3]), 2 * tokens.numel(), step, Stream.NOISE, draw).view(2, -1).tolist()
+    old = tokens.flatten().tolist()
+    new = [
+        token if a / 2**32 < (1 + rho) / 2 else symbols[int(b * len(symbols) / 2**32)]
+        for token, a, b in zip(old, chance, choice, strict=True)
+    ]
+    return torch.tensor(new).view(tokens.shape)
 
 
 def gap(one: Stack, run: int, other: Stack, other_run: int) -> float:
@@ -65,9 +85,9 @@ def added(settings: dict[str, Any], model: Any, tokens: Tensor, labels: Tensor, 
     if kind not in ("augmentation", "noise_stability", "cheap_noise_stability") or step % every:
         return 0.0
     rows = next(count for count in range(1, BATCH + 1) if count >= share * BATCH)
-    generator, total = torch_stream(3, "noise", step), 0.0
-    for _ in range(noise.n_draws):
-        noisy = model(resample_tokens(tokens[:rows], settings["rho"], noise.symbols, generator))
+    total = 0.0
+    for draw in range(noise.n_draws):
+        noisy = model(redrawn(tokens[:rows], settings["rho"], noise.symbols, step, draw))
         if kind == "augmentation":
             total = total + gamma * F.cross_entropy(noisy.flatten(0, -2), labels.flatten())
             continue
@@ -84,7 +104,7 @@ class Plain:
 
     def __init__(self, spec: TrainSpec, data: Dataset, settings: dict[str, Any], device: Any = "cpu") -> None:
         self.settings, self.n_draws, self.device = settings, spec.noise.n_draws, device
-        self.symbols = data.noise_symbols(spec.noise)
+        self.symbols = data.noise_symbols(spec.noise).tolist()
         # On the same device: Adam with L2 decay blows rounding up wherever a gradient is next to nothing.
         self.stack = spec.model.build(data.vocabulary, data.n_classes, [3]).to(device)
         rate, convention = spec.optimizer.learning_rate, spec.optimizer.weight_decay_convention
@@ -129,30 +149,13 @@ def test_agrees_with_a_plain_loop(tmp_path: Path, device: torch.device, task: st
     data = read_dataset(tmp_path / f"{task}.safetensors", 3)
     plain, other = Plain(spec, data, ARMS[name], device), Plain(spec, data, BASELINE, device)
     for number in range(4):
-        chosen = torch.arange(number * BATCH, (number + 1) * BATCH) % len(data["train_labels"])
-        tokens, labels = data["train_tokens"][chosen], data["train_labels"][chosen]
-        step(tokens[None], labels[None], number)
+        tokens, labels = batch_of(data, number)
+        step(number)
         plain(tokens, labels, number)
         other(tokens, labels, number)
     assert gap(stack, 0, plain.stack, 0) < 3e-5
     assert gap(stack, 0, other.stack, 0) > 2e-4  # the arm does something
-    assert step.loss_sum_R[0].item() == pytest.approx(plain.seen, rel=1e-5)
-
-
-@pytest.mark.parametrize("convention", ["times_lr", "per_step", "l2"])
-def test_each_convention_of_decay_is_torch_s(
-    tmp_path: Path, device: torch.device, convention: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    # A key's bias has a gradient of rounding alone, and Adam with L2 decay makes steps of it.
-    monkeypatch.setattr("nsbench.training.models.transformer_stack.has_numba", lambda: False)
-    optimizer = {"weight_decay": 0.05, "weight_decay_convention": convention}
-    spec = train_spec(seeds=[3], model={"dropout": 0.0}, optimizer=optimizer)
-    stack, step = build(spec, tmp_path, device)
-    plain = Plain(spec, read_dataset(tmp_path / "modular_addition.safetensors", 3), BASELINE, device)
-    for number, (tokens, labels) in enumerate(batches(1, 5)):
-        step(tokens, labels, number)
-        plain(tokens[0], labels[0], number)
-    assert gap(stack, 0, plain.stack, 0) < 2e-5
+    assert step.sums_3R[0].item() == pytest.approx(plain.seen, rel=1e-5)
 
 
 def test_the_added_term_is_the_definition_s_number(tmp_path: Path, device: torch.device) -> None:
@@ -160,15 +163,15 @@ def test_the_added_term_is_the_definition_s_number(tmp_path: Path, device: torch
     for settings in ARMS.values():
         spec = train_spec(arm_settings=settings, seeds=[3], model={"dropout": 0.0}, optimizer={"learning_rate": 0.05})
         stack, step = build(spec, tmp_path, device)
-        tokens, labels = data["train_tokens"][:BATCH], data["train_labels"][:BATCH]
-        for number in range(4):  # away from the even odds of untrained weights
-            step(tokens[None], labels[None], number)
-        step(tokens[None], labels[None], 6)
+        for number in range(5):  # away from the even odds of untrained weights
+            step(number)
+        step.number.fill_(6)
+        tokens, labels = batch_of(data, 6)
         noise = Plain(spec, data, settings)
         here = lambda ids, stack=stack: stack(ids.to(device)[None])[0].cpu()  # noqa: E731
         with torch.no_grad():
             expected = float(added(settings, here, tokens, labels, 6, noise))
-            found = float(step._losses(step._regularised(6))[2])
+            found = float(step.losses(tokens.to(device)[None], labels.to(device)[None], step._regularised(6))[2])
         assert found == pytest.approx(expected, rel=1e-4, abs=1e-7)
         assert (expected == 0) == (settings["kind"] in ("grokfast", "weight_decay"))
 
@@ -183,62 +186,161 @@ def test_a_noisy_pass_has_dropout_masks_of_its_own_or_shares_those_of_its_exampl
     for task in ("modular_addition", "next_token"):
         spec = train_spec(task, settings, seeds=[3, 4], model={"dropout": 0.5}, noise={"dropout_masks": masks})
         _, step = build(spec, tmp_path, device)
-        data = read_dataset(tmp_path / f"{task}.safetensors", 3)
-        step(*(data[f"train_{what}"][: 2 * BATCH].unflatten(0, (2, BATCH)) for what in ("tokens", "labels")), 0)
+        step(0)
         for weight in step.stack.parameters():
             weight.detach().mul_(20)
-        logits = step.stack(step.tokens_RBT, DropoutMasks(step.bits_RN, 0.5))[:, : step.rows]
+        batch = step.batches(0)
+        found = step.losses(*batch)[2]
+        logits = step.stack(batch[0], DropoutMasks(step.bits[0], 0.5))[:, : step.rows]
         same = -0.75 * logits.softmax(-1).square().sum(-1).flatten(1).mean(1)
-        assert torch.allclose(step._losses()[2], same, rtol=1e-5) == (masks == "shared")
+        assert torch.allclose(found, same, rtol=1e-5) == (masks == "shared")
 
 
-@pytest.mark.parametrize("name", [*ARMS, "dropout"])
+SETTINGS = {**ARMS, "dropout": {"kind": "dropout", "rate": 0.4}}
+
+
+@pytest.mark.parametrize("name", SETTINGS)
 def test_a_stack_agrees_with_its_runs_alone(tmp_path: Path, device: torch.device, name: str) -> None:
-    settings = {**ARMS, "dropout": {"kind": "dropout", "rate": 0.4}}[name]
-    together, step = build(train_spec(arm_settings=settings, seeds=[3, 4, 5]), tmp_path, device)
-    data = batches(3, 4)
-    for number, (tokens, labels) in enumerate(data):
-        step(tokens, labels, number)
-    for run, seed in enumerate([3, 4, 5]):
-        alone, single = build(train_spec(arm_settings=settings, seeds=[seed]), tmp_path, device)
-        for number, (tokens, labels) in enumerate(data):
-            single(tokens[run : run + 1], labels[run : run + 1], number)
+    spec = train_spec(arm_settings=SETTINGS[name], seeds=[3, 4, 5])
+    together, step = build(spec, tmp_path, device)
+    for number in range(4):
+        step(number)
+    for run, seed in enumerate(spec.seeds):
+        alone, single = build(train_spec(arm_settings=SETTINGS[name], seeds=[seed]), tmp_path, device)
+        for number in range(4):
+            single(number)
         assert gap(together, run, alone, 0) < 2e-5
-        assert step.loss_sum_R[run].item() == pytest.approx(single.loss_sum_R[0].item(), rel=1e-5)
+        assert step.sums_3R[0, run].item() == pytest.approx(single.sums_3R[0, 0].item(), rel=1e-5)
     assert step.flops_after(7) == pytest.approx(single.flops_after(7))
+
+
+OTHERS = {"rho": -0.5, "gamma": 0.2, "orientation": 0, "value": 0.01, "every": 4, "share": 0.5, "branch": "noisy"}
+OTHERS |= {"rate": 0.2, "alpha": 0.5, "lamb": 1.0}
+"""Another value of each field of an arm."""
+
+
+@pytest.mark.parametrize("kind", ARMS_BY_KIND)
+def test_runs_that_differ_as_their_arm_allows_share_a_stack_and_no_others(
+    tmp_path: Path, device: torch.device, kind: str
+) -> None:
+    """Each field of each kind of arm: where it may differ, a mixed stack does what separate stacks do."""
+    settings = {**ARMS_BY_KIND[kind], "kind": kind}
+    one = train_spec(arm_settings=settings)
+    assert may_share(one, train_spec(arm_settings=settings, seeds=[7]))
+    fields = set(type(one.arm_settings).model_fields) - {"kind"}
+    for field in fields:
+        other = train_spec(arm_settings={**settings, field: OTHERS[field]})
+        assert may_share(one, other) == (field in one.arm_settings.per_run), field
+    per_run = {field: OTHERS[field] for field in one.arm_settings.per_run}
+    specs = [one, train_spec(arm_settings={**settings, **per_run}), one]
+    together, step = built(specs, [3, 3, 4], tmp_path, device)
+    for number in range(4):
+        step(number)
+    for run, (spec, seed) in enumerate(zip(specs, [3, 3, 4], strict=True)):
+        alone, single = built([spec], [seed], tmp_path, device)
+        for number in range(4):
+            single(number)
+        assert gap(together, run, alone, 0) < 2e-5
+    assert (gap(together, 0, together, 1) > 1e-4) == bool(per_run)
+
+
+def test_other_settings_and_kinds_share_no_stack() -> None:
+    one = train_spec(arm_settings=arm())
+    for other in (
+        train_spec(arm_settings=CHEAP),
+        train_spec(),
+        train_spec(arm_settings=arm(), noise={"n_draws": 2}),
+        train_spec(arm_settings=arm(), training={"precision": "tf32"}),
+        train_spec(arm_settings=arm(), optimizer={"learning_rate": 0.1}),
+        train_spec("sparse_parity", arm()),
+    ):
+        assert not may_share(one, other)
+
+
+def test_a_run_within_seven_has_its_own_numbers_and_batches_to_the_bit(tmp_path: Path, device: torch.device) -> None:
+    seeds = [3, 4, 5, 5, 3, 4, 5]
+    spec = train_spec(arm_settings={**arm(), "rho": 0.0}, noise={"n_draws": 2, "same_symbol": False})
+    _, together = built([spec] * 7, seeds, tmp_path, device)
+    together(11)
+    for run, seed in enumerate(seeds):
+        _, alone = built([spec], [seed], tmp_path, device)
+        alone(11)
+        for one, other in zip(together.batches(0), alone.batches(0), strict=True):
+            assert torch.equal(one[run], other[0])
+        for one, other in zip(together.bits, alone.bits, strict=True):
+            assert torch.equal(one[run], other[0])
+        for draw in range(2):
+            noisy = [step.noisy_tokens(step.batches(0)[0], draw) for step in (together, alone)]
+            assert torch.equal(noisy[0][run], noisy[1][0])
+            assert not torch.equal(noisy[1], alone.batches(0)[0])
 
 
 @pytest.mark.parametrize("name", ["noise_stability", "grokfast", "combined"])
 def test_reset_undoes_steps_as_capture_needs(tmp_path: Path, device: torch.device, name: str) -> None:
     """Capturing warms up by real steps; `_reset` must leave no trace of them."""
-    stack, step = build(train_spec(arm_settings=ARMS[name]), tmp_path, device)
-    fresh = [weight.detach().clone() for weight in stack.parameters()]
+    _, step = build(train_spec(arm_settings=ARMS[name]), tmp_path, device)
+    fresh = {key: value.clone() for key, value in step.state.items()}
     after = []
     for _ in range(2):
-        for number, (tokens, labels) in enumerate(batches(2, 3)):
-            step(tokens, labels, number)
-        after.append([weight.detach().clone() for weight in stack.parameters()])
-        step._reset(fresh)
-        assert not step.loss_sum_R.any()
-        assert not any(slow.any() for slow in step._filter_state())
-    assert all(torch.equal(a, b) for a, b in zip(*after, strict=True))
+        for number in range(3):
+            step(number)
+        after.append({key: value.clone() for key, value in step.state.items()})
+        step._reset(fresh["weights"])
+        assert all(torch.equal(value, fresh[key]) for key, value in step.state.items())
+    assert all(torch.equal(value, after[1][key]) for key, value in after[0].items())
 
 
 @pytest.mark.parametrize("name", ["noise_stability", "grokfast", "combined"])
 def test_state_carries_a_run_into_another_process(tmp_path: Path, device: torch.device, name: str) -> None:
     spec = train_spec(arm_settings=ARMS[name], seeds=[3])
-    stack, step = build(spec, tmp_path, device)
-    data = batches(1, 7)
+    _, step = build(spec, tmp_path, device)
     for number in range(3):
-        step(*data[number], number)
-    later_stack, later = build(spec, tmp_path, device)
-    later_stack.load_run(0, stack.run_weights(0))
-    later.load_state(0, step.state(0))
+        step(number)
+    _, later = build(spec, tmp_path, device)
+    for key, value in later.state.items():
+        value[0] = step.state[key][0]
     for number in range(3, 7):
-        step(*data[number], number)
-        later(*data[number], number)
-    assert gap(stack, 0, later_stack, 0) == 0
-    assert torch.equal(step.loss_sum_R, later.loss_sum_R)
+        step(number)
+        later(number)
+    assert all(torch.equal(value, step.state[key]) for key, value in later.state.items())
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_a_step_needs_no_value_and_no_tensor_of_the_cpu(tmp_path: Path, name: str) -> None:
+    """On torch's meta device, which has neither: as a CUDA graph needs it."""
+    for task in ("modular_addition", "next_token"):
+        noise = {"n_draws": 2, "same_symbol": False, "positions": "task"}
+        stack, step = build(train_spec(task, SETTINGS[name], noise=noise), tmp_path, torch.device("meta"))
+        with OnMeta():
+            for number in range(2):
+                step._run((step._regularised(number),))
+            step.optimizer.schedule(step.sums_3R[0])
+        assert {value.device.type for value in (*step.state.values(), *stack.parameters())} == {"meta"}
+
+
+class OnMeta(TorchDispatchMode):
+    """Refuses operations on tensors elsewhere."""
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        found = func(*args, **(kwargs or {}))
+        tensors = [leaf for leaf in tree_leaves((args, kwargs, found)) if isinstance(leaf, Tensor)]
+        assert all(tensor.device.type == "meta" for tensor in tensors), func
+        return found
+
+
+@pytest.mark.parametrize("name", ["baseline", "noise_stability"])
+def test_precision_is_of_matrix_products_alone(tmp_path: Path, name: str) -> None:
+    settings, found = {"baseline": BASELINE, **ARMS}[name], {}
+    for precision in ("float32", "tf32", "bfloat16"):
+        spec = train_spec("next_token", settings, seeds=[3], training={"precision": precision})
+        _, step = build(spec, tmp_path, torch.device("cpu"))
+        step(0)
+        assert {value.dtype for value in step.state.values()} == {torch.float32, torch.float64}
+        found[precision] = step.optimizer.gradients_RP.clone()
+    assert torch.equal(found["float32"], found["tf32"])
+    apart = (found["float32"] - found["bfloat16"]).norm() / found["float32"].norm()
+    assert 1e-4 < apart < 0.02
+    assert not torch.backends.cuda.matmul.allow_tf32
 
 
 FLOPS: dict[str, tuple[dict[str, Any], dict[str, Any], list[float]]] = {
@@ -267,8 +369,8 @@ def test_flops_are_the_matrix_products_of_the_steps_that_were_done(
     forward = spec.model.n_layers * layer + 2 * BATCH * d * 7
     _, step = build(spec, tmp_path, device)
     assert step.flops_after(0) == 0.0
-    for number, batch in enumerate(batches(1, 3)):
-        step(*batch, number)
+    for number in range(3):
+        step(number)
         assert step.flops_after(number + 1) == pytest.approx(forward * sum(costs[: number + 1]), rel=1e-9)
 
 
@@ -285,10 +387,10 @@ def test_replaced_dropout_reads_the_same_bits(tmp_path: Path, device: torch.devi
     _, more = build(spec, tmp_path, device)
     _, less = build(train_spec(seeds=[3], model={"dropout": 0.1}), tmp_path, device)
     for step in (more, less):
-        step(*batches(1, 1)[0], 5)
-    assert torch.equal(more.bits_RN, less.bits_RN)
-    assert more.model.dropout == more.dropout_rate == 0.4
+        step(5)
+    assert torch.equal(more.bits[0], less.bits[0])
+    assert more.model.dropout == 0.4
     size = torch.Size((1, 500))
-    kept = [DropoutMasks(step.bits_RN, step.dropout_rate).next(size) > 0 for step in (more, less)]
+    kept = [DropoutMasks(step.bits[0], step.model.dropout_rate).next(size) > 0 for step in (more, less)]
     assert bool((kept[1] | ~kept[0]).all())
     assert kept[0].float().mean().item() == pytest.approx(0.6, abs=0.1)

@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 import torch
 
+from nsbench.arms import LossTerm
 from nsbench.config.variant import Training
 from nsbench.data.datasets import read_dataset
 from nsbench.data.text import write_text_file
@@ -21,10 +22,12 @@ from nsbench.storage.parquet import read_table
 from nsbench.storage.provenance import stamp
 from nsbench.storage.run_folder import RunFolder, read_checkpoint
 from nsbench.training import loop
+from nsbench.training.batches import Batches
 from nsbench.training.loop import StackTraining
 from nsbench.training.models import read_model
 from nsbench.training.pack import train_pack
 from nsbench.training.run import Run, TrainSpec
+from nsbench.training.step import steps_at_once
 from nsbench.training.validation import checkpoint_steps, evaluation_steps
 from tests.conftest import BASELINE, DATA, arm, make_dataset, small_text, train, train_spec, write_datasets
 from tests.training.test_step import ARMS, CHEAP
@@ -54,14 +57,19 @@ def trained(root: Path, settings: dict[str, Any], **sections: Any) -> np.ndarray
     return numbers(history)
 
 
-def trained_stack(root: Path, spec: TrainSpec, device: torch.device | str = "cpu", poison: bool = False) -> list[Run]:
+def trained_stack(
+    root: Path, spec: TrainSpec, device: torch.device | str = "cpu", poison: bool = False, at_once: int = 1
+) -> list[Run]:
     """The runs of seeds 3 and 4 after their training as one stack, as on a GPU; poison: the first diverges."""
-    dataset = make_dataset(root)
+    dataset, made_by = make_dataset(root), stamp("{}", "digest")
     runs = [
-        Run(s, read_dataset(dataset, s), RunFolder(root / "folders", "t", "v", "a", s, "key"), "order", None)
+        Run(spec, s, read_dataset(dataset, s), RunFolder(root / "folders", "t", "v", "a", s, "key"), "order", made_by)
         for s in (3, 4)
     ]
-    stack = StackTraining(spec, runs, torch.device(device), stamp("{}", "digest"))
+    stack = StackTraining(runs, torch.device(device))
+    if at_once > 1:
+        stack.step.at_once = at_once
+        stack.step.batches = Batches([3, 4], [run.data for run in runs], 10, at_once, stack.device)
     if poison:
         stack.stack.run_weights(0)["embedding"].fill_(math.nan)
     stack.train(3600.0)
@@ -112,9 +120,9 @@ def test_arms_share_data_weights_batches_and_masks(tmp_path: Path, monkeypatch: 
     original = loop.TrainingStep.__call__
     given: dict[int, list[torch.Tensor]] = {}
 
-    def noted(self: Any, tokens: Any, labels: Any, step: int) -> None:
-        original(self, tokens, labels, step)
-        given.setdefault(step, []).extend((tokens, labels, self.bits_RN.clone()))
+    def noted(self: Any, step: int, count: int) -> None:
+        original(self, step, count)
+        given.setdefault(step, []).extend((*self.batches(0), self.bits[0].clone()))
 
     monkeypatch.setattr(loop.TrainingStep, "__call__", noted)
     firsts, inputs = [], []
@@ -188,14 +196,14 @@ def test_an_interrupted_run_equals_an_undisturbed_one_to_the_bit(
     original = loop.TrainingStep.__call__
     steps = []
 
-    def dies(self: Any, tokens: Any, labels: Any, step: int) -> None:
+    def dies(self: Any, step: int, count: int) -> None:
         if step == kill_at and self.seeds == [4]:
             raise Killed
-        original(self, tokens, labels, step)
+        original(self, step, count)
 
-    def counted(self: Any, tokens: Any, labels: Any, step: int) -> None:
+    def counted(self: Any, step: int, count: int) -> None:
         steps.append((self.seeds, step))
-        original(self, tokens, labels, step)
+        original(self, step, count)
 
     monkeypatch.setattr(loop.TrainingStep, "__call__", dies)
     with pytest.raises(Killed):
@@ -251,6 +259,26 @@ def test_a_diverged_neighbour_touches_no_bit(tmp_path: Path, device: torch.devic
 def history(run: Run, count: int | None = None) -> pd.DataFrame:
     """The first rows of a run's history, without seconds."""
     return pd.DataFrame(run.rows[:count]).drop(columns="seconds")
+
+
+@pytest.mark.parametrize("unit", ["epoch", "evaluation"])
+def test_steps_that_are_done_together_are_the_steps_one_by_one(tmp_path: Path, unit: str) -> None:
+    """As a graph does them: none is passed over at which a run is evaluated, or an epoch ends."""
+    optimizer = {"scheduler": "plateau", "scheduler_patience": 0, "scheduler_unit": unit, "learning_rate": 0.1}
+    settings = {**CHEAP, "every": 2}
+    spec = train_spec(arm_settings=settings, optimizer=optimizer, training={"steps": 22, "eval_every_steps": 8})
+    alone = trained_stack(tmp_path / "alone", spec)
+    together = trained_stack(tmp_path / "together", spec, at_once=4)
+    for one, other in zip(alone, together, strict=True):
+        pd.testing.assert_frame_equal(history(one), history(other), check_exact=True)
+
+
+@pytest.mark.parametrize(
+    ("eval_every", "every", "count"), [(100, 1, 20), (50, 1, 10), (100, 10, 20), (100, 50, 10), (7, 3, 1)]
+)
+def test_a_graph_s_steps_divide_those_between_evaluations(eval_every: int, every: int, count: int) -> None:
+    term = LossTerm(torch.sub, every=every)
+    assert steps_at_once(Training(steps=1000, eval_every_steps=eval_every), term) == count
 
 
 def test_plateau_scheduler_acts_on_each_run(tmp_path: Path) -> None:

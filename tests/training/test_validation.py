@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -28,6 +29,12 @@ def stack_of(task: str, data: Dataset, scale: float = 20.0) -> Stack:
         logits = stack(data["val_tokens"].expand(len(SEEDS), *data["val_tokens"].shape))
         stack.weights["head_bias"] -= logits.flatten(1, -2).mean(1)
     return stack
+
+
+def scores(validation: Validation, stack: Any) -> list[dict[str, float]]:
+    """What a validation says of each run."""
+    columns = {name: column_R.tolist() for name, column_R in validation(stack).items()}
+    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
 
 def enumerated(stack: Stack, run: int, validation: Validation, output: str) -> dict[str, float]:
@@ -70,7 +77,7 @@ def test_columns_under_noise_equal_an_enumeration(task: str, output: str, tmp_pa
     datasets = [read_dataset(path, seed) for seed in SEEDS]
     stack = stack_of(task, datasets[0])
     validation = Validation(datasets, SEEDS, Noise(output=output), chunk=7, device=torch.device("cpu"))
-    for run, found in enumerate(validation(stack)):
+    for run, found in enumerate(scores(validation, stack)):
         expected = enumerated(stack, run, validation, output)
         assert 0 < expected["decision_agreement"] < 1
         assert {name: found[name] for name in expected} == pytest.approx(expected, rel=1e-5)
@@ -90,10 +97,10 @@ def test_two_classes_in_balance_correct_for_chance_as_signs_do() -> None:
 
     model = Parity()
     model.weight = torch.nn.Parameter(torch.full((1, 4), 2.0))
-    (found,) = validation(model)
+    (found,) = scores(validation, model)
     assert (found["decision_agreement"], found["decision_agreement_corrected"], found["weight_norm"]) == (1.0, 1.0, 4.0)
     validation.noisy_RNT = torch.cat([1 - tokens[:, :1], tokens[:, 1:]], 1)[None]  # every parity turns
-    (found,) = validation(model)
+    (found,) = scores(validation, model)
     assert (found["decision_agreement"], found["decision_agreement_corrected"]) == (0.0, -1.0)
 
 
@@ -103,7 +110,7 @@ def test_a_constant_output_agrees_always_and_beyond_chance_not_at_all(tmp_path: 
     with torch.no_grad():
         stack.weights["head_bias"][:, 1] += 1.0
     validation = Validation([data, data], SEEDS, Noise(), chunk=100, device=torch.device("cpu"))
-    for found in validation(stack):
+    for found in scores(validation, stack):
         assert found["decision_agreement"] == 1.0
         assert found["stability_cosine"] == pytest.approx(1.0)
         assert math.isnan(found["decision_agreement_corrected"])

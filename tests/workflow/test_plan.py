@@ -20,7 +20,7 @@ from nsbench.config.theory import EXPERIMENTS, ExperimentSpec
 from nsbench.data.generate import DatasetSpec
 from nsbench.evaluation.run import EvaluateSpec
 from nsbench.figures.drawing import TheoryFigureSpec
-from nsbench.training.loop import TrainSpec
+from nsbench.training.run import TrainSpec
 from nsbench.workflow import grid, progress
 from nsbench.workflow.grid import expand, load
 from nsbench.workflow.plan import Plan, digest, grid_cells, pack_name, plain

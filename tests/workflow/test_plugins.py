@@ -17,7 +17,6 @@ import yaml
 from nsbench import arms
 from nsbench.cli import parser as cli
 from nsbench.config.base import ConfigError
-from nsbench.data.datasets import read_dataset
 from nsbench.figures import style
 from nsbench.schemas.training import RUNS
 from nsbench.storage import code_digest, definitions
@@ -28,7 +27,8 @@ from nsbench.workflow.grid import load
 from nsbench.workflow.plan import Plan, digest, plain
 from nsbench.workflow.resources import train_flops
 from tests.config.test_config import TINY, overlaid
-from tests.conftest import make_dataset, train, train_spec
+from tests.conftest import train, train_spec
+from tests.training.test_step import build
 from tests.training.test_training import numbers, same
 from tests.workflow.conftest import forget
 
@@ -140,9 +140,7 @@ def test_label_smoothing_is_the_cross_entropy_with_smoothed_labels(capsys: pytes
 
 def step_of(settings: dict[str, Any], root: Path, device: torch.device, **sections: Any) -> TrainingStep:
     spec = train_spec(arm_settings=settings, seeds=[3, 4], **sections)
-    data = read_dataset(make_dataset(root), 3)
-    stack = spec.model.build(data.vocabulary, data.n_classes, spec.seeds).to(device)
-    return TrainingStep(stack, spec.seeds, spec.arm_settings, spec.model, spec.optimizer, spec.noise, data, 10)
+    return build(spec, root, device)[1]
 
 
 def test_a_term_of_few_steps_and_few_examples(folder: Path) -> None:
@@ -152,19 +150,20 @@ def test_a_term_of_few_steps_and_few_examples(folder: Path) -> None:
     )
     plugins.load(["some.py"])
     step = step_of({"kind": "some"}, folder, torch.device("cpu"), model={"dropout": 0.0})
-    step(torch.randint(7, (2, 10, 2)), torch.randint(7, (2, 10)), 0)
+    step(0)
     assert [step._regularised(number) for number in range(4)] == [True, False, False, True]
-    logits = step.stack(step.tokens_RBT, None)[:, :4]
-    expected = (logits.square().sum(-1) * step.labels_RB[:, :4]).mean(1)
-    torch.testing.assert_close(step._losses()[2], expected)
+    tokens, labels = step.batches(0)
+    expected = (step.stack(tokens, None)[:, :4].square().sum(-1) * labels[:, :4]).mean(1)
+    torch.testing.assert_close(step.losses(tokens, labels)[2], expected)
 
 
 def test_an_arm_of_one_s_own_that_draws_noise_equals_the_built_in_one_to_the_bit(folder: Path) -> None:
     (folder / "mine.py").write_text(
         TOP + "@arm('mine')\nclass Mine(Arm):\n    draws_noise = True\n    rho: Rho = 0.25\n\n"
-        "    def loss_term(self, noise):\n        return LossTerm(self.penalty, gradient=noise.gradient)\n\n"
+        "    def loss_term(self, noise):\n"
+        "        return LossTerm(self.penalty, gradient=noise.gradient, strength=-0.75)\n\n"
         "    def penalty(self, clean, noisy, labels):\n"
-        "        return -0.75 * (clean.softmax(-1) * noisy.softmax(-1)).sum(-1)\n"
+        "        return (clean.softmax(-1) * noisy.softmax(-1)).sum(-1)\n"
     )
     plugins.load(["mine.py"])
     built_in = {"kind": "noise_stability", "rho": 0.25, "gamma": 0.75}
@@ -186,7 +185,7 @@ def test_a_penalty_of_another_shape_is_told(folder: Path) -> None:
     step = step_of({"kind": "total"}, folder, torch.device("cpu"))
     told = r"arm: the penalty of kind 'total' has the shape \(\); \(2, 10\), that of the labels, is allowed"
     with pytest.raises(ConfigError, match=told):
-        step(torch.zeros(2, 10, 2), torch.zeros(2, 10), 0)
+        step(0)
 
 
 @pytest.mark.parametrize(

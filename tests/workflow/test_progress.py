@@ -13,7 +13,7 @@ import pytest
 
 from nsbench.config.base import parse
 from nsbench.storage.run_folder import RunFolder, order_key
-from nsbench.training.loop import TrainSpec
+from nsbench.training.run import TrainSpec
 from nsbench.workflow import progress
 from nsbench.workflow.grid import load
 from nsbench.workflow.plan import Plan

@@ -38,7 +38,7 @@ M = TypeVar("M", bound=Closed)
 
 @dataclass(frozen=True)
 class LossTerm:
-    """What an arm adds to the loss: the mean of `penalty` over examples, positions and noisy copies.
+    """What an arm adds to the loss: `strength` x the mean of `penalty` over examples, positions and noisy copies.
 
     Raises ValueError for an `every`, `share` or `gradient` that is not allowed.
     """
@@ -54,6 +54,8 @@ class LossTerm:
     """In (0, 1]: the term is of the first ceil(share x batch) examples of the shuffled batch alone."""
     gradient: Branch = "both"
     """The branch that gradients flow through: M(X) (`clean`), M(Y) (`noisy`), or both."""
+    strength: float = 1.0
+    """A factor on the term, in which the runs of one stack may differ (`Arm.per_run`)."""
 
     def __post_init__(self) -> None:
         if not (isinstance(self.every, int) and self.every >= 1):
@@ -80,19 +82,15 @@ class LossTerm:
 class GradientFilter(Protocol):
     """What an arm does to the gradients of a stack of runs, after the backward pass and before the optimiser.
 
-    On a GPU `__call__` is captured as part of a CUDA graph: it works on tensors in place, and `begin` sets those that
-    depend on the step.
+    On a GPU `__call__` is captured as part of a CUDA graph: it works on tensors in place, and reads no value of them.
     """
 
     state: list[Tensor]
     """What the next step depends on: tensors with the runs along their first axis, zeros at the start. They are saved
     with a run's progress."""
 
-    def begin(self, step: int) -> None:
-        """Say which step (from 0) is next."""
-
-    def __call__(self) -> None:
-        """Change `weight.grad` of each weight in place."""
+    def __call__(self, step: Tensor) -> None:
+        """Change `weight.grad` of each weight in place. step: its number (from 0), a tensor without axes."""
 
 
 class Arm(Closed):
@@ -106,6 +104,9 @@ class Arm(Closed):
     draws_noise: ClassVar[bool] = False
     """Whether the arm looks at noisy copies Y of the examples X. Such an arm has a field `rho` (Definition 6.1), and
     `noise.n_draws` copies of each example are drawn at every step that has its term."""
+    per_run: ClassVar[frozenset[str]] = frozenset()
+    """Fields in which runs that a GPU trains as one stack may differ: `rho`, and what goes into `LossTerm.strength`, or
+    into the learning rate and the weight decay that `replaced` gives, alone."""
 
     kind: str
     """The name under which the class is registered."""

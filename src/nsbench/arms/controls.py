@@ -29,19 +29,21 @@ class Augmentation(Arm):
 
     family = "control"
     draws_noise = True
+    per_run = frozenset({"rho", "gamma"})
 
     rho: Rho
     gamma: Gamma
 
     def loss_term(self, noise: Noise) -> LossTerm:
-        return LossTerm(self.penalty)
+        return LossTerm(self.penalty, strength=self.gamma)
 
-    def penalty(self, clean_logits: Tensor, noisy_logits: Tensor, labels: Tensor) -> Tensor:
-        """gamma x the cross entropy (nats) of each example: logits (..., class), labels (...) -> (...)."""
+    @staticmethod
+    def penalty(clean_logits: Tensor, noisy_logits: Tensor, labels: Tensor) -> Tensor:
+        """The cross entropy (nats) of each example: logits (..., class), labels (...) -> (...)."""
         from torch.nn.functional import cross_entropy
 
         losses = cross_entropy(noisy_logits.flatten(0, -2), labels.flatten(), reduction="none")
-        return self.gamma * losses.view(labels.shape)
+        return losses.view(labels.shape)
 
 
 @arm("entropy")
@@ -49,6 +51,7 @@ class Entropy(Arm):
     """gamma x (-1)^(orientation + 1) x the Shannon entropy (nats) of softmax M(X) is added to the loss."""
 
     family = "control"
+    per_run = frozenset({"gamma", "orientation"})
 
     gamma: Gamma
     orientation: Orientation = 1
@@ -58,12 +61,13 @@ class Entropy(Arm):
         return f"γ = {self.gamma:g}, entropy {'punished' if self.orientation else 'rewarded'}"
 
     def loss_term(self, noise: Noise) -> LossTerm:
-        return LossTerm(self.penalty)
+        return LossTerm(self.penalty, strength=(-1) ** (self.orientation + 1) * self.gamma)
 
-    def penalty(self, clean_logits: Tensor, noisy_logits: Tensor | None, labels: Tensor | None) -> Tensor:
-        """The signed entropy (nats) x gamma of each example's softmax: (..., class) -> (...)."""
+    @staticmethod
+    def penalty(clean_logits: Tensor, noisy_logits: Tensor | None, labels: Tensor | None) -> Tensor:
+        """The entropy (nats) of each example's softmax: (..., class) -> (...)."""
         logs = clean_logits.log_softmax(-1)
-        return (-1) ** self.orientation * self.gamma * (logs.exp() * logs).sum(-1)
+        return -(logs.exp() * logs).sum(-1)
 
 
 @arm("dropout")
@@ -90,6 +94,7 @@ class WeightDecay(Arm):
     """The variant's `optimizer.weight_decay` is replaced, its convention kept."""
 
     family = "control"
+    per_run = frozenset({"value"})
 
     value: Annotated[Real, Field(ge=0.0, le=1000.0, title="weight decay")]
 

@@ -39,13 +39,9 @@ class GrokfastFilter:
 
         self.weights, self.alpha, self.lamb = weights, alpha, lamb
         self.state = [torch.zeros_like(weight) for weight in weights]
-        # The share of the new gradient in mu: a tensor, which a captured graph reads anew.
-        self._share = torch.ones((), device=weights[0].device)
 
-    def begin(self, step: int) -> None:
-        self._share.fill_(1.0 if step == 0 else 1.0 - self.alpha)
-
-    def __call__(self) -> None:
+    def __call__(self, step: Tensor) -> None:
+        new_share = 1.0 - self.alpha * (step > 0)
         for weight, slow in zip(self.weights, self.state, strict=True):
-            slow.lerp_(weight.grad, self._share)
+            slow.lerp_(weight.grad, new_share)
             weight.grad.add_(slow, alpha=self.lamb)

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 class _Stability(Arm):
     draws_noise = True
+    per_run = frozenset({"rho", "gamma", "orientation"})
 
     rho: Rho
     gamma: Gamma

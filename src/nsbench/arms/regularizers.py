@@ -52,9 +52,9 @@ def stability_term(
     def penalty(clean: Tensor, noisy: Tensor, labels: Tensor | None = None) -> Tensor:
         clean = clean.detach() if graded == "noisy" else clean
         noisy = noisy.detach() if graded == "clean" else noisy
-        return strength * agreement(clean, noisy, output)
+        return agreement(clean, noisy, output)
 
-    return LossTerm(penalty, every, share, graded)
+    return LossTerm(penalty, every, share, graded, strength)
 
 
 class NoiseStabilityRegularizer:
@@ -110,7 +110,7 @@ class NoiseStabilityRegularizer:
 
     def penalty(self, clean_logits: Tensor, noisy_logits: Tensor) -> Tensor:
         """gamma x R(X) of Equation 6 for each example: logits (..., class) -> (...)."""
-        return self.term.penalty(clean_logits, noisy_logits, None)
+        return self.term.strength * self.term.penalty(clean_logits, noisy_logits, None)
 
     def __call__(
         self,

@@ -66,6 +66,9 @@ class Training(Closed):
     steps: Annotated[int, Field(ge=1, le=MOST_STEPS)] = 10_000
     batch_size: Annotated[int, Field(ge=1, le=1_000_000)] = 256
     eval_every_steps: Annotated[int, Field(ge=1, le=MOST_STEPS)] = 100
+    precision: Literal["float32", "tf32", "bfloat16"] = "float32"
+    """Of matrix products in training; weights, softmax, norms and losses are float32 always, and so is validation.
+    `tf32` is float32 on a CPU."""
     stop: Literal["never", "after_target"] = "never"
     """`after_target` ends a run early: once its target has been held, and `margin_evaluations` later."""
     margin_evaluations: Annotated[int, Field(ge=0, le=MOST_EVALUATIONS)] = 10

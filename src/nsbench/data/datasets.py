@@ -13,7 +13,6 @@ import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -92,27 +91,24 @@ def read_dataset(path: Path, seed: int, task: str | None = None) -> Dataset:
     return Dataset(tensors, vocabulary, n_classes, digest.hexdigest(), metadata["text"])
 
 
-def batch_indices(n_examples: int, batch_size: int, step: int, order: Any) -> Tensor:
-    """Indices of the batch of a step: `batch_size` from the endless row of shuffled epochs.
-
-    order(epoch) is the permutation of that epoch. A batch may span two epochs, so that every batch
-    is full and every epoch sees each example once.
-    """
-    position = torch.arange(step * batch_size, (step + 1) * batch_size)
-    epochs = position // n_examples
-    indices = torch.empty_like(position)
-    for epoch in epochs.unique().tolist():
-        here = epochs == epoch
-        indices[here] = order(epoch)[position[here] % n_examples]
-    return indices
-
-
 class EpochOrder:
     """The shuffled order of each epoch of a run; the last two are remembered."""
 
     def __init__(self, seed: int, n_examples: int) -> None:
         self.seed, self.n_examples = seed, n_examples
         self.known: dict[int, Tensor] = {}
+
+    def rows(self, first: int, count: int) -> Tensor:
+        """Indices of `count` examples from number `first` on, in the endless row of shuffled epochs.
+
+        A batch of it may span epochs, so that every batch is full and every epoch sees each example once.
+        """
+        parts, last = [], first + count
+        while first < last:
+            epoch, place = divmod(first, self.n_examples)
+            parts.append(self(epoch)[place : place + last - first])
+            first += len(parts[-1])
+        return torch.cat(parts)
 
     def __call__(self, epoch: int) -> Tensor:
         if epoch not in self.known:

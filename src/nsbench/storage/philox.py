@@ -51,7 +51,7 @@ def fill_bits(out_RN: Tensor, keys_R: Tensor, step: int | Tensor, stream: Stream
     row_bytes = out_RN.shape[1] * out_RN.element_size()
     if row_bytes % BLOCK_BYTES:
         raise ValueError(f"rows of {row_bytes} bytes; a multiple of {BLOCK_BYTES} is allowed")
-    if not out_RN.numel():
+    if not out_RN.numel() or out_RN.is_meta:
         return
     words_RW, purpose = out_RN.view(torch.int32), stream | draw << 8
     if out_RN.device.type == "cuda":

@@ -34,17 +34,3 @@ def stream(seed: int, *name: str | int) -> np.random.Generator:
 def torch_stream(seed: int, *name: str | int, device: torch.device | str = "cpu") -> torch.Generator:
     """A torch generator on `device` for a named stream."""
     return torch.Generator(device=device).manual_seed(stream_key(seed, *name) >> 1)
-
-
-def fill_bits(out: torch.Tensor, seed: int, *name: str | int) -> None:
-    """Fill a contiguous int16 tensor with uniform random bits of a named stream, in place.
-
-    On the CPU numpy's SFC64 makes them, several times faster than torch's generator; on another
-    device torch's generator of that device does, so the bits differ between kinds of device.
-    """
-    if out.device.type != "cpu":
-        out.random_(-(2**15), 2**15, generator=torch_stream(seed, *name, device=out.device))
-        return
-    words = -(-out.numel() // 4)
-    bits = stream(seed, *name).bit_generator.random_raw(words).view(np.int16)
-    out.copy_(torch.from_numpy(bits[: out.numel()]).view(out.shape))

@@ -27,8 +27,14 @@ from nsbench.storage.provenance import stamp
 from nsbench.storage.run_folder import RunFolder, order_key, run_key
 from nsbench.training.loop import StackTraining
 from nsbench.training.run import Run, TrainSpec
+from nsbench.training.step import ENGINE
 
 logger = logging.getLogger(__name__)
+
+PROBED = (1, 3)
+"""The sizes of the stacks whose memory is measured to find how many runs a GPU holds."""
+FILLED = 0.85
+"""The share of a GPU's free memory that a stack is made for."""
 
 
 def train_pack(
@@ -47,8 +53,8 @@ def train_pack(
     alone does not fit into the memory; SystemExit where the process was asked to stop, with the
     progress saved.
     """
-    made_by = stamp(canonical_json(spec), digest, str(device))
-    pack = _asked(spec, digest, dataset, runs_root)
+    made_by = {**stamp(canonical_json(spec), digest, str(device)), "engine": ENGINE}
+    pack = _asked(spec, digest, dataset, runs_root, made_by)
     with contextlib.ExitStack() as held:
         # In the order of seeds, so that two packs with the same runs cannot wait for each other.
         for run in sorted(pack, key=lambda run: run.seed):
@@ -56,7 +62,7 @@ def train_pack(
         for run in pack:
             if run.folder.finished():
                 logger.info("%s: finished before, kept", run.folder.name)
-        _train(spec, pack, device, made_by, progress_every_seconds)
+        _train(pack, device, progress_every_seconds)
         history = pd.concat([run.folder.history() for run in pack], ignore_index=True)
         # The text's name is no part of a run's identity (its data are), so the current one is recorded.
         rows = [{**run.folder.finished(), "text": run.data.text} for run in pack]
@@ -64,34 +70,62 @@ def train_pack(
         write_table(runs_file, rows, RUNS, made_by)
 
 
-def stack_size(device: torch.device, n_runs: int) -> int:
-    """How many of a pack's runs are trained as one stack on a device."""
-    return 1 if device.type == "cpu" else n_runs
-
-
-def _asked(spec: TrainSpec, digest: str, dataset: Path, runs_root: Path) -> list[Run]:
+def _asked(spec: TrainSpec, digest: str, dataset: Path, runs_root: Path, made_by: dict[str, str]) -> list[Run]:
     settings, pack = json.loads(canonical_json(spec)), []
     for seed in spec.seeds:
         data = read_dataset(dataset, seed, spec.task)
         key = run_key(settings, seed, data.sha256, digest)
         folder = RunFolder(runs_root, spec.task, spec.variant, spec.arm, seed, key)
-        pack.append(Run(seed, data, folder, order_key(settings, seed, digest)))
+        pack.append(Run(spec, seed, data, folder, order_key(settings, seed, digest), made_by))
     return pack
 
 
-def _train(spec: TrainSpec, pack: list[Run], device: torch.device, made_by: dict[str, str], every: float) -> None:
+def stack_size(runs: list[Run], device: torch.device) -> int:
+    """How many of the runs, which may share a stack, are trained as one."""
+    if device.type == "cpu":
+        return 1
+    if len(runs) <= PROBED[-1]:
+        return len(runs)
+    peaks = [_peak_bytes(runs[:size], device) for size in PROBED]
+    _free(device)
+    return min(len(runs), runs_that_fit(peaks, torch.cuda.mem_get_info(device)[0]))
+
+
+def runs_that_fit(peaks: list[int], free: int) -> int:
+    """The largest stack that takes FILLED of the free bytes, by a line through the peaks of stacks of PROBED runs."""
+    of_one = (peaks[1] - peaks[0]) / (PROBED[1] - PROBED[0])
+    return max(1, int((FILLED * free - (peaks[0] - PROBED[0] * of_one)) / max(of_one, 1.0)))
+
+
+def _peak_bytes(runs: list[Run], device: torch.device) -> int:
+    """The most memory that a stack's first steps hold, which it does on its way to a graph."""
+    _free(device)
+    before = torch.cuda.memory_allocated(device)
+    torch.cuda.reset_peak_memory_stats(device)
+    StackTraining(runs, device)
+    return torch.cuda.max_memory_allocated(device) - before
+
+
+def _free(device: torch.device) -> None:
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+
+
+def _train(pack: list[Run], device: torch.device, every: float) -> None:
     """Train the runs that are not finished, in stacks; a stack that the memory does not hold is halved."""
-    size = stack_size(device, len(pack))
+    size = None
     while waiting := [run for run in pack if not run.folder.finished()]:
-        opened = sorted((run.opened(spec) for run in waiting), key=lambda run: run.start)
+        opened = sorted((run.opened() for run in waiting), key=lambda run: run.start)
         for run in opened:
             if run.resumed:
                 logger.info("%s: goes on from step %d", run.folder.name, run.start)
+        size = size or stack_size(opened, device)
         # A stack moves in step, so runs that were interrupted at different steps train apart.
         groups = [list(group) for _, group in itertools.groupby(opened, key=lambda run: run.start)]
         stacks = [group[place : place + size] for group in groups for place in range(0, len(group), size)]
         for stack in stacks:
-            if not _fits(spec, stack, device, made_by, every):
+            if not _fits(stack, device, every):
                 # What did not fit alone was refused, so this ends.
                 size = (len(stack) + 1) // 2
                 logger.warning(
@@ -100,16 +134,14 @@ def _train(spec: TrainSpec, pack: list[Run], device: torch.device, made_by: dict
                     _name(device),
                     size,
                 )
-                gc.collect()
-                if device.type == "cuda":
-                    torch.cuda.empty_cache()
+                _free(device)
                 break
 
 
-def _fits(spec: TrainSpec, stack: list[Run], device: torch.device, made_by: dict[str, str], every: float) -> bool:
+def _fits(stack: list[Run], device: torch.device, every: float) -> bool:
     """Train a stack, if the memory holds it; no object of the failed attempt is alive afterwards."""
     try:
-        StackTraining(spec, stack, device, made_by).train(every)
+        StackTraining(stack, device).train(every)
     except RuntimeError as error:
         if not out_of_memory(error):
             raise

@@ -40,20 +40,33 @@ class TrainSpec(Closed):
     checkpoint_dtype: str
     seeds: Seeds
 
+    def stacked(self) -> dict[str, Any]:
+        """What runs have in common that are trained as one stack: all but names, seeds and `Arm.per_run`."""
+        per_run = set(self.arm_settings.per_run)
+        return self.model_dump(mode="json", exclude={"arm": True, "seeds": True, "arm_settings": per_run})
+
     @model_validator(mode="after")
     def _fits(self) -> TrainSpec:
         check(self.arm_settings, self, "arm_settings")
         return self
 
 
+def may_share(one: TrainSpec, other: TrainSpec) -> bool:
+    """Whether runs of two cells may be trained as one stack: only seeds, rho and strengths differ (`Arm.per_run`)."""
+    return one.stacked() == other.stacked()
+
+
 @dataclass
 class Run:
     """One run in training: identity, data, and what it has recorded so far."""
 
+    spec: TrainSpec
     seed: int
     data: Dataset
     folder: RunFolder
     order: str
+    made_by: dict[str, str] = field(default_factory=dict)
+    """The provenance that its files carry."""
     resumed: Progress | None = None
     rows: list[dict[str, Any]] = field(default_factory=list)
     seconds: float = 0.0
@@ -64,14 +77,14 @@ class Run:
     def start(self) -> int:
         return self.resumed.step if self.resumed else 0
 
-    def opened(self, spec: TrainSpec) -> Run:
+    def opened(self) -> Run:
         """The run as far as its folder has it; what another key left there is cleared.
 
         If a checkpoint is missing, warn and start at step 0.
         """
         resumed = self.folder.progress()
         if resumed is not None:
-            due = checkpoint_steps(spec.training, spec.checkpoint_count)
+            due = checkpoint_steps(self.spec.training, self.spec.checkpoint_count)
             if lost := self.folder.lost([step for step in due if step <= resumed.step]):
                 logger.warning("%s: starts from the beginning, since %s is gone", self.folder.name, lost[0])
                 resumed = None
@@ -84,15 +97,16 @@ class Run:
         last = self.rows[-1]
         return not all(math.isfinite(last[name]) for name in ("val_loss", "train_loss")[: 1 + (last["step"] > 0)])
 
-    def past_target(self, spec: TrainSpec) -> bool:
+    def past_target(self) -> bool:
         """Whether a run that may stop has held its target, and made the evaluations that follow."""
-        if spec.target is None:
+        target, training = self.spec.target, self.spec.training
+        if target is None or self.rows[-1]["step"] == training.steps:
             return False
-        values, steps = ([row[name] for row in self.rows] for name in (spec.target.metric, "step"))
-        held = held_until(values, steps, spec.target.model_dump())
-        return held is not None and len(values) > held[1] + spec.training.margin_evaluations
+        values, steps = ([row[name] for row in self.rows] for name in (target.metric, "step"))
+        held = held_until(values, steps, target.model_dump())
+        return held is not None and len(values) > held[1] + training.margin_evaluations
 
-    def finish(self, status: str, checkpoint_steps: set[int], summary: dict[str, Any], made_by: dict[str, str]) -> None:
+    def finish(self, status: str, checkpoint_steps: set[int], summary: dict[str, Any]) -> None:
         """Write the history and the summary, completed by what the run knows.
 
         Raises FileError where a checkpoint is gone.
@@ -116,10 +130,10 @@ class Run:
             "data_sha256": self.data.sha256,
             "secret": self.data.secret,
             "text": self.data.text,
-            **{name: made_by[name] for name in ("commit", "source_digest")},
+            **{name: self.made_by[name] for name in ("commit", "source_digest")},
             **summary,
         }
-        self.folder.finish(rows, row, made_by)
+        self.folder.finish(rows, row, self.made_by)
         self.folder.report_status(self.order, 1.0)
         accuracy, name = last["val_accuracy"], self.folder.name
         logger.info(

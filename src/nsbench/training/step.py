@@ -1,136 +1,131 @@
-"""One optimiser step of a stack of models: loss, gradient, update, on the CPU or as a CUDA graph.
+"""One optimiser step of a stack of models: batch, noise, loss, gradient, update.
 
-All inputs of a step (tokens, labels, noisy tokens, dropout bits) are copied into fixed buffers
-first, and what follows is a pure function of buffers, weights and optimiser state. So the same
-code runs eagerly on a CPU and is captured once and replayed on a GPU, where the launches of a small
-model would otherwise cost more than its arithmetic.
+All of it is made on the stack's device from the data, the keys of the runs and the step's number, which are tensors
+there. So the same code runs eagerly on a CPU and, some steps at a time, as a CUDA graph on a GPU, where the launches
+of a small model would otherwise cost more than its arithmetic.
 """
 
 from __future__ import annotations
 
+import contextlib
 import logging
+from collections.abc import Iterator
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from nsbench.arms import Arm
-from nsbench.arms.noise import resample_tokens
+from nsbench.arms import LossTerm
+from nsbench.arms.noise import StackNoise
 from nsbench.config.base import ConfigError
-from nsbench.config.variant import Noise, Optimizer
+from nsbench.config.variant import Training
 from nsbench.data.datasets import Dataset
 from nsbench.storage.device import out_of_memory
-from nsbench.storage.seeding import fill_bits, torch_stream
-from nsbench.training.models import Model
+from nsbench.storage.philox import Stream, fill_bits, random_words, run_keys
+from nsbench.training.batches import Batches
 from nsbench.training.models.stack import DropoutMasks, Stack
-from nsbench.training.optimizers import Optimizers
+from nsbench.training.optimizer import FlatOptimizer
+from nsbench.training.run import TrainSpec
 
 logger = logging.getLogger(__name__)
 
+ENGINE = "2"
+"""In the provenance of runs. Those without have other streams of noise and dropout, and else the same numbers."""
 WARM_UP_STEPS = 3
+MOST_AT_ONCE = 20
+"""Steps of one CUDA graph."""
+BITS_PER_BLOCK = 8
+"""Of 16 bits each: `fill_bits` makes whole blocks."""
 
 
 class TrainingStep:
     """The training step of a stack.
 
-    loss_sum_R and correct_sum_R (float64) add up, over all steps, the mean cross entropy of each
-    batch in nats and its share of right answers; `data` is any one data set of the stack (they share
-    shapes, vocabulary and symbols); `model` has the settings that the arm leaves of the variant's;
-    `flops` is the number of matrix-product operations of a step of one run, without (False) and with
-    (True) what the arm adds to the loss, each known after the first such step.
+    specs, seeds, datasets: those of its runs, which `may_share` a stack; data sets share shapes, vocabulary and
+    symbols. sums_3R (float64) adds up, from where the loop has set it to zero, the mean cross entropy of each batch in
+    nats, its share of right answers, and that cross entropy once more. `flops` is the number of matrix-product
+    operations of a step of one run, without (False) and with (True) what the arm adds to the loss, each known after the
+    first such step. `at_once`: as many steps are done together, where none of them but the last ends anything.
 
     Raises ConfigError for logits or an arm's penalty that have another shape than the labels ask for.
     """
 
-    def __init__(
-        self,
-        stack: Stack,
-        seeds: list[int],
-        arm: Arm,
-        model: Model,
-        optimizer: Optimizer,
-        noise: Noise,
-        data: Dataset,
-        batch_size: int,
-    ) -> None:
-        self.stack, self.seeds = stack, seeds
-        self.arm, self.noise = arm, noise
-        self.term = arm.loss_term(noise)
-        self.symbols, self.fixed_ids = data.noise_symbols(noise), data.fixed_ids(noise)
-        self.model, optimizer = arm.replaced(model, optimizer)
-        self.dropout_rate = self.model.dropout_rate
+    def __init__(self, stack: Stack, specs: list[TrainSpec], seeds: list[int], datasets: list[Dataset]) -> None:
+        spec, data, n_runs = specs[0], datasets[0], len(seeds)
+        self.stack, self.seeds, self.noise, self.precision = stack, seeds, spec.noise, spec.training.precision
+        self.arm = spec.arm_settings
+        self.model, _ = self.arm.replaced(spec.model, spec.optimizer)
         self.device = next(stack.parameters()).device
         self.flops: dict[bool, float] = {}
 
-        length = data["train_tokens"].shape[1]
-        labels_shape = data["train_labels"].shape[1:]
-        n_runs, n_draws = len(seeds), noise.n_draws if self.term and arm.draws_noise else 0
-        # What the arm adds to the loss is of so many examples.
-        self.rows = self.term.rows(batch_size) if self.term else 0
-        n_noisy = self.rows if n_draws else 0
-        self.tokens_RBT = torch.zeros(n_runs, batch_size, length, dtype=torch.int64, device=self.device)
-        # Labels are (R, B), or (R, B, T) where there is a target at each position.
-        self.labels_RB = torch.zeros(n_runs, batch_size, *labels_shape, dtype=torch.int64, device=self.device)
-        self.noisy_NRBT = torch.zeros(n_draws, n_runs, n_noisy, length, dtype=torch.int64, device=self.device)
-        n_bits, n_noisy_bits = (self.model.dropout_size(size, length) for size in (batch_size, n_noisy))
-        self.bits_RN = torch.zeros(n_runs, n_bits, dtype=torch.int16, device=self.device)
-        own_masks = noise.dropout_masks == "independent"
-        self.noisy_bits_NRN = torch.zeros(
-            n_draws if own_masks else 0, n_runs, n_noisy_bits, dtype=torch.int16, device=self.device
-        )
-        self.loss_sum_R = torch.zeros(n_runs, dtype=torch.float64, device=self.device)
-        self.correct_sum_R = torch.zeros(n_runs, dtype=torch.float64, device=self.device)
-
-        self._check_logits(data.n_classes)
-        self.optimizers = Optimizers(stack, optimizer)
-        self.filter = arm.gradient_filter(list(stack.parameters()))
-        self._graphs: dict[bool, torch.cuda.CUDAGraph] = {}
-        if self.device.type == "cuda":
-            self._capture()
-
-    def __call__(self, tokens_RBT: Tensor, labels_RB: Tensor, step: int) -> None:
-        """Do step number `step` (from 0) on a batch held on the CPU."""
-        self.tokens_RBT.copy_(tokens_RBT)
-        self.labels_RB.copy_(labels_RB)
-        regularised = self._regularised(step)
-        for run, seed in enumerate(self.seeds):
-            fill_bits(self.bits_RN[run], seed, "dropout", step)
-            if not (regularised and len(self.noisy_NRBT)):
-                continue
-            generator = torch_stream(seed, "noise", step)
-            for noisy_RBT in self.noisy_NRBT:
-                noisy_RBT[run].copy_(self.resample(tokens_RBT[run, : self.rows], generator))
-            for draw, bits_RN in enumerate(self.noisy_bits_NRN):
-                fill_bits(bits_RN[run], seed, "noisy_dropout", step, draw)
-        if self.filter is not None:
-            self.filter.begin(step)
-        if self._graphs:
-            self._graphs[regularised].replay()
-        elif regularised not in self.flops:
-            self._counted_run(regularised)
-        else:
-            self._run(regularised)
-
-    @torch.no_grad()
-    def _check_logits(self, n_classes: int) -> None:
-        shape, wanted = tuple(self.stack(self.tokens_RBT).shape), (*self.labels_RB.shape, n_classes)
-        if shape != wanted:
-            raise ConfigError(
-                f"model: the logits of kind '{self.model.kind}' have the shape {shape}; {wanted} is allowed, (run, "
-                "example, class) or (run, example, position, class)"
+        terms = [one.arm_settings.loss_term(spec.noise) for one in specs]
+        self.term = terms[0]
+        self.n_draws = spec.noise.n_draws if self.term and self.arm.draws_noise else 0
+        if self.term:
+            self.strength_R = torch.tensor([float(term.strength) for term in terms]).to(self.device)
+        if self.n_draws:
+            self.resample = StackNoise(
+                [one.arm_settings.rho for one in specs],
+                data.noise_symbols(spec.noise),
+                data.vocabulary,
+                self.device,
+                same_symbol=spec.noise.same_symbol,
+                fixed_ids=data.fixed_ids(spec.noise),
             )
 
-    def resample(self, tokens: Tensor, generator: torch.Generator) -> Tensor:
-        """One draw of Y for `tokens`, with the arm's rho and the variant's noise."""
-        return resample_tokens(
-            tokens,
-            self.arm.rho,
-            self.symbols,
-            generator,
-            same_symbol=self.noise.same_symbol,
-            fixed_ids=self.fixed_ids,
-        )
+        batch_size, length = spec.training.batch_size, data["train_tokens"].shape[1]
+        # What the arm adds to the loss is of so many examples.
+        self.rows = self.term.rows(batch_size) if self.term else 0
+        self.at_once = steps_at_once(spec.training, self.term) if self.device.type == "cuda" else 1
+        self.batches = Batches(seeds, datasets, batch_size, self.at_once, self.device)
+        self.keys_R = run_keys(seeds, self.device)
+        self.number = torch.zeros((), dtype=torch.int64, device=self.device)
+        n_own = self.n_draws if spec.noise.dropout_masks == "independent" else 0
+        sizes = [self.model.dropout_size(rows, length) for rows in (batch_size, *[self.rows] * n_own)]
+        self.bits = [
+            torch.zeros(n_runs, -(-size // BITS_PER_BLOCK) * BITS_PER_BLOCK, dtype=torch.int16, device=self.device)
+            for size in sizes
+        ]
+        self.sums_3R = torch.zeros(3, n_runs, dtype=torch.float64, device=self.device)
+
+        self._check_logits(data)
+        self.optimizer = FlatOptimizer(stack, [one.arm_settings.replaced(one.model, one.optimizer)[1] for one in specs])
+        self.weights = list(stack.parameters())
+        self.filter = self.arm.gradient_filter(self.weights)
+        self.eager = self.device.type != "cuda"
+        self._graphs: dict[tuple[bool, ...], torch.cuda.CUDAGraph] = {}
+        if not self.eager:
+            self._pool = torch.cuda.graph_pool_handle()
+            self._warm_up()
+
+    def __call__(self, step: int, count: int = 1) -> None:
+        """Do `count` steps, the first being number `step` (from 0); count: 1 or `at_once`."""
+        self.batches.load(step, count)
+        self.number.fill_(step)
+        kinds = tuple(self._regularised(step + place) for place in range(count))
+        if not self.eager and kinds not in self._graphs:
+            self._capture(kinds)
+        if self.eager:
+            self._run(kinds)
+        else:
+            self._graphs[kinds].replay()
+
+    @property
+    def launches(self) -> str:
+        """How the device is given its work, for a run's provenance: one by one, or as CUDA graphs of some steps."""
+        return "eager" if self.eager else f"graphs of {self.at_once}"
+
+    @property
+    def state(self) -> dict[str, Tensor]:
+        """All that the next step depends on but for its number, with the runs along the first axis of each tensor."""
+        slow = self.filter.state if self.filter else []
+        return {
+            "weights": self.optimizer.weights_RP,
+            **self.optimizer.state,
+            "sums": self.sums_3R.T,
+            **{f"filter.{index}": value for index, value in enumerate(slow)},
+        }
 
     def flops_after(self, steps: int) -> float:
         """Matrix-product operations of the first `steps` steps of a run."""
@@ -138,125 +133,161 @@ class TrainingStep:
         counts = {True: n_regularised, False: steps - n_regularised}
         return float(sum(count * self.flops[kind] for kind, count in counts.items() if count))
 
-    def state(self, run: int) -> dict[str, Tensor]:
-        """Everything of a run that the next step depends on, weights apart, on the CPU."""
-        state = self.optimizers.state(run)
-        state |= {"loss_sum": self.loss_sum_R[run], "correct_sum": self.correct_sum_R[run]}
-        state |= {f"filter.{index}": slow[run] for index, slow in enumerate(self._filter_state())}
-        return {name: value.detach().cpu().clone() for name, value in state.items()}
-
-    def load_state(self, run: int, state: dict[str, Tensor]) -> None:
-        """Set what `state` returned, in place."""
-        self.optimizers.load_state(run, state)
-        self.loss_sum_R[run] = state["loss_sum"]
-        self.correct_sum_R[run] = state["correct_sum"]
-        for index, slow in enumerate(self._filter_state()):
-            slow[run] = state[f"filter.{index}"]
-
-    def _filter_state(self) -> list[Tensor]:
-        return self.filter.state if self.filter else []
+    @torch.no_grad()
+    def _check_logits(self, data: Dataset) -> None:
+        tokens_RBT, labels_RB = self.batches(0)
+        shape, wanted = tuple(self.stack(tokens_RBT).shape), (*labels_RB.shape, data.n_classes)
+        if shape != wanted:
+            raise ConfigError(
+                f"model: the logits of kind '{self.model.kind}' have the shape {shape}; {wanted} is allowed, (run, "
+                "example, class) or (run, example, position, class)"
+            )
 
     def _regularised(self, step: int) -> bool:
         """Whether a step has what the arm adds to the loss."""
         return self.term is not None and self.term.is_due(step)
 
-    def _masks(self, bits_RN: Tensor, rows: int | None = None) -> DropoutMasks | None:
-        """A pass's masks; of the first `rows` examples, where the bits are those of a whole batch."""
-        if self.dropout_rate == 0:
-            return None
-        return DropoutMasks(bits_RN, self.dropout_rate, examples=(rows, self.tokens_RBT.shape[1]) if rows else None)
+    def _run(self, kinds: tuple[bool, ...]) -> None:
+        """Do the steps that are loaded; kinds: whether each has what the arm adds to the loss."""
+        for place, regularised in enumerate(kinds):
+            if regularised in self.flops:
+                self._step(place, regularised)
+            else:
+                with FlopCounterMode(display=False) as counter:
+                    self._step(place, regularised)
+                self.flops[regularised] = counter.get_total_flops() / len(self.seeds)
 
-    def _losses(self, regularised: bool = True) -> tuple[Tensor, Tensor, Tensor]:
-        """Cross entropy, share right and what the arm adds for the buffered batch, each (R).
+    def _step(self, place: int, regularised: bool) -> None:
+        with matrix_products(self.precision):
+            loss_R, correct_R, penalty_R = self.losses(*self.batches(place), regularised)
+            total = (loss_R + penalty_R).sum()
+            gradients = torch.autograd.grad(total, self.weights, materialize_grads=True)
+        torch._foreach_copy_([weight.grad for weight in self.weights], gradients)
+        self.sums_3R += torch.stack([loss_R.detach().double(), correct_R, loss_R.detach().double()])
+        if self.filter is not None:
+            self.filter(self.number)
+        self.optimizer.step(self.number)
+        self.number += 1
+
+    def losses(self, tokens_RBT: Tensor, labels_RB: Tensor, regularised: bool = True) -> tuple[Tensor, Tensor, Tensor]:
+        """Cross entropy, share right and what the arm adds for a batch, each (R), with the numbers of step `number`.
 
         With a target at each position all three are means over examples and positions.
         """
-        logits_RBC = self.stack(self.tokens_RBT, self._masks(self.bits_RN))
-        loss_RX = F.cross_entropy(logits_RBC.flatten(0, -2), self.labels_RB.flatten(), reduction="none")
+        fill_bits(self.bits[0], self.keys_R, self.number, Stream.DROPOUT)
+        logits_RBC = self._logits(tokens_RBT, self._masks())
+        loss_RX = F.cross_entropy(logits_RBC.flatten(0, -2), labels_RB.flatten(), reduction="none")
         loss_R = loss_RX.view(len(self.seeds), -1).mean(1)
-        correct_R = (logits_RBC.detach().argmax(-1) == self.labels_RB).double().flatten(1).mean(1)
-        penalty_R = torch.zeros_like(loss_R)
-        if regularised and self.term is not None:
-            penalty_R = penalty_R + self._penalty(logits_RBC)
-        return loss_R, correct_R, penalty_R
+        correct_R = (logits_RBC.detach().argmax(-1) == labels_RB).double().flatten(1).mean(1)
+        if not regularised or self.term is None:
+            return loss_R, correct_R, torch.zeros_like(loss_R)
+        return loss_R, correct_R, self.strength_R * self._penalty(tokens_RBT, logits_RBC, labels_RB)
 
-    def _penalty(self, logits_RBC: Tensor) -> Tensor:
-        """What the arm adds to the loss (R)."""
+    def _penalty(self, tokens_RBT: Tensor, logits_RBC: Tensor, labels_RB: Tensor) -> Tensor:
+        """The mean (R) of the arm's penalty."""
         term, rows = self.term, self.rows
-        whole = rows == logits_RBC.shape[1]
-        clean_RBC, labels_RB = (x if whole else x[:, :rows] for x in (logits_RBC, self.labels_RB))
+        if rows < tokens_RBT.shape[1]:
+            tokens_RBT, logits_RBC, labels_RB = (x[:, :rows] for x in (tokens_RBT, logits_RBC, labels_RB))
         if term.gradient == "noisy":
-            clean_RBC = clean_RBC.detach()
-        if not self.arm.draws_noise:
-            return self._mean(term.penalty(clean_RBC, None, labels_RB))
+            logits_RBC = logits_RBC.detach()
+        if not self.n_draws:
+            return self._mean(term.penalty(logits_RBC, None, labels_RB), labels_RB)
         terms = []
-        for draw, noisy_RBT in enumerate(self.noisy_NRBT):
-            own = len(self.noisy_bits_NRN) > 0
-            masks = self._masks(self.noisy_bits_NRN[draw]) if own else self._masks(self.bits_RN, rows)
+        for draw in range(self.n_draws):
             with torch.set_grad_enabled(term.gradient != "clean"):
-                noisy_RBC = self.stack(noisy_RBT, masks)
-            terms.append(self._mean(term.penalty(clean_RBC, noisy_RBC, labels_RB)) / len(self.noisy_NRBT))
+                noisy_RBC = self._logits(self.noisy_tokens(tokens_RBT, draw), self._noisy_masks(draw))
+            terms.append(self._mean(term.penalty(logits_RBC, noisy_RBC, labels_RB), labels_RB) / self.n_draws)
         return sum(terms[1:], terms[0])
 
-    def _mean(self, penalty_RX: Tensor) -> Tensor:
+    def noisy_tokens(self, tokens_RBT: Tensor, draw: int) -> Tensor:
+        """The noisy copy of the first examples of a batch."""
+        n_runs, rows, length = tokens_RBT.shape
+        words_RW = random_words(self.keys_R, 2 * rows * length, self.number, Stream.NOISE, draw)
+        return self.resample(tokens_RBT, words_RW.view(n_runs, 2, rows, length))
+
+    def _masks(self, rows: int | None = None) -> DropoutMasks | None:
+        """The masks of the clean pass, or those of its first `rows` examples."""
+        if self.model.dropout_rate == 0:
+            return None
+        examples = (rows, self.batches.size) if rows else None
+        return DropoutMasks(self.bits[0], self.model.dropout_rate, examples=examples)
+
+    def _noisy_masks(self, draw: int) -> DropoutMasks | None:
+        if len(self.bits) == 1:
+            return self._masks(self.rows)
+        if self.model.dropout_rate == 0:
+            return None
+        fill_bits(self.bits[1 + draw], self.keys_R, self.number, Stream.NOISY_DROPOUT, draw)
+        return DropoutMasks(self.bits[1 + draw], self.model.dropout_rate)
+
+    def _logits(self, tokens_RBT: Tensor, masks: DropoutMasks | None) -> Tensor:
+        if self.precision != "bfloat16":
+            return self.stack(tokens_RBT, masks)
+        # Weights are cast anew in each pass, since a graph would keep copies of those of its capture.
+        with torch.autocast(self.device.type, torch.bfloat16, cache_enabled=False):
+            return self.stack(tokens_RBT, masks).float()
+
+    def _mean(self, penalty_RX: Tensor, labels_RB: Tensor) -> Tensor:
         """The mean (R) of what an arm's penalty gives for each example, (R, B) or (R, B, T)."""
-        wanted = (len(self.seeds), self.rows, *self.labels_RB.shape[2:])
-        if penalty_RX.shape != wanted:
+        if penalty_RX.shape != labels_RB.shape:
             raise ConfigError(
-                f"arm: the penalty of kind '{self.arm.kind}' has the shape {tuple(penalty_RX.shape)}; {wanted}, that "
-                "of the labels, is allowed"
+                f"arm: the penalty of kind '{self.arm.kind}' has the shape {tuple(penalty_RX.shape)}; "
+                f"{tuple(labels_RB.shape)}, that of the labels, is allowed"
             )
         return penalty_RX.flatten(1).mean(1)
 
-    def _run(self, regularised: bool) -> None:
-        for weight in self.stack.parameters():
-            weight.grad.zero_()
-        loss_R, correct_R, penalty_R = self._losses(regularised)
-        (loss_R + penalty_R).sum().backward()
-        self.loss_sum_R += loss_R.detach()
-        self.correct_sum_R += correct_R
-        if self.filter is not None:
-            self.filter()
-        self.optimizers.step()
-
-    def _counted_run(self, regularised: bool) -> None:
-        with FlopCounterMode(display=False) as counter:
-            self._run(regularised)
-        self.flops[regularised] = counter.get_total_flops() / len(self.seeds)
-
-    def _capture(self) -> None:
-        """Warm up on a side stream, undo what that changed, and capture `_run` as graphs: one of the
-        steps with what the arm adds to the loss, one of those without, as far as there are such."""
-        kinds = sorted({self._regularised(0), self._regularised(1)}, reverse=True)
-        weights_before = [weight.detach().clone() for weight in self.stack.parameters()]
+    def _warm_up(self) -> None:
+        """Do some steps of each kind on a side stream, as a capture needs it, and undo what they changed."""
+        before_RP = self.optimizer.weights_RP.clone()
         side = torch.cuda.Stream()
         side.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(side):
-            for kind in kinds:
-                self._counted_run(kind)
-                for _ in range(WARM_UP_STEPS - 1):
-                    self._run(kind)
+            for kind in {self._regularised(0), self._regularised(1)}:
+                for _ in range(WARM_UP_STEPS):
+                    self._run((kind,))
         torch.cuda.current_stream().wait_stream(side)
-        self._reset(weights_before)
-        graphs = {kind: torch.cuda.CUDAGraph() for kind in kinds}
+        self._reset(before_RP)
+
+    def _capture(self, kinds: tuple[bool, ...]) -> None:
+        """Make a graph of steps; where that fails, all steps are launched one by one from now on, which is told."""
+        graph = torch.cuda.CUDAGraph()
         try:
-            for kind, graph in graphs.items():
-                with torch.cuda.graph(graph):
-                    self._run(kind)
+            # The graphs share their memory: none has anything to keep, and no two run at once.
+            with torch.cuda.graph(graph, pool=self._pool):
+                self._run(kinds)
         except RuntimeError as error:
             if out_of_memory(error):
                 raise
             logger.warning("the step could not be captured (%s): falling back to launching it eagerly", error)
+            self.eager = True
         else:
-            self._graphs = graphs
-        self._reset(weights_before)
+            self._graphs[kinds] = graph
 
     @torch.no_grad()
-    def _reset(self, weights_before: list[Tensor]) -> None:
-        for weight, before in zip(self.stack.parameters(), weights_before, strict=True):
-            weight.copy_(before)
-        self.optimizers.reset()
-        for slow in self._filter_state():
-            slow.zero_()
-        self.loss_sum_R.zero_()
-        self.correct_sum_R.zero_()
+    def _reset(self, before_RP: Tensor) -> None:
+        """Set the weights, and all else to what it is before the first step, learning rates apart."""
+        self.optimizer.weights_RP.copy_(before_RP)
+        for name, value in self.state.items():
+            if name not in ("weights", "learning_rate", "best"):
+                value.zero_()
+
+
+def steps_at_once(training: Training, term: LossTerm | None) -> int:
+    """How many steps one graph has: a divisor of those between evaluations, so that graphs are of few kinds."""
+    every = term.every if term else 1
+    return next(
+        count
+        for count in range(MOST_AT_ONCE, 0, -1)
+        if training.eval_every_steps % count == 0 and (count % every == 0 or every % count == 0)
+    )
+
+
+@contextlib.contextmanager
+def matrix_products(precision: str) -> Iterator[None]:
+    """Inside, float32 matrix products on a GPU are TF32 where the precision says so, and else float32."""
+    before = torch.backends.cuda.matmul.allow_tf32
+    torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"
+    try:
+        yield
+    finally:
+        torch.backends.cuda.matmul.allow_tf32 = before

@@ -51,8 +51,8 @@ class Validation:
         self.noisy_RNT = torch.stack(noisy_NT).to(device)
 
     @torch.no_grad()
-    def __call__(self, stack: Stack) -> list[dict[str, float]]:
-        """The scores of each run: `schemas.training.HISTORY`'s columns from `val_loss` to `weight_norm`."""
+    def __call__(self, stack: Stack) -> dict[str, Tensor]:
+        """`schemas.training.HISTORY`'s columns from `val_loss` to `weight_norm`, (R) each, on the stack's device."""
         losses, rights, noise = [], [], []
         for start in range(0, self.tokens_RNT.shape[1], self.chunk):
             here = slice(start, start + self.chunk)
@@ -65,22 +65,20 @@ class Validation:
         columns = _noise_scores(kept, logits_RNC.shape[-1])
         squares = [weight.double().square().flatten(1).sum(1) for weight in stack.parameters()]
         columns["weight_norm"] = torch.stack(squares).sum(0).sqrt()
-        values = {name: values_R.tolist() for name, values_R in columns.items()}
-        found = [{name: values[name][run] for name in values} for run in range(len(loss_RX))]
         for suffix, counted_RN in zip(TARGETS.values(), self.counted_KRN, strict=True):
             counted_RX = counted_RN.flatten(1)
+            count_R = counted_RX.sum(1)
             for name, values_RX in (("val_loss", loss_RX), ("val_accuracy", right_RX)):
                 # Not 0 x value: a diverged run's losses may be infinite.
-                sums_R = torch.where(counted_RX, values_RX, 0.0).sum(1)
-                for run, (total, count) in enumerate(zip(sums_R.tolist(), counted_RX.sum(1).tolist(), strict=True)):
-                    found[run][name + suffix] = total / count if count else math.nan
-        return found
+                means_R = torch.where(counted_RX, values_RX, 0.0).sum(1) / count_R
+                columns[name + suffix] = torch.where(count_R > 0, means_R, math.nan)
+        return columns
 
     @torch.no_grad()
-    def losses(self, stack: Stack) -> list[float]:
-        """`val_loss` of each run, in nats."""
+    def losses(self, stack: Stack) -> Tensor:
+        """`val_loss` of each run (R), in nats."""
         chunks = zip(self.tokens_RNT.split(self.chunk, 1), self.labels_RN.split(self.chunk, 1), strict=True)
-        return torch.cat([_losses(stack(tokens), labels) for tokens, labels in chunks], 1).mean(1).tolist()
+        return torch.cat([_losses(stack(tokens), labels) for tokens, labels in chunks], 1).mean(1)
 
 
 def _losses(logits_RNC: Tensor, labels_RN: Tensor) -> Tensor:

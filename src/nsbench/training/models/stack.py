@@ -15,6 +15,9 @@ from torch import Tensor, nn
 
 from nsbench.storage.seeding import torch_stream
 
+ALIGNED = 64
+"""Each weight of a flat buffer begins at a multiple of so many numbers, as kernels like it."""
+
 
 class DropoutMasks:
     """The dropout masks of one forward pass, cut in turn from a buffer of random bits.
@@ -113,6 +116,30 @@ class Stack(nn.Module):
     @property
     def n_runs(self) -> int:
         return len(self.runs_R)
+
+    @torch.no_grad()
+    def flatten(self) -> tuple[Tensor, Tensor]:
+        """Move all weights into one buffer (R, P), zeros between them, and give them gradients in another; both stay.
+
+        The stack must be on its device. Afterwards `unflattened` takes a run's row, or a copy of it, apart.
+        """
+        weights, start = dict(self.weights), 0
+        self._places = {}
+        for key, weight in weights.items():
+            self._places[key] = (slice(start, start + weight[0].numel()), weight.shape[1:])
+            start += -(-weight[0].numel() // ALIGNED) * ALIGNED
+        buffers = [torch.zeros(self.n_runs, start, device=self.runs_R.device) for _ in range(2)]
+        for key, weight in weights.items():
+            place, shape = self._places[key]
+            values, gradient = (buffer_RP[:, place].view(-1, *shape) for buffer_RP in buffers)
+            values.copy_(weight)
+            weight.data, weight.grad = values, gradient
+        return buffers[0], buffers[1]
+
+    def unflattened(self, row_P: Tensor) -> dict[str, Tensor]:
+        """The weights of one model by name, as views of a row of what `flatten` gives."""
+        places = ((name, *self._places[key]) for key, name in self._names.items())
+        return {name: row_P[place].view(shape) for name, place, shape in places}
 
     def n_parameters(self) -> int:
         """Trainable parameters of one model of the stack."""

@@ -38,9 +38,11 @@ class _Attention(torch.autograd.Function):
         scores_NTT = (q_NKT / math.sqrt(q_NKT.shape[1])).transpose(1, 2) @ k_NKT
         if future_TT is not None:
             scores_NTT += future_TT
-        kept_NTT = weights_NTT = scores_NTT.softmax(-1)
+        # With a lower precision of products the softmax is of float32 still.
+        kept_NTT = weights_NTT = _full(scores_NTT).softmax(-1)
         if mask_NTT is not None:
             kept_NTT = weights_NTT * mask_NTT
+        kept_NTT = kept_NTT.to(v_NKT.dtype)
         ctx.save_for_backward(qkv_3NKT, weights_NTT, kept_NTT, mask_NTT)
         return v_NKT @ kept_NTT.transpose(1, 2)
 
@@ -51,14 +53,20 @@ class _Attention(torch.autograd.Function):
         q_NKT, k_NKT, v_NKT = qkv_3NKT
         grads_3NKT = torch.empty_like(qkv_3NKT)
         torch.bmm(grad_NKT, kept_NTT, out=grads_3NKT[2])
-        grad_NTT = grad_NKT.transpose(1, 2) @ v_NKT
+        grad_NTT = _full(grad_NKT.transpose(1, 2) @ v_NKT)
         if mask_NTT is not None:
             grad_NTT *= mask_NTT
         grad_NTT = torch._softmax_backward_data(grad_NTT, weights_NTT, -1, grad_NTT.dtype)
         grad_NTT /= math.sqrt(q_NKT.shape[1])
+        grad_NTT = grad_NTT.to(grad_NKT.dtype)
         torch.bmm(k_NKT, grad_NTT.transpose(1, 2), out=grads_3NKT[0])
         torch.bmm(q_NKT, grad_NTT, out=grads_3NKT[1])
         return grads_3NKT, None, None
+
+
+def _full(x: Tensor) -> Tensor:
+    """At least float32."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 def sinusoidal_positions(length: int, d_model: int) -> Tensor:
