@@ -10,24 +10,27 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import yaml
 
 from nsbench.analysis.collect import OF_NOISE
 from nsbench.cli import parser as cli
 from nsbench.records import verify
-from nsbench.records.export import export_records, merge
-from nsbench.records.importing import import_records
+from nsbench.records.exchange import export_records, import_records, merge
 from nsbench.schemas.training import COLLECTED_RUNS, EVALUATION, FLOORS, HISTORY
 from nsbench.storage.parquet import RecordError, read_stamp, read_table, write_table
 from nsbench.storage.provenance import commit, cpu
 from nsbench.storage.records import NO_EVALUATION, OTHER_EVALUATION, Record, read_records, record_files, write_records
 from nsbench.storage.run_folder import evaluation_key, history_digest
 from nsbench.workflow.plan import digest
-from nsbench.workflow.recorded_runs import current, difference
-from tests.recorded_grid import collect, plan_of, train
+from nsbench.workflow.recorded_runs import current
+from tests.recorded_grid import collect, plan_of, train, values_of
 
 N_RUNS = 8
 TABLES = {"history": HISTORY, "evaluation": EVALUATION, "floors": FLOORS}
 BASELINE = Path("modular_addition/tiny/baseline.parquet")
+CELL = {"task": "modular_addition", "variants": ["tiny"], "arms": ["baseline"]}
+ARMS = {**CELL, "arms": ["baseline", "noise_stability"]}
+ZERO, ONE = (f"modular_addition / tiny / baseline / seed {seed}" for seed in (0, 1))
 
 
 @pytest.fixture(scope="module")
@@ -93,14 +96,10 @@ def test_a_record_says_what_made_it_and_holds_no_weights(records: Path) -> None:
     found = [record for path in record_files([records]) for record in read_records(path)]
     assert len(found) == N_RUNS
     for record in found:
-        told = record.provenance
-        assert told["source_digest"] == digest(
-            "train", json.loads(record.settings)["arm_settings"]["kind"], "transformer"
-        )
+        told, settings = record.provenance, json.loads(record.settings)
+        assert told["source_digest"] == digest("train", settings["arm_settings"]["kind"], "transformer")
         assert (told["commit"], told["cpu"], told["device"]) == (commit(), cpu(), "cpu")
-        assert {"version_torch", "python"} <= told.keys()
-        assert json.loads(record.settings)["task"] == record.row["task"]
-        assert record.row["summary"]["status"] == "completed"
+        assert current(record.settings) == record.settings
     assert sum(path.stat().st_size for path in record_files([records])) < 25_000 * N_RUNS
 
 
@@ -132,7 +131,7 @@ def test_a_file_of_another_training_is_refused_by_its_run(file: str, results: Pa
         outcome = export_records(plan_of(), results, tmp_path)
     finally:
         path.write_bytes(kept)
-    assert list(outcome.refused) == ["modular_addition / tiny / baseline / seed 0"]
+    assert list(outcome.refused) == [ZERO]
     assert len(outcome.added) == N_RUNS - 1
 
 
@@ -172,16 +171,14 @@ def test_records_count_by_their_settings_whatever_the_grid_calls_them(records: P
     tasks = plan_of().config.model_dump(mode="json")["tasks"]
     variants = tasks["modular_addition"]["variants"]
     variants["renamed"] = variants.pop("tiny")
-    grid = [{"task": "modular_addition", "variants": ["renamed"], "arms": ["baseline"]}]
-    plan = plan_of(records=[str(records)], tasks=tasks, grid=grid)
+    plan = plan_of(records=[str(records)], tasks=tasks, grid=[{**CELL, "variants": ["renamed"]}])
     assert plan.packs == []
     assert collect(tmp_path, plan, tmp_path / "collected") == 0
     assert all(set(table["variant"]) == {"renamed"} for table in tables(tmp_path / "collected").values())
 
 
-@pytest.mark.parametrize("changes", [{"model.d_model": [16]}, {"noise.same_symbol": [False]}])
-def test_a_record_of_another_spec_is_not_taken(changes: dict[str, Any], records: Path) -> None:
-    grid = [{"task": "modular_addition", "variants": ["tiny"], "arms": ["baseline"], "sweep": changes}]
+def test_a_record_of_another_spec_is_not_taken(records: Path) -> None:
+    grid = [{**CELL, "sweep": {"noise.same_symbol": [False]}}]
     assert len(plan_of(records=[str(records)], grid=grid).packs) == 1
 
 
@@ -198,12 +195,11 @@ def test_a_record_without_measures_says_so_and_gives_way_to_one_with_them(record
     (first, *others) = read_records(records / BASELINE)
     without = changed(first, evaluation=None, evaluation_settings=None, evaluation_provenance=None)
     merge([without, *others], tmp_path / "records")
-    grid = [{"task": "modular_addition", "variants": ["tiny"], "arms": ["baseline"]}]
-    plan = plan_of(records=[str(tmp_path / "records")], grid=grid)
+    plan = plan_of(records=[str(tmp_path / "records")], grid=[CELL])
     assert collect(tmp_path, plan, tmp_path / "collected") == 0
     runs = read_table(tmp_path / "collected/runs.parquet", COLLECTED_RUNS).set_index("seed")
     assert runs["no_evaluation"].to_dict() == {0: NO_EVALUATION, 1: ""}
-    both = plan_of(records=[str(tmp_path / "records"), str(records)], grid=grid)
+    both = plan_of(records=[str(tmp_path / "records"), str(records)], grid=[CELL])
     assert all(not found.no_evaluation(both.records.evaluation_settings) for found in _all(both))
     outcome = merge(read_records(records / BASELINE), tmp_path / "records")
     assert (len(outcome.added), len(outcome.kept)) == (1, 1)
@@ -227,10 +223,8 @@ def test_records_of_older_code_are_marked(records: Path, tmp_path: Path) -> None
         }
         older.append(changed(record, summary=summary, history=rows, settings=json.dumps(settings), **made_by))
     merge(older, tmp_path / "records")
-    grid = [{"task": "modular_addition", "variants": ["tiny"], "arms": ["baseline", "noise_stability"]}]
-    plan = plan_of(
-        records=[str(tmp_path / "records"), str(records / "modular_addition/tiny/noise_stability.parquet")], grid=grid
-    )
+    sources = [str(tmp_path / "records"), str(records / "modular_addition/tiny/noise_stability.parquet")]
+    plan = plan_of(records=sources, grid=[ARMS])
     assert plan.packs == []
     assert collect(tmp_path, plan, tmp_path / "collected") == 0
     runs = read_table(tmp_path / "collected/runs.parquet", COLLECTED_RUNS)
@@ -249,8 +243,7 @@ def test_arms_on_other_data_are_not_compared(records: Path, tmp_path: Path, caps
         if arm == "baseline":
             first = changed(first, summary={**first.row["summary"], "data_sha256": "1" * 64})
         merge([first, second], tmp_path / "records")
-    grid = [{"task": "modular_addition", "variants": ["tiny"], "arms": ["baseline", "noise_stability"]}]
-    plan = plan_of(records=[str(tmp_path / "records")], grid=grid)
+    plan = plan_of(records=[str(tmp_path / "records")], grid=[ARMS])
     assert collect(tmp_path, plan, tmp_path / "collected") == 2
     assert "was trained on other data than modular_addition / tiny / baseline / seed 0" in capsys.readouterr().err
     assert not list((tmp_path / "collected").glob("*.parquet"))
@@ -258,8 +251,7 @@ def test_arms_on_other_data_are_not_compared(records: Path, tmp_path: Path, caps
 
 def test_a_recorded_run_stands_for_the_cells_that_share_it(records: Path, results: Path, tmp_path: Path) -> None:
     """Trained here or from a record, to the bit the same rows under each name but for what is of the noise."""
-    curve = {"task": "modular_addition", "variants": ["tiny"], "arms": ["baseline"]}
-    curve["specifications"] = {"choices": {"noise.gradient": ["both", "clean"]}}
+    curve = {**CELL, "specifications": {"choices": {"noise.gradient": ["both", "clean"]}}}
     plan = plan_of(records=[str(records)], grid=[curve])
     assert plan.packs == []
     assert collect(tmp_path, plan, tmp_path / "recorded") == 0
@@ -289,8 +281,7 @@ def test_rows_that_move_while_a_grid_is_collected_are_found_again_or_told(
 
     (zero, one) = read_records(records / BASELINE)
     merge([one], tmp_path / "records")
-    grid = [{"task": "modular_addition", "variants": ["tiny"], "arms": ["baseline"], "seeds": [1]}]
-    plan = plan_of(records=[str(tmp_path / "records")], grid=grid)
+    plan = plan_of(records=[str(tmp_path / "records")], grid=[{**CELL, "seeds": [1]}])
     key = ("modular_addition", "tiny", "baseline", 1)
     sources = Sources([], [], {key: plan.recorded[key[:3]][1]}, evaluation_settings_of(plan.config))
     merge([zero], tmp_path / "records")
@@ -298,9 +289,7 @@ def test_rows_that_move_while_a_grid_is_collected_are_found_again_or_told(
     history = read_table(tmp_path / "collected/history.parquet", HISTORY)
     assert history_digest(history) == one.numbers
     write_records(tmp_path / "records" / BASELINE, [zero, with_other_numbers(one)])
-    with pytest.raises(
-        RecordError, match="its record of modular_addition / tiny / baseline / seed 1 changed meanwhile"
-    ):
+    with pytest.raises(RecordError, match=f"its record of {ONE} changed meanwhile"):
         collect_runs(grid_cells(plan.config), sources, tmp_path / "again", "{}", "d")
 
 
@@ -336,9 +325,9 @@ def test_import_takes_what_fits_and_refuses_the_rest_by_name_and_reason(records:
     into = tmp_path / "mine"
     merge([one], into)
     outcome = import_records(plan_of(), [source], into)
-    assert outcome.added == ["modular_addition / tiny / baseline / seed 0"]
+    assert outcome.added == [ZERO]
     names = {
-        "modular_addition / tiny / baseline / seed 1": "has a record of this run with other numbers",
+        ONE: "has a record of this run with other numbers",
         "modular_addition / tiny / noise_stability / seed 0": "than the grid's: training.batch_size = 9 instead of 8",
         "modular_addition / tiny / noise_stability / seed 1": "settings.sauce: unknown key",
         "modular_addition / tiny / baseline / seed 99": "the grid has no seed 99 of its cell",
@@ -385,68 +374,60 @@ def test_a_summary_that_its_history_does_not_bear_out_is_damage(
     assert "is damaged" in import_records(plan_of(), [tmp_path / "sent.parquet"], tmp_path / "mine").refused[zero.name]
 
 
-@pytest.mark.parametrize("column", ["settings", "history"])
-def test_a_record_with_a_gap_is_no_whole_one(column: str, records: Path, tmp_path: Path) -> None:
+def rewritten(records: Path, path: Path, change: Any, nullable: bool = False) -> Path:
+    """The baselines' file with its first row changed, whatever its checksum says."""
     table = pq.read_table(records / BASELINE)
     rows = table.to_pylist()
-    rows[0][column] = None
-    schema = pa.schema([pa.field(entry.name, entry.type) for entry in table.schema])
-    pq.write_table(pa.Table.from_pylist(rows, schema=schema), tmp_path / "sent.parquet")
-    with pytest.raises(RecordError, match=f"has a record without {column}"):
-        read_records(tmp_path / "sent.parquet")
-    if column == "settings":
-        with pytest.raises(RecordError, match=f"has a record without {column}"):
-            plan_of(records=[str(tmp_path / "sent.parquet")])
+    change(rows[0])
+    schema = pa.schema([field.with_nullable(nullable or field.nullable) for field in table.schema])
+    pq.write_table(pa.Table.from_pylist(rows, schema=schema), path)
+    return path
 
 
-@pytest.mark.parametrize("name", ["../../outside", ""])
-def test_a_record_is_filed_under_no_name_that_leads_elsewhere(name: str, records: Path, tmp_path: Path) -> None:
+def test_a_record_with_a_gap_is_no_whole_one(records: Path, tmp_path: Path) -> None:
+    sent = rewritten(records, tmp_path / "sent.parquet", lambda row: row.update(settings=None), nullable=True)
+    for read in (read_records, lambda path: plan_of(records=[str(path)])):
+        with pytest.raises(RecordError, match="has a record without settings"):
+            read(sent)
+
+
+def test_a_record_is_filed_under_no_name_that_leads_elsewhere(records: Path, tmp_path: Path) -> None:
     (zero, _) = read_records(records / BASELINE)
-    write_records(tmp_path / "sent.parquet", [changed(zero, variant=name)])
+    write_records(tmp_path / "sent.parquet", [changed(zero, variant="../../outside")])
     outcome = import_records(plan_of(), [tmp_path / "sent.parquet"], tmp_path / "mine")
     assert [reason.partition("is no name")[1] for reason in outcome.refused.values()] == ["is no name"]
     assert not (tmp_path / "mine").exists()
 
 
-@pytest.mark.parametrize("damage", [{"history": None}, {"seed": 5}, {"floors": []}])
-def test_a_damaged_record_is_named_and_the_others_are_taken(
-    damage: dict[str, Any], records: Path, tmp_path: Path
-) -> None:
-    table = pq.read_table(records / BASELINE)
-    rows = table.to_pylist()
-    for name, value in damage.items():
-        if name == "history":
-            rows[0]["history"][1]["val_loss"] += 1e-12
-        elif isinstance(value, dict):
-            rows[0][name] |= value
-        else:
-            rows[0][name] = value
-    pq.write_table(pa.Table.from_pylist(rows, schema=table.schema), tmp_path / "sent.parquet")
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda row: row["history"][1].update(val_loss=row["history"][1]["val_loss"] + 1e-12),
+        lambda row: row.update(seed=5),
+        lambda row: row.update(floors=[]),
+    ],
+    ids=["history", "seed", "floors"],
+)
+def test_a_damaged_record_is_named_and_the_others_are_taken(damage: Any, records: Path, tmp_path: Path) -> None:
+    sent = rewritten(records, tmp_path / "sent.parquet", damage)
     with pytest.raises(RecordError, match=r"the record of modular_addition / tiny / baseline / seed \d is damaged"):
-        read_records(tmp_path / "sent.parquet")
-    outcome = import_records(plan_of(), [tmp_path / "sent.parquet"], tmp_path / "mine")
-    assert outcome.added == ["modular_addition / tiny / baseline / seed 1"]
-    assert [reason.endswith("get the file again from where it came from") for reason in outcome.refused.values()] == [
-        True
-    ]
+        read_records(sent)
+    outcome = import_records(plan_of(), [sent], tmp_path / "mine")
+    assert outcome.added == [ONE]
+    (reason,) = outcome.refused.values()
+    assert reason.endswith("get the file again from where it came from")
 
 
-@pytest.mark.parametrize("cut", [0, 1000])
-def test_a_cut_file_is_no_file_of_records(cut: int, records: Path, tmp_path: Path) -> None:
-    (tmp_path / "cut.parquet").write_bytes((records / BASELINE).read_bytes()[:cut])
-    with pytest.raises(RecordError, match=r"cut.parquet: not a whole Parquet file .*get the file again"):
-        read_records(tmp_path / "cut.parquet")
-
-
-def test_other_files_and_absent_ones_are_named(records: Path, results: Path, tmp_path: Path) -> None:
+def test_other_files_cut_ones_and_absent_ones_are_named(records: Path, results: Path, tmp_path: Path) -> None:
     with pytest.raises(RecordError, match="no such file or folder of records"):
         plan_of(records=[str(tmp_path / "absent")])
     with pytest.raises(RecordError, match="has no file of records"):
         plan_of(records=[str(tmp_path)])
     with pytest.raises(RecordError, match="is no file of records, it lacks settings"):
         plan_of(records=[str(results / "collected/runs.parquet")])
-    with pytest.raises(RecordError, match="is no file of records"):
-        read_records(results / "collected/history.parquet")
+    (tmp_path / "cut.parquet").write_bytes((records / BASELINE).read_bytes()[:1000])
+    with pytest.raises(RecordError, match=r"cut.parquet: not a whole Parquet file .*get the file again"):
+        read_records(tmp_path / "cut.parquet")
 
 
 def test_a_record_of_newer_code_is_not_rewritten_with_less(records: Path, tmp_path: Path) -> None:
@@ -454,18 +435,6 @@ def test_a_record_of_newer_code_is_not_rewritten_with_less(records: Path, tmp_pa
     rows = [{**row, "sharpness": 1.0} for row in zero.row["history"]]
     with pytest.raises(RecordError, match="is of newer code; update nsbench"):
         write_records(tmp_path / "new.parquet", [changed(zero, history=rows)])
-
-
-def test_a_difference_is_named_by_its_setting() -> None:
-    first, second = '{"a": {"b": 1, "c": 2}, "d": null}', '{"a": {"b": 1, "c": 3}, "d": null}'
-    assert difference(first, second) == "a.c = 2 instead of 3"
-    assert difference(first, first) == "nothing"
-
-
-def test_current_settings_stay_as_they_are(records: Path) -> None:
-    for path in record_files([records]):
-        for record in read_records(path):
-            assert current(record.settings) == record.settings
 
 
 # --- training again ------------------------------------------------------------------------------
@@ -534,32 +503,27 @@ def test_records_on_other_data_differ(records: Path, tmp_path: Path) -> None:
 
 
 def test_the_command_exports_imports_and_verifies(results: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
-    import yaml
+    def call(action: str, *arguments: Any, **settings: Any) -> tuple[int, str, str]:
+        config = tmp_path / "config.yaml"
+        config.write_text(yaml.safe_dump(values_of(**settings), sort_keys=False))
+        status = cli.main(["records", action, *map(str, arguments), "--configfile", str(config)])
+        return status, *capsys.readouterr()
 
-    from tests.recorded_grid import values_of
-
-    config = tmp_path / "config.yaml"
-    config.write_text(yaml.safe_dump(values_of(), sort_keys=False))
-    given = ["--configfile", str(config)]
-    sent, mine = tmp_path / "sent", tmp_path / "mine"
-    assert cli.main(["records", "export", "--results", str(results), "--out", str(sent), *given]) == 0
-    assert capsys.readouterr().out == f"{N_RUNS} records added, 0 already there, 0 refused\n"
-    assert cli.main(["records", "import", str(sent), "--into", str(mine), *given]) == 0
-    assert capsys.readouterr().out == f"{N_RUNS} records added, 0 already there, 0 refused\n"
-    assert cli.main(["records", "verify", str(mine), "--sample", "1", "--steps", "4", *given]) == 0
-    assert capsys.readouterr().out.endswith("all 1 runs agree with their records\n")
-    assert cli.main(["records", "check", *given]) == 2
-    assert "8 runs of the grid have no record, the first is modular_addition / tiny / baseline / seed 0" in (
-        capsys.readouterr().err
-    )
-    config.write_text(yaml.safe_dump(values_of(records=[str(mine)]), sort_keys=False))
-    assert cli.main(["records", "check", *given]) == 0
-    assert capsys.readouterr().out == "all 8 runs of the grid have a record\n"
-    config.write_text(yaml.safe_dump(values_of(), sort_keys=False))
-    forged(sent, tmp_path / "forged.parquet", 1.5, 0)
-    assert cli.main(["records", "import", str(tmp_path / "forged.parquet"), "--into", str(mine), *given]) == 2
-    said = capsys.readouterr()
-    assert "refused: modular_addition / tiny / baseline / seed 0: " in said.out
-    assert said.err.endswith("2 records were refused, as listed above; the others are imported\n")
-    assert cli.main(["records", "verify", str(tmp_path / "forged.parquet"), "--sample", "1", *given]) == 2
-    assert "1 of 1 runs differ from their records" in capsys.readouterr().err
+    sent, mine, forgery = tmp_path / "sent", tmp_path / "mine", tmp_path / "forged.parquet"
+    added = (0, f"{N_RUNS} records added, 0 already there, 0 refused\n", "")
+    assert call("export", "--results", results, "--out", sent) == added
+    assert call("import", sent, "--into", mine) == added
+    status, said, _ = call("verify", mine, "--sample", 1, "--steps", 4)
+    assert (status, said.splitlines()[-1]) == (0, "all 1 runs agree with their records")
+    status, _, err = call("check")
+    assert status == 2
+    assert f"8 runs of the grid have no record, the first is {ZERO}" in err
+    assert call("check", records=[str(mine)])[:2] == (0, "all 8 runs of the grid have a record\n")
+    forged(sent, forgery, 1.5, 0)
+    status, said, err = call("import", forgery, "--into", mine)
+    assert status == 2
+    assert f"refused: {ZERO}: " in said
+    assert err.endswith("2 records were refused, as listed above; the others are imported\n")
+    status, _, err = call("verify", forgery, "--sample", 1)
+    assert status == 2
+    assert "1 of 1 runs differ from their records" in err

@@ -17,7 +17,7 @@ from nsbench.config.base import parse
 from nsbench.data.datasets import read_dataset
 from nsbench.data.generate import DatasetSpec, make_datasets
 from nsbench.figures import drawing, style
-from nsbench.records.export import export_records
+from nsbench.records.exchange import export_records
 from nsbench.report import page
 from nsbench.report.partial import section
 from nsbench.schemas.analysis import TABLES

@@ -21,7 +21,7 @@ from statistics import fmean
 from typing import Any
 
 from nsbench.config.base import ConfigError
-from nsbench.records.export import export_records
+from nsbench.records.exchange import export_records
 from nsbench.storage.atomic import FileError
 from nsbench.storage.device import visible_gpus
 from nsbench.storage.locks import HeldError, locked

@@ -14,7 +14,7 @@ from nsbench.workflow.recorded_runs import index
 
 
 def _export(options: argparse.Namespace) -> None:
-    from nsbench.records.export import export_records
+    from nsbench.records.exchange import export_records
 
     _tell(export_records(_plan(options), options.results, options.out).lines())
 
@@ -31,7 +31,7 @@ def _check(options: argparse.Namespace) -> None:
 
 
 def _import(options: argparse.Namespace) -> None:
-    from nsbench.records.importing import import_records
+    from nsbench.records.exchange import import_records
 
     outcome = import_records(_plan(options), options.sources, options.into)
     _tell(outcome.lines())

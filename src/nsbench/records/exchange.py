@@ -1,4 +1,4 @@
-"""Records of the finished runs in a folder of results, and their place in a folder of records."""
+"""A folder of records: finished runs of one's own are exported to it, and others' records imported."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from nsbench.config.base import ConfigError, parse
+from nsbench.config.base import NAME_PATTERN, ConfigError, parse
 from nsbench.config.canonical import canonical_json
 from nsbench.data.datasets import read_dataset
 from nsbench.evaluation.run import EvaluateSpec
@@ -16,12 +16,20 @@ from nsbench.schemas.training import EVALUATION, FLOORS, RUNS
 from nsbench.storage.atomic import FileError
 from nsbench.storage.locks import locked
 from nsbench.storage.parquet import RecordError, read_arrow, read_stamp
-from nsbench.storage.records import KEYS, Record, read_identities, read_records, write_records
+from nsbench.storage.records import (
+    KEYS,
+    Record,
+    checked_records,
+    read_identities,
+    read_records,
+    record_files,
+    write_records,
+)
 from nsbench.storage.run_folder import RunFolder, evaluation_key, history_digest, read_summary
 from nsbench.training.run import TrainSpec
 from nsbench.workflow.grid import Cell
 from nsbench.workflow.plan import Plan
-from nsbench.workflow.recorded_runs import current, settings_of
+from nsbench.workflow.recorded_runs import current, difference, settings_of
 
 
 @dataclass
@@ -63,6 +71,31 @@ def export_records(plan: Plan, results: Path, out: Path) -> Outcome:
             if record is not None:
                 found.append(record)
     return merge(found, out, outcome)
+
+
+def import_records(plan: Plan, sources: Iterable[Path | str], into: Path) -> Outcome:
+    """Add the records in files and folders to a folder of records.
+
+    Refused, by name and reason, are records that are damaged, that fit no cell of the grid, whose seed the grid does
+    not have, or that the folder has with other numbers. Raises RecordError where a source is no file of records.
+    """
+    seeds = {}
+    for cell in plan.cells.values():
+        seeds.setdefault(settings_of(cell), set()).update(cell.seeds)
+    outcome, fitting = Outcome(), []
+    seen: dict[tuple[str, int], Record] = {}
+    for path in record_files(sources):
+        for record, damage in checked_records(path):
+            reason = damage or _misfit(plan, seeds, record)
+            if not reason:
+                first = seen.setdefault((current(record.settings), record.seed), record)
+                if first.numbers != record.numbers:
+                    reason = f"{first.path} and {path} have records of this run with different numbers"
+            if reason:
+                outcome.refused[record.name] = reason
+            elif first is record:
+                fitting.append(record)
+    return merge(fitting, into, outcome)
 
 
 def merge(records: Iterable[Record], folder: Path, outcome: Outcome | None = None) -> Outcome:
@@ -110,6 +143,25 @@ def _identity(row: dict[str, Any]) -> tuple[str, int]:
         return current(row["settings"]), row["seed"]
     except ConfigError:
         return row["settings"], row["seed"]
+
+
+def _misfit(plan: Plan, seeds: dict[str, set[int]], record: Record) -> str:
+    """Why a record is of no run of the grid, or not to be filed; empty where it is of one."""
+    # Its file is named after it.
+    if not all(NAME_PATTERN.fullmatch(record.row[name]) for name in KEYS[:-1]):
+        return f"{record.path}: its task, variant or arm is no name; letters, digits, '_', '-' and '.' are allowed"
+    try:
+        settings = current(record.settings)
+    except ConfigError as error:
+        return f"{record.path}: it is of code with other settings ({error})"
+    if record.seed in seeds.get(settings, ()):
+        return ""
+    if settings in seeds:
+        return f"{record.path}: the grid has no seed {record.seed} of its cell"
+    cell = plan.cells.get(tuple(record.row[name] for name in KEYS[:-1]))
+    if cell is None:
+        return f"{record.path}: no cell of the grid has its settings, nor its name"
+    return f"{record.path}: it is of another spec than the grid's: {difference(settings, settings_of(cell))}"
 
 
 def _record(cell: Cell, seed: int, folder: RunFolder, datasets: Path) -> Record | None:
