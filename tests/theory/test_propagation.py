@@ -13,7 +13,7 @@ from scipy.optimize import linprog
 
 from nsbench import theory
 from nsbench.schemas import theory_labels as labels
-from nsbench.theory import bounds
+from nsbench.theory import bounds, propagation
 from nsbench.theory.bounds import Bounds
 from nsbench.theory.propagation import METHODS, Layer, network_intervals, random_network
 
@@ -220,6 +220,36 @@ def test_every_method_s_bounds_hold_for_networks_enumerated_exactly(law: str, ki
                 assert of.diagonal().mean() <= found.mean_upper + room, (seed, method, found)
     assert seen["range"] == seen["sharp"] == 32 * 6
     assert seen["lemma"] > 30  # values of one sign
+
+
+def test_every_array_of_the_sharp_state_holds_for_networks_enumerated_exactly() -> None:
+    """Not the reported ends alone: ranges, drifts, and each entry of moments and spreads, of (X, Y) and of (X, X)."""
+    for seed in range(20):
+        law = ["ends", "spread"][seed % 2]
+        n, d = SIZES[law][seed // 2 % 4]
+        rho = [0.0, 0.4, 1.0][seed % 3]
+        states, joint, same = inputs(law, n, d, rho)
+        known = propagation._inputs(d, n, rho)
+        for layer in some_network(seed, d, ["positive", "signed"][seed // 2 % 2]):
+            mixed = attended(states, layer.query, layer.key, layer.value)
+            states = np.maximum(mixed @ layer.mlp, 0)
+            after = propagation._through(known, layer, n, rho, "sharp")
+            for of, state in zip((mixed, states), after, strict=True):
+                room = ROUNDING * (1 + np.abs(of).max() ** 2)
+                inside(of.min((0, 1)), state.entries, room)
+                inside(of.max((0, 1)), state.entries, room)
+                chance = joint.sum(1)
+                inside(np.einsum("s,std->td", chance, of) - state.centre, state.drift, room)
+                blocks = moments(of, of, joint).reshape(n, d, n, d).transpose(0, 2, 1, 3)
+                about = of - state.centre
+                for i in range(n):
+                    for k in range(n):
+                        place = int(i != k)
+                        inside(blocks[i, k], Bounds(*(end[place] for end in state.moments)), room)
+                        for copy, law_of_pair in enumerate((joint, same)):
+                            spread = about[:, i].T @ law_of_pair @ about[:, k]
+                            inside(spread, Bounds(*(end[copy, place] for end in state.spread)), room)
+            known = after[1]
 
 
 def inside(value: np.ndarray, within: Bounds, room: float) -> None:
