@@ -57,8 +57,8 @@ def test_censored_arms_have_a_tick_at_the_budget_and_a_count() -> None:
     figure, _ = drawn(make_cells(seeds=SEEDS), rises=NEVER)
     ticks = with_gid(figure, "censored")
     assert [(float(tick.get_xdata()[0]), float(tick.get_ydata()[0])) for tick in ticks] == [(3000, 0.75), (3000, 0.5)]
-    assert "baseline: 3/4 reached" in texts(figure)
-    assert "gentle: 2/4 reached" in texts(figure)
+    assert "baseline: reached 3/4" in texts(figure)
+    assert "gentle: reached 2/4" in texts(figure)
     assert not with_gid(drawn(make_cells(seeds=SEEDS))[0], "censored")
 
 
@@ -67,12 +67,12 @@ def test_p_of_the_logrank_test_stands_in_the_panel() -> None:
     figure, tables = drawn(make_cells(seeds=SEEDS, arms=("baseline", "gentle", "reversed")), rises=rises)
     for row in tables["effects"].itertuples():
         assert 0.001 < row.p_logrank < 1
-        assert f"{row.arm}: 4/4 reached, p = {row.p_logrank:.2g}" in texts(figure)
+        assert f"{row.arm}: reached 4/4, p = {row.p_logrank:.2g}" in texts(figure)
     never = {(arm, seed): 1e9 for arm in ("baseline", "gentle") for seed in SEEDS}
     assert ", p" not in texts(drawn(make_cells(seeds=SEEDS), rises=never)[0])  # no run reached: no test
     sure = {("baseline", seed): 2500.0 + 10 * seed for seed in range(15)}
     sure |= {("gentle", seed): 500.0 + 10 * seed for seed in range(15)}
-    assert "gentle: 15/15 reached, p < 0.001" in texts(drawn(make_cells(seeds=tuple(range(15))), rises=sure)[0])
+    assert "gentle: reached 15/15, p < 0.001" in texts(drawn(make_cells(seeds=tuple(range(15))), rises=sure)[0])
 
 
 def test_all_tasks_are_drawn() -> None:
@@ -90,11 +90,10 @@ def test_diverged_runs_leaks_and_the_text_are_told() -> None:
     leaks = {"shared": ["windows overlap"]}
     cells = make_cells("next_token", variants=("shared",), seeds=SEEDS, leaks=leaks, threshold=0.3)
     figure, _ = drawn(cells, diverged=(("gentle", 0),), text="a book")
-    assert "1 diverged run counts as not reaching the target by the budget." in texts(figure)
+    assert ", 1 diverged" in texts(figure)
     assert "LEAK: windows overlap" in texts(figure)
     assert "Text: a book." in texts(figure)
     assert "DEMO SCALE" in texts(figure)
-    assert "diverged" not in texts(drawn(make_cells(seeds=SEEDS))[0])
 
 
 def test_nothing_overlaps() -> None:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 import nsbench.figures.comparison as comparison
-import nsbench.figures.curves as curves
+import nsbench.figures.footers as footers
 import nsbench.figures.style as style
 from nsbench.arms import describe
 from nsbench.config.settled import settles, settles_steps
@@ -19,23 +19,12 @@ RATIOS = {
     "steps_ratio": "steps to target,\narm / baseline",
     "flops_ratio": "FLOPs to target,\narm / baseline",
 }
-COUNTS = ("n_baseline_reached", "n_arm_reached", "n_pairs")
 HEADINGS = {"paper": "the paper's", "cheaper": "cheaper", "control": "controls", "own": "your own"}
 """Of the families of arms, in this order."""
-GAP, HEADING, BELOW = 0.95, 0.8, 0.75
-"""From an arm to the next heading, from a heading to its first arm, and from the last arm to the axis, in rows."""
-INCHES = 0.36
-"""Height of a row: the distance of two arms."""
-Key = tuple[str, str, str]
-"""Task, variant and arm."""
-
-
-class _Row(NamedTuple):
-    """A line of a panel: its height below the top, in rows; a heading has no cell."""
-
-    y: float
-    heading: str
-    cell: Cell | None = None
+INCHES = 0.33
+"""Height of a row."""
+Row = str | Cell
+"""A line of a panel: a heading, or an arm."""
 
 
 @figure(
@@ -59,59 +48,56 @@ def draw(effects: Table, times: Table, cells: Cells, scale: str) -> Figure:
     """
     groups = comparison.by_variant(cells)
     lists = {name: _rows(group) for name, group in groups.items()}
-    heights = [rows[-1].y + BELOW for rows in lists.values()]
-    drawn = [row.cell for rows in lists.values() for row in rows if row.cell]
-    found = {(row["task"], row["variant"], row["arm"]): row for row in effects.to_dict("records")}
-    limits = _limits([found[key] for key in map(_key_of, drawn) if key in found])
+    drawn = [row for rows in lists.values() for row in rows if isinstance(row, dict)]
+    found = comparison.by_cell(effects)
+    limits = _limits([found[key] for key in map(comparison.key, drawn) if key in found])
+    heights = list(map(len, lists.values()))
     head = 0.55 * len(groups) + 0.3 * sum(len(group[0].get("leaks", [])) for group in groups.values())
     figure = style.new(8.4, INCHES * sum(heights) + head + 1.75)
     grid = figure.subplots(len(groups), 2, squeeze=False, sharey="row", height_ratios=heights)
-    for panels, (name, rows), height in zip(grid, lists.items(), heights, strict=True):
-        for axes, (column, label) in zip(panels, RATIOS.items(), strict=True):
-            _panel(axes, rows, found, column, limits)
-            axes.set_ylim(height, 0)
-            if axes in grid[-1]:
-                axes.set_xlabel(label)
-        _labels(*panels, rows, found)
-        curves.header(panels[0], " / ".join(name), groups[name][0].get("leaks", []), [])
+    for (left, right), (name, rows) in zip(grid, lists.items(), strict=True):
+        of_rows = [found.get(comparison.key(row)) if isinstance(row, dict) else None for row in rows]
+        _panel(left, rows, of_rows, "steps_ratio", limits)
+        _panel(right, rows, of_rows, "flops_ratio", limits)
+        _labels(left, right, rows, of_rows)
+        style.header(left, " / ".join(name), groups[name][0].get("leaks", []), [])
+    for axes, label in zip(grid[-1], RATIOS.values(), strict=True):
+        axes.set_xlabel(label)
+    interval = footers.interval_text(effects["confidence"].dropna())
     lines = [
-        _reading(effects),
-        *_sweep_line(cells, drawn),
-        *style.text_lines(times, drawn),
-        style.scale_text(drawn, scale),
+        f"Each row: an arm against the baseline of its variant, paired by seed, with its {interval} interval over "
+        "seeds. Left of 1 is less than the baseline. A run that did not reach the target counts at the budget. On the "
+        "right: runs that reached it, baseline → arm, of how many pairs. With this many rows some intervals miss 1 by "
+        "chance."
     ]
+    shown = set(map(comparison.key, drawn))
+    if any(comparison.family(cell) == "paper" and comparison.key(cell) not in shown for cell in _arms(cells)):
+        lines.append("Of a sweep of (ρ, γ) only the values of the cheaper arms, or the first, are shown.")
     dot = {"marker": "o", "ms": 5.5, "mew": 1.4}
-    key = [
+    signs = [
         style.sign("settled: interval without 1", **dot),
         style.sign("open", mfc="white", **dot),
         style.sign("the baseline", lw=1.1, color=style.INK),
     ]
-    style.footer(figure, lines, key, n_columns=4)
+    style.footer(figure, lines + footers.remarks(times, drawn, scale, stopped=""), signs)
     return figure
 
 
-def _key_of(cell: Cell) -> Key:
-    return cell["task"], cell["variant"], cell["arm"]
+def _arms(cells: Cells) -> Cells:
+    return [cell for cell in cells if cell["arm_settings"]["kind"] != "baseline"]
 
 
-def _rows(group: Cells) -> list[_Row]:
+def _rows(group: Cells) -> list[Row]:
     """The lines of one variant's panels, from top to bottom."""
-    arms = [cell for cell in group if cell["arm_settings"]["kind"] != "baseline"]
-    found = {name: [cell for cell in arms if comparison.family(cell) == name] for name in HEADINGS}
+    found = {name: [cell for cell in _arms(group) if comparison.family(cell) == name] for name in HEADINGS}
     if comparison.has_sweep(group):
         pairs = {comparison.pair(cell) for cell in found["cheaper"]}
         matching = [cell for cell in found["paper"] if comparison.pair(cell) in pairs]
         found["paper"] = matching or comparison.swept(group)[:1]
-    rows: list[_Row] = []
-    for family, members in found.items():
-        if members:
-            y = rows[-1].y + GAP if rows else 0.5
-            rows.append(_Row(y, HEADINGS[family]))
-            rows += [_Row(y + HEADING + place, "", cell) for place, cell in enumerate(members)]
-    return rows
+    return [row for family, members in found.items() if members for row in (HEADINGS[family], *members)]
 
 
-def _limits(rows: Cells) -> tuple[float, float]:
+def _limits(rows: list[dict[str, Any]]) -> tuple[float, float]:
     """The ends of all panels' axes: every finite ratio and interval, and 1."""
     names = [f"{ratio}{end}" for ratio in RATIOS for end in ("", "_low", "_high")]
     values = np.array([float(row[name]) for row in rows for name in names] + [0.8, 1.25])
@@ -120,70 +106,46 @@ def _limits(rows: Cells) -> tuple[float, float]:
 
 
 def _panel(
-    axes: Axes, rows: list[_Row], found: dict[Key, dict[str, Any]], column: str, limits: tuple[float, float]
+    axes: Axes, rows: list[Row], effects: list[dict[str, Any] | None], column: str, limits: tuple[float, float]
 ) -> None:
     """One ratio of all arms of a variant, on a logarithmic axis."""
     axes.set_xscale("log")
     axes.set_xlim(*limits)
-    style.ratio_ticks(axes.xaxis, *limits)
+    style.ratio_axis(axes.xaxis, *limits)
+    axes.set_ylim(len(rows) - 0.4, -0.6)
     axes.grid(axis="y", visible=False)
-    axes.tick_params(axis="y", length=0)
     axes.axvline(1.0, color=style.INK, lw=1.1, gid="one", zorder=1.5)
-    for row in rows:
-        if row.cell is None:
+    for y, (cell, effect) in enumerate(zip(rows, effects, strict=True)):
+        if isinstance(cell, str):
             continue
-        effect, colour = found.get(_key_of(row.cell)), style.arm_colour(row.cell["arm_settings"])
+        colour = style.arm_colour(cell["arm_settings"])
         value, low, high = (float(effect[f"{column}{end}"]) if effect else math.nan for end in ("", "_low", "_high"))
         if not math.isfinite(value):
             why = "no run reached the target" if effect else "not analysed"
             look = {"ha": "center", "va": "center", "fontsize": 7, "color": style.MUTED, "gid": "none"}
             look |= {"bbox": {"fc": "white", "ec": "none", "pad": 1.0}}
-            axes.text(0.5, row.y, why, transform=axes.get_yaxis_transform(), **look)
+            axes.text(0.5, y, why, transform=axes.get_yaxis_transform(), **look)
             continue
         if math.isfinite(low) and math.isfinite(high):
-            axes.plot([low, high], [row.y, row.y], color=colour, lw=1.8, solid_capstyle="butt", gid="interval")
+            axes.plot([low, high], [y, y], color=colour, lw=1.8, solid_capstyle="butt", gid="interval")
         if column == "steps_ratio":
             settled = settles_steps(effect) != 0
         else:
             settled = settles(low, high, effect["n_pairs"], effect["confidence"], neutral=1.0) != 0
         face = colour if settled else "white"
-        axes.plot([value], [row.y], ls="", marker="o", ms=5.5, mec=colour, mew=1.4, mfc=face, gid="ratio", zorder=3)
+        axes.plot([value], [y], ls="", marker="o", ms=5.5, mec=colour, mew=1.4, mfc=face, gid="ratio", zorder=3)
 
 
-def _labels(left: Axes, right: Axes, rows: list[_Row], found: dict[Key, dict[str, Any]]) -> None:
+def _labels(left: Axes, right: Axes, rows: list[Row], effects: list[dict[str, Any] | None]) -> None:
     """Names and settings of the arms on the left; pairs, and runs that reached, on the right."""
-    left.set_yticks([row.y for row in rows if row.cell], ["" for row in rows if row.cell])
-    beside = {"transform": right.get_yaxis_transform(), "ha": "left", "va": "center", "fontsize": 7.5}
-    right.text(1.03, rows[0].y, "reached", color="#444444", **beside)
-    at = {"transform": left.get_yaxis_transform(), "ha": "right"}
-    for row in rows:
-        if row.cell is None:
-            bold = {"weight": "bold", "fontsize": 8, "color": style.TEXT, "gid": "heading"}
-            left.text(-0.02, row.y, row.heading, va="center", **at, **bold)
-            continue
-        left.text(-0.02, row.y, row.cell["arm"], va="bottom", fontsize=8, color=style.TEXT, gid="arm", **at)
-        settings = describe(row.cell["arm_settings"])
-        left.text(-0.02, row.y + 0.06, settings, va="top", fontsize=6.5, color=style.MUTED, **at)
-        effect = found.get(_key_of(row.cell))
-        if effect:
-            reached, ours, pairs = (int(effect[name]) for name in COUNTS)
-            right.text(1.03, row.y, f"{reached} → {ours} of {pairs}", color="#444444", gid="counts", **beside)
-
-
-def _reading(effects: Table) -> str:
-    """What the rows say."""
-    levels = " or ".join(f"{100 * level:g}%" for level in sorted(effects["confidence"].dropna().unique()))
-    return (
-        f"Each row: an arm against the baseline of its variant, paired by seed, with its {levels or 'bootstrap'} "
-        "interval over seeds. Left of 1 is less than the baseline. A run that did not reach the target counts at the "
-        "budget. On the right: runs that reached it, baseline → arm, of how many pairs. With this many rows some "
-        "intervals miss 1 by chance."
-    )
-
-
-def _sweep_line(cells: Cells, drawn: Cells) -> list[str]:
-    """A footer's line where not all of the paper's arms are shown."""
-    keys = set(map(_key_of, drawn))
-    arms = [cell for cell in cells if cell["arm_settings"]["kind"] != "baseline"]
-    hidden = [cell for cell in arms if comparison.family(cell) == "paper" and _key_of(cell) not in keys]
-    return ["Of a sweep of (ρ, γ) only the values of the cheaper arms, or the first, are shown."] if hidden else []
+    names = [row if isinstance(row, str) else f"{row['arm']}\n{describe(row['arm_settings'])}" for row in rows]
+    left.set_yticks(range(len(rows)), names, fontsize=7)
+    for row, label in zip(rows, left.get_yticklabels(), strict=True):
+        label.set(weight="bold" if isinstance(row, str) else "normal", color=style.TEXT)
+    counts = ["n_baseline_reached", "n_arm_reached", "n_pairs"]
+    reached = ["{} → {} of {}".format(*(int(row[name]) for name in counts)) if row else "" for row in effects]
+    beside = right.secondary_yaxis("right")
+    beside.set_yticks(range(len(rows)), ["reached", *reached[1:]], fontsize=7.5)
+    beside.spines["right"].set_visible(False)
+    for axes in (left, right, beside):
+        axes.tick_params(axis="y", length=0)

@@ -1,6 +1,8 @@
-"""Which arms a figure or a table puts side by side."""
+"""Which arms a figure or a table puts side by side, and their rows."""
 
 from __future__ import annotations
+
+from typing import Any
 
 from nsbench.arms import ARMS
 from nsbench.figures.annotations import Cell, Cells, Table
@@ -15,6 +17,25 @@ def by_variant(cells: Cells) -> dict[tuple[str, str], Cells]:
     for cell in cells:
         groups.setdefault((cell["task"], cell["variant"]), []).append(cell)
     return groups
+
+
+def of_cell(table: Table, cell: Cell) -> Table:
+    """A cell's rows: those of its grid seeds, ordered by seed, where there are seeds, and by step."""
+    here = (table["task"] == cell["task"]) & (table["variant"] == cell["variant"]) & (table["arm"] == cell["arm"])
+    if "seed" in table:
+        here &= table["seed"].isin(cell["seeds"])
+    order = [name for name in ("seed", "step") if name in table]
+    return table[here].sort_values(order) if order else table[here]
+
+
+def key(cell: Cell) -> tuple[str, str, str]:
+    """Task, variant and arm."""
+    return cell["task"], cell["variant"], cell["arm"]
+
+
+def by_cell(table: Table) -> dict[tuple[str, str, str], dict[str, Any]]:
+    """`key` of a cell -> its row of a table that has one for each."""
+    return {(row["task"], row["variant"], row["arm"]): row for row in table.to_dict("records")}
 
 
 def family(cell: Cell) -> str:
@@ -88,21 +109,3 @@ def shown(group: Cells, selections: Table) -> Cells:
     """The cells of one variant with the paper's kinds of arm; of a sweep, which would be too many curves, only those
     `compared`."""
     return compared(group, selections) if has_sweep(group) else of_paper(group)
-
-
-def choice_line(cells: Cells, drawn: Cells, selections: Table) -> list[str]:
-    """A footer's line on which regularised arms are `drawn` of all `cells`; none where all are."""
-    drawn_of = by_variant(drawn)
-    counts: dict[bool, set[int]] = {}
-    for name, group in by_variant(cells).items():
-        if len(swept(drawn_of.get(name, []))) < len(swept(group)):
-            counts.setdefault(selected(group, selections) is None, set()).add(len(swept(group)))
-    why = {
-        False: "the one that the validation data of all seeds select. That flatters it; choosing on other seeds (leave "
-        "one out) does not.",
-        True: "the first.",
-    }
-    return [
-        f"Of {' or '.join(map(str, sorted(found)))} regularised arms with S = 1 a panel shows {why[unselected]}"
-        for unselected, found in sorted(counts.items())
-    ]

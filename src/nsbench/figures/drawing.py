@@ -70,6 +70,7 @@ def render(
     models `spec`. Raises ConfigError for an unknown name, RecordError for a table that is missing, or one of the theory
     that was made under other settings.
     """
+    import nsbench.figures.footers as footers
     import nsbench.figures.style as style
     from nsbench.storage import parquet
 
@@ -88,7 +89,7 @@ def render(
     else:
         about, nothing = {"spec": settings}, ""
     if nothing:
-        figure = style.empty(f"{name}: {nothing}", settings.scale)
+        figure = style.empty(f"{name}: {nothing}", footers.sizes_text([], settings.scale))
     else:
         figure = drawing(**tables, **about, **drawing.options)
     style.save(figure, out_png, out_pdf)

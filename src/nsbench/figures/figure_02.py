@@ -54,16 +54,14 @@ def draw(curves: Table, points: Table, settings: AttentionExperiment, scale: str
         for axes, name in zip(row, names, strict=True):
             if kind == KINDS[1]:
                 axes.plot([0, 1], [0, 1], gid="reference", zorder=1.5, **panels.REFERENCE)
-            found.append(panels.draw_curves(axes, curves[curves["reading"] == name], looks))
-            panels.draw_points(axes, points[points["reading"] == name], looks)
+            found.append(panels.draw_panel(axes, curves, points, name, looks))
             panels.rho_axis(axes)
             axes.label_outer()
-        for axes, name, formulas in zip(row, names, found, strict=True):
-            panels.head(axes, f"{name}: {kind}", formulas, max(map(len, found)))
+        panels.heads(row, [f"{name}: {kind}" for name in names], found)
         row[0].set_ylabel("E[f(X) f(Y)] per output entry")
         key += panels.series_signs(looks, row)
     if KINDS[1] in kinds:
         key.append(style.sign("ρ, to compare with", **panels.REFERENCE))
     sizes = [f"n = {settings.n_tokens} tokens", f"d = {settings.d_model}", panels.replicates(settings)]
-    panels.foot(figure, [_WHAT], sizes, scale, key)
+    panels.foot(figure, _WHAT, sizes, scale, key)
     return figure

@@ -71,10 +71,10 @@ def draw(curves: Table, points: Table, examples: Table, settings: PatternsExperi
     top.set(ylim=(-0.03, 1.04), ylabel="share of rows with the same token", xlabel="")
     top.tick_params(labelbottom=False)
     bottom.set_ylabel("simulation − s(ρ)")
-    panels.head(top, labels.PATTERNS_READING, formulas, len(formulas))
+    panels.heads([top], [labels.PATTERNS_READING], [formulas])
     key = panels.series_signs(looks, [top])
     key += [style.sign("same token in A_X and in A_Y", **_MARK)] if shown else []
-    panels.foot(figure, [_WHAT], [f"d = {settings.d_model}", panels.replicates(settings)], scale, key)
+    panels.foot(figure, _WHAT, [f"d = {settings.d_model}", panels.replicates(settings)], scale, key)
     return figure
 
 

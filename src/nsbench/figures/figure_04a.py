@@ -46,7 +46,7 @@ def draw(curves: Table, points: Table, settings: FeedForwardExperiment, scale: s
         axes.axhline(PAPER_LIMIT, gid="reference", zorder=1.5, **REFERENCE)
     key.append(style.sign(f"2/(3π) = {PAPER_LIMIT:.4f}, the paper's limit", **REFERENCE))
     sizes = [f"width {settings.width}", f"depth {settings.depth}", panels.replicates(settings)]
-    panels.foot(figure, [_WHAT], sizes, scale, key)
+    panels.foot(figure, _WHAT, sizes, scale, key)
     return figure
 
 
@@ -70,5 +70,5 @@ def draw_transformer(curves: Table, points: Table, settings: TransformerExperime
     figure, _, key = panels.fill_layers(names, looks, *tables, settings.depth, "E[h(X) h(Y)] per output entry")
     sizes = [f"n = {settings.n_tokens} tokens", f"d = {settings.d_model}", f"depth {settings.depth}"]
     sizes += [f"inputs with ρ = {settings.rho:g}", panels.replicates(settings)]
-    panels.foot(figure, [_WHAT_10], sizes, scale, key)
+    panels.foot(figure, _WHAT_10, sizes, scale, key)
     return figure

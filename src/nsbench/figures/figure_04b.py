@@ -5,7 +5,7 @@ from __future__ import annotations
 import nsbench.figures.style as style
 import nsbench.figures.theory_panels as panels
 from nsbench.config.theory import RecurrenceExperiment
-from nsbench.figures.annotations import Axes, Figure, Table
+from nsbench.figures.annotations import Figure, Table
 from nsbench.figures.registry import figure
 from nsbench.schemas import theory_labels as labels
 
@@ -36,50 +36,36 @@ def draw(curves: Table, points: Table, settings: RecurrenceExperiment, scale: st
     """A column per start rho; all recurrences above, those with close fixed points enlarged below."""
     from nsbench.theory.recurrences import ffn_fixed_point
 
-    tables, kinds = [curves, points], labels.RECURRENCE_KINDS
-    names = panels.ordered("reading", tables, map(labels.correlation, sorted(settings.rho)))
-    found = panels.ordered("series", tables, [])
+    kinds = labels.RECURRENCE_KINDS
+    names = panels.ordered("reading", [curves, points], map(labels.correlation, sorted(settings.rho)))
     looks = panels.looks(list(kinds.values()), panels.CATEGORY_COLOURS)
-    looks = {name: look for name, look in looks.items() if name in found}
-    fixed = {kind: ffn_fixed_point(kind) for kind, name in kinds.items() if name in looks}
-    close = {kind: fixed[kind] for kind in CLOSE if kind in fixed}
-    rows = [
-        (looks, {kind: value for kind, value in fixed.items() if kind not in close}, "correlation or second moment")
-    ]
-    if enlarged := len(close) == len(CLOSE):
-        rows.append(({kinds[kind]: looks[kinds[kind]] for kind in close}, close, "the same, enlarged"))
-    figure = style.new(max(3.7 * len(names), 6.2), 3.1 + 2.0 * enlarged + 1.9)
-    shape = {"squeeze": False, "sharex": True, "sharey": "row", "height_ratios": [1.7, 1.0][: len(rows)]}
-    grid = figure.subplots(len(rows), len(names), **shape)
-    for row, (drawn, told, label) in zip(grid, rows, strict=True):
+    fixed = {kind: ffn_fixed_point(kind) for kind in kinds}
+    figure = style.new(max(3.7 * len(names), 6.2), 7.0)
+    shape = {"squeeze": False, "sharex": True, "sharey": "row", "height_ratios": [1.7, 1.0]}
+    upper, lower = figure.subplots(2, len(names), **shape)
+    others = [kind for kind in kinds if kind not in CLOSE]
+    for row, shown, told in ((upper, kinds, others), (lower, CLOSE, CLOSE)):
         for axes, name in zip(row, names, strict=True):
-            panels.draw_curves(axes, curves[curves["reading"] == name], drawn)
-            panels.draw_points(axes, points[points["reading"] == name], drawn)
+            panels.draw_panel(axes, curves, points, name, {kinds[kind]: looks[kinds[kind]] for kind in shown})
             panels.layer_axis(axes, settings.depth)
             axes.label_outer()
-        row[0].set_ylabel(label)
-        for kind in fixed if drawn is looks else close:
-            _fixed_point(row, kind, fixed[kind], looks, kind in told or not enlarged)
-    for axes, name in zip(grid[0], names, strict=True):
-        panels.head(axes, f"start: {name}", [], 0)
-    if enlarged:
-        low, high = sorted(close.values())
-        grid[1][0].set_ylim(low - ROOM * (high - low), high + ROOM * (high - low))
-    key = panels.series_signs(looks, grid[0])
+            for kind in shown:
+                look = {"color": looks[kinds[kind]].colour, "lw": 0.8, "alpha": 0.7, "zorder": 1.5}
+                axes.axhline(fixed[kind], gid=f"fixed point {kind}", **look)
+        for kind in told:
+            at = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points", "va": "center", "gid": "value"}
+            look = {"color": looks[kinds[kind]].colour, "fontsize": 8}
+            row[-1].annotate(f"{fixed[kind]:.4g}", (1, fixed[kind]), (4, 0), **look, **at)
+    panels.heads(upper, [f"start: {name}" for name in names], [{}] * len(names))
+    upper[0].set_ylabel("correlation or second moment")
+    lower[0].set_ylabel("the same, enlarged")
+    low, high = sorted(fixed[kind] for kind in CLOSE)
+    lower[0].set_ylim(low - ROOM * (high - low), high + ROOM * (high - low))
+    key = panels.series_signs(looks, upper)
     for name, sign in zip(looks, key, strict=True):  # formulas differ from series to series
         formulas = curves.loc[curves["series"] == name, ["formula", "status"]].drop_duplicates()
         for formula, status in formulas.itertuples(index=False):
             sign.set(label=f"{name}: {panels.formula_text(formula, status)}", **panels.STATUSES[status][1])
     sizes = [f"width {settings.width}", f"depth {settings.depth}", panels.replicates(settings)]
-    panels.foot(figure, [_WHAT], sizes, scale, key)
+    panels.foot(figure, _WHAT, sizes, scale, key)
     return figure
-
-
-def _fixed_point(row: list[Axes], kind: str, value: float, looks: dict[str, panels.Look], told: bool) -> None:
-    """A thin line across all panels of a row, with its value at the right end where that is `told`."""
-    colour = looks[labels.RECURRENCE_KINDS[kind]].colour
-    for axes in row:
-        axes.axhline(value, color=colour, lw=0.8, alpha=0.7, zorder=1.5, gid=f"fixed point {kind}")
-    if told:
-        at = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points", "va": "center", "gid": "value"}
-        row[-1].annotate(f"{value:.4g}", (1, value), (4, 0), color=colour, fontsize=8, **at)

@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import numpy as np
 
-import nsbench.figures.comparison as comparison
 import nsbench.figures.curves as curves
+import nsbench.figures.footers as footers
 import nsbench.figures.style as style
 from nsbench.figures.annotations import Axes, Cells, Figure, Table
 from nsbench.figures.registry import figure
@@ -43,21 +43,20 @@ def draw(history: Table, times: Table, selections: Table, cells: Cells, scale: s
     With more than four variants only the target's metric is drawn, four to a row. Of a sweep it shows the arm that the
     validation data select (`schemas.analysis.SELECTION`).
     """
-    groups = {name: comparison.shown(group, selections) for name, group in curves.groups_of(cells).items()}
+    groups = curves.groups_of(cells, selections)
     drawn = [cell for group in groups.values() for cell in group]
     many = len(groups) > MANY_VARIANTS
-    size = (3.5, 2.5) if many else (3.5, 2.7)
-    figure, columns = style.columns(len(groups), 1 if many else 2, *size, below=1.4, max_columns=MANY_VARIANTS)
+    figure, columns = style.columns(len(groups), 1 if many else 2, 3.5, 2.7, below=1.4, max_columns=MANY_VARIANTS)
     for (variant, group), panels in zip(groups.items(), columns, strict=True):
         metrics = [group[0]["target"]["metric"]] if many else ["val_accuracy", "val_loss"]
         for axes, metric in zip(panels, metrics, strict=True):
             _panel(axes, metric, group, history, times)
             if style.is_first(axes):
                 axes.set_ylabel(style.metric_label(metric))
-        curves.header(panels[0], variant, group[0].get("leaks", []), curves.arm_entries(group, times))
+        style.header(panels[0], variant, group[0].get("leaks", []), curves.arm_entries(group, times))
         panels[-1].set_xlabel("optimiser step")
-    lines = [style.arms_text(drawn), *curves.remarks(times, cells, drawn, selections, scale)]
-    style.footer(figure, lines, curves.times_key(), n_columns=3 if len(groups) < 3 else 7)
+    lines = [footers.arms_text(drawn), *footers.remarks(times, drawn, scale, cells, selections)]
+    style.footer(figure, lines, curves.times_key())
     return figure
 
 
@@ -68,15 +67,11 @@ def _panel(axes: Axes, metric: str, group: Cells, history: Table, times: Table) 
     if target["metric"] == metric:
         curves.target_line(axes, target["threshold"])
         values.append(target["threshold"])
-        room = curves.below_strip(group)
-        curves.times_strip(axes, group, times)
+        room = curves.times_strip(axes, group, times)
     low, high = np.nanmin([*values, np.inf]), np.nanmax([*values, -np.inf])
-    if curves.is_loss(metric):
-        axes.set_yscale("log")
-        if low < high:
-            axes.set_ylim(low / 1.15, low / 1.15 * (1.15**2 * high / low) ** (1 / room))
-        style.log_axis(axes)
-    else:
+    if not curves.is_loss(metric):
         floor = 0.4 if 0.42 < low < 1 else -0.03
         axes.set_ylim(floor, floor + (1.02 - floor) / room)
         axes.set_yticks([0.5, 0.75, 1] if floor > 0 else [0, 0.25, 0.5, 0.75, 1])
+    elif low < high:
+        style.log_axis(axes, low / 1.15, low / 1.15 * (1.15**2 * high / low) ** (1 / room))

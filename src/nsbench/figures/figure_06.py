@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 import nsbench.figures.curves as curves
+import nsbench.figures.footers as footers
 import nsbench.figures.style as style
 from nsbench.figures.annotations import Axes, Cells, Figure, Line2D, Table
 from nsbench.figures.figure_05 import READING
@@ -29,31 +30,23 @@ PAPER_LOOK = {"color": "#8A6D00", "lw": 0.8, "ls": "-"}
 def draw(history: Table, times: Table, floors: Table, selections: Table, cells: Cells, scale: str) -> Figure:
     """A panel per variant (protocol): the target's accuracy, or that over all targets, against steps.
 
-    The arms are those of `comparison.compared`. Lines across are the floors on validation data
+    The arms are those of `comparison.shown`. Lines across are the floors on validation data
     (`schemas.training.FLOORS`, medians over seeds), the target where it is of accuracy, and the paper's 70%.
     """
     groups = curves.groups_of(cells, selections)
     drawn = [cell for group in groups.values() for cell in group]
     arms = {variant: curves.arm_entries(group, times) for variant, group in groups.items()}
-    tallest = max(curves.header_height(group[0]["leaks"], arms[variant]) for variant, group in groups.items())
+    tallest = max(style.header_height(group[0]["leaks"], arms[variant]) for variant, group in groups.items())
     figure, columns = style.columns(len(groups), 1, 3.9, 2.7 + tallest, below=1.3)
-    metrics = [_metric(group) for group in groups.values()]
-    for (variant, group), metric, (axes,) in zip(groups.items(), metrics, columns, strict=True):
+    for (variant, group), (axes,) in zip(groups.items(), columns, strict=True):
+        metric = group[0]["target"]["metric"]
+        metric = "val_accuracy" if curves.is_loss(metric) else metric
         entries = _panel(axes, metric, group, history, times, floors)
-        curves.header(axes, variant, group[0]["leaks"], arms[variant] + entries)
-        axes.set_xlabel("optimiser step")
-        if style.is_first(axes) or metric != metrics[0]:
-            axes.set_ylabel(style.metric_label(metric))
-    lines = [*_targets(groups), *curves.remarks(times, cells, drawn, selections, scale)]
-    key = [*curves.times_key(), style.sign("70%, the paper's level", **PAPER_LOOK)]
-    style.footer(figure, lines, key, n_columns=3 if len(groups) < 3 else 4)
+        style.header(axes, variant, group[0]["leaks"], arms[variant] + entries)
+        axes.set(xlabel="optimiser step", ylabel=style.metric_label(metric))
+    lines = [*_targets(groups), *footers.remarks(times, drawn, scale, cells, selections)]
+    style.footer(figure, lines, [*curves.times_key(), style.sign("70%, the paper's level", **PAPER_LOOK)])
     return figure
-
-
-def _metric(group: Cells) -> str:
-    """The target's metric where that is an accuracy, else the accuracy over all targets."""
-    metric = group[0]["target"]["metric"]
-    return "val_accuracy" if curves.is_loss(metric) else metric
 
 
 def _panel(axes: Axes, metric: str, group: Cells, history: Table, times: Table, floors: Table) -> list[Line2D]:
@@ -65,18 +58,16 @@ def _panel(axes: Axes, metric: str, group: Cells, history: Table, times: Table, 
         tops.append(target["threshold"])
     axes.axhline(PAPER_ACCURACY, gid="paper", zorder=1, **PAPER_LOOK)
     top = np.nanmax(tops)
-    axes.set_ylim(-0.02, (top + 0.05) / curves.below_strip(group))
+    axes.set_ylim(-0.02, (top + 0.05) / curves.times_strip(axes, group, times))
     axes.set_yticks(np.arange(0, top + 0.05, 0.1 if top < 0.85 else 0.2))
-    curves.times_strip(axes, group, times)
-    return curves.floor_lines(axes, floors, group[0], metric)
+    return curves.floor_lines(axes, floors, group[0], metric)[1]
 
 
 def _targets(groups: dict[str, Cells]) -> list[str]:
     """A line on the targets that are not of the accuracy drawn, which the strip is about."""
-    targets = {variant: group[0]["target"] for variant, group in groups.items()}
     found = [
-        f"{variant}: {style.metric_label(target['metric'])} {target['threshold']:g}".replace("\n", " ")
-        for variant, target in targets.items()
-        if curves.is_loss(target["metric"])
+        f"{variant}: {style.metric_label(group[0]['target']['metric'])} {group[0]['target']['threshold']:g}"
+        for variant, group in groups.items()
+        if curves.is_loss(group[0]["target"]["metric"])
     ]
-    return [f"Target, where it is not of accuracy: {'; '.join(found)}."] if found else []
+    return [f"Target, where it is not of accuracy: {'; '.join(found)}.".replace("\n", " ")] if found else []

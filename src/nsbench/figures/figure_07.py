@@ -33,8 +33,8 @@ class Map(NamedTuple):
     """(layers + 1, positions), the embeddings first."""
     labels: list[str]
     """Of the rows."""
-    problem: tuple[str, str] | None = None
-    """What is wrong, and why; None where it can be drawn."""
+    problem: str = ""
+    """What is wrong, and why; empty where it can be drawn."""
 
 
 @figure(
@@ -60,11 +60,10 @@ def draw(models: Table, measured: Table, influence: Table, spec: PretrainedFigur
     figure.get_layout_engine().set(hspace=0.05, wspace=0.01, h_pad=0.08, w_pad=0.05)
     rows = figure.add_gridspec(len(subjects), 1, height_ratios=heights)
     for row, subject, maps in zip(rows, subjects, found, strict=True):
-        head, problem = panels.title(subject, 0.4 * WIDTH), maps["pretrained"].problem
-        if problem:
+        if problem := maps["pretrained"].problem:
             axes = figure.add_subplot(row)
-            panels.notice(axes, *problem, 0.8 * WIDTH, max_lines=5)
-            panels.head(axes, head)
+            panels.notice(axes, problem, 0.8 * WIDTH, max_lines=5)
+            panels.head(axes, subject, 0.8 * WIDTH, [])
             continue
         grid = row.subgridspec(1, 5, width_ratios=[1.0, 0.2, 1.0, 0.2, 0.028])
         drawn = [one for one in maps.values() if not one.problem]
@@ -72,13 +71,13 @@ def draw(models: Table, measured: Table, influence: Table, spec: PretrainedFigur
         for (weights, one), column in zip(maps.items(), (0, 2), strict=True):
             if one.problem:
                 axes = figure.add_subplot(grid[column : column + 2])
-                panels.notice(axes, *one.problem, 0.36 * WIDTH, max_lines=4)
+                panels.notice(axes, one.problem, 0.36 * WIDTH, max_lines=4)
             else:
                 axes, side = (figure.add_subplot(grid[at]) for at in (column, column + 1))
                 _heat(axes, one, colours, f"map {weights}", labelled=column == 0)
                 _totals(side, one, drawn, weights)
-            panels.head(axes, [*head, (panels.NAMES[weights], panels.COLOURS[weights], True)])
-            head = []
+            entry = style.sign(panels.NAMES[weights], color=panels.COLOURS[weights], lw=3)
+            panels.head(axes, subject, 0.4 * WIDTH, [entry], first=column == 0)
         _bar(figure, figure.add_subplot(grid[4]), colours, drawn)
     panels.foot(figure, _WHAT, models, spec)
     return figure
@@ -86,19 +85,15 @@ def draw(models: Table, measured: Table, influence: Table, spec: PretrainedFigur
 
 def _map(influence: Table, subject: panels.Subject, weights: str) -> Map:
     """A map, or what stands in its place."""
-    problem = subject.problem if any(subject.problem) else None
-    if not problem and weights not in subject.weights:
-        problem = ("no control", "no random copy was measured")
-    elif not problem and subject.weights[weights]:
-        problem = (subject.weights[weights], "")
-    rows = influence[influence["site"].isin(["embeddings", "layer"])]
-    rows = rows[(rows["model"] == subject.name) & (rows["weights"] == weights) & (rows["readout"] == subject.readout)]
+    rows = panels.at(influence, subject, weights)
+    rows = rows[rows["site"].isin(["embeddings", "layer"])]
     values = rows.pivot(index="layer", columns="position", values="value").sort_index()
+    total = values.loc[NONE].sum() if NONE in values.index else 0.0
+    problem = subject.problem or subject.weights.get(weights, "no control: no random copy was measured")
     if not problem and NONE not in values.index:
-        problem = ("not measured", "the tables have no influences of this case")
-    elif not problem and len(values) < 2:
-        problem = ("no layers", "no layer of this model was measured")
-    total = 0.0 if problem else values.loc[NONE].sum()
+        problem = "not measured: the tables have no influences of this case"
+    if not problem and len(values) < 2:
+        problem = "no layers: no layer of this model was measured"
     if not problem and not 0 < total < np.inf:
         problem = panels.NOTHING
     if problem:
@@ -142,17 +137,12 @@ def _heat(axes: Axes, found: Map, colours: Normalize, gid: str, labelled: bool) 
     panels.position_axis(axes, logs.shape[1])
     axes.set_xlim(-0.5, logs.shape[1] - 0.5)
     axes.set_xlabel("position (token from 0)")
-    shown = _ticks(len(found.labels))
+    n_rows = len(found.labels)
+    step = max(1, -(-(n_rows - 1) // 6))  # the first two, the last and a few between have a label
+    shown = [0, *(place for place in range(1, n_rows - 1, step) if n_rows - 1 - place >= step), n_rows - 1]
     axes.set_yticks(shown, [found.labels[place] for place in shown])
     axes.tick_params(labelleft=labelled)
     axes.set_ylabel("layer" if labelled else "")
-
-
-def _ticks(n_rows: int) -> list[int]:
-    """Which rows have a label: the embeddings, the first and the last layer, and a few at equal steps."""
-    step = max(1, -(-(n_rows - 1) // 6))
-    inner = [place for place in range(1, n_rows - 1, step) if n_rows - 1 - place >= step]
-    return [0, *inner, n_rows - 1]
 
 
 def _totals(axes: Axes, found: Map, maps: list[Map], weights: str) -> None:

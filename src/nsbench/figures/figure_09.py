@@ -60,11 +60,10 @@ def draw(curves: Table, points: Table, settings: ReluExperiment, scale: str) -> 
             axes.tick_params(labelbottom=False)
         errors[-1].set_xlabel("correlation ρ of the inputs")
         tops.append(top)
-    for top, formulas, title in zip(tops, found, (names[0], "other means"), strict=False):
-        panels.head(top, title, formulas, max(map(len, found)))
+    panels.heads(tops, [names[0], "other means"][: len(tops)], found)
     tops[0].set_ylabel("E[ReLU(X) ReLU(Y)]")
     sizes = [panels.replicates(settings, "", "numbers")]
-    panels.foot(figure, [_WHAT], sizes, scale, panels.series_signs(looks, tops))
+    panels.foot(figure, _WHAT, sizes, scale, panels.series_signs(looks, tops))
     return figure
 
 

@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 
 import nsbench.figures.comparison as comparison
+import nsbench.figures.curves as curves
+import nsbench.figures.footers as footers
 import nsbench.figures.style as style
-from nsbench.figures.annotations import Axes, Cell, Cells, Figure, Line2D, Table
-from nsbench.figures.curves import groups_of, run_key
+from nsbench.figures.annotations import Axes, Cell, Cells, Figure, Line2D, Series, Table
 from nsbench.figures.registry import figure
 
 RHO = 0.5
@@ -19,6 +20,7 @@ REDUCTIONS = {
     "probability_dot": ("dot product of probabilities", (0, (3, 1.2))),
 }
 """What the stability is of -> its name and dashes."""
+CLOSED_FORM = {"color": style.STABILITY_COLOUR, "lw": 1.1, "ls": ":"}
 
 
 @figure(
@@ -46,97 +48,70 @@ def draw(
     evaluation = evaluation[at_half]
     # The baseline is the paper's figure, so it comes first whatever the grid's order.
     groups = [
-        sorted(comparison.shown(group, selections), key=lambda cell: cell["arm_settings"]["kind"] != "baseline")
-        for group in groups_of(cells).values()
+        sorted(group, key=lambda cell: cell["arm_settings"]["kind"] != "baseline")
+        for group in curves.groups_of(cells, selections).values()
     ]
     drawn = [cell for group in groups for cell in group]
-    figure, columns = style.columns(len(groups), max(map(len, groups)), 3.7, 2.7, below=1.5, max_columns=4)
+    figure, columns = style.columns(len(groups), max(map(len, groups)), 3.7, 2.8, below=1.5, max_columns=4)
     floor = min(0.0, evaluation["value"].min()) if len(evaluation) else 0.0
     for place, (group, panels) in enumerate(zip(groups, columns, strict=True)):
         is_last = place == len(groups) - 1 or style.is_first(columns[place + 1][0])
         for axes in panels[len(group) :]:
             axes.set_axis_off()
         for cell, axes in zip(group, panels, strict=False):
-            _loss(axes, cell, history, times)
+            _plot(axes, *curves.runs_of(history, times, cell, "val_loss"), "loss", style.LOSS_COLOUR)
+            axes.set_ylim(bottom=0)
+            axes.tick_params(axis="y", labelcolor=style.LOSS_COLOUR)
+            style.step_axis(axes, cell["budget_steps"])
+            axes.set_xlabel("optimiser step")
+            if style.is_first(axes):
+                axes.set_ylabel("validation loss (nats)", color=style.LOSS_COLOUR)
             right = axes.twinx()
-            found = _stability(right, cell, evaluation, times)
+            entries = _stability(right, cell, evaluation, times)
             right.set_ylim(floor - 0.03, 1.04)
             right.set_yticks(np.arange(math.ceil(floor * 4), 5) / 4)
             right.tick_params(axis="y", labelcolor=style.STABILITY_COLOUR, labelright=is_last)
             if is_last:
                 right.set_ylabel("noise stability, ρ = 1/2", color=style.STABILITY_COLOUR)
-            if found is None:
-                measured = style.of_cell(runs, cell)["no_evaluation"].eq("").any()
-                words = "not evaluated at ρ = 1/2" if measured else "these runs have no measures"
-                right.text(0.5, 0.5, words, ha="center", transform=right.transAxes, color=style.MUTED)
-            _title(axes, cell, found or [])
+            arm = style.sign(style.arm_text(cell), ls="")
+            style.header(axes, cell["variant"], cell.get("leaks", []), [arm, *entries])
     known = sorted(evaluation["correlation"].dropna().astype(float).round(6).unique())
     given = f", here {', '.join(f'{value:g}' for value in known)}" if known else ""
     lines = [
         f"Noise as in Definition 6.1 with ρ = 1/2: a kept symbol has correlation κ = (1 + ρ)/2{given}, not ρ.",
-        *style.stopped_line(times, drawn),
-        *style.unmeasured_line(runs, drawn, "stability"),
-        *comparison.choice_line(cells, drawn, selections),
-        style.scale_text(drawn, scale),
+        *footers.unmeasured_lines(runs, drawn, "stability"),
+        *footers.remarks(times, drawn, scale, cells, selections),
     ]
-    style.footer(figure, lines, _key(), n_columns=2 if len(groups) < 3 else 6)
+    green = {"color": style.STABILITY_COLOUR}
+    key = [
+        style.sign("validation loss", color=style.LOSS_COLOUR, lw=2),
+        *(style.sign(f"stability: {name}", lw=2, ls=ls, **green) for name, ls in REDUCTIONS.values()),
+        style.sign("the parity itself (closed form)", **CLOSED_FORM),
+        *curves.run_key()[:2],
+    ]
+    style.footer(figure, lines, key)
     return figure
 
 
-def _loss(axes: Axes, cell: Cell, history: Table, times: Table) -> None:
-    losses = style.by_seed(style.of_cell(history, cell), "val_loss", cell["seeds"])
-    _curves(axes, losses, style.stopped_seeds(times, cell), style.LOSS_COLOUR, "-", "loss")
-    axes.set_ylim(bottom=0)
-    axes.tick_params(axis="y", labelcolor=style.LOSS_COLOUR)
-    style.step_axis(axes, cell["budget_steps"])
-    axes.set_xlabel("optimiser step")
-    if style.is_first(axes):
-        axes.set_ylabel("validation loss (nats)", color=style.LOSS_COLOUR)
-
-
-def _stability(axes: Axes, cell: Cell, evaluation: Table, times: Table) -> list[str] | None:
-    """Draw both stabilities; the values for the parity itself in words, None where nothing was measured."""
+def _stability(axes: Axes, cell: Cell, evaluation: Table, times: Table) -> list[Line2D]:
+    """Draw both stabilities, and the values for the parity itself, which the legend's entry tells."""
     axes.grid(False)
     axes.spines["right"].set_visible(True)
-    rows, closed_forms = style.of_cell(evaluation, cell), []
+    rows, closed_forms = comparison.of_cell(evaluation, cell), []
+    if rows.empty:
+        look = {"ha": "center", "transform": axes.transAxes, "color": style.MUTED}
+        axes.text(0.5, 0.5, "not measured at ρ = 1/2", **look)
     for reduction, (_, dashes) in REDUCTIONS.items():
         chosen = rows[rows["reduction"] == reduction]
-        seeds = style.by_seed(chosen, "value", cell["seeds"])
-        _curves(axes, seeds, style.stopped_seeds(times, cell), style.STABILITY_COLOUR, dashes, reduction)
+        _plot(axes, *curves.runs_of(chosen, times, cell, "value"), reduction, style.STABILITY_COLOUR, dashes)
         for value in chosen["target_value"].dropna().astype(float).round(9).unique():
-            axes.axhline(value, color=style.STABILITY_COLOUR, lw=1.1, ls=":", gid="closed_form", zorder=1)
+            axes.axhline(value, gid="closed_form", zorder=1, **CLOSED_FORM)
             closed_forms.append(f"{value:.3f} ({'decision' if reduction == 'decision' else 'dot'})")
-    return None if rows.empty else closed_forms
+    return [style.sign(f"parity itself: {', '.join(closed_forms)}", **CLOSED_FORM)] if closed_forms else []
 
 
-def _curves(axes: Axes, curves: Table, stopped: list[int], colour: str, dashes: Any, name: str) -> None:
-    for _, curve in curves.items():
+def _plot(axes: Axes, seeds: Table, median: Series, name: str, colour: str, dashes: Any = "-") -> None:
+    for _, curve in seeds.items():
         seen = curve.dropna()  # a run that was stopped has a last checkpoint that others lack
         axes.plot(seen.index, seen, color=colour, lw=0.6, alpha=0.35, ls=dashes, gid=f"seed {name}")
-    # A diverged run has no stability: the median at a step is over the seeds that have one.
-    curves = style.until_first_stop(curves, stopped)
-    median = curves.median(axis=1) if name != "loss" else style.pointwise_median(curves, np.inf)
     axes.plot(median.index, median, color=colour, lw=2, ls=dashes, gid=f"median {name}")
-
-
-def _title(axes: Axes, cell: Cell, closed_forms: list[str]) -> None:
-    """Above the panel: the variant, the arm, and what the parity itself has."""
-    lines = [
-        (f"parity itself: {', '.join(closed_forms)}" if closed_forms else "", {"color": style.STABILITY_COLOUR}),
-        (style.arm_text(cell), {"color": style.arm_colour(cell["arm_settings"])}),
-        (cell["variant"], {"weight": "bold", "fontsize": 9}),
-    ]
-    for place, (text, look) in enumerate(lines):
-        at = {"xycoords": "axes fraction", "textcoords": "offset points"}
-        axes.annotate(text, (0, 1), (0, 4 + 11 * place), **at, **{"fontsize": 8, **look})
-
-
-def _key() -> list[Line2D]:
-    green = {"color": style.STABILITY_COLOUR}
-    stabilities = [style.sign(f"stability: {name}", lw=2, ls=ls, **green) for name, ls in REDUCTIONS.values()]
-    return [
-        style.sign("validation loss", color=style.LOSS_COLOUR, lw=2),
-        *stabilities,
-        style.sign("the parity itself (closed form)", lw=1.1, ls=":", **green),
-        *run_key()[:2],
-    ]

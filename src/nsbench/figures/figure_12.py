@@ -6,12 +6,14 @@ import itertools
 
 import numpy as np
 
+import nsbench.figures.comparison as comparison
 import nsbench.figures.curves as curves
+import nsbench.figures.footers as footers
 import nsbench.figures.style as style
 from nsbench.figures.annotations import Cells, Figure, Table
 from nsbench.figures.registry import figure
 
-METRICS = ["val_accuracy", "val_accuracy_unpadded", "val_accuracy_known"]
+KINDS = {"val_accuracy": "all", "val_accuracy_unpadded": "unpadded", "val_accuracy_known": "known"}
 AS_ABOVE = "the same as above:\nno such targets in these data"
 
 
@@ -34,9 +36,10 @@ def draw(history: Table, times: Table, floors: Table, selections: Table, cells: 
     """
     groups = curves.groups_of(cells, selections)
     drawn = [cell for group in groups.values() for cell in group]
-    metrics = [metric for metric in METRICS if metric not in _same(history, drawn, METRICS)]
+    unchanged = _same(history, drawn, [*KINDS])
+    metrics = [metric for metric in KINDS if metric not in unchanged]
     arms = {variant: curves.arm_entries(group) for variant, group in groups.items()}
-    tallest = max(curves.header_height(group[0]["leaks"], arms[variant]) for variant, group in groups.items())
+    tallest = max(style.header_height(group[0]["leaks"], arms[variant]) for variant, group in groups.items())
     figure, columns = style.columns(len(groups), len(metrics), 3.7, 2.5 + tallest / len(metrics), below=1.2)
     for (variant, group), panels in zip(groups.items(), columns, strict=True):
         same, filled = _same(history, group, metrics), []
@@ -46,31 +49,28 @@ def draw(history: Table, times: Table, floors: Table, selections: Table, cells: 
                 axes.text(0.5, 0.5, AS_ABOVE, ha="center", transform=axes.transAxes, color=style.MUTED, gid="same")
                 continue
             curves.of_arms(axes, group, history, times, metric)
-            entries = curves.floor_lines(axes, floors, group[0], metric)
+            _, entries = curves.floor_lines(axes, floors, group[0], metric)
             above = ("", [], entries) if filled else (variant, group[0]["leaks"], arms[variant] + entries)
-            curves.header(axes, *above)
-            axes.set_ylabel(f"validation accuracy,\n{style.COUNTED_LABELS[curves.counted(metric)]}")
+            style.header(axes, *above)
+            axes.set_ylabel(f"validation accuracy,\n{style.COUNTED_LABELS[KINDS[metric]]}")
             filled.append(axes)
         filled[-1].set_xlabel("optimiser step")
         highest = max(axes.dataLim.y1 for axes in filled)
         for axes in filled:
             axes.set_ylim(-0.02 * highest, 1.05 * highest)
-    lines = [*_left_out(metrics), *curves.remarks(times, cells, drawn, selections, scale)]
-    style.footer(figure, lines, curves.run_key(), n_columns=3)
+    lines = footers.remarks(times, drawn, scale, cells, selections)
+    if unchanged:
+        kinds = " or ".join(style.COUNTED_LABELS[KINDS[metric]] for metric in KINDS if metric in unchanged)
+        lines.insert(0, f"Not drawn, since it changes nothing here: counting targets {kinds}.")
+    style.footer(figure, lines, curves.run_key())
     return figure
 
 
 def _same(history: Table, cells: Cells, metrics: list[str]) -> set[str]:
     """The metrics whose values in these cells are those of the one before."""
-    rows = [style.of_cell(history, cell)[metrics].astype(float) for cell in cells]
+    rows = [comparison.of_cell(history, cell)[metrics].astype(float) for cell in cells]
     return {
         metric
         for before, metric in itertools.pairwise(metrics)
         if all(np.array_equal(of_cell[before], of_cell[metric], equal_nan=True) for of_cell in rows)
     }
-
-
-def _left_out(metrics: list[str]) -> list[str]:
-    """A line on the kinds of targets that make no difference."""
-    missing = [style.COUNTED_LABELS[curves.counted(metric)] for metric in METRICS if metric not in metrics]
-    return [f"Not drawn, since it changes nothing here: counting targets {' or '.join(missing)}."] if missing else []

@@ -9,6 +9,7 @@ import numpy as np
 
 import nsbench.figures.comparison as comparison
 import nsbench.figures.curves as curves
+import nsbench.figures.footers as footers
 import nsbench.figures.style as style
 from nsbench.figures.annotations import Axes, Cell, Cells, Figure, Line2D, Table
 from nsbench.figures.registry import figure
@@ -55,44 +56,37 @@ def draw(history: Table, times: Table, floors: Table, cells: Cells, scale: str, 
     looks = _looks(drawn)
     figure, columns = style.columns(len(groups), 1, 3.7, 3.2, below=1.7)
     for (variant, group), (axes,) in zip(groups.items(), columns, strict=True):
-        floor, entries = np.nan, []
+        floors_at, entries = [], []
         if metric == "val_loss":
-            floor, entries = curves.floor_line(axes, floors, group[0], "bigram", metric)
-        left = _panel(axes, group, history, times, metric, looks, floor)
-        curves.header(axes, variant, group[0]["leaks"], entries + left)
+            floors_at, entries = curves.floor_lines(axes, floors, group[0], metric, ("bigram",))
+        left = _panel(axes, group, history, times, metric, looks, floors_at)
+        style.header(axes, variant, group[0]["leaks"], entries + left)
         axes.set_xlabel("optimiser step")
         if style.is_first(axes):
             axes.set_ylabel(style.metric_label(metric))
-    lines = [
-        *style.stopped_line(times, drawn),
-        *style.text_lines(times, drawn),
-        style.scale_text(drawn, scale),
-    ]
-    style.footer(figure, lines, _key(drawn, looks, metric), n_columns=4 if len(groups) < 3 else 7)
+    style.footer(figure, footers.remarks(times, drawn, scale), _key(drawn, looks, metric))
     return figure
 
 
 def _panel(
-    axes: Axes, group: Cells, history: Table, times: Table, metric: str, looks: Looks, floor: float
+    axes: Axes, group: Cells, history: Table, times: Table, metric: str, looks: Looks, floors_at: list[float]
 ) -> list[Line2D]:
     """One variant's medians; returns a legend's entry that names the curves that leave the panel."""
     lowest, tops = [], {}
     for cell in group:
-        seeds = style.by_seed(style.of_cell(history, cell), metric, cell["seeds"])
-        stopped = style.stopped_seeds(times, cell)
-        median = curves.median_curve(seeds.where(seeds > 0).loc[style.until_first_stop(seeds, stopped).index], metric)
+        _, median = curves.runs_of(history, times, cell, metric)
+        stopped = (comparison.of_cell(times, cell)["status"] == "stopped").any()
         look, gid = _look(cell, looks)
         axes.plot(median.index, median, gid=gid, zorder=4 if gid == "median baseline" else 3, **look)
         known = median.dropna()
         if known.empty:
             continue
-        end = median.index[-1] if stopped else cell["budget_steps"]
         mark = {"color": look["color"], "zorder": 5}
-        if known.index[-1] < end:  # where most of its runs have diverged
+        if known.index[-1] < (median.index[-1] if stopped else cell["budget_steps"]):  # most of its runs have diverged
             axes.plot(known.index[-1], known.iloc[-1], "x", ms=6, mew=1.6, gid="diverged", **mark)
         if metric == "val_loss" and not stopped:
             axes.plot(known.idxmin(), known.min(), "o", ms=5, mec="white", mew=0.7, gid="minimum", **mark)
-        lowest.append(known.min())
+        lowest.append(known[known > 0].min())
         tops[cell["arm"]] = known.max()
     style.step_axis(axes, group[0]["budget_steps"])
     if not tops:
@@ -100,7 +94,7 @@ def _panel(
     limit = HEADROOM * float(np.quantile(list(tops.values()), CROWD, method="lower"))
     outside = {arm: top for arm, top in tops.items() if top > limit}
     within = [top for top in tops.values() if top <= limit]
-    style.loss_axis(axes, np.nanmin([*lowest, floor]), np.nanmax([*within, floor]))
+    style.loss_axis(axes, np.nanmin([*lowest, *floors_at]), np.nanmax([*within, *floors_at]))
     if not outside:
         return []
     what = next(iter(outside)) if len(outside) == 1 else f"{len(outside)} arms"

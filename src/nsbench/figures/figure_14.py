@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import nsbench.figures.curves as curves
+import nsbench.figures.footers as footers
 import nsbench.figures.style as style
 from nsbench.figures.annotations import Cells, Figure, Table
 from nsbench.figures.registry import figure
@@ -26,7 +27,7 @@ METRICS = {"stability": "noise stability, ρ = 1/2", "val_loss": style.metric_la
 def draw(history: Table, times: Table, selections: Table, cells: Cells, scale: str) -> Figure:
     """A column per variant: the mean of <M(X), M(Y)> over validation data above the validation loss.
 
-    Both are of `schemas.training.HISTORY`. Arms are those of `comparison.compared`.
+    Both are of `schemas.training.HISTORY`. Arms are those of `comparison.shown`.
     """
     groups = curves.groups_of(cells, selections)
     drawn = [cell for group in groups.values() for cell in group]
@@ -38,11 +39,11 @@ def draw(history: Table, times: Table, selections: Table, cells: Cells, scale: s
                 axes.set_ylabel(label)
         above, below = panels
         above.set_ylim(bottom=min(0.0, above.dataLim.y0))
-        curves.header(above, variant, group[0]["leaks"], curves.arm_entries(group))
+        style.header(above, variant, group[0]["leaks"], curves.arm_entries(group))
         style.loss_axis(below, below.dataLim.y0, below.dataLim.y1)
         below.set_xlabel("optimiser step")
-    lines = [_what(drawn), *curves.remarks(times, cells, drawn, selections, scale)]
-    style.footer(figure, lines, curves.run_key(), n_columns=3)
+    lines = [_what(drawn), *footers.remarks(times, drawn, scale, cells, selections)]
+    style.footer(figure, lines, curves.run_key())
     return figure
 
 

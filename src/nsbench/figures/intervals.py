@@ -7,8 +7,7 @@ import math
 import nsbench.figures.style as style
 import nsbench.figures.theory_panels as panels
 from nsbench.config.theory import IntervalsExperiment
-from nsbench.figures.annotations import Axes, Figure, Series, Table
-from nsbench.figures.curves import header
+from nsbench.figures.annotations import Axes, Figure, Table
 from nsbench.figures.registry import figure
 from nsbench.schemas import theory_labels as labels
 
@@ -60,14 +59,15 @@ def draw(curves: Table, points: Table, settings: IntervalsExperiment, scale: str
     names = panels.ordered("reading", [curves, points], map(labels.logit_scale, settings.logit_scales))
     curves, points = _placed(curves), _placed(points)
     figure, columns = style.columns(len(names), 2, 2.45, 2.95, below=2.0, max_columns=5, sharey="row")
-    limits = _limits(points)
+    positive = points.loc[points["value"] > 0, "value"]
+    limits = (float(positive.min()) / ROOM, float(positive.max()) * ROOM) if len(positive) else (0.01, 10.0)
     for name, (top, bottom) in zip(names, columns, strict=True):
         bounds, simulated = (table[table["reading"] == name] for table in (curves, points))
         _moments(top, bounds, simulated, limits)
         _tightness(bottom, bounds, simulated)
         for axes in (top, bottom):
             _place_axis(axes, settings.depth)
-        header(top, name, [], [style.sign(_beyond(bounds, limits), ls="")])
+        style.header(top, name, [], [style.sign(_beyond(bounds, limits), ls="")])
         if style.is_first(top):
             top.set_ylabel("E[H(X) H(Y)] of entries")
             bottom.set_ylabel("bound / simulated,\nmean of an entry with itself")
@@ -78,7 +78,7 @@ def draw(curves: Table, points: Table, settings: IntervalsExperiment, scale: str
     key += [style.sign(f"simulated: {labels.INTERVAL_QUANTITIES[name]}", **look) for name, look in MOMENTS.items()]
     if (points["value"] <= 0).any():
         key.append(style.sign("simulated: 0, a dead unit", marker="v", ms=5, color=panels.INK))
-    panels.foot(figure, [_WHAT], sizes, scale, key)
+    panels.foot(figure, _WHAT, sizes, scale, key)
     return figure
 
 
@@ -86,55 +86,47 @@ def _placed(table: Table) -> Table:
     """The table with each row's quantity, and its place among all parts of all layers, from 1."""
     parts = list(labels.INTERVAL_PARTS)
     series = {
-        labels.entry_moments(part, quantity): (quantity, parts.index(part) + 1)
-        for part in parts
+        labels.entry_moments(part, quantity): (quantity, place)
+        for place, part in enumerate(parts, 1)
         for quantity in labels.INTERVAL_QUANTITIES
     }
-    named = [series[name] for name in table["series"]]
-    places = [len(parts) * (layer - 1) + part for layer, (_, part) in zip(table["x"], named, strict=True)]
-    return table.assign(quantity=[quantity for quantity, _ in named], place=places)
-
-
-def _limits(points: Table) -> tuple[float, float]:
-    """The first row's axis: all positive simulated values, with room for bounds."""
-    positive = points.loc[points["value"] > 0, "value"]
-    return (float(positive.min()) / ROOM, float(positive.max()) * ROOM) if len(positive) else (0.01, 10.0)
+    within = table["series"].map(lambda name: series[name][1]).astype(float)
+    return table.assign(
+        quantity=table["series"].map(lambda name: series[name][0]), place=len(parts) * (table["x"] - 1) + within
+    )
 
 
 def _moments(axes: Axes, bounds: Table, simulated: Table, limits: tuple[float, float]) -> None:
     """Simulated moments with error bars and the bounds on their ends."""
-    axes.set_yscale("log")
-    axes.set_ylim(limits)
+    style.log_axis(axes, *limits)
     for status, quantity in ENDS.items():
         rows = bounds[(bounds["status"] == status) & (bounds["quantity"] == quantity)]
-        _lines(axes, rows, rows["value"], limits, f"bound {status}")
+        _lines(axes, rows, limits, f"bound {status}")
     for quantity, look in MOMENTS.items():
         rows = simulated[simulated["quantity"] == quantity].sort_values("place")
         inside, zero = rows[rows["value"] > 0], rows[rows["value"] <= 0]
         panels.error_bars(axes, inside["place"], inside, look, f"simulated {quantity}")
-        if len(zero):
-            panels.on_edge(axes, zero["place"], 5, panels.INK)
-    style.log_axis(axes)
+        panels.on_edge(axes, zero["place"], 5, panels.INK)
 
 
 def _tightness(axes: Axes, bounds: Table, simulated: Table) -> None:
     """Bounds on the mean moment over its simulated value."""
-    axes.set_yscale("log")
-    axes.set_ylim(TIGHTNESS)
+    style.log_axis(axes, *TIGHTNESS)
     axes.axhline(1, color=panels.INK, lw=0.9, gid="tight")
     mean = simulated[simulated["quantity"] == "mean"].set_index("place")["value"]
     for status in ENDS:
         rows = bounds[(bounds["status"] == status) & (bounds["quantity"] == "mean")]
-        _lines(axes, rows, rows["value"] / rows["place"].map(mean), TIGHTNESS, f"tightness {status}")
+        ratios = rows.assign(value=rows["value"] / rows["place"].map(mean))
+        _lines(axes, ratios, TIGHTNESS, f"tightness {status}")
     style.plain_numbers(axes.yaxis, [0.03, 0.1, 0.3, 1, 3, 10, 30])
 
 
-def _lines(axes: Axes, rows: Table, values: Series, limits: tuple[float, float], gid: str) -> None:
+def _lines(axes: Axes, rows: Table, limits: tuple[float, float], gid: str) -> None:
     """A line for each method, kept between the limits: what is outside is on the edge."""
     for method, formula in labels.INTERVAL_METHODS.items():
         of_method = rows[rows["formula"] == formula].sort_values("place")
         if len(of_method):
-            inside = values[of_method.index].clip(*limits)
+            inside = of_method["value"].clip(*limits)
             axes.plot(of_method["place"], inside, lw=1.4, zorder=3, gid=gid, label=method, **LOOKS[method])
 
 
@@ -148,15 +140,11 @@ def _place_axis(axes: Axes, depth: int) -> None:
 
 
 def _beyond(bounds: Table, limits: tuple[float, float]) -> str:
-    """Which upper bounds leave the first row's panel, and how far; a space where none does."""
+    """Which upper bounds leave the first row's panel, and how far, by decades from below; a space where none does."""
     rows = bounds[(bounds["status"] == "upper") & (bounds["quantity"] == ENDS["upper"])]
-    highest = rows.groupby("formula", sort=False)["value"].max()
-    found = [f"{formula}: up to {_power(value)}" for formula, value in highest.items() if value > limits[1]]
+    found = []
+    for formula, value in rows.groupby("formula", sort=False)["value"].max().items():
+        if value > limits[1]:
+            decade = "over 10³⁰⁸" if math.isinf(value) else style.power_of_ten(math.floor(math.log10(value)))
+            found.append(f"{formula}: up to {f'{value:,.0f}' if value < 1e4 else decade}")
     return ", ".join(found) or " "
-
-
-def _power(value: float) -> str:
-    """A number above 1, short: beyond thousands its decade from below."""
-    if math.isinf(value):
-        return "over 10³⁰⁸"
-    return f"{value:,.0f}" if value < 1e4 else f"10{str(math.floor(math.log10(value))).translate(style.SUPERSCRIPTS)}"

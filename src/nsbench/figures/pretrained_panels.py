@@ -8,6 +8,7 @@ from __future__ import annotations
 import textwrap
 from typing import Any, NamedTuple
 
+import nsbench.figures.footers as footers
 import nsbench.figures.style as style
 from nsbench.config.pretrained import PretrainedFigureSpec, Shown
 from nsbench.figures.annotations import Axes, Figure, Line2D, Table
@@ -28,18 +29,15 @@ INPUTS = {
     "gaussian": "normal embeddings with the text's mean and scale",
 }
 OF_THE_PAPER = {"gpt2": "GPT-2", "bert": "BERT", "roberta": "RoBERTa", "gemma": "Gemma"}
-NOTHING = ("no influence", "its total over positions is 0, or not finite")
+NOTHING = "no influence: its total over positions is 0, or not finite"
 READING = (
     " The paper does not say its readout (the one number of the output whose gradient is taken), its norm, its special "
     "tokens or how the rest was chosen; what stands here is said below the figure, and the table of concentration has "
     "the others. Beside each model stands a copy with random weights: what it shows too was not learned."
 )
 """What captions say of all these figures."""
-_CHARACTERS = 17.0
-"""Of small text, to an inch."""
-
-HeadLine = tuple[str, str, bool]
-"""A line above a panel: its text, its colour, and whether it is bold."""
+CHARACTERS = 17.5
+"""Of a legend's text, to an inch."""
 
 
 class Subject(NamedTuple):
@@ -49,8 +47,8 @@ class Subject(NamedTuple):
     about: str
     """What stands under the name."""
     readout: str
-    problem: tuple[str, str]
-    """What is wrong and why, instead of the model; empty texts where it was measured."""
+    problem: str
+    """What is wrong and why, instead of the model; empty where it was measured."""
     weights: dict[str, str]
     """Of WEIGHTS, those that the tables have in this case: empty where measured, else why not."""
 
@@ -67,24 +65,25 @@ def subjects(models: Table, measured: Table, spec: PretrainedFigureSpec) -> list
 def _subject(name: str, models: Table, measured: Table, shown: Shown) -> Subject:
     of_model = {row.weights: row for row in models.itertuples(index=False)}
     if "pretrained" not in of_model:
-        return Subject(name, "", shown.readout, ("unavailable", "the tables have no row of this model"), {})
+        return Subject(name, "", shown.readout, "unavailable: the tables have no row of this model", {})
     own = of_model["pretrained"]
     paper = f"the paper's {OF_THE_PAPER.get(own.paper, own.paper)}" if own.paper else "not one of the paper's models"
     about = "; ".join(part for part in (paper, own.remark) if part)
     if own.status != "measured":
-        return Subject(name, about, shown.readout, (own.status, own.reason), {})
-    reasons, word = [], "not applicable"
+        return Subject(name, about, shown.readout, f"{own.status}: {own.reason}", {})
+    reasons = []
     for readout in dict.fromkeys((shown.readout, shown.fallback)):
         here = (measured["model"] == name) & (measured["inputs"] == shown.inputs) & (measured["readout"] == readout)
         cases = {row.weights: row for row in measured[here].itertuples(index=False)}
-        words = {weights: case.status.replace("_", " ") for weights, case in cases.items()}
-        if words.get("pretrained") == "measured":
-            order = [weights for weights in WEIGHTS if weights in words]
-            return Subject(name, about, readout, ("", ""), {w: words[w].replace("measured", "") for w in order})
-        word = words.get("pretrained", word)
-        missing = f"the tables have no row of the {READOUTS[readout]}"
-        reasons.append(cases["pretrained"].reason if "pretrained" in cases else missing)
-    return Subject(name, about, shown.readout, (word, "; ".join(dict.fromkeys(reasons))), {})
+        if "pretrained" not in cases:
+            reasons.append(f"not measured: the tables have no row of the {READOUTS[readout]}")
+        elif cases["pretrained"].status != "measured":
+            reasons.append(f"{cases['pretrained'].status.replace('_', ' ')}: {cases['pretrained'].reason}")
+        else:
+            words = {weights: cases[weights].status.replace("_", " ") for weights in WEIGHTS if weights in cases}
+            words = {weights: "" if word == "measured" else word for weights, word in words.items()}
+            return Subject(name, about, readout, "", words)
+    return Subject(name, about, shown.readout, "; ".join(dict.fromkeys(reasons)), {})
 
 
 def narrowed(table: Table, shown: Shown) -> Table:
@@ -92,10 +91,11 @@ def narrowed(table: Table, shown: Shown) -> Table:
     return table[(table["inputs"] == shown.inputs) & (table["norm"] == shown.norm)]
 
 
-def at(table: Table, subject: Subject, weights: str, site: str) -> Table:
-    """The rows of a model's weights, with its readout, at one kind of site; `table` is `narrowed`."""
-    here = (table["model"] == subject.name) & (table["weights"] == weights)
-    return table[here & (table["readout"] == subject.readout) & (table["site"] == site)]
+def at(table: Table, subject: Subject, weights: str, **where: Any) -> Table:
+    """The rows of a model's weights, with its readout, and with these values; `table` is `narrowed`."""
+    for column, value in {"model": subject.name, "weights": weights, "readout": subject.readout, **where}.items():
+        table = table[table[column] == value]
+    return table
 
 
 def position_axis(axes: Axes, n_positions: int) -> None:
@@ -106,49 +106,30 @@ def position_axis(axes: Axes, n_positions: int) -> None:
     axes.set_xticks(list(ticks))
 
 
-def title(subject: Subject, width: float) -> list[HeadLine]:
-    """A panel's head for `head`: name, what the model is and the readout, wrapped to `width` inches."""
-    lines = [(part, style.TEXT, True) for part in textwrap.wrap(subject.name, int(width * _CHARACTERS * 0.75))]
-    lines += wrapped(subject.about, width)
-    return lines if any(subject.problem) else lines + wrapped(f"readout: {READOUTS[subject.readout]}", width)
+def wrapped(text: str, width: float, max_lines: int = 4) -> str:
+    """Text in lines of `width` inches, with an ellipsis where it is too long."""
+    return textwrap.fill(text, int(width * CHARACTERS), max_lines=max_lines, placeholder=" …")
 
 
-def wrapped(text: str, width: float, colour: str = style.TEXT) -> list[HeadLine]:
-    """Text in lines of `width` inches, four at most."""
-    parts = textwrap.wrap(text, int(width * _CHARACTERS), max_lines=4, placeholder=" …")
-    return [(part, colour, False) for part in parts]
+def head(axes: Axes, subject: Subject, width: float, entries: list[Line2D], first: bool = True) -> None:
+    """Above a panel: the model's name, what it is and the readout where the panel is its `first`; entries below."""
+    about = [subject.about] * first
+    if first and not subject.problem:
+        about.append(f"readout: {READOUTS[subject.readout]}")
+    signs = [style.sign(wrapped(text, width), ls="") for text in about if text]
+    name = wrapped(subject.name, 0.75 * width) if first else ""
+    style.header(axes, name, [], signs + entries, fontsize=7.5, handlelength=1.0)
 
 
-def head(axes: Axes, lines: list[HeadLine]) -> None:
-    """Put lines above a panel."""
-    where = {"bbox_to_anchor": (0.0, 1.0), "bbox_transform": axes.transAxes, "borderpad": 0.35, "pad": 0}
-    _block(axes, lines, "lower left", "left", 1.5, "head", **where).set(clip_on=False)
-
-
-def notice(axes: Axes, word: str, reason: str, width: float, max_lines: int = 9) -> None:
+def notice(axes: Axes, reason: str, width: float, max_lines: int = 9) -> None:
     """A panel that says why nothing is in it; a reason of more than `max_lines` is cut there."""
     axes.set(xticks=[], yticks=[], facecolor="#F6F6F6")
     axes.minorticks_off()
     for spine in axes.spines.values():
         spine.set(visible=True, linestyle=(0, (4, 3)), color="#B5B5B5")
-    lines = textwrap.wrap(reason, int(width * (_CHARACTERS - 2)), max_lines=max_lines, placeholder=" …")
-    texts = [(word, style.WARNING, True), *((line, style.TEXT, False) for line in lines)]
-    _block(axes, texts, "center", "center", 3, "notice")
-
-
-def _block(axes: Axes, lines: list[HeadLine], loc: str, align: str, sep: float, gid: str, **where: Any) -> Any:
-    """Lines of text as one block in or above a panel."""
-    from matplotlib.offsetbox import AnchoredOffsetbox, TextArea, VPacker
-
-    def line(text: str, colour: str, bold: bool) -> TextArea:
-        # Reasons name variables as $HF_TOKEN: dollars are no mathematics.
-        look = {"color": colour, "weight": "bold" if bold else "normal", "size": 9 if bold else 7.5}
-        return TextArea(text, textprops=look | {"parse_math": False})
-
-    packed = VPacker(children=[line(*one) for one in lines], pad=0, sep=sep, align=align)
-    box = AnchoredOffsetbox(loc, child=packed, frameon=False, **where)
-    box.set(gid=gid)
-    return axes.add_artist(box)
+    # Reasons name variables as $HF_TOKEN: dollars are no mathematics.
+    look = {"ha": "center", "va": "center", "transform": axes.transAxes, "parse_math": False, "gid": "notice"}
+    axes.text(0.5, 0.5, wrapped(reason, width, max_lines), color=style.WARNING, fontsize=7.5, **look)
 
 
 def foot(
@@ -168,12 +149,11 @@ def foot(
     if len(own):
         special = "; ".join(f"{name}: {count}" for name, count in own["n_special"].items())
         lines.append(f"Special tokens in each sequence of text – {special}.")
-        sizes = [f"{style.span(own['n_tokens'])} tokens a sequence", f"{style.span(own['n_sequences'])} sequences"]
+        sizes = [f"{footers.span(own['n_tokens'])} tokens a sequence", f"{footers.span(own['n_sequences'])} sequences"]
     strange = own.loc[~own["text"].isin(style.KNOWN_TEXTS), "text"]
     if len(strange) and shown.inputs != "uniform":
         of_all = own["text"].nunique() == 1
         texts = [text if of_all else f"{text} ({', '.join(rows.index)})" for text, rows in strange.groupby(strange)]
         lines.append(f"Text: {'; '.join(texts)}.")
-    lines.append(style.sizes_text(sizes, spec.scale))
-    columns = max(1, min(len(signs or []), int(figure.get_figwidth() / 2.75)))
-    style.footer(figure, lines, signs, n_columns=columns)
+    lines.append(footers.sizes_text(sizes, spec.scale))
+    style.footer(figure, lines, signs)

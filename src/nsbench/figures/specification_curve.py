@@ -7,7 +7,9 @@ from typing import Any
 
 import numpy as np
 
+import nsbench.figures.comparison as comparison
 import nsbench.figures.curves as curves
+import nsbench.figures.footers as footers
 import nsbench.figures.style as style
 from nsbench.arms import describe
 from nsbench.config.settled import few
@@ -30,10 +32,8 @@ NO_EFFECT = {"color": "#222222", "lw": 0.9}
 OF_PAPER = {"color": "#8A6100", "lw": 1.1, "ls": (0, (5, 2))}
 ROW, COLUMN, UPPER = 0.145, 0.13, 2.0
 """Inches: a level's row, a specification's column, the panel above."""
-NARROWEST = 4.7
-"""Inches of the panels, at least: room for what stands above them."""
-LEVEL_SIZE, GAP = 7.0, 13.0
-"""Points: the type of the matrix, and what is left between its columns of text."""
+NARROWEST, BESIDE = 4.7, 2.4
+"""Inches: of the panels, at least, and of the text on both sides."""
 
 Levels = dict[str, list[Any]]
 """Choice -> its levels: numbers by size, others with the base's first."""
@@ -74,29 +74,28 @@ def draw(specifications: Table, shares: Table, cells: Cells, scale: str) -> Figu
             groups.setdefault((cell["curve"], cell["arm"]), []).append(cell)
     drawn = [cell for group in groups.values() for cell in group]
     levels = {key: _levels(group) for key, group in groups.items()}
-    widths = {key: _widths(found) for key, found in levels.items()}
     heights = [height for found in levels.values() for height in (UPPER, ROW * sum(map(len, found.values())))]
-    width = max(map(sum, widths.values())) / 72 + 2 * GAP / 72 + 0.3
-    width += max(COLUMN * (max(map(len, groups.values())) + 2), NARROWEST)
+    width = max(COLUMN * (max(map(len, groups.values())) + 2), NARROWEST) + BESIDE
     figure = style.new(width, sum(heights) + 1.1 * len(groups) + 1.5)
     grid = figure.subplots(2 * len(groups), 1, height_ratios=heights)
     paper, tables = PAPER.get(cells[0]["task"]), []
-    for place, (key, group) in enumerate(groups.items()):
+    for (upper, lower), (key, group) in zip(grid.reshape(-1, 2), groups.items(), strict=True):
         here = (shares["task"] == group[0]["task"]) & (shares["curve"] == key[0]) & (shares["arm"] == key[1])
         rows, share = _rows(specifications, group), shares[here].iloc[0]
-        upper, lower = grid[2 * place : 2 * place + 2]
         places = _places(rows, upper, lower)
         _effects(upper, rows, places, paper)
-        _matrix(lower, group, rows, places, levels[key], widths[key][0])
+        _matrix(lower, group, rows, places, levels[key])
         text = [describe(group[0]["arm_settings"]), *_summary(rows, share)]
         entries = [style.sign(line, ls="") for line in text if line]
-        curves.header(upper, f"{share['curve']}: {share['arm']}", _leaks(group), entries)
+        leaks = [leak for cell in group for leak in cell.get("leaks", [])]
+        leaks = [f"{leak} ({leaks.count(leak)} of {len(group)})" for leak in dict.fromkeys(leaks)]
+        style.header(upper, f"{share['curve']}: {share['arm']}", leaks, entries)
         tables.append(rows)
-    lines = [*_reading(tables), *style.text_lines(specifications, drawn), style.scale_text(drawn, scale)]
-    key = [style.sign(text, ms=5, mew=1.1, **look) for text, look in zip(MEANINGS, LOOKS.values(), strict=True)]
-    key += [style.sign("the base", **BASE), style.sign("no effect", **NO_EFFECT)]
-    key += [style.sign(f"the paper: {paper:.2f}", **OF_PAPER)] if paper else []
-    style.footer(figure, lines, key, n_columns=4 if width > 8 else 3)
+    lines = [*_reading(tables), *footers.text_lines(specifications, drawn), footers.scale_text(drawn, scale)]
+    signs = [style.sign(text, ms=5, mew=1.1, **look) for text, look in zip(MEANINGS, LOOKS.values(), strict=True)]
+    signs += [style.sign("the base", **BASE), style.sign("no effect", **NO_EFFECT)]
+    signs += [style.sign(f"the paper: {paper:.2f}", **OF_PAPER)] if paper else []
+    style.footer(figure, lines, signs)
     return figure
 
 
@@ -116,17 +115,16 @@ def _levels(group: Cells) -> Levels:
 def _rows(table: Table, group: Cells) -> Table:
     """The rows of a curve and arm in the figure's order: those that count by their ratio, then the others; `place` is
     the row's cell in the group."""
-    keys = ["task", "variant", "arm"]
-    places = {tuple(cell[key] for key in keys): place for place, cell in enumerate(group)}
-    rows = table.assign(place=[places.get(key, -1) for key in table[keys].itertuples(index=False, name=None)])
-    rows = rows[rows["place"] >= 0]
-    missing = [key for key, place in places.items() if place not in set(rows["place"])]
+    import pandas as pd
+
+    found = comparison.by_cell(table)
+    missing = [" / ".join(key) for key in map(comparison.key, group) if key not in found]
     if missing:
         from nsbench.storage.parquet import RecordError
 
-        name = " / ".join(missing[0])
-        raise RecordError(f"{name}: this specification of the grid has no row; analyse the grid again")
-    rows = rows.assign(later=~rows["counts"].astype(bool)).sort_values("place")
+        raise RecordError(f"{missing[0]}: this specification of the grid has no row; analyse the grid again")
+    rows = pd.DataFrame([found[comparison.key(cell)] | {"place": at} for at, cell in enumerate(group)])
+    rows = rows.assign(later=~rows["counts"].astype(bool))
     return rows.sort_values(["later", "steps_ratio"], kind="stable", na_position="last", ignore_index=True)
 
 
@@ -164,43 +162,37 @@ def _effects(axes: Axes, rows: Table, places: np.ndarray, paper: float | None) -
     seen = [*ends[np.isfinite(ends)], 1.0, *([paper] if paper else [])]
     low, high = min(seen) / 1.1, max(seen) * 1.1
     axes.set_ylim(low, high * (high / low) ** 0.16)  # room above for the remark
-    style.ratio_ticks(axes.yaxis, low, high)
+    style.ratio_axis(axes.yaxis, low, high)
     axes.set_ylabel("steps to target,\narm / baseline")
     axes.grid(False, axis="x")
     axes.tick_params(axis="x", length=0, labelbottom=False)
 
 
-def _matrix(axes: Axes, group: Cells, rows: Table, places: np.ndarray, levels: Levels, label_width: float) -> None:
+def _matrix(axes: Axes, group: Cells, rows: Table, places: np.ndarray, levels: Levels) -> None:
     """A row for each level, grouped by choice, with a dot where a specification has it."""
     choices = [group[place]["choices"] for place in rows["place"]]
-    labels, centres, row = [], [], 0
+    labels, centres = [], []
     for block, (choice, found) in enumerate(levels.items()):
         if block % 2:
+            row = len(labels)
             axes.axhspan(row - 0.5, row + len(found) - 0.5, color="#EFEFEF", alpha=0.7, lw=0, zorder=0.1)
-        centres.append(row + (len(found) - 1) / 2)
+        centres.append(len(labels) + (len(found) - 1) / 2)
         for level in found:
-            labels.append(level_text(level))
             has = np.array([given[choice] == level for given in choices])
             for effect, look in LOOKS.items():
                 at = places[has & (rows["effect"] == effect).to_numpy()]
                 if len(at):
-                    axes.plot(at, [row] * len(at), "o", ms=4.2, mew=0, color=look["color"], gid="has", zorder=2)
-            row += 1
-    axes.set_ylim(row - 0.5, -0.5)
-    axes.yaxis.remove_overlapping_locs = False
-    axes.set_yticks(range(row), labels, fontsize=LEVEL_SIZE)
-    axes.set_yticks(centres, [choice_text(choice) for choice in levels], minor=True, fontsize=LEVEL_SIZE, weight="bold")
-    axes.tick_params(axis="both", length=0, which="both")
-    axes.tick_params(axis="y", which="minor", pad=label_width + GAP)
-    axes.tick_params(axis="x", labelbottom=False)
+                    dots = {"ls": "", "marker": "o", "ms": 4.2, "mew": 0, "color": look["color"], "gid": "has"}
+                    axes.plot(at, [len(labels)] * len(at), **dots)
+            labels.append(level_text(level))
+    axes.set_ylim(len(labels) - 0.5, -0.5)
+    axes.set_yticks(range(len(labels)), labels, fontsize=7)
+    beside = axes.secondary_yaxis("right")
+    beside.set_yticks(centres, [choice_text(choice) for choice in levels], fontsize=7, weight="bold")
+    for one in (axes, beside):
+        one.tick_params(length=0, labelbottom=False)
+        one.spines[:].set_visible(False)
     axes.grid(False)
-    axes.spines[["left", "bottom"]].set_visible(False)
-
-
-def _widths(levels: Levels) -> tuple[float, float]:
-    """Points that the matrix needs for the levels' names and for the choices', which are bold."""
-    names = [level_text(level) for found in levels.values() for level in found]
-    return 0.6 * LEVEL_SIZE * max(map(len, names)), 0.68 * LEVEL_SIZE * max(len(choice_text(name)) for name in levels)
 
 
 def choice_text(choice: str) -> str:
@@ -229,13 +221,6 @@ def _summary(rows: Table, share: Series) -> list[str]:
         reached = int((aside["n_arm_reached"] > aside["n_pairs"] / 2).sum())
         lines.append(f"in {len(aside)} the baseline does not reach the target (the arm does in {reached})")
     return lines
-
-
-def _leaks(group: Cells) -> list[str]:
-    """The leaks of a curve, each with how many of its specifications have it where not all do."""
-    leaks = [leak for cell in group for leak in cell.get("leaks", [])]
-    counts = {leak: leaks.count(leak) for leak in leaks}
-    return [leak if n == len(group) else f"{leak} ({n} of {len(group)})" for leak, n in counts.items()]
 
 
 def _reading(tables: list[Table]) -> list[str]:

@@ -9,6 +9,7 @@ import numpy as np
 
 import nsbench.figures.comparison as comparison
 import nsbench.figures.curves as curves
+import nsbench.figures.footers as footers
 import nsbench.figures.style as style
 from nsbench.config.settled import settles, settles_steps
 from nsbench.figures.annotations import Axes, Cells, Figure, Normalize, Table
@@ -46,70 +47,68 @@ def draw(effects: Table, score_effects: Table, selections: Table, times: Table, 
     no run reached the target; the arm that validation selects is framed. Panels of one kind share their colours.
     """
     from matplotlib.cm import ScalarMappable
+    from matplotlib.patches import Rectangle
 
     groups = curves.groups_of(cells)
     tables = {STEPS: effects, LOSS: score_effects}
     norms = {column: _norm(table, column, cells) for column, table in tables.items()}
     sizes = [list(map(len, comparison.sweep_values(group))) for group in groups.values()]
     n_rhos, n_gammas = map(max, zip(*sizes, strict=True))
-    n_columns = style.blocks(len(groups), 2)[1]
-    width = 0.95 * n_gammas + 0.75 + 1.0 / n_columns
-    figure, columns = style.columns(len(groups), 2, width, 0.5 * n_rhos + 0.95, below=1.4)
+    figure, columns = style.columns(len(groups), 2, 0.95 * n_gammas + 1.25, 0.5 * n_rhos + 0.95, below=1.4)
     for (variant, group), panels in zip(groups.items(), columns, strict=True):
         chosen = comparison.selected(group, selections)
         for axes, (column, table) in zip(panels, tables.items(), strict=True):
-            _panel(axes, group, table, column, norms[column], chosen)
+            _panel(axes, group, comparison.by_cell(table), column, norms[column], chosen)
             if style.is_first(axes):
                 axes.set_ylabel("ρ")
-        curves.header(panels[0], variant, group[0]["leaks"], [])
+        style.header(panels[0], variant, group[0]["leaks"], [])
         panels[1].set_xlabel("γ")
-    grid = np.array(list(figure.axes)).reshape(-1, n_columns)
-    for place, row in enumerate(grid):
-        column = (STEPS, LOSS)[place % 2]
+    grid = np.array(figure.axes).reshape(-1, columns[0][0].get_gridspec().ncols).tolist()
+    for row, column in zip(grid, (STEPS, LOSS) * len(grid), strict=False):
         look = {"shrink": 0.9, "aspect": 12, "pad": 0.02, "fraction": 0.06, "extend": "both"}
-        bar = figure.colorbar(ScalarMappable(norms[column], COLOURS[column]), ax=list(row), **look)
+        bar = figure.colorbar(ScalarMappable(norms[column], COLOURS[column]), ax=row, **look)
         bar.set_label(LABELS[column], fontsize=8)
         bar.outline.set_visible(False)
         bar.ax.tick_params(labelsize=7, length=2)
         bar.ax.grid(False)
+    interval = footers.interval_text([*effects["confidence"].dropna(), *score_effects["confidence"].dropna()])
     lines = [
-        _reading({*effects["confidence"].dropna(), *score_effects["confidence"].dropna()}),
-        *style.stopped_line(times, cells, NO_LOSS),
-        *style.text_lines(score_effects, cells),
-        style.scale_text(cells, scale),
+        f"Each field: an arm against the baseline of its variant, paired by seed, with its {interval} interval over "
+        "seeds. Blue is better: fewer steps, or a lower best validation loss. With this many fields some leave zero "
+        "by chance.",
+        *footers.remarks(times, cells, scale, stopped=NO_LOSS),
     ]
-    style.footer(figure, lines, _key(), n_columns=3 if figure.get_figwidth() > 8 else 2)
+    signs = [
+        style.sign("bold: settled, interval without zero", marker="o", ms=3, color="black"),
+        Rectangle((0, 0), 1, 1, label="selected on validation data", **_frame()),
+        Rectangle((0, 0), 1, 1, label="no run reached the target", **EMPTY),
+    ]
+    style.footer(figure, lines, signs)
     return figure
-
-
-def _rows(table: Table, cells: Cells) -> dict[tuple[str, str], dict[str, Any]]:
-    """(variant, arm) -> the row of each swept arm of one or more variants of a task."""
-    keys = {(cell["task"], cell["variant"], cell["arm"]) for cell in comparison.swept(cells)}
-    rows = table.to_dict("records")
-    return {(row["variant"], row["arm"]): row for row in rows if (row["task"], row["variant"], row["arm"]) in keys}
 
 
 def _norm(table: Table, column: str, cells: Cells) -> Normalize:
     """Colours centred on 0, up to an effect that most fields of all variants stay under."""
     from matplotlib.colors import Normalize
 
-    sizes = np.abs([float(row[column]) for row in _rows(table, cells).values()])
-    sizes = sizes[np.isfinite(sizes)]
-    limit = float(np.quantile(sizes, CROWD, method="lower")) if len(sizes) else 0.0
+    rows = comparison.by_cell(table)
+    sizes = [abs(float(rows[key][column])) for key in map(comparison.key, comparison.swept(cells)) if key in rows]
+    sizes = [size for size in sizes if math.isfinite(size)]
+    limit = float(np.quantile(sizes, CROWD, method="lower")) if sizes else 0.0
     return Normalize(-limit or -1.0, limit or 1.0)
 
 
-def _panel(axes: Axes, group: Cells, table: Table, column: str, norm: Normalize, chosen: str | None) -> None:
+def _panel(axes: Axes, group: Cells, rows: dict[Any, Any], column: str, norm: Normalize, chosen: str | None) -> None:
     """One heat map: a field for every swept arm of the variant."""
     import matplotlib
     from matplotlib.patches import Rectangle
 
     rhos, gammas = comparison.sweep_values(group)
-    colours, rows = matplotlib.colormaps[COLOURS[column]], _rows(table, group)
+    colours = matplotlib.colormaps[COLOURS[column]]
     for cell in comparison.swept(group):
         rho, gamma = comparison.pair(cell)
         x, y = gammas.index(gamma), rhos.index(rho)
-        row = rows.get((cell["variant"], cell["arm"]))
+        row = rows.get(comparison.key(cell))
         value = float(row[column]) if row else math.nan
         look = {"fc": colours(norm(value)), "ec": "white"} if math.isfinite(value) else EMPTY
         gid = "field" if math.isfinite(value) else "field empty"
@@ -155,23 +154,3 @@ def _frame() -> dict[str, Any]:
 
     effects = [withStroke(linewidth=5, foreground="white")]
     return {"fill": False, "ec": "black", "lw": 2.2, "zorder": 4, "path_effects": effects}
-
-
-def _reading(confidences: set[float]) -> str:
-    """What the fields say."""
-    levels = " or ".join(f"{100 * level:g}%" for level in sorted(confidences)) or "bootstrap"
-    return (
-        f"Each field: an arm against the baseline of its variant, paired by seed, with its {levels} interval over "
-        "seeds. Blue is better: fewer steps, or a lower best validation loss. With this many fields some leave zero "
-        "by chance."
-    )
-
-
-def _key() -> list[Any]:
-    from matplotlib.patches import Rectangle
-
-    return [
-        style.sign("bold: settled, interval without zero", marker="o", ms=3, color="black"),
-        Rectangle((0, 0), 1, 1, label="selected on validation data", **_frame()),
-        Rectangle((0, 0), 1, 1, label="no run reached the target", **EMPTY),
-    ]

@@ -10,6 +10,7 @@ from typing import Any
 
 import nsbench.figures.comparison as comparison
 import nsbench.figures.curves as curves
+import nsbench.figures.footers as footers
 import nsbench.figures.style as style
 from nsbench import figure
 
@@ -32,9 +33,8 @@ def draw(history: Any, times: Any, cells: list[dict[str, Any]], scale: str) -> A
     for (name, group), (axes,) in zip(groups.items(), columns, strict=True):
         low, high = curves.of_arms(axes, group, history, times, "val_loss")
         style.loss_axis(axes, low, high)
-        curves.header(axes, " / ".join(name), group[0]["leaks"], curves.arm_entries(group, times))
+        style.header(axes, " / ".join(name), group[0]["leaks"], curves.arm_entries(group, times))
         axes.set_xlabel("optimiser step")
         axes.set_ylabel(style.metric_label("val_loss"))
-    lines = [*style.stopped_line(times, cells), style.scale_text(cells, scale)]
-    style.footer(figure, lines, curves.run_key(), n_columns=3)
+    style.footer(figure, footers.remarks(times, cells, scale), curves.run_key())
     return figure

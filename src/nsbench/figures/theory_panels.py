@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+import nsbench.figures.footers as footers
 import nsbench.figures.style as style
 from nsbench.figures.annotations import Axes, Figure, Line2D, Series, Table
-from nsbench.figures.curves import header
 
 INK = style.INK
 """Colour of what belongs to several series, and of the paper's own case among ordered ones."""
@@ -55,16 +55,8 @@ class Look(NamedTuple):
         return {"ls": "", "marker": self.marker, "ms": self.size, "mfc": "none", "mew": 1.2, "color": self.colour}
 
 
-class Formula(NamedTuple):
-    """A formula of one panel, with the colour of its series (INK where there are several)."""
-
-    name: str
-    status: str
-    colour: str
-
-    def sign(self) -> Line2D:
-        """A legend's entry, with what the formula is."""
-        return style.sign(formula_text(self.name, self.status), color=self.colour, **STATUSES[self.status][1])
+Formulas = dict[tuple[str, str], str]
+"""Formula and status -> the colour of its series, INK where there are several."""
 
 
 def ordered(column: str, tables: Iterable[Table], known: Iterable[str]) -> list[str]:
@@ -92,53 +84,53 @@ def looks(names: list[str], colours: list[str] | None = None) -> dict[str, Look]
     }
 
 
-def draw_curves(axes: Axes, curves: Table, series: dict[str, Look], log: bool = False) -> list[Formula]:
+def draw_panel(
+    axes: Axes, curves: Table, points: Table, reading: str, series: dict[str, Look], floor: float | None = None
+) -> Formulas:
+    """Draw the formulas and the simulated means of one reading, as `draw_curves` and `draw_points` do."""
+    draw_points(axes, points[points["reading"] == reading], series, floor)
+    return draw_curves(axes, curves[curves["reading"] == reading], series, floor is not None)
+
+
+def draw_curves(axes: Axes, curves: Table, series: dict[str, Look], log: bool = False) -> Formulas:
     """Draw the formulas of one panel (`schemas.theory.CURVES`); returns which there are.
 
-    A formula that several series have with the same values is one line in INK. On a logarithmic
-    axis values that are not positive are left out.
+    A formula that several series have with the same values is one line in INK. On a logarithmic axis values that are
+    not positive are left out.
     """
-    found: dict[tuple[str, str], set[str]] = {}
-    lines: dict[tuple[str, str, bytes, bytes], list[str]] = {}
-    for name in series:
-        by_formula = curves[curves["series"] == name].groupby(["formula", "status"], sort=False)
-        for (formula, status), rows in sorted(by_formula, key=lambda item: list(STATUSES).index(item[0][1])):
-            rows = rows.sort_values("x")
-            values = rows["value"].where(rows["value"] > 0) if log else rows["value"]
-            found.setdefault((formula, status), set()).add(name)
-            same = (formula, status, rows["x"].to_numpy(float).tobytes(), values.to_numpy(float).tobytes())
-            lines.setdefault(same, []).append(name)
-    for (_, status, x, values), names in lines.items():
-        look = {"color": series[names[0]].colour if len(names) == 1 else INK, "label": " | ".join(names)}
-        look |= {"zorder": 3.2 if status == "published" else 3, "gid": f"curve {status}", **STATUSES[status][1]}
-        axes.plot(np.frombuffer(x), np.frombuffer(values), **look)
-    return [
-        Formula(name, status, series[next(iter(names))].colour if len(names) == 1 else INK)
-        for (name, status), names in found.items()
-    ]
+    found: Formulas = {}
+    groups = curves[curves["series"].isin(list(series))].groupby(["formula", "status"], sort=False)
+    for (formula, status), group in sorted(groups, key=lambda item: list(STATUSES).index(item[0][1])):
+        names = [name for name in series if (group["series"] == name).any()]
+        by_x = group.groupby("x")["value"]
+        shared = len(names) > 1 and (by_x.nunique() == 1).all() and (by_x.size() == len(names)).all()
+        found[formula, status] = series[names[0]].colour if len(names) == 1 else INK
+        look = {"zorder": 3.2 if status == "published" else 3, "gid": f"curve {status}", **STATUSES[status][1]}
+        for name in names[:1] if shared else names:
+            line = group[group["series"] == name].sort_values("x")
+            look |= (
+                {"color": INK, "label": " | ".join(names)} if shared else {"color": series[name].colour, "label": name}
+            )
+            axes.plot(line["x"], line["value"].where(line["value"] > 0) if log else line["value"], **look)
+    return found
 
 
-def draw_points(axes: Axes, points: Table, series: dict[str, Look], floor: float | None = None) -> bool:
+def draw_points(axes: Axes, points: Table, series: dict[str, Look], floor: float | None = None) -> None:
     """Draw the simulated means of one panel (`schemas.theory.SIMULATION`) with error bars of 2 standard errors.
 
-    floor: the lower end of a logarithmic axis; a mean that is not above it is a filled triangle on
-    the edge. Returns whether there are such.
+    floor: the lower end of a logarithmic axis; a mean that is not above it is a filled triangle on the edge.
     """
-    below = False
     for name, look in series.items():
         rows = points[points["series"] == name].sort_values("x")
         inside = rows if floor is None else rows[rows["value"] > floor]
-        outside = rows.drop(inside.index)
-        if len(inside):
-            error_bars(axes, inside["x"], inside, look.mark(), "points", label=name)
-        if len(outside):
-            below = True
-            on_edge(axes, outside["x"], 6, look.colour, label=name)
-    return below
+        error_bars(axes, inside["x"], inside, look.mark(), "points", label=name)
+        on_edge(axes, rows.drop(inside.index)["x"], 6, look.colour, label=name)
 
 
 def error_bars(axes: Axes, x: Series, rows: Table, look: dict[str, Any], gid: str, **marks: Any) -> None:
     """Simulated values (rows of SIMULATION) at x with bars of 2 standard errors."""
+    if rows.empty:
+        return
     bars = {"yerr": BARS * rows["standard_error"], "elinewidth": 1, "capsize": 2, "zorder": 4}
     dots, _, (lines,) = axes.errorbar(x, rows["value"], **bars, **look)
     dots.set(gid=gid, **marks)
@@ -147,6 +139,8 @@ def error_bars(axes: Axes, x: Series, rows: Table, look: dict[str, Any], gid: st
 
 def on_edge(axes: Axes, x: Series, size: float, colour: str, **marks: Any) -> None:
     """Filled triangles on a panel's lower edge."""
+    if x.empty:
+        return
     look = {"ls": "", "marker": "v", "ms": size, "color": colour, "zorder": 5, "clip_on": False, "gid": "below"}
     axes.plot(x, [0.0] * len(x), transform=axes.get_xaxis_transform(), **look, **marks)
 
@@ -182,6 +176,11 @@ def formula_text(name: str, status: str) -> str:
     return name if status in name else f"{name} ({STATUSES[status][0]})"
 
 
+def formula_sign(name: str, status: str, colour: str) -> Line2D:
+    """A formula's entry in a legend."""
+    return style.sign(formula_text(name, status), color=colour, **STATUSES[status][1])
+
+
 def series_signs(series: dict[str, Look], drawn: Iterable[Axes]) -> list[Line2D]:
     """A legend's entry for each series: a line where a panel has one of its own, a marker where it has points."""
     found = {((line.get_gid() or "").split(" ")[0], line.get_label()) for axes in drawn for line in axes.lines}
@@ -192,15 +191,17 @@ def series_signs(series: dict[str, Look], drawn: Iterable[Axes]) -> list[Line2D]
     return signs
 
 
-def head(axes: Axes, title: str, formulas: list[Formula], n_entries: int) -> None:
-    """Above the panel: its title, and its own formulas; room for `n_entries`, so that panels align."""
-    blank = [style.sign(" ", ls="")] * (n_entries - len(formulas))
-    header(axes, title, [], [*(formula.sign() for formula in formulas), *blank])
+def heads(row: Iterable[Axes], titles: Iterable[str], found: list[Formulas]) -> None:
+    """Above each panel of a row its title and its own formulas, with room for as many in all, so that titles align."""
+    for axes, title, formulas in zip(row, titles, found, strict=True):
+        signs = [formula_sign(*formula, colour) for formula, colour in formulas.items()]
+        blank = [style.sign(" ", ls="")] * (max(map(len, found)) - len(signs))
+        style.header(axes, title, [], signs + blank)
 
 
-def foot(figure: Figure, lines: list[str], sizes: list[str], scale: str, key: list[Line2D]) -> None:
+def foot(figure: Figure, what: str, sizes: list[str], scale: str, key: list[Line2D]) -> None:
     """The key, the remarks, and the sizes with, where it is not the paper's, the scale."""
-    style.footer(figure, [*lines, POINTS_LINE, style.sizes_text(sizes, scale)], key)
+    style.footer(figure, [what, POINTS_LINE, footers.sizes_text(sizes, scale)], key)
 
 
 def replicates(settings: Any, what: str = " of the weights", of: str = "inputs") -> str:
@@ -217,28 +218,22 @@ def fill_layers(
     """A figure with curves and points by layer, a panel for each reading in `names`, on one logarithmic axis; its
     panels and key. Formulas that all panels have are in the key, others above their panel."""
     figure, columns = style.columns(len(names), 1, 2.95, 3.7, below=1.9, max_columns=4, sharex=True, sharey=True)
-    row, below, found = [axes for (axes,) in columns], False, []
-    low, high = log_limits(curves, points)
+    row, found, (low, high) = [axes for (axes,) in columns], [], log_limits(curves, points)
     for axes, name in zip(row, names, strict=True):
-        axes.set_yscale("log", nonpositive="clip")
-        found.append(draw_curves(axes, curves[curves["reading"] == name], series, log=True))
-        below |= draw_points(axes, points[points["reading"] == name], series, low)
+        found.append(draw_panel(axes, curves, points, name, series, low))
         layer_axis(axes, depth)
+        style.log_axis(axes, low, high)
         if style.is_first(axes):
             axes.set_ylabel(label)
-    row[0].set_ylim(low, high)
-    common = set.intersection(*({formula[:2] for formula in panel} for panel in found))
-    others = [[formula for formula in panel if formula[:2] not in common] for panel in found]
-    for axes, name, formulas in zip(row, names, others, strict=True):
-        style.log_axis(axes)
-        head(axes, name, formulas, max(map(len, others)))
-    key = series_signs(series, row)
-    for name, status in [formula[:2] for formula in found[0] if formula[:2] in common]:
-        colours = {formula.colour for panel in found for formula in panel if formula[:2] == (name, status)}
-        key.append(Formula(name, status, colours.pop() if len(colours) == 1 else INK).sign())
-    if below:
-        key.append(style.sign("mean below the axis, or not above 0", marker="v", ms=6))
-    return figure, row, key
+    common = set.intersection(*map(set, found))
+    heads(row, names, [{key: colour for key, colour in of.items() if key not in common} for of in found])
+    signs = series_signs(series, row)
+    for formula in [formula for formula in found[0] if formula in common]:
+        colours = {of[formula] for of in found}
+        signs.append(formula_sign(*formula, colours.pop() if len(colours) == 1 else INK))
+    if any(line.get_gid() == "below" for axes in row for line in axes.lines):
+        signs.append(style.sign("mean below the axis, or not above 0", marker="v", ms=6))
+    return figure, row, signs
 
 
 def log_limits(curves: Table, points: Table) -> tuple[float, float]:

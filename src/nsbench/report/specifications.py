@@ -8,8 +8,8 @@ from typing import Any
 import pandas as pd
 from markupsafe import Markup
 
-from nsbench.figures.curves import LEAK
 from nsbench.figures.specification_curve import choice_text, level_text
+from nsbench.figures.style import LEAK
 from nsbench.report.claims import CURVE
 from nsbench.report.pictures import Pictures
 from nsbench.report.tables import PAIRS, REACHED, Column, Record, Table, confidence, labels, row_of

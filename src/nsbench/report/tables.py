@@ -13,7 +13,7 @@ import pandas as pd
 from nsbench.analysis.scores import by_variant
 from nsbench.config.settled import settles
 from nsbench.figures import comparison, style
-from nsbench.figures.curves import LEAK
+from nsbench.figures.style import LEAK
 
 NONE = "–"
 DIRECTIONS = {-1: "fewer", 0: "open", 1: "more"}
