@@ -1,4 +1,4 @@
-"""Reports of made-up results, and ways to read a page."""
+"""Reports of made-up results, each checked as it is made, and ways to read a page."""
 
 from __future__ import annotations
 
@@ -20,7 +20,6 @@ RISES = {
     **{("gentle", seed): 1000.0 + 60 * seed for seed in range(6)},
     **{("reversed", seed): 1e9 for seed in range(6)},
 }
-
 
 VOID = ("meta", "img", "br", "input")
 
@@ -56,7 +55,28 @@ def report(results: Path, out: Path, scale: str = "demo", **changes: Any) -> str
     }
     made = Results(**(given | {"scale": scale} | changes))
     write_report(made, out, '{"grid":["<b>"]}', "fedcba9876543210")
-    return out.read_text()
+    html = out.read_text()
+    check(Page(html))
+    return html
+
+
+def check(page: Page) -> None:
+    """Every page is whole and loads nothing, links lead somewhere, figures have names and tables heads."""
+    assert page.open == []
+    assert not {"script", "link", "iframe", "object", "base", "source"} & {tag for tag, _ in page.tags}
+    ids = [attributes["id"] for _, attributes in page.tags if "id" in attributes]
+    assert len(ids) == len(set(ids))
+    for tag, attributes in page.tags:
+        if tag == "a":
+            assert attributes["href"].removeprefix("#") in ids
+        if tag == "img":
+            assert attributes["src"].startswith("data:")
+            assert attributes["alt"]
+        if tag == "th":
+            assert attributes["scope"]
+        # What scrolls sideways can be reached and scrolled with the keyboard.
+        if attributes.get("class") == "wide":
+            assert (attributes["tabindex"], bool(attributes["aria-label"])) == ("0", True)
 
 
 def section(html: str, name: str) -> str:

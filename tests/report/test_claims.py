@@ -2,15 +2,69 @@
 
 from __future__ import annotations
 
+import math
 import re
 from pathlib import Path
+from typing import Any
 
+import pandas as pd
 import pytest
 
 from nsbench.report.claims import SIGNS, quantity
-from nsbench.schemas.claims import VERDICTS
-from tests.report.ledger import HOSTILE, NAN, ROWS, make_claims, write_claims
+from nsbench.schemas.claims import CLAIM, CLAIM_EVIDENCE, VERDICTS
+from nsbench.storage.parquet import write_table
 from tests.report.pages import IMAGE, Page, flat, report, section
+
+HOSTILE = "<script>alert('x')</script>"
+NAN = math.nan
+RULE = "reproduced where the interval lies above 30; partly where it lies above 0; not reproduced where below 0"
+
+# id, place, group, claim, paper, paper_text, unit, ours, low, high, n, n_unit, verdict, figure, scale
+ROWS: list[tuple[Any, ...]] = [
+    ("parity_noise", "Definition 6.1", "measure", "The correlation under resampling is ρ", NAN, "ρ", "1", NAN, NAN,
+     NAN, None, "", "paper in error", "", "none"),
+    ("relu", "Theorem 5.1", "theory", "The stability of one ReLU has a closed form", NAN, "a formula",
+     "largest difference", 0.0003, NAN, NAN, 42, "points", "reproduced", "figure_09", "none"),
+    ("relu_quadratic", "Equation 4", "theory", "A quadratic approximates it", NAN, "≈", "1", 0.0113, NAN, NAN, 42,
+     "points", "partly", "figure_09", "none"),
+    ("grok_modular", "Section 6, Figure 5", "training",
+     "On modular addition the regulariser groks in 36% fewer steps", 26.7, "4,500 → 3,300 steps", "%", -6.6, -7.7,
+     -5.2, 5, "pairs", "not reproduced", "figure_05_modular_addition", "demo"),
+    ("grok_parity", "Section 6", "training", "On noisy sparse parity it is about 35% faster", 35.0, "", "%", 4.0,
+     -12.0, 21.0, 6, "pairs", "undecided", "figure_05_modular_addition", "demo"),
+    ("many_choices", "Appendix J", "training", "It helps for a variety of (ρ, γ)", NAN, "", "settings", 12345.6, NAN,
+     math.inf, 3, "settings", "partly", "specification_curve_modular_addition", "demo"),
+    ("stable", "Section 6.2", "training", "Regularised models stay stable", NAN, "stay stable", "", NAN, NAN, NAN,
+     None, "", "not testable as stated", "", "paper"),
+    ("first_last", "Figure 1", "pretrained", f"First and last tokens matter most {HOSTILE}", NAN, "", "models", NAN,
+     NAN, NAN, None, "models", "not run", "figure_77", "paper"),
+]  # fmt: skip
+
+
+def make_claims(scale: str | None = None) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Tables of CLAIM and CLAIM_EVIDENCE; `scale` in place of each claim's own."""
+    names = ["id", "place", "group", "claim", "paper", "paper_text", "unit", "ours", "ours_low", "ours_high", "n"]
+    claims = pd.DataFrame(ROWS, columns=[*names, "n_unit", "verdict", "figure", "scale"])
+    claims["n"] = claims["n"].astype(object).where(claims["n"].notna(), None)
+    claims["reason"] = [f"because of {name}" for name in claims["id"]]
+    claims = claims.assign(rule=RULE, settings="calibrated", text="", partial="", note="")
+    claims.loc[claims["id"] == "grok_parity", "note"] = "few pairs"
+    claims.loc[claims["id"] == "grok_parity", "text"] = "Some <excerpt>"
+    if scale is not None:
+        claims["scale"] = scale
+    one = claims[claims["id"] == "grok_modular"]
+    settings = {"calibrated / noise_stability": -6.6, "as_published / noise_stability": NAN}
+    evidence = pd.concat([one.assign(setting=name, ours=ours) for name, ours in settings.items()], ignore_index=True)
+    return claims[CLAIM.names], evidence[CLAIM_EVIDENCE.names]
+
+
+def write_claims(folder: Path, tables: tuple[pd.DataFrame, pd.DataFrame] | None = None) -> Path:
+    """Write both tables into `folder`, which is returned."""
+    claims, evidence = tables or make_claims()
+    stamp = {"commit": "c0ffee", "source_digest": "feedfeedfeedfeed", "device": "cpu"}
+    for name, table, schema in (("claims", claims, CLAIM), ("claim_evidence", evidence, CLAIM_EVIDENCE)):
+        write_table(folder / f"{name}.parquet", table.to_dict("records"), schema, stamp)
+    return folder
 
 
 @pytest.fixture(scope="module")
@@ -34,9 +88,7 @@ def details(html: str, claim: str) -> str:
 
 def test_the_verdicts_come_first_and_every_claim_is_a_row(html: str) -> None:
     assert list(verdict_rows(html)) == [row[0] for row in ROWS]
-    sections = re.findall(r'<section id="(\w+)">', html)
-    assert sections[:2] == ["verdicts", "claims"]
-    assert Page(html).open == []
+    assert re.findall(r'<section id="(\w+)">', html)[:2] == ["verdicts", "claims"]
 
 
 def test_a_row_has_place_numbers_interval_count_and_verdict(html: str) -> None:
@@ -108,12 +160,7 @@ def test_a_figure_stands_at_its_first_claim_and_is_linked_from_the_next(html: st
     assert "<img" not in details(html, "many_choices")
     # A figure that was not drawn is no dead link.
     assert "figure_77" not in html
-    page = Page(html)
-    ids = [attributes["id"] for _, attributes in page.tags if "id" in attributes]
-    assert len(ids) == len(set(ids))
-    links = {a["href"].removeprefix("#") for tag, a in page.tags if tag == "a"}
-    assert links <= set(ids)
-    assert len([tag for tag, _ in page.tags if tag == "img"]) == 3
+    assert html.count("<img") == 3
 
 
 def test_a_page_without_claims_says_that_they_were_not_run(plain: str) -> None:
@@ -142,20 +189,8 @@ def test_a_claim_without_any_number_is_a_row(results: Path, tmp_path: Path) -> N
     assert "None" not in flat(section(html, "verdicts"))
 
 
-def test_every_verdict_has_a_sign() -> None:
+def test_every_verdict_has_a_sign_and_quantities_have_units() -> None:
     assert tuple(SIGNS) == VERDICTS
     assert len(set(SIGNS.values())) == len(VERDICTS)
-
-
-@pytest.mark.parametrize(
-    ("value", "unit", "text"),
-    [
-        (26.7, "%", "26.7%"),
-        (-0.00012, "1", "−0.00012"),
-        (12345.6, "steps", "12,346 steps"),
-        (NAN, "%", "–"),
-        (float("inf"), "", "∞"),
-    ],
-)
-def test_quantities_as_texts(value: float | None, unit: str, text: str) -> None:
-    assert quantity(value, unit) == text
+    given = [(26.7, "%"), (-0.00012, "1"), (12345.6, "steps"), (NAN, "%"), (math.inf, "")]
+    assert [quantity(*one) for one in given] == ["26.7%", "−0.00012", "12,346 steps", "–", "∞"]

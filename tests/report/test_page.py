@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import re
 import tomllib
-from collections.abc import Callable
 from fnmatch import fnmatch
 from pathlib import Path
 
@@ -22,7 +21,6 @@ from tests.synthetic_records import make_cells, make_records, write_results
 
 
 def test_the_page_is_whole_and_the_same_each_time(plain: str, results: Path, tmp_path: Path) -> None:
-    assert Page(plain).open == []
     assert plain == report(results, tmp_path / "again.html")
 
 
@@ -32,15 +30,6 @@ def test_figures_are_inside_with_their_captions(plain: str) -> None:
     assert sources == ["data:image/png;base64," + base64.b64encode(IMAGE).decode()] * 2
     assert "Figure 5, modular addition" in page.text
     assert "26.7% fewer steps, or 36.4% faster" in page.text
-    assert all(attributes["alt"] for tag, attributes in page.tags if tag == "img")
-
-
-def test_nothing_is_loaded_from_elsewhere(plain: str) -> None:
-    page = Page(plain)
-    assert not {"script", "link", "iframe", "object", "base", "source"} & {tag for tag, _ in page.tags}
-    for _, attributes in page.tags:
-        for name in ("src", "href", "srcset", "action"):
-            assert (attributes.get(name) or "#").startswith(("#", "data:"))
     assert not re.search(r"https?://|@import|url\(", plain)
 
 
@@ -74,7 +63,6 @@ def test_runs_that_were_stopped_at_their_target_are_counted(results: Path, tmp_p
     write_results(tmp_path, CELLS, make_records(CELLS, RISES, stopped=stopped))
     html = report(tmp_path, tmp_path / "report.html", figures=[])
     text = flat(html)
-    assert Page(html).open == []
     assert "18 runs in the grid 0 of them diverged 6 of them stopped at their target" in text
     assert "18 collected, 0 diverged, 6 stopped at their target" in text
     onsets = flat(section(html, "onsets"))
@@ -104,41 +92,17 @@ def test_a_missing_table_or_figure_leaves_the_older_page(results: Path, tmp_path
     assert out.read_text() == "older"
 
 
-def without_numbers(schema: pa.Schema) -> Callable[[pd.DataFrame], pd.DataFrame]:
-    """Sets every number of a table that may be missing to NaN."""
-    names = [field.name for field in schema if field.nullable and pa.types.is_floating(field.type)]
-    return lambda table: table.assign(**dict.fromkeys(names, float("nan")))
-
-
-def changed(results: Path, folder: Path, how: Callable[[str, pd.DataFrame], pd.DataFrame]) -> Path:
-    """A copy of the tables in `folder`, each as `how` makes it."""
-    for name, schema in TABLES.items():
-        found = read_table(results / "tables" / f"{name}.parquet", schema)
-        write_table(folder / f"{name}.parquet", how(name, found), schema, {})
-    return folder
-
-
 def test_a_page_of_numbers_that_are_not_there_is_whole(results: Path, tmp_path: Path) -> None:
-    tables = changed(results, tmp_path / "tables", lambda name, table: without_numbers(TABLES[name])(table))
-    html = report(results, tmp_path / "report.html", tables=tables)
-    assert Page(html).open == []
+    for name, schema in TABLES.items():
+        table = read_table(results / "tables" / f"{name}.parquet", schema)
+        numbers = [field.name for field in schema if field.nullable and pa.types.is_floating(field.type)]
+        write_table(tmp_path / f"{name}.parquet", table.assign(**dict.fromkeys(numbers, float("nan"))), schema, {})
+    html = report(results, tmp_path / "report.html", tables=tmp_path)
     for name in ("effects", "costs", "times", "power", "onsets"):
         text = flat(section(html, name))
         assert "–" in text
         assert not re.search(r"\bnan\b|\bNone\b", text)
     assert "no run reached the target" in flat(section(html, "costs"))
-
-
-def test_every_link_leads_somewhere_and_every_table_has_heads(plain: str) -> None:
-    page = Page(plain)
-    ids = [attributes["id"] for _, attributes in page.tags if "id" in attributes]
-    assert len(ids) == len(set(ids))
-    assert {a["href"].removeprefix("#") for tag, a in page.tags if tag == "a"} <= set(ids)
-    assert all(attributes.get("scope") for tag, attributes in page.tags if tag == "th")
-    # What scrolls sideways can be reached and scrolled with the keyboard.
-    boxes = [attributes for _, attributes in page.tags if attributes.get("class") == "wide"]
-    assert boxes
-    assert all(box["tabindex"] == "0" and box["aria-label"] for box in boxes)
 
 
 def test_the_errata_are_those_of_the_docs(plain: str) -> None:

@@ -13,7 +13,7 @@ import pytest
 from nsbench.analysis.pretrained_tables import tail_bounds
 from nsbench.schemas.pretrained import MOMENT, STABILITY, TABLES
 from nsbench.storage.parquet import read_table, write_table
-from tests.report.pages import IMAGE, Page, flat, lines, open_part, report, section
+from tests.report.pages import IMAGE, flat, lines, open_part, report, section
 from tests.synthetic_pretrained import Made, make
 
 PRETRAINED = {
@@ -92,7 +92,6 @@ def pretrained_page(results: Path, tmp_path_factory: pytest.TempPathFactory) -> 
 
 
 def test_pretrained_models_have_a_section(pretrained_page: str) -> None:
-    assert Page(pretrained_page).open == []
     part = section(pretrained_page, "pretrained")
     assert 'href="#pretrained"' in pretrained_page
     assert 'id="figure_01"' in part
@@ -101,7 +100,6 @@ def test_pretrained_models_have_a_section(pretrained_page: str) -> None:
     text = flat(part)
     assert "Not the paper's models: decoder, encoder." in text.replace("&#39;", "'")
     assert "Not the paper's text: Some &lt;excerpt&gt;." in text.replace("&#39;", "'")
-    assert not re.search(r"https?://|<script|<link|url\(", pretrained_page)
 
 
 def test_the_models_are_listed_with_what_they_are(pretrained_page: str) -> None:
@@ -225,7 +223,6 @@ def test_a_control_that_failed_is_named_beside_its_model(results: Path, tmp_path
 def test_where_no_model_is_to_be_had_every_table_says_so(results: Path, tmp_path: Path) -> None:
     tables = change(pretrained_tables(tmp_path, PRETRAINED), lambda table: table[table["model"] == "away"])
     html = report(results, tmp_path / "report.html", figures=[], pretrained=tables)
-    assert Page(html).open == []
     part = section(html, "pretrained")
     assert lines(part).count("away unavailable: gated: set &lt;HF_TOKEN&gt;") == 2 * 2 + 2 + 2 + 3 + 2
     assert 'colspan="0"' not in part

@@ -13,7 +13,7 @@ import pytest
 from nsbench.analysis.specification_curves import specification_shares, specifications
 from nsbench.schemas.analysis import SPECIFICATION, SPECIFICATION_SHARE
 from nsbench.storage.parquet import write_table
-from tests.report.pages import CELLS, IMAGE, Page, flat, open_part, report, section
+from tests.report.pages import CELLS, IMAGE, flat, open_part, report, section
 from tests.synthetic_specifications import effect_row, make_curve_cells
 
 CURVE = make_curve_cells(4, choices={"model.norm": ["pre", "post"], "data.n_train": [2000, 3830]})
@@ -77,9 +77,8 @@ def test_single_specifications_are_folded_and_sorted_by_their_effect(html: str) 
 
 def test_the_curve_s_figure_stands_in_its_section(html: str) -> None:
     assert 'id="specification_curve_modular_addition"' in section(html, "specifications")
-    assert len([tag for tag, _ in Page(html).tags if tag == "img"]) == 1
+    assert html.count("<img") == 1
     assert 'href="#specifications"' in html
-    assert Page(html).open == []
 
 
 def test_variants_of_a_curve_alone_are_folded_out_of_ordinary_tables(results: Path, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import pandas as pd
 from nsbench.schemas import theory_labels as labels
 from nsbench.schemas.theory import THEORY
 from nsbench.storage.parquet import write_table
-from tests.report.pages import IMAGE, Page, flat, report, section
+from tests.report.pages import IMAGE, flat, report, section
 
 THEORY_ROWS = [
     # experiment, reading, series, formula, status, x, theory, simulated, standard error
@@ -43,7 +43,6 @@ def test_the_theory_stands_beside_its_simulation(results: Path, tmp_path: Path) 
     figures = [results / "figure_99.png", tmp_path / "figure_09.png"]
     table = theory_table(tmp_path / "theory.parquet")
     html = report(results, tmp_path / "report.html", figures=figures, theory=table)
-    Page(html)
     part = section(html, "theory")
     text = flat(part)
     assert "figure 09 Gaussians Theorem 5.1 exact 2 −0.003 mean 0, at 1 2.0 3.0" in text
