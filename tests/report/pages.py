@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from nsbench.report.page import Results, write_report
-from tests.synthetic_records import make_cells
+from tests.synthetic_records import make_cells, make_records, write_results
 
 IMAGE = base64.b64decode(
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
@@ -58,6 +58,12 @@ def report(results: Path, out: Path, scale: str = "demo", **changes: Any) -> str
     html = out.read_text()
     check(Page(html))
     return html
+
+
+def page_of(folder: Path, cells: list[dict[str, Any]], *given: Any, **records: Any) -> str:
+    """The page of made-up records (`make_records`) of these cells, which are written into `folder`."""
+    write_results(folder, cells, make_records(cells, *given, **records))
+    return report(folder, folder / "report.html", figures=[], cells=cells)
 
 
 def check(page: Page) -> None:

@@ -16,8 +16,8 @@ from nsbench.report import errata
 from nsbench.report.page import FOLDER, TABLES
 from nsbench.storage.code_digest import reached
 from nsbench.storage.parquet import RecordError, read_table, write_table
-from tests.report.pages import CELLS, IMAGE, RISES, Page, flat, report, section
-from tests.synthetic_records import make_cells, make_records, write_results
+from tests.report.pages import CELLS, IMAGE, RISES, Page, flat, page_of, report, section
+from tests.synthetic_records import make_cells
 
 
 def test_the_page_is_whole_and_the_same_each_time(plain: str, results: Path, tmp_path: Path) -> None:
@@ -60,8 +60,7 @@ def test_tables_have_the_numbers_of_the_grid(plain: str) -> None:
 
 def test_runs_that_were_stopped_at_their_target_are_counted(results: Path, tmp_path: Path) -> None:
     stopped = tuple(("gentle", seed) for seed in range(6))
-    write_results(tmp_path, CELLS, make_records(CELLS, RISES, stopped=stopped))
-    html = report(tmp_path, tmp_path / "report.html", figures=[])
+    html = page_of(tmp_path, CELLS, RISES, stopped=stopped)
     text = flat(html)
     assert "18 runs in the grid 0 of them diverged 6 of them stopped at their target" in text
     assert "18 collected, 0 diverged, 6 stopped at their target" in text
@@ -76,8 +75,7 @@ def test_runs_that_were_stopped_at_their_target_are_counted(results: Path, tmp_p
 def test_colour_needs_pairs_enough(tmp_path: Path) -> None:
     """Three pairs that agree have an interval that excludes zero, but it cannot mean 95%."""
     cells = make_cells(seeds=(0, 1, 2))
-    write_results(tmp_path, cells, make_records(cells, RISES))
-    html = report(tmp_path, tmp_path / "report.html", figures=[], cells=cells)
+    html = page_of(tmp_path, cells, RISES)
     assert '<tr class="open noted">' in html
     assert "only 3 pairs" in html
 

@@ -34,32 +34,28 @@ def pretrained_tables(folder: Path, made: dict[str, Made]) -> Path:
     moments, stability = [], []
     for row in found.measured[found.measured["status"] == "measured"].to_dict("records"):
         case = {name: row[name] for name in ("model", "weights", "inputs", "readout")}
-        own = case["weights"] == "pretrained"
+        own, output = case["weights"] == "pretrained", case | {"readout": "output"}
         moments.append(case | {"mean": 1.0, "norm2": 2.0, "variance": 1.0, "scale": 0.5})
-        redrawn = {"noise": "replacement", "reduction": "half_square", "rho": math.nan, "correlation": math.nan}
+        law = {"gaussian": "gaussian", "uniform": "resampling"}.get(case["inputs"])
+        # Cross entropy's labels are the tokens that are redrawn.
         tokens = case["inputs"] != "gaussian" and case["readout"] != "cross_entropy"
-        if tokens:
-            stability.append(case | redrawn | {"value": 96.0 if own else 6.0, "standard_error": 0.1})
+        of_output = tokens and row["readout"] == "mean_top_logit"
+        redrawn = {"noise": "replacement", "rho": math.nan, "correlation": math.nan, "standard_error": 0.5}
+        values = [(case, "half_square", 96.0 if own else 6.0)] if tokens else []
+        if of_output:
+            values.append((output, "decision", 4.75 if own else 1.25))
+            values.append((output, "probability_distance", 0.625))
+        stability += [of | redrawn | {"reduction": name, "value": value} for of, name, value in values]
         for rho in (0.5, 0.9):
+            value = 0.98 if own else 0.5 * rho
             gaussian = {"noise": "gaussian", "rho": rho, "correlation": rho, "standard_error": 0.012}
             token = {"noise": "resampling", "rho": rho, "correlation": (1 + rho) / 2, "standard_error": math.nan}
-            value = 0.98 if own else 0.5 * rho
-            stability += [case | gaussian | {"reduction": name, "value": value} for name in ("normalised", "pearson")]
-            for noise in (gaussian, token):
-                law = {"gaussian": "gaussian", "uniform": "resampling"}.get(case["inputs"])
-                if noise["noise"] == law and (tokens or law == "gaussian"):
-                    stability.append(case | noise | {"reduction": "half_square", "value": 2.0 * (1.0 - value)})
-            if not tokens:
-                continue
-            stability += [case | token | {"reduction": name, "value": value} for name in ("normalised", "pearson")]
-            if row["readout"] == "mean_top_logit":
-                output = case | token | {"readout": "output"}
-                names = ("probability_dot", "probability_cosine", "decision")
-                stability += [output | {"reduction": name, "value": 0.25} for name in names]
-                changed = case | redrawn | {"readout": "output", "standard_error": 0.5}
-                if rho == 0.5:
-                    stability.append(changed | {"reduction": "decision", "value": 4.75 if own else 1.25})
-                    stability.append(changed | {"reduction": "probability_distance", "value": 0.625})
+            for noise in (gaussian, token) if tokens else (gaussian,):
+                both = [case | noise | {"reduction": name, "value": value} for name in ("normalised", "pearson")]
+                half = {"reduction": "half_square", "value": 2.0 * (1.0 - value)}
+                stability += [*both, case | noise | half] if noise["noise"] == law else both
+            names = ("probability_dot", "probability_cosine", "decision") if of_output else ()
+            stability += [output | token | {"reduction": name, "value": 0.25} for name in names]
     noisy = pd.DataFrame(stability, columns=STABILITY.names)
     moment = pd.DataFrame(moments, columns=MOMENT.names)
     tables = {

@@ -54,17 +54,15 @@ def test_a_cell_is_told_with_its_arm_s_settings() -> None:
     assert told == ["ρ = 0.25, γ = 0.75, S = 1, every 10th step", "–"]
 
 
-@pytest.mark.parametrize(
-    ("evaluations", "steps", "text"),
-    [
+def test_a_hold_is_told_in_evaluations_and_in_steps() -> None:
+    asked = {"metric": "val_accuracy", "threshold": 0.9}
+    # Known to the spacing of evaluations, here 100 steps.
+    for evaluations, steps, text in (
         (3, 0, "held for 3 evaluations in a row (200 steps)"),
-        (2, 250, "held for 4 evaluations in a row (300 steps)"),  # known to the spacing of evaluations
+        (2, 250, "held for 4 evaluations in a row (300 steps)"),
         (1, 0, "at one evaluation"),
-    ],
-)
-def test_a_hold_is_told_in_evaluations_and_in_steps(evaluations: int, steps: int, text: str) -> None:
-    asked = {"metric": "val_accuracy", "threshold": 0.9, "hold_evaluations": evaluations, "hold_steps": steps}
-    assert hold(asked, 100) == text
+    ):
+        assert hold(asked | {"hold_evaluations": evaluations, "hold_steps": steps}, 100) == text
 
 
 def test_a_sweep_and_a_curve_are_folded_each_for_its_reason() -> None:

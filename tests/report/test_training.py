@@ -11,7 +11,7 @@ import pytest
 from nsbench.report.training import SCORES, left_out
 from nsbench.schemas.analysis import SCORE
 from nsbench.storage.parquet import read_table
-from tests.report.pages import flat, report, section
+from tests.report.pages import flat, open_part, page_of, report, section
 from tests.synthetic_records import make_cells, make_records, swept, write_results
 
 ARMS = swept((0.05, 0.5), (0.05, 0.75))
@@ -71,8 +71,7 @@ def test_scores_stand_beside_their_floors(on_text: Path, text_page: str) -> None
 def test_scores_and_the_sweep_say_which_runs_are_left_out(tmp_path: Path) -> None:
     cells = make_cells("next_token", arms=("baseline", *ARMS[:2]), seeds=(0, 1, 2), threshold=0.25)
     stopped = (("baseline", 0), *((ARMS[0], seed) for seed in range(3)))
-    write_results(tmp_path, cells, make_records(cells, stopped=stopped))
-    html = report(tmp_path, tmp_path / "report.html", figures=[], cells=cells)
+    html = page_of(tmp_path, cells, stopped=stopped)
     found = flat(section(html, "scores"))
     assert "baseline next_token / calibrated 3 1 stopped at the target: left out 0.320" in found
     assert f"{ARMS[0]} next_token / calibrated 3 3 stopped at the target: left out – – – –" in found
@@ -94,8 +93,7 @@ def test_runs_without_measures_are_told_beside_the_scores(on_text: Path) -> None
 
 def test_kinds_that_count_the_same_targets_are_left_out(tmp_path: Path) -> None:
     cells = make_cells("next_token", arms=("baseline", "gentle"), seeds=(0, 1))
-    write_results(tmp_path, cells, make_records(cells))
-    html = report(tmp_path, tmp_path / "report.html", figures=[], cells=cells)
+    html = page_of(tmp_path, cells)
     assert "All targets" in section(html, "scores")
     assert "Targets that are" not in section(html, "scores")
     assert "Text:" not in html
@@ -104,6 +102,7 @@ def test_kinds_that_count_the_same_targets_are_left_out(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["effects", "scores", "sweep", "onsets", "times", "grid"])
 def test_every_table_names_its_text_and_its_leaks(text_page: str, name: str) -> None:
+    assert "Some &lt;excerpt&gt;: 108 runs" in section(text_page, "provenance")
     part = section(text_page, name)
     assert LABEL in flat(part).replace("&lt;", "<").replace("&gt;", ">")
     rows = re.findall(r"<tr[^>]*>(?:(?!</tr>).)*</tr>", part, flags=re.DOTALL)
@@ -115,10 +114,10 @@ def test_every_table_names_its_text_and_its_leaks(text_page: str, name: str) -> 
 
 @pytest.mark.parametrize("name", ["effects", "scores", "onsets", "times", "grid"])
 def test_arms_of_a_sweep_that_nothing_selected_are_folded_away(text_page: str, name: str) -> None:
-    open_part = re.sub(r"<details>.*?</details>", "", section(text_page, name), flags=re.DOTALL)
-    assert ARMS[0] in open_part
-    assert "reversed" in open_part
-    assert not any(arm in open_part for arm in ARMS[1:])
+    shown = open_part(section(text_page, name))
+    assert ARMS[0] in shown
+    assert "reversed" in shown
+    assert not any(arm in shown for arm in ARMS[1:])
     assert all(arm in section(text_page, name) for arm in ARMS)
 
 
@@ -142,7 +141,3 @@ def test_leads_and_early_ranks_are_told(text_page: str) -> None:
     assert f"{ARMS[3]} next_token / plain 5 / 6" in found
     assert "plain next_token baseline 6 6 seeds 200" in found
     assert "plain next_token all arms 36 6 seeds 200" in found
-
-
-def test_provenance_names_the_text(text_page: str) -> None:
-    assert "Some &lt;excerpt&gt;: 108 runs" in section(text_page, "provenance")
