@@ -1,23 +1,12 @@
 """The ledger of the paper's claims: `claims.yaml` says what is claimed and how it is judged, tables say what came out.
 
 `ledger` is the stage; `definitions` reads the file; `conditions` applies a rule to numbers; `verdicts` makes one
-verdict of several settings; `registry` has what a claim can ask for.
+verdict of several settings; `registry` has what a claim can ask for, the other modules register it.
 """
 
-from nsbench.claims import computed, curves, pretrained_models, simulations, training
+from nsbench.claims import computed, curves, pretrained_models, simulations, training  # noqa: F401
 from nsbench.claims.evidence import Evidence, Finding
 from nsbench.claims.ledger import write_claims
 from nsbench.claims.registry import QUANTITIES, claim_quantity
 
-__all__ = [
-    "QUANTITIES",
-    "Evidence",
-    "Finding",
-    "claim_quantity",
-    "computed",
-    "curves",
-    "pretrained_models",
-    "simulations",
-    "training",
-    "write_claims",
-]
+__all__ = ["QUANTITIES", "Evidence", "Finding", "claim_quantity", "write_claims"]

@@ -177,9 +177,11 @@ def _mean(
     every = evidence.records("runs")
     here = every[(every["task"] == variant.cells[0]["task"]) & (every["variant"] == variant.name)]
     return variant.finding(
-        stopped=stopped,
-        setting=f"{variant.name} / {what}",
-        **{"value": interval.value, "low": interval.low, "high": interval.high, "n": len(values), "n_unit": unit},
+        what,
+        (interval.value, interval.low, interval.high),
+        stopped,
+        n=len(values),
+        n_unit=unit,
         extras=enough(len(values), evidence.confidence),
         text="; ".join(sorted(set(here["text"]) - {""})),
         note=joined(*interval.notes, diverged, *(f"{some}: left out" for some in (stopped, left_out) if some)),

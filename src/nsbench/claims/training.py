@@ -80,11 +80,12 @@ def _found(
 ) -> Finding:
     """A finding of a table's row about pairs or runs (`unit`) of `what` of the variant; `count`: column of n."""
     n_stopped = row.get("n_stopped", 0)
-    value, low, high = map(float, ends)
     one = variant.finding(
+        what,
+        ends,
         stopped=f"{n_stopped} of {row[f'n_{unit}']} {unit} left out: stopped at the target" if n_stopped else "",
-        setting=f"{variant.name} / {what}",
-        **{"value": value, "low": low, "high": high, "n": int(row[count]), "n_unit": unit},
+        n=int(row[count]),
+        n_unit=unit,
         extras=enough(row[count], row["confidence"]) | {name: float(number) for name, number in extras.items()},
         text=row["text"],
         note=row["note"],
@@ -101,10 +102,11 @@ def _steps_to_target(evidence: Evidence, of: OfOneArm) -> list[Finding]:
     def time(variant: Variant, row: pd.Series) -> Finding:
         reached = f"{row['n_reached']} of {row['n_seeds']} runs reached it in {int(row['budget_steps']):,} steps"
         ends = "the ends are the first and the last run, not an interval"
-        value, low, high = (float(row[f"{which}_step"]) for which in ("median", "min", "max"))
         return variant.finding(
-            setting=f"{variant.name} / {row['arm']}",
-            **{"value": value, "low": low, "high": high, "n": int(row["n_seeds"]), "n_unit": "runs"},
+            row["arm"],
+            [row[f"{which}_step"] for which in ("median", "min", "max")],
+            n=int(row["n_seeds"]),
+            n_unit="runs",
             extras={name: float(row[name]) for name in ("n_reached", "n_seeds", "budget_steps")},
             status=ASIDE if why else COUNTS,
             why=why,
@@ -177,11 +179,13 @@ def _sweep_breadth(evidence: Evidence, of: OfTask) -> list[Finding]:
         fewer = int((rows["steps_ratio"] < 1).sum())
         pairs_enough = rows["n_pairs"].map(lambda n: coverage_of_range(int(n))) >= rows["confidence"]
         settled = int(((rows["steps_ratio_high"] < 1) & pairs_enough).sum())
-        low, high = _wilson(fewer, len(arms), evidence.confidence)
+        ends = (fewer / len(arms), *_wilson(fewer, len(arms), evidence.confidence))
         fewest = enough(rows["n_pairs"].min(), rows["confidence"].iloc[0])
         return [
             variant.finding(
-                **{"value": fewer / len(arms), "low": low, "high": high, "n": len(arms), "n_unit": "settings"},
+                ends=ends,
+                n=len(arms),
+                n_unit="settings",
                 extras={**fewest, "settled_share": settled / len(arms)},
                 text=str(rows["text"].iloc[0]),
                 note=f"settled by its interval in {settled} of {len(arms)}",

@@ -7,7 +7,7 @@ arm changes in training that does not succeed says nothing about the claim.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Literal, NamedTuple
 
 import pandas as pd
@@ -62,17 +62,18 @@ class Variant(NamedTuple):
     status: str
     why: str
 
-    def finding(self, stopped: str = "", **found: Any) -> Finding:
-        """A finding of this variant; `setting` is its name unless given, and leaks go into the note.
+    def finding(self, what: str = "", ends: Iterable[float] = (), stopped: str = "", **found: Any) -> Finding:
+        """A finding of `what` of this variant: a value with the ends of its interval; leaks go into the note.
 
         stopped: which runs that it needs were left out because they were stopped early; if any, it has no number.
         """
+        found |= dict(zip(("value", "low", "high"), map(float, ends), strict=False))
         if stopped:
-            found = {name: found[name] for name in ("setting", "text", "note")}
-            found |= {"status": MISSING, "why": f"{stopped}; {BY_OUTCOME}"}
+            found = {"text": found["text"], "note": found["note"], "status": MISSING, "why": f"{stopped}; {BY_OUTCOME}"}
         leak = "; ".join(self.cells[0]["leaks"]) if self.cells else ""
         note = joined(found.pop("note", ""), f"leak: {leak}" if leak else "")
-        return Finding(**{"setting": self.name, "status": self.status, "why": self.why} | found, note=note)
+        setting = f"{self.name} / {what}" if what else self.name
+        return Finding(setting, **{"status": self.status, "why": self.why} | found, note=note)
 
     @property
     def resolution(self) -> str:

@@ -31,25 +31,17 @@ CURVE = "specification_curve_"
 """How the names of specification curves begin."""
 
 
-def read(folder: Path | None) -> tuple[pd.DataFrame, pd.DataFrame] | tuple[None, None]:
-    """The claims and their evidence in `folder`; None for both where the claims were not run.
+def section(folder: Path | None, pictures: Pictures) -> dict[str, Any]:
+    """The claims of a ledger's folder as texts, in its order, with counts by verdict and by group; empty without any.
 
-    Raises RecordError for a missing table.
+    Each picture is taken by the first claim that names it, except those that have sections of their own. Raises
+    RecordError for a missing table.
     """
     if folder is None:
-        return None, None
-    return (
-        read_table(folder / "claims.parquet", CLAIM),
-        read_table(folder / "claim_evidence.parquet", CLAIM_EVIDENCE),
-    )
-
-
-def section(claims: pd.DataFrame | None, evidence: pd.DataFrame | None, pictures: Pictures) -> dict[str, Any]:
-    """The claims as texts, in the ledger's order, with counts by verdict and by group; empty where there are none.
-
-    Each picture is taken by the first claim that names it, except those that have sections of their own.
-    """
-    if claims is None or evidence is None or claims.empty:
+        return {}
+    claims = read_table(folder / "claims.parquet", CLAIM)
+    evidence = read_table(folder / "claim_evidence.parquet", CLAIM_EVIDENCE)
+    if claims.empty:
         return {}
     rows = [_claim(row, evidence, pictures) for row in claims.to_dict("records")]
     verdicts = {name: f"v{at}" for at, name in enumerate(VERDICTS) if name in set(claims["verdict"])}

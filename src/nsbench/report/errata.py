@@ -20,11 +20,11 @@ DOES = {
 COLUMNS = [Column("no.", "{number}"), *(Column(name, f"{{{name}}}", "") for name in ("place", "what", "does"))]
 
 
-def section(claims: pd.DataFrame | None) -> dict[str, Any]:
-    """The entries, how many do what, and the claims that the ledger finds in error (schema CLAIM, or None)."""
+def section(claims: list[dict[str, Any]]) -> dict[str, Any]:
+    """The entries, how many do what, and those of the ledger's claims that are found in error."""
     entries = pd.read_json(ENTRIES, lines=True).replace({"does": DOES})
     return {
         "counts": ", ".join(f"{count} {does}" for does, count in entries["does"].value_counts().items()),
         "entries": table(COLUMNS, entries.to_dict("records")),
-        "claims": [] if claims is None else claims[claims["verdict"] == "paper in error"].to_dict("records"),
+        "claims": [claim for claim in claims if claim["verdict"] == "paper in error"],
     }

@@ -69,7 +69,6 @@ def write_report(results: Results, out: Path | str, spec: str, digest: str) -> N
     tables = {name: read_table(results.tables / f"{name}.parquet", schema) for name, schema in TABLES.items()}
     runs = read_table(results.collected / "runs.parquet", COLLECTED_RUNS)
     history = read_table(results.collected / "history.parquet", HISTORY)
-    ledger, evidence = claims.read(results.claims)
     files = {
         "collected records": results.collected / "runs.parquet",
         "tables": results.tables / "paired_effect.parquet",
@@ -79,9 +78,10 @@ def write_report(results: Results, out: Path | str, spec: str, digest: str) -> N
     }
     split, pictures = Split(cells, tables["selection"]), Pictures(results.figures)
     # In the page's order: each takes the pictures that are left.
+    ledger = claims.section(results.claims, pictures)
     parts = {
         "partial": partial.section(states, runs, results.outdated, results.not_drawn),
-        "claims": claims.section(ledger, evidence, pictures),
+        "claims": ledger,
         "specifications": specifications.section(tables, cells, pictures),
         "effects": effects.section(tables, split, pictures),
         **training.section(tables, split),
@@ -89,7 +89,7 @@ def write_report(results: Results, out: Path | str, spec: str, digest: str) -> N
         "pretrained": pretrained.section(results.pretrained, pictures),
         "figures": pictures.rest(),
         "index": pictures.index(),
-        "errata": errata.section(ledger),
+        "errata": errata.section(ledger.get("rows", [])),
         "origin": origin.section(cells, runs, split, files, stamp(spec, digest)),
         "overview": origin.overview(cells, runs, len(history), None if states is None else len(states)),
     }
