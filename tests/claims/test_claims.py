@@ -174,6 +174,7 @@ def test_every_claim_is_answered_where_all_was_run(ledger: Path) -> None:
     assert set(table["verdict"]) <= set(VERDICTS)
     for name in ("place", "claim", "paper_text", "rule", "settings", "reason"):
         assert (table[name] != "").all(), name
+    assert table["reason"].str.fullmatch(r"[^\n]*\.").all()
     evidence = read_table(ledger / "claim_evidence.parquet", CLAIM_EVIDENCE)
     assert set(evidence["id"]) == set(table.index)
     with_interval = table[table[["ours", "ours_low", "ours_high"]].notna().all(axis=1)]

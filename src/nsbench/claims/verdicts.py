@@ -18,7 +18,7 @@ ON_THE_PAPERS_SIDE = ("reproduced", "partly")
 
 
 class Judged(NamedTuple):
-    """A finding with its verdict and why."""
+    """A finding with its verdict and why (no full stop yet)."""
 
     finding: Finding
     verdict: str
@@ -32,11 +32,11 @@ def judge(claim: Claim, evidence: Evidence) -> tuple[dict[str, Any], list[dict[s
         found = [judge_one(claim, finding) for finding in quantity.measure(evidence, claim.parameters)]
         verdict, reason = combine(found, COMMANDS.get(quantity.source, ""), quantity.all_needed)
     except Missing as missing:
-        found, verdict, reason = [], "not run", _sentence(str(missing))
-    row = _row(claim, evidence, found) | {"verdict": verdict, "reason": reason}
+        found, verdict, reason = [], "not run", str(missing)
+    row = _row(claim, evidence, found) | {"verdict": verdict, "reason": _sentence(reason)}
     rows = [
         {"id": claim.entry.id, "setting": one.finding.setting, **_ours(one.finding)}
-        | {"verdict": one.verdict, "reason": one.reason, "note": one.finding.note}
+        | {"verdict": one.verdict, "reason": _sentence(one.reason), "note": one.finding.note}
         for one in found
     ]
     if row["partial"]:
@@ -49,16 +49,16 @@ def judge(claim: Claim, evidence: Evidence) -> tuple[dict[str, Any], list[dict[s
 def judge_one(claim: Claim, finding: Finding) -> Judged:
     """A setting's verdict: the first of the rule's conditions that holds; none: undecided."""
     if finding.status == MISSING:
-        return Judged(finding, "not run", _sentence(finding.why))
+        return Judged(finding, "not run", finding.why)
     if finding.status == ASIDE:
-        return Judged(finding, "undecided", _sentence(f"does not count: {finding.why}"))
+        return Judged(finding, "undecided", f"does not count: {finding.why}")
     values = {"value": finding.value, "low": finding.low, "high": finding.high, "n": finding.n}
     values |= {"paper": claim.entry.paper, **finding.extras}
     number = show_ours(finding.value, finding.low, finding.high, claim.entry.unit)
     for verdict, condition in claim.conditions.items():
         if holds(condition, values):
             shown = (math.isnan(finding.value) and finding.note) or number
-            return Judged(finding, verdict, _sentence(f"{shown}: {condition}{_used(names_in(condition), values)}"))
+            return Judged(finding, verdict, f"{shown}: {condition}{_used(names_in(condition), values)}")
     names = names_in(" and ".join(claim.conditions.values()))
     words = {"low": "lower end", "high": "upper end"}
     unknown = [
@@ -68,7 +68,7 @@ def judge_one(claim: Claim, finding: Finding) -> Judged:
     ]
     because = f"; {', '.join(unknown)}" if unknown else _used(names, values)
     note = f" ({finding.note})" if finding.note else ""
-    return Judged(finding, "undecided", _sentence(f"{number}: no condition of the rule holds{because}{note}"))
+    return Judged(finding, "undecided", f"{number}: no condition of the rule holds{because}{note}")
 
 
 def combine(found: list[Judged], command: str = "", all_needed: bool = False) -> tuple[str, str]:
@@ -89,8 +89,8 @@ def combine(found: list[Judged], command: str = "", all_needed: bool = False) ->
         return verdict, reason
     without = f"without {_reasons(absent)}"
     if all_needed and verdict == "reproduced":
-        return "partly", _sentence(f"reproduced {without}; {reason}")
-    return verdict, _sentence(f"{reason.removesuffix('.')}; {without}")
+        return "partly", f"reproduced {without}; {reason}"
+    return verdict, f"{reason}; {without}"
 
 
 def _of_counted(found: list[Judged], command: str) -> tuple[str, str]:
@@ -102,25 +102,25 @@ def _of_counted(found: list[Judged], command: str) -> tuple[str, str]:
     counted = of_status(COUNTS)
     if not counted:
         if aside := of_status(ASIDE):
-            return "undecided", _sentence(f"no setting counts: {_reasons(aside)}")
+            return "undecided", f"no setting counts: {_reasons(aside)}"
         reason = _reasons(of_status(MISSING)) or "nothing was run that the claim is about"
         if stand_ins := of_status(STAND_IN):
             reason += f"; in their place, which is no evidence about them: {_tally(stand_ins)}"
-        return "not run", _sentence(f"{reason}; to make it: {command}" if command else reason)
+        return "not run", f"{reason}; to make it: {command}" if command else reason
     verdicts = list(dict.fromkeys(one.verdict for one in counted))
     if len(verdicts) == 1:
         first = counted[0]
         alike = f"in all {len(counted)} settings that count; {first.finding.setting}: " if len(counted) > 1 else ""
-        return first.verdict, _sentence(alike + first.reason)
+        return first.verdict, alike + first.reason
     differ = f"the settings differ: {_tally(counted)}"
     if not set(verdicts) & set(ON_THE_PAPERS_SIDE):
-        return "undecided" if "undecided" in verdicts else verdicts[0], _sentence(differ)
+        return "undecided" if "undecided" in verdicts else verdicts[0], differ
     by_chance = "" if set(verdicts) <= set(ON_THE_PAPERS_SIDE) else _may_be_chance(counted)
-    return "undecided" if by_chance else "partly", _sentence(differ + by_chance)
+    return "undecided" if by_chance else "partly", differ + by_chance
 
 
 def _may_be_chance(counted: list[Judged]) -> str:
-    """Words for that no setting on the paper's side survives Holm's correction; empty: one does, or none has a test."""
+    """Words where no setting on the paper's side survives Holm's correction; none where one does or none has a test."""
     p_values = np.array([float(one.finding.extras.get("p_value", math.nan)) for one in counted])
     tested = [
         (p, 1 - one.finding.extras["confidence"])
