@@ -459,7 +459,7 @@ def test_without_the_option_a_missing_run_still_stops_the_collection(
     grid.take_away((*ARM, "seeds-1-1"))
     places = [f"--{name}={grid.root / name}" for name in ("packs", "datasets")] + [f"--out={grid.root / 'strict'}"]
     assert cli.main(["stage", "collect", "--spec", grid.plan.grid("runs_per_pack"), "--digest", "d", *places]) == 2
-    assert "noise_stability/seeds-1-1/history.parquet: no such file" in capsys.readouterr().err
+    assert "noise_stability/seeds-1-1/runs.parquet: no such file" in capsys.readouterr().err
     assert not (grid.root / "strict/runs.parquet").exists()
 
 
