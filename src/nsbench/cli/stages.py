@@ -138,9 +138,11 @@ def dataset(options: argparse.Namespace) -> None:
     device=True,
 )
 def train(options: argparse.Namespace, device: torch.device) -> None:
+    from nsbench.storage.device import keep_heap
     from nsbench.training.pack import train_pack
     from nsbench.training.run import TrainSpec
 
+    keep_heap()
     files = (options.dataset, options.run_store, options.history, options.runs)
     train_pack(_spec(options, TrainSpec), options.digest, *files, device, options.progress_every)
 
@@ -150,7 +152,9 @@ def train(options: argparse.Namespace, device: torch.device) -> None:
 )
 def evaluate(options: argparse.Namespace, device: torch.device) -> None:
     from nsbench.evaluation.run import EvaluateSpec, evaluate_pack
+    from nsbench.storage.device import keep_heap
 
+    keep_heap()
     files = (options.runs, options.dataset, options.run_store, options.out)
     evaluate_pack(_spec(options, EvaluateSpec), options.digest, *files, device)
 

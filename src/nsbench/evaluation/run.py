@@ -117,7 +117,7 @@ def _evaluate_run(
     task = parse(TASKS.find(spec.task, "spec.task"), spec.data, "spec.data")
     for path in trail:
         weights, metadata = read_checkpoint(path, folder.key)
-        for found in _estimates(_Checkpoint(weights, metadata, device, data["test_tokens"]), data, settings, seed):
+        for found in estimates(Checkpoint(weights, metadata, device, data["test_tokens"]), data, settings, seed):
             yield {
                 "task": spec.task,
                 "variant": spec.variant,
@@ -129,7 +129,7 @@ def _evaluate_run(
             }
 
 
-def _estimates(model: _Checkpoint, data: Dataset, settings: MeasureSettings, seed: int) -> Iterator[Estimate]:
+def estimates(model: Checkpoint, data: Dataset, settings: MeasureSettings, seed: int) -> Iterator[Estimate]:
     """What the measures that are asked for say of a checkpoint.
 
     Raises ConfigError for a measure that gives no number for each input, or two estimates of one name.
@@ -143,13 +143,13 @@ def _estimates(model: _Checkpoint, data: Dataset, settings: MeasureSettings, see
             if not values.ndim:
                 raise ConfigError(f"the measure '{name}' gives a single number; allowed: one for each input")
             values = [estimate(name, "mean", math.nan, values.reshape(len(values), -1).double().mean(1))]
-        estimates = list(values) if isinstance(values, Iterable) else [values]
-        if not all(isinstance(one, Estimate) for one in estimates):
+        given = list(values) if isinstance(values, Iterable) else [values]
+        if not all(isinstance(one, Estimate) for one in given):
             raise ConfigError(
                 f"the measure '{name}' returns {type(values).__name__}; a tensor with a number for each input, or "
                 "Estimates, are allowed"
             )
-        for found in estimates:
+        for found in given:
             key = (found.measure, found.reduction, str(found.rho))
             if key in seen:
                 raise ConfigError(f"the measure '{name}' gives {', '.join(key)} again; each may be given once")
@@ -157,7 +157,7 @@ def _estimates(model: _Checkpoint, data: Dataset, settings: MeasureSettings, see
             yield found
 
 
-class _Checkpoint:
+class Checkpoint:
     """A checkpoint as a function (`nsbench.measures.base.Model`); it computes the outputs of test inputs once."""
 
     def __init__(
