@@ -12,6 +12,9 @@ OVERLAY_THERE = test -z "$(OVERLAY)" || test -f "$(OVERLAY)" || { echo "nsbench 
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
 PUBLISHED := results/published
+# What jobs import, besides what that imports. Compiled once, even where PYTHONDONTWRITEBYTECODE is set.
+IMPORTED := snakemake.cli, pandas, pyarrow.parquet, numba, scipy.optimize, scipy.stats, torch._dynamo, safetensors.torch, \
+	transformers.modeling_utils, matplotlib.backends.backend_pdf, jinja2, gensim, mlflow
 
 .PHONY: install models demo reproduce plan partial published queue queue-status test test-faults ui lint format lock
 
@@ -22,8 +25,10 @@ $(READY): pyproject.toml requirements.lock
 		{ echo "nsbench needs Python 3.11 or newer; $(PYTHON) is $$($(PYTHON) --version 2>&1). Try: make PYTHON=python3.12"; exit 1; }
 	@echo "nsbench | installing into $(VENV): about 2 minutes and 2 GB, more where pip finds a GPU build of torch"
 	@$(PYTHON) -m venv $(VENV)
-	@# Not compiled: half of the time would go into modules that nothing here imports.
+	@# Not compiled: half of the time would go into modules that nothing here imports. What jobs import is, then.
 	@$(VENV)/bin/pip install --quiet --no-compile --disable-pip-version-check -c requirements.lock -e '.[dev]'
+	@$(VENV)/bin/python -m compileall -q src
+	@PYTHONDONTWRITEBYTECODE= MLFLOW_DISABLE_TELEMETRY=true $(VENV)/bin/python -W ignore -c 'import $(IMPORTED)'
 	@touch $(READY)
 
 models: $(MODELS)
