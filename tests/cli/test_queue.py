@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -158,13 +159,46 @@ def test_status_reckons_with_the_pace_of_what_is_recorded(warm: Warm, tmp_path: 
     rows = queue.status(place.queue())
     assert [row["left"] for row in rows] == [N_PARITY, N_ADDITION]
     lines = queue.status_lines(rows)
-    assert " ".join(lines[0].split()) == "overlay runs recorded finished here left hours spent hours left"
+    assert (
+        " ".join(lines[0].split()) == "overlay runs recorded finished here left wait for a GPU hours spent hours left"
+    )
     assert lines[-1].split()[:5] == ["all", str(N_PARITY + N_ADDITION), "0", "0", str(N_PARITY + N_ADDITION)]
 
 
 def test_a_folder_without_overlays_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="has no overlay"):
         queue.status(Queue(tmp_path, tmp_path / "records"))
+
+
+@pytest.mark.parametrize("on_gpu", [False, True])
+def test_a_pair_is_trained_on_one_kind_of_device(monkeypatch: pytest.MonkeyPatch, on_gpu: bool) -> None:
+    recorded = {
+        ("sparse_parity", "baseline"): {0: "NVIDIA H200", 1: "cpu"},
+        ("modular_addition", "baseline"): {0: "NVIDIA H200"},
+        ("modular_addition", "noise_stability"): {1: "cpu"},
+    }
+
+    def of(cell: Any) -> dict[int, Recorded]:
+        found = {} if cell.variant != "tiny" else recorded.get((cell.task, cell.arm), {})
+        return {seed: Recorded(Path("a"), "", None, done(1.0, device=device)) for seed, device in found.items()}
+
+    monkeypatch.setattr("nsbench.storage.device.visible_gpus", lambda: ["0"] * on_gpu)
+    left = {}
+    for overlay in OVERLAYS:
+        values = overlaid()
+        update_config(values, yaml.safe_load(OVERLAYS[overlay]) | {"runs_per_pack": 2})
+        plan = Plan(load(values), SimpleNamespace(of=of))
+        for is_here, runs in zip((True, False), queue._left(plan), strict=True):
+            left |= {(cell.task, cell.variant, cell.arm, seed): is_here for cell, seed in runs}
+    assert left == {
+        ("sparse_parity", "tiny", "noise_stability", 0): on_gpu,
+        ("sparse_parity", "tiny", "noise_stability", 1): not on_gpu,
+        ("modular_addition", "tiny", "baseline", 1): not on_gpu,
+        ("modular_addition", "tiny", "noise_stability", 0): on_gpu,
+        # Its baseline is that of the other variant.
+        ("modular_addition", "tiny-gradientclean", "noise_stability", 0): on_gpu,
+        ("modular_addition", "tiny-gradientclean", "noise_stability", 1): not on_gpu,
+    }
 
 
 # --- how long what is left takes ---------------------------------------------------------------------

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import re
 import sys
@@ -13,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from nsbench.cli import stages
+from nsbench.cli.grid import read_grid
 from nsbench.config.base import ConfigError, parse
 from nsbench.config.canonical import canonical_json
 from nsbench.config.theory import EXPERIMENTS, ExperimentSpec
@@ -355,7 +354,7 @@ def test_a_stage_refuses_no_grid_that_was_planned(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(grid, "MOST_PACKS", len(plan.packs) + 4)
     load(values)
     for sections in ((), ("analysis",), ("tracking",)):
-        found = stages.read_grid(argparse.Namespace(spec=plan.grid(*sections)))
+        found = read_grid(json.loads(plan.grid(*sections)))
         assert len(found.cells) == len(plan.cells)
         assert found.config.runs_per_pack == 5
     with pytest.raises(ConfigError, match="packs"):

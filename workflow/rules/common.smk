@@ -105,9 +105,9 @@ def fail():
         progress.fail(BEGUN)
 
 
-def pack_files(name):
-    """The file of that name of every pack of the grid."""
-    return [f"results/packs/{'/'.join(pack)}/{name}" for pack in PLAN.packs]
+def pack_files(name, packs=PLAN.packs):
+    """The file of that name of each of the packs; of every pack of the grid."""
+    return [f"results/packs/{'/'.join(pack)}/{name}" for pack in packs]
 
 
 def floor_files():

@@ -31,4 +31,4 @@ rule train_pack:
 
 rule runs:
     input:
-        pack_files("evaluation.parquet"),
+        pack_files("evaluation.parquet", PLAN.packs_for(DEVICE_ASKED)),

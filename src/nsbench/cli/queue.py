@@ -23,7 +23,7 @@ from typing import Any
 from nsbench.config.base import ConfigError
 from nsbench.records.exchange import export_records
 from nsbench.storage.atomic import FileError
-from nsbench.storage.device import visible_gpus
+from nsbench.storage.device import gpus_per_job, visible_gpus
 from nsbench.storage.locks import HeldError, locked
 from nsbench.storage.parquet import RecordError
 from nsbench.storage.run_folder import RunFolder
@@ -82,11 +82,17 @@ def run(queue: Queue, cores: int, gpus: int, export_every: float) -> None:
         failed: list[str] = []
         for overlay in queue.files():
             plan = queue.plan(overlay)
-            left = _left(plan)
-            if not left:
+            left, waiting = _left(plan)
+            if waiting:
+                device = "CPU" if gpus_per_job(plan.config.device) else "GPU"
+                _say(
+                    f"{overlay.name}: {len(waiting)} runs wait for a {device}, as the other half of their pairs had one"
+                )
+            elif not left:
                 _say(f"{overlay.name}: all runs are recorded")
+            if not left:
                 continue
-            _say(f"{overlay.name}: {left} runs to do")
+            _say(f"{overlay.name}: {len(left)} runs to do")
             status = _work(queue, overlay, cores, gpus, export_every, stopped)
             _export(queue, overlay)
             if stopped:
@@ -106,20 +112,22 @@ def status(queue: Queue) -> list[dict[str, Any]]:
     operations, of the same task. It counts seconds in training, as one process has them, and no evaluation.
     """
     plans = {overlay: queue.plan(overlay) for overlay in queue.files()}
-    pace = _Pace(plans.values(), bool(visible_gpus()))
+    on_gpu = bool(visible_gpus())
+    pace = _Pace(plans.values(), on_gpu)
     rows = []
     for overlay, plan in plans.items():
         done = [record for cell in plan.recorded.values() for record in cell.values()]
-        left = [(cell, seed) for key, cell in plan.cells.items() for seed in _to_do(plan, key)]
+        left, waiting = _left(plan)
         finished = sum((_folder(queue, cell, seed) / "run.json").exists() for cell, seed in left)
         hours = [pace.seconds(plan, cell) / 3600 for cell, _ in left]
         rows.append(
             {
                 "overlay": overlay.stem,
-                "runs": len(done) + len(left),
+                "runs": len(done) + len(left) + len(waiting),
                 "recorded": len(done),
                 "finished here": finished,
                 "left": len(left) - finished,
+                f"wait for a {'CPU' if on_gpu else 'GPU'}": len(waiting),
                 "hours spent": sum(record.summary["seconds"] for record in done) / 3600,
                 "hours left": sum(hours) * (1 - finished / len(left)) if left else 0.0,
             }
@@ -164,13 +172,13 @@ class _Pace:
         return train_flops(cell) / (1e9 * (gflops.cuda if self.on_gpu else gflops.cpu))
 
 
-def _to_do(plan: Plan, key: tuple[str, str, str]) -> list[int]:
-    cell = plan.cells[key]
-    return [] if cell.shares else [seed for seed in cell.seeds if seed not in plan.recorded[key]]
-
-
-def _left(plan: Plan) -> int:
-    return sum(len(_to_do(plan, key)) for key in plan.cells)
+def _left(plan: Plan) -> tuple[list[tuple[Cell, int]], list[tuple[Cell, int]]]:
+    """The runs, cell and seed, without a record: what to train here, and what waits for another kind of device."""
+    here = set(plan.packs_for("cuda" if gpus_per_job(plan.config.device) else "cpu"))
+    runs: dict[bool, list[tuple[Cell, int]]] = {True: [], False: []}
+    for pack in plan.packs:
+        runs[pack in here] += [(plan.cells[pack[:3]], seed) for seed in plan.seeds[pack[-1]]]
+    return runs[True], runs[False]
 
 
 def _folder(queue: Queue, cell: Cell, seed: int) -> Path:

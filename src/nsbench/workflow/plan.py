@@ -57,12 +57,47 @@ class Plan:
         self.packs: list[tuple[str, str, str, str]] = []
         self.recorded = {key: records.of(cell) if records else {} for key, cell in self.cells.items()}
         """(task, variant, arm) -> seed -> its record."""
+        self.devices: dict[tuple[str, str, str, str], str] = {}
+        """Pack -> `cpu` or `cuda`: what the other half of its pairs was trained on; empty where that has no record."""
+        pair = self._devices_of_pairs()
         for key, cell in self.cells.items():
             to_do = [] if cell.shares else [seed for seed in cell.seeds if seed not in self.recorded[key]]
-            for seeds in packs(to_do, config.runs_per_pack):
-                name = pack_name(seeds)
-                self.seeds[name] = seeds
-                self.packs.append((*key, name))
+            by_device: dict[str, list[int]] = {}
+            for seed in to_do:
+                by_device.setdefault(pair.get((*key[:2], seed), ""), []).append(seed)
+            for device, listed in by_device.items():
+                for seeds in packs(listed, config.runs_per_pack):
+                    name = pack_name(seeds)
+                    self.seeds[name] = seeds
+                    self.packs.append((*key, name))
+                    self.devices[*key, name] = device
+
+    def _devices_of_pairs(self) -> dict[tuple[str, str, int], str]:
+        """(task, variant, seed) -> what kind of device the recorded runs were trained on: the baseline, or else an arm.
+
+        Variants that share the runs of a baseline are compared with one another.
+        """
+        cells = sorted(self.cells.items(), key=lambda item: item[1].arm_settings.kind == "baseline")
+        baseline = {
+            key[:2]: (key[0], cell.shares or cell.variant)
+            for key, cell in cells
+            if cell.arm_settings.kind == "baseline"
+        }
+        found = {
+            (*baseline[key[:2]], seed): "cpu" if record.summary["device"] == "cpu" else "cuda"
+            for key, _ in cells
+            for seed, record in self.recorded[key].items()
+        }
+        pairs = [(key, seed) for key, cell in cells for seed in cell.seeds]
+        return {
+            (*key[:2], seed): found[*baseline[key[:2]], seed]
+            for key, seed in pairs
+            if (*baseline[key[:2]], seed) in found
+        }
+
+    def packs_for(self, device: str) -> list[tuple[str, str, str, str]]:
+        """The packs whose runs can be trained on this kind of device, `cpu` or `cuda`, if pairs are to be on one."""
+        return [pack for pack in self.packs if self.devices[pack] in ("", device)]
 
     def code(self, stage: str, task: str, variant: str, arm: str = "") -> str:
         """Digest of the code that a stage of a cell runs: of what is registered that of USES alone."""
