@@ -98,9 +98,8 @@ def test_diverged_runs_leaks_and_the_text_are_told() -> None:
 
 def test_nothing_overlaps() -> None:
     arms = ("baseline", "gentle", "reversed")
-    one = make_cells(variants=("as_published", "calibrated"), arms=arms, seeds=SEEDS)
+    one = make_cells(variants=("as_published",), arms=arms, seeds=SEEDS)
     leaks = {"windows_overlapping": ["validation windows share tokens with training windows"]}
     many = make_cells("next_token", ("windows_pooled", "windows_overlapping", "c"), arms, SEEDS, leaks=leaks)
-    for cells in (one, [*one[:3], *many]):
-        figure, _ = drawn(cells, diverged=(("gentle", 0),), rises={("baseline", 0): 1e9})
-        check_layout(figure, shown(figure))
+    figure, _ = drawn([*one, *many], diverged=(("gentle", 0),), rises={("baseline", 0): 1e9})
+    check_layout(figure, shown(figure))

@@ -120,7 +120,6 @@ def test_a_figure_that_cannot_be_is_told(name: str, tables: list[str], told: str
 @pytest.mark.parametrize(
     ("about", "told"),
     [
-        ({"title": "Loss {x}"}, "has the title 'Loss {x}'; {task} is allowed in it"),
         ({"tables": ["points"], "experiment": "relu", "each_task": True}, "is of no task; tables of training"),
         ({"tables": ["points"], "experiment": "rellu"}, "has the experiment 'rellu'; allowed: one of attention, "),
         ({"tables": ["points"]}, "has the experiment ''; allowed: one of attention, "),

@@ -82,14 +82,12 @@ def render(
             if parquet.read_stamp(path).get("spec") != canonical_json(settings.experiment):
                 raise parquet.RecordError(f"{path}: was made under other settings; run its stage again")
         about = {"settings": settings.experiment.parsed(), "scale": settings.scale}
-        nothing = "" if any(map(len, tables.values())) else "nothing was computed"
     elif isinstance(settings, Grid):
         about = {"cells": shown(drawing, settings.cells, task), "scale": settings.scale}
-        nothing = "" if about["cells"] else "the grid has nothing that it shows"
     else:
-        about, nothing = {"spec": settings}, ""
-    if nothing:
-        figure = style.empty(f"{name}: {nothing}", footers.sizes_text([], settings.scale))
+        about = {"spec": settings}
+    if about.get("cells") == []:
+        figure = style.empty(f"{name}: the grid has nothing that it shows", footers.sizes_text([], settings.scale))
     else:
         figure = drawing(**tables, **about, **drawing.options)
     style.save(figure, out_png, out_pdf)

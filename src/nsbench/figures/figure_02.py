@@ -42,14 +42,12 @@ def draw(curves: Table, points: Table, settings: AttentionExperiment, scale: str
     structured = [labels.IDENTITY, *(labels.low_rank(rank) for rank in sorted(settings.ranks, reverse=True))]
     series = panels.ordered("series", tables, [*structured, *UNSTRUCTURED])
     upper, lower = ([name for name in series if (name in UNSTRUCTURED) == below] for below in (False, True))
-    with_identity = labels.IDENTITY in upper
-    colours = COLOURS[:1] * with_identity + panels.shades(len(upper) - with_identity)
-    kinds = {KINDS[0]: panels.looks(upper, colours), KINDS[1]: panels.looks(lower, COLOURS[1:])}
-    kinds = {kind: looks for kind, looks in kinds.items() if looks}
-    figure = style.new(max(4.4 * len(names), 6.2), 3.2 * len(kinds) + 1.9)
-    grid = figure.subplots(len(kinds), len(names), squeeze=False, sharex=True, sharey="row")
+    colours = COLOURS[:1] + panels.shades(len(upper) - 1)
+    looks_of = panels.looks(upper, colours), panels.looks(lower, COLOURS[1:])
+    figure = style.new(max(4.4 * len(names), 6.2), 8.3)
+    grid = figure.subplots(2, len(names), squeeze=False, sharex=True, sharey="row")
     key = []
-    for row, (kind, looks) in zip(grid, kinds.items(), strict=True):
+    for row, kind, looks in zip(grid, KINDS, looks_of, strict=True):
         found = []
         for axes, name in zip(row, names, strict=True):
             if kind == KINDS[1]:
@@ -60,8 +58,7 @@ def draw(curves: Table, points: Table, settings: AttentionExperiment, scale: str
         panels.heads(row, [f"{name}: {kind}" for name in names], found)
         row[0].set_ylabel("E[f(X) f(Y)] per output entry")
         key += panels.series_signs(looks, row)
-    if KINDS[1] in kinds:
-        key.append(style.sign("ρ, to compare with", **panels.REFERENCE))
+    key.append(style.sign("ρ, to compare with", **panels.REFERENCE))
     sizes = [f"n = {settings.n_tokens} tokens", f"d = {settings.d_model}", panels.replicates(settings)]
     panels.foot(figure, _WHAT, sizes, scale, key)
     return figure

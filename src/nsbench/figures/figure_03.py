@@ -46,22 +46,20 @@ def draw(curves: Table, points: Table, examples: Table, settings: PatternsExperi
 
     tokens = {labels.n_tokens(n): n for n in sorted(settings.n_tokens)}
     looks = panels.looks(panels.ordered("series", [curves, points, examples], tokens))
-    shown = [name for name in looks if (examples["series"] == name).any()]
-    figure = style.new(10.6 if shown else 6.2, max(2.5 * len(shown), 5.2) + 2.2)
-    sides = figure.add_gridspec(1, 2 if shown else 1, width_ratios=[1.08, 1.0] if shown else [1.0])
-    if shown:
-        grid = sides[0].subgridspec(len(shown) + 1, 2, height_ratios=[*[1.0] * len(shown), 0.05])
-        for row, name in enumerate(shown):
-            pair = [figure.add_subplot(grid[row, column]) for column in (0, 1)]
-            expected = tokens[name] * float(expected_share(settings.shown_rho, tokens[name]))
-            title = f"{name}, ρ = {settings.shown_rho:g}"
-            image = _pair(pair, examples[examples["series"] == name], title, expected)
-        for axes in pair:
-            axes.set_xlabel("token attended to")
-        bar = figure.colorbar(image, figure.add_subplot(grid[-1, :]), orientation="horizontal")
-        bar.set_label("attention weight")
-        bar.ax.grid(False)
-    at = sides[-1].subgridspec(2, 1, height_ratios=[2.0, 1.0])
+    figure = style.new(10.6, max(2.5 * len(tokens), 5.2) + 2.2)
+    sides = figure.add_gridspec(1, 2, width_ratios=[1.08, 1.0])
+    grid = sides[0].subgridspec(len(tokens) + 1, 2, height_ratios=[*[1.0] * len(tokens), 0.05])
+    for row, (name, n) in enumerate(tokens.items()):
+        pair = [figure.add_subplot(grid[row, column]) for column in (0, 1)]
+        title = f"{name}, ρ = {settings.shown_rho:g}"
+        expected = n * float(expected_share(settings.shown_rho, n))
+        image = _pair(pair, examples[examples["series"] == name], title, expected)
+    for axes in pair:
+        axes.set_xlabel("token attended to")
+    bar = figure.colorbar(image, figure.add_subplot(grid[-1, :]), orientation="horizontal")
+    bar.set_label("attention weight")
+    bar.ax.grid(False)
+    at = sides[1].subgridspec(2, 1, height_ratios=[2.0, 1.0])
     top, bottom = (figure.add_subplot(part) for part in at)
     formulas = panels.draw_curves(top, curves, looks)
     panels.draw_points(top, points, looks)
@@ -72,8 +70,7 @@ def draw(curves: Table, points: Table, examples: Table, settings: PatternsExperi
     top.tick_params(labelbottom=False)
     bottom.set_ylabel("simulation − s(ρ)")
     panels.heads([top], [labels.PATTERNS_READING], [formulas])
-    key = panels.series_signs(looks, [top])
-    key += [style.sign("same token in A_X and in A_Y", **_MARK)] if shown else []
+    key = [*panels.series_signs(looks, [top]), style.sign("same token in A_X and in A_Y", **_MARK)]
     panels.foot(figure, _WHAT, [f"d = {settings.d_model}", panels.replicates(settings)], scale, key)
     return figure
 

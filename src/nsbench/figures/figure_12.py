@@ -14,7 +14,6 @@ from nsbench.figures.annotations import Cells, Figure, Table
 from nsbench.figures.registry import figure
 
 KINDS = {"val_accuracy": "all", "val_accuracy_unpadded": "unpadded", "val_accuracy_known": "known"}
-AS_ABOVE = "the same as above:\nno such targets in these data"
 
 
 @figure(
@@ -36,41 +35,30 @@ def draw(history: Table, times: Table, floors: Table, selections: Table, cells: 
     """
     groups = curves.groups_of(cells, selections)
     drawn = [cell for group in groups.values() for cell in group]
-    unchanged = _same(history, drawn, [*KINDS])
+    values = {
+        metric: np.concatenate([comparison.of_cell(history, cell)[metric].to_numpy(float) for cell in drawn])
+        for metric in KINDS
+    }
+    pairs = itertools.pairwise(KINDS)
+    unchanged = [metric for above, metric in pairs if np.array_equal(values[above], values[metric], equal_nan=True)]
     metrics = [metric for metric in KINDS if metric not in unchanged]
     arms = {variant: curves.arm_entries(group) for variant, group in groups.items()}
     tallest = max(style.header_height(group[0]["leaks"], arms[variant]) for variant, group in groups.items())
     figure, columns = style.columns(len(groups), len(metrics), 3.7, 2.5 + tallest / len(metrics), below=1.2)
     for (variant, group), panels in zip(groups.items(), columns, strict=True):
-        same, filled = _same(history, group, metrics), []
         for metric, axes in zip(metrics, panels, strict=True):
-            if metric in same:
-                axes.set_axis_off()
-                axes.text(0.5, 0.5, AS_ABOVE, ha="center", transform=axes.transAxes, color=style.MUTED, gid="same")
-                continue
             curves.of_arms(axes, group, history, times, metric)
             _, entries = curves.floor_lines(axes, floors, group[0], metric)
-            above = ("", [], entries) if filled else (variant, group[0]["leaks"], arms[variant] + entries)
-            style.header(axes, *above)
+            first = (variant, group[0]["leaks"], arms[variant] + entries)
+            style.header(axes, *(first if axes is panels[0] else ("", [], entries)))
             axes.set_ylabel(f"validation accuracy,\n{style.COUNTED_LABELS[KINDS[metric]]}")
-            filled.append(axes)
-        filled[-1].set_xlabel("optimiser step")
-        highest = max(axes.dataLim.y1 for axes in filled)
-        for axes in filled:
+        panels[-1].set_xlabel("optimiser step")
+        highest = max(axes.dataLim.y1 for axes in panels)
+        for axes in panels:
             axes.set_ylim(-0.02 * highest, 1.05 * highest)
     lines = footers.remarks(times, drawn, scale, cells, selections)
     if unchanged:
-        kinds = " or ".join(style.COUNTED_LABELS[KINDS[metric]] for metric in KINDS if metric in unchanged)
+        kinds = " or ".join(style.COUNTED_LABELS[KINDS[metric]] for metric in unchanged)
         lines.insert(0, f"Not drawn, since it changes nothing here: counting targets {kinds}.")
     style.footer(figure, lines, curves.run_key())
     return figure
-
-
-def _same(history: Table, cells: Cells, metrics: list[str]) -> set[str]:
-    """The metrics whose values in these cells are those of the one before."""
-    rows = [comparison.of_cell(history, cell)[metrics].astype(float) for cell in cells]
-    return {
-        metric
-        for before, metric in itertools.pairwise(metrics)
-        if all(np.array_equal(of_cell[before], of_cell[metric], equal_nan=True) for of_cell in rows)
-    }

@@ -112,7 +112,7 @@ def figure(name: str, *, tables: Sequence[str], **about: Any) -> Callable[[Calla
     """Register a function that draws a figure; about: the other fields of `Drawing`, `title` among them.
 
     Raises ConfigError for a name that is taken or no name, for tables that are unknown or not all of one kind, and for
-    a title, tasks or an experiment that do not go with them.
+    tasks or an experiment that do not go with them.
     """
     if not any(tables and set(tables) <= set(known) for known in TABLES.values()):
         allowed = "; or ".join(side_by_side(known) for known in TABLES.values())
@@ -120,12 +120,6 @@ def figure(name: str, *, tables: Sequence[str], **about: Any) -> Callable[[Calla
 
     def register(draw: Callable[..., Any]) -> Drawing:
         made = Drawing(name=name, draw=draw, tables=tables, **about)
-        try:
-            made.title.format(task="")
-        except (LookupError, ValueError):
-            raise ConfigError(
-                f"the figure '{name}' has the title {show(made.title)}; {{task}} is allowed in it"
-            ) from None
         if made.each_task and made.kind != "training":
             raise ConfigError(f"the figure '{name}' is of no task; tables of training are allowed with each_task")
         if (made.kind == "theory") != (made.experiment in EXPERIMENTS):
@@ -161,5 +155,5 @@ def caption(name: str) -> tuple[str, str]:
         drawing, task = find(name)
     except ConfigError:
         return name.replace("_", " ").capitalize(), ""
-    title = drawing.title.format(task=TASKS[task].title if task in TASKS else task)
+    title = drawing.title.replace("{task}", TASKS[task].title if task in TASKS else task)
     return title[:1].upper() + title[1:], drawing.caption + drawing.notes.get(task, "")
