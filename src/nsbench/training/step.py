@@ -253,7 +253,8 @@ class TrainingStep:
         graph = torch.cuda.CUDAGraph()
         try:
             # The graphs share their memory: none has anything to keep, and no two run at once.
-            with torch.cuda.graph(graph, pool=self._pool):
+            # Of this thread's calls alone, since another writes files meanwhile.
+            with torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"):
                 self._run(kinds)
         except RuntimeError as error:
             if out_of_memory(error):

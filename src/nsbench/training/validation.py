@@ -119,9 +119,9 @@ def _noise_scores(kept: dict[str, Tensor], n_classes: int) -> dict[str, Tensor]:
 
 def _shares(decisions_RX: Tensor, n_classes: int) -> Tensor:
     """The share of each class among the decisions of each run, (R, classes)."""
-    run_R1 = torch.arange(len(decisions_RX), device=decisions_RX.device)[:, None]
-    counts = torch.bincount((decisions_RX + run_R1 * n_classes).flatten(), minlength=run_R1.numel() * n_classes)
-    return counts.view(len(decisions_RX), n_classes).double() / decisions_RX.shape[1]
+    counts_RC = torch.zeros(len(decisions_RX), n_classes, dtype=torch.float64, device=decisions_RX.device)
+    ones_RX = torch.ones_like(decisions_RX, dtype=torch.float64)
+    return counts_RC.scatter_add_(1, decisions_RX, ones_RX) / decisions_RX.shape[1]
 
 
 def evaluation_steps(training: Training) -> list[int]:
