@@ -163,7 +163,7 @@ def small_grid(folder: Path, uri: str | None = None, **changes: Any) -> Results:
 
 def make_tables(folder: Path) -> Path:
     """A store that has MLflow's tables and nothing in them, which stands in for a new one."""
-    stores.make_sqlite(folder / "mlflow.db", importer._make_tables)
+    stores.make_sqlite(folder / "mlflow.db")
     return folder / "mlflow.db"
 
 

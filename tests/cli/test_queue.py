@@ -84,19 +84,9 @@ class Place:
             self.clone.root / "overlays", self.records, self.clone.root / "results", self.clone.root / "config.yaml"
         )
 
-    def start(self, *options: str) -> subprocess.Popen[str]:
-        command = [
-            sys.executable,
-            "-m",
-            "nsbench.cli",
-            "queue",
-            "run",
-            "--overlays",
-            "overlays",
-            "--records",
-            "records",
-        ]
-        command += ["--cores", "2", "--export-every", "0.1s", *options]
+    def start(self) -> subprocess.Popen[str]:
+        options = "queue run --overlays overlays --records records --cores 2 --export-every 0.1s"
+        command = [sys.executable, "-m", "nsbench.cli", *options.split()]
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
         return subprocess.Popen(command, cwd=self.clone.root, env=self.environment, text=True, **pipes)
 

@@ -57,7 +57,7 @@ def test_a_store_deleted_in_the_middle_is_filled_again(
 ) -> None:
     """The third search looks at what was written: the file is gone, but this process could still read it."""
     caplog.set_level("INFO")
-    monkeypatch.setattr(stores, "make_sqlite", lambda path, fill: lend_tables(tables, path))
+    monkeypatch.setattr(stores, "make_sqlite", lambda path: lend_tables(tables, path))
     calls = during(monkeypatch, call, (results.folder / "mlflow.db").unlink, method)
     summary = results.track()
     assert len(calls) > call
@@ -71,7 +71,7 @@ def test_a_store_that_is_deleted_again_and_again_is_given_up(
 ) -> None:
     store = results.folder / "mlflow.db"
     monkeypatch.setattr(importer, "_write", lambda *arguments: store.unlink(missing_ok=True))
-    monkeypatch.setattr(stores, "make_sqlite", lambda path, fill: lend_tables(tables, path))
+    monkeypatch.setattr(stores, "make_sqlite", lambda path: lend_tables(tables, path))
     with pytest.raises(TrackingError, match=r"changes whenever it is written; .* end what else writes") as caught:
         results.track()
     assert "\n" not in str(caught.value)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from importlib import resources
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from nsbench.arms import ARMS
 from nsbench.config.base import ConfigError
@@ -15,30 +15,19 @@ from nsbench.figures import FIGURES
 from nsbench.measures import MEASURES
 from nsbench.training.models import MODELS
 
-
-class Template(NamedTuple):
-    """What `nsbench new` writes of a kind of plug-in."""
-
-    registry: Registry[Any]
-    package: str
-    """Has the file `template.py`, in which `my_kind` and `MyKind` stand for the name."""
-    lines: str
-    """What to write into config.yaml besides the line of `plugins`, `{name}` for the name."""
-
-
-TEMPLATES = {
-    "arm": Template(
+TEMPLATES: dict[str, tuple[Registry[Any], str, str]] = {
+    "arm": (
         ARMS,
         "nsbench.arms",
         "{name}: {{kind: {name}, strength: 0.1}}    # under tasks.<task>.arms\n"
         "- {name}    # under arms of a block of grid",
     ),
-    "model": Template(
+    "model": (
         MODELS,
         "nsbench.training.models",
         "model: {{kind: {name}, width: 128}}    # in a variant, under tasks.<task>.variants.<variant>",
     ),
-    "task": Template(
+    "task": (
         TASKS,
         "nsbench.data.tasks",
         "{name}:    # under tasks\n"
@@ -47,13 +36,15 @@ TEMPLATES = {
         "    small: {{model: {{d_model: 32}}, training: {{steps: 500, eval_every_steps: 50}}}}\n"
         "- {{task: {name}, variants: [small], arms: [baseline, noise_stability], seeds: [0, 1]}}    # under grid",
     ),
-    "measure": Template(
+    "measure": (
         MEASURES,
         "nsbench.measures",
         "evaluation: {{measures: [noise_stability, average_sensitivity, test_scores, {name}]}}",
     ),
-    "figure": Template(FIGURES, "nsbench.figures", ""),
+    "figure": (FIGURES, "nsbench.figures", ""),
 }
+"""Kind of plug-in -> its registry; the package whose file `template.py` is written, in which `my_kind` and `MyKind`
+stand for the name; what to write into config.yaml besides the line of `plugins`."""
 
 
 def new(what: str, name: str, out: Path | None = None) -> str:
@@ -62,10 +53,10 @@ def new(what: str, name: str, out: Path | None = None) -> str:
     what: of TEMPLATES. Raises ConfigError for a name that is taken or none, and for a file that is there or cannot be
     written.
     """
-    template = TEMPLATES[what]
-    template.registry.check_free(name)
+    registry, package, lines = TEMPLATES[what]
+    registry.check_free(name)
     out = out or Path(f"{name}.py")
-    text = resources.files(template.package).joinpath("template.py").read_text(encoding="utf-8")
+    text = resources.files(package).joinpath("template.py").read_text(encoding="utf-8")
     text = text.replace("my_kind", name).replace("MyKind", name.title().replace("_", ""))
     try:
         with out.open("x", encoding="utf-8") as file:
@@ -74,8 +65,5 @@ def new(what: str, name: str, out: Path | None = None) -> str:
         raise ConfigError(f"--out: {show(str(out))} is there; a file that is not there yet is allowed") from None
     except OSError as error:
         raise ConfigError(f"--out: {show(str(out))} cannot be written ({error.strerror})") from None
-    lines = [
-        f"{out} registers the {template.registry.what} {name}. In config.yaml:",
-        f"plugins: [{out}]    # at the left margin",
-    ]
-    return "\n".join([*lines, *template.lines.format(name=name).splitlines()])
+    told = f"{out} registers the {registry.what} {name}. In config.yaml:\nplugins: [{out}]    # at the left margin\n"
+    return (told + lines.format(name=name)).rstrip()

@@ -20,6 +20,8 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+import pandas as pd
+
 from nsbench.config.base import ConfigError
 from nsbench.records.exchange import export_records
 from nsbench.storage.atomic import FileError
@@ -137,12 +139,9 @@ def status(queue: Queue) -> list[dict[str, Any]]:
 
 def status_lines(rows: list[dict[str, Any]]) -> list[str]:
     """`status` as a table of text, with a line of sums."""
-    total = {name: sum(row[name] for row in rows) for name in rows[0] if name != "overlay"}
-    lines = [list(rows[0])]
-    for row in [*rows, {"overlay": "all", **total}]:
-        lines.append([f"{value:.1f}" if isinstance(value, float) else str(value) for value in row.values()])
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    return ["  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip() for line in lines]
+    frame = pd.DataFrame(rows)
+    total = pd.DataFrame([{"overlay": "all", **{name: frame[name].sum() for name in frame.columns[1:]}}])
+    return pd.concat([frame, total]).to_string(index=False, float_format="{:.1f}".format).splitlines()
 
 
 class _Pace:

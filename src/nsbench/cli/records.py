@@ -43,17 +43,11 @@ def _verify(options: argparse.Namespace) -> None:
     from nsbench.records.verify import AGREES, verify_records
     from nsbench.storage.device import use_device
 
-    text = load_files(options.configfile).text
-    with tempfile.TemporaryDirectory() as folder, use_device("cpu", 1):
-        found = verify_records(
-            options.sources,
-            text,
-            Path(folder),
-            options.sample,
-            options.seed,
-            options.steps,
-            lambda made: _tell([f"{made.verdict}: {made.name}: {made.words}"]),
-        )
+    text, found = load_files(options.configfile).text, []
+    with tempfile.TemporaryDirectory() as folder, use_device("cpu"):
+        for made in verify_records(options.sources, text, Path(folder), options.sample, options.seed, options.steps):
+            _tell([f"{made.verdict}: {made.name}: {made.words}"])
+            found.append(made)
     wrong = [made.name for made in found if made.verdict != AGREES]
     if wrong:
         raise RecordError(f"{len(wrong)} of {len(found)} runs differ from their records: {', '.join(wrong)}")

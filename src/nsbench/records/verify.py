@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -51,25 +51,21 @@ def verify_records(
     sample: int,
     seed: int = 0,
     steps: int | None = None,
-    on_comparison: Callable[[Comparison], None] = lambda comparison: None,
-) -> list[Comparison]:
+) -> Iterator[Comparison]:
     """Train `sample` recorded runs, drawn by `seed`, again on this CPU, and compare their histories.
 
     On a CPU of the kind that trained the run, with the same torch and engine, every number but seconds must be the same
     to the bit; elsewhere the first two evaluations must be within TOLERANCES, of another engine's run the first.
-    Measures on checkpoints are not made again. steps: train no longer than that, and compare what there is. folder: for
-    what is made on the way. on_comparison: called with each comparison as it is made.
+    Measures on checkpoints are not made again. Each comparison comes as soon as it is made. steps: train no longer than
+    that, and compare what there is. folder: for what is made on the way.
 
     Raises RecordError for a damaged file, ConfigError for settings that this code does not have, TextError where a run
     needs a text that is not there.
     """
     records = [record for path in record_files(sources) for record in read_records(path)]
     drawn = np.random.default_rng(seed).choice(len(records), size=min(sample, len(records)), replace=False)
-    found = []
     for place in sorted(drawn.tolist()):
-        found.append(_verify(records[place], text, folder / f"run-{place}", steps))
-        on_comparison(found[-1])
-    return found
+        yield _verify(records[place], text, folder / f"run-{place}", steps)
 
 
 def _verify(record: Record, text: TextSource, folder: Path, steps: int | None) -> Comparison:

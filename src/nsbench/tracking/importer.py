@@ -9,7 +9,6 @@ under it, and still ends in one run per key. Runs of other results folders in th
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
 import time
@@ -67,7 +66,6 @@ class _Import:
 
     contents: list[Content]
     clone: Clone
-    project: str
     start: float
     """Seconds since the epoch at which training is shown to begin."""
     local: bool
@@ -89,7 +87,6 @@ def track(
     uri: str,
     spec: str,
     digest: str,
-    project: str = "nsbench",
 ) -> TrackSummary:
     """Bring the MLflow store at `uri` in line with the collected runs of `cells`.
 
@@ -111,7 +108,7 @@ def track(
     with stores.one_sentence(uri, os.environ), stores.alone(uri, results):
         file = stores.sqlite_file(uri)
         inside = file is not None and file.parent.resolve() == results.resolve()
-        task = _Import(contents, identify(results), project, start, file is not None, inside)
+        task = _Import(contents, identify(results), start, file is not None, inside)
         _settle(uri, file, task)
     n = Counter(task.outcomes.values())
     counts = {name: n[name] for name in ("added", "replaced", "unchanged")}
@@ -124,12 +121,12 @@ def _settle(uri: str, file: Path | None, task: _Import) -> None:
     left, waits, wrote = ROUNDS, WAITS, False
     while left:
         if file is not None:
-            stores.make_sqlite(file, _make_tables)
+            stores.make_sqlite(file)
         opened = _identity(file)
         try:
             if file is not None:
                 stores.touch_sqlite(file)
-            with _client(uri) as client:
+            with stores.client_of(uri) as client:
                 busy = _import(client, task)
             if not busy and opened == _identity(file):
                 return
@@ -170,7 +167,7 @@ def _import(client: MlflowClient, task: _Import) -> bool:
     for index, content in enumerate(task.contents):
         name, _, _ = content.key.partition("/")
         if name not in experiments:
-            experiment = _experiment(client, f"{task.project}/{name}", task.local)
+            experiment = _experiment(client, f"nsbench/{name}", task.local)
             experiments[name] = experiment, _standing(client, experiment, task)
         experiment, standing = experiments[name]
         old, digest = standing.get(content.key, []), content.digest
@@ -247,25 +244,3 @@ def _write(client: MlflowClient, experiment: str, content: Content, digest: str,
 
 def _chunks(items: list[Any], size: int) -> Iterator[list[Any]]:
     return (items[start : start + size] for start in range(0, len(items), size))
-
-
-def _make_tables(uri: str) -> None:
-    """MLflow's tables in a new SQLite file."""
-    with _client(uri):
-        pass
-
-
-@contextlib.contextmanager
-def _client(uri: str) -> Iterator[MlflowClient]:
-    """A quiet client of the store at `uri`, opened anew; a database without MLflow's tables gets them."""
-    from mlflow import MlflowClient
-
-    for name in ("mlflow", "alembic", "urllib3"):
-        logging.getLogger(name).setLevel(logging.CRITICAL)  # failures reach the user as TrackingError
-    client = MlflowClient(tracking_uri=uri)
-    engine = getattr(client._tracking_client.store, "engine", None)
-    try:
-        yield client
-    finally:
-        if engine is not None:
-            engine.dispose()

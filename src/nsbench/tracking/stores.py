@@ -8,13 +8,17 @@ import os
 import re
 import sqlite3
 import textwrap
-from collections.abc import Callable, Iterator, Mapping
+import traceback
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from types import TracebackType
+from typing import TYPE_CHECKING
 
 from nsbench.config.tracking_uri import ELSEWHERE, flaw, secrets, shown, sqlite_path, without_secrets
 from nsbench.storage.atomic import FileError, atomic_write
 from nsbench.storage.locks import locked
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
 
 logger = logging.getLogger(__name__)
 
@@ -94,8 +98,8 @@ def sqlite_file(uri: str) -> Path | None:
     return None if name is None else Path(os.path.realpath(name) if os.path.islink(name) else name)
 
 
-def make_sqlite(path: Path, fill: Callable[[str], None]) -> None:
-    """Make a SQLite store that is not there yet, whole or not at all; `fill` makes MLflow's tables at a URI.
+def make_sqlite(path: Path) -> None:
+    """Make a SQLite store with MLflow's tables where there is none, whole or not at all.
 
     MLflow cannot go on from tables that were half made when their maker was killed.
     """
@@ -106,8 +110,23 @@ def make_sqlite(path: Path, fill: Callable[[str], None]) -> None:
         # SQLite would roll what a killed writer of a deleted file left back into the new one.
         for journal in (Path(f"{path}{ending}"), *path.parent.glob(f".{path.name}.*{ending}")):
             journal.unlink(missing_ok=True)
-    with atomic_write(path) as temporary:
-        fill(f"sqlite:///{temporary}")
+    with atomic_write(path) as temporary, client_of(f"sqlite:///{temporary}"):
+        pass
+
+
+@contextlib.contextmanager
+def client_of(uri: str) -> Iterator[MlflowClient]:
+    """A quiet client of the store at `uri`, opened anew; a database without MLflow's tables gets them."""
+    from mlflow import MlflowClient
+
+    for name in ("mlflow", "alembic", "urllib3"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)  # failures reach the user as TrackingError
+    client = MlflowClient(tracking_uri=uri)
+    try:
+        yield client
+    finally:
+        if (engine := getattr(client._tracking_client.store, "engine", None)) is not None:
+            engine.dispose()
 
 
 def touch_sqlite(path: Path) -> None:
@@ -135,9 +154,6 @@ def _connected(uri: str) -> Iterator[None]:
 
 def _is_theirs(error: Exception) -> bool:
     """Whether an error is of the store's libraries, or arose in them."""
-    frames, here = [], error.__traceback__
-    while isinstance(here, TracebackType):
-        frames.append(here.tb_frame.f_globals.get("__name__", ""))
-        here = here.tb_next
-    names = [*frames, *(base.__module__ for base in type(error).__mro__)]
+    names = [base.__module__ for base in type(error).__mro__]
+    names += [frame.f_globals.get("__name__", "") for frame, _ in traceback.walk_tb(error.__traceback__)]
     return any(name.partition(".")[0] in LIBRARIES for name in names)
