@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from nsbench.arms import LossTerm
+from nsbench.config.base import ConfigError
 from nsbench.config.variant import Training
 from nsbench.data.datasets import read_dataset
 from nsbench.data.text import write_text_file
@@ -21,11 +22,11 @@ from nsbench.storage.device import use_device
 from nsbench.storage.parquet import read_table
 from nsbench.storage.provenance import stamp
 from nsbench.storage.run_folder import RunFolder, read_checkpoint
-from nsbench.training import loop
+from nsbench.training import loop, pack
 from nsbench.training.batches import Batches
 from nsbench.training.loop import StackTraining
 from nsbench.training.models import read_model
-from nsbench.training.pack import train_pack
+from nsbench.training.pack import train_pack, train_together
 from nsbench.training.run import Run, TrainSpec
 from nsbench.training.step import steps_at_once
 from nsbench.training.validation import checkpoint_steps, evaluation_steps
@@ -216,6 +217,41 @@ def test_an_interrupted_run_equals_an_undisturbed_one_to_the_bit(
     # here one after each step.
     assert steps[0] == ([4], kill_at)
     assert {tuple(seeds) for seeds, _ in steps} == {(4,)}
+
+
+def test_cells_that_differ_in_rho_and_strength_are_trained_as_one_stack(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a sweep on a GPU; their packs then find the runs finished, each with its own name and numbers."""
+    monkeypatch.setattr(pack, "stack_size", lambda runs, device: len(runs))
+    specs = [
+        train_spec(arm_settings=arm(rho, gamma)).model_copy(update={"arm": name})
+        for name, rho, gamma in (("a", 0.25, 0.75), ("b", -0.5, 0.1), ("c", 1.0, 0.0))
+    ]
+    steps: list[list[int]] = []
+    original = loop.TrainingStep.__call__
+
+    def counted(self: Any, step: int, count: int) -> None:
+        steps.append(self.seeds)
+        original(self, step, count)
+
+    monkeypatch.setattr(loop.TrainingStep, "__call__", counted)
+    dataset = make_dataset(tmp_path)
+    train_together(specs, "digest", dataset, tmp_path / "runs", torch.device("cpu"), 3600.0)
+    assert steps == [[3, 4] * 3] * 24
+    found = []
+    for spec in specs:
+        history, runs = train(tmp_path, spec)
+        assert set(read_table(history, HISTORY)["arm"]) == {spec.arm}
+        assert read_table(runs, RUNS)["status"].tolist() == ["completed"] * 2
+        found.append(numbers(history))
+        alone, _ = train(tmp_path / f"alone {spec.arm}", spec)
+        assert found[-1] == pytest.approx(numbers(alone), rel=1e-4, nan_ok=True)
+    assert len(steps) == 24 * 4
+    assert not same(found[0], found[1])
+    other = train_spec(arm_settings=CHEAP).model_copy(update={"arm": "d"})
+    with pytest.raises(ConfigError, match="d: differs from a in more than what runs of one stack may"):
+        train_together([specs[0], other], "digest", dataset, tmp_path / "runs", torch.device("cpu"), 3600.0)
 
 
 def test_another_seed_trains_that_seed_alone(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -13,11 +13,13 @@ import gc
 import itertools
 import json
 import logging
+from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
 import torch
 
+from nsbench.config.base import ConfigError
 from nsbench.config.canonical import canonical_json
 from nsbench.data.datasets import read_dataset
 from nsbench.schemas.training import HISTORY, RUNS
@@ -26,7 +28,7 @@ from nsbench.storage.parquet import write_table
 from nsbench.storage.provenance import stamp
 from nsbench.storage.run_folder import RunFolder, order_key, run_key
 from nsbench.training.loop import StackTraining
-from nsbench.training.run import Run, TrainSpec
+from nsbench.training.run import Run, TrainSpec, may_share
 from nsbench.training.step import ENGINE
 
 logger = logging.getLogger(__name__)
@@ -53,16 +55,9 @@ def train_pack(
     alone does not fit into the memory; SystemExit where the process was asked to stop, with the
     progress saved.
     """
-    made_by = {**stamp(canonical_json(spec), digest, str(device)), "engine": ENGINE}
-    pack = _asked(spec, digest, dataset, runs_root, made_by)
-    with contextlib.ExitStack() as held:
-        # In the order of seeds, so that two packs with the same runs cannot wait for each other.
-        for run in sorted(pack, key=lambda run: run.seed):
-            held.enter_context(run.folder.held())
-        for run in pack:
-            if run.folder.finished():
-                logger.info("%s: finished before, kept", run.folder.name)
-        _train(pack, device, progress_every_seconds)
+    pack = _asked(spec, digest, dataset, runs_root, device)
+    with _trained(pack, device, progress_every_seconds):
+        made_by = pack[0].made_by
         history = pd.concat([run.folder.history() for run in pack], ignore_index=True)
         # The text's name is no part of a run's identity (its data are), so the current one is recorded.
         rows = [{**run.folder.finished(), "text": run.data.text} for run in pack]
@@ -70,7 +65,40 @@ def train_pack(
         write_table(runs_file, rows, RUNS, made_by)
 
 
-def _asked(spec: TrainSpec, digest: str, dataset: Path, runs_root: Path, made_by: dict[str, str]) -> list[Run]:
+def train_together(
+    specs: list[TrainSpec], digest: str, dataset: Path, runs_root: Path, device: torch.device, progress_every: float
+) -> None:
+    """Train what is not finished of packs of several cells, as one stack where the memory holds it.
+
+    Arguments and errors as of `train_pack`, which afterwards finds the runs finished. Raises ConfigError for cells that
+    may not share a stack.
+    """
+    for spec in specs[1:]:
+        if not may_share(specs[0], spec):
+            raise ConfigError(
+                f"{spec.arm}: differs from {specs[0].arm} in more than what runs of one stack may; train them apart"
+            )
+    runs = [run for spec in specs for run in _asked(spec, digest, dataset, runs_root, device)]
+    with _trained(runs, device, progress_every):
+        pass
+
+
+@contextlib.contextmanager
+def _trained(runs: list[Run], device: torch.device, progress_every: float) -> Iterator[None]:
+    """Inside, the runs are finished, and nobody else works on them."""
+    with contextlib.ExitStack() as held:
+        # In one order, so that two processes with the same runs cannot wait for each other.
+        for run in sorted(runs, key=lambda run: (run.folder.path.parent, run.seed)):
+            held.enter_context(run.folder.held())
+        for run in runs:
+            if run.folder.finished():
+                logger.info("%s: finished before, kept", run.folder.name)
+        _train(runs, device, progress_every)
+        yield
+
+
+def _asked(spec: TrainSpec, digest: str, dataset: Path, runs_root: Path, device: torch.device) -> list[Run]:
+    made_by = {**stamp(canonical_json(spec), digest, str(device)), "engine": ENGINE}
     settings, pack = json.loads(canonical_json(spec)), []
     for seed in spec.seeds:
         data = read_dataset(dataset, seed, spec.task)
