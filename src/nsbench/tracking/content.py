@@ -113,29 +113,21 @@ def _content(
         values += [(f"final/{name}", history[name].iloc[-1], last) for name in FINAL]
     values += [(f"final/{name}", run[name], last) for name in ("steps", "seconds", "flops")]
     if target is not None:
-        values += [
-            (f"time_to_target/{name}", target[name].iloc[0], last) for name in ("reached", "step", "flops", "seconds")
-        ]
+        reached = ("reached", "step", "flops", "seconds")
+        values += [(f"time_to_target/{name}", target[name].iloc[0], last) for name in reached]
     facts = {name: run[name] for name in (*KEY, "n_parameters")}
     if run["secret"] is not None:
         facts["secret"] = [int(position) for position in run["secret"]]
-    settings = {
-        "arm": cell["arm_settings"],
-        **cell["settings"],
-        "target": cell["target"],
-        "budget_steps": cell["budget_steps"],
+    settings = {"arm": cell["arm_settings"], **cell["settings"], **{n: cell[n] for n in ("target", "budget_steps")}}
+    told = {
+        "text": run["text"],
+        "leak": "; ".join(cell["leaks"]),
+        "runs_of": cell.get("shares"),
+        "no_evaluation": run["no_evaluation"],
+        "nonfinite": "; ".join(first_nonfinite.values()),
     }
     tags = {name: run[name] for name in ("status", "device", "run_key", "history_sha256", "data_sha256")}
-    if run["text"]:
-        tags["text"] = run["text"]
-    if cell["leaks"]:
-        tags["leak"] = "; ".join(cell["leaks"])
-    if cell.get("shares"):
-        tags["runs_of"] = cell["shares"]
-    if run["no_evaluation"]:
-        tags["no_evaluation"] = run["no_evaluation"]
-    if first_nonfinite:
-        tags["nonfinite"] = "; ".join(first_nonfinite.values())
+    tags |= {name: value for name, value in told.items() if value}
     key = _name(*(run[name] for name in KEY))
     return Content(
         key=key,
