@@ -346,6 +346,16 @@ def test_stages_that_get_the_grid_as_json_expand_it_as_the_workflow_does(overlay
     assert again.grid("runs_per_pack") == plan.grid("runs_per_pack")
 
 
+def test_automatic_packs_hold_all_runs_of_a_cell_where_there_is_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    values = overlaid(TINY) | {"seeds": list(range(12)), "runs_per_pack": "auto"}
+    for device, visible, size in (("auto", "0", 12), ("auto", "", 5), ("cpu", "0", 5), ("cuda", "", 12)):
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+        plan = Plan(load(values | {"device": device}))
+        assert max(len(plan.seeds[pack[3]]) for pack in plan.packs) == size
+        # A stage that reads the grid on another machine has the same packs.
+        assert Plan(load(json.loads(plan.grid("runs_per_pack")))).packs == plan.packs
+
+
 def test_a_stage_refuses_no_grid_that_was_planned(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its spec lacks runs_per_pack, so the default would make more packs of the same grid."""
     values = overlaid(TINY) | {"seeds": list(range(10)), "runs_per_pack": 10}

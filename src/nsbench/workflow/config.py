@@ -25,7 +25,11 @@ from nsbench.config.sections import (
 from nsbench.config.theory import Theory
 from nsbench.config.variant import Noise, Optimizer, Target, Training
 from nsbench.data.tasks import TASKS, Task
+from nsbench.storage.device import visible_gpus
 from nsbench.training.models import AnyModel, Transformer
+
+MOST_RUNS = 1024
+"""That one job trains."""
 
 
 class Variant(Closed):
@@ -70,7 +74,8 @@ class Config(Closed):
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
     processes_per_gpu: Annotated[int, Field(ge=1, le=64)] = 1
-    runs_per_pack: Annotated[int, Field(ge=1, le=1024)] = 5
+    runs_per_pack: Annotated[int, Field(ge=1, le=MOST_RUNS)] = 5
+    """`auto`: all runs of a cell where jobs have a GPU, which trains them as one stack; else the default."""
     progress_every_seconds: Annotated[Real, Field(gt=0.0, le=1e6)] = 60.0
     """How often a run in training writes what it needs to resume."""
     seeds: Annotated[list[Annotated[int, Field(ge=0, lt=2**31)]], Field(min_length=1, max_length=MOST_SEEDS)]
@@ -93,3 +98,13 @@ class Config(Closed):
     grid: Annotated[list[GridEntry], Field(min_length=1, max_length=1000)]
     tasks: Annotated[Any, looked_up(lambda: _tasks(tuple(TASKS.items())))]
     """Of each registered task its arms and variants; None where the configuration has none of it."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _pack(cls, values: Any) -> Any:
+        if isinstance(values, dict) and values.get("runs_per_pack") == "auto":
+            device = values.get("device", "auto")
+            on_gpu = device == "cuda" or (device == "auto" and bool(visible_gpus()))
+            found = MOST_RUNS if on_gpu else cls.model_fields["runs_per_pack"].default
+            return {**values, "runs_per_pack": found}
+        return values
