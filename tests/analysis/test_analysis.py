@@ -116,10 +116,18 @@ def test_a_run_missing_in_any_file_stops_with_its_name(tmp_path: Path, table: st
     assert not list((tmp_path / "collected").glob("*"))
 
 
+def test_a_diverged_run_alone_needs_no_evaluation(tmp_path: Path) -> None:
+    made = without(make_records(CELLS, diverged=(("gentle", 2),)), "gentle", 2, "evaluation")
+    assert len(read_table(collected(tmp_path, made) / "runs.parquet", COLLECTED_RUNS)) == 6
+
+
 def test_a_run_in_two_packs_or_of_no_cell_stops_with_its_name(tmp_path: Path) -> None:
     folders = packs(tmp_path, make_records(CELLS))
     with pytest.raises(RecordError, match=r"/ baseline / seed 2: this run is in two packs"):
         collect(CELLS, Sources([*folders, folders[1]], []), tmp_path / "collected", "{}", "digest")
+    recorded: Any = {("sparse_parity", "calibrated", "gentle", 3): None}
+    with pytest.raises(RecordError, match=r"/ gentle / seed 3: this run is in two packs"):
+        collect(CELLS, Sources(folders, [], recorded), tmp_path / "collected", "{}", "digest")
     with pytest.raises(RecordError, match=r"/ gentle / seed 1: this run is not in the grid"):
         collect(CELLS[:1], Sources(folders, []), tmp_path / "collected", "{}", "digest")
 

@@ -116,16 +116,20 @@ def test_onsets_of_all_runs_in_grid_order() -> None:
 # --- leads -----------------------------------------------------------------------------------------
 
 
-def leads_of(pairs: list[tuple[float, float]], notes: list[str] | None = None, confidence: float = 0.95) -> Any:
+def leads_of(
+    pairs: list[tuple[float, float]],
+    notes: list[str] | None = None,
+    statuses: list[str] | None = None,
+    lacks: list[bool] | None = None,
+) -> Any:
     """The one row of `lead_lag` for given onsets (stability, loss), one pair per seed."""
     cells = grid(len(pairs))
     found = pd.DataFrame(
         {**RUN, "arm": "baseline", "seed": seed, "share": 0.1, "stability_onset_step": first, "loss_onset_step": second}
         for seed, (first, second) in enumerate(pairs)
-    ).assign(note=notes or "", lacks=False)
-    found["status"] = ["diverged" if note == "diverged" else "completed" for note in found["note"]]
+    ).assign(note=notes or "", status=statuses or "completed", lacks=lacks or False)
     found["lead_steps"] = found["loss_onset_step"] - found["stability_onset_step"]
-    rows = lead_lag(found, cells, confidence, 999, np.random.default_rng(1))
+    rows = lead_lag(found, cells, 0.95, 999, np.random.default_rng(1))
     assert list(rows) == LEAD_LAG.names
     (row,) = rows.to_dict("records")
     return row
@@ -155,6 +159,23 @@ def test_undefined_runs_are_told_and_later_than_any() -> None:
     nothing = leads_of([(NAN, NAN)], ["diverged"])
     assert math.isnan(nothing["mean_lead_steps"])
     assert nothing["note"] == "1 of 1 runs undefined (1 diverged); no runs to compare"
+
+
+@pytest.mark.parametrize(
+    ("status", "lacks", "loss", "medians"),
+    [
+        ("completed", False, 50, (20, 40)),  # later than any
+        ("completed", True, 50, (15, 40)),
+        ("stopped", False, NAN, (15, 35)),
+        ("diverged", True, NAN, (20, 40)),
+    ],
+)
+def test_medians_leave_out_what_is_not_known(status: str, lacks: bool, loss: float, medians: tuple[int, int]) -> None:
+    row = leads_of(
+        [(10, 30), (20, 40), (NAN, loss)], statuses=["completed"] * 2 + [status], lacks=[False, False, lacks]
+    )
+    assert (row["median_stability_onset_step"], row["median_loss_onset_step"]) == medians
+    assert row["n_stopped"] == (status == "stopped")
 
 
 def test_a_history_without_stability_is_no_stability_that_never_moved() -> None:

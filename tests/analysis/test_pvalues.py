@@ -131,6 +131,7 @@ def note(**values: Any) -> str:
 
 
 def test_the_smallest_p_that_few_pairs_can_give_is_told() -> None:
+    assert note(baseline=SLOWER[:1], arm=FASTER[:1]).endswith("one pair: no p-value")
     few = {"baseline": SLOWER[:5], "arm": FASTER[:5]}
     assert "5 pairs can give no p-value below 0.0625" in note(**few)
     assert "can give no p-value" not in note(**few, confidence=0.9)
