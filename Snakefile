@@ -60,6 +60,9 @@ if PLAN.config.pretrained is not None:
     include: "workflow/rules/pretrained.smk"
 
 
+check_targets()
+
+
 onstart:
     begin()
 

@@ -80,6 +80,16 @@ def test_with_a_gpu_jobs_ask_for_it(fresh: Clone, tmp_path: Path) -> None:
     assert re.search(r"resources:.*\bgpu=0\b", fresh.snakemake(*shown)[1])
 
 
+@pytest.mark.parametrize(
+    ("target", "meant"),
+    [("results/tables/scor.parquet", "results/tables/score.parquet"), ("partail", "partial")],
+)
+def test_a_mistyped_target_gets_the_nearest_one(fresh: Clone, target: str, meant: str) -> None:
+    status, said = fresh.snakemake("--dry-run", target)
+    assert status != 0
+    assert f"{target}: nothing makes this, did you mean {meant!r}?" in said
+
+
 def test_jobs_of_an_arm_from_a_file_are_told_the_file(fresh: Clone) -> None:
     """And no other job."""
     (fresh.root / "my arm.py").write_text("from nsbench import Arm, arm\n\n@arm('mine')\nclass Mine(Arm):\n    pass\n")

@@ -4,12 +4,14 @@ import contextlib
 import json
 import os
 import shlex
+import sys
 import time
 from pathlib import Path
 
 from nsbench.config import tracking_uri
 from nsbench.config.base import ConfigError
 from nsbench.config.canonical import canonical_json
+from nsbench.config.errors import nearest
 from nsbench.config.theory import EXPERIMENTS
 from nsbench.data.tasks import TASKS
 from nsbench.data.text_sources import resolve
@@ -30,6 +32,7 @@ from nsbench.workflow.recorded_runs import index
 from nsbench.workflow.results_lock import OccupiedError
 from nsbench.workflow.run_states import inputs_digest
 
+from snakemake.cli import get_argument_parser
 from snakemake.exceptions import WorkflowError
 
 try:
@@ -61,6 +64,8 @@ TRACKING_URI = tracking_uri.shown(
 )
 GPUS_PER_JOB = device.gpus_per_job(PLAN.config.device)
 DEVICE_ASKED = "cuda" if GPUS_PER_JOB else "cpu"
+QUIET = {"rules", "host", "reason", "progress"}
+"""What may be said after `--quiet`."""
 HELD = contextlib.ExitStack()
 BEGUN = time.time()
 PARTIAL = str(progress.PARTIAL)
@@ -72,6 +77,28 @@ def is_partial():
     return bool(targets) and all(
         name == "partial" or os.path.relpath(name).startswith(f"{PARTIAL}/") for name in targets
     )
+
+
+def check_targets():
+    """Refuse a target that nothing makes, and name the nearest one. Called when all rules are read.
+
+    Snakemake hands targets on later, so they are read from its command line, as it reads them itself; that takes a
+    quarter of a second, so only where a word of it may be one.
+    """
+
+    def is_made(word):
+        return os.path.exists(word) or any(word == rule.name or rule.is_producer(word) for rule in workflow.rules)
+
+    def may_be_target(word):
+        return not (word.startswith("-") or "=" in word or word.isdigit() or word in QUIET or is_made(word))
+
+    if Path(sys.argv[0]).name != "snakemake" or not any(map(may_be_target, sys.argv[1:])):
+        return
+    known = [name for rule in workflow.rules for name in [rule.name, *map(str, rule.output)] if "{" not in name]
+    known += [f"results/figures/{name}.png" for name in report_figures()]
+    for target in get_argument_parser().parse_known_args()[0].targets:
+        if not is_made(target):
+            raise WorkflowError(f"{target}: nothing makes this{nearest(target, known)}")
 
 
 def begin():
