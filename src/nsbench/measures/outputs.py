@@ -73,12 +73,15 @@ class CleanOutputs:
     def _mean(
         self, n_values: int, compare: Callable[..., Tensor], logits: Tensor, rows_B: Tensor, first: int = 0
     ) -> Tensor:
-        logits_BTC, dtype = _positions(logits), self.probabilities_NTC.dtype
+        logits_BTC, rows_B, dtype = _positions(logits), rows_B.to(logits.device), self.probabilities_NTC.dtype
         values_ABT = torch.empty(n_values, *logits_BTC.shape[:2], dtype=torch.float64, device=logits.device)
         for inputs, positions in self._blocks(logits_BTC):
-            at = rows_B[inputs], slice(first + positions.start, first + positions.stop)
+            at = slice(first + positions.start, first + positions.stop)
+            p_BTC, squares_BT = (
+                kept[:, at].index_select(0, rows_B[inputs]) for kept in (self.probabilities_NTC, self.squares_NT)
+            )
             q_BTC = logits_BTC[inputs, positions].softmax(-1, dtype=dtype)
-            values_ABT[:, inputs, positions] = compare(self.probabilities_NTC[at], q_BTC, self.squares_NT[at])
+            values_ABT[:, inputs, positions] = compare(p_BTC, q_BTC, squares_BT)
         return values_ABT.sum(-1) / self.n_positions
 
     def _blocks(self, logits_NTC: Tensor) -> Iterator[tuple[slice, slice]]:
