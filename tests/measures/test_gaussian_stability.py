@@ -189,11 +189,6 @@ def test_what_is_not_defined_is_nan() -> None:
     assert math.isnan(one["product", 0.5].standard_error)
 
 
-def test_a_readout_of_another_shape_is_told() -> None:
-    with pytest.raises(ValueError, match=r"readout 0 has shape \(4, 2\) for 4 inputs"):
-        measured(lambda x: x, draw(4, 2, seed=0), [0.5])
-
-
 # --- standard units ------------------------------------------------------------------------------------
 
 

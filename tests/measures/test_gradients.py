@@ -256,22 +256,6 @@ def test_readouts_of_another_shape_and_without_slope_are_told_by_their_index(mod
 # --- what is given back --------------------------------------------------------------------------------
 
 
-def test_hooks_are_removed_and_nothing_is_kept(model: Tiny, inputs: Tensor) -> None:
-    alive: list[weakref.ref] = []
-    during: list[int] = []
-
-    def note(_module: nn.Module, args: tuple) -> None:
-        alive.append(weakref.ref(args[0]))
-        during.append(hooks_on(model))
-
-    with model.layers[1].projection.register_forward_pre_hook(note):
-        gradients(lambda x: top_logit_last(model(x)), inputs, layers=layers_of(model), heads=heads_of(model))
-    assert during == [1 + 2 * DEPTH]
-    assert hooks_on(model) == 0
-    gc.collect()
-    assert [reference() for reference in alive] == [None]
-
-
 def test_hooks_are_removed_and_nothing_is_kept_after_an_exception(model: Tiny, inputs: Tensor) -> None:
     alive: list[weakref.ref] = []
 

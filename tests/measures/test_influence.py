@@ -14,7 +14,6 @@ from torch import Tensor, nn
 from nsbench.measures import influence as influence_module
 from nsbench.measures.gradients import Gradients, each_gradients
 from nsbench.measures.influence import NORMS, Influences, PerInput, geometric_influences
-from nsbench.measures.outputs import batches
 from nsbench.theory import hermite_coefficients
 
 N_INPUTS, LENGTH, WIDTH = 4000, 3, 4
@@ -205,8 +204,3 @@ def test_float32_gradients_are_added_up_in_float64() -> None:
     found = influences(lambda x: (slope * x).sum((1, 2)), torch.zeros(2, 1, 100_000)).inputs
     assert found["l1"].dtype == torch.float64
     assert found["l1"][0].item() == pytest.approx(100_000 * slope.item(), rel=1e-12)
-
-
-def test_batches_cover_all_inputs_in_order() -> None:
-    assert list(batches(7, 3)) == [slice(0, 3), slice(3, 6), slice(6, 7)]
-    assert list(batches(6, 3)) == [slice(0, 3), slice(3, 6)]

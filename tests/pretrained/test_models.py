@@ -166,7 +166,6 @@ def test_what_a_text_calls_special_is_text(made: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "words"),
     [
-        ("config.json", "{}", "is no model that transformers knows"),
         ("config.json", '{"model_type": "no_such_model"}', "is no model that transformers knows"),
         ("model.safetensors", "broken", "transformers cannot load"),
         ("tokenizer.json", "broken", "has no tokenizer that transformers can load"),

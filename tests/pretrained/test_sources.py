@@ -79,11 +79,6 @@ def test_a_package_s_file_is_checked_by_its_sum(made: Path, monkeypatch: pytest.
         sources.fetch("mine", package(made, version="2.0"))
 
 
-def test_a_package_that_is_not_installed_is_unavailable_with_what_to_do(made: Path) -> None:
-    with pytest.raises(Unavailable, match=r"nsbench-absent 1\.0 is not installed; pip install --no-deps --require-h"):
-        sources.fetch("mine", package(made, package="nsbench-absent"))
-
-
 def test_gguf_weights_are_converted_once(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "weights.gguf"
     file.write_bytes(b"quantised")
