@@ -133,10 +133,3 @@ def test_a_class_that_is_no_task_is_told_in_one_sentence(folder: Path, text: str
         load(overlaid(TINY) | {"plugins": ["mine.py"]})
     assert str(caught.value).startswith(f"plugins: 'mine.py': {told}")
     assert "\n" not in str(caught.value)
-
-
-def test_a_setting_of_one_s_own_task_is_told_as_any(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    values = new(capsys)
-    values["tasks"][NAME]["variants"]["small"]["data"] = {"modulos": 3}
-    with pytest.raises(ConfigError, match=rf"tasks\.{NAME}\.variants\.small\.data\.modulos: unknown key, did you mean"):
-        load(values)

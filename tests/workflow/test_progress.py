@@ -58,14 +58,6 @@ def test_the_line(done: float, total: float, begun: float, elapsed: float, text:
     assert line(done, total, begun, elapsed) == text
 
 
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [(0, "0 s"), (59.6, "1 min 00 s"), (3599.6, "1 h 00 min")],
-)
-def test_durations(seconds: float, text: str) -> None:
-    assert progress._duration(seconds) == text
-
-
 # --- what is done --------------------------------------------------------------------------------------
 
 

@@ -181,13 +181,6 @@ def test_theory_code_reruns_the_formulas_and_no_simulation(clone: Clone) -> None
     }
 
 
-def test_an_experiment_s_code_simulates_it_again(clone: Clone) -> None:
-    clone.edit_code("simulation/relu:simulate")
-    planned = clone.planned()
-    assert planned == {"simulate_theory": 1, **ONE_EXPERIMENT}
-    assert planned.times()["relu.points.parquet"] == 1
-
-
 def test_the_theory_and_pretrained_models_can_be_left_out(clone: Clone) -> None:
     path = clone.root / TINY
     text = path.read_text()
@@ -197,11 +190,6 @@ def test_the_theory_and_pretrained_models_can_be_left_out(clone: Clone) -> None:
     status, said = clone.snakemake("results/tables/theory.csv")
     assert status != 0
     assert "Traceback" not in said
-
-
-def test_a_measure_of_pretrained_models_reruns_them_alone(clone: Clone) -> None:
-    clone.edit_code("measures/influence:geometric_influences")
-    assert clone.planned() == {"measure_model": MODELS, **OF_MODELS}
 
 
 def test_what_is_measured_on_models_and_how_they_are_shown_are_apart(clone: Clone) -> None:
@@ -243,21 +231,11 @@ def test_training_code_retrains(clone: Clone) -> None:
     assert clone.planned() == packs(sum(PACKS.values()))
 
 
-def test_task_code_reruns_that_task(clone: Clone) -> None:
-    clone.edit_code("data/tasks/sparse_parity:CLS")
-    assert clone.planned() == {"make_dataset": 1, **packs(PACKS["sparse_parity"])}
-
-
 def test_the_text_s_choice_reruns_its_task(clone: Clone) -> None:
     of_text = {"fetch_text": 1, "make_dataset": 1, **packs(PACKS["next_token"])}
     of_text |= {"measure_model": MODELS, **OF_MODELS, "draw_figure": FIGURES + len(PRETRAINED_FIGURES)}
     clone.edit(TINY, ("source: embedded", "source: local, path: config.yaml"))
     assert clone.planned() == of_text
-
-
-def test_a_training_setting_reruns_its_variant(clone: Clone) -> None:
-    clone.edit(TINY, ("model: {d_model: 8}", "model: {d_model: 10}"))
-    assert clone.planned() == packs(PACKS["modular_addition"])
 
 
 def test_a_target_reruns_the_analysis_alone(clone: Clone) -> None:
@@ -329,15 +307,6 @@ def test_another_arm_runs_that_arm(clone: Clone) -> None:
     arms = "arms: [baseline, noise_stability]"
     clone.edit(TINY, (arms, "arms: [baseline, noise_stability, noise_stability_s0]"))
     assert clone.planned() == packs(1)
-
-
-def test_another_level_of_a_choice_runs_that_specification(clone: Clone) -> None:
-    clone.edit(
-        TINY, ("choices: {model.norm: [pre, post]}", "choices: {model.norm: [pre, post], model.pooling: [mean, last]}")
-    )
-    planned = clone.planned()
-    assert planned == {"make_dataset": 1, **packs(2)}
-    assert all("tiny-poolinglast" in made for made in planned.outputs["train_pack"])
 
 
 def test_partial_work_is_reported_beside_a_workflow_and_strict_results_stay(clone: Clone) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated, Any, TypeVar
 
 from nsbench.arms.base import Arm
 from nsbench.config.base import ConfigError, parse
-from nsbench.config.registry import Registry, any_of, with_kind
+from nsbench.config.registry import Registry, any_of, settings_class
 
 CHANGES_NO_RESULT = True
 
@@ -23,16 +23,14 @@ def arm(kind: str) -> Callable[[A], A]:
     has no field `rho`.
     """
 
-    def register(cls: A) -> A:
-        ARMS.check_free(kind)
-        if not (isinstance(cls, type) and issubclass(cls, Arm)):
-            raise ConfigError(f"'{kind}' registers {cls!r}; a subclass of nsbench.Arm is allowed")
-        if cls.draws_noise and "rho" not in cls.model_fields:
-            raise ConfigError(f"'{kind}' draws noise and has no rho; a field `rho: Rho` is needed for it")
-        ARMS.add(kind, with_kind(cls, kind))
-        return ARMS[kind]
+    register = settings_class(ARMS, kind, Arm)
 
-    return register
+    def checked(cls: A) -> A:
+        if getattr(cls, "draws_noise", False) and "rho" not in cls.model_fields:
+            raise ConfigError(f"'{kind}' draws noise and has no rho; a field `rho: Rho` is needed for it")
+        return register(cls)
+
+    return checked
 
 
 def describe(settings: dict[str, Any]) -> str:

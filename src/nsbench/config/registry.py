@@ -23,6 +23,9 @@ REGISTRIES: list[Registry[Any]] = []
 """All registries of this process; a plug-in may add to any of them."""
 
 
+C = TypeVar("C", bound=type[BaseModel])
+
+
 class Registry(dict[str, T]):
     """Registered classes or functions by name, in the order in which they were registered.
 
@@ -57,14 +60,35 @@ class Registry(dict[str, T]):
         return self[name]
 
 
+def settings_class(
+    registry: Registry[Any], name: str, base: type[BaseModel], needs: tuple[str, ...] = (), kinds: bool = True
+) -> Callable[[C], C]:
+    """What registers a class of settings under a name, by which settings name it as their `kind` where `kinds`.
+
+    Raises ConfigError for a name that is taken or no name, and for a class that is no `base` or lacks one of the
+    methods that it `needs`.
+    """
+
+    def register(cls: C) -> C:
+        registry.check_free(name)
+        if not (isinstance(cls, type) and issubclass(cls, base)):
+            raise ConfigError(f"'{name}' registers {cls!r}; a subclass of nsbench.{base.__name__} is allowed")
+        for method in needs:
+            if getattr(cls, method) is getattr(base, method):
+                raise ConfigError(f"'{name}' has no {method}; a {registry.what.split()[-1]} needs this method")
+        registry.add(name, with_kind(cls, name) if kinds else cls)
+        # Types that are not defined are an error here, not where settings are read.
+        registry[name].model_rebuild()
+        return registry[name]
+
+    return register
+
+
 def with_kind(cls: type[BaseModel], kind: str) -> type[Any]:
     """A subclass of a model of settings that has the one value of `kind`, by which pydantic distinguishes models."""
-    made = create_model(
+    return create_model(
         cls.__name__, __base__=cls, __module__=cls.__module__, __doc__=cls.__doc__, kind=(Literal[kind], kind)
     )
-    # Types that are not defined are an error here, not where settings are read.
-    made.model_rebuild()
-    return made
 
 
 @functools.cache

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TypeVar
 
-from nsbench.config.base import ConfigError
-from nsbench.config.registry import Registry
+from nsbench.config.registry import Registry, settings_class
 from nsbench.data.tasks.base import Task
 
 CHANGES_NO_RESULT = True
@@ -22,17 +21,11 @@ def task(name: str) -> Callable[[T], T]:
     Raises ConfigError for a name that is taken or no name, and for a class that is no Task or lacks a method.
     """
 
-    def register(cls: T) -> T:
-        TASKS.check_free(name)
-        if not (isinstance(cls, type) and issubclass(cls, Task)):
-            raise ConfigError(f"'{name}' registers {cls!r}; a subclass of nsbench.Task is allowed")
-        for method in ("make", "sequence_length", "symbol_count"):
-            if getattr(cls, method) is getattr(Task, method):
-                raise ConfigError(f"'{name}' has no {method}; a task needs this method")
-        # Types that are not defined are an error here, not where settings are read.
-        cls.model_rebuild()
-        cls.title = cls.title or name.replace("_", " ")
-        TASKS.add(name, cls)
-        return cls
+    register = settings_class(TASKS, name, Task, ("make", "sequence_length", "symbol_count"), kinds=False)
 
-    return register
+    def titled(cls: T) -> T:
+        made = register(cls)
+        made.title = cls.title or name.replace("_", " ")
+        return made
+
+    return titled

@@ -6,8 +6,8 @@ import json
 from collections.abc import Callable
 from typing import Annotated, TypeVar
 
-from nsbench.config.base import ConfigError, parse
-from nsbench.config.registry import Registry, any_of, with_kind
+from nsbench.config.base import parse
+from nsbench.config.registry import Registry, any_of, settings_class
 from nsbench.training.models.base import Model
 
 CHANGES_NO_RESULT = True
@@ -25,17 +25,7 @@ def model(kind: str) -> Callable[[M], M]:
     Raises ConfigError for a name that is taken or no name, and for a class that is no Model or lacks a method.
     """
 
-    def register(cls: M) -> M:
-        MODELS.check_free(kind)
-        if not (isinstance(cls, type) and issubclass(cls, Model)):
-            raise ConfigError(f"'{kind}' registers {cls!r}; a subclass of nsbench.Model is allowed")
-        for method in ("build", "n_weights", "activations"):
-            if getattr(cls, method) is getattr(Model, method):
-                raise ConfigError(f"'{kind}' has no {method}; a model needs this method")
-        MODELS.add(kind, with_kind(cls, kind))
-        return MODELS[kind]
-
-    return register
+    return settings_class(MODELS, kind, Model, ("build", "n_weights", "activations"))
 
 
 def read_model(text: str) -> Model:
