@@ -4,8 +4,9 @@
 
 Writes Markdown: the device with its clocks; whether graphs give what eager steps give; milliseconds per step and run
 of a plain loop of torch's own layers, of ours one run at a time and of a stack, which take turns in each round; the
-host's share (wall time in which the device had no graph of ours); peak memory beside the line by which stacks are
-sized. --small: tiny models and one round, to see that it runs through; on a CPU there are no graphs and no memory.
+device's idle share (of the time that steps take, what their graphs alone do not); peak memory beside the line by which
+stacks are sized. --small: tiny models and one round, to see that it runs through; on a CPU there are no graphs and no
+memory.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ HEADER = [
     "ms per step and run",
     "range",
     "plain / ours",
-    "host's share",
+    "idle",
     "MiB, of fit",
 ]
 
@@ -96,55 +97,48 @@ def plain_loop(case: Case, regularised: bool, device: torch.device, precision: s
     return step
 
 
-class Clock:
-    """Times a number of calls: seconds of the wall, and the share of them in which the device had none of the calls."""
-
-    def __init__(self, device: torch.device) -> None:
-        self.cuda = device.type == "cuda"
-
-    def __call__(self, calls: list[Callable[[], None]]) -> tuple[float, float]:
-        if not self.cuda:
-            begun = time.perf_counter()
-            for call in calls:
-                call()
-            return time.perf_counter() - begun, math.nan
-        marks = [[torch.cuda.Event(enable_timing=True) for _ in range(2)] for _ in calls]
+def seconds(call: Callable[[int], None], count: int, device: torch.device) -> float:
+    """Seconds of the wall that a number of calls take."""
+    begun = time.perf_counter()
+    for number in range(count):
+        call(number)
+    if device.type == "cuda":
         torch.cuda.synchronize()
-        begun = time.perf_counter()
-        for call, (before, after) in zip(calls, marks, strict=True):
-            before.record()
-            call()
-            after.record()
-        torch.cuda.synchronize()
-        seconds = time.perf_counter() - begun
-        return seconds, 1 - sum(before.elapsed_time(after) for before, after in marks) / 1000 / seconds
+    return time.perf_counter() - begun
 
 
 @dataclasses.dataclass
 class Contender:
-    """Something that is timed: `call(number)` does `steps` steps of `runs` runs, from step `number` on."""
+    """Something that is timed: `call(n)` does `steps` steps of `runs` runs, for the n-th time.
+
+    alone: what of it the device does, without the host's part; None where that is not known.
+    """
 
     name: str
     runs: int
     steps: int
     call: Callable[[int], None]
+    alone: Callable[[int], None] | None = None
     mib: float = math.nan
     times: list[float] = dataclasses.field(default_factory=list)
     idle: list[float] = dataclasses.field(default_factory=list)
 
-    def measure(self, clock: Clock, least_seconds: float, keep: bool) -> None:
-        once, _ = clock([lambda: self.call(0)])
-        count = max(2, math.ceil(least_seconds / once))
-        seconds, idle = clock([lambda n=n: self.call(n * self.steps) for n in range(count)])
+    def measure(self, device: torch.device, least_seconds: float, keep: bool) -> None:
+        count = max(2, math.ceil(least_seconds / seconds(self.call, 1, device)))
+        spent = seconds(self.call, count, device)
+        of_device = seconds(self.alone, count, device) if self.alone else math.nan
         if keep:
-            self.times.append(1000 * seconds / count / self.steps / self.runs)
-            self.idle.append(idle)
+            self.times.append(1000 * spent / count / self.steps / self.runs)
+            self.idle.append(max(0.0, 1 - of_device / spent) if self.alone else math.nan)
 
 
 def ours(case: Case, runs: int, regularised: bool, device: torch.device, precision: str) -> Contender:
     with peak(device) as mib:
         step = training_step(case, runs, regularised, device, precision)
-    return Contender(f"{runs} stacked", runs, step.at_once, lambda number: step(number, step.at_once), mib[0])
+        step(0, step.at_once)
+    alone = None if step.eager else lambda number: next(iter(step._graphs.values())).replay()
+    each = step.at_once
+    return Contender(f"{runs} stacked", runs, each, lambda number: step(number * each, each), alone, mib[0])
 
 
 @contextlib.contextmanager
@@ -190,7 +184,7 @@ def machine(device: torch.device) -> list[str]:
 
 def rows(name: str, case: Case, regularised: bool, precision: str, options: argparse.Namespace) -> Iterator[list[str]]:
     """The table's rows of one case, all of whose contenders are timed in turn."""
-    device, clock = torch.device(options.device), Clock(torch.device(options.device))
+    device = torch.device(options.device)
     step = plain_loop(case, regularised, device, precision)
     contenders = [Contender("plain loop", 1, 1, lambda number: step())]
     contenders += [ours(case, runs, regularised, device, precision) for runs in options.stacks]
@@ -198,7 +192,7 @@ def rows(name: str, case: Case, regularised: bool, precision: str, options: argp
     of_one = (probes[1] - probes[0]) / (PROBED[1] - PROBED[0])
     for keep in [False] + [True] * options.rounds:
         for contender in contenders:
-            contender.measure(clock, 0.05 if options.small else 1.0, keep)
+            contender.measure(device, 0.05 if options.small else 1.0, keep)
     base = statistics.median(contenders[0].times)
     for contender in contenders:
         middle, idle = statistics.median(contender.times), statistics.median(contender.idle)
@@ -211,7 +205,7 @@ def rows(name: str, case: Case, regularised: bool, precision: str, options: argp
             f"{middle:.3f}",
             f"{min(contender.times):.3f} - {max(contender.times):.3f}",
             f"{base / middle:.1f}",
-            "" if math.isnan(idle) or contender.name == "plain loop" else f"{idle:.0%}",
+            "" if math.isnan(idle) else f"{idle:.0%}",
             "" if math.isnan(contender.mib) else f"{contender.mib:,.0f}, {fitted:,.0f}",
         ]
 

@@ -15,7 +15,7 @@ from nsbench.storage.run_folder import Progress
 from nsbench.training.interruption import stop_request
 from nsbench.training.run import Run
 from nsbench.training.step import TrainingStep
-from nsbench.training.validation import Validation, checkpoint_steps, evaluation_steps
+from nsbench.training.validation import Validation, checkpoint_steps
 from nsbench.training.writer import Writer, host_copy
 
 logger = logging.getLogger(__name__)
@@ -34,7 +34,6 @@ class StackTraining:
         self.validation = Validation(datasets, seeds, self.spec.noise, self.batch_size, device)
         self.writer = Writer()
         self.done = runs[0].start
-        self.evaluated_at = evaluation_steps(self.spec.training)
         self.checkpoint_at = set(checkpoint_steps(self.spec.training, self.spec.checkpoint_count))
         optimizer = self.spec.optimizer
         by_epoch = optimizer.scheduler != "none" and optimizer.scheduler_unit == "epoch"
@@ -110,7 +109,8 @@ class StackTraining:
 
     def _evaluate(self) -> None:
         """Add a row to each run's history; end the runs that are no longer finite, or done with their target."""
-        last = max([step for step in self.evaluated_at if step < self.done], default=0)
+        every = self.spec.training.eval_every_steps
+        last = max(self.done - 1, 0) // every * every
         optimizer = self.step.optimizer
         columns = {
             "train_loss": self._take_means(0, last),
