@@ -23,6 +23,7 @@ from nsbench.storage.run_folder import RunFolder
 from nsbench.storage.tensors import read_tensors
 from nsbench.training import loop, pack
 from nsbench.training.run import TrainSpec
+from nsbench.training.writer import host_copy
 from tests.conftest import arm, train, train_spec
 from tests.training.test_training import Killed, numbers, same
 
@@ -244,6 +245,13 @@ def test_what_is_written_is_the_state_of_its_step_however_slow_the_writer_is(
         (one, _), (other, _) = (read_tensors(path, "checkpoint", "") for path in files)
         assert list(one) == list(other)
         assert all(torch.equal(value, other[key]) for key, value in one.items())
+
+
+def test_a_copy_for_the_writer_is_of_the_moment_when_it_was_asked_for(device: torch.device) -> None:
+    value = torch.arange(1000.0, device=device)
+    copy = host_copy(value)
+    value.zero_()
+    assert torch.equal(copy(), torch.arange(1000.0))
 
 
 # --- memory ------------------------------------------------------------------------------------------------

@@ -53,7 +53,7 @@ class TrainingStep:
 
     def __init__(self, stack: Stack, specs: list[TrainSpec], seeds: list[int], datasets: list[Dataset]) -> None:
         spec, data, n_runs = specs[0], datasets[0], len(seeds)
-        self.stack, self.seeds, self.noise, self.precision = stack, seeds, spec.noise, spec.training.precision
+        self.stack, self.seeds, self.precision = stack, seeds, spec.training.precision
         self.arm = spec.arm_settings
         self.model, _ = self.arm.replaced(spec.model, spec.optimizer)
         self.device = next(stack.parameters()).device
