@@ -128,29 +128,34 @@ def plainly(
 
 
 @pytest.mark.parametrize("pooling", ["none", "mean"])
-def test_real_models_are_measured_as_by_the_definition(pooling: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_real_models_are_measured_as_by_the_definition(
+    pooling: str, device: torch.device, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """In blocks, without copies that have not changed and without outputs before the token that was replaced."""
     monkeypatch.setattr(outputs, "BLOCK_BYTES", 1000)
-    monkeypatch.setattr(outputs, "INPUTS", 16)
+    for name in ("INPUTS", "GPU_INPUTS"):
+        monkeypatch.setattr(outputs, name, 16)
     settings = Transformer(d_model=16, n_heads=2, mask="causal", pooling=pooling, embedding_scale="none")
     stack = settings.build(7, 7, seeds=[0])
     stack.load_run(0, {name: 5 * weight for name, weight in stack.run_weights(0).items()})
+    stack.to(device)
     passed = []
 
     @torch.no_grad()
     def model(tokens: Tensor) -> Tensor:
         passed.append(tokens)
-        return stack(tokens[None])[0]
+        return stack(tokens.to(device)[None])[0].to(tokens.device)
 
     tokens, symbols, rhos = torch.randint(7, (50, 4)), torch.arange(7), [-0.5, 0.9, 1.0]
     exact = plainly(model, tokens, rhos, symbols, torch.Generator().manual_seed(3), 2)
     passed.clear()
     generator = torch.Generator().manual_seed(3)
-    found = [*noise_stability(model, tokens, rhos, symbols, generator, n_draws=2)]
+    there = tokens.to(device)
+    found = [*noise_stability(model, there, rhos, symbols, generator, n_draws=2)]
     assert max(map(len, passed[1:])) == 16
     # At rho 0.9 four in five copies are as they were, at 1 all.
     assert sum(map(len, passed[1:])) < 150
-    found += average_sensitivity(model, tokens, symbols, generator, causal=True)
+    found += average_sensitivity(model, there, symbols, generator, causal=True)
     for one, (key, per_input) in zip(found, exact.items(), strict=True):
         assert (one.measure, one.reduction, str(one.rho)) == (*key[:2], str(key[2]))
         assert one.value == pytest.approx(per_input.mean().item(), rel=1e-6)
