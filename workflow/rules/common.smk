@@ -59,6 +59,7 @@ CLAIMS_FILES = ["results/claims.parquet", "results/claim_evidence.parquet"]
 KINDS = {"training": "Training", "theory": "Theory", "pretrained": "Pretrained models"}
 """What figures are of -> their part of Snakemake's report."""
 PACK = "{task}/{variant}/{arm}/{pack}"
+STACK = "{task}/{variant}/{pack}/{stack}"
 TRACKING_URI = tracking_uri.shown(
     tracking_uri.resolve(PLAN.config.tracking.uri, os.environ, "sqlite:///results/mlflow.db")
 )
@@ -221,12 +222,28 @@ def figure_plugin(w):
     return option("--plugins", [shlex.quote(file)] if file else [])
 
 
+def stack_file(w):
+    """What a pack waits for that a GPU trains together with other cells'; never a reason to do the pack again."""
+    stack = GPUS_PER_JOB and PLAN.stack_of.get((w.task, w.variant, w.arm, w.pack))
+    return ancient(f"results/stacks/{w.task}/{w.variant}/{w.pack}/{stack}.trained") if stack else []
+
+
+def arms_of(w):
+    """The arms of a job: of its stack, its own, or none."""
+    return PLAN.stacks[w.task, w.variant, w.pack, w.stack] if hasattr(w, "stack") else [getattr(w, "arm", "")]
+
+
+def arm_of(w):
+    """The arm of a job, or any of its stack, which are of one kind; empty for data."""
+    return arms_of(w)[0]
+
+
 def plugins_option(stage):
     """Makes the option of a stage's command that names the files of the plug-ins that a cell uses. Runs keep their key when
     a file moves."""
 
     def option(w):
-        files = PLAN.plugin_files(stage, w.task, w.variant, getattr(w, "arm", ""))
+        files = PLAN.plugin_files(stage, w.task, w.variant, arm_of(w))
         return f"--plugins {shlex.join(files)}" if files else ""
 
     return option
@@ -234,7 +251,7 @@ def plugins_option(stage):
 
 def code_of(stage):
     """Makes the digest of the code that a stage of a cell runs."""
-    return lambda w: PLAN.code(stage, w.task, w.variant, getattr(w, "arm", ""))
+    return lambda w: PLAN.code(stage, w.task, w.variant, arm_of(w))
 
 
 def claims_digest(wildcards):
@@ -259,6 +276,19 @@ def pack_minutes(w, attempt):
     train = n_runs * job_resources.train_flops(cell)
     evaluate = n_runs * job_resources.evaluate_flops(cell, PLAN.config.evaluation, PLAN.config.checkpoints.count)
     return job_resources.pack_minutes(train, evaluate, DEVICE_ASKED, PLAN.config.cluster, attempt)
+
+
+def stack_minutes(w, attempt):
+    """The time limit of a stack's training."""
+    n_runs, cell = len(PLAN.seeds[w.pack]), PLAN.cells[w.task, w.variant, arm_of(w)]
+    flops = len(arms_of(w)) * n_runs * job_resources.train_flops(cell)
+    return job_resources.pack_minutes(flops, 0.0, DEVICE_ASKED, PLAN.config.cluster, attempt)[0]
+
+
+def stack_mb(w, attempt):
+    """The memory of a stack's training."""
+    n_runs, cell = len(PLAN.seeds[w.pack]), PLAN.cells[w.task, w.variant, arm_of(w)]
+    return job_resources.train_mb(cell, len(arms_of(w)) * n_runs, DEVICE_ASKED) * attempt
 
 
 def train_mb(w, attempt):

@@ -116,6 +116,10 @@ class Arm(Closed):
         fields = {name: field.title or name for name, field in type(self).model_fields.items() if name != "kind"}
         return ", ".join(f"{sign} = {_short(getattr(self, name))}" for name, sign in fields.items())
 
+    def stacked(self) -> dict[str, Any]:
+        """The settings in which the runs of a stack agree."""
+        return self.model_dump(mode="json", exclude=set(self.per_run))
+
     def check(self, variant: Any) -> None:
         """Refuse settings of a variant that the arm cannot be trained with.
 

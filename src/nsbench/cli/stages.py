@@ -148,6 +148,23 @@ def train(options: argparse.Namespace, device: torch.device) -> None:
 
 
 @stage(
+    "train-stack",
+    "train the runs of cells that differ in rho, strength and the like alone, as one stack",
+    PROGRESS,
+    PLUGINS,
+    reads="dataset",
+    folders="run-store",
+    device=True,
+)
+def train_stack(options: argparse.Namespace, device: torch.device) -> None:
+    from nsbench.training.pack import train_together
+    from nsbench.training.run import StackSpec
+
+    cells = _spec(options, StackSpec).cells()
+    train_together(cells, options.digest, options.dataset, options.run_store, device, options.progress_every)
+
+
+@stage(
     "evaluate", "measure the checkpoints of a pack", PLUGINS, reads="runs dataset run-store", makes="out", device=True
 )
 def evaluate(options: argparse.Namespace, device: torch.device) -> None:

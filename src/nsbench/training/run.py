@@ -42,13 +42,24 @@ class TrainSpec(Closed):
 
     def stacked(self) -> dict[str, Any]:
         """What runs have in common that are trained as one stack: all but names, seeds and `Arm.per_run`."""
-        per_run = set(self.arm_settings.per_run)
-        return self.model_dump(mode="json", exclude={"arm": True, "seeds": True, "arm_settings": per_run})
+        values = self.model_dump(mode="json", exclude={"arm", "arm_settings", "seeds"})
+        return {**values, "arm_settings": self.arm_settings.stacked()}
 
     @model_validator(mode="after")
     def _fits(self) -> TrainSpec:
         check(self.arm_settings, self, "arm_settings")
         return self
+
+
+class StackSpec(Closed):
+    """Cells that are trained as one stack: the spec of the first, and every arm with its settings."""
+
+    first: TrainSpec
+    arms: dict[FilePart, AnyArm]
+
+    def cells(self) -> list[TrainSpec]:
+        """The spec of each cell."""
+        return [self.first.model_copy(update={"arm": arm, "arm_settings": of_arm}) for arm, of_arm in self.arms.items()]
 
 
 def may_share(one: TrainSpec, other: TrainSpec) -> bool:

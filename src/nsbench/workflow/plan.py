@@ -7,6 +7,7 @@ nothing else. Device, paths and the rhythm of progress files change no number an
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 from collections.abc import Iterable
@@ -95,6 +96,26 @@ class Plan:
             if (*baseline[key[:2]], seed) in found
         }
 
+    @functools.cached_property
+    def stacks(self) -> dict[tuple[str, str, str, str], list[str]]:
+        """(task, variant, pack, stack) -> the arms that a GPU trains as one, where there are several."""
+        found: dict[tuple[str, str, str, str], list[str]] = {}
+        for task, variant, arm, pack in self.packs:
+            cell = self.cells[task, variant, arm]
+            common = {**cell.trained_by(), "arm_settings": cell.arm_settings.stacked()}
+            name = f"{cell.arm_settings.kind}-{hashlib.sha256(canonical_json(common).encode()).hexdigest()[:8]}"
+            found.setdefault((task, variant, pack, name), []).append(arm)
+        return {stack: arms for stack, arms in found.items() if len(arms) > 1}
+
+    @functools.cached_property
+    def stack_of(self) -> dict[tuple[str, str, str, str], str]:
+        """Pack -> the name of its stack, where it has one."""
+        return {
+            (task, variant, arm, pack): stack
+            for (task, variant, pack, stack), arms in self.stacks.items()
+            for arm in arms
+        }
+
     def packs_for(self, device: str) -> list[tuple[str, str, str, str]]:
         """The packs whose runs can be trained on this kind of device, `cpu` or `cuda`, if pairs are to be on one."""
         return [pack for pack in self.packs if self.devices[pack] in ("", device)]
@@ -149,6 +170,11 @@ class Plan:
                 "seeds": self.seeds[pack],
             }
         )
+
+    def train_stack(self, task: str, variant: str, pack: str, stack: str) -> str:
+        """Spec of the training of a stack."""
+        arms = {arm: self.cells[task, variant, arm].arm_settings for arm in self.stacks[task, variant, pack, stack]}
+        return canonical_json({"first": json.loads(self.train(task, variant, min(arms), pack)), "arms": arms})
 
     def evaluate(self, task: str, variant: str, arm: str, pack: str) -> str:
         """Spec of the evaluate stage."""
