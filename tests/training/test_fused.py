@@ -163,3 +163,16 @@ def test_without_numba_it_is_told_once(monkeypatch: pytest.MonkeyPatch, caplog: 
     finally:
         philox.has_numba.cache_clear()
     assert [record.getMessage().split(":")[0] for record in caplog.records] == ["numba is not installed"]
+
+
+def test_a_token_that_has_no_embedding_is_refused(path: str) -> None:
+    with pytest.raises(IndexError):
+        stirred()(torch.full((1, 2, LENGTH), VOCABULARY))
+
+
+def test_weights_that_are_no_numbers_show_in_the_logits(path: str) -> None:
+    for name in ("0.qkv.weight", "0.ffn_in.bias"):
+        stack = stirred(dropout=0.0)
+        with torch.no_grad():
+            stack.weight(name)[0] = torch.nan
+        assert stack(tokens_and_bits(stack)[0]).isnan().all()

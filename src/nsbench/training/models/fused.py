@@ -36,31 +36,12 @@ NO_MASKS = Masks(np.empty((0, 0), np.int16), np.int16(0), np.float32(0))
 
 
 class Buffer:
-    """A tensor, and the array of the same memory that kernels take."""
+    """A tensor, and arrays of the same memory, which kernels take."""
 
-    def __init__(self, *shape: int) -> None:
+    def __init__(self, *shape: int, batch: int = 1) -> None:
         self.tensor = torch.zeros(shape)
         self.array = self.tensor.numpy()
-
-
-class Pass:
-    """What the backward pass needs of a forward pass. Norm n comes after sublayer n - 1, norm 0 after the embedding."""
-
-    def __init__(self, settings: Any, batch: int, length: int) -> None:
-        rows, d, heads = batch * length, settings.d_model, settings.n_heads
-        pairs = length * (length + 1) // 2 if settings.causal else length**2
-        layers, norms = range(settings.n_layers), range(2 * settings.n_layers + 1)
-        self.qkv = [Buffer(3 * d, rows) for _ in layers]
-        self.attention = [Buffer(heads, pairs, batch) for _ in layers]
-        self.heads = [Buffer(d, rows) for _ in layers]
-        self.hidden = [Buffer(rows, settings.hidden_width) for _ in layers]
-        self.sums = [Buffer(rows, d) for _ in norms]
-        self.outs = [Buffer(rows, d) for _ in norms]
-        self.means = [Buffer(rows) for _ in norms]
-        self.scales = [Buffer(rows) for _ in norms]
-        self.tokens_BT = np.empty((0, 0), np.int64)
-        self.masks: list[Masks] = []
-        """Three a layer, as they are drawn: of the attention weights, its output, the hidden layer."""
+        self.by_batch = self.array.reshape(-1, batch)
 
 
 class Scratch:
@@ -72,8 +53,35 @@ class Scratch:
         self.positions.tensor.view(length, batch, d)[:] = positions_TD[:length, None]
         self.y, self.grad, self.grad_y, self.grad_out = (Buffer(rows, d) for _ in range(4))
         self.grad_hidden = Buffer(rows, settings.hidden_width)
-        self.grad_qkv, self.grad_heads = Buffer(3 * d, rows), Buffer(d, rows)
-        self.no_bias = Buffer(d)
+        self.grad_qkv, self.grad_heads = Buffer(3 * d, rows, batch=batch), Buffer(d, rows, batch=batch)
+
+
+class Pass:
+    """What the backward pass needs of a forward pass. Norm n comes after sublayer n - 1, norm 0 after the embedding."""
+
+    def __init__(self, settings: Any, batch: int, length: int, scratch: Scratch) -> None:
+        rows, d, heads = batch * length, settings.d_model, settings.n_heads
+        pairs = length * (length + 1) // 2 if settings.causal else length**2
+        layers, norms = range(settings.n_layers), range(2 * settings.n_layers + 1)
+        self.qkv = [Buffer(3 * d, rows, batch=batch) for _ in layers]
+        self.attention = [Buffer(heads, pairs, batch, batch=batch) for _ in layers]
+        self.heads = [Buffer(d, rows, batch=batch) for _ in layers]
+        self.hidden = [Buffer(rows, settings.hidden_width) for _ in layers]
+        self.sums = [Buffer(rows, d) for _ in norms]
+        self.outs = [Buffer(rows, d) for _ in norms]
+        self.moments = [(np.zeros(rows, np.float32), np.zeros(rows, np.float32)) for _ in norms]
+        self.batch, self.scratch = batch, scratch
+        self.attention_sizes = heads, d // heads, length
+
+    def begin(self, weights: Named, tokens_BT: Tensor, masks: list[Masks]) -> None:
+        """masks: three a layer, as they are drawn: of the attention weights, its output, the hidden layer."""
+        self.weights, self.arrays = weights, {name: weight.numpy() for name, weight in weights.items()}
+        self.arrays[""] = np.zeros(self.sums[0].array.shape[1], np.float32)
+        self.tokens_BT, self.masks = tokens_BT.contiguous().numpy(), masks
+        if self.tokens_BT.max() >= len(weights["embedding"]):
+            raise IndexError(f"token {self.tokens_BT.max()} is none of {len(weights['embedding'])}")
+        # A graph that still has the buffer from before must not take it for its own.
+        torch.autograd.graph.increment_version(self.outs[-1].tensor)
 
 
 class FusedTransformer:
@@ -86,50 +94,50 @@ class FusedTransformer:
     def __init__(self, settings: Any, positions_TD: Tensor) -> None:
         self.settings, self.positions_TD = settings, positions_TD
         self.embedding_scale = np.float32(math.sqrt(settings.d_model) if settings.embedding_scale == "sqrt_d" else 1)
-        self.pre = settings.norm == "pre"
-        self.last = 2 * settings.n_layers
-        parts = [f"{layer}.{part}_norm" for layer in range(settings.n_layers) for part in ("attention", "ffn")]
-        self.norms = [*parts, "final_norm"] if self.pre else ["", *parts]
+        self.pre, self.last = settings.norm == "pre", 2 * settings.n_layers
+        parts = [f"{layer}.{part}" for layer in range(settings.n_layers) for part in ("attention", "ffn")]
+        norms = [f"{part}_norm" for part in parts]
+        self.norms = [*norms, "final_norm"] if self.pre else ["", *norms]
+        # Of the sublayer before each norm.
+        self.biases = ["", *(f"{part}_out.bias" for part in parts)]
         self.scratch: dict[tuple[int, ...], Scratch] = {}
         self.idle: dict[tuple[int, ...], list[Pass]] = defaultdict(list)
 
     def hidden(self, weights: Named, tokens_BT: Tensor, dropout: DropoutMasks | None) -> Tensor:
         """The last hidden layer (B, T, D). It is a buffer: valid until its gradient was taken.
 
-        weights: of `TransformerStack.weights` by their plain names, (1, ...).
+        weights: of `TransformerStack.weights` by their plain names, (1, ...). Raises IndexError for an unknown token.
         """
         return _Hidden.apply(self, tokens_BT, dropout, tuple(weights), *weights.values())
 
     def forward(self, weights: Named, tokens_BT: Tensor, dropout: DropoutMasks | None) -> Pass:
         """A pass; its result is the last of `outs`, with the positions of an example together."""
-        batch, length = shape = tuple(tokens_BT.shape)
+        shape, layers = tuple(tokens_BT.shape), range(self.settings.n_layers)
         if shape not in self.scratch:
-            self.scratch[shape] = Scratch(self.settings, batch, length, self.positions_TD)
-        here = self.idle[shape].pop() if self.idle[shape] else Pass(self.settings, batch, length)
-        # A graph that still has the buffer from before must not take it for its own.
-        torch.autograd.graph.increment_version(here.outs[-1].tensor)
-        here.tokens_BT, scratch = tokens_BT.contiguous().numpy(), self.scratch[shape]
-        here.masks = [self._masks(dropout, shape, place) for _ in range(self.settings.n_layers) for place in range(3)]
-        kernels.embed(here.tokens_BT, weights["embedding"].numpy(), self.embedding_scale, scratch.y.array)
+            self.scratch[shape] = Scratch(self.settings, *shape, self.positions_TD)
+        scratch = self.scratch[shape]
+        here = self.idle[shape].pop() if self.idle[shape] else Pass(self.settings, *shape, scratch)
+        here.begin(weights, tokens_BT, [self._masks(dropout, *shape, place) for _ in layers for place in range(3)])
+        kernels.embed(here.tokens_BT, here.arrays["embedding"], self.embedding_scale, scratch.y.array)
         if self.pre:
-            self._norm(0, here, scratch, weights)
+            self._norm(0, here)
         else:
             torch.add(scratch.positions.tensor, scratch.y.tensor, out=here.outs[0].tensor)
-        for layer in range(self.settings.n_layers):
-            self._attention(layer, here, scratch, weights)
-            self._norm(2 * layer + 1, here, scratch, weights)
-            self._feed_forward(layer, here, scratch, weights)
-            self._norm(2 * layer + 2, here, scratch, weights)
+        for layer in layers:
+            self._attention(layer, here)
+            self._norm(2 * layer + 1, here)
+            self._feed_forward(layer, here)
+            self._norm(2 * layer + 2, here)
         return here
 
-    def backward(self, here: Pass, weights: Named, grad_BTD: Tensor) -> Named:
+    def backward(self, here: Pass, grad_BTD: Tensor) -> Named:
         """The gradients of all weights, by those of the result."""
-        grads = {name: torch.empty_like(weight) for name, weight in weights.items()}
+        grads = {name: torch.empty_like(weight) for name, weight in here.weights.items()}
         grads["embedding"].zero_()
-        scratch, grad = self.scratch[here.tokens_BT.shape], self.scratch[here.tokens_BT.shape].grad
-        # Of what flows along the residual sums, and past them through the norm at hand.
+        grads[""] = torch.empty(self.settings.d_model)
+        # `grad` is of what flows along the residual sums, `grad_out` of what goes through the norm at hand.
+        grad, grad_out = here.scratch.grad, grad_BTD.contiguous().view(here.scratch.grad.array.shape)
         grad.tensor.zero_()
-        grad_out = grad_BTD.contiguous().view(grad.tensor.shape)
         for norm in range(self.last, -1, -1):
             if not self.pre and norm < self.last:
                 grad_out += grad.tensor
@@ -137,132 +145,92 @@ class FusedTransformer:
             if not self.pre and norm == 0:
                 grad.tensor.copy_(grad_out)
                 break
-            grad_y = self._norm_backward(norm, here, scratch, weights, grad_out, grads)
+            grad_y = self._norm_backward(norm, here, grad_out, grads)
             if norm:
                 back = self._attention_backward if norm % 2 else self._feed_forward_backward
-                back((norm - 1) // 2, here, scratch, weights, grad_y, grads)
-                grad_out = scratch.grad_out.tensor
+                back((norm - 1) // 2, here, grad_y, grads)
+                grad_out = here.scratch.grad_out.tensor
         kernels.embed_backward(here.tokens_BT, grad.array, self.embedding_scale, grads["embedding"].numpy())
         self.idle[here.tokens_BT.shape].append(here)
+        del grads[""]
         return grads
 
-    def _masks(self, dropout: DropoutMasks | None, shape: tuple[int, ...], place: int) -> Masks:
+    def _masks(self, dropout: DropoutMasks | None, batch: int, length: int, place: int) -> Masks:
         if dropout is None:
             return NO_MASKS
-        (batch, length), settings = shape, self.settings
+        settings, rows = self.settings, batch if place == 0 else batch * length
         columns = (settings.n_heads * length * length, settings.d_model, settings.hidden_width)[place]
-        bits = dropout.next_bits(torch.Size((1, batch if place == 0 else batch * length, columns)))
-        return Masks(bits[0].numpy(), np.int16(dropout.threshold), np.float32(dropout.factor))
+        bits = dropout.next_bits(torch.Size((1, rows, columns)))[0].numpy()
+        return Masks(bits, np.int16(dropout.threshold), np.float32(dropout.factor))
 
-    def _norm(self, norm: int, here: Pass, scratch: Scratch, weights: Named) -> None:
+    def _norm(self, norm: int, here: Pass) -> None:
         """Add `scratch.y`, which a sublayer gave without its bias, to the residual sum, and norm that."""
-        before = (here.sums if self.pre else here.outs)[norm - 1] if norm else scratch.positions
-        bias, name = self._bias(norm), self.norms[norm]
-        kernels.add_norm(
-            before.array,
-            scratch.y.array,
-            weights[bias].numpy() if bias else scratch.no_bias.array,
-            self._masks_of_sum(norm, here),
-            len(here.tokens_BT),
-            norm == self.last,
-            weights[f"{name}.weight"].numpy(),
-            weights[f"{name}.bias"].numpy(),
-            here.sums[norm].array,
-            here.outs[norm].array,
-            here.means[norm].array,
-            here.scales[norm].array,
-        )
+        before = (here.sums if self.pre else here.outs)[norm - 1] if norm else here.scratch.positions
+        name, order = self.norms[norm], (here.batch, norm == self.last)
+        weights = here.arrays[f"{name}.weight"], here.arrays[f"{name}.bias"]
+        y, bias, out = here.scratch.y.array, here.arrays[self.biases[norm]], here.outs[norm].array
+        masks = self._masks_of_sum(norm, here)
+        kernels.add_norm(before.array, y, bias, masks, order, weights, here.sums[norm].array, here.moments[norm], out)
 
-    def _norm_backward(
-        self, norm: int, here: Pass, scratch: Scratch, weights: Named, grad_out: Tensor, grads: Named
-    ) -> Tensor:
+    def _norm_backward(self, norm: int, here: Pass, grad_out: Tensor, grads: Named) -> Tensor:
         """Add to `scratch.grad` what comes through the norm; returns the gradient of the sublayer's output."""
-        bias, name, masks = self._bias(norm), self.norms[norm], self._masks_of_sum(norm, here)
-        kernels.add_norm_backward(
-            grad_out.numpy(),
-            len(here.tokens_BT),
-            norm == self.last,
-            masks,
-            here.sums[norm].array,
-            here.means[norm].array,
-            here.scales[norm].array,
-            weights[f"{name}.weight"].numpy(),
-            scratch.grad.array,
-            scratch.grad_y.array,
-            grads[bias].numpy() if bias else np.empty_like(scratch.no_bias.array),
-            grads[f"{name}.weight"].numpy(),
-            grads[f"{name}.bias"].numpy(),
-        )
-        return scratch.grad_y.tensor if masks.factor else scratch.grad.tensor
-
-    def _attention(self, layer: int, here: Pass, scratch: Scratch, weights: Named) -> None:
-        qkv, attention, heads = here.qkv[layer], here.attention[layer], here.heads[layer]
-        qkv_3HKTB, heads_HKTB = self._by_heads(qkv, 3, here), self._by_heads(heads, 1, here)[0]
-        torch.mm(weights[f"{layer}.qkv.weight"].t(), here.outs[2 * layer].tensor.t(), out=qkv.tensor)
-        kernels.scores(qkv_3HKTB, weights[f"{layer}.qkv.bias"].numpy(), self.settings.causal, attention.array)
-        attention.tensor.exp_()
-        self._show_products(2, here)
-        kernels.attend(attention.array, qkv_3HKTB, here.masks[3 * layer], self.settings.causal, heads_HKTB)
-        torch.mm(heads.tensor.t(), weights[f"{layer}.attention_out.weight"], out=scratch.y.tensor)
-
-    def _attention_backward(
-        self, layer: int, here: Pass, scratch: Scratch, weights: Named, grad_y: Tensor, grads: Named
-    ) -> None:
-        """Write the gradient of the sublayer's input to `scratch.grad_out`."""
-        self._show_products(4, here)
-        torch.mm(here.heads[layer].tensor, grad_y, out=grads[f"{layer}.attention_out.weight"])
-        torch.mm(weights[f"{layer}.attention_out.weight"], grad_y.t(), out=scratch.grad_heads.tensor)
-        kernels.attend_backward(
-            here.attention[layer].array,
-            self._by_heads(here.qkv[layer], 3, here),
-            here.masks[3 * layer].factor or np.float32(1),
-            self.settings.causal,
-            self._by_heads(scratch.grad_heads, 1, here)[0],
-            self._by_heads(scratch.grad_qkv, 3, here),
-        )
-        grad_qkv = scratch.grad_qkv.tensor
-        torch.sum(grad_qkv, 1, out=grads[f"{layer}.qkv.bias"])
-        torch.mm(here.outs[2 * layer].tensor.t(), grad_qkv.t(), out=grads[f"{layer}.qkv.weight"])
-        torch.mm(grad_qkv.t(), weights[f"{layer}.qkv.weight"].t(), out=scratch.grad_out.tensor)
-
-    def _feed_forward(self, layer: int, here: Pass, scratch: Scratch, weights: Named) -> None:
-        hidden, batch = here.hidden[layer], len(here.tokens_BT)
-        torch.mm(here.outs[2 * layer + 1].tensor, weights[f"{layer}.ffn_in.weight"], out=hidden.tensor)
-        kernels.relu(hidden.array, weights[f"{layer}.ffn_in.bias"].numpy(), here.masks[3 * layer + 2], batch)
-        torch.mm(hidden.tensor, weights[f"{layer}.ffn_out.weight"], out=scratch.y.tensor)
-
-    def _feed_forward_backward(
-        self, layer: int, here: Pass, scratch: Scratch, weights: Named, grad_y: Tensor, grads: Named
-    ) -> None:
-        """Write the gradient of the sublayer's input to `scratch.grad_out`."""
-        hidden, grad_hidden = here.hidden[layer], scratch.grad_hidden
-        torch.mm(hidden.tensor.t(), grad_y, out=grads[f"{layer}.ffn_out.weight"])
-        torch.mm(grad_y, weights[f"{layer}.ffn_out.weight"].t(), out=grad_hidden.tensor)
-        factor = here.masks[3 * layer + 2].factor or np.float32(1)
-        kernels.relu_backward(hidden.array, factor, grad_hidden.array, grads[f"{layer}.ffn_in.bias"].numpy())
-        torch.mm(here.outs[2 * layer + 1].tensor.t(), grad_hidden.tensor, out=grads[f"{layer}.ffn_in.weight"])
-        torch.mm(grad_hidden.tensor, weights[f"{layer}.ffn_in.weight"].t(), out=scratch.grad_out.tensor)
-
-    def _bias(self, norm: int) -> str:
-        """The bias of the sublayer before a norm; of embeddings none."""
-        return f"{(norm - 1) // 2}.{'attention' if norm % 2 else 'ffn'}_out.bias" if norm else ""
+        name, order, masks = self.norms[norm], (here.batch, norm == self.last), self._masks_of_sum(norm, here)
+        of_weights = tuple(grads[key].numpy() for key in (self.biases[norm], f"{name}.weight", f"{name}.bias"))
+        grad, grad_y, weight = here.scratch.grad, here.scratch.grad_y, here.arrays[f"{name}.weight"]
+        kept = here.sums[norm].array, here.moments[norm]
+        kernels.add_norm_backward(grad_out.numpy(), masks, order, weight, *kept, grad.array, grad_y.array, of_weights)
+        return grad_y.tensor if masks.factor else grad.tensor
 
     def _masks_of_sum(self, norm: int, here: Pass) -> Masks:
         """Attention's output is dropped from, that of the feed-forward network is not."""
         return here.masks[3 * (norm // 2) + 1] if norm % 2 else NO_MASKS
 
-    def _show_products(self, number: int, here: Pass) -> None:
-        """Let a counter of operations see the products of attention, which kernels compute."""
-        if any_torch_dispatch_mode_on_stack():
-            (batch, length), heads = here.tokens_BT.shape, self.settings.n_heads
-            for _ in range(number):
-                narrow = torch.empty(batch * heads, length, self.settings.d_model // heads, device="meta")
-                torch.bmm(narrow, narrow.transpose(1, 2))
+    def _attention(self, layer: int, here: Pass) -> None:
+        qkv, heads, weights = here.qkv[layer], here.heads[layer], here.attention[layer].by_batch
+        torch.mm(here.weights[f"{layer}.qkv.weight"].t(), here.outs[2 * layer].tensor.t(), out=qkv.tensor)
+        sizes, causal, bias = here.attention_sizes, self.settings.causal, here.arrays[f"{layer}.qkv.bias"]
+        kernels.attend(qkv.by_batch, bias, here.masks[3 * layer], sizes, causal, weights, heads.by_batch)
+        _show_products(2, here)
+        torch.mm(heads.tensor.t(), here.weights[f"{layer}.attention_out.weight"], out=here.scratch.y.tensor)
 
-    def _by_heads(self, buffer: Buffer, parts: int, here: Pass) -> np.ndarray:
-        """The array (parts x D, X) of a buffer as (parts, H, K, T, B)."""
-        batch, length = here.tokens_BT.shape
-        return buffer.array.reshape(parts, self.settings.n_heads, -1, length, batch)
+    def _attention_backward(self, layer: int, here: Pass, grad_y: Tensor, grads: Named) -> None:
+        """Write the gradient of the sublayer's input to `scratch.grad_out`."""
+        scratch, sizes, causal = here.scratch, here.attention_sizes, self.settings.causal
+        torch.mm(here.heads[layer].tensor, grad_y, out=grads[f"{layer}.attention_out.weight"])
+        torch.mm(here.weights[f"{layer}.attention_out.weight"], grad_y.t(), out=scratch.grad_heads.tensor)
+        weights, qkv, factor = here.attention[layer].by_batch, here.qkv[layer].by_batch, here.masks[3 * layer].factor
+        gradients = scratch.grad_heads.by_batch, scratch.grad_qkv.by_batch
+        kernels.attend_backward(weights, qkv, factor or np.float32(1), sizes, causal, *gradients)
+        _show_products(4, here)
+        grad_qkv = scratch.grad_qkv.tensor
+        torch.sum(grad_qkv, 1, out=grads[f"{layer}.qkv.bias"])
+        torch.mm(here.outs[2 * layer].tensor.t(), grad_qkv.t(), out=grads[f"{layer}.qkv.weight"])
+        torch.mm(grad_qkv.t(), here.weights[f"{layer}.qkv.weight"].t(), out=scratch.grad_out.tensor)
+
+    def _feed_forward(self, layer: int, here: Pass) -> None:
+        hidden, bias = here.hidden[layer], here.arrays[f"{layer}.ffn_in.bias"]
+        torch.mm(here.outs[2 * layer + 1].tensor, here.weights[f"{layer}.ffn_in.weight"], out=hidden.tensor)
+        kernels.relu(hidden.array, bias, here.masks[3 * layer + 2], here.batch)
+        torch.mm(hidden.tensor, here.weights[f"{layer}.ffn_out.weight"], out=here.scratch.y.tensor)
+
+    def _feed_forward_backward(self, layer: int, here: Pass, grad_y: Tensor, grads: Named) -> None:
+        """Write the gradient of the sublayer's input to `scratch.grad_out`."""
+        hidden, grad_hidden, factor = here.hidden[layer], here.scratch.grad_hidden, here.masks[3 * layer + 2].factor
+        torch.mm(hidden.tensor.t(), grad_y, out=grads[f"{layer}.ffn_out.weight"])
+        torch.mm(grad_y, here.weights[f"{layer}.ffn_out.weight"].t(), out=grad_hidden.tensor)
+        bias = grads[f"{layer}.ffn_in.bias"].numpy()
+        kernels.relu_backward(hidden.array, factor or np.float32(1), grad_hidden.array, bias)
+        torch.mm(here.outs[2 * layer + 1].tensor.t(), grad_hidden.tensor, out=grads[f"{layer}.ffn_in.weight"])
+        torch.mm(grad_hidden.tensor, here.weights[f"{layer}.ffn_in.weight"].t(), out=here.scratch.grad_out.tensor)
+
+
+def _show_products(number: int, here: Pass) -> None:
+    """Let a counter of operations see the products of attention, which kernels compute."""
+    if any_torch_dispatch_mode_on_stack():
+        heads, width, length = here.attention_sizes
+        narrow = torch.empty(here.batch * heads, length, width, device="meta")
+        for _ in range(number):
+            torch.bmm(narrow, narrow.transpose(1, 2))
 
 
 class _Hidden(torch.autograd.Function):
@@ -275,8 +243,8 @@ class _Hidden(torch.autograd.Function):
         names: tuple[str, ...],
         *weights: Tensor,
     ) -> Tensor:
-        ctx.fused, ctx.weights = fused, {name: w.detach()[0] for name, w in zip(names, weights, strict=True)}
-        ctx.done = fused.forward(ctx.weights, tokens_BT, dropout)
+        own = {name: weight.detach()[0] for name, weight in zip(names, weights, strict=True)}
+        ctx.fused, ctx.done = fused, fused.forward(own, tokens_BT, dropout)
         return ctx.done.outs[-1].tensor.view(*tokens_BT.shape, -1)
 
     @staticmethod
@@ -284,6 +252,5 @@ class _Hidden(torch.autograd.Function):
     def backward(ctx: Any, grad_BTD: Tensor) -> tuple[Tensor | None, ...]:
         if ctx.done is None:
             raise RuntimeError("the gradient of a fused pass was taken before: its buffers are in use again")
-        grads, ctx.done = ctx.fused.backward(ctx.done, ctx.weights, grad_BTD), None
-        # The head's weights are none of this pass.
+        grads, ctx.done = ctx.fused.backward(ctx.done, grad_BTD), None
         return None, None, None, None, *(grad[None] for grad in grads.values())

@@ -11,10 +11,18 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
+from llvmlite import ir
+from numba import njit, types
+from numba.core import cgutils
+from numba.extending import intrinsic
 
 EPSILON = np.float32(1e-5)
-ZERO = np.float32(0)
+ZERO, HALF, ONE = np.float32(0), np.float32(0.5), np.float32(1)
+LN_2, LOG2_E, LEAST_EXPONENT = np.float32(math.log(2)), np.float32(1 / math.log(2)), np.float32(-87)
+LANES = 32
+"""Examples of a vector: two registers of AVX-512, four of AVX2."""
+CACHED = 2**15
+"""How many numbers of a head to work on at a time, in each of several blocks."""
 kernel = njit(cache=True, error_model="numpy", fastmath={"reassoc", "contract", "nsz"})
 
 
@@ -41,16 +49,18 @@ def embed_backward(tokens_BT, grad_XD, scale, grad_VD):
 
 
 @kernel
-def add_norm(x_XD, y_XD, bias_D, masks, batch, batch_first, weight_D, shift_D, sum_XD, out_XD, mean_X, scale_X):
-    """sum = x + dropout(y + bias), out = layer norm of it; mean and 1 / standard deviation of each row are kept.
+def add_norm(x_XD, y_XD, bias_D, masks, order, weights_2D, sum_XD, moments_2X, out_XD):
+    """sum = x + dropout(y + bias), out = layer norm of it; moments: mean and 1 / standard deviation of each row.
 
     masks: bits (rows with the positions of an example together, D), threshold and factor; no dropout where factor is 0.
-    batch_first: whether the rows of `out` have the positions of an example together.
+    order: how many examples there are, and whether `out` has the positions of an example together. weights_2D: scale
+    and shift.
     """
-    bits_XD, threshold, factor = masks
+    (bits_XD, threshold, factor), (batch, batch_first) = masks, order
+    (weight_D, shift_D), (mean_X, scale_X) = weights_2D, moments_2X
     rows, d = x_XD.shape
     length = rows // batch
-    share = np.float32(1) / np.float32(d)
+    share = ONE / np.float32(d)
     for t in range(length):
         for b in range(batch):
             row, other = t * batch + b, b * length + t
@@ -67,7 +77,7 @@ def add_norm(x_XD, y_XD, bias_D, masks, batch, batch_first, weight_D, shift_D, s
             mean *= share
             for i in range(d):
                 square += (sum_XD[row, i] - mean) * (sum_XD[row, i] - mean)
-            scale = np.float32(1) / math.sqrt(square * share + EPSILON)
+            scale = ONE / math.sqrt(square * share + EPSILON)
             mean_X[row], scale_X[row] = mean, scale
             to = other if batch_first else row
             for i in range(d):
@@ -75,26 +85,13 @@ def add_norm(x_XD, y_XD, bias_D, masks, batch, batch_first, weight_D, shift_D, s
 
 
 @kernel
-def add_norm_backward(
-    grad_out_XD,
-    batch,
-    batch_first,
-    masks,
-    sum_XD,
-    mean_X,
-    scale_X,
-    weight_D,
-    grad_XD,
-    grad_y_XD,
-    bias_D,
-    norm_D,
-    shift_D,
-):
-    """Add the gradient of `sum` to `grad_XD`; write those of y, which is the result without dropout, and of weights."""
-    bits_XD, threshold, factor = masks
+def add_norm_backward(grad_out_XD, masks, order, weight_D, sum_XD, moments_2X, grad_XD, grad_y_XD, of_weights_3D):
+    """Add the gradient of `sum` to `grad_XD`; write that of y, unless it is the same, and of bias, scale and shift."""
+    (bits_XD, threshold, factor), (batch, batch_first) = masks, order
+    (mean_X, scale_X), (bias_D, norm_D, shift_D) = moments_2X, of_weights_3D
     rows, d = sum_XD.shape
     length = rows // batch
-    share = np.float32(1) / np.float32(d)
+    share = ONE / np.float32(d)
     bias_D[:] = norm_D[:] = shift_D[:] = ZERO
     for t in range(length):
         for b in range(batch):
@@ -135,11 +132,12 @@ def relu(x_XF, bias_F, masks, batch):
             row, other = t * batch + b, b * length + t
             if factor > ZERO:
                 for i in range(width):
-                    kept = max(x_XF[row, i] + bias_F[i], ZERO) * factor
-                    x_XF[row, i] = kept if bits_XF[other, i] >= threshold else ZERO
+                    x = x_XF[row, i] + bias_F[i]
+                    x_XF[row, i] = ZERO if x < ZERO or bits_XF[other, i] < threshold else x * factor
             else:
                 for i in range(width):
-                    x_XF[row, i] = max(x_XF[row, i] + bias_F[i], ZERO)
+                    x = x_XF[row, i] + bias_F[i]
+                    x_XF[row, i] = ZERO if x < ZERO else x
 
 
 @kernel
@@ -153,114 +151,188 @@ def relu_backward(out_XF, factor, grad_XF, bias_F):
             bias_F[i] += grad_XF[row, i]
 
 
-@njit(inline="always")
+@intrinsic
+def sum_products(_, n, x_RL, x, x_step, y_RL, y, y_step, out_RL, out):
+    """Row `out` = sum over i below n of the products of rows x + i x_step and y + i y_step, all of as many lanes.
+
+    In LLVM's words, so that the sum of a vector stays in registers: compilers find no vectors in this order of loops.
+    """
+
+    def write(context, builder, signature, arguments):
+        n, _, x, x_step, _, y, y_step, _, out = arguments
+        x_RL, y_RL, out_RL = (
+            context.make_array(signature.args[place])(context, builder, arguments[place]) for place in (1, 4, 7)
+        )
+        lanes = builder.extract_value(out_RL.shape, 1)
+        vector = ir.VectorType(ir.FloatType(), LANES)
+        total = cgutils.alloca_once(builder, vector)
+        with cgutils.for_range(builder, builder.udiv(lanes, ir.Constant(lanes.type, LANES))) as block:
+            first = builder.mul(block.index, ir.Constant(lanes.type, LANES))
+
+            def at(array, row):
+                place = builder.gep(array.data, [builder.add(builder.mul(row, lanes), first)])
+                return builder.bitcast(place, vector.as_pointer())
+
+            builder.store(ir.Constant(vector, [0.0] * LANES), total)
+            with cgutils.for_range(builder, n) as loop:
+                x_L = builder.load(at(x_RL, builder.add(x, builder.mul(loop.index, x_step))), align=4)
+                y_L = builder.load(at(y_RL, builder.add(y, builder.mul(loop.index, y_step))), align=4)
+                product = builder.fmul(x_L, y_L, flags=["contract"])
+                builder.store(builder.fadd(builder.load(total), product, flags=["contract"]), total)
+            builder.store(builder.load(total), at(out_RL, out), align=4)
+
+    return types.void(types.intp, x_RL, types.intp, types.intp, y_RL, types.intp, types.intp, out_RL, types.intp), write
+
+
+@kernel
+def lanes_at_once(width, length, batch):
+    """How many examples to take at a time, so that one head of theirs stays in the cache; a multiple of LANES."""
+    most = LANES * max(1, CACHED // (LANES * width * length))
+    blocks = -(-batch // most)
+    return LANES * -(-batch // (blocks * LANES))
+
+
+@kernel
+def block(rows, lanes):
+    """Rows of the examples that are worked on."""
+    return np.zeros((rows, lanes), np.float32)
+
+
+@kernel
+def take(all_RB, row, start, some_RL):
+    """Copy rows of some examples, from `row` and `start` on, to a block of their own."""
+    here = min(some_RL.shape[1], all_RB.shape[1] - start)
+    for place in range(len(some_RL)):
+        from_B = all_RB[row + place, start : start + here]
+        for b in range(here):
+            some_RL[place, b] = from_B[b]
+
+
+@kernel
+def give(some_RL, row, start, all_RB):
+    """Copy a block back to the rows of its examples."""
+    here = min(some_RL.shape[1], all_RB.shape[1] - start)
+    for place in range(len(some_RL)):
+        to_B = all_RB[row + place, start : start + here]
+        for b in range(here):
+            to_B[b] = some_RL[place, b]
+
+
+@kernel
 def first_pair(t, length, causal):
     """Where the pairs (t, u) of a position with those that it sees begin among all pairs."""
     return t * (t + 1) // 2 if causal else t * length
 
 
 @kernel
-def scores(qkv_3HKTB, bias_C, causal, out_HPB):
-    """Add the bias to queries, keys and values; write q k / sqrt(K) less its largest over the keys that t sees."""
-    _, heads, width, length, batch = qkv_3HKTB.shape
-    scale = np.float32(1) / math.sqrt(np.float32(width))
-    for part in range(3):
-        for h in range(heads):
-            for k in range(width):
-                bias = bias_C[(part * heads + h) * width + k]
-                for t in range(length):
-                    for b in range(batch):
-                        qkv_3HKTB[part, h, k, t, b] += bias
-    largest_B = np.empty(batch, np.float32)
-    for h in range(heads):
-        for t in range(length):
-            first, seen = first_pair(t, length, causal), t + 1 if causal else length
-            largest_B[:] = -np.float32(np.inf)
-            for u in range(seen):
-                pair = first + u
-                out_HPB[h, pair, :] = ZERO
-                for k in range(width):
-                    for b in range(batch):
-                        out_HPB[h, pair, b] += qkv_3HKTB[0, h, k, t, b] * qkv_3HKTB[1, h, k, u, b]
-                for b in range(batch):
-                    out_HPB[h, pair, b] *= scale
-                    largest_B[b] = max(largest_B[b], out_HPB[h, pair, b])
-            for pair in range(first, first + seen):
-                for b in range(batch):
-                    out_HPB[h, pair, b] -= largest_B[b]
+def exp(x):
+    """e to the x for x <= 0, or NaN, of operations that become vectors: 2 to the n times a Taylor polynomial."""
+    x = LEAST_EXPONENT if x < LEAST_EXPONENT else x
+    n = np.floor(x * LOG2_E + HALF)
+    r, total = x - n * LN_2, ONE
+    for power in range(7, 0, -1):
+        total = ONE + total * r / np.float32(power)
+    return total * np.int32((np.int32(n) + 127) << 23).view(np.float32)
 
 
 @kernel
-def attend(exps_HPB, qkv_3HKTB, masks, causal, out_HKTB):
-    """Attention weights in place of exponentials, negative where dropped, and the weighted values."""
+def attend(qkv_RB, bias_C, masks, sizes, causal, weights_RB, out_RB):
+    """Add the bias to queries, keys and values (3 H K T, B); write attention weights (H P, B) and outputs (H K T, B).
+
+    Weights that are dropped are written as negative. sizes: H, K, T.
+    """
     bits_BN, threshold, factor = masks
-    heads, width, length, batch = out_HKTB.shape
-    total_B, kept_B = np.empty(batch, np.float32), np.empty(batch, np.float32)
-    bits_UB = np.empty((length, batch), np.int16)
+    heads, width, length = sizes
+    batch, rows, pairs = qkv_RB.shape[1], width * length, first_pair(length, length, causal)
+    lanes, scale = lanes_at_once(width, length, batch), ONE / math.sqrt(np.float32(width))
+    q_RL, k_RL, v_RL, out_RL = block(rows, lanes), block(rows, lanes), block(rows, lanes), block(rows, lanes)
+    weights_PL, kept_TL, bits_TL = block(pairs, lanes), block(length, lanes), np.zeros((length, lanes), np.int16)
+    largest_L, total_L = np.empty(lanes, np.float32), np.empty(lanes, np.float32)
+    for row in range(len(qkv_RB)):
+        for b in range(batch):
+            qkv_RB[row, b] += bias_C[row // length]
     for h in range(heads):
-        for t in range(length):
-            first, seen = first_pair(t, length, causal), t + 1 if causal else length
-            if factor > ZERO:
-                for b in range(batch):
-                    for u in range(seen):
-                        bits_UB[u, b] = bits_BN[b, (h * length + t) * length + u]
-            total_B[:] = ZERO
-            for pair in range(first, first + seen):
-                for b in range(batch):
-                    total_B[b] += exps_HPB[h, pair, b]
-            for b in range(batch):
-                total_B[b] = np.float32(1) / total_B[b]
-            for k in range(width):
-                out_HKTB[h, k, t, :] = ZERO
-            for u in range(seen):
-                pair = first + u
+        for start in range(0, batch, lanes):
+            take(qkv_RB, h * rows, start, q_RL)
+            take(qkv_RB, (heads + h) * rows, start, k_RL)
+            take(qkv_RB, (2 * heads + h) * rows, start, v_RL)
+            for t in range(length):
+                first, seen = first_pair(t, length, causal), t + 1 if causal else length
+                largest_L[:], total_L[:] = -np.float32(np.inf), ZERO
+                for u in range(seen):
+                    sum_products(width, q_RL, t, length, k_RL, u, length, kept_TL, u)
+                    for b in range(lanes):
+                        kept_TL[u, b] *= scale
+                        largest_L[b] = max(largest_L[b], kept_TL[u, b])
+                for u in range(seen):
+                    for b in range(lanes):
+                        kept_TL[u, b] = exp(kept_TL[u, b] - largest_L[b])
+                        total_L[b] += kept_TL[u, b]
                 if factor > ZERO:
-                    for b in range(batch):
-                        weight = exps_HPB[h, pair, b] * total_B[b]
-                        exps_HPB[h, pair, b] = weight if bits_UB[u, b] >= threshold else -weight
-                    for b in range(batch):
-                        kept_B[b] = max(exps_HPB[h, pair, b], ZERO) * factor
-                else:
-                    for b in range(batch):
-                        exps_HPB[h, pair, b] *= total_B[b]
-                        kept_B[b] = exps_HPB[h, pair, b]
+                    for b in range(min(lanes, batch - start)):
+                        for u in range(seen):
+                            bits_TL[u, b] = bits_BN[start + b, (h * length + t) * length + u]
+                for u in range(seen):
+                    for b in range(lanes):
+                        kept_TL[u, b] /= total_L[b]
+                        weights_PL[first + u, b] = kept_TL[u, b]
+                    if factor > ZERO:
+                        for b in range(lanes):
+                            stays = bits_TL[u, b] >= threshold
+                            weights_PL[first + u, b] = kept_TL[u, b] if stays else -kept_TL[u, b]
+                            kept_TL[u, b] = kept_TL[u, b] * factor if stays else ZERO
                 for k in range(width):
-                    for b in range(batch):
-                        out_HKTB[h, k, t, b] += kept_B[b] * qkv_3HKTB[2, h, k, u, b]
+                    sum_products(seen, kept_TL, 0, 1, v_RL, k * length, 1, out_RL, k * length + t)
+            give(weights_PL, h * pairs, start, weights_RB)
+            give(out_RL, h * rows, start, out_RB)
 
 
 @kernel
-def attend_backward(weights_HPB, qkv_3HKTB, factor, causal, grad_out_HKTB, grad_3HKTB):
+def attend_backward(weights_RB, qkv_RB, factor, sizes, causal, grad_out_RB, grad_RB):
     """Write the gradients of queries, keys and values; weights as `attend` left them, factor 1 without dropout."""
-    heads, width, length, batch = grad_out_HKTB.shape
-    scale = np.float32(1) / math.sqrt(np.float32(width))
-    grad_UB = np.empty((length, batch), np.float32)
-    total_B, kept_B = np.empty(batch, np.float32), np.empty(batch, np.float32)
-    grad_3HKTB[:] = ZERO
+    heads, width, length = sizes
+    batch, rows, pairs = qkv_RB.shape[1], width * length, first_pair(length, length, causal)
+    lanes = lanes_at_once(width, length, batch)
+    scale, total_L = ONE / math.sqrt(np.float32(width)), np.empty(lanes, np.float32)
+    q_RL, k_RL, v_RL = block(rows, lanes), block(rows, lanes), block(rows, lanes)
+    grad_out_RL, grad_RL, weights_PL = block(rows, lanes), block(rows, lanes), block(pairs, lanes)
+    # Of each (t, u), seen or not: the weight that was kept, and the gradient of the score.
+    kept_RL, grads_RL = block(length**2, lanes), block(length**2, lanes)
     for h in range(heads):
-        for t in range(length):
-            first, seen = first_pair(t, length, causal), t + 1 if causal else length
-            total_B[:] = ZERO
-            for u in range(seen):
-                pair = first + u
-                for b in range(batch):
-                    kept_B[b] = max(weights_HPB[h, pair, b], ZERO) * factor
-                grad_UB[u] = ZERO
+        for start in range(0, batch, lanes):
+            take(qkv_RB, h * rows, start, q_RL)
+            take(qkv_RB, (heads + h) * rows, start, k_RL)
+            take(qkv_RB, (2 * heads + h) * rows, start, v_RL)
+            take(grad_out_RB, h * rows, start, grad_out_RL)
+            take(weights_RB, h * pairs, start, weights_PL)
+            for t in range(length):
+                first, seen = first_pair(t, length, causal), t + 1 if causal else length
+                total_L[:] = ZERO
+                for u in range(seen):
+                    place = t * length + u
+                    sum_products(width, grad_out_RL, t, length, v_RL, u, length, grads_RL, place)
+                    for b in range(lanes):
+                        kept_RL[place, b] = max(weights_PL[first + u, b], ZERO) * factor
+                    for b in range(lanes):
+                        total_L[b] += grads_RL[place, b] * kept_RL[place, b]
+                for u in range(seen):
+                    place = t * length + u
+                    for b in range(lanes):
+                        weight = weights_PL[first + u, b]
+                        grad = grads_RL[place, b] * factor if weight > ZERO else ZERO
+                        grads_RL[place, b] = abs(weight) * (grad - total_L[b]) * scale
+            for k in range(width):
+                row = k * length
+                for t in range(length):
+                    seen = t + 1 if causal else length
+                    sum_products(seen, grads_RL, t * length, 1, k_RL, row, 1, grad_RL, row + t)
+            give(grad_RL, h * rows, start, grad_RB)
+            for part, grads, factors in ((1, grads_RL, q_RL), (2, kept_RL, grad_out_RL)):
                 for k in range(width):
-                    for b in range(batch):
-                        grad_UB[u, b] += grad_out_HKTB[h, k, t, b] * qkv_3HKTB[2, h, k, u, b]
-                    for b in range(batch):
-                        grad_3HKTB[2, h, k, u, b] += kept_B[b] * grad_out_HKTB[h, k, t, b]
-                for b in range(batch):
-                    total_B[b] += grad_UB[u, b] * kept_B[b]
-            for u in range(seen):
-                pair = first + u
-                for b in range(batch):
-                    weight = weights_HPB[h, pair, b]
-                    grad = grad_UB[u, b] * factor if weight > ZERO else ZERO
-                    kept_B[b] = abs(weight) * (grad - total_B[b]) * scale
-                for k in range(width):
-                    for b in range(batch):
-                        grad_3HKTB[0, h, k, t, b] += kept_B[b] * qkv_3HKTB[1, h, k, u, b]
-                    for b in range(batch):
-                        grad_3HKTB[1, h, k, u, b] += kept_B[b] * qkv_3HKTB[0, h, k, t, b]
+                    row = k * length
+                    for u in range(length):
+                        # Of the positions t that see u.
+                        t = u if causal else 0
+                        place = t * length + u
+                        sum_products(length - t, grads, place, length, factors, row + t, 1, grad_RL, row + u)
+                give(grad_RL, (part * heads + h) * rows, start, grad_RB)
