@@ -121,7 +121,7 @@ def contenders(weights: dict[str, Tensor], metadata: dict[str, str], data: Datas
     def plain() -> Values:
         stack = Checkpoint(weights, metadata, torch.device("cpu"), data["test_tokens"]).stack
         with torch.no_grad():
-            return plainly(lambda tokens: stack(tokens[None])[0], data)
+            return plainly(lambda tokens: stack.logits(stack.hidden(stack.embed(tokens[None])))[0], data)
 
     def given_back() -> Values:
         give_back()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import logging
 from typing import Any
 
@@ -17,6 +18,7 @@ from nsbench.training.models.stack import DropoutMasks
 from nsbench.training.models.transformer_stack import TransformerStack
 
 pytest.importorskip("numba")
+fused = importlib.import_module("nsbench.training.models.fused")
 
 VOCABULARY, CLASSES, BATCH, LENGTH = 11, 5, 9, 6
 CHOICES = {
@@ -88,6 +90,40 @@ def test_loss_and_gradients_are_autograds(choices: dict[str, Any], rows: int, mo
     assert all(gradient.any() for gradient in found["fused"])
 
 
+@pytest.mark.parametrize("choices", CHOICES.values(), ids=CHOICES)
+def test_logits_without_gradient_are_autograds(choices: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    stack, found = stirred(**choices), {}
+    tokens_RBT, bits_RN = tokens_and_bits(stack)
+    for path in ("fused", "autograd"):
+        use(path, monkeypatch)
+        with torch.no_grad():
+            found[path] = [stack(tokens_RBT), logits(stack, tokens_RBT, bits_RN)]
+        if path == "fused":
+            found["with gradient"] = [stack(tokens_RBT), logits(stack, tokens_RBT, bits_RN)]
+    assert_close(found["fused"], found["autograd"], 1e-5)
+    for one, other in zip(found["fused"], found["with gradient"], strict=True):
+        assert torch.equal(one, other)
+        assert (one.grad_fn is None, other.grad_fn is None) == (True, False)
+
+
+def test_passes_without_gradient_leave_others_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    use("fused", monkeypatch)
+    stack, fresh = stirred(pooling="none"), stirred(pooling="none")
+    tokens_RBT, bits_RN = tokens_and_bits(stack)
+    alone = gradients(fresh, loss_of(logits(fresh, tokens_RBT, bits_RN)))
+    loss, found = loss_of(logits(stack, tokens_RBT, bits_RN)), {}
+    for mode, shapes in ((torch.inference_mode, [2, BATCH]), (torch.no_grad, [BATCH, *range(1, BATCH + 1)])):
+        with mode():
+            for rows in shapes:
+                given = stack(tokens_RBT[:, :rows])
+                first, copy = found.setdefault(rows, (given, given.clone()))
+                assert torch.equal(given, copy), "not the same again"
+                assert torch.equal(first, copy), "overwritten since"
+            assert torch.equal(fresh(tokens_RBT), found[BATCH][0])
+    assert max(len(stack._fused.idle), len(stack._fused.scratch)) <= fused.SHAPES < BATCH
+    assert all(torch.equal(one, other) for one, other in zip(gradients(stack, loss), alone, strict=True))
+
+
 def test_twenty_steps_lose_as_much(monkeypatch: pytest.MonkeyPatch) -> None:
     losses = {}
     for path in ("fused", "autograd"):
@@ -149,8 +185,9 @@ def test_what_it_does_not_serve_takes_autograds_path() -> None:
     assert TransformerStack(Transformer(d_model=8), VOCABULARY, CLASSES, [0, 1]).gradient_path == "autograd"
     assert TransformerStack(Transformer(d_model=8), VOCABULARY, CLASSES, [0]).double().gradient_path == "autograd"
     stack = stirred()
-    stack.requires_grad_(False)
-    assert stack(tokens_and_bits(stack)[0]).grad_fn is None
+    stack.weight("0.qkv.bias").requires_grad_(False)
+    stack(tokens_and_bits(stack)[0])
+    assert "_fused" not in vars(stack)
 
 
 def test_without_numba_it_is_told_once(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:

@@ -21,6 +21,8 @@ import nsbench.training.models.fused_kernels as kernels
 from nsbench.training.models.stack import DropoutMasks
 
 Named = dict[str, Tensor]
+SHAPES = 6
+"""Of how many shapes to keep buffers: last batches may have any size."""
 
 
 class Masks(NamedTuple):
@@ -57,19 +59,27 @@ class Scratch:
 
 
 class Pass:
-    """What the backward pass needs of a forward pass. Norm n comes after sublayer n - 1, norm 0 after the embedding."""
+    """What the backward pass needs of a forward pass. Norm n comes after sublayer n - 1, norm 0 after the embedding.
 
-    def __init__(self, settings: Any, batch: int, length: int, scratch: Scratch) -> None:
+    kept: for a gradient. Otherwise layers share their buffers, and every second norm does.
+    """
+
+    def __init__(self, settings: Any, batch: int, length: int, kept: bool, scratch: Scratch) -> None:
         rows, d, heads = batch * length, settings.d_model, settings.n_heads
         pairs = length * (length + 1) // 2 if settings.causal else length**2
-        layers, norms = range(settings.n_layers), range(2 * settings.n_layers + 1)
-        self.qkv = [Buffer(3 * d, rows, batch=batch) for _ in layers]
-        self.attention = [Buffer(heads, pairs, batch, batch=batch) for _ in layers]
-        self.heads = [Buffer(d, rows, batch=batch) for _ in layers]
-        self.hidden = [Buffer(rows, settings.hidden_width) for _ in layers]
-        self.sums = [Buffer(rows, d) for _ in norms]
-        self.outs = [Buffer(rows, d) for _ in norms]
-        self.moments = [(np.zeros(rows, np.float32), np.zeros(rows, np.float32)) for _ in norms]
+        layers, norms = settings.n_layers, 2 * settings.n_layers + 1
+
+        def buffers(number: int, apart: int, *shape: int, batch: int = 1) -> list[Buffer]:
+            made = [Buffer(*shape, batch=batch) for _ in range(number if kept else apart)]
+            return [made[place % len(made)] for place in range(number)]
+
+        self.qkv = buffers(layers, 1, 3 * d, rows, batch=batch)
+        self.attention = buffers(layers, 1, heads, pairs, batch, batch=batch)
+        self.heads = buffers(layers, 1, d, rows, batch=batch)
+        self.hidden = buffers(layers, 1, rows, settings.hidden_width)
+        # A norm writes one while it reads the one before.
+        self.sums, self.outs = (buffers(norms, 2, rows, d) for _ in range(2))
+        self.moments = [(np.zeros(rows, np.float32), np.zeros(rows, np.float32)) for _ in range(norms)]
         self.batch, self.scratch = batch, scratch
         self.attention_sizes = heads, d // heads, length
 
@@ -87,8 +97,8 @@ class Pass:
 class FusedTransformer:
     """The fused passes of a stack of one model: call `hidden`.
 
-    positions_TD: the model's positional encodings. A pass is used again once its gradient was taken; there are several
-    where one begins before that.
+    positions_TD: the model's positional encodings. A pass is used again once its gradient was taken, or at once where
+    none will be; there are several where one begins before that.
     """
 
     def __init__(self, settings: Any, positions_TD: Tensor) -> None:
@@ -101,22 +111,32 @@ class FusedTransformer:
         # Of the sublayer before each norm.
         self.biases = ["", *(f"{part}_out.bias" for part in parts)]
         self.scratch: dict[tuple[int, ...], Scratch] = {}
+        # By shape, and whether they are kept for a gradient.
         self.idle: dict[tuple[int, ...], list[Pass]] = defaultdict(list)
 
-    def hidden(self, weights: Named, tokens_BT: Tensor, dropout: DropoutMasks | None) -> Tensor:
-        """The last hidden layer (B, T, D). It is a buffer: valid until its gradient was taken.
+    def hidden(self, weights: Named, tokens_BT: Tensor, dropout: DropoutMasks | None, with_gradient: bool) -> Tensor:
+        """The last hidden layer (B, T, D). With a gradient it is a buffer: valid until its gradient was taken.
 
         weights: of `TransformerStack.weights` by their plain names, (1, ...). Raises IndexError for an unknown token.
         """
-        return _Hidden.apply(self, tokens_BT, dropout, tuple(weights), *weights.values())
+        if with_gradient:
+            return _Hidden.apply(self, tokens_BT, dropout, tuple(weights), *weights.values())
+        with torch.inference_mode(False):  # Later passes write into the same buffers.
+            own = {name: weight.detach()[0] for name, weight in weights.items()}
+            here = self.forward(own, tokens_BT, dropout, kept=False)
+            self.idle[*tokens_BT.shape, False].append(here)
+            return here.outs[-1].tensor.view(*tokens_BT.shape, -1).clone()
 
-    def forward(self, weights: Named, tokens_BT: Tensor, dropout: DropoutMasks | None) -> Pass:
+    def forward(self, weights: Named, tokens_BT: Tensor, dropout: DropoutMasks | None, kept: bool) -> Pass:
         """A pass; its result is the last of `outs`, with the positions of an example together."""
         shape, layers = tuple(tokens_BT.shape), range(self.settings.n_layers)
+        if (*shape, kept) not in self.idle and len(self.idle) >= SHAPES:
+            self.scratch.clear()
+            self.idle.clear()
         if shape not in self.scratch:
             self.scratch[shape] = Scratch(self.settings, *shape, self.positions_TD)
-        scratch = self.scratch[shape]
-        here = self.idle[shape].pop() if self.idle[shape] else Pass(self.settings, *shape, scratch)
+        scratch, idle = self.scratch[shape], self.idle[*shape, kept]
+        here = idle.pop() if idle else Pass(self.settings, *shape, kept, scratch)
         here.begin(weights, tokens_BT, [self._masks(dropout, *shape, place) for _ in layers for place in range(3)])
         kernels.embed(here.tokens_BT, here.arrays["embedding"], self.embedding_scale, scratch.y.array)
         if self.pre:
@@ -151,7 +171,7 @@ class FusedTransformer:
                 back((norm - 1) // 2, here, grad_y, grads)
                 grad_out = here.scratch.grad_out.tensor
         kernels.embed_backward(here.tokens_BT, grad.array, self.embedding_scale, grads["embedding"].numpy())
-        self.idle[here.tokens_BT.shape].append(here)
+        self.idle[*here.tokens_BT.shape, True].append(here)
         del grads[""]
         return grads
 
@@ -244,7 +264,7 @@ class _Hidden(torch.autograd.Function):
         *weights: Tensor,
     ) -> Tensor:
         own = {name: weight.detach()[0] for name, weight in zip(names, weights, strict=True)}
-        ctx.fused, ctx.done = fused, fused.forward(own, tokens_BT, dropout)
+        ctx.fused, ctx.done = fused, fused.forward(own, tokens_BT, dropout, kept=True)
         return ctx.done.outs[-1].tensor.view(*tokens_BT.shape, -1)
 
     @staticmethod

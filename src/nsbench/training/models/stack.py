@@ -110,7 +110,7 @@ class Stack(nn.Module):
 
     @property
     def gradient_path(self) -> str:
-        """How passes with a gradient are computed: `autograd`, or `fused` by kernels of the model's own."""
+        """How passes are computed: `autograd`, or `fused` by kernels of the model's own."""
         return "autograd"
 
     @property

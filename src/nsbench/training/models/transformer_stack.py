@@ -120,10 +120,11 @@ class TransformerStack(Stack):
         return weight
 
     def forward(self, tokens_RBT: Tensor, dropout: DropoutMasks | None = None) -> Tensor:
-        if self.gradient_path == "fused" and torch.is_grad_enabled() and not torch.is_autocast_enabled("cpu"):
+        if self.gradient_path == "fused" and not torch.is_autocast_enabled("cpu"):
             weights = {name: self.weights[key] for key, name in self._names.items() if not name.startswith("head.")}
-            if all(weight.requires_grad for weight in weights.values()):
-                return self.logits(self._fused.hidden(weights, tokens_RBT[0], dropout)[None])
+            wanted = {torch.is_grad_enabled() and weight.requires_grad for weight in weights.values()}
+            if len(wanted) == 1:
+                return self.logits(self._fused.hidden(weights, tokens_RBT[0], dropout, wanted.pop())[None])
         return self.logits(self.hidden(self.embed(tokens_RBT), dropout))
 
     @property
