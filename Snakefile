@@ -22,7 +22,6 @@ wildcard_constraints:
     variant="[A-Za-z0-9][A-Za-z0-9_.-]*",
     arm="[A-Za-z0-9][A-Za-z0-9_.-]*",
     pack="seeds-[0-9a-f-]+",
-    stack="[A-Za-z0-9][A-Za-z0-9_.-]*-[0-9a-f]{8}",
     figure="|".join(report_figures()),
     experiment="|".join(EXPERIMENTS),
     model="[A-Za-z0-9][A-Za-z0-9_.-]*",

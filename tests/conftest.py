@@ -126,10 +126,15 @@ def make_dataset(root: Path, task: str = "modular_addition", seeds: tuple[int, .
 
 
 def train(
-    root: Path, spec: TrainSpec, device: torch.device | str = "cpu", progress_every_seconds: float = 3600.0
+    root: Path,
+    spec: TrainSpec,
+    device: torch.device | str = "cpu",
+    progress_every_seconds: float = 3600.0,
+    stacks: Path | None = None,
 ) -> tuple[Path, Path]:
     """Train a pack under `root`; its history and runs files."""
     dataset = make_dataset(root, spec.task)
-    history, runs = root / "history.parquet", root / "runs.parquet"
-    train_pack(spec, "digest", dataset, root / "runs", history, runs, torch.device(device), progress_every_seconds)
+    files = dataset, root / "runs", root / "history.parquet", root / "runs.parquet"
+    train_pack(spec, "digest", *files, torch.device(device), progress_every_seconds, stacks)
+    history, runs = files[2:]
     return history, runs

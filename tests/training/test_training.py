@@ -13,21 +13,22 @@ import pytest
 import torch
 
 from nsbench.arms import LossTerm
-from nsbench.config.base import ConfigError
+from nsbench.config.canonical import canonical_json
 from nsbench.config.variant import Training
 from nsbench.data.datasets import read_dataset
 from nsbench.data.text import write_text_file
 from nsbench.schemas.training import HISTORY, RUNS
 from nsbench.storage.device import use_device
+from nsbench.storage.locks import locked
 from nsbench.storage.parquet import read_table
 from nsbench.storage.provenance import stamp
-from nsbench.storage.run_folder import RunFolder, read_checkpoint
+from nsbench.storage.run_folder import LOCK, RunFolder, read_checkpoint
 from nsbench.training import loop, pack
 from nsbench.training.batches import Batches
 from nsbench.training.loop import StackTraining
 from nsbench.training.models import read_model
-from nsbench.training.pack import train_pack, train_together
-from nsbench.training.run import Run, TrainSpec
+from nsbench.training.pack import train_pack
+from nsbench.training.run import Run, TrainSpec, companions
 from nsbench.training.step import steps_at_once
 from nsbench.training.validation import checkpoint_steps, evaluation_steps
 from tests.conftest import BASELINE, DATA, arm, make_dataset, small_text, train, train_spec, write_datasets
@@ -236,12 +237,14 @@ def test_cells_that_differ_in_rho_and_strength_are_trained_as_one_stack(
         original(self, step, count)
 
     monkeypatch.setattr(loop.TrainingStep, "__call__", counted)
-    dataset = make_dataset(tmp_path)
-    train_together(specs, "digest", dataset, tmp_path / "runs", torch.device("cpu"), 3600.0)
-    assert steps == [[3, 4] * 3] * 24
+    other = train_spec(arm_settings=CHEAP).model_copy(update={"arm": "of-an-older-plan"})
+    arms = {spec.arm: spec.arm_settings for spec in [*specs, other]}
+    planned = tmp_path / "stacks.json"
+    planned.write_text(canonical_json({"n_gpus": 1, "stacks": [[other.task, other.variant, other.seeds, arms]]}))
     found = []
     for spec in specs:
-        history, runs = train(tmp_path, spec)
+        history, runs = train(tmp_path, spec, stacks=planned)
+        assert steps[:24] == [[3, 4] * 3] * 24
         assert set(read_table(history, HISTORY)["arm"]) == {spec.arm}
         assert read_table(runs, RUNS)["status"].tolist() == ["completed"] * 2
         found.append(numbers(history))
@@ -249,9 +252,28 @@ def test_cells_that_differ_in_rho_and_strength_are_trained_as_one_stack(
         assert found[-1] == pytest.approx(numbers(alone), rel=1e-4, nan_ok=True)
     assert len(steps) == 24 * 4
     assert not same(found[0], found[1])
-    other = train_spec(arm_settings=CHEAP).model_copy(update={"arm": "d"})
-    with pytest.raises(ConfigError, match="d: differs from a in more than what runs of one stack may"):
-        train_together([specs[0], other], "digest", dataset, tmp_path / "runs", torch.device("cpu"), 3600.0)
+    planned.write_text(canonical_json({"n_gpus": 2, "stacks": [[other.task, other.variant, other.seeds, arms]]}))
+    taken = {spec.arm: [one.arm for one in companions(spec, planned)] for spec in specs}
+    assert taken == {"a": ["c"], "b": [], "c": ["a"]}
+
+
+def test_a_run_of_another_cell_that_is_in_training_is_left_to_its_own_job(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    specs = [train_spec(arm_settings=arm(0.25, gamma)).model_copy(update={"arm": f"g{gamma}"}) for gamma in (0.5, 0.7)]
+    planned = tmp_path / "stacks.json"
+    arms = {spec.arm: spec.arm_settings for spec in specs}
+    stack = [specs[0].task, specs[0].variant, specs[0].seeds, arms]
+    planned.write_text(canonical_json({"n_gpus": 1, "stacks": [stack]}))
+    train(tmp_path / "before", specs[1])
+    (folder,) = (tmp_path / "before" / "runs").glob("**/seed-3")
+    held = tmp_path / "runs" / folder.relative_to(tmp_path / "before" / "runs")
+    with locked(held / LOCK, None):
+        train(tmp_path, specs[0], stacks=planned)
+        assert not list(held.glob("*.parquet"))
+    assert {path.parent.parent.name for path in (tmp_path / "runs").glob("**/history.parquet")} >= {specs[0].arm}
+    history, _ = train(tmp_path, specs[1])
+    assert same(numbers(history), numbers(tmp_path / "before" / "history.parquet"))
 
 
 def test_another_seed_trains_that_seed_alone(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -71,18 +71,13 @@ def test_a_wrong_config_stops_before_any_job(fresh: Clone, old: str, new: str, w
 
 
 def test_with_a_gpu_jobs_ask_for_it(fresh: Clone, tmp_path: Path) -> None:
-    """A machine with one GPU, by a stand-in for nvidia-smi; without one, jobs declare none. A sweep's cells are one job
-    there, which the packs of each wait for."""
+    """A machine with one GPU, by a stand-in for nvidia-smi; without one, jobs declare none."""
     fake = tmp_path / "nvidia-smi"
     fake.write_text("#!/bin/sh\necho 0\n")
     fake.chmod(0o755)
     shown = ("--dry-run", "--forcerun", "train_pack")
-    with_gpu, without = fresh.snakemake(*shown, path=tmp_path)[1], fresh.snakemake(*shown)[1]
-    assert re.search(r"resources:.*\bgpu=1\b", with_gpu)
-    assert re.search(r"resources:.*\bgpu=0\b", without)
-    assert re.search(r"^train_stack +1$", with_gpu, re.MULTILINE)
-    assert re.search(r"input:.*seeds-0-1/noise_stability-\w+\.trained", with_gpu)
-    assert "train_stack" not in without
+    assert re.search(r"resources:.*\bgpu=1\b", fresh.snakemake(*shown, path=tmp_path)[1])
+    assert re.search(r"resources:.*\bgpu=0\b", fresh.snakemake(*shown)[1])
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ from nsbench.config.theory import EXPERIMENTS, ExperimentSpec
 from nsbench.data.generate import DatasetSpec
 from nsbench.evaluation.run import EvaluateSpec
 from nsbench.figures.drawing import TheoryFigureSpec
-from nsbench.training.run import StackSpec, TrainSpec, may_share
+from nsbench.training.run import TrainSpec, companions, may_share
 from nsbench.workflow import grid, progress
 from nsbench.workflow.grid import expand, load
 from nsbench.workflow.plan import Plan, digest, grid_cells, pack_name, plain
@@ -372,16 +372,14 @@ def test_a_stage_refuses_no_grid_that_was_planned(monkeypatch: pytest.MonkeyPatc
         load(values | {"runs_per_pack": 5})
 
 
-def test_a_stack_trains_the_very_runs_of_its_packs() -> None:
-    """Cells of a variant share one exactly where their runs may; a run keeps the key that its own pack gives it."""
+def test_packs_are_planned_as_one_stack_where_their_runs_may_share_one(tmp_path: Path) -> None:
+    """And a job finds the very specs of the others' packs, so that these find their runs finished."""
     plan = plan_of()
-    assert plan.stacks
-    for (task, variant, pack, stack), arms in plan.stacks.items():
-        cells = parse(StackSpec, json.loads(plan.train_stack(task, variant, pack, stack)), "spec").cells()
-        assert {cell.arm: canonical_json(cell) for cell in cells} == {
-            arm: plan.train(task, variant, arm, pack) for arm in arms
-        }
-    of_packs = {pack: parse(TrainSpec, json.loads(plan.train(*pack)), "spec") for pack in plan.packs}
-    for (one, first), (other, second) in itertools.permutations(of_packs.items(), 2):
-        if (one[:2], one[3]) == (other[:2], other[3]):
-            assert may_share(first, second) == (one in plan.stack_of and plan.stack_of[one] == plan.stack_of.get(other))
+    planned = tmp_path / "stacks.json"
+    planned.write_text(canonical_json({"n_gpus": 1, "stacks": plan.stacks}))
+    specs = {pack: parse(TrainSpec, json.loads(plan.train(*pack)), "spec") for pack in plan.packs}
+    found = {pack: [canonical_json(cell) for cell in companions(spec, planned)] for pack, spec in specs.items()}
+    assert any(found.values())
+    for (one, first), (other, second) in itertools.permutations(specs.items(), 2):
+        share = (one[:2], one[3]) == (other[:2], other[3]) and may_share(first, second)
+        assert (plan.train(*other) in found[one]) == share

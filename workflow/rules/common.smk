@@ -2,6 +2,7 @@
 # The only rules file with functions.
 import contextlib
 import json
+import math
 import os
 import shlex
 import sys
@@ -21,7 +22,7 @@ from nsbench.schemas.analysis import TABLES
 from nsbench.schemas.pretrained import PARTS as PRETRAINED_PARTS
 from nsbench.schemas.pretrained import TABLES as PRETRAINED_TABLES
 from nsbench.storage import device
-from nsbench.storage.atomic import FileError
+from nsbench.storage.atomic import FileError, write_text
 from nsbench.workflow import progress
 from nsbench.workflow import resources as job_resources
 from nsbench.workflow.freshness import is_newer, outdated
@@ -59,11 +60,11 @@ CLAIMS_FILES = ["results/claims.parquet", "results/claim_evidence.parquet"]
 KINDS = {"training": "Training", "theory": "Theory", "pretrained": "Pretrained models"}
 """What figures are of -> their part of Snakemake's report."""
 PACK = "{task}/{variant}/{arm}/{pack}"
-STACK = "{task}/{variant}/{pack}/{stack}"
 TRACKING_URI = tracking_uri.shown(
     tracking_uri.resolve(PLAN.config.tracking.uri, os.environ, "sqlite:///results/mlflow.db")
 )
 GPUS_PER_JOB = device.gpus_per_job(PLAN.config.device)
+N_GPUS = getattr(workflow.global_resources.get("gpu"), "value", 1)
 DEVICE_ASKED = "cuda" if GPUS_PER_JOB else "cpu"
 QUIET = {"rules", "host", "reason", "progress"}
 """What may be said after `--quiet`."""
@@ -111,6 +112,8 @@ def begin():
             # Where jobs run is not known before.
             device.check_place(PLAN.config.device, here=workflow.local_exec)
             progress.start(PLAN, HELD)
+            if GPUS_PER_JOB:
+                write_text("results/stacks.json", canonical_json({"n_gpus": N_GPUS, "stacks": PLAN.stacks}))
     except device.DeviceError as error:
         raise WorkflowError(f"the configuration cannot be used. {error}") from None
     except (OccupiedError, FileError) as error:
@@ -222,28 +225,12 @@ def figure_plugin(w):
     return option("--plugins", [shlex.quote(file)] if file else [])
 
 
-def stack_file(w):
-    """What a pack waits for that a GPU trains together with other cells'; never a reason to do the pack again."""
-    stack = GPUS_PER_JOB and PLAN.stack_of.get((w.task, w.variant, w.arm, w.pack))
-    return ancient(f"results/stacks/{w.task}/{w.variant}/{w.pack}/{stack}.trained") if stack else []
-
-
-def arms_of(w):
-    """The arms of a job: of its stack, its own, or none."""
-    return PLAN.stacks[w.task, w.variant, w.pack, w.stack] if hasattr(w, "stack") else [getattr(w, "arm", "")]
-
-
-def arm_of(w):
-    """The arm of a job, or any of its stack, which are of one kind; empty for data."""
-    return arms_of(w)[0]
-
-
 def plugins_option(stage):
     """Makes the option of a stage's command that names the files of the plug-ins that a cell uses. Runs keep their key when
     a file moves."""
 
     def option(w):
-        files = PLAN.plugin_files(stage, w.task, w.variant, arm_of(w))
+        files = PLAN.plugin_files(stage, w.task, w.variant, getattr(w, "arm", ""))
         return f"--plugins {shlex.join(files)}" if files else ""
 
     return option
@@ -251,7 +238,7 @@ def plugins_option(stage):
 
 def code_of(stage):
     """Makes the digest of the code that a stage of a cell runs."""
-    return lambda w: PLAN.code(stage, w.task, w.variant, arm_of(w))
+    return lambda w: PLAN.code(stage, w.task, w.variant, getattr(w, "arm", ""))
 
 
 def claims_digest(wildcards):
@@ -270,31 +257,28 @@ def megabytes(base):
     return lambda wildcards, attempt: base * attempt
 
 
+def n_cells(w):
+    """How many cells the job of a pack may train: on a GPU its share of its stack."""
+    arms = (
+        stack.arms
+        for stack in PLAN.stacks
+        if (stack.task, stack.variant) == (w.task, w.variant) and w.arm in stack.arms
+    )
+    return max([1, *(math.ceil(len(of_stack) / N_GPUS) for of_stack in arms)]) if GPUS_PER_JOB else 1
+
+
 def pack_minutes(w, attempt):
     """The time limits of a pack's training and of its evaluation."""
     cell, n_runs = PLAN.cells[w.task, w.variant, w.arm], len(PLAN.seeds[w.pack])
-    train = n_runs * job_resources.train_flops(cell)
+    train = n_cells(w) * n_runs * job_resources.train_flops(cell)
     evaluate = n_runs * job_resources.evaluate_flops(cell, PLAN.config.evaluation, PLAN.config.checkpoints.count)
     return job_resources.pack_minutes(train, evaluate, DEVICE_ASKED, PLAN.config.cluster, attempt)
-
-
-def stack_minutes(w, attempt):
-    """The time limit of a stack's training."""
-    n_runs, cell = len(PLAN.seeds[w.pack]), PLAN.cells[w.task, w.variant, arm_of(w)]
-    flops = len(arms_of(w)) * n_runs * job_resources.train_flops(cell)
-    return job_resources.pack_minutes(flops, 0.0, DEVICE_ASKED, PLAN.config.cluster, attempt)[0]
-
-
-def stack_mb(w, attempt):
-    """The memory of a stack's training."""
-    n_runs, cell = len(PLAN.seeds[w.pack]), PLAN.cells[w.task, w.variant, arm_of(w)]
-    return job_resources.train_mb(cell, len(arms_of(w)) * n_runs, DEVICE_ASKED) * attempt
 
 
 def train_mb(w, attempt):
     """The memory of a pack's training."""
     cell = PLAN.cells[w.task, w.variant, w.arm]
-    return job_resources.train_mb(cell, len(PLAN.seeds[w.pack]), DEVICE_ASKED) * attempt
+    return job_resources.train_mb(cell, n_cells(w) * len(PLAN.seeds[w.pack]), DEVICE_ASKED) * attempt
 
 
 def evaluate_mb(w, attempt):

@@ -133,6 +133,7 @@ def dataset(options: argparse.Namespace) -> None:
     PROGRESS,
     PLUGINS,
     reads="dataset",
+    optional="stacks",
     makes="history runs",
     folders="run-store",
     device=True,
@@ -144,24 +145,8 @@ def train(options: argparse.Namespace, device: torch.device) -> None:
 
     keep_heap()
     files = (options.dataset, options.run_store, options.history, options.runs)
-    train_pack(_spec(options, TrainSpec), options.digest, *files, device, options.progress_every)
-
-
-@stage(
-    "train-stack",
-    "train the runs of cells that differ in rho, strength and the like alone, as one stack",
-    PROGRESS,
-    PLUGINS,
-    reads="dataset",
-    folders="run-store",
-    device=True,
-)
-def train_stack(options: argparse.Namespace, device: torch.device) -> None:
-    from nsbench.training.pack import train_together
-    from nsbench.training.run import StackSpec
-
-    cells = _spec(options, StackSpec).cells()
-    train_together(cells, options.digest, options.dataset, options.run_store, device, options.progress_every)
+    stacks = options.stacks if device.type == "cuda" else None
+    train_pack(_spec(options, TrainSpec), options.digest, *files, device, options.progress_every, stacks)
 
 
 @stage(

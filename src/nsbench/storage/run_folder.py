@@ -122,13 +122,16 @@ class RunFolder:
         remove_abandoned(self.path / "progress.safetensors")
 
     @contextlib.contextmanager
-    def held(self) -> Iterator[None]:
+    def held(self, wait: bool = True) -> Iterator[None]:
         """Be the only process that trains or evaluates this run; waits, and says so, while another does.
+
+        Raises HeldError where another does and it is not to be waited for.
 
         The system frees the lock when its holder ends, however it ends. A run goes on without its
         workflow where that alone was killed, and a cluster may start a job again that is not dead.
         """
-        with locked(self.path / LOCK, f"{self.name}: another process works on it; waiting for that"):
+        meanwhile = f"{self.name}: another process works on it; waiting for that"
+        with locked(self.path / LOCK, meanwhile if wait else None):
             yield
 
     def clear(self) -> None:

@@ -19,16 +19,16 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from nsbench.config.base import ConfigError
 from nsbench.config.canonical import canonical_json
 from nsbench.data.datasets import read_dataset
 from nsbench.schemas.training import HISTORY, RUNS
 from nsbench.storage.device import DeviceError, out_of_memory
+from nsbench.storage.locks import HeldError
 from nsbench.storage.parquet import write_table
 from nsbench.storage.provenance import stamp
 from nsbench.storage.run_folder import RunFolder, order_key, run_key
 from nsbench.training.loop import StackTraining
-from nsbench.training.run import Run, TrainSpec, may_share
+from nsbench.training.run import Run, TrainSpec, companions
 from nsbench.training.step import ENGINE
 
 logger = logging.getLogger(__name__)
@@ -48,15 +48,18 @@ def train_pack(
     runs_file: Path,
     device: torch.device,
     progress_every_seconds: float,
+    stacks: Path | None = None,
 ) -> None:
     """Train what is not finished of a pack, then write the histories and the rows of all its runs.
 
-    A run that another process trains at the moment is waited for. Raises DeviceError where a run
-    alone does not fit into the memory; SystemExit where the process was asked to stop, with the
-    progress saved.
+    A run that another process trains at the moment is waited for. Runs of the pack's `companions` are trained in the
+    same stack, as far as no other process has them; the jobs of their packs find them finished. Raises DeviceError
+    where a run alone does not fit into the memory; SystemExit where the process was asked to stop, with the progress
+    saved.
     """
     pack = _asked(spec, digest, dataset, runs_root, device)
-    with _trained(pack, device, progress_every_seconds):
+    others = [run for cell in companions(spec, stacks) for run in _asked(cell, digest, dataset, runs_root, device)]
+    with _trained(pack, others, device, progress_every_seconds):
         made_by = pack[0].made_by
         history = pd.concat([run.folder.history() for run in pack], ignore_index=True)
         # The text's name is no part of a run's identity (its data are), so the current one is recorded.
@@ -65,34 +68,22 @@ def train_pack(
         write_table(runs_file, rows, RUNS, made_by)
 
 
-def train_together(
-    specs: list[TrainSpec], digest: str, dataset: Path, runs_root: Path, device: torch.device, progress_every: float
-) -> None:
-    """Train what is not finished of packs of several cells, as one stack where the memory holds it.
-
-    Arguments and errors as of `train_pack`, which afterwards finds the runs finished. Raises ConfigError for cells that
-    may not share a stack.
-    """
-    for spec in specs[1:]:
-        if not may_share(specs[0], spec):
-            raise ConfigError(
-                f"{spec.arm}: differs from {specs[0].arm} in more than what runs of one stack may; train them apart"
-            )
-    runs = [run for spec in specs for run in _asked(spec, digest, dataset, runs_root, device)]
-    with _trained(runs, device, progress_every):
-        pass
-
-
 @contextlib.contextmanager
-def _trained(runs: list[Run], device: torch.device, progress_every: float) -> Iterator[None]:
-    """Inside, the runs are finished, and nobody else works on them."""
+def _trained(pack: list[Run], others: list[Run], device: torch.device, progress_every: float) -> Iterator[None]:
+    """Inside, the runs of the pack are finished, and nobody else works on them."""
     with contextlib.ExitStack() as held:
-        # In one order, so that two processes with the same runs cannot wait for each other.
-        for run in sorted(runs, key=lambda run: (run.folder.path.parent, run.seed)):
+        # In the order of seeds, so that two packs with the same runs cannot wait for each other.
+        for run in sorted(pack, key=lambda run: run.seed):
             held.enter_context(run.folder.held())
-        for run in runs:
+        for run in pack:
             if run.folder.finished():
                 logger.info("%s: finished before, kept", run.folder.name)
+        runs = list(pack)
+        if not all(run.folder.finished() for run in pack):
+            for run in others:
+                with contextlib.suppress(HeldError):
+                    held.enter_context(run.folder.held(wait=False))
+                    runs.append(run)
         _train(runs, device, progress_every)
         yield
 

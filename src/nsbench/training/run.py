@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import math
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 from pydantic import model_validator
 
 from nsbench.arms import AnyArm, check
-from nsbench.config.base import Closed, FilePart, Seeds
+from nsbench.config.base import Closed, FilePart, Seeds, parse
 from nsbench.config.target import held_until
 from nsbench.config.variant import Noise, Optimizer, Target, Training
 from nsbench.data.datasets import Dataset
@@ -21,6 +23,9 @@ from nsbench.training.models import AnyModel
 from nsbench.training.validation import checkpoint_steps
 
 logger = logging.getLogger(__name__)
+
+MOST_TOGETHER = 512
+"""Runs that a job takes besides its own: each is a locked file."""
 
 
 class TrainSpec(Closed):
@@ -51,20 +56,27 @@ class TrainSpec(Closed):
         return self
 
 
-class StackSpec(Closed):
-    """Cells that are trained as one stack: the spec of the first, and every arm with its settings."""
-
-    first: TrainSpec
-    arms: dict[FilePart, AnyArm]
-
-    def cells(self) -> list[TrainSpec]:
-        """The spec of each cell."""
-        return [self.first.model_copy(update={"arm": arm, "arm_settings": of_arm}) for arm, of_arm in self.arms.items()]
-
-
 def may_share(one: TrainSpec, other: TrainSpec) -> bool:
     """Whether runs of two cells may be trained as one stack: only seeds, rho and strengths differ (`Arm.per_run`)."""
     return one.stacked() == other.stacked()
+
+
+def companions(spec: TrainSpec, stacks: Path | None) -> list[TrainSpec]:
+    """The cells that a job trains in one stack with its own: of those that may share it, as many as each GPU gets.
+
+    stacks: what `workflow.plan.Plan.stacks` gives, as JSON. Jobs that start one after the other take different cells.
+    """
+    if stacks is None or not stacks.exists():
+        return []
+    planned = json.loads(stacks.read_text())
+    for task, variant, seeds, arms in planned["stacks"]:
+        if (task, variant, seeds) == (spec.task, spec.variant, spec.seeds) and spec.arm in arms:
+            names, n_gpus = list(arms), planned["n_gpus"]
+            share = names[names.index(spec.arm) % n_gpus :: n_gpus][: max(1, MOST_TOGETHER // len(seeds))]
+            values = spec.model_dump(mode="json")
+            cells = [parse(TrainSpec, {**values, "arm": name, "arm_settings": arms[name]}) for name in share]
+            return [cell for cell in cells if cell.arm != spec.arm and may_share(spec, cell)]
+    return []
 
 
 @dataclass

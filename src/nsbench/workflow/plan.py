@@ -12,7 +12,7 @@ import hashlib
 import json
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from nsbench.arms import ARMS
 from nsbench.config.base import ConfigError
@@ -30,6 +30,15 @@ from nsbench.workflow.plugins import added_to, file_of
 
 if TYPE_CHECKING:
     from nsbench.workflow.recorded_runs import RecordIndex
+
+
+class Stack(NamedTuple):
+    """Packs of the same seeds and data, by the names of their arms."""
+
+    task: str
+    variant: str
+    seeds: list[int]
+    arms: dict[str, Any]
 
 
 def pack_name(seeds: list[int]) -> str:
@@ -97,24 +106,15 @@ class Plan:
         }
 
     @functools.cached_property
-    def stacks(self) -> dict[tuple[str, str, str, str], list[str]]:
-        """(task, variant, pack, stack) -> the arms that a GPU trains as one, where there are several."""
-        found: dict[tuple[str, str, str, str], list[str]] = {}
+    def stacks(self) -> list[Stack]:
+        """The packs that a GPU can train as one: those of cells that differ in rho, strength and the like alone."""
+        found: dict[str, Stack] = {}
         for task, variant, arm, pack in self.packs:
             cell = self.cells[task, variant, arm]
             common = {**cell.trained_by(), "arm_settings": cell.arm_settings.stacked()}
-            name = f"{cell.arm_settings.kind}-{hashlib.sha256(canonical_json(common).encode()).hexdigest()[:8]}"
-            found.setdefault((task, variant, pack, name), []).append(arm)
-        return {stack: arms for stack, arms in found.items() if len(arms) > 1}
-
-    @functools.cached_property
-    def stack_of(self) -> dict[tuple[str, str, str, str], str]:
-        """Pack -> the name of its stack, where it has one."""
-        return {
-            (task, variant, arm, pack): stack
-            for (task, variant, pack, stack), arms in self.stacks.items()
-            for arm in arms
-        }
+            new = Stack(task, variant, self.seeds[pack], {})
+            found.setdefault(canonical_json([task, variant, pack, common]), new).arms[arm] = cell.arm_settings
+        return [stack for stack in found.values() if len(stack.arms) > 1]
 
     def packs_for(self, device: str) -> list[tuple[str, str, str, str]]:
         """The packs whose runs can be trained on this kind of device, `cpu` or `cuda`, if pairs are to be on one."""
@@ -170,11 +170,6 @@ class Plan:
                 "seeds": self.seeds[pack],
             }
         )
-
-    def train_stack(self, task: str, variant: str, pack: str, stack: str) -> str:
-        """Spec of the training of a stack."""
-        arms = {arm: self.cells[task, variant, arm].arm_settings for arm in self.stacks[task, variant, pack, stack]}
-        return canonical_json({"first": json.loads(self.train(task, variant, min(arms), pack)), "arms": arms})
 
     def evaluate(self, task: str, variant: str, arm: str, pack: str) -> str:
         """Spec of the evaluate stage."""
