@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
+from nsbench.config.base import ConfigError
 from nsbench.config.variant import Noise
 from nsbench.data.datasets import EpochOrder, read_dataset
+from nsbench.data.generate import _check_ids
 from nsbench.data.tasks.sparse_parity import SparseParity
 from nsbench.storage.parquet import RecordError
 from nsbench.storage.seeding import stream
@@ -79,3 +82,13 @@ def test_every_batch_is_full_and_every_epoch_sees_each_example_once(n_examples: 
         assert row[epoch * n_examples : (epoch + 1) * n_examples].tolist() == expected.tolist()
     # A batch depends on its step alone, and steps may be asked for together.
     assert torch.equal(EpochOrder(0, n_examples).rows(2 * batch_size, 3 * batch_size), torch.cat(batches[2:5]))
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [("train_tokens", [[0, 5]], "train_tokens has ids from 0 to 5; 0 to 4"), ("val_labels", [-1, 2], "from -1 to 2")],
+)
+def test_ids_that_no_model_has_are_refused(name: str, value: list[Any], words: str) -> None:
+    _check_ids("mine", {"train_tokens": [[0, 4]], "val_labels": [3]}, 5, 4)
+    with pytest.raises(ConfigError, match=words):
+        _check_ids("mine", {name: value}, 5, 4)

@@ -487,6 +487,13 @@ def test_another_machine_s_floats_may_differ_a_little(
         assert f"another machine or engine ({other} Pentium, mmx)" in found.words
 
 
+def test_a_run_of_another_engine_may_stop_at_another_step(records: Path) -> None:
+    (zero, _) = read_records(records / BASELINE)
+    shorter = zero.table("history", HISTORY).to_pandas()[:2]
+    for one, other in ((zero, shorter), (changed(zero, history=zero.row["history"][:2]), shorter)):
+        assert verify._compared(one, other, {"engine": "1"}, ["engine 1"])[0] == verify.AGREES
+
+
 def test_records_on_other_data_differ(records: Path, tmp_path: Path) -> None:
     (zero, _) = read_records(records / BASELINE)
     write_records(tmp_path / "a.parquet", [changed(zero, summary={**zero.row["summary"], "data_sha256": "1" * 64})])

@@ -61,12 +61,12 @@ def test_the_kernel_of_a_gpu_makes_the_same_words() -> None:
     code = """if True:
         import torch
         from nsbench.storage.philox import Stream, fill_bits, run_keys
-        from nsbench.storage.philox_triton import fill
+        from nsbench.storage.philox_triton import fill_on_gpu
         cpu, gpu = torch.empty(2, 3, 4 * 700, dtype=torch.int32)
         keys = run_keys([3, 0, 11])
         for step, stream, draw in ((0, Stream.DROPOUT, 0), (2**32 - 1, Stream.NOISE, 2**24 - 1)):
             fill_bits(cpu, keys, step, stream, draw)
-            fill(gpu, keys, torch.tensor(step), stream | draw << 8)
+            fill_on_gpu(gpu, keys, torch.tensor(step), stream | draw << 8)
             assert torch.equal(cpu, gpu)
     """
     subprocess.run([sys.executable, "-W", "ignore", "-c", code], env=os.environ | {"TRITON_INTERPRET": "1"}, check=True)

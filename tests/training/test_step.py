@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from nsbench.arms import LossTerm
 from nsbench.config.base import ConfigError
 from nsbench.config.variant import Noise
 from nsbench.data.datasets import Dataset, EpochOrder, read_dataset
@@ -255,6 +256,22 @@ def test_other_settings_and_kinds_share_no_stack() -> None:
         train_spec("sparse_parity", arm()),
     ):
         assert not may_share(one, other)
+
+
+def test_a_derived_arm_with_work_of_its_own_shares_a_stack_where_it_says_so() -> None:
+    class Inherited(type(train_spec(arm_settings=arm()).arm_settings)):
+        pass
+
+    class Own(Inherited):
+        def loss_term(self, noise: Any) -> LossTerm:
+            return LossTerm(lambda clean, noisy, labels: self.gamma * clean.sum(-1))
+
+    class Said(Own):
+        per_run = frozenset({"rho"})
+
+    values = {**arm(), "rho": 0.5}
+    kept = {kind: set(kind(**values).stacked()) & {"rho", "gamma"} for kind in (Inherited, Own, Said)}
+    assert kept == {Inherited: set(), Own: {"rho", "gamma"}, Said: {"gamma"}}
 
 
 def test_a_run_within_seven_has_its_own_numbers_and_batches_to_the_bit(tmp_path: Path, device: torch.device) -> None:

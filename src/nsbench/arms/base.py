@@ -93,6 +93,10 @@ class GradientFilter(Protocol):
         """Change `weight.grad` of each weight in place. step: its number (from 0), a tensor without axes."""
 
 
+WORK = {"loss_term", "penalty", "replaced", "gradient_filter"}
+"""The methods of an arm that training calls."""
+
+
 class Arm(Closed):
     """An arm's settings, and all that the arm does. Every method has a default: an arm that does nothing.
 
@@ -117,8 +121,14 @@ class Arm(Closed):
         return ", ".join(f"{sign} = {_short(getattr(self, name))}" for name, sign in fields.items())
 
     def stacked(self) -> dict[str, Any]:
-        """The settings in which the runs of a stack agree."""
-        return self.model_dump(mode="json", exclude=set(self.per_run))
+        """The settings in which the runs of a stack agree: all but `per_run`.
+
+        A class does not inherit it together with a method of WORK of its own: that may use these fields otherwise.
+        """
+        classes = type(self).__mro__
+        derived = classes[: next(place for place, one in enumerate(classes) if "per_run" in vars(one))]
+        changed = any(vars(one).keys() & WORK for one in derived)
+        return self.model_dump(mode="json", exclude=set() if changed else set(self.per_run))
 
     def check(self, variant: Any) -> None:
         """Refuse settings of a variant that the arm cannot be trained with.

@@ -41,9 +41,9 @@ class MyKindArm(Arm):
         return 1.0
 
     def loss_term(self, noise: Any) -> LossTerm:
-        """What is added to the loss: `LossTerm(penalty, every=1, share=1.0, gradient="both")`; None: nothing.
+        """What is added to the loss; None: nothing.
 
-        noise: the variant's `noise`, for arms that draw noise.
+        `LossTerm(penalty, every=1, share=1.0, gradient="both", strength=1.0)`; noise: the variant's `noise`.
         """
         return LossTerm(self.penalty)
 

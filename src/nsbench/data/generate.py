@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from nsbench.config.base import Closed, FilePart, Seeds, parse
+from nsbench.config.base import Closed, ConfigError, FilePart, Seeds, parse
 from nsbench.data.tasks import TASKS
 from nsbench.data.text import read_text_file
 from nsbench.schemas.training import FLOORS
@@ -31,7 +31,7 @@ def make_datasets(
     """The dataset stage: a data set for each seed, in one safetensors file, and its floors.
 
     text_file: the file of the text stage, for tasks that need one. Raises RecordError where it is
-    missing, ConfigError where the text cannot give the data asked for.
+    missing, ConfigError where the text cannot give the data asked for, or a task makes ids that no model has.
     """
     task = parse(TASKS.find(spec.task, "spec.task"), spec.data, "spec.data")
     if task.from_text and text_file is None:
@@ -39,6 +39,7 @@ def make_datasets(
     text, tensors, floors = [read_text_file(text_file)] if task.from_text else [], {}, []
     for seed in spec.seeds:
         made, vocabulary, n_classes = task.make(seed, *text)
+        _check_ids(spec.task, made, vocabulary, n_classes)
         for name, value in made.items():
             # A copy: of an array that is empty or a view, torch would take strides that no file can have.
             plain = torch.from_numpy(np.asarray(value, dtype=np.int64)).clone(memory_format=torch.contiguous_format)
@@ -49,3 +50,13 @@ def make_datasets(
     metadata["text"] = text[0].label if text else ""
     write_tensors(out, tensors, metadata)
     write_table(floors_file, floors, FLOORS, stamp)
+
+
+def _check_ids(task: str, made: dict[str, Any], vocabulary: int, n_classes: int) -> None:
+    """Refuse tokens and labels that no model has: nothing that computes with them looks again."""
+    for name, value in made.items():
+        most = {"tokens": vocabulary, "labels": n_classes}.get(name.rpartition("_")[2])
+        if most is not None and np.size(value) and not 0 <= np.min(value) <= np.max(value) < most:
+            raise ConfigError(
+                f"{task}: {name} has ids from {np.min(value)} to {np.max(value)}; 0 to {most - 1} are allowed"
+            )

@@ -19,8 +19,7 @@ from nsbench.data.generate import DatasetSpec, make_datasets
 from nsbench.data.tasks import TASKS
 from nsbench.data.text_sources import TextSpec, make_text, resolve
 from nsbench.schemas.training import HISTORY, RUNS
-from nsbench.storage.parquet import read_table
-from nsbench.storage.provenance import cpu, stamp
+from nsbench.storage.parquet import read_stamp, read_table
 from nsbench.storage.records import Record, read_records, record_files
 from nsbench.storage.seeding import one_thread
 from nsbench.training.pack import train_pack
@@ -33,6 +32,8 @@ TOLERANCES = (1e-4, 0.05)
 """Elsewhere, relative differences of the validation loss that rounding explains: at step 0, where data and initial
 weights are compared, and at the next evaluation. Later on training takes rounding anywhere."""
 AGREES, DIFFERS = "agrees", "differs"
+MAKERS = ("cpu", "device", "engine", "gradients", "version_torch", "version_numba")
+"""Of a run's provenance: what its rounding, noise and dropout depend on."""
 
 
 class Comparison(NamedTuple):
@@ -100,20 +101,28 @@ def _verify(record: Record, text: TextSource, folder: Path, steps: int | None) -
     )
     again = read_table(folder / "history.parquet", HISTORY)
     (run,) = read_table(folder / "pack.parquet", RUNS).to_dict("records")
-    if steps is None and (run["status"], run["steps"]) != tuple(record.row["summary"][n] for n in ("status", "steps")):
+    (made,) = (folder / "runs").glob("**/history.parquet")
+    here = read_stamp(made)
+    made_by = {"engine": "1", "gradients": "autograd", **record.provenance}
+    others = [f"{name} {made_by[name]}" for name in MAKERS if name in made_by and made_by[name] != here[name]]
+    ended = tuple(record.row["summary"][name] for name in ("status", "steps"))
+    if steps is None and not others and (run["status"], run["steps"]) != ended:
         return Comparison(record.name, DIFFERS, f"it {run['status']} at step {run['steps']:,} when made again")
-    return Comparison(record.name, *_compared(record, again))
+    return Comparison(record.name, *_compared(record, again, made_by, others))
 
 
-def _compared(record: Record, again: pd.DataFrame) -> tuple[str, str]:
-    """Verdict and words on a recorded history beside the beginning of it, or all of it, made again."""
+def _compared(record: Record, again: pd.DataFrame, made_by: dict[str, str], others: list[str]) -> tuple[str, str]:
+    """Verdict and words on a recorded history beside the beginning of it, or all of it, made again.
+
+    others: what made the record that is not what made it again. A run may then stop at another step.
+    """
     recorded = record.table("history", HISTORY).to_pandas()
+    if others:
+        shorter = min(len(recorded), len(again))
+        recorded, again = recorded[:shorter], again[:shorter]
     recorded = recorded[recorded["step"] <= again["step"].iloc[-1]].reset_index(drop=True)
     if recorded["step"].tolist() != again["step"].tolist():
         return DIFFERS, f"evaluated at {len(recorded)} steps, and {len(again)} when made again"
-    here = {"cpu": cpu(), "device": "cpu", "engine": ENGINE, "version_torch": stamp("{}", "")["version_torch"]}
-    made_by = {"engine": "1", **record.provenance}
-    others = [f"{name} {made_by.get(name)}" for name, value in here.items() if made_by.get(name) != value]
     columns = [entry for entry in HISTORY.names if entry not in ("task", "variant", "arm", "seconds")]
     apart = [name for name in columns if not np.array_equal(recorded[name], again[name], equal_nan=True)]
     if not apart:

@@ -8,7 +8,6 @@ filled by one kernel, and a CPU and a GPU make the same numbers. Shape suffixes:
 from __future__ import annotations
 
 import functools
-import importlib.util
 import logging
 from enum import IntEnum
 
@@ -55,9 +54,9 @@ def fill_bits(out_RN: Tensor, keys_R: Tensor, step: int | Tensor, stream: Stream
         return
     words_RW, purpose = out_RN.view(torch.int32), stream | draw << 8
     if out_RN.device.type == "cuda":
-        from nsbench.storage.philox_triton import fill
+        from nsbench.storage.philox_triton import fill_on_gpu
 
-        fill(words_RW, keys_R, torch.as_tensor(step, device=out_RN.device), purpose)
+        fill_on_gpu(words_RW, keys_R, torch.as_tensor(step, device=out_RN.device), purpose)
         return
     words, keys = words_RW.numpy().view(np.uint32), keys_R.numpy().view(np.uint64)
     if has_numba():
@@ -72,11 +71,14 @@ def fill_bits(out_RN: Tensor, keys_R: Tensor, step: int | Tensor, stream: Stream
 
 @functools.cache
 def has_numba() -> bool:
-    """Whether kernels for a CPU can be compiled. Without numba other code does the same, slower, which is told once."""
-    found = importlib.util.find_spec("numba") is not None
-    if not found:
-        logger.warning("numba is not installed: training on a CPU takes about twice as long")
-    return found
+    """Whether kernels for a CPU can be compiled. Without them other code does the same, slower, which is told once."""
+    try:
+        import nsbench.storage.philox_numba  # noqa: F401
+    except (ImportError, RuntimeError) as error:
+        # A RuntimeError: there is no folder to keep what is compiled, neither beside the source nor at home.
+        logger.warning("numba cannot be used (%s): training on a CPU takes about twice as long", error)
+        return False
+    return True
 
 
 def random_words(keys_R: Tensor, n_words: int, step: int | Tensor, stream: Stream, draw: int = 0) -> Tensor:

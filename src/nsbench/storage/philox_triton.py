@@ -9,7 +9,7 @@ from torch import Tensor
 BLOCKS = 512
 
 
-def fill(words_RW: Tensor, keys_R: Tensor, step: Tensor, purpose: int) -> None:
+def fill_on_gpu(words_RW: Tensor, keys_R: Tensor, step: Tensor, purpose: int) -> None:
     """Write the words of all blocks; arguments as in `nsbench.storage.philox.fill_bits`, step an int64 tensor."""
     n_runs, n_blocks = len(words_RW), words_RW.shape[1] // 4
     _fill[triton.cdiv(n_blocks, BLOCKS), n_runs](words_RW, keys_R, step, purpose, n_blocks, BLOCKS)

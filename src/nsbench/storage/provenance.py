@@ -12,7 +12,7 @@ from pathlib import Path
 CHANGES_NO_RESULT = True
 
 SOURCE_FOLDER = Path(__file__).parents[1]
-RECORDED_PACKAGES = ("torch", "numpy", "scipy", "pandas", "pyarrow", "transformers", "tokenizers", "gguf")
+RECORDED_PACKAGES = ("torch", "numpy", "numba", "scipy", "pandas", "pyarrow", "transformers", "tokenizers", "gguf")
 
 
 @functools.cache
@@ -42,7 +42,7 @@ def cpu() -> str:
 
 def stamp(spec: str, digest: str, device: str = "cpu", partial: str = "") -> dict[str, str]:
     """The provenance that a result file carries in its metadata; partial: how much of the grid it is of, if not all."""
-    versions = {name: importlib.metadata.version(name) for name in RECORDED_PACKAGES}
+    versions = {name: _version(name) for name in RECORDED_PACKAGES}
     return {
         "spec": spec,
         "source_digest": digest,
@@ -53,3 +53,10 @@ def stamp(spec: str, digest: str, device: str = "cpu", partial: str = "") -> dic
         "python": platform.python_version(),
         **{f"version_{name}": version for name, version in versions.items()},
     }
+
+
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return "none"

@@ -140,7 +140,7 @@ class StackTraining:
         for index, status in ends.items():
             self._finish(self.runs[index], status)
             if status == "diverged":
-                optimizer.silence(index)
+                self.step.silence(index)
         going, share = [run for run in self.runs if not run.status], self.done / self.spec.training.steps
         self.writer(lambda: [run.folder.report_status(run.order, share) for run in going])
         if self.spec.optimizer.scheduler_unit == "evaluation" and self.done:
@@ -201,5 +201,5 @@ class StackTraining:
     def _finish(self, run: Run, status: str) -> None:
         self.writer.finish()
         device = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else "cpu"
-        run.made_by = {**run.made_by, "gradients": self.stack.gradient_path, "launches": self.step.launches}
+        run.made_by = {**run.made_by, "gradients": self.step.gradient_path, "launches": self.step.launches}
         run.finish(status, self.checkpoint_at, {"n_parameters": self.stack.n_parameters(), "device": device})

@@ -107,7 +107,7 @@ class FlatOptimizer:
 
     @torch.no_grad()
     def silence(self, run: int) -> None:
-        """Take a run that has diverged out of what follows: from now on its numbers are finite, and nobody's."""
+        """Set a run's weights and moments to zeros that stay so."""
         for rows in (self.weights_RP, self.mean_RP, self.square_RP, self.learning_rate_R, self.decay_R):
             rows[run].zero_()
 

@@ -105,8 +105,14 @@ def stack_size(runs: list[Run], device: torch.device) -> int:
         return 1
     if len(runs) <= PROBED[-1]:
         return len(runs)
-    peaks = [_peak_bytes(runs[:size], device) for size in PROBED]
-    _free(device)
+    try:
+        peaks = [_peak_bytes(runs[:size], device) for size in PROBED]
+    except RuntimeError as error:
+        if not out_of_memory(error):
+            raise
+        return PROBED[0]
+    finally:
+        _free(device)
     return min(len(runs), runs_that_fit(peaks, torch.cuda.mem_get_info(device)[0]))
 
 

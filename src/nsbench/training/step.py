@@ -112,6 +112,17 @@ class TrainingStep:
             self._graphs[kinds].replay()
 
     @property
+    def gradient_path(self) -> str:
+        """How gradients are computed, as of `Stack.gradient_path`."""
+        return "autograd" if self.precision == "bfloat16" else self.stack.gradient_path
+
+    def silence(self, run: int) -> None:
+        """Take a run that has diverged out of what follows: from now on its numbers are finite, and nobody's."""
+        self.optimizer.silence(run)
+        for slow in self.filter.state if self.filter else []:
+            slow[run].zero_()
+
+    @property
     def launches(self) -> str:
         """How the device is given its work, for a run's provenance: one by one, or as CUDA graphs of some steps."""
         return "eager" if self.eager else f"graphs of {self.at_once}"
@@ -268,6 +279,7 @@ class TrainingStep:
     def _reset(self, before_RP: Tensor) -> None:
         """Set the weights, and all else to what it is before the first step, learning rates apart."""
         self.optimizer.weights_RP.copy_(before_RP)
+        self.optimizer.gradients_RP.zero_()
         for name, value in self.state.items():
             if name not in ("weights", "learning_rate", "best"):
                 value.zero_()
