@@ -209,6 +209,12 @@ def test_a_file_beside_a_module_that_shares_its_name_counts_as_its_code(before: 
     assert changed(before) == {"report"} | TRAINS
 
 
+def test_an_editor_s_links_and_files_that_are_gone_change_no_digest(before: dict[str, str], copy: Path) -> None:
+    for name in ("claims/.#training.py", "training/.#step.py", "training/gone.py"):
+        (copy / name).symlink_to("user@host.4242:1700000000")
+    assert changed(before) == set()
+
+
 def test_digests_are_kept_until_a_source_file_changes(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     stages = ("dataset", "sparse_parity"), ("claims",)
     first = [plan.digest(*stage) for stage in stages]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import functools
 import hashlib
 from collections.abc import Iterator
@@ -57,11 +58,14 @@ def module_path(module: str) -> Path | None:
 
 @functools.cache
 def source_digest() -> str:
-    """A digest of all files whose content may count."""
-    files = [file for file in sorted(SOURCE_FOLDER.rglob("*.*")) if file.suffix in {".py", *DATA_SUFFIXES}]
+    """A digest of all files whose content may count; an editor's hidden ones, as `.#step.py`, do not."""
+    files = [file for file in sorted(SOURCE_FOLDER.rglob("[!.]*.*")) if file.suffix in {".py", *DATA_SUFFIXES}]
     named = [(file.relative_to(SOURCE_FOLDER), file) for file in files if file.parent.name != "__pycache__"]
     named += [(name, file) for name, path in sorted(elsewhere.items()) for file in (path, *_beside(path))]
-    found = [f"{name} {hashlib.sha256(file.read_bytes()).hexdigest()}" for name, file in named]
+    found = []
+    for name, file in named:
+        with contextlib.suppress(FileNotFoundError):
+            found.append(f"{name} {hashlib.sha256(file.read_bytes()).hexdigest()}")
     return hashlib.sha256("\n".join(found).encode()).hexdigest()
 
 
@@ -72,7 +76,7 @@ def definitions_of(root: str) -> list[Definition]:
     """
     name, _, attribute = root.partition(":")
     if attribute == "@":
-        modules = [_module(f"{name}.{path.stem}") for path in sorted(module_path(name).parent.glob("[!_]*.py"))]
+        modules = [_module(f"{name}.{path.stem}") for path in sorted(module_path(name).parent.glob("[!_.]*.py"))]
         own = [(module.name, bound, entry) for module in modules for bound, (entry, *_) in module.own.items()]
         return [Definition(module, bound) for module, bound, entry in own if getattr(entry, "decorator_list", [])]
     module = _module(name)
