@@ -230,6 +230,21 @@ def test_digests_are_kept_until_a_source_file_changes(copy: Path, monkeypatch: p
     assert plan.digest("dataset", "sparse_parity") == first[0]
 
 
+def test_a_digest_of_source_that_was_edited_meanwhile_is_not_kept(copy: Path) -> None:
+    path = copy / "sample.py"
+    path.write_text("def f(): return 1\ndef g(): return 2\n")
+    right = code_digest.code_digest("nsbench.sample:f")
+    shutil.rmtree(copy / "__pycache__")
+    code_digest.forget()
+    code_digest.code_digest("nsbench.storage.atomic:HOST")
+    path.write_text("def f(): return 3\ndef g(): return 2\n")
+    assert code_digest.code_digest("nsbench.sample:f") != right
+    path.write_text("def f(): return 1\ndef g(): return 2\n")
+    code_digest.code_digest("nsbench.sample:g")
+    code_digest.forget()
+    assert code_digest.code_digest("nsbench.sample:f") == right
+
+
 # --- small modules -------------------------------------------------------------------------------------
 
 
