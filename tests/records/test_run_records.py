@@ -430,6 +430,18 @@ def test_other_files_cut_ones_and_absent_ones_are_named(records: Path, results: 
         read_records(tmp_path / "cut.parquet")
 
 
+@pytest.mark.parametrize(("column", "value"), [("task", 1), ("summary", "a"), ("settings", ["a"]), ("summary", ["a"])])
+def test_a_file_whose_columns_hold_something_else_is_named(
+    column: str, value: Any, records: Path, tmp_path: Path
+) -> None:
+    table, path = pq.read_table(records / BASELINE), tmp_path / "sent.parquet"
+    pq.write_table(table.set_column(table.column_names.index(column), column, [[value] * len(table)]), path)
+    with pytest.raises(RecordError, match=f"sent.parquet: is no file of records, its {column} holds "):
+        plan_of(records=[str(path)])
+    with pytest.raises(RecordError, match=f"sent.parquet: is no file of records, its {column} holds "):
+        import_records(plan_of(), [path], tmp_path / "mine")
+
+
 def test_a_record_of_newer_code_is_not_rewritten_with_less(records: Path, tmp_path: Path) -> None:
     (zero, _) = read_records(records / BASELINE)
     rows = [{**row, "sharpness": 1.0} for row in zero.row["history"]]

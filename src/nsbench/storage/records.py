@@ -258,9 +258,21 @@ def _read(path: Path | str, names: list[str]) -> pa.Table:
         table = pq.read_table(path, columns=names, page_checksum_verification=True)
         table.validate(full=True)
     for name in names:
+        if not _fits(found := table.schema.field(name).type, RUN_RECORD.field(name).type):
+            raise RecordError(f"{path}: is no file of records, its {name} holds {found}; name one that is")
         if table[name].null_count and not RUN_RECORD.field(name).nullable:
             raise RecordError(f"{path}: has a record without {name}; {GET_IT_AGAIN}")
     return table.select(names)
+
+
+def _fits(found: pa.DataType, wanted: pa.DataType) -> bool:
+    """Whether a column has the type that is wanted; rows within it may have more fields, or fewer."""
+    if pa.types.is_struct(wanted):
+        there = {entry.name: entry.type for entry in found} if pa.types.is_struct(found) else None
+        return there is not None and all(_fits(there.get(entry.name, entry.type), entry.type) for entry in wanted)
+    if pa.types.is_list(wanted):
+        return pa.types.is_list(found) and _fits(found.value_type, wanted.value_type)
+    return found == wanted
 
 
 def _plain(value: Any) -> Any:
