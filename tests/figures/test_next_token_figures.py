@@ -302,6 +302,10 @@ def test_figure_14_has_stability_above_the_loss(made: Any) -> None:
         expected = chosen.pivot(index="step", columns="seed", values=metric).median(axis=1)
         np.testing.assert_allclose(with_gid(axes, "median")[0].get_ydata(), expected)
     assert "at the one position with a target" in " ".join(texts(figure).split())
+    history = history.assign(val_loss=history["val_loss"].where(history["step"] < history["step"].max(), 0.0))
+    history.loc[history["step"] == 0, "val_loss"] *= 100
+    below = shown(draw(figure_14, (made[0], {**made[1], "history": history})))[3]
+    assert below.get_yscale() == "log"  # a loss of exactly 0 has no place on it
     every = [{**cell, "settings": {"data": {**cell["settings"]["data"], "targets": "every"}}} for cell in made[0]]
     assert "at each position, then averaged" in " ".join(texts(draw(figure_14, (every, made[1]))).split())
 

@@ -34,13 +34,13 @@ def draw(history: Table, times: Table, selections: Table, cells: Cells, scale: s
     figure, columns = style.columns(len(groups), len(METRICS), 3.7, 2.6, below=1.5)
     for (variant, group), panels in zip(groups.items(), columns, strict=True):
         for (metric, label), axes in zip(METRICS.items(), panels, strict=True):
-            curves.of_arms(axes, group, history, times, metric)
+            low, high = curves.of_arms(axes, group, history, times, metric)
             if style.is_first(axes):
                 axes.set_ylabel(label)
         above, below = panels
         above.set_ylim(bottom=min(0.0, above.dataLim.y0))
         style.header(above, variant, group[0]["leaks"], curves.arm_entries(group))
-        style.loss_axis(below, below.dataLim.y0, below.dataLim.y1)
+        style.loss_axis(below, low, high)  # of the loss, drawn last
         below.set_xlabel("optimiser step")
     lines = [_what(drawn), *footers.remarks(times, drawn, scale, cells, selections)]
     style.footer(figure, lines, curves.run_key())
