@@ -21,6 +21,8 @@ from nsbench.config.sections import Analysis
 from nsbench.schemas.analysis import TABLES
 from nsbench.schemas.pretrained import PAPER
 from nsbench.schemas.training import COLLECTED_RUNS, EVALUATION, FLOORS, HISTORY
+from nsbench.storage.code_digest import reached
+from nsbench.storage.definitions import definitions_of
 from nsbench.storage.parquet import read_table, write_table
 from tests.claims.synthetic_claims import (
     STAMP,
@@ -38,6 +40,11 @@ from tests.synthetic_records import make_cells, make_records, swept, write_resul
 NAN = math.nan
 NOTHING = Evidence(None, None, [], "paper")
 SEEDS = tuple(range(6))
+
+
+def test_the_digest_of_claims_has_the_code_of_every_quantity() -> None:
+    there = reached("nsbench.claims:@")
+    assert [name for name, one in QUANTITIES.items() if definitions_of(one.root)[0] not in there] == []
 
 
 # --- computed ------------------------------------------------------------------------------------------
