@@ -56,9 +56,9 @@ def collect(
 
     Every run of the grid must be there once and complete, and no other. A diverged run needs no evaluation, and for a
     record that has none the row of `runs` says why. A run that a cell shares (`workflow.grid.Cell.shares`) appears
-    under both names. Raises RecordError naming the first run that breaks this, or a file that cannot be read; nothing
-    is written then. partial: how much of the grid `cells` are, for the files' stamp. Holds a file and a row group at a
-    time, and floors and runs whole.
+    under both names. Raises RecordError naming the first run that breaks this, or a file that cannot be read; no
+    file is written then, though an empty folder may be left. partial: how much of the grid `cells` are, for the files'
+    stamp. Holds a file and a row group at a time, and floors and runs whole.
     """
     shares = {
         (cell["task"], cell["variant"], cell["arm"], seed): (cell["task"], cell["shares"], cell["arm"], seed)
