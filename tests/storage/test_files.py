@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import signal
 import stat
 import subprocess
@@ -163,6 +164,15 @@ def test_of_another_machine_s_files_only_old_ones_are_removed(tmp_path: Path) ->
     write_text(tmp_path / "result.txt", "new")
     write_text(tmp_path / "other.txt", "new")
     assert names(tmp_path) == sorted([young, "other.txt", "result.txt"])
+
+
+def test_containers_with_one_hostname_are_different_machines() -> None:
+    say = [sys.executable, "-c", "from nsbench.storage.atomic import HOST; print(HOST)"]
+    apart = ["unshare", *([] if os.geteuid() == 0 else ["--user", "--map-root-user"]), "--pid", "--fork"]
+    if not shutil.which("unshare") or subprocess.run([*apart, "true"], capture_output=True).returncode:
+        pytest.skip("no PID namespace can be made here (it needs root, or user namespaces)")
+    same, other = (subprocess.check_output([*before, *say], text=True).strip() for before in ([], apart))
+    assert same == atomic.HOST != other
 
 
 def test_a_finished_run_leaves_no_half_progress(tmp_path: Path) -> None:

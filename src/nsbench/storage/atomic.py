@@ -31,7 +31,9 @@ LITTLE_ROOM = 2**20
 """Bytes: with less than this nothing of use can be written."""
 ABANDONED_S = 24 * 3600.0
 """Seconds without a change after which a temporary file of another machine counts as abandoned."""
-HOST = socket.gethostname()
+_PIDS = "/proc/self/ns/pid"
+HOST = f"{socket.gethostname()}-{os.stat(_PIDS).st_ino if os.path.exists(_PIDS) else 0}"
+"""Where the number of a process means something: a machine, and there the container's PID namespace."""
 _OS_ERROR = re.compile(r"(?:\(os error |^unable to .* \(|Error code )(\d+)")
 """The system's number in the words of safetensors and of torch."""
 
