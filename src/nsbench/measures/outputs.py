@@ -28,12 +28,12 @@ class CleanOutputs:
 
     logits: (N, C), or (N, T, C). Results, in float64, are for logits (B, C) or (B, T, C) of inputs that were changed
     from the clean ones `rows_B`, and means over the T positions. first: `logits` are of the positions from this one on;
-    before it they are the clean ones, as in a causal model before the first token that is changed.
-    dtype: of probabilities; float32 is for vocabularies so large that memory matters.
+    before it they are the clean ones, as in a causal model before the first token that is changed. Probabilities are
+    as precise as the clean logits, or of float32.
     """
 
-    def __init__(self, logits: Tensor, dtype: torch.dtype = torch.float64) -> None:
-        logits_NTC = _positions(logits)
+    def __init__(self, logits: Tensor) -> None:
+        logits_NTC, dtype = _positions(logits), torch.promote_types(logits.dtype, torch.float32)
         self.probabilities_NTC = torch.empty_like(logits_NTC, dtype=dtype)
         self.squares_NT = torch.empty(logits_NTC.shape[:2], dtype=torch.float64, device=logits.device)
         """|p|^2 of the probabilities p."""

@@ -197,7 +197,7 @@ def _clean(outputs: Model, tokens_NT: Tensor) -> tuple[Tensor, CleanOutputs | No
     """The readouts (N, R), float64, and what is kept of the logits, if there are any."""
     values_NR, logits = outputs(tokens_NT)
     # A copy: a view would keep the logits in memory.
-    return values_NR.to(torch.float64, copy=True), None if logits is None else CleanOutputs(logits, torch.float32)
+    return values_NR.to(torch.float64, copy=True), None if logits is None else CleanOutputs(logits)
 
 
 def _compared(

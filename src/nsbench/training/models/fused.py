@@ -21,7 +21,7 @@ import nsbench.training.models.fused_kernels as kernels
 from nsbench.training.models.stack import DropoutMasks
 
 Named = dict[str, Tensor]
-SHAPES = 6
+SHAPES = 4
 """Of how many shapes to keep buffers: last batches may have any size."""
 
 
@@ -49,11 +49,14 @@ class Buffer:
 class Scratch:
     """Positions, and buffers that hold nothing from one pass to the next."""
 
-    def __init__(self, settings: Any, batch: int, length: int, positions_TD: Tensor) -> None:
+    def __init__(self, settings: Any, batch: int, length: int, kept: bool, positions_TD: Tensor) -> None:
         rows, d = batch * length, settings.d_model
         self.positions = Buffer(rows, d)
         self.positions.tensor.view(length, batch, d)[:] = positions_TD[:length, None]
-        self.y, self.grad, self.grad_y, self.grad_out = (Buffer(rows, d) for _ in range(4))
+        self.y = Buffer(rows, d)
+        if not kept:
+            return
+        self.grad, self.grad_y, self.grad_out = (Buffer(rows, d) for _ in range(3))
         self.grad_hidden = Buffer(rows, settings.hidden_width)
         self.grad_qkv, self.grad_heads = Buffer(3 * d, rows, batch=batch), Buffer(d, rows, batch=batch)
 
@@ -110,8 +113,8 @@ class FusedTransformer:
         self.norms = [*norms, "final_norm"] if self.pre else ["", *norms]
         # Of the sublayer before each norm.
         self.biases = ["", *(f"{part}_out.bias" for part in parts)]
+        # By shape, and whether passes are kept for a gradient.
         self.scratch: dict[tuple[int, ...], Scratch] = {}
-        # By shape, and whether they are kept for a gradient.
         self.idle: dict[tuple[int, ...], list[Pass]] = defaultdict(list)
 
     def hidden(self, weights: Named, tokens_BT: Tensor, dropout: DropoutMasks | None, with_gradient: bool) -> Tensor:
@@ -130,13 +133,14 @@ class FusedTransformer:
     def forward(self, weights: Named, tokens_BT: Tensor, dropout: DropoutMasks | None, kept: bool) -> Pass:
         """A pass; its result is the last of `outs`, with the positions of an example together."""
         shape, layers = tuple(tokens_BT.shape), range(self.settings.n_layers)
-        if (*shape, kept) not in self.idle and len(self.idle) >= SHAPES:
-            self.scratch.clear()
-            self.idle.clear()
-        if shape not in self.scratch:
-            self.scratch[shape] = Scratch(self.settings, *shape, self.positions_TD)
-        scratch, idle = self.scratch[shape], self.idle[*shape, kept]
-        here = idle.pop() if idle else Pass(self.settings, *shape, kept, scratch)
+        sort = (*shape, kept)
+        if sort not in self.scratch:
+            if len(self.scratch) == SHAPES:
+                self.scratch.clear()
+                self.idle.clear()
+            self.scratch[sort] = Scratch(self.settings, *sort, self.positions_TD)
+        scratch, idle = self.scratch[sort], self.idle[sort]
+        here = idle.pop() if idle else Pass(self.settings, *sort, scratch)
         here.begin(weights, tokens_BT, [self._masks(dropout, *shape, place) for _ in layers for place in range(3)])
         kernels.embed(here.tokens_BT, here.arrays["embedding"], self.embedding_scale, scratch.y.array)
         if self.pre:
