@@ -98,10 +98,10 @@ def test_operations_and_memory_of_training_are_those_measured(
 
 
 def test_memory_of_an_evaluation_is_that_measured() -> None:
-    """The largest and the smallest seen: 610 MB for next tokens, 349 MB for modular addition."""
+    """The largest and the smallest seen: 682 MB for next tokens, 482 MB for modular addition."""
     cells = [GRID.cells["next_token", "windows_overlapping", "baseline"]]
     cells.append(GRID.cells["modular_addition", "calibrated", "baseline"])
-    for cell, mb in zip(cells, (610, 349), strict=True):
+    for cell, mb in zip(cells, (682, 482), strict=True):
         asked = needs.evaluate_mb(cell, Evaluation(), "cpu")
         assert mb + needs.SNAKEMAKE_MB < asked < 1.5 * (mb + needs.SNAKEMAKE_MB)
 

@@ -182,4 +182,5 @@ class Checkpoint:
 
     @torch.no_grad()
     def _logits(self, tokens_NT: Tensor) -> Tensor:
-        return torch.cat([self.stack(tokens_NT[None, cut])[0] for cut in passes(len(tokens_NT), self.device)])
+        parts = [self.stack(tokens_NT[None, cut])[0] for cut in passes(len(tokens_NT), self.device)]
+        return parts[0] if len(parts) == 1 else torch.cat(parts)
