@@ -149,9 +149,8 @@ def test_status_reckons_with_the_pace_of_what_is_recorded(warm: Warm, tmp_path: 
     rows = queue.status(place.queue())
     assert [row["left"] for row in rows] == [N_PARITY, N_ADDITION]
     lines = queue.status_lines(rows)
-    assert (
-        " ".join(lines[0].split()) == "overlay runs recorded finished here left wait for a GPU hours spent hours left"
-    )
+    head = "overlay runs recorded finished here left wait for a CPU wait for a GPU hours spent hours left"
+    assert " ".join(lines[0].split()) == head
     assert lines[-1].split()[:5] == ["all", str(N_PARITY + N_ADDITION), "0", "0", str(N_PARITY + N_ADDITION)]
 
 
@@ -189,6 +188,21 @@ def test_a_pair_is_trained_on_one_kind_of_device(monkeypatch: pytest.MonkeyPatch
         ("modular_addition", "tiny-gradientclean", "noise_stability", 0): on_gpu,
         ("modular_addition", "tiny-gradientclean", "noise_stability", 1): not on_gpu,
     }
+
+
+def test_status_goes_by_the_device_that_the_overlay_trains_on(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    recorded = {
+        0: Recorded(Path("a"), "", None, done(1.0, 1e3, "NVIDIA H200")),
+        1: Recorded(Path("a"), "", None, done(9.0, 1e3)),
+    }
+    values = overlaid()
+    update_config(values, yaml.safe_load(OVERLAYS["01_parity"]) | {"device": "cpu"})
+    plan = Plan(load(values), SimpleNamespace(of=lambda cell: recorded if cell.arm == "baseline" else {}))
+    place = SimpleNamespace(files=lambda: [Path("parity.yaml")], plan=lambda overlay: plan, results=tmp_path)
+    (row,) = queue.status(place)
+    assert (row["left"], row["wait for a CPU"], row["wait for a GPU"]) == (1, 0, 1)
+    assert row["hours left"] == pytest.approx(train_flops(plan.cells[PARITY_ARM]) * 9.0 / 1e3 / 3600)
 
 
 # --- how long what is left takes ---------------------------------------------------------------------

@@ -25,7 +25,7 @@ import pandas as pd
 from nsbench.config.base import ConfigError
 from nsbench.records.exchange import export_records
 from nsbench.storage.atomic import FileError
-from nsbench.storage.device import gpus_per_job, visible_gpus
+from nsbench.storage.device import gpus_per_job
 from nsbench.storage.locks import HeldError, locked
 from nsbench.storage.parquet import RecordError
 from nsbench.storage.run_folder import RunFolder
@@ -86,7 +86,7 @@ def run(queue: Queue, cores: int, gpus: int, export_every: float) -> None:
             plan = queue.plan(overlay)
             left, waiting = _left(plan)
             if waiting:
-                device = "CPU" if gpus_per_job(plan.config.device) else "GPU"
+                device = "CPU" if _on_gpu(plan) else "GPU"
                 _say(
                     f"{overlay.name}: {len(waiting)} runs wait for a {device}, as the other half of their pairs had one"
                 )
@@ -110,17 +110,17 @@ def run(queue: Queue, cores: int, gpus: int, export_every: float) -> None:
 def status(queue: Queue) -> list[dict[str, Any]]:
     """One row for each overlay: runs, how many are recorded, and the hours that the others take at the pace so far.
 
-    The pace is that of recorded runs from a CPU, or from a GPU where this machine has one: of the same cell, or else by
-    operations, of the same task. It counts seconds in training, as one process has them, and no evaluation.
+    The pace is that of recorded runs from the kind of device that the overlay's are trained on here: of the same cell,
+    or else by operations, of the same task. It counts seconds in training, as one process has them, and no evaluation.
     """
     plans = {overlay: queue.plan(overlay) for overlay in queue.files()}
-    on_gpu = bool(visible_gpus())
-    pace = _Pace(plans.values(), on_gpu)
+    paces = {on_gpu: _Pace(plans.values(), on_gpu) for on_gpu in (False, True)}
     rows = []
     for overlay, plan in plans.items():
         done = [record for cell in plan.recorded.values() for record in cell.values()]
         left, waiting = _left(plan)
         finished = sum((_folder(queue, cell, seed) / "run.json").exists() for cell, seed in left)
+        pace = paces[_on_gpu(plan)]
         hours = [pace.seconds(plan, cell) / 3600 for cell, _ in left]
         rows.append(
             {
@@ -129,7 +129,8 @@ def status(queue: Queue) -> list[dict[str, Any]]:
                 "recorded": len(done),
                 "finished here": finished,
                 "left": len(left) - finished,
-                f"wait for a {'CPU' if on_gpu else 'GPU'}": len(waiting),
+                "wait for a CPU": len(waiting) * pace.on_gpu,
+                "wait for a GPU": len(waiting) * (not pace.on_gpu),
                 "hours spent": sum(record.summary["seconds"] for record in done) / 3600,
                 "hours left": sum(hours) * (1 - finished / len(left)) if left else 0.0,
             }
@@ -171,9 +172,13 @@ class _Pace:
         return train_flops(cell) / (1e9 * (gflops.cuda if self.on_gpu else gflops.cpu))
 
 
+def _on_gpu(plan: Plan) -> bool:
+    return bool(gpus_per_job(plan.config.device))
+
+
 def _left(plan: Plan) -> tuple[list[tuple[Cell, int]], list[tuple[Cell, int]]]:
     """The runs, cell and seed, without a record: what to train here, and what waits for another kind of device."""
-    here = set(plan.packs_for("cuda" if gpus_per_job(plan.config.device) else "cpu"))
+    here = set(plan.packs_for("cuda" if _on_gpu(plan) else "cpu"))
     runs: dict[bool, list[tuple[Cell, int]]] = {True: [], False: []}
     for pack in plan.packs:
         runs[pack in here] += [(plan.cells[pack[:3]], seed) for seed in plan.seeds[pack[-1]]]
