@@ -11,9 +11,8 @@ five, a data set for each variant.
 
 parse: read the Snakefile and expand the grid, which every job on a cluster does for itself, twice (--list-rules).
 plan: a dry run in a folder without results.
-noop: a dry run, and a run, where all results are there. Snakemake itself has run every job and recorded it; but an
-    `nsbench` stood first in PATH that makes each file that it is told to make, without content, since a call that has
-    nothing to do reads no results. That takes minutes, most of them Snakemake's. Then it is shown that the call really
+noop: a dry run, and a run, where all results are there: files without content, since a call that has nothing to do
+    reads none, which Snakemake has recorded as made by its jobs (`--touch`). Then it is shown that the call really
     compares: a setting, a rule's command, the contents of a data set and a seed are changed in turn, and each time
     the plan must have the jobs that depend on it.
 collect: `nsbench stage collect` of invented packs, a history of 1,000 rows for each run. analyse: `nsbench stage
@@ -57,19 +56,6 @@ RUNS_PER_SIZE = 2 * SEEDS * LEARNING_RATES
 ROWS = 1000
 CHECKPOINTS = 21
 MEASURES = [(name, kind) for name in ("test_accuracy", "test_loss") for kind in ("all", "unpadded", "known")]
-STAND_IN = """#!/bin/sh
-# Makes the files of a stage, without content: those under results/ that it is told of and that are not there.
-if [ "$1" = pretrained ]; then
-  while [ "$1" != --out ]; do shift; done
-  for part in models measured influence concentration stability moments; do : > "$2/$part.parquet"; done
-  exit
-fi
-stage=$1
-for file; do
-  case $file in results/*.*) [ -e "$file" ] || : > "$file" ;; esac
-  case $stage,$file in pretrained-tables,results/tables/*) : > "${file%.parquet}.csv" ;; esac
-done
-"""
 
 
 class Measured(NamedTuple):
@@ -81,11 +67,11 @@ class Measured(NamedTuple):
     said: str
 
 
-def measured(command: list[str], folder: Path, cores: int = 2, path: Path | None = None) -> Measured:
+def measured(command: list[str], folder: Path, cores: int = 2) -> Measured:
     """Run a command on so many cores. Raises RuntimeError with its last words where it fails."""
     allowed = sorted(os.sched_getaffinity(0))[:cores]
     source = str(Path(sys.modules["nsbench"].__file__).parents[1])
-    searched = os.pathsep.join(filter(None, (path and str(path), str(Path(sys.executable).parent), os.environ["PATH"])))
+    searched = os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"]))
     with tempfile.TemporaryFile("w+") as output:
         began = time.perf_counter()
         process = psutil.Popen(
@@ -150,15 +136,12 @@ def prepare(folder: Path, values: dict) -> None:
         shutil.rmtree(folder / name, ignore_errors=True)
         shutil.copytree(PROJECT / name, folder / name)
     (folder / "config.yaml").write_text(yaml.safe_dump(values, sort_keys=False), encoding="utf-8")
-    (folder / "bin").mkdir(exist_ok=True)
-    (folder / "bin/nsbench").write_text(STAND_IN, encoding="utf-8")
-    (folder / "bin/nsbench").chmod(0o755)
 
 
 def snakemake(folder: Path, *options: str, cores: int = 2) -> Measured:
-    """A call of Snakemake whose jobs are the stand-in's."""
+    """A call of Snakemake."""
     command = [sys.executable, "-m", "snakemake", "--cores", "16", "--resources", "gpu=16", *options]
-    return measured(command, folder, cores, folder / "bin")
+    return measured(command, folder, cores)
 
 
 def planned(said: str) -> dict[str, int]:
@@ -216,8 +199,12 @@ def command_edited(text: str) -> str:
 
 def show_noop(grid: str, folder: Path, values: dict, limit: str) -> None:
     """Make all results, then measure calls that have nothing to do."""
-    made = snakemake(folder, "--quiet", "all")
-    show(f"{grid}: all jobs by the stand-in", "", made)
+    for line in snakemake(folder, "--summary").said.splitlines():
+        if line.startswith("results/"):
+            made = folder / line.split("\t")[0]
+            made.parent.mkdir(parents=True, exist_ok=True)
+            made.touch()
+    show(f"{grid}: all files recorded as made", "", snakemake(folder, "--touch", "--forceall", "--quiet", "all"))
     for what, options in (("dry run", ["--dry-run"]), ("run", [])):
         found = snakemake(folder, *options)
         if "Nothing to be done" not in found.said:
