@@ -255,6 +255,11 @@ def test_cells_that_differ_in_rho_and_strength_are_trained_as_one_stack(
     planned.write_text(canonical_json({"n_gpus": 2, "stacks": [[other.task, other.variant, other.seeds, arms]]}))
     taken = {spec.arm: [one.arm for one in companions(spec, planned)] for spec in specs}
     assert taken == {"a": ["c"], "b": [], "c": ["a"]}
+    monkeypatch.setattr("nsbench.training.run.MOST_TOGETHER", 2)
+    planned.write_text(canonical_json({"n_gpus": 1, "stacks": [[other.task, other.variant, other.seeds, arms]]}))
+    taken = {spec.arm: [one.arm for one in companions(spec, planned)] for spec in specs}
+    assert taken["a"] == ["b"]
+    assert taken["b"] == ["c"]
 
 
 def test_a_run_of_another_cell_that_is_in_training_is_left_to_its_own_job(

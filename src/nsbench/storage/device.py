@@ -140,8 +140,7 @@ def use_device(device: str, processes_per_gpu: int = 1) -> Iterator[object]:
 def keep_heap() -> None:
     """Let the C library keep freed memory for the next tensor, up to a gigabyte, instead of giving it to the system.
 
-    Each new page costs a fault: without those, passes of small models take a tenth less time. Where the C library is
-    not glibc, nothing happens.
+    Each new page costs a fault, which passes of small models feel. Where the C library is not glibc, nothing happens.
     """
     with contextlib.suppress(AttributeError, OSError):
         c = ctypes.CDLL(None)

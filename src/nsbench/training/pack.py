@@ -20,7 +20,7 @@ import pandas as pd
 import torch
 
 from nsbench.config.canonical import canonical_json
-from nsbench.data.datasets import read_dataset
+from nsbench.data.datasets import Dataset, read_dataset
 from nsbench.schemas.training import HISTORY, RUNS
 from nsbench.storage.device import DeviceError, out_of_memory
 from nsbench.storage.locks import HeldError
@@ -57,8 +57,9 @@ def train_pack(
     where a run alone does not fit into the memory; SystemExit where the process was asked to stop, with the progress
     saved.
     """
-    pack = _asked(spec, digest, dataset, runs_root, device)
-    others = [run for cell in companions(spec, stacks) for run in _asked(cell, digest, dataset, runs_root, device)]
+    data = {seed: read_dataset(dataset, seed, spec.task) for seed in spec.seeds}
+    pack = _asked(spec, digest, data, runs_root, device)
+    others = [run for cell in companions(spec, stacks) for run in _asked(cell, digest, data, runs_root, device)]
     with _trained(pack, others, device, progress_every_seconds):
         made_by = pack[0].made_by
         history = pd.concat([run.folder.history() for run in pack], ignore_index=True)
@@ -88,11 +89,12 @@ def _trained(pack: list[Run], others: list[Run], device: torch.device, progress_
         yield
 
 
-def _asked(spec: TrainSpec, digest: str, dataset: Path, runs_root: Path, device: torch.device) -> list[Run]:
+def _asked(
+    spec: TrainSpec, digest: str, datasets: dict[int, Dataset], runs_root: Path, device: torch.device
+) -> list[Run]:
     made_by = {**stamp(canonical_json(spec), digest, str(device)), "engine": ENGINE}
     settings, pack = json.loads(canonical_json(spec)), []
-    for seed in spec.seeds:
-        data = read_dataset(dataset, seed, spec.task)
+    for seed, data in datasets.items():
         key = run_key(settings, seed, data.sha256, digest)
         folder = RunFolder(runs_root, spec.task, spec.variant, spec.arm, seed, key)
         pack.append(Run(spec, seed, data, folder, order_key(settings, seed, digest), made_by))

@@ -71,8 +71,10 @@ def companions(spec: TrainSpec, stacks: Path | None) -> list[TrainSpec]:
     planned = json.loads(stacks.read_text())
     for task, variant, seeds, arms in planned["stacks"]:
         if (task, variant, seeds) == (spec.task, spec.variant, spec.seeds) and spec.arm in arms:
-            names, n_gpus = list(arms), planned["n_gpus"]
-            share = names[names.index(spec.arm) % n_gpus :: n_gpus][: max(1, MOST_TOGETHER // len(seeds))]
+            place, gpu = divmod(list(arms).index(spec.arm), planned["n_gpus"])
+            share = list(arms)[gpu :: planned["n_gpus"]]
+            # From its own on: those before it are likely done.
+            share = [*share[place:], *share[:place]][: 1 + MOST_TOGETHER // len(seeds)]
             values = spec.model_dump(mode="json")
             cells = [parse(TrainSpec, {**values, "arm": name, "arm_settings": arms[name]}) for name in share]
             return [cell for cell in cells if cell.arm != spec.arm and may_share(spec, cell)]
