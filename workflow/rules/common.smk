@@ -64,7 +64,7 @@ TRACKING_URI = tracking_uri.shown(
     tracking_uri.resolve(PLAN.config.tracking.uri, os.environ, "sqlite:///results/mlflow.db")
 )
 GPUS_PER_JOB = device.gpus_per_job(PLAN.config.device)
-N_GPUS = max(1, getattr(workflow.global_resources.get("gpu"), "value", 1))
+N_GPUS = getattr(workflow.global_resources.get("gpu"), "value", None) or 1  # --lint has the name without a value
 DEVICE_ASKED = "cuda" if GPUS_PER_JOB else "cpu"
 QUIET = {"rules", "host", "reason", "progress"}
 """What may be said after `--quiet`."""
