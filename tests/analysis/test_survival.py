@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import stats
 
 from nsbench.analysis.statistics import summarise_cells
 from nsbench.analysis.statistics.survival import kaplan_meier, logrank_p
@@ -46,19 +47,34 @@ def test_a_curve_with_ties_and_censoring_by_hand() -> None:
     assert set(curve["note"]) == {""}
 
 
-def test_the_interval_is_the_exponential_greenwood_one() -> None:
-    row = curve_of([20, NAN, 10, 30, 20, NAN]).set_index("step").loc[20.0]
-    # The variance of log(-log S): the sum of d / (n (n - d)) over (log S)^2.
-    error = math.sqrt(1 / (6 * 5) + 2 / (5 * 3)) / abs(math.log(0.5))
-    assert row["low"] == pytest.approx(0.5 ** math.exp(Z * error))
-    assert row["high"] == pytest.approx(0.5 ** math.exp(-Z * error))
-    assert row["low"] < row["not_reached"] < row["high"]
+def test_the_interval_is_wilson_s_in_every_row_and_at_the_budget_that_of_the_share_that_reaches() -> None:
+    times = times_of([20, 10, 30, 20], [20, NAN, NAN, NAN], budget=40)[0]
+    curves, cells = kaplan_meier(times, 0.95), summarise_cells(times, 0.95)
+    for row in curves.itertuples():
+        # Its ends are the p at which the share lies z standard deviations, sqrt(p (1 - p) / 4), from p.
+        for end, side in ((row.low, 1), (row.high, -1)):
+            assert row.not_reached - end == pytest.approx(side * Z * math.sqrt(max(end * (1 - end), 0) / 4), abs=1e-12)
+    at_budget = curves[curves["step"] == 40]
+    np.testing.assert_allclose(1 - at_budget["high"], cells["reached_share_low"], atol=1e-15)
+    np.testing.assert_allclose(1 - at_budget["low"], cells["reached_share_high"], atol=1e-15)
+
+
+@pytest.mark.parametrize("n_runs", [2, 6, 10, 20])
+def test_the_interval_covers_as_often_as_the_docs_say(n_runs: int) -> None:
+    """Over all counts of runs left, weighted by their binomial probability, at 2,001 true shares."""
+    curve = curve_of([float(step + 1) for step in range(n_runs)])[: n_runs + 1]
+    share = np.linspace(0, 1, 2001)
+    covers = (curve["low"].to_numpy()[:, None] <= share) & (share <= curve["high"].to_numpy()[:, None])
+    n_left = n_runs * curve["not_reached"].to_numpy()[:, None]
+    coverage = (covers * stats.binom.pmf(n_left.round(), n_runs, share)).sum(axis=0)
+    assert 0.95 < coverage.mean() < 0.96
+    assert 0.815 < coverage.min() < 0.85
 
 
 @pytest.mark.parametrize(
     ("steps", "rows", "note"),
     [
-        ([NAN, NAN], [(0, 1, 2, 0, 0), (40, 1, 2, 0, 2)], "no run reached the target: no interval"),
+        ([NAN, NAN], [(0, 1, 2, 0, 0), (40, 1, 2, 0, 2)], ""),
         ([10], [(0, 1, 1, 0, 0), (10, 0, 1, 1, 0), (40, 0, 0, 0, 0)], "one run: no interval"),
         ([0, 10], [(0, 0.5, 2, 1, 0), (10, 0, 1, 1, 0), (40, 0, 0, 0, 0)], ""),  # reached at step 0
         ([40, NAN], [(0, 1, 2, 0, 0), (40, 0.5, 2, 1, 1)], ""),  # reached at the budget is reached
@@ -67,6 +83,7 @@ def test_the_interval_is_the_exponential_greenwood_one() -> None:
 def test_edges_have_defined_rows(steps: list[float], rows: list[tuple[float, ...]], note: str) -> None:
     curve = curve_of(steps)
     assert rows_of(curve) == rows
+    assert (curve[["low", "high"]].isna() == (len(steps) == 1)).all(axis=None)
     assert set(curve["note"]) == {note}
 
 

@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import pytest
 from matplotlib.figure import Figure
 
 from nsbench.analysis import statistics
@@ -47,10 +46,20 @@ def test_each_arm_has_the_curve_of_its_cell_with_its_interval() -> None:
             curve = table[(table["variant"] == variant) & (table["arm"] == arm)]
             np.testing.assert_array_equal(line.get_xdata(), curve["step"])
             np.testing.assert_allclose(line.get_ydata(), 1 - curve["not_reached"])
-            heights = band.get_paths()[0].vertices[:, 1]
-            assert heights.min() == pytest.approx((1 - curve["high"]).min())
-            assert heights.max() == pytest.approx((1 - curve["low"]).max())
+            (path,) = band.get_paths()
+            for step in curve["step"]:  # of the row that holds from there, up to the budget
+                heights = path.vertices[path.vertices[:, 0] == step, 1]
+                row = curve[curve["step"] == step].iloc[0]
+                assert {1 - row["high"], 1 - row["low"]} <= set(heights)
+            assert path.vertices[:, 0].max() == 3000
     assert "90% interval at each step" in texts(figure)
+
+
+def test_one_run_has_no_band_and_the_key_promises_none() -> None:
+    figure, _ = drawn(make_cells(seeds=(0,)))
+    assert len(with_gid(figure, "curve")) == 2
+    assert not with_gid(figure, "band")
+    assert "interval" not in texts(figure)
 
 
 def test_censored_arms_have_a_tick_at_the_budget_and_a_count() -> None:

@@ -16,7 +16,8 @@ _P = "p: logrank test against the baseline, without regard to pairs; of one comp
     "time_to_target",
     tables=["times", "kaplan_meier", "effects", "selections"],
     title="Time to target: share of runs that have reached it, by step",
-    caption="Kaplan-Meier curves of each variant's arms, with pointwise intervals. A run that does not hold the target "
+    caption="Kaplan-Meier curves of each variant's arms. Bands are Wilson's intervals for the share at each "
+    "step by itself, of arms with more than one run. A run that does not hold the target "
     "within its budget is censored there, a diverged one too, and counts in the denominator all along. Where a "
     "curve rises first its arm is sooner; where it ends below 1 runs were left over. The curves leave the pairs of "
     "seeds out of account: the table of effects has them.",
@@ -24,7 +25,7 @@ _P = "p: logrank test against the baseline, without regard to pairs; of one comp
 def draw(times: Table, kaplan_meier: Table, effects: Table, selections: Table, cells: Cells, scale: str) -> Figure:
     """A small panel per variant: 1 - S, the share of runs that have reached the target, against optimiser steps.
 
-    The arms are those of `comparison.shown`; bands are pointwise log-log intervals, ticks at the budget mark arms with
+    The arms are those of `comparison.shown`; bands are the table's intervals, ticks at the budget mark arms with
     censored runs.
     """
     groups = {name: comparison.shown(group, selections) for name, group in comparison.by_variant(cells).items()}
@@ -42,9 +43,10 @@ def draw(times: Table, kaplan_meier: Table, effects: Table, selections: Table, c
             axes.set_ylabel("share of runs that\nreached the target")
     remarks = footers.remarks(times, drawn, scale, cells, selections, stopped="")
     confidence = kaplan_meier["confidence"].iloc[0]
+    has_bands = any(comparison.of_cell(kaplan_meier, cell)["low"].notna().any() for cell in drawn)
     key = [
         style.sign("share that has reached the target", lw=2, drawstyle="steps-post"),
-        style.sign(f"{confidence:.0%} interval at each step", lw=7, alpha=0.25),
+        *([style.sign(f"{confidence:.0%} interval at each step", lw=7, alpha=0.25)] if has_bands else []),
         style.sign("runs censored at the budget", marker="|", ms=9, mew=1.6),
     ]
     style.footer(figure, [f"{footers.arms_text(drawn)} {_P}", *remarks], key)
@@ -58,8 +60,9 @@ def _panel(axes: Axes, group: Cells, kaplan_meier: Table) -> None:
     for place, (cell, dashes) in enumerate(zip(group, style.arm_dashes(group), strict=True)):
         colour, curve = style.arm_colour(cell["arm_settings"]), comparison.of_cell(kaplan_meier, cell)
         steps, reached = curve["step"], 1 - curve["not_reached"]
-        band = {"step": "post", "color": colour, "alpha": 0.1, "lw": 0, "gid": "band"}
-        axes.fill_between(steps, 1 - curve["high"], 1 - curve["low"], **band)
+        if curve["low"].notna().any():
+            band = {"step": "post", "color": colour, "alpha": 0.1, "lw": 0, "gid": "band"}
+            axes.fill_between(steps, 1 - curve["high"], 1 - curve["low"], **band)
         line = {"lw": max(3.2 - 1.1 * place, 1.0), "ls": dashes, "drawstyle": "steps-post"}
         axes.plot(steps, reached, color=colour, gid="curve", zorder=3, **line)
         if curve["censored"].sum():

@@ -9,8 +9,7 @@ as the runs still in training.
 
 from __future__ import annotations
 
-import warnings
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -18,17 +17,18 @@ import pandas as pd
 from nsbench.analysis.statistics.times import CELL_KEYS
 from nsbench.schemas.statistics import KAPLAN_MEIER
 
-if TYPE_CHECKING:
-    from scipy.stats import CensoredData
-
 
 def kaplan_meier(times: pd.DataFrame, confidence: float) -> pd.DataFrame:
     """Kaplan-Meier curves of time to target, a curve per cell in the order of `times`: columns of KAPLAN_MEIER.
 
     Takes `schemas.training.TIME_TO_TARGET`. A curve has a row at step 0, at every step at which a run reached
     the target, and at the budget; between rows the share stays. A run that reaches the target at the
-    budget counts as reached. Intervals are scipy's exponential Greenwood ones (`scipy.stats.ecdf`),
-    which are NaN where the share is 0 or 1.
+    budget counts as reached.
+
+    No run is censored before the budget, so at each step the share is a plain proportion of all runs, and its interval
+    is Wilson's (1927, JASA 22), as of the share that reaches in `summarise_cells`: unlike Greenwood's it is defined
+    at 0 and 1 too. Brown, Cai and DasGupta (2001, Statistical Science 16) recommend it for few runs. It is pointwise;
+    one run has none (NaN).
     """
     rows = []
     for key, group in times.groupby(CELL_KEYS, sort=False):
@@ -49,58 +49,44 @@ def logrank_p(baseline: pd.Series, arm: pd.Series, budget: float) -> float:
 
     if not len(baseline) or not len(arm):
         return float("nan")
+    samples = [
+        stats.CensoredData(uncensored=steps.dropna().to_numpy(float), right=np.full(steps.isna().sum(), float(budget)))
+        for steps in (baseline, arm)
+    ]
     with np.errstate(all="ignore"):
-        return float(stats.logrank(_censored(baseline, budget), _censored(arm, budget)).pvalue)
-
-
-def _censored(steps: pd.Series, budget: float) -> CensoredData:
-    """Times to target (NaN where there is none) as scipy takes them."""
-    from scipy import stats
-
-    reached = steps.dropna().to_numpy(float)
-    return stats.CensoredData(uncensored=reached, right=np.full(len(steps) - len(reached), float(budget)))
+        return float(stats.logrank(*samples).pvalue)
 
 
 def _curve(steps: pd.Series, budget: float, confidence: float) -> list[dict[str, Any]]:
     """The rows of one curve, without what they share."""
     from scipy import stats
 
-    survival = stats.ecdf(_censored(steps, budget)).sf
-    with np.errstate(all="ignore"), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "The confidence interval is undefined", RuntimeWarning)
-        ends = survival.confidence_interval(confidence, method="log-log")
-    n_censored = int(steps.isna().sum())
-    found = {
-        step: {"not_reached": share, "low": low, "high": high, "events": int((steps == step).sum())}
-        for step, share, low, high in zip(
-            survival.quantiles, survival.probabilities, ends.low.probabilities, ends.high.probabilities, strict=True
+    never, n_runs, rows = steps.isna(), len(steps), []
+    for step in sorted({0.0, *steps.dropna(), budget}):
+        n_left = int((never | (steps > step)).sum())
+        ends = stats.binomtest(n_left, n_runs).proportion_ci(confidence, method="wilson")
+        rows.append(
+            {
+                "step": step,
+                "not_reached": n_left / n_runs,
+                "low": float(ends.low) if n_runs > 1 else np.nan,
+                "high": float(ends.high) if n_runs > 1 else np.nan,
+                "at_risk": int((never | (steps >= step)).sum()),
+                "events": int((steps == step).sum()),
+                "censored": int(never.sum()) if step == budget else 0,
+            }
         )
-    }
-    found.setdefault(0.0, {"not_reached": 1.0, "low": np.nan, "high": np.nan, "events": 0})
-    last = max(found)
-    found.setdefault(budget, {**found[last], "events": 0})
-    return [
-        {
-            "step": step,
-            **{name: float(found[step][name]) for name in ("not_reached", "low", "high")},
-            "at_risk": int((steps.isna() | (steps >= step)).sum()),
-            "events": found[step]["events"],
-            "censored": n_censored if step == budget else 0,
-        }
-        for step in sorted(found)
-    ]
+    return rows
 
 
 def _note(group: pd.DataFrame) -> str:
     notes = []
-    n_diverged, n_reached = int((group["status"] == "diverged").sum()), int(group["reached"].sum())
+    n_diverged = int((group["status"] == "diverged").sum())
     if n_diverged:
         who, they = (
             ("a diverged run counts", "it") if n_diverged == 1 else (f"{n_diverged} diverged runs count", "they")
         )
         notes.append(f"{who} as censored at the budget: {they} can never reach")
-    if n_reached == 0:
-        notes.append("no run reached the target: no interval")
-    elif len(group) == 1:
+    if len(group) == 1:
         notes.append("one run: no interval")
     return "; ".join(notes)
