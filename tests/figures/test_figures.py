@@ -13,8 +13,10 @@ import pytest
 from matplotlib.figure import Figure
 
 from nsbench.analysis import statistics
+from nsbench.analysis.lead_lag import onsets
+from nsbench.analysis.statistics.times import trails
 from nsbench.config.base import ConfigError
-from nsbench.figures import FIGURES, caption, drawing, figure_05, figure_11, figure_14, of_kind, style
+from nsbench.figures import FIGURES, caption, comparison, drawing, figure_05, figure_11, figure_14, of_kind, style
 from nsbench.schemas.analysis import SELECTION
 from tests.figures.artists import check_layout, shown, texts, with_gid
 from tests.synthetic_records import ARMS, OTHER_ARMS, make_cells, make_records, swept, write_results
@@ -31,15 +33,12 @@ def five(cells: list[dict[str, Any]], scale: str = "demo", **options: Any) -> tu
     return figure_05.draw(made["history"], times, NO_CHOICE, cells, scale), times
 
 
-def eleven(cells: list[dict[str, Any]], **options: Any) -> Figure:
-    made = make_records(cells, **options)
-    return draw_eleven(made, made["evaluation"], cells)
-
-
-def draw_eleven(made: dict[str, pd.DataFrame], evaluation: pd.DataFrame, cells: list[dict[str, Any]]) -> Figure:
-    """Figure 11 of these records, with these rows of evaluation."""
+def eleven(cells: list[dict[str, Any]], made: dict[str, pd.DataFrame]) -> tuple[Figure, pd.DataFrame]:
+    """Figure 11 of these records, and their onsets."""
+    every = trails(made["history"], made["runs"], cells)
+    found = onsets(every, 0.1)
     times = statistics.time_to_target(made["history"], made["runs"], cells)
-    return figure_11.draw(made["history"], evaluation, made["runs"], times, NO_CHOICE, cells, "demo")
+    return figure_11.draw(made["history"], found, made["evaluation"], times, NO_CHOICE, cells, "demo"), found
 
 
 # --- figure 5 --------------------------------------------------------------------------------------
@@ -135,76 +134,86 @@ def test_figure_5_s_texts_do_not_overlap() -> None:
 # --- figure 11 -------------------------------------------------------------------------------------
 
 
-def test_figure_11_puts_stability_beside_the_loss_with_the_closed_forms() -> None:
+def test_figure_11_shows_the_series_and_the_onsets_that_the_verdict_uses() -> None:
     cells = make_cells("sparse_parity", arms=("gentle", "baseline"), seeds=SEEDS, budget=1500)
-    figure = eleven(cells)
-    arms = [text for text in texts(figure).splitlines() if text == "baseline" or text.startswith("gentle (")]
-    assert arms == ["baseline", "gentle (ρ = 0.25, γ = 0.75, S = 1)"]
-    left = [axes for axes in figure.axes if with_gid(axes, "median loss")]
-    right = [axes for axes in figure.axes if with_gid(axes, "median decision")]
-    assert len(left) == len(right) == 2  # baseline and regularised
-    for axes in left:
-        assert len(with_gid(axes, "seed loss")) == len(SEEDS)
-        assert with_gid(axes, "median loss")[0].get_color() == style.LOSS_COLOUR
-    for axes in right:
-        assert len(with_gid(axes, "seed decision")) == len(with_gid(axes, "seed probability_dot")) == len(SEEDS)
-        assert with_gid(axes, "median decision")[0].get_color() == style.STABILITY_COLOUR
+    made = make_records(cells)
+    # A lead that checkpoints, five evaluations apart, would not show.
+    learned = made["history"]["step"] > np.where(made["history"]["seed"] == 0, 300, 500)
+    made["history"]["stability"] = np.where(learned, 0.75, 0.5)
+    figure, found = eleven(cells, made)
+    above, below = shown(figure)[::2], shown(figure)[1::2]
+    assert len(above) == len(below) == 2  # baseline and regularised
+    for cell, axes, loss in zip(cells[::-1], above, below, strict=True):
+        assert style.arm_text(cell) in texts(axes)
+        rows = comparison.of_cell(made["history"], cell)
+        for panel, column in ((axes, "stability"), (loss, "val_loss")):
+            expected = rows.pivot(index="step", columns="seed", values=column)
+            drawn = with_gid(panel, f"seed {column}")
+            np.testing.assert_array_equal([line.get_ydata() for line in drawn], expected.T)
+            (median,) = with_gid(panel, f"median {column}")
+            np.testing.assert_array_equal(median.get_ydata(), expected.median(axis=1))
+            assert median.get_color() == (style.LOSS_COLOUR if panel is loss else style.STABILITY_COLOUR)
+        (decision,) = with_gid(axes, "median decision")
+        agreement = rows.groupby("step")["decision_agreement"].median()
+        np.testing.assert_allclose(decision.get_ydata(), 2 * agreement - 1)
+        onset = comparison.of_cell(found, cell)
+        for of in ("stability", "loss"):
+            (ticks,) = with_gid(axes, f"onset {of}")
+            np.testing.assert_array_equal(ticks.get_xdata(), onset[f"{of}_onset_step"])
+        assert sorted(onset["stability_onset_step"]) == [400, 600, 600, 600]
+        lead = onset["lead_steps"]
+        told = f"mean lead {round(lead.mean())} steps: stability first in {(lead > 0).sum()}, together in "
+        assert told in " ".join(texts(axes).split())
         lines = sorted(line.get_ydata()[0] for line in with_gid(axes, "closed_form"))
         assert lines == pytest.approx([0.75**2, (1 + 0.75**2) / 2])
     assert "here 0.75, not ρ" in " ".join(texts(figure).split())
+    check_layout(figure, shown(figure))
 
 
-def test_figure_11_reads_only_rho_one_half() -> None:
-    cells = make_cells("sparse_parity", seeds=(0, 1), arms=("baseline",), budget=1500)
+def test_figure_11_has_the_same_axes_in_all_panels_and_nothing_outside() -> None:
+    cells = make_cells("sparse_parity", variants=("a", "b"), seeds=(0, 1), budget=1500)
     made = make_records(cells)
-    half = made["evaluation"][made["evaluation"]["rho"] == 0.5]
-    figure = draw_eleven(made, made["evaluation"], cells)
-    (median,) = with_gid(figure, "median decision")
-    expected = half[half["reduction"] == "decision"].pivot(index="step", columns="seed", values="value").median(axis=1)
-    np.testing.assert_allclose(median.get_ydata(), expected)
-    others = made["evaluation"][made["evaluation"]["rho"] != 0.5]
-    assert "not measured at ρ = 1/2" in texts(draw_eleven(made, others, cells))
+    first = (made["history"]["variant"] == "a") & (made["history"]["arm"] == "gentle")
+    made["history"].loc[first, "val_loss"] *= 3
+    made["history"].loc[first, "decision_agreement"] = 0.4
+    figure, _ = eleven(cells, made)
+    for columns in (("stability", "decision"), ("val_loss",)):
+        panels = [axes for axes in shown(figure) if with_gid(axes, f"median {columns[0]}")]
+        assert len(panels) == 4
+        ((low, high),) = {axes.get_ylim() for axes in panels}
+        for line in (line for axes in panels for column in columns for line in with_gid(axes, f"median {column}")):
+            assert low < min(line.get_ydata())
+            assert max(line.get_ydata()) < high
 
 
-def test_figure_11_has_medians_until_the_first_run_was_stopped() -> None:
-    """The last checkpoint of a stopped run is at a step of its own: no other curve breaks or bends there."""
+def test_figure_11_has_medians_until_the_first_run_was_stopped_and_no_onset_of_it() -> None:
     cells = make_cells("sparse_parity", arms=("baseline",), seeds=(0, 1, 2))
     rises = {("baseline", seed): 1000.0 + 500 * seed for seed in range(3)}
-    whole = make_records(cells, rises)
     made = make_records(cells, rises, stopped=(("baseline", 0),))
+    figure, _ = eleven(cells, made)
     end = made["runs"].loc[0, "steps"]
-    assert end % 500
-    figure = draw_eleven(made, made["evaluation"], cells)
-    (before,) = with_gid(draw_eleven(whole, whole["evaluation"], cells), "median decision")
-    (after,) = with_gid(figure, "median decision")
-    regular = before.get_xdata() <= end
-    np.testing.assert_array_equal(after.get_xdata(), before.get_xdata()[regular])
-    np.testing.assert_array_equal(after.get_ydata(), before.get_ydata()[regular])
-    (loss,) = with_gid(figure, "median loss")
-    assert loss.get_xdata()[-1] == end
-    seeds = with_gid(figure, "seed decision")
-    assert [line.get_xdata()[-1] for line in seeds] == [end, 3000, 3000]
-    assert all(np.isfinite(line.get_ydata()).all() for line in seeds)
-    told = "Ended early by training.stop: 1 of 3 runs stopped at their target (baseline 1)"
-    assert told in " ".join(texts(figure).split())
-
-
-def test_figure_11_leaves_runs_without_measures_out_and_says_why() -> None:
-    cells = make_cells("sparse_parity", seeds=(0, 1, 2), budget=1500)
-    made = make_records(cells)
-    runs, rows = made["runs"], made["evaluation"]
-    lacking = (runs["arm"] == "gentle") | (runs["seed"] == 1)
-    made["runs"] = runs.assign(no_evaluation=lacking.map({True: "measured otherwise", False: ""}))
-    rows = rows[(rows["arm"] == "baseline") & (rows["seed"] != 1)]
-    figure = draw_eleven(made, rows, cells)
-    (median,) = [line for line in with_gid(figure, "median decision") if len(line.get_xdata())]
-    half = rows[(rows["rho"] == 0.5) & (rows["reduction"] == "decision")]
-    expected = half.pivot(index="step", columns="seed", values="value").median(axis=1)
-    np.testing.assert_allclose(median.get_ydata(), expected)
+    for column in ("stability", "decision", "val_loss"):
+        (median,) = with_gid(figure, f"median {column}")
+        assert median.get_xdata()[-1] == end < 3000
+    assert len(with_gid(figure, "onset stability")[0].get_xdata()) == 2
     said = " ".join(texts(figure).split())
-    counts = "Left out of stability: 4 of 6 runs without measures (baseline 1, gentle 3); measured otherwise."
-    assert counts in said
-    assert "not measured at ρ = 1/2" in said
+    assert "loss first in 0, undefined in 1" in said
+    assert "Ended early by training.stop: 1 of 3 runs stopped at their target (baseline 1)" in said
+    assert "such a run has no onset" in said
+
+
+def test_figure_11_stands_without_stability_and_without_measures() -> None:
+    cells = make_cells("sparse_parity", seeds=(0, 1), budget=1500)
+    made = make_records(cells)
+    noise = ["stability", "decision_agreement"]
+    made["history"].loc[made["history"]["arm"] == "gentle", noise] = np.nan
+    made["evaluation"] = made["evaluation"].iloc[:0]
+    figure, _ = eleven(cells, made)
+    baseline, _, gentle, _ = shown(figure)
+    assert "no stability in its history" not in texts(baseline)
+    assert "no stability in its history" in texts(gentle)
+    assert "no run has both onsets" in texts(gentle)
+    assert not with_gid(figure, "closed_form")
 
 
 def test_figure_14_stands_without_any_stability() -> None:
@@ -285,7 +294,10 @@ def test_figures_5_and_11_draw_one_arm_of_a_sweep() -> None:
     chosen = cells[5]["arm"]
     row = {"task": "sparse_parity", "variant": "calibrated", "procedure": "all_seeds", "selected": chosen}
     five_figure = figure_05.draw(made["history"], times, pd.DataFrame([row]), cells, "demo")
-    eleven_figure = figure_11.draw(**made, times=times, cells=cells, scale="demo", selections=pd.DataFrame([row]))
+    found = onsets(trails(made["history"], made["runs"], cells), 0.1)
+    eleven_figure = figure_11.draw(
+        made["history"], found, made["evaluation"], times, pd.DataFrame([row]), cells, "demo"
+    )
     for figure in (five_figure, eleven_figure):
         assert chosen in texts(figure)
         assert not any(cell["arm"] in texts(figure) for cell in cells[1:-1] if cell["arm"] != chosen)

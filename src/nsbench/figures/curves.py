@@ -42,16 +42,14 @@ def runs_of(table: Table, times: Table, cell: Cell, column: str) -> tuple[Table,
     """A column of the cell's runs, (steps, seeds), and its pointwise median over all seeds.
 
     A diverged run counts as the worst value from where it ends; of what is no score, as `stability`, only runs with a
-    value count. The median ends where the first run was stopped early (later, only slower runs are left), and leaves
-    out the last checkpoint of a stopped run where one that goes on has no value.
+    value count. The median ends where the first run was stopped early: later, only slower runs are left.
     """
     curves = comparison.of_cell(table, cell).pivot(index="step", columns="seed", values=column)
     curves = curves.reindex(columns=cell["seeds"])
     rows, counted = comparison.of_cell(times, cell), curves
     stopped = rows.loc[rows["status"] == "stopped", "seed"].tolist()
     if stopped:
-        here, goes_on = curves.notna(), curves.bfill().notna()
-        counted = curves[here[stopped].all(axis=1) & (here | ~goes_on).all(axis=1)]
+        counted = curves[curves[stopped].notna().all(axis=1)]
     if column in METRICS:
         counted = counted.fillna(np.inf if is_loss(column) else -np.inf)
     median = counted.median(axis=1)

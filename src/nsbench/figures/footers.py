@@ -86,15 +86,6 @@ def interval_text(confidences: Iterable[float]) -> str:
     return " or ".join(f"{100 * level:g}%" for level in sorted(set(confidences))) or "bootstrap"
 
 
-def unmeasured_lines(runs: Table, cells: Cells, what: str) -> list[str]:
-    """How many runs have no measures (`schemas.training.COLLECTED_RUNS`), and why; `what` they are left out of. A
-    diverged run needs none."""
-    rows = [comparison.of_cell(runs, cell) for cell in cells]
-    found = _counted(cells, [(of["no_evaluation"] != "") & (of["status"] != "diverged") for of in rows])
-    reasons = sorted({reason for of in rows for reason in of["no_evaluation"]} - {""})
-    return [f"Left out of {what}: {found.format('without measures')}; {'; '.join(reasons)}."] if found else []
-
-
 def choice_lines(cells: Cells, drawn: Cells, selections: Table) -> list[str]:
     """Which regularised arms are `drawn` of all `cells`; none where all are."""
     drawn_of = comparison.by_variant(drawn)

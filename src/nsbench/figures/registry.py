@@ -35,6 +35,7 @@ TABLES: dict[str, dict[str, tuple[str, Any]]] = {
         "score_effects": ("tables/score_effect", analysis.SCORE_EFFECT),
         "selections": ("tables/selection", analysis.SELECTION),
         "kaplan_meier": ("tables/kaplan_meier", statistics.KAPLAN_MEIER),
+        "onsets": ("tables/onset", analysis.ONSET),
         "specifications": ("tables/specification", analysis.SPECIFICATION),
         "shares": ("tables/specification_share", analysis.SPECIFICATION_SHARE),
     },
