@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -19,7 +20,18 @@ from nsbench.analysis.pretrained_tables import (
     tail_bounds,
 )
 from nsbench.config.pretrained import TablesSpec
-from nsbench.schemas.pretrained import CONCENTRATION, MEASURED, MODEL, MOMENT, NONE, PARTS, STABILITY, TABLES, TAIL
+from nsbench.schemas.pretrained import (
+    CONCENTRATION,
+    MEASURED,
+    MODEL,
+    MOMENT,
+    NONE,
+    PARTS,
+    PER_INPUT,
+    STABILITY,
+    TABLES,
+    TAIL,
+)
 from nsbench.storage.parquet import RecordError, read_stamp, read_table, write_table
 
 DEGREE = 3
@@ -84,6 +96,7 @@ def tail_of(
     moments: Iterable[dict[str, Any]] = (),
     concentration: Iterable[dict[str, Any]] = (),
     models: Iterable[dict[str, Any]] = (),
+    per_input: Iterable[dict[str, Any]] = (),
 ) -> pd.DataFrame:
     moments = list(moments) or [moment()]
     return tail_bounds(
@@ -91,8 +104,20 @@ def tail_of(
         rows(MOMENT, *moments),
         rows(CONCENTRATION, *concentration),
         rows(MODEL, *(models or [model()])),
+        rows(PER_INPUT, *per_input),
         DEGREE,
     )
+
+
+def each_input(readout: Any, influence: Any, half_square: dict[float, Any], **which: str) -> list[dict[str, Any]]:
+    """Rows of PER_INPUT: a number of each input; half_square by correlation."""
+    given = [("readout", math.nan, readout), ("influence", math.nan, influence)]
+    given += [("half_square", correlation, values) for correlation, values in half_square.items()]
+    return [
+        case(**which) | {"quantity": quantity, "correlation": correlation, "input": index, "value": float(value)}
+        for quantity, correlation, values in given
+        for index, value in enumerate(values)
+    ]
 
 
 def values(tail: pd.DataFrame, reading: str) -> dict[Any, float]:
@@ -222,7 +247,9 @@ def test_pretrained_weights_of_the_paper_stand_beside_its_numbers() -> None:
 
 
 def test_no_measured_case_gives_no_bounds() -> None:
-    tail = tail_bounds(rows(STABILITY), rows(MOMENT), rows(CONCENTRATION), rows(MODEL, model()), DEGREE)
+    tail = tail_bounds(
+        rows(STABILITY), rows(MOMENT), rows(CONCENTRATION), rows(MODEL, model()), rows(PER_INPUT), DEGREE
+    )
     assert tail.columns.tolist() == TAIL.names
     assert tail.empty
     assert nearest_reading(tail).empty
@@ -262,24 +289,51 @@ def test_the_nearest_reading_is_told_by_its_factors() -> None:
     assert both["largest_factor"].is_monotonic_increasing
 
 
-def test_the_smaller_of_the_proved_bounds_is_named() -> None:
-    kinds = {"gaussian": ("spectral", "gaussian"), "uniform": ("token", "resampling")}
-    stables = {"influence": 0.1, "stability": 0.99, "neither": 0.01}
-    noisy, moments, influences = [], [], []
-    for inputs in kinds:
-        for readout, value in stables.items():
-            which = {"inputs": inputs, "readout": readout}
-            noisy.append(stable("gaussian", "normalised", 0.5, value, **which))
-            noisy.append(stable("resampling", "normalised", 0.0, value, **which))
-            total = 12.0 if readout == "neither" else 6.0
-            noisy.append(stable("replacement", "half_square", math.nan, total, **which))
-            moments.append(moment(**which))
-            influences += totals(squared_l2=4 * total, **which)
-    found = smaller_bounds(tail_of(noisy, moments, influences))
-    norm2 = found[found["divided_by"] == "norm2"]
-    assert norm2["smaller"].tolist() == norm2["readout"].tolist() == list(stables) * 2
-    assert norm2["influence"].tolist() == pytest.approx([0.5, 0.5, 1.0] * 2)
-    assert norm2["stability"].tolist() == pytest.approx([0.9 * 8 / 7, 0.01 * 8 / 7, 0.99 * 8 / 7] * 2)
+def sample(n: int, ratio: float, seed: int, factor: float = 1.0) -> dict[str, Any]:
+    """Arguments of `tail_of` for n inputs of one function; `ratio`: its true bound from stability over the other.
+
+    Each input has a size of its own, which both bounds see; squares of noise have one degree of freedom.
+    """
+    generator = np.random.default_rng(seed)
+    size = np.exp(generator.normal(0, 0.5, n))
+    readout = 3 + generator.normal(0, 1, n)
+    influence = 0.3 * factor * size * generator.gamma(8, 1 / 8, n)
+    half_square = 0.1 * factor * (7 / 8) * ratio * size * generator.chisquare(1, n)
+    return {
+        "stability": [stable("gaussian", "half_square", 0.5, half_square.mean())],
+        "moments": [moment(np.mean(readout**2), np.var(readout))],
+        "concentration": totals(squared_l2=4 * influence.mean()),
+        "per_input": each_input(readout, influence, {0.5: half_square}),
+    }
+
+
+def smaller_of(n: int, ratio: float, seed: int) -> pd.Series:
+    return smaller_bounds(tail_of(**sample(n, ratio, seed))).set_index("divided_by").loc["norm2"]
+
+
+def test_an_order_of_bounds_that_the_sample_decides_is_undecided() -> None:
+    """Drawn twice, 8 sequences or 64 of the same function have another smaller bound."""
+    for n, seeds in ((8, (1, 2)), (64, (1, 0))):
+        found = [smaller_of(n, 1.0, seed) for seed in seeds]
+        assert [one["stability"] < one["influence"] for one in found] == [True, False]
+        assert [one["smaller"] for one in found] == ["undecided"] * 2
+
+
+def test_a_clear_order_of_bounds_is_told() -> None:
+    assert [smaller_of(64, ratio, 0)["smaller"] for ratio in (1 / 3, 3.0)] == ["stability", "influence"]
+    # Neither says anything from 1 on; and without values of inputs there is no interval.
+    assert smaller_bounds(tail_of(**sample(64, 1 / 3, 0, factor=1e3)))["smaller"].tolist() == ["neither"] * 2
+    without = sample(64, 1 / 3, 0) | {"per_input": []}
+    assert smaller_bounds(tail_of(**without))["smaller"].tolist() == ["undecided"] * 2
+
+
+def test_limits_stand_at_the_proved_bounds_over_all_rho_only() -> None:
+    tail = tail_of(**sample(16, 1.0, 0))
+    limited = tail["proved"] & tail["rho"].isna()
+    assert tail["upper"].notna().equals(limited)
+    assert tail["standard_error"].notna().equals(limited)
+    assert tail["over_influence_low"].notna().equals(limited & (tail["bound_from"] == "stability"))
+    assert (tail["upper"] > tail["value"])[limited].all()
 
 
 # --- joining --------------------------------------------------------------------------------------------

@@ -20,6 +20,7 @@ from nsbench.claims.verdicts import judge_one
 from nsbench.config.sections import Analysis
 from nsbench.schemas.analysis import TABLES
 from nsbench.schemas.pretrained import PAPER
+from nsbench.schemas.pretrained import TABLES as PRETRAINED
 from nsbench.schemas.training import COLLECTED_RUNS, EVALUATION, FLOORS, HISTORY
 from nsbench.storage.code_digest import reached
 from nsbench.storage.definitions import definitions_of
@@ -198,8 +199,24 @@ def test_table_1_is_judged_by_its_nearest_reading(tmp_path: Path) -> None:
     of_influence, of_stability = findings(evidence, "table_1_ratio", papers=["gpt2"])
     assert (of_influence.setting, of_influence.value) == ("gpt2 / from influence", pytest.approx(1.5))
     assert of_stability.value == pytest.approx(0.75 * 0.003 / 0.0005)
+
+
+def test_stability_s_bound_is_smaller_only_where_the_order_is_settled(tmp_path: Path) -> None:
+    """Of two functions stability's bound is the smaller one, of the first for sure."""
+    evidence = pretrained(tmp_path / "a", {"gpt2": "gpt2"})
     (smaller,) = findings(evidence, "stability_bound_smaller", papers=["gpt2"])
-    assert (smaller.value, smaller.n) == (1.0, 2)
+    assert (smaller.value, smaller.low, smaller.high, smaller.n) == (1.0, 0.5, 1.0, 2)
+    assert smaller.note == (
+        "not settled, 99% interval of stability's bound over influence's: gaussian, pooled_norm 0.4 to 1.1"
+    )
+    folder = tmp_path / "b"
+    path = pretrained_folder(folder, {name: name for name in PAPER}) / "table_1.parquet"
+    table, names = read_table(path, PRETRAINED["table_1"]), ["over_influence_low", "over_influence_high"]
+    stable = table["bound_from"] == "stability"
+    for ends, expected in (((0.4, 0.6), "reproduced"), ((0.4, 1.1), "undecided"), ((1.1, 1.4), "not reproduced")):
+        table.loc[stable, names] = ends
+        write_table(path, table, PRETRAINED["table_1"], {})
+        assert verdict(Evidence(None, None, [], "paper", None, folder), "stability_bound") == expected
 
 
 # --- training ------------------------------------------------------------------------------------------

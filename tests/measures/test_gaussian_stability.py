@@ -124,7 +124,9 @@ def test_correlations_by_hand() -> None:
     assert math.isnan(pearson.value)
     assert math.isnan(pearson.standard_error)
     # Every draw is 1 away: half of 1.
-    assert half_square == Estimate("any", "half_square", 0.5, pytest.approx(0.5), pytest.approx(0.0, abs=1e-12))
+    assert (half_square.reduction, half_square.value) == ("half_square", pytest.approx(0.5))
+    assert half_square.standard_error == pytest.approx(0.0, abs=1e-12)
+    assert half_square.per_input_N.tolist() == pytest.approx([0.5] * 3)
 
 
 def test_the_correlation_is_that_of_numpy_from_eight_inputs_on() -> None:

@@ -54,6 +54,7 @@ def test_a_case_has_a_row_for_every_site_norm_and_position(made: Path) -> None:
     assert set(found.concentration["of"]) == {"mean", "each"}
     assert set(found.stability["noise"]) == {"gaussian", "resampling", "replacement"}
     assert set(found.moments["readout"]) == set(SMALL.readouts)
+    assert found.per_input.empty  # No bound is proved on text.
 
 
 def test_a_causal_model_s_last_logit_loss_has_no_last_influence(made: Path) -> None:
@@ -78,6 +79,27 @@ def test_concentration_is_that_of_the_influences(made: Path) -> None:
     np.testing.assert_allclose(table.loc[shown, "first_share"], expected, rtol=1e-9)
     largest = table.loc[shown, "first_rank"] == 1
     np.testing.assert_array_equal(largest, first[shown] == sums.loc[shown, "max"])
+
+
+@pytest.mark.parametrize("law", ["gaussian", "uniform"])
+def test_numbers_of_each_input_have_the_means_that_bounds_are_made_of(made: Path, law: str) -> None:
+    found = case(made, "causal", law, n_sequences=3)
+    means = found.per_input.groupby(["readout", "quantity"])["value"].mean()
+    assert set(found.per_input["input"]) == {0, 1, 2}
+    assert set(means.index.get_level_values("readout")) == set(SMALL.readouts) - {"cross_entropy"}
+    moments = found.moments.set_index("readout")
+    half = found.stability[found.stability["reduction"] == "half_square"].set_index(["noise", "readout"])
+    squared = found.concentration.query("site == 'embeddings' and norm == 'squared_l2' and of == 'mean'")
+    for readout, quantities in means.groupby("readout"):
+        mean = quantities.droplevel("readout")
+        assert mean["readout"] == pytest.approx(moments.loc[readout, "mean"])
+        noise = "gaussian" if law == "gaussian" else "resampling"
+        assert mean["half_square"] == pytest.approx(half.loc[(noise, readout), "value"])
+        total = squared.set_index("readout")["total"] * moments["scale"] ** 2
+        influence = total if law == "gaussian" else half.loc["replacement", "value"]
+        assert mean["influence"] == pytest.approx(influence[readout])
+    correlation = found.per_input.groupby("quantity")["correlation"].first()["half_square"]
+    assert correlation == (0.5 if law == "gaussian" else 0.75)
 
 
 @pytest.mark.parametrize(("kind", "which"), [("causal", "text"), ("encoder", "gaussian")])

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from nsbench.analysis.pretrained_tables import tail_bounds
-from nsbench.schemas.pretrained import MOMENT, STABILITY, TABLES
+from nsbench.schemas.pretrained import MOMENT, PER_INPUT, STABILITY, TABLES
 from nsbench.storage.parquet import read_table, write_table
 from tests.report.pages import IMAGE, flat, lines, open_part, report, section
 from tests.synthetic_pretrained import Made, make
@@ -31,7 +31,7 @@ def pretrained_tables(folder: Path, made: dict[str, Made]) -> Path:
     found = make(made, n_tokens=16, n_sequences=8)
     mean = found.concentration[found.concentration["of"] == "mean"]
     concentration = pd.concat([mean, mean.assign(of="each", n_large=0.5, n_half=2.25)], ignore_index=True)
-    moments, stability = [], []
+    moments, stability, per_input = [], [], []
     for row in found.measured[found.measured["status"] == "measured"].to_dict("records"):
         case = {name: row[name] for name in ("model", "weights", "inputs", "readout")}
         own, output = case["weights"] == "pretrained", case | {"readout": "output"}
@@ -54,16 +54,28 @@ def pretrained_tables(folder: Path, made: dict[str, Made]) -> Path:
                 both = [case | noise | {"reduction": name, "value": value} for name in ("normalised", "pearson")]
                 half = {"reduction": "half_square", "value": 2.0 * (1.0 - value)}
                 stability += [*both, case | noise | half] if noise["noise"] == law else both
+            if law == "resampling" and tokens:
+                given = {"readout": 1.0, "influence": 96.0 if own else 6.0}
+                if rho == 0.5:
+                    per_input += [case | {"quantity": name, "value": number} for name, number in given.items()]
+                lost = {"quantity": "half_square", "correlation": (1 + rho) / 2, "value": 2.0 * (1.0 - value)}
+                per_input.append(case | lost)
             names = ("probability_dot", "probability_cosine", "decision") if of_output else ()
             stability += [output | token | {"reduction": name, "value": 0.25} for name in names]
     noisy = pd.DataFrame(stability, columns=STABILITY.names)
     moment = pd.DataFrame(moments, columns=MOMENT.names)
+    # Eight sequences, in pairs: of the first of a pair each number is `spread` larger, of the other smaller.
+    each = pd.DataFrame(per_input, columns=PER_INPUT.names)
+    spread = each["quantity"].map({"readout": 1.0, "influence": 0.1, "half_square": 0.2})
+    each = pd.concat(
+        [each.assign(input=place, value=each["value"] * (1 + (-1) ** place * spread)) for place in range(8)]
+    )
     tables = {
         "pretrained_models": found.models,
         "pretrained_measured": found.measured,
         "concentration": concentration,
         "pretrained_stability": noisy,
-        "table_1": tail_bounds(noisy, moment, concentration, found.models, 15),
+        "table_1": tail_bounds(noisy, moment, concentration, found.models, each, 15),
     }
     for name, table in tables.items():
         write_table(folder / f"{name}.parquet", table, TABLES[name], {})
@@ -162,10 +174,11 @@ def test_proved_bounds_are_shown_and_those_above_1_say_nothing(pretrained_page: 
     (row,) = (row for row in lines(uniform) if row.startswith("decoder top logit, mean over positions"))
     # 96 / (15 * 2) = 3.2 and 6 / 30 = 0.2; of the variance twice that. The correlation (1 + rho) / 2 is 0.75 and 0.95:
     # 0.02 / (1 - 0.75^15) = 0.0203, of the variance 0.04; of the control 0.75 / (1 - 0.75^15) = 0.76, and of the
-    # variance more than all is lost.
-    assert row == (
-        "decoder top logit, mean over positions says nothing (3.2) control 0.2 0.0203 control 0.76 says nothing (6.4) "
-        "control 0.4 0.0405 control says nothing (1.01) stability control influence"
+    # variance more than all is lost. In brackets are limits; 0.0203 / 3.2 = 0.00633 and 0.76 / 0.2 = 3.8.
+    assert re.sub(r"to [\d.]+\)|, [\d.]+ to [\d.]+\)", "…)", row) == (
+        "decoder top logit, mean over positions says nothing (3.2) control 0.2 (…) 0.0203 (…) control 0.76 (…) "
+        "says nothing (6.4) control 0.4 (…) 0.0405 (…) control says nothing (1.01) stability (0.00633…) "
+        "control influence (3.8…)"
     )
     assert "decoder cross entropy no bound: its labels are the tokens that are redrawn" in lines(uniform)
     assert "which reading gives its numbers cannot be told here" in flat(part)

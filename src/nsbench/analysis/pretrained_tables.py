@@ -11,6 +11,7 @@ import pandas as pd
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from nsbench.analysis.bound_limits import bound_limits
 from nsbench.config.pretrained import TablesSpec
 from nsbench.schemas.pretrained import CASE, PAPER, PARTS, TABLES, TAIL
 from nsbench.storage.atomic import write_text
@@ -66,7 +67,8 @@ def join_models(folders: Sequence[Path], spec: TablesSpec, out_folder: Path, sta
         ).to_pandas()
         for part, schema in PARTS.items()
     }
-    tail = tail_bounds(found["stability"], found["moments"], found["concentration"], found["models"], spec.degree)
+    of_bounds = (found[part] for part in ("stability", "moments", "concentration", "models", "per_input"))
+    tail = tail_bounds(*of_bounds, spec.degree)
     made = {
         "pretrained_models": found["models"],
         "pretrained_measured": found["measured"],
@@ -105,19 +107,20 @@ def tail_bounds(
     moments: pd.DataFrame,
     concentration: pd.DataFrame,
     models: pd.DataFrame,
+    per_input: pd.DataFrame,
     degree: int,
 ) -> pd.DataFrame:
     """Table 1: bounds on the share of f's mass in degrees >= `degree`, under READINGS and DIVISORS; schema TAIL.
 
-    The first four are of STABILITY, MOMENT, CONCENTRATION and MODEL; each case of `moments` has its rows. From an
-    influence: I / (degree norm2), norm2 replaced by the variance or by 1 (section 3); the geometric readings, which
-    are no bounds (docs/errata.md, entry 35), by square roots, as they scale with f. A case without rows in
+    The first five are of STABILITY, MOMENT, CONCENTRATION, MODEL and PER_INPUT; each case of `moments` has its rows.
+    From an influence: I / (degree norm2), norm2 replaced by the variance or by 1 (section 3); the geometric readings,
+    which are no bounds (docs/errata.md, entry 35), by square roots, as they scale with f. A case without rows in
     `concentration` has no influence at all. From stability: (1 - Stab) / (1 - c^degree), c the noise's correlation,
-    Stab normalised or, for the variance, pearson; at each rho, and the least of them, where rho is NaN.
-    `resampling_rho` takes c = rho, where rho > 0, and so is too low. An estimate of Stab above 1 is taken as 1, one
-    below 0 as 0: then the bound is at least 1 and says nothing. Bounds are not clipped, and NaN where norm2 or the
-    variance is 0. `proved` (PROVED) is of the law of the inputs; estimates stand for its moments. Raises ValueError
-    for a degree below 1.
+    Stab normalised or, for the variance, pearson; at each rho, and over all, where rho is NaN: the least, or of proved
+    bounds what `bound_limits` has, limits included. `resampling_rho` takes c = rho, where rho > 0, and so is too low.
+    An estimate of Stab above 1 is taken as 1, one below 0 as 0: then the bound is at least 1 and says nothing. Bounds
+    are not clipped, and NaN where norm2 or the variance is 0. `proved` (PROVED) is of the law of the inputs; estimates
+    stand for its moments. Raises ValueError for a degree below 1.
     """
     whole("degree", degree, 1)
     cases = _cases(stability, moments, concentration)
@@ -141,7 +144,19 @@ def tail_bounds(
         degree=degree,
         published=np.array(published, dtype=np.float64),
     )
+    tail = _with_limits(tail, bound_limits(per_input, degree))
     return tail.assign(ratio=tail["value"] / tail["published"])[TAIL.names]
+
+
+def _with_limits(tail: pd.DataFrame, limits: pd.DataFrame) -> pd.DataFrame:
+    """The limits beside the bounds that they are of, and stability's by halves in place of the least."""
+    keys = [*CASE_NAMES, "bound_from", "divided_by"]
+    of_limits = tail["proved"] & tail["rho"].isna()
+    joined = tail.merge(limits.rename(columns={"value": "_value"}), on=keys, how="left", validate="many_to_one")
+    numbers = [name for name in limits if name not in (*keys, "value")]
+    joined.loc[~of_limits, [*numbers, "_value"]] = math.nan
+    by_halves = joined["_value"].where(joined["bound_from"] == "stability")
+    return joined.assign(value=by_halves.fillna(joined["value"])).astype(dict.fromkeys(numbers, np.float64))
 
 
 def _cases(stability: pd.DataFrame, moments: pd.DataFrame, concentration: pd.DataFrame) -> pd.DataFrame:
@@ -252,19 +267,23 @@ def nearest_reading(tail: pd.DataFrame) -> pd.DataFrame:
 def smaller_bounds(tail: pd.DataFrame) -> pd.DataFrame:
     """The proved bounds of each case, side by side, and which one is the smaller.
 
-    tail: of schema TAIL. Columns: model, weights, inputs, readout, divided_by; influence; stability, the least over
-    rho; smaller: influence, stability, equal, or neither where both are at least 1 (or unknown) and say nothing.
+    tail: of schema TAIL. Columns: model, weights, inputs, readout, divided_by; influence, influence_upper, stability,
+    stability_upper: the bounds and their upper limits; over_influence and the ends of its interval; smaller: influence
+    or stability where the interval of their ratio excludes 1, else undecided; or neither, where both are at least 1 (or
+    unknown) and say nothing.
     """
     proved = tail[tail["proved"] & tail["rho"].isna()]
     keys = [*CASE_NAMES, "divided_by"]
     table = proved[keys].drop_duplicates(ignore_index=True)
-    for bound_from in ("influence", "stability"):
-        values = proved.loc[proved["bound_from"] == bound_from, [*keys, "value"]]
-        table = table.merge(values.rename(columns={"value": bound_from}), on=keys, how="left", validate="one_to_one")
+    over = ["over_influence", "over_influence_low", "over_influence_high"]
+    for bound_from, more in (("influence", []), ("stability", over)):
+        rows = proved.loc[proved["bound_from"] == bound_from, [*keys, "value", "upper", *more]]
+        rows = rows.rename(columns={"value": bound_from, "upper": f"{bound_from}_upper"})
+        table = table.merge(rows, on=keys, how="left", validate="one_to_one")
     influence, stable = (table[name].fillna(math.inf) for name in ("influence", "stability"))
     smaller = np.select(
-        [(influence >= 1) & (stable >= 1), influence < stable, stable < influence],
+        [(influence >= 1) & (stable >= 1), table["over_influence_low"] > 1, table["over_influence_high"] < 1],
         ["neither", "influence", "stability"],
-        "equal",
+        "undecided",
     )
     return table.assign(smaller=smaller)

@@ -13,6 +13,7 @@ from typing import Any
 import pandas as pd
 from pydantic import Field
 
+from nsbench.analysis.pretrained_tables import smaller_bounds
 from nsbench.claims.evidence import COUNTS, MISSING, STAND_IN, Evidence, Finding
 from nsbench.claims.registry import Parameters, claim_quantity
 from nsbench.schemas.pretrained import PAPER
@@ -182,18 +183,32 @@ def _table_1(evidence: Evidence, of: OfTable) -> list[Finding]:
 def _smaller_bound(evidence: Evidence, of: OfTable) -> list[Finding]:
     """Share of the functions (inputs and readout) for which the proved bound from stability is the smaller one.
 
-    Both are divided by E[f^2]; that from stability is the least over rho.
+    low: the share for which the 99% interval of the bounds' ratio says so; high: all but those for which it says the
+    opposite.
     """
 
     def share(name: str, rows: pd.DataFrame, common: dict[str, str]) -> list[Finding]:
-        smaller = float((rows["stability"] < rows["influence"]).mean())
-        return [Finding(name, smaller, n=len(rows), n_unit="functions", **common)]
+        smaller, larger = rows["over_influence_high"] < 1, rows["over_influence_low"] > 1
+        open_cases = [
+            f"{row['inputs']}, {row['readout']} {_interval(row)}"
+            for row in rows[~(smaller | larger)].to_dict("records")
+        ]
+        note = (
+            f"not settled, 99% interval of stability's bound over influence's: {'; '.join(open_cases)}"
+            if open_cases
+            else ""
+        )
+        ends = [float(share.mean()) for share in (rows["stability"] < rows["influence"], smaller, ~larger)]
+        return [Finding(name, *ends, len(rows), "functions", note=note, **common)]
 
-    table = evidence.pretrained_table("table_1")
-    table = table[(table["weights"] == "pretrained") & table["proved"] & table["rho"].isna()]
-    table = table[table["divided_by"] == "norm2"]
-    function = ["model", "inputs", "readout"]
-    bounds = table.pivot_table(index=function, columns="bound_from", values="value", aggfunc="min")
-    rows = bounds.reindex(columns=["influence", "stability"]).dropna().reset_index()
+    bounds = smaller_bounds(evidence.pretrained_table("table_1"))
+    bounds = bounds[(bounds["weights"] == "pretrained") & (bounds["divided_by"] == "norm2")]
+    rows = bounds.dropna(subset=["influence", "stability"])
     without = "it has no inputs for which both bounds are proved"
     return _of_models(evidence, of.papers, rows, without, share)
+
+
+def _interval(row: dict[str, Any]) -> str:
+    """The interval of the ratio of a function's bounds."""
+    ends = [row[f"over_influence_{end}"] for end in ("low", "high")]
+    return "unknown" if any(map(math.isnan, ends)) else f"{ends[0]:.2g} to {ends[1]:.2g}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -13,6 +14,13 @@ LEAST_INPUTS = 8
 """Inputs from which on a mean and a variance are taken from them."""
 ROUNDING = 1e-12
 """Values whose standard deviation is smaller, relative to the largest of them, vary by rounding alone."""
+
+
+@dataclass(frozen=True)
+class ByInput(Estimate):
+    """A mean over inputs, with what it is the mean of."""
+
+    per_input_N: Tensor = field(kw_only=True, compare=False, repr=False)
 
 
 def estimate(measure: str, reduction: str, rho: float, per_input_N: Tensor, n_draws: int = 1) -> Estimate:
@@ -29,8 +37,8 @@ def correlations(measure: str, rho: float, clean_N: Tensor, noisy_DN: Tensor) ->
     normalised: E[f(X) f(Y)] / E[f(X)^2]; NaN where f is 0.
     pearson: the correlation of f(X) and f(Y), each with its own mean and variance; NaN where one of them is constant,
         and below LEAST_INPUTS inputs, where those are noise (of two inputs it would always be 1 or -1).
-    half_square: E[(f(X) - f(Y))^2] / 2. Where X and Y are of one law it is E[f(X)^2] - E[f(X) f(Y)], the noise
-        sensitivity, without the noise of a difference of two large numbers.
+    half_square (a ByInput): E[(f(X) - f(Y))^2] / 2. Where X and Y are of one law it is E[f(X)^2] - E[f(X) f(Y)], the
+        noise sensitivity, without the noise of a difference of two large numbers.
 
     Standard errors are over inputs, the draws of one averaged before; of normalised and pearson by the delta method.
     Both arguments are in float64.
@@ -52,9 +60,10 @@ def correlations(measure: str, rho: float, clean_N: Tensor, noisy_DN: Tensor) ->
         "pearson": (pearson, (u_N * v_DN - pearson * (u_N.square() + v_DN.square()) / 2).mean(0)),
         "half_square": (half_square, half_square_N - half_square),
     }
-    return [
+    estimates = [
         Estimate(measure, reduction, rho, value.item(), _error(off_N)) for reduction, (value, off_N) in found.items()
     ]
+    return [*estimates[:-1], ByInput(**vars(estimates[-1]), per_input_N=half_square_N)]
 
 
 def _standard(values: Tensor) -> Tensor:

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from nsbench.arms.noise import resample_tokens
 from nsbench.measures.base import Estimate
-from nsbench.measures.estimate import correlations, estimate
+from nsbench.measures.estimate import ByInput, correlations, estimate
 from nsbench.measures.outputs import CleanOutputs, batches
 
 OUTPUT = -1
@@ -116,7 +116,7 @@ def single_replacements(
 
     Of each input, `n_positions` of the positions that do not hold one of `fixed_ids` are drawn without replacement,
     all where there are no more; the sum over those drawn is scaled by how many there are for each, which is unbiased.
-    Reductions:
+    Reductions, each a `ByInput`:
 
         half_square           of a readout: (f(x) - f(x with the token redrawn))^2 / 2. For ids independent and uniform
                               on `symbols`, and same_symbol, the total influence sum_j j W_j of the Efron-Stein
@@ -139,8 +139,8 @@ def single_replacements(
     # No column where there are no logits.
     found += [(OUTPUT, name, sum_N) for name, sum_N in zip(CHANGES, changes_NA.unbind(1), strict=False)]
     return [
-        Found(readout, estimate("average_sensitivity", reduction, math.nan, sum_N))
-        for readout, reduction, sum_N in found
+        Found(readout, ByInput(**vars(estimate("average_sensitivity", name, math.nan, sum_N)), per_input_N=sum_N))
+        for readout, name, sum_N in found
     ]
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from nsbench.config.pretrained import Measurement
 from nsbench.measures import readouts
-from nsbench.measures.estimate import Estimate
+from nsbench.measures.estimate import ByInput, Estimate
 from nsbench.measures.gaussian_stability import gaussian_noise_stabilities
 from nsbench.measures.influence import geometric_influences
 from nsbench.measures.outputs import batches
@@ -38,6 +38,7 @@ class Found(NamedTuple):
     concentration: pd.DataFrame
     stability: pd.DataFrame
     moments: pd.DataFrame
+    per_input: pd.DataFrame
 
 
 def not_applicable(model: LanguageModel, inputs: Inputs, readout: str) -> str:
@@ -79,6 +80,8 @@ def measure_case(
         gaussian = case.gaussian()
         logger.info("%s: stability under Gaussian noise measured", inputs.name)
         frames["stability"] = pd.DataFrame([*gaussian, *case.resampled()])
+        if case.per_input:
+            frames["per_input"] = pd.concat(case.per_input, ignore_index=True)
         logger.info("%s: stability under token noise measured", inputs.name)
     return Found(**{part: frame.assign(inputs=inputs.name) for part, frame in frames.items()})
 
@@ -98,6 +101,19 @@ class _Case:
         self.model, self.inputs, self.tokens, self.settings = model, inputs, tokens, settings
         self.names, self.batch_size = names, batch_size
         self.labels = [inputs.labels] if inputs.labels is not None and "cross_entropy" in names else []
+        self.scale = float(inputs.standard.std_C[0])
+        self.per_input: list[pd.DataFrame] = []
+        """Rows of PER_INPUT so far."""
+
+    def keep(self, readout: str, quantity: str, values_N: Tensor, *laws: str, correlation: float = math.nan) -> None:
+        """Keep a number of each input for Table 1, where the inputs are of one of these laws, under which it is proved.
+
+        Cross entropy has no bounds: its labels are the tokens that are redrawn.
+        """
+        if self.inputs.name in laws and readout != "cross_entropy":
+            named = {"readout": readout, "quantity": quantity, "correlation": correlation}
+            values = values_N.double().cpu().numpy()
+            self.per_input.append(pd.DataFrame(named | {"input": range(len(values)), "value": values}))
 
     def readouts(self, embeddings_NTC: Tensor, *labels: Tensor) -> list[Tensor]:
         """The readouts of N sequences, (N) each, from their embeddings."""
@@ -110,14 +126,15 @@ class _Case:
                 torch.stack(self.readouts(x_NTC[cut], *(labels[cut] for labels in self.labels)), 1).double().cpu()
                 for cut in batches(len(x_NTC), self.batch_size)
             ]
-        scale = float(self.inputs.standard.std_C[0])
+        for name, values_N in zip(self.names, torch.cat(parts).T, strict=True):
+            self.keep(name, "readout", values_N, "gaussian", "uniform")
         return [
             {
                 "readout": name,
                 "mean": float(values_N.mean()),
                 "norm2": float(values_N.square().mean()),
                 "variance": float((values_N - values_N.mean()).square().mean()),
-                "scale": scale,
+                "scale": self.scale,
             }
             for name, values_N in zip(self.names, torch.cat(parts).T, strict=True)
         ]
@@ -132,6 +149,8 @@ class _Case:
             heads=self.model.heads,
             batch_size=self.batch_size,
         )
+        for name, influences in zip(self.names, found, strict=True):
+            self.keep(name, "influence", influences.inputs["squared_l2"].sum(-1) * self.scale**2, "gaussian")
         sites = {name: sites_of(influences) for name, influences in zip(self.names, found, strict=True)}
         shown = [frame.assign(readout=name) for name in sites for frame in positions(sites[name], shown_heads)]
         shares = [frame.assign(readout=name) for name in sites for frame in concentrations(sites[name])]
@@ -149,11 +168,13 @@ class _Case:
             n_draws=self.settings.n_draws,
             batch_size=self.batch_size,
         )
-        return [
-            _row(name, "gaussian", estimate, correlation=estimate.rho)
-            for name, estimates in zip(self.names, found, strict=True)
-            for estimate in estimates
-        ]
+        rows = []
+        for name, estimates in zip(self.names, found, strict=True):
+            for estimate in estimates:
+                rows.append(_row(name, "gaussian", estimate, correlation=estimate.rho))
+                if isinstance(estimate, ByInput):
+                    self.keep(name, "half_square", estimate.per_input_N, "gaussian", correlation=estimate.rho)
+        return rows
 
     def resampled(self) -> Rows:
         """Stability and average sensitivity under token noise. Cross entropy is left out: its labels are the tokens."""
@@ -184,7 +205,11 @@ class _Case:
             for readout, estimate in found:
                 known = noise == "resampling"
                 correlation = float(resampling_correlation(estimate.rho, len(regular))) if known else math.nan
-                rows.append(_row("output" if readout == OUTPUT else kept[readout], noise, estimate, correlation))
+                name = "output" if readout == OUTPUT else kept[readout]
+                rows.append(_row(name, noise, estimate, correlation))
+                if isinstance(estimate, ByInput) and readout != OUTPUT:
+                    quantity = "half_square" if known else "influence"
+                    self.keep(name, quantity, estimate.per_input_N, "uniform", correlation=correlation)
         return rows
 
     def _generator(self, noise: str) -> torch.Generator:

@@ -36,7 +36,7 @@ N_NEAREST = 3
 FROM = ("influence", "stability")
 DIVIDED = [
     *("from influence|of E f²", "from stability|of E f²", "from influence|of the variance"),
-    *("from stability|of the variance", "smaller|of E f²"),
+    *("from stability|of the variance", "smaller|stability's over influence's"),
 ]
 NEAREST = ["bound from", "paper's unit", "models", "largest factor", "mean factor"]
 Titled = list[tuple[str, Table]]
@@ -210,7 +210,10 @@ def _proved(rows: Rows, tail: pd.DataFrame) -> Titled:
             divided = [found.get((model, weights, inputs, readout, name)) for name in names]
             if None in divided:
                 return []
-            return [*(_bound(row[name]) for row in divided for name in FROM), divided[0]["smaller"]]
+            return [
+                *(_bound(row[name], row[f"{name}_upper"]) for row in divided for name in FROM),
+                _smaller(divided[0]),
+            ]
 
         absent = {"cross_entropy": "no bound: its labels are the tokens that are redrawn"}
         return rows.table("model", heads, inputs, cells, absent, papers)
@@ -219,10 +222,18 @@ def _proved(rows: Rows, tail: pd.DataFrame) -> Titled:
     return [(INPUTS[kind].capitalize(), of(kind)) for kind in kinds if kind in rows.inputs]
 
 
-def _bound(value: float) -> str:
-    """A bound on a share."""
+def _bound(value: float, upper: float) -> str:
+    """A bound on a share, and its upper confidence limit, if it has one."""
     shown = number(value, ".3g")
-    return f"says nothing ({shown})" if value >= 1 else shown
+    limit = "" if math.isnan(upper) else f" (to {number(upper, '.3g')})"
+    return f"says nothing ({shown})" if value >= 1 else shown + limit
+
+
+def _smaller(row: Record) -> str:
+    """Which bound is smaller, and the interval that says so."""
+    ends = [number(row[f"over_influence_{end}"], ".3g") for end in ("low", "high")]
+    why = "no interval" if NONE in ends else f"{number(row['over_influence'], '.3g')}, {ends[0]} to {ends[1]}"
+    return row["smaller"] if row["smaller"] == "neither" else f"{row['smaller']} ({why})"
 
 
 def _nearest(ranked: pd.DataFrame) -> list[Row]:

@@ -123,20 +123,38 @@ MOMENT = pa.schema(
     ]
 )
 
+PER_INPUT = pa.schema(
+    [
+        *CASE,
+        label("quantity", "readout: f; influence: its mean is I[f]; half_square: (f - f under noise)^2 / 2"),
+        number("correlation", "1", "the noise's, of half_square; else NaN", nullable=True),
+        count("input", "1", "sequence from 0"),
+        number("value", "readout^2 (readout: readout)", "influence: of standard units, or of tokens redrawn"),
+    ]
+)
+"""Of inputs under whose law bounds are proved (gaussian, uniform): what their intervals in Table 1 are made of."""
+
 TAIL = pa.schema(
     [
         *CASE,
         label("bound_from", "influence or stability"),
         label("reading", "what I[f] or the noise is"),
-        number("rho", "1", "of the stability; NaN: influence, or the least over all rho", nullable=True),
+        number("rho", "1", "of the stability; NaN: influence, or the least over all rho (below)", nullable=True),
         label("divided_by", "norm2, variance (mean removed) or one (as section 3 prints it)"),
         field("proved", pa.bool_(), "1", "whether it is a bound under the law of these inputs"),
         count("degree", "1", "the bound is on the mass in degrees at least this"),
         number("value", "1", "the bound, not clipped: above 1 it says nothing"),
+        number("standard_error", "1", "over inputs; here and below NaN where not proved and at a rho", nullable=True),
+        number("upper", "1", "upper 95% confidence limit of the bound", nullable=True),
+        number("over_influence", "1", "of stability: its bound over that from influence", nullable=True),
+        number("over_influence_low", "1", "lower end of its 99% interval, paired by input", nullable=True),
+        number("over_influence_high", "1", "upper end", nullable=True),
         number("published", "1", "Table 1's number for this model and column; NaN: none", nullable=True),
         number("ratio", "1", "value / published; NaN without", nullable=True),
     ]
 )
+"""The least over all rho is of a proved bound that at the rho which the other half of the inputs chooses, so that no
+input chooses for itself; else the smallest value."""
 
 PARTS = {
     "models": MODEL,
@@ -145,6 +163,7 @@ PARTS = {
     "concentration": CONCENTRATION,
     "stability": STABILITY,
     "moments": MOMENT,
+    "per_input": PER_INPUT,
 }
 """The files of one measured model, `<part>.parquet` in its folder, and their schemas."""
 
