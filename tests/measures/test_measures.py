@@ -127,11 +127,13 @@ def plainly(
     return {**found, ("average_sensitivity", "probability_distance", math.nan): distance}
 
 
+@pytest.mark.parametrize("compiled", [True, False])
 @pytest.mark.parametrize("pooling", ["none", "mean"])
 def test_real_models_are_measured_as_by_the_definition(
-    pooling: str, device: torch.device, monkeypatch: pytest.MonkeyPatch
+    pooling: str, compiled: bool, device: torch.device, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In blocks, without copies that have not changed and without outputs before the token that was replaced."""
+    monkeypatch.setattr(outputs, "has_numba", lambda: compiled)
     monkeypatch.setattr(outputs, "BLOCK_BYTES", 1000)
     for name in ("INPUTS", "GPU_INPUTS"):
         monkeypatch.setattr(outputs, name, 16)
@@ -162,14 +164,27 @@ def test_real_models_are_measured_as_by_the_definition(
         assert one.standard_error == pytest.approx(per_input.std().item() / math.sqrt(50), rel=1e-5, abs=1e-12)
 
 
+def test_compiled_comparisons_are_those_of_softmax_in_float64() -> None:
+    """Of classes that fill vectors and some more, of logits far apart; NaN where one is."""
+    clean, other = 30 * torch.randn(2, 6, 3, 37, generator=torch.Generator().manual_seed(0))
+    other[2:5] = clean[2:5] + 0.01 * other[2:5]
+    other[5, 0, 36] = math.nan
+    found, exact = (
+        torch.stack([*kept.agreements(logits, torch.arange(6)), kept.distances(logits, torch.arange(6), first=1)])
+        for kept, logits in ((CleanOutputs(clean), other), (CleanOutputs(clean.double()), other.double()))
+    )
+    assert exact[:2, 5].isnan().all()
+    torch.testing.assert_close(found, exact, rtol=1e-4, atol=1e-7, equal_nan=True)
+
+
 def test_outputs_are_compared_where_they_are() -> None:
     """Torch refuses what mixes devices, on the one without numbers too; rows may be named on the CPU."""
     logits, rows = torch.empty(6, 3, 5, device="meta"), torch.arange(4)
     clean = CleanOutputs(logits)
     for found in (clean.unchanged(), clean.agreements(logits[:4], rows)):
         assert found.device.type == "meta"
-    assert clean.distances(logits[:4, 1:], rows, 1).device.type == "meta"
-    assert clean.n_changed(logits[:4, 1:], rows, 1).device.type == "meta"
+    assert clean.distances(logits[:4], rows, 1).device.type == "meta"
+    assert clean.n_changed(logits[:4], rows, 1).device.type == "meta"
 
 
 def each_position(tokens_NT: Tensor) -> Tensor:

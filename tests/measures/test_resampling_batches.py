@@ -73,6 +73,7 @@ def test_results_do_not_depend_on_the_blocks_of_probabilities(
 ) -> None:
     """Four positions of eleven classes, two at a time."""
     whole = named(measure(Answer(), TOKENS))
+    monkeypatch.setattr(outputs, "has_numba", lambda: False)
     monkeypatch.setattr(outputs, "BLOCK_BYTES", 100)
     found = named(measure(Answer(), TOKENS))
     assert found.keys() == whole.keys()

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
 
+from nsbench.storage.philox import has_numba
+
 BLOCK_BYTES, GPU_BLOCK_BYTES = 2**19, 2**28
 """Of probabilities that are worked on at a time. On a CPU a block stays in the cache, which is seven times as fast."""
-INPUTS, GPU_INPUTS = 200, 4000
+INPUTS, GPU_INPUTS = 128, 4000
 """Inputs in one pass of a small model: few enough for a CPU's cache, many enough for a GPU."""
 
 
@@ -27,9 +29,9 @@ class CleanOutputs:
     """What is kept of a model's outputs for N inputs, to hold outputs for changed inputs against.
 
     logits: (N, C), or (N, T, C). Results, in float64, are for logits (B, C) or (B, T, C) of inputs that were changed
-    from the clean ones `rows_B`, and means over the T positions. first: `logits` are of the positions from this one on;
-    before it they are the clean ones, as in a causal model before the first token that is changed. Probabilities are
-    as precise as the clean logits, or of float32.
+    from the clean ones `rows_B`, and means over the T positions. first: outputs at positions before this one are taken
+    as the clean ones, as they are in a causal model before the first token that is changed. Probabilities are as
+    precise as the clean logits, or of float32.
     """
 
     def __init__(self, logits: Tensor) -> None:
@@ -47,12 +49,9 @@ class CleanOutputs:
 
     def agreements(self, logits: Tensor, rows_B: Tensor) -> Tensor:
         """(2, B): <p, q> of the probabilities p and q, Equation 6 without its sign; and <p, q> / (|p| |q|)."""
-
-        def compare(p_BTC: Tensor, q_BTC: Tensor, squares_BT: Tensor) -> Tensor:
-            dot_BT = _dot(p_BTC, q_BTC)
-            return torch.stack([dot_BT, dot_BT / (squares_BT * _dot(q_BTC, q_BTC)).sqrt()])
-
-        return self._mean(2, compare, logits, rows_B)
+        dot_BT, squares_BT, _ = self._products(logits, rows_B)
+        lengths_BT = (self.squares_NT[rows_B.to(logits.device)] * squares_BT).sqrt()
+        return self._mean(torch.stack([dot_BT, dot_BT / lengths_BT]))
 
     def unchanged(self) -> Tensor:
         """(2, N): `agreements` of the clean outputs with themselves."""
@@ -60,29 +59,35 @@ class CleanOutputs:
 
     def distances(self, logits: Tensor, rows_B: Tensor, first: int = 0) -> Tensor:
         """(B): half the squared distance of the probabilities."""
-
-        def compare(p_BTC: Tensor, q_BTC: Tensor, _: Tensor) -> Tensor:
-            return (p_BTC - q_BTC).square_().sum(-1).double() / 2
-
-        return self._mean(1, compare, logits, rows_B, first)[0]
+        return self._mean(self._products(logits, rows_B, first)[2]) / 2
 
     def n_changed(self, logits: Tensor, rows_B: Tensor, first: int = 0) -> Tensor:
         """(B): the number of positions, of `n_positions`, at which the class of the largest logit changes."""
-        return (_positions(logits).argmax(-1) != self.top_NT[rows_B, first:]).double().sum(-1)
+        return (_positions(logits)[:, first:].argmax(-1) != self.top_NT[rows_B, first:]).double().sum(-1)
 
-    def _mean(
-        self, n_values: int, compare: Callable[..., Tensor], logits: Tensor, rows_B: Tensor, first: int = 0
-    ) -> Tensor:
-        logits_BTC, rows_B, dtype = _positions(logits), rows_B.to(logits.device), self.probabilities_NTC.dtype
-        values_ABT = torch.empty(n_values, *logits_BTC.shape[:2], dtype=torch.float64, device=logits.device)
-        for inputs, positions in self._blocks(logits_BTC):
+    def _mean(self, values: Tensor) -> Tensor:
+        """The mean over all positions of values (..., T) that are 0 before the first."""
+        return values.sum(-1) / self.n_positions
+
+    def _products(self, logits: Tensor, rows_B: Tensor, first: int = 0) -> Tensor:
+        """(3, B, T) from position `first` on: <p, q>, |q|^2 and |p - q|^2, of clean probabilities p and others q."""
+        logits_BTC, rows_B, clean_NTC = _positions(logits), rows_B.to(logits.device), self.probabilities_NTC
+        shape = (3, len(logits_BTC), self.n_positions - first)
+        found_3BT = torch.empty(shape, dtype=torch.float64, device=logits.device)
+        on_cpu = logits.device.type == "cpu" and logits_BTC.shape[1:] == clean_NTC.shape[1:]
+        if on_cpu and logits.dtype == clean_NTC.dtype == torch.float32 and has_numba():
+            from nsbench.measures.outputs_numba import compare
+
+            given = logits_BTC.detach().contiguous().numpy(), first, clean_NTC.detach().numpy(), rows_B.numpy()
+            compare(*given, found_3BT.numpy())
+            return found_3BT
+        for inputs, positions in self._blocks(logits_BTC[:, first:]):
             at = slice(first + positions.start, first + positions.stop)
-            p_BTC, squares_BT = (
-                kept[:, at].index_select(0, rows_B[inputs]) for kept in (self.probabilities_NTC, self.squares_NT)
-            )
-            q_BTC = logits_BTC[inputs, positions].softmax(-1, dtype=dtype)
-            values_ABT[:, inputs, positions] = compare(p_BTC, q_BTC, squares_BT)
-        return values_ABT.sum(-1) / self.n_positions
+            p_BTC = clean_NTC[:, at].index_select(0, rows_B[inputs])
+            q_BTC = logits_BTC[inputs, at].softmax(-1, dtype=clean_NTC.dtype)
+            products = _dot(p_BTC, q_BTC), _dot(q_BTC, q_BTC), (p_BTC - q_BTC).square_().sum(-1).double()
+            found_3BT[:, inputs, positions] = torch.stack(products)
+        return found_3BT
 
     def _blocks(self, logits_NTC: Tensor) -> Iterator[tuple[slice, slice]]:
         """Slices of inputs and positions: several inputs with all positions, or one input and some at a time."""

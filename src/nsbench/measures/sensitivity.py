@@ -48,7 +48,6 @@ def average_sensitivity(
             one_NT = drawn_NT[rows]
             one_NT[:, position] = after_N[rows]
             logits = model(one_NT.to(tokens_NT.device))
-            logits = logits[:, first:] if causal else logits
             decision_N[rows] += clean.n_changed(logits, rows, first) / clean.n_positions
             distance_N[rows] += clean.distances(logits, rows, first)
     yield estimate("average_sensitivity", "decision", math.nan, decision_N)
