@@ -14,7 +14,6 @@ from collections.abc import Iterator
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.utils.flop_counter import FlopCounterMode
 
 from nsbench.arms import LossTerm
 from nsbench.arms.noise import StackNoise
@@ -25,6 +24,7 @@ from nsbench.storage.device import out_of_memory
 from nsbench.storage.philox import Stream, fill_bits, random_words, run_keys
 from nsbench.training.batches import Batches
 from nsbench.training.models.stack import DropoutMasks, Stack
+from nsbench.training.operations import OperationCounter
 from nsbench.training.optimizer import FlatOptimizer
 from nsbench.training.run import TrainSpec
 
@@ -164,9 +164,9 @@ class TrainingStep:
             if regularised in self.flops:
                 self._step(place, regularised)
             else:
-                with FlopCounterMode(display=False) as counter:
+                with OperationCounter() as counter:
                     self._step(place, regularised)
-                self.flops[regularised] = counter.get_total_flops() / len(self.seeds)
+                self.flops[regularised] = counter.total / len(self.seeds)
 
     def _step(self, place: int, regularised: bool) -> None:
         with matrix_products(self.precision):

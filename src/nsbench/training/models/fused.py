@@ -15,10 +15,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import any_torch_dispatch_mode_on_stack
 
 import nsbench.training.models.fused_kernels as kernels
 from nsbench.training.models.stack import DropoutMasks
+from nsbench.training.operations import count
 
 Named = dict[str, Tensor]
 SHAPES = 4
@@ -214,7 +214,7 @@ class FusedTransformer:
         torch.mm(here.weights[f"{layer}.qkv.weight"].t(), here.outs[2 * layer].tensor.t(), out=qkv.tensor)
         sizes, causal, bias = here.attention_sizes, self.settings.causal, here.arrays[f"{layer}.qkv.bias"]
         kernels.attend(qkv.by_batch, bias, here.masks[3 * layer], sizes, causal, weights, heads.by_batch)
-        _show_products(2, here)
+        _count_products(2, here)
         torch.mm(heads.tensor.t(), here.weights[f"{layer}.attention_out.weight"], out=here.scratch.y.tensor)
 
     def _attention_backward(self, layer: int, here: Pass, grad_y: Tensor, grads: Named) -> None:
@@ -225,7 +225,7 @@ class FusedTransformer:
         weights, qkv, factor = here.attention[layer].by_batch, here.qkv[layer].by_batch, here.masks[3 * layer].factor
         gradients = scratch.grad_heads.by_batch, scratch.grad_qkv.by_batch
         kernels.attend_backward(weights, qkv, factor or np.float32(1), sizes, causal, *gradients)
-        _show_products(4, here)
+        _count_products(4, here)
         grad_qkv = scratch.grad_qkv.tensor
         torch.sum(grad_qkv, 1, out=grads[f"{layer}.qkv.bias"])
         torch.mm(here.outs[2 * layer].tensor.t(), grad_qkv.t(), out=grads[f"{layer}.qkv.weight"])
@@ -248,13 +248,10 @@ class FusedTransformer:
         torch.mm(grad_hidden.tensor, here.weights[f"{layer}.ffn_in.weight"].t(), out=here.scratch.grad_out.tensor)
 
 
-def _show_products(number: int, here: Pass) -> None:
-    """Let a counter of operations see the products of attention, which kernels compute."""
-    if any_torch_dispatch_mode_on_stack():
-        heads, width, length = here.attention_sizes
-        narrow = torch.empty(here.batch * heads, length, width, device="meta")
-        for _ in range(number):
-            torch.bmm(narrow, narrow.transpose(1, 2))
+def _count_products(number: int, here: Pass) -> None:
+    """Of attention, which kernels compute."""
+    heads, width, length = here.attention_sizes
+    count(number * 2 * here.batch * heads * width * length**2)
 
 
 class _Hidden(torch.autograd.Function):
