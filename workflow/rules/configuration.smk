@@ -7,9 +7,8 @@ from nsbench.config.base import ConfigError
 
 from snakemake.exceptions import WorkflowError
 
-# Modules and jobs stay, so that searching them for garbage again and again finds none: a seventh of a call's time.
-gc.freeze()
-gc.set_threshold(50_000, 20, 100)
+# Modules and jobs stay: searching them for garbage again and again takes an eighth of a call's time.
+gc.set_threshold(100_000, 50, 100)
 
 try:
     for configfile in ("config.yaml", *workflow.configfiles):
