@@ -7,7 +7,7 @@ from nsbench.config.base import ConfigError
 
 from snakemake.exceptions import WorkflowError
 
-# Modules and jobs stay: searching them for garbage again and again takes an eighth of a call's time.
+# Modules and jobs stay: searching them for garbage again and again takes up to a sixth of a call's time.
 gc.set_threshold(100_000, 50, 100)
 
 try:
