@@ -17,12 +17,19 @@ from nsbench.workflow.grid import load
 from tests.config.test_config import ROOT
 
 CHEAP = {"kind": "cheap_noise_stability", "rho": 0.25, "gamma": 0.75}
+PART = {**CHEAP, "kind": "noise_stability_part"}
 NAMES = {
     "every_10th": {"kind": "cheap_noise_stability", "every": 10, "share": 1.0, "branch": "both"},
     "tenth_of_batch": {"kind": "cheap_noise_stability", "every": 1, "share": 0.1, "branch": "both"},
     "one_branch": {"kind": "cheap_noise_stability", "every": 1, "share": 1.0, "branch": "clean"},
     "augmentation": {"kind": "augmentation", "gamma": 1.0},
     "entropy": {"kind": "entropy", "orientation": 1},
+    "label_smoothing": {"kind": "label_smoothing", "epsilon": 0.1},
+    "negative_label_smoothing": {"kind": "label_smoothing", "epsilon": -0.1},
+    "r_drop": {"kind": "r_drop"},
+    "consistency": {"kind": "consistency"},
+    "y_equals_x": {"kind": "noise_stability_part", "part": "y_equals_x", "orientation": 1},
+    "y_differs": {"kind": "noise_stability_part", "part": "y_differs", "orientation": 1},
     "grokfast": {"kind": "grokfast", "alpha": 0.98, "lamb": 2.0},
     "more_dropout": {"kind": "dropout"},
     "more_weight_decay": {"kind": "weight_decay"},
@@ -48,6 +55,11 @@ def made(**settings: Any) -> arms.Arm:
         ({"kind": "augmentation", "rho": 0.25, "gamma": 1}, "ρ = 0.25, γ = 1"),
         ({"kind": "entropy", "gamma": 0.75}, "γ = 0.75, entropy punished"),
         ({"kind": "entropy", "gamma": 0.75, "orientation": 0}, "γ = 0.75, entropy rewarded"),
+        ({"kind": "label_smoothing", "epsilon": -0.1}, "ε = -0.1"),
+        ({"kind": "r_drop", "gamma": 0.75}, "γ = 0.75"),
+        ({"kind": "consistency", "gamma": 0.75}, "γ = 0.75"),
+        ({**PART, "part": "y_equals_x"}, "ρ = 0.25, γ = 0.75, S = 1, where Y = X alone"),
+        ({**PART, "part": "y_differs", "orientation": 0}, "ρ = 0.25, γ = 0.75, S = 0, where Y ≠ X alone"),
         ({"kind": "grokfast", "alpha": 0.98, "lamb": 2}, "α = 0.98, λ = 2"),
         ({"kind": "dropout", "rate": 0.3}, "dropout = 0.3"),
         ({"kind": "weight_decay", "value": 0.003}, "weight decay = 0.003"),
@@ -151,14 +163,25 @@ def test_the_published_grid_names_all_arms_with_the_task_s_values() -> None:
         for variant in task.variants.values():
             assert found["more_dropout"]["rate"] > variant.model.dropout
             assert found["more_weight_decay"]["value"] >= variant.optimizer.weight_decay
-            for settings in task.arms.values():
-                arms.check(settings, variant)
+            for arm, settings in task.arms.items():
+                try:
+                    arms.check(settings, variant)
+                except ConfigError:
+                    # It asks for dropout masks of its own, or for none.
+                    assert (arm == "r_drop") == (variant.model.dropout == 0)
+                    assert arm in ("r_drop", "y_equals_x", "y_differs")
 
 
 def test_the_guessed_cost_of_a_step() -> None:
     passes = {
-        1.0: [{"kind": "baseline"}, {"kind": "entropy", "gamma": 1}, {"kind": "dropout", "rate": 0.1}],
-        3.0: [{**CHEAP, "kind": "noise_stability"}, CHEAP, {"kind": "augmentation", "rho": 0, "gamma": 1}],
+        1.0: [{"kind": "baseline"}, {"kind": "entropy", "gamma": 1}, {"kind": "consistency", "gamma": 1}],
+        3.0: [
+            {**CHEAP, "kind": "noise_stability"},
+            CHEAP,
+            {"kind": "augmentation", "rho": 0, "gamma": 1},
+            {"kind": "r_drop", "gamma": 1},
+            {**PART, "part": "y_differs"},
+        ],
         1.2: [{**CHEAP, "every": 10}, {**CHEAP, "share": 0.1}],
         5 / 3: [{**CHEAP, "branch": "clean"}],
     }

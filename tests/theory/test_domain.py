@@ -53,6 +53,24 @@ FUNCTIONS: list[tuple[Callable[..., Any], dict[str, Any], dict[str, list[Any]]]]
         {"total_influence": [-0.1], "norm2": [0.0], "degree": [0]},
     ),
     (theory.resampling_correlation, {"rho": 0.5, "n_symbols": 2}, {"rho": [1.1, -1.1], "n_symbols": [0, 2.0]}),
+    (theory.unchanged_probability, {"rho": 0.5, "n_tokens": 2, "n_symbols": 5}, {"rho": [1.1], "n_tokens": [-1]}),
+    (
+        theory.parity_gradients,
+        {"coefficient": 0.1, "degree": 2, "rho": 0.05, "gamma": 0.05, "label_noise": 0.1},
+        {"coefficient": [1.0], "degree": [-1], "rho": [1.1], "gamma": [-0.1], "label_noise": [1.1]},
+    ),
+    (
+        theory.confidence_gradients,
+        {"probability": 0.1, "n_classes": 3, "rho": 0.05, "gamma": 0.05, "n_tokens": 2, "n_symbols": 3},
+        {"probability": [0.0], "n_classes": [1], "rho": [1.1], "gamma": [-0.1], "n_tokens": [0], "n_symbols": [0]},
+    ),
+    (theory.weights_by_degree, {"values": EYE, "n_tokens": 2}, {"values": [np.ones((2, 3))], "n_tokens": [-1]}),
+    (theory.degree_kernel, {"n_tokens": 2, "n_symbols": 2, "degree": 1}, {"n_symbols": [1], "degree": [-1]}),
+    (
+        theory.plateau_rates,
+        {"losses": [1.0], "learning_rate": 0.1, "patience": 1, "factor": 0.5, "steps_per_epoch": 2},
+        {"losses": [-1.0], "learning_rate": [-1.0], "patience": [-1], "factor": [1.1], "steps_per_epoch": [0]},
+    ),
     (
         theory.ffn_recurrence,
         {"rho": 0.5, "depth": 2, "kind": "cosine"},
@@ -108,6 +126,7 @@ ELEMENT_BY_ELEMENT = [
     theory.tail_mass_bound_from_stability,
     theory.tail_mass_bound_from_influence,
     theory.resampling_correlation,
+    theory.unchanged_probability,
     theory.gaussian_noise_stability,
     boolean.noise_stability,
 ]

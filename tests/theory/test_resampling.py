@@ -7,7 +7,7 @@ import itertools
 import numpy as np
 import pytest
 
-from nsbench.theory.resampling import resampling_correlation
+from nsbench.theory.resampling import resampling_correlation, unchanged_probability
 
 
 def joint_distribution(rho: float, n_symbols: int, include_same: bool) -> np.ndarray:
@@ -36,6 +36,16 @@ def test_resampling_correlation_equals_enumeration_for_every_function_of_a_token
             pairs = itertools.product(range(n_symbols), repeat=2)
             exact = sum(joint[x, y] * chi[x] * chi[y] for x, y in pairs) / np.mean(chi**2)
             assert resampling_correlation(rho, n_symbols, include_same) == pytest.approx(exact, abs=1e-12)
+
+
+@pytest.mark.parametrize("include_same", [True, False])
+def test_the_chance_that_nothing_changes_is_that_of_an_enumeration(include_same: bool) -> None:
+    for rho, n_symbols, n_tokens in itertools.product((-1.0, 0.25, 1.0), (2, 5), (0, 1, 3)):
+        stays = np.trace(joint_distribution(rho, n_symbols, include_same))
+        assert unchanged_probability(rho, n_tokens, n_symbols, include_same) == pytest.approx(stays**n_tokens)
+    # Addition: 39.1% that both are kept, 39.5% that neither changes.
+    assert unchanged_probability(0.25, 2, 113) == pytest.approx(0.3948, abs=1e-4)
+    assert unchanged_probability(0.25, 2, 113, include_same=False) == 0.390625
 
 
 def test_any_number_of_symbols_is_right() -> None:

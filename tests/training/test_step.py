@@ -32,6 +32,8 @@ ARMS: dict[str, dict[str, Any]] = {
     "combined": {**CHEAP, "every": 2, "share": 0.25, "branch": "clean"},
     "augmentation": {"kind": "augmentation", "rho": 0.25, "gamma": 0.75},
     "entropy": {"kind": "entropy", "gamma": 0.75},
+    "label_smoothing": {"kind": "label_smoothing", "epsilon": 0.3},
+    "consistency": {"kind": "consistency", "gamma": 0.75},
     "grokfast": {"kind": "grokfast", "alpha": 0.9, "lamb": 2.0},
     "weight_decay": {"kind": "weight_decay", "value": 0.3},
 }
@@ -80,6 +82,16 @@ def added(settings: dict[str, Any], model: Any, tokens: Tensor, labels: Tensor, 
     if kind == "entropy":
         p = model(tokens).softmax(-1).flatten(0, -2)
         return gamma * torch.stack([torch.distributions.Categorical(probs=row).entropy() for row in p]).mean()
+    if kind == "label_smoothing":
+        flat = model(tokens).flatten(0, -2), labels.flatten()
+        return F.cross_entropy(*flat, label_smoothing=settings["epsilon"]) - F.cross_entropy(*flat)
+    if kind == "consistency":
+        p, answers = model(tokens).softmax(-1).flatten(0, -2), labels.flatten().tolist()
+        total = 0.0
+        for at, answer in enumerate(answers):
+            others = [p[at] @ p[place] for place, other in enumerate(answers) if other == answer and place != at]
+            total = total + (sum(others) / len(others) if others else 0.0)
+        return -gamma * total / len(answers)
     every, share, branch = (
         settings.get(name, default) for name, default in (("every", 1), ("share", 1), ("branch", ""))
     )
@@ -216,7 +228,7 @@ def test_a_stack_agrees_with_its_runs_alone(tmp_path: Path, device: torch.device
 
 
 OTHERS = {"rho": -0.5, "gamma": 0.2, "orientation": 0, "value": 0.01, "every": 4, "share": 0.5, "branch": "noisy"}
-OTHERS |= {"rate": 0.2, "alpha": 0.5, "lamb": 1.0}
+OTHERS |= {"rate": 0.2, "alpha": 0.5, "lamb": 1.0, "epsilon": -0.2}
 """Another value of each field of an arm."""
 
 
@@ -371,6 +383,8 @@ FLOPS: dict[str, tuple[dict[str, Any], dict[str, Any], list[float]]] = {
     "noisy branch": (ARMS["noisy branch"], {}, [6, 6, 6]),
     "combined": ({**CHEAP, "every": 2, "share": 0.2, "branch": "clean"}, {}, [3.2, 3, 3.2]),
     "grokfast": (ARMS["grokfast"], {}, [3, 3, 3]),
+    "consistency": (ARMS["consistency"], {}, [3, 3, 3]),
+    "r_drop": ({"kind": "r_drop", "gamma": 0.75}, {}, [6, 6, 6]),
 }
 
 

@@ -31,7 +31,7 @@ from tests.training.test_step import build
 from tests.training.test_training import numbers, same
 from tests.workflow.conftest import forget
 
-KIND = "label_smoothing"
+KIND = "my_smoothing"
 CELL = ("modular_addition", "tiny", KIND)
 TOP = "from nsbench.arms import Arm, LossTerm, Rho, arm\n"
 
@@ -71,7 +71,7 @@ def test_a_new_arm_is_one_file_and_three_lines(folder: Path, capsys: pytest.Capt
     forget()
     capsys.readouterr()
     assert cli.main(command) == 2
-    assert "arm_settings.kind: 'label_smoothing' is not allowed" in capsys.readouterr().err
+    assert "arm_settings.kind: 'my_smoothing' is not allowed" in capsys.readouterr().err
     assert cli.main([*command, "--plugins", f"{KIND}.py"]) == 0
     assert read_table(folder / "r", RUNS)["status"].tolist() == ["completed"] * 2
 
@@ -124,7 +124,7 @@ def test_an_edit_of_the_file_trains_its_arm_again_and_no_other(
     assert (other[0] != first[0], other[1] == first[1]) == (True, True)
 
 
-def test_label_smoothing_is_the_cross_entropy_with_smoothed_labels(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_new_arm_is_the_cross_entropy_with_smoothed_labels(capsys: pytest.CaptureFixture[str]) -> None:
     plugins.load([load(new(capsys)).plugins[0]])
     for strength in (0.0, 0.1, 1.0):
         term = arms.ARMS[KIND](strength=strength).loss_term(None)
@@ -242,7 +242,7 @@ def test_a_setting_of_one_s_own_arm_is_told_as_any(capsys: pytest.CaptureFixture
     for change, told in [
         ({"strength": 2}, f"{where}.strength: 2 is not allowed; allowed: less than or equal to 1"),
         ({"strenth": 0.2}, f"{where}.strenth: unknown key, did you mean 'strength'?; allowed: kind, strength"),
-        ({"kind": "label_smothing"}, f"{where}.kind: 'label_smothing' is not allowed, did you mean '{KIND}'?"),
+        ({"kind": "my_smothing"}, f"{where}.kind: 'my_smothing' is not allowed, did you mean '{KIND}'?"),
     ]:
         values["tasks"]["modular_addition"]["arms"][KIND] = settings | change
         with pytest.raises(ConfigError) as caught:

@@ -1,8 +1,8 @@
 """What an arm is: the settings and methods that each kind of arm has.
 
-    @arm("label_smoothing")
-    class LabelSmoothing(Arm):
-        strength: Annotated[Real, Field(ge=0.0, le=1.0, title="ε")] = 0.1
+    @arm("logit_decay")
+    class LogitDecay(Arm):
+        strength: Annotated[Real, Field(ge=0.0, le=1.0)] = 0.1
 
         def loss_term(self, noise: Noise) -> LossTerm:
             return LossTerm(self.penalty)
@@ -106,8 +106,8 @@ class Arm(Closed):
     family: ClassVar[Family] = "own"
     """Where figures put the arm: the paper's own, the paper's at less cost, a control, or one of yours."""
     draws_noise: ClassVar[bool] = False
-    """Whether the arm looks at noisy copies Y of the examples X. Such an arm has a field `rho` (Definition 6.1), and
-    `noise.n_draws` copies of each example are drawn at every step that has its term."""
+    """Whether the arm looks at noisy copies Y of the examples X. Such an arm has a field or constant `rho` (Definition
+    6.1), and `noise.n_draws` copies of each example are drawn at every step that has its term."""
     per_run: ClassVar[frozenset[str]] = frozenset()
     """Fields in which runs that a GPU trains as one stack may differ: `rho`, and what goes into `LossTerm.strength`, or
     into the learning rate and the weight decay that `replaced` gives, alone."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from pydantic import Field
 
@@ -68,6 +68,97 @@ class Entropy(Arm):
         """The entropy (nats) of each example's softmax: (..., class) -> (...)."""
         logs = clean_logits.log_softmax(-1)
         return -(logs.exp() * logs).sum(-1)
+
+
+@arm("label_smoothing")
+class LabelSmoothing(Arm):
+    """The cross entropy is that of smoothed labels, (1 - epsilon) x the label + epsilon / classes (arXiv 1512.00567).
+
+    A negative epsilon rewards confidence in the label (arXiv 2106.04149); such a loss has no lower bound.
+    """
+
+    family = "control"
+    per_run = frozenset({"epsilon"})
+
+    epsilon: Annotated[Real, Field(ge=-1.0, le=1.0, title="ε")]
+
+    def loss_term(self, noise: Noise) -> LossTerm:
+        return LossTerm(self.penalty, strength=self.epsilon)
+
+    @staticmethod
+    def penalty(clean_logits: Tensor, noisy_logits: Tensor | None, labels: Tensor) -> Tensor:
+        """The mean of -log p over all classes less that of the label (nats): (..., class), labels (...) -> (...)."""
+        logs = clean_logits.log_softmax(-1)
+        return logs.gather(-1, labels[..., None]).squeeze(-1) - logs.mean(-1)
+
+
+@arm("r_drop")
+class RDrop(Arm):
+    """gamma x the symmetric KL divergence of two passes of X with dropout masks of their own is added to the loss.
+
+    The regulariser of R-Drop (arXiv 2106.14448), whose cross entropy, of both passes, is that of the first alone here.
+    """
+
+    family = "control"
+    draws_noise = True
+    per_run = frozenset({"gamma"})
+    rho: ClassVar[float] = 1.0
+    """The noisy copy is X itself."""
+
+    gamma: Gamma
+
+    def check(self, variant: Any) -> None:
+        if not variant.model.dropout_rate or variant.noise.dropout_masks == "shared":
+            raise ValueError(
+                f"kind = 'r_drop' compares two dropout masks, but the variant has a dropout of "
+                f"{variant.model.dropout_rate:g} and noise.dropout_masks = '{variant.noise.dropout_masks}'; a dropout "
+                "above 0 and 'independent' are allowed"
+            )
+
+    def loss_term(self, noise: Noise) -> LossTerm:
+        return LossTerm(self.penalty, strength=self.gamma)
+
+    @staticmethod
+    def penalty(clean_logits: Tensor, noisy_logits: Tensor, labels: Tensor | None) -> Tensor:
+        """(KL(p, q) + KL(q, p)) / 2 in nats, p and q the softmax of both: (..., class) -> (...)."""
+        clean, noisy = clean_logits.log_softmax(-1), noisy_logits.log_softmax(-1)
+        return ((clean.exp() - noisy.exp()) * (clean - noisy)).sum(-1) / 2
+
+
+@arm("consistency")
+class Consistency(Arm):
+    """-gamma x <M(X), M(X')>, M the softmax and X' another example with X's label, is added to the loss.
+
+    The regulariser's pull, with the label kept: the noise changes a label that training does not know, so X is pulled
+    to the examples of its batch that are known to have its label (the mean over those; 0 where there is none).
+    """
+
+    family = "control"
+    per_run = frozenset({"gamma"})
+
+    gamma: Gamma
+
+    def loss_term(self, noise: Noise) -> LossTerm:
+        return LossTerm(self.penalty, strength=-self.gamma)
+
+    @staticmethod
+    def penalty(clean_logits: Tensor, noisy_logits: Tensor | None, labels: Tensor) -> Tensor:
+        """The mean of <M(X), M(X')> over the other targets X' of the same run and label.
+
+        clean_logits: (run, ..., class). labels, and what is returned: (run, ...).
+        """
+        import torch
+
+        n_runs, n_classes = len(labels), clean_logits.shape[-1]
+        p_XC = clean_logits.softmax(-1).flatten(0, -2)
+        # A group for each pair of run and label.
+        first_R = n_classes * (labels.new_ones(n_runs).cumsum(0) - 1)
+        group_X = (labels.flatten(1) + first_R[:, None]).flatten()
+        sum_GC = p_XC.new_zeros(n_runs * n_classes, n_classes).index_add(0, group_X, p_XC)
+        count_G = p_XC.new_zeros(n_runs * n_classes).index_add(0, group_X, p_XC.new_ones(len(p_XC)))
+        others_XC, n_others_X = sum_GC[group_X] - p_XC, count_G[group_X] - 1
+        mean_X = (p_XC * others_XC).sum(-1) / n_others_X.clamp(min=1)
+        return torch.where(n_others_X > 0, mean_X, 0.0).view(labels.shape)
 
 
 @arm("dropout")

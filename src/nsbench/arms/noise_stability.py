@@ -1,8 +1,8 @@
-"""Noise-stability regularisation (Definition 6.1), and the same at less cost."""
+"""Noise-stability regularisation (Definition 6.1), the same at less cost, and parts of it."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -11,6 +11,8 @@ from nsbench.arms.registry import arm
 from nsbench.config.base import Real
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from nsbench.config.variant import Noise
 
 
@@ -81,6 +83,48 @@ class CheapNoiseStability(_Stability):
     def passes(self, n_draws: int) -> float:
         # A pass without gradient costs about a third.
         return 1.0 + n_draws * self.share / self.every / (3 if self.branch == "clean" else 1)
+
+
+@arm("noise_stability_part")
+class NoiseStabilityPart(_Stability):
+    """Definition 6.1 where Y equals X alone, or where it differs alone; the two parts add up to `noise_stability`.
+
+    They are told apart by the outputs: with one dropout mask for both, or none, M(Y) is M(X) to the bit where Y is X,
+    as far as the output depends on it (in a causal model, up to its position).
+    """
+
+    family = "control"
+    per_run = frozenset({"rho", "gamma", "orientation"})
+
+    part: Literal["y_equals_x", "y_differs"]
+
+    def describe(self) -> str:
+        where = "Y = X" if self.part == "y_equals_x" else "Y ≠ X"
+        return f"ρ = {self.rho:g}, γ = {self.gamma:g}, S = {self.orientation}, where {where} alone"
+
+    def check(self, variant: Any) -> None:
+        if variant.model.dropout_rate and variant.noise.dropout_masks == "independent":
+            raise ValueError(
+                f"part = {self.part!r} does not go with dropout masks of M(Y)'s own, which hide whether Y = X; "
+                "noise.dropout_masks = 'shared', or a dropout of 0, is allowed"
+            )
+        if variant.training.precision == "bfloat16":
+            raise ValueError(
+                f"part = {self.part!r} does not go with training.precision = 'bfloat16', in which outputs of other "
+                "inputs may be equal; float32 and tf32 are allowed"
+            )
+
+    def loss_term(self, noise: Noise) -> LossTerm:
+        from nsbench.arms.regularizers import stability_term
+
+        whole = stability_term(self.gamma, self.orientation, gradient=noise.gradient, output=noise.output)
+
+        def penalty(clean_logits: Tensor, noisy_logits: Tensor, labels: Tensor | None) -> Tensor:
+            equal = (clean_logits == noisy_logits).all(-1)
+            kept = equal if self.part == "y_equals_x" else ~equal
+            return whole.penalty(clean_logits, noisy_logits, labels) * kept
+
+        return LossTerm(penalty, whole.every, whole.share, whole.gradient, whole.strength)
 
 
 def _ordinal(number: int) -> str:

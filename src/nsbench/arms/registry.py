@@ -26,7 +26,7 @@ def arm(kind: str) -> Callable[[A], A]:
     register = settings_class(ARMS, kind, Arm)
 
     def checked(cls: A) -> A:
-        if getattr(cls, "draws_noise", False) and "rho" not in cls.model_fields:
+        if getattr(cls, "draws_noise", False) and "rho" not in cls.model_fields and not hasattr(cls, "rho"):
             raise ConfigError(f"'{kind}' draws noise and has no rho; a field `rho: Rho` is needed for it")
         return register(cls)
 

@@ -1,11 +1,11 @@
-"""The measures that every run has, registered as a user's own are."""
+"""The measures that every run has, and others of ours, registered as a user's own are."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from nsbench.config.variant import Noise
 from nsbench.measures.base import Estimate, MeasureSettings, Model
@@ -13,7 +13,9 @@ from nsbench.measures.registry import measure
 from nsbench.schemas.metrics import TARGETS
 
 if TYPE_CHECKING:
+    import numpy as np
     import torch
+    from numpy.typing import NDArray
 
     from nsbench.data.datasets import Dataset
 
@@ -65,6 +67,67 @@ def test_scores(
     tokens_NT, labels_N = data["test_tokens"].to(model.device), data["test_labels"].to(model.device)
     counted = {targets: data.counted(targets, "test").to(model.device) for targets in TARGETS}
     return scores(model, tokens_NT, labels_N, counted)
+
+
+@measure("fourier_weight")
+def fourier_weight(
+    model: Model, data: Dataset, generator: torch.Generator, settings: MeasureSettings
+) -> Iterator[Estimate]:
+    """`nsbench.measures.fourier` of the probabilities, of two classes their difference, on uniform symbols of the task.
+
+    Nothing for a task with a target at each position, or whose symbols and other tokens have no fixed places.
+    """
+    import torch
+
+    import nsbench.measures.fourier as fourier
+    from nsbench.theory.resampling import resampling_correlation
+
+    symbols, test_NT = data["symbols"], data["test_tokens"]
+    is_symbol_NT = torch.isin(test_NT, symbols)
+    places = is_symbol_NT[0].nonzero().squeeze(1)
+    same = (test_NT == test_NT[0]) | is_symbol_NT[0]
+    if data["test_labels"].ndim > 1 or not (same & (is_symbol_NT == is_symbol_NT[0])).all():
+        return
+
+    def f(chosen_Nn: torch.Tensor) -> NDArray[np.float64]:
+        tokens_NT = test_NT[:1].repeat(len(chosen_Nn), 1)
+        tokens_NT[:, places] = symbols[chosen_Nn]
+        p_NC = model(tokens_NT).double().softmax(-1)
+        return (p_NC[:, :1] - p_NC[:, 1:] if p_NC.shape[1] == 2 else p_NC).numpy()
+
+    same_symbol = settings.noise.same_symbol
+    kappas = {rho: float(resampling_correlation(rho, len(symbols), same_symbol)) for rho in settings.rho}
+    inside = {rho: kappa for rho, kappa in kappas.items() if 0 <= kappa < 1}
+    yield from fourier.fourier_weight(f, len(places), len(symbols), inside, generator)
+
+
+PAPER_RHO = (0.05, 0.25)
+"""Of its tasks, in the order of parity and addition."""
+
+
+@measure("regularizer_gradient")
+def regularizer_gradient(
+    model: Any, data: Dataset, generator: torch.Generator, settings: MeasureSettings
+) -> Iterator[Estimate]:
+    """`nsbench.measures.regularizer_gradient` on the first training examples, for the paper's rho and those asked for.
+
+    A checkpoint does not know its arm: the norm ratio is for gamma = 1, and times gamma that of any arm with this rho.
+    """
+    import nsbench.measures.regularizer_gradient as regularizer_gradient
+
+    tokens_NT, labels_N = (data[f"train_{name}"][: settings.n_inputs].to(model.device) for name in ("tokens", "labels"))
+    found = regularizer_gradient.regularizer_gradient(
+        model.stack,
+        tokens_NT,
+        labels_N,
+        sorted({*PAPER_RHO, *settings.rho}),
+        data.noise_symbols(settings.noise),
+        generator,
+        settings.noise,
+        n_draws=settings.n_draws,
+        fixed_ids=data.fixed_ids(settings.noise),
+    )
+    return (replace(one, correlation=_correlation(one.rho, data, settings.noise)) for one in found)
 
 
 def _correlation(rho: float, data: Dataset, noise: Noise) -> float:
