@@ -60,21 +60,24 @@ class Folders(NamedTuple):
     pretrained: Path | None = None
 
     def evidence(self, scale: str = "paper") -> Evidence:
-        return Evidence(self.tables, self.collected, self.cells, scale, self.theory, self.pretrained, n_resamples=199)
+        return Evidence(self.tables, self.collected, self.cells, scale, self.theory, self.pretrained)
 
     def write(self, out: Path, scale: str = "paper") -> None:
         write_claims(CLAIMS, self.evidence(scale), out, "{}", "digest")
 
 
 def training_folder(
-    folder: Path, cells: list[dict[str, Any]], rises: dict[str, dict[tuple[str, int], float]] | None = None
+    folder: Path,
+    cells: list[dict[str, Any]],
+    rises: dict[str, dict[tuple[str, int], float]] | None = None,
+    **settings: Any,
 ) -> Folders:
-    """Tables and records of these cells; `rises` as of `make_records`, by variant."""
+    """Tables and records of these cells; `rises` as of `make_records`, by variant; settings: of the analysis."""
     groups: dict[str, list[dict[str, Any]]] = {}
     for cell in cells:
         groups.setdefault(cell["variant"], []).append(cell)
     made = [make_records(group, (rises or {}).get(name), text="WikiText-2") for name, group in groups.items()]
-    write_results(folder, cells, {name: pd.concat([one[name] for one in made]) for name in made[0]})
+    write_results(folder, cells, {name: pd.concat([one[name] for one in made]) for name in made[0]}, **settings)
     return Folders(folder / "tables", folder / "collected", cells)
 
 
@@ -140,7 +143,7 @@ def full_folders(folder: Path) -> Folders:
     text = ("baseline", *swept((0.25, 0.75), (0.05, 0.75)))
     leaks = {"windows_overlapping": ["shared text"]}
     cells = [
-        *make_cells("modular_addition", variants=("as_published", "calibrated"), **given),
+        *make_cells("modular_addition", ("as_published", "calibrated"), ("baseline", "gentle", "reversed"), **given),
         *make_cells("sparse_parity", arms=("baseline", *swept((0.05,), (0.05,))), **given),
         *make_cells("next_token", ("windows_causal", *leaks), text, threshold=0.25, leaks=leaks, **given),
     ]

@@ -82,7 +82,7 @@ def test_a_quantity_of_one_s_own_answers_a_claim(plugin: Path) -> None:
 def test_a_file_that_registers_no_quantity_is_told(plugin: Path) -> None:
     known = dict(QUANTITIES)
     for text, told in [
-        ('@nsbench.claim_quantity("epochs")\ndef mine(evidence): ...', "'epochs' is taken by nsbench"),
+        ('@nsbench.claim_quantity("arithmetic")\ndef mine(evidence): ...', "'arithmetic' is taken by nsbench"),
         ('@nsbench.claim_quantity("mine")\ndef mine(evidence, task): ...', "'task' of mine has no type"),
     ]:
         plugin.write_text(f"import nsbench\n{text}\n")

@@ -19,7 +19,7 @@ from nsbench.claims.registry import claim_quantity
 from nsbench.theory.attention import attention_pattern_stability
 from nsbench.theory.concentration import spectral_concentration_degree
 from nsbench.theory.gaussian import gaussian_noise_stability, hermite_coefficients
-from nsbench.theory.recurrences import ffn_fixed_point, transformer_recurrence
+from nsbench.theory.recurrences import ffn_fixed_point, ffn_recurrence, transformer_recurrence
 from nsbench.theory.relu import bonami_beckner_relu, relu_stability, relu_stability_quadratic
 from nsbench.theory.resampling import resampling_correlation
 
@@ -110,15 +110,6 @@ def _correlation(_: Evidence, rho: float, n_symbols: int = 2) -> list[Finding]:
     return printed_form(setting, rho, float(resampling_correlation(rho, n_symbols)))
 
 
-@computed("parity_change")
-def _parity_change(_: Evidence, rho: float, k: int) -> list[Finding]:
-    """Stability of Definition 6.1 of a parity known for sure less that of two equally likely answers (entry 25)."""
-    kappa = float(resampling_correlation(rho, 2))
-    learnt = (1 + float(boolean.noise_stability(boolean.parity(k), kappa))) / 2
-    note = f"from 1/2 to {learnt:.4g}; as +-1 decision with flips it would end at {rho**k:.4g}"
-    return [Finding(f"k = {k}, rho = {rho:g}", learnt - 0.5, note=note)]
-
-
 @computed("influence_degree_excess")
 def _influence_degree(_: Evidence) -> list[Finding]:
     """Share of a small function's mass at or above the degree I / epsilon, less epsilon (entry 22)."""
@@ -126,13 +117,6 @@ def _influence_degree(_: Evidence) -> list[Finding]:
     weights = boolean.weights_by_level(f)
     degree = math.ceil(float(boolean.total_influence(f)) / epsilon)
     return [Finding("0.1 x dictator, epsilon = 0.5", float(weights[degree:].sum() / weights.sum()) - epsilon)]
-
-
-@computed("counting_bound")
-def _counting(_: Evidence, share: float, n_variables: int) -> list[Finding]:
-    """The most variables that can have this share of the total influence (entry 23)."""
-    most = min(n_variables, math.floor(1 / share + 1e-9))
-    return [Finding(f"share {share:g}, n = {n_variables}", float(most))]
 
 
 @computed("boolean_identities")
@@ -153,13 +137,6 @@ def _arithmetic(_: Evidence, before: float, after: float, convention: Literal["f
     times = f"{before:,.0f} to {after:,.0f}"
     note = f"{times} is {percent['fewer']:.1f}% fewer, or {percent['faster']:.1f}% faster"
     return [Finding(f"{times}, as {convention}", percent[convention], note=note)]
-
-
-@computed("epochs")
-def _epochs(_: Evidence, iterations: float, n_train: int, batch_size: int) -> list[Finding]:
-    """Epochs that the iterations make (entry 28)."""
-    steps = math.ceil(n_train / batch_size)
-    return [Finding(f"{iterations:,.0f} iterations, {steps} to the epoch", iterations / steps)]
 
 
 @computed("not_stated", "n_left_out")
@@ -186,19 +163,31 @@ def _theorem_5_3_layer(_: Evidence) -> list[Finding]:
     return printed_form(f"n = {n}, rho = {rho}", rho * float(attention_pattern_stability(rho, n)), rho)
 
 
-@computed("permutation_probability")
-def _permutation(_: Evidence, n: int) -> list[Finding]:
-    """Probability that rows which each pick a token at random make a permutation matrix; the claim: 1 (entry 34)."""
-    probability = math.factorial(n) / n**n
-    return [Finding(f"n = {n}", probability, probability, probability)]
-
-
 @computed("fixed_point_error")
 def _fixed_point(_: Evidence) -> list[Finding]:
     """Distance of the linear fixed point 2 / (3 pi) from Equation 5's own, as a share of it (entry 15)."""
     own = ffn_fixed_point("published")
     error = abs(ffn_fixed_point("linear") / own - 1)
     return [Finding("Equation 5", error, error, error, note=f"2/(3 pi) = 0.2122, Equation 5's own: {own:.6f}")]
+
+
+@computed("linear_closed_form", "printed")
+def _linear_closed_form(_: Evidence, rho: float, layers: int) -> list[Finding]:
+    """The linear recurrence after some layers from an input's rho, beside its printed closed form (entry 36)."""
+    fixed = ffn_fixed_point("linear")
+    printed = fixed + (0.5 - fixed) / 4 ** (layers - 1)
+    return printed_form(f"rho = {rho:g}, L = {layers}", printed, ffn_recurrence(rho, layers, "linear")[-1])
+
+
+@computed("attention_head", "printed")
+def _attention_head(_: Evidence, n: int, d: int) -> list[Finding]:
+    """How many rows the output of a head has for n tokens of width d, beside section 2's product (entry 9).
+
+    The printed softmax(Y^T W_Q^T W_K Y) has a row for each column of Y.
+    """
+    tokens, identity = np.ones((n, d)), np.eye(d)
+    right = softmax(tokens @ identity @ identity.T @ tokens.T, axis=-1)
+    return printed_form(f"n = {n}, d = {d}", (tokens.T @ tokens).shape[0], right.shape[0])
 
 
 @computed("identical_inputs", "printed")

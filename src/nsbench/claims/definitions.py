@@ -11,7 +11,7 @@ from nsbench.claims.conditions import ALWAYS, check, names_in
 from nsbench.claims.registry import QUANTITIES, Parameters, Quantity
 from nsbench.config.base import Closed, ConfigError, Name, Real, known, no_duplicates, parse
 from nsbench.config.loader import read
-from nsbench.schemas.claims import GROUPS, RULED
+from nsbench.schemas.claims import GROUPS, IN_ERROR, RULED, SEVERITIES
 
 Words = Field(min_length=1)
 
@@ -46,6 +46,10 @@ class Entry(Closed):
     """What of ours answers it."""
     rule: str | dict[str, str]
     """A name of `rules`, or verdict -> condition, the first that holds counts; none: undecided."""
+    severity: Literal[tuple(SEVERITIES)] | None = None
+    """How grave it is if the paper is in error; for rules that can say so."""
+    erratum: int | None = Field(default=None, ge=1)
+    """The entry of docs/errata.md that is the cause. Claims that share one are one error."""
     figure: str = ""
     """Stem of the figure that shows it, or empty."""
     note: str = ""
@@ -103,6 +107,9 @@ def _claim(entry: Entry, rules: dict[str, dict[str, str]], where: str) -> Claim:
         check(condition, [*ALWAYS, *quantity.extras], f"{where}: rule, {verdict}")
         if entry.paper is None and "paper" in names_in(condition):
             raise ConfigError(f"{where}: rule, {verdict}: {condition!r} needs `paper`, which is null")
+    if (IN_ERROR in rule) != (entry.severity is not None):
+        raise ConfigError(f"{where}: severity: a rule with the verdict '{IN_ERROR}' needs one, no other may have it")
+
     return Claim(entry, quantity, _parse(quantity.parameters, entry.quantity.parameters, f"{where}: {name}"), rule)
 
 

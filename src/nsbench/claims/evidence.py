@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -65,9 +65,10 @@ class Evidence:
 
     tables: folder of the tables of `analyse`; collected: folder of `collect`; theory: theory.parquet; pretrained:
     folder of the tables of pretrained models; None: that part was left out. cells: the grid. scale: paper or demo.
-    confidence and n_resamples are those of intervals that the ledger makes itself. Partial work alone has `partial`,
-    how much of the grid `cells` are, and `outdated`: `theory` or `pretrained`, whose files are of other settings or
-    code.
+    confidence: of intervals that the ledger makes itself; margin: the largest effect that counts as none;
+    primary: the comparison (variant / arm) that decides about a task, where one is named. Partial work
+    alone has `partial`, how much of the grid `cells` are, and `outdated`: `theory` or `pretrained`, whose files are of
+    other settings or code.
 
     All methods raise Missing for a table that is not there, RecordError for one that is broken.
     """
@@ -79,7 +80,8 @@ class Evidence:
     theory: Path | None = None
     pretrained: Path | None = None
     confidence: float = 0.95
-    n_resamples: int = 9999
+    margin: float = 0.1
+    primary: Mapping[str, str] = field(default_factory=dict)
     outdated: Collection[str] = ()
     partial: str = ""
     _read: dict[Path, pd.DataFrame] = field(default_factory=dict)

@@ -12,8 +12,8 @@ import pandas as pd
 
 from nsbench.claims.definitions import load_claims
 from nsbench.claims.evidence import Evidence
-from nsbench.claims.verdicts import judge, show_ours
-from nsbench.schemas.claims import CLAIM, CLAIM_EVIDENCE, GROUPS, VERDICTS
+from nsbench.claims.verdicts import judge, kind_of, show_ours
+from nsbench.schemas.claims import CLAIM, CLAIM_EVIDENCE, GROUPS, IN_ERROR, SEVERITIES, VERDICTS
 from nsbench.storage.atomic import write_text
 from nsbench.storage.parquet import write_table
 from nsbench.storage.provenance import stamp
@@ -36,7 +36,8 @@ def write_claims(claims_file: Path | str, evidence: Evidence, out_folder: Path |
     settings = pd.DataFrame([row for _, rows in judged for row in rows], columns=CLAIM_EVIDENCE.names)
     provenance, folder = stamp(spec, digest, partial=evidence.partial), Path(out_folder)
     for name, table, schema in (("claims", claims, CLAIM), ("claim_evidence", settings, CLAIM_EVIDENCE)):
-        table["n"] = table["n"].astype(object).where(table["n"].notna(), None)
+        for whole in {"n", "erratum"} & set(table):
+            table[whole] = table[whole].astype(object).where(table[whole].notna(), None)
         write_table(folder / f"{name}.parquet", table, schema, provenance)
         write_text(folder / f"{name}.csv", table.to_csv(index=False, lineterminator="\n"))
     write_text(folder / "claims.md", markdown(claims))
@@ -53,7 +54,7 @@ def markdown(claims: pd.DataFrame) -> str:
             cells = [row["place"], row["claim"], row["paper_text"], _ours(row), n, verdict_text(row)]
             lines.append("| " + " | ".join(" ".join(cell.split()).replace("|", "\\|") for cell in cells) + " |")
         lines.append("")
-    return "\n".join([*lines, counts(claims), ""])
+    return "\n".join([*lines, *(f"- {line}" for line in counts(claims).splitlines()), ""])
 
 
 def verdict_table(claims: pd.DataFrame) -> str:
@@ -67,16 +68,29 @@ def verdict_table(claims: pd.DataFrame) -> str:
         for row in rows:
             lines += _wrapped({**row, "ours": _ours(row, longest_unit=9), "verdict": verdict_text(row)})
         lines.append("")
-    return "\n".join([*lines, *textwrap.wrap(counts(claims), WIDTH), ""])
+    shown = [part for line in counts(claims).splitlines() for part in textwrap.wrap(line, WIDTH)]
+    return "\n".join([*lines, *shown, ""])
 
 
 def counts(claims: pd.DataFrame) -> str:
-    """How many claims have each verdict, in one sentence."""
-    number = claims["verdict"].value_counts()
-    parts = [f"{number[verdict]} {verdict}" for verdict in VERDICTS if verdict in number]
-    of_demo = int((claims["scale"].eq("demo") & (claims["verdict"] != "not run")).sum())
-    demo = f" ({of_demo} of them at demo scale)" if of_demo else ""
-    return f"{len(claims)} claims{demo}: {', '.join(parts)}."
+    """How many claims have each verdict, a line for each group; errors of the paper by severity, each cause once.
+
+    One sum over all would add statements about training to misprints.
+    """
+    lines = []
+    for group, rows in _grouped(claims):
+        number = pd.Series([row["verdict"] for row in rows]).value_counts()
+        order = sorted(number.index, key=lambda verdict: list(VERDICTS).index(kind_of(verdict)))
+        of_demo = sum(row["scale"] == "demo" and row["verdict"] != "not run" for row in rows)
+        demo = f" ({of_demo} at demo scale)" if of_demo else ""
+        parts = ", ".join(f"{number[verdict]} {verdict}" for verdict in order)
+        lines.append(f"{group.capitalize()}{demo}: {parts}.")
+    errors = claims[claims["verdict"] == IN_ERROR]
+    causes = errors["erratum"].where(errors["erratum"].notna(), errors["id"])
+    of = {severity: causes[errors["severity"] == severity].nunique() for severity in SEVERITIES}
+    if found := ", ".join(f"{count} {severity}" for severity, count in of.items() if count):
+        lines.append(f"Errors of the paper, each cause once: {found}.")
+    return "\n".join(lines)
 
 
 def verdict_text(row: Mapping[str, Any]) -> str:

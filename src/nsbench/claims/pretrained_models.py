@@ -154,31 +154,6 @@ def _heads(evidence: Evidence, of: OfModels) -> list[Finding]:
     return _each(evidence, of, "head", both)
 
 
-@quantity("table_1_ratio")
-def _table_1(evidence: Evidence, of: OfTable) -> list[Finding]:
-    """Our bound over the paper's, for each model and column; value is that of the reading which is nearest.
-
-    Which reading of the bound, which readout and which inputs the paper takes is open: low and high are the smallest
-    and the largest ratio over all of them.
-    """
-
-    def nearest(name: str, rows: pd.DataFrame, common: dict[str, str]) -> list[Finding]:
-        found = []
-        for bound, group in rows.groupby("bound_from", sort=False):
-            best = group.loc[group["ratio"].map(lambda ratio: abs(math.log(ratio))).idxmin()]
-            ends = [float(ratio) for ratio in (best["ratio"], group["ratio"].min(), group["ratio"].max())]
-            note = (
-                f"nearest: {best['inputs']}, {best['readout']}, {best['reading']}; the ends are the smallest "
-                "and the largest of the readings, not an interval"
-            )
-            found.append(Finding(f"{name} / from {bound}", *ends, len(group), "readings", note=note, **common))
-        return found
-
-    table = evidence.pretrained_table("table_1")
-    rows = table[(table["weights"] == "pretrained") & table["ratio"].gt(0)]
-    return _of_models(evidence, of.papers, rows, "it has no row with a number of the paper", nearest, stand_ins=False)
-
-
 @quantity("stability_bound_smaller")
 def _smaller_bound(evidence: Evidence, of: OfTable) -> list[Finding]:
     """Share of the functions (inputs and readout) for which the proved bound from stability is the smaller one.
@@ -203,7 +178,8 @@ def _smaller_bound(evidence: Evidence, of: OfTable) -> list[Finding]:
 
     bounds = smaller_bounds(evidence.pretrained_table("table_1"))
     bounds = bounds[(bounds["weights"] == "pretrained") & (bounds["divided_by"] == "norm2")]
-    rows = bounds.dropna(subset=["influence", "stability"])
+    # Where both are 1 or more neither says anything.
+    rows = bounds[bounds["smaller"] != "neither"].dropna(subset=["influence", "stability"])
     without = "it has no inputs for which both bounds are proved"
     return _of_models(evidence, of.papers, rows, without, share)
 

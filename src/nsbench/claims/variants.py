@@ -1,7 +1,8 @@
 """Which variants and arms of the grid a claim about training is judged in, and which of them count.
 
-A variant counts where more than half of its baseline's runs reached the target, as in the specification curve: what an
-arm changes in training that does not succeed says nothing about the claim.
+A variant counts where more than half of its baseline's runs reached the target, as in the specification curve, and, of
+a claim about the regularised arm's course, more than half of that arm's: what training that does not succeed looks like
+says nothing about the claim. Effects on times have bounds for such runs and count all (`training`).
 """
 
 from __future__ import annotations
@@ -15,10 +16,9 @@ from pydantic import Field
 
 from nsbench.claims.evidence import ASIDE, COUNTS, MISSING, Evidence, Finding, Missing
 from nsbench.claims.registry import Parameters
-from nsbench.config.settled import coverage_of_range
 
-BY_OUTCOME = "they ended by their outcome, and what is left would be selected by it: train with stop: never"
-"""Why there is no number where `training.stop` left runs out."""
+BY_OUTCOME = "they ended by their outcome, and what is left would be selected by it"
+"""Why there is no number where runs were stopped or diverged."""
 
 
 class OfTask(Parameters):
@@ -76,9 +76,9 @@ class Variant(NamedTuple):
         return Finding(setting, **{"status": self.status, "why": self.why} | found, note=note)
 
     @property
-    def resolution(self) -> str:
-        """How closely times of this variant are known, in words."""
-        return f"times are known to {self.cells[0]['settings']['training']['eval_every_steps']:,} steps"
+    def spacing(self) -> float:
+        """Steps from one evaluation to the next."""
+        return float(self.cells[0]["settings"]["training"]["eval_every_steps"])
 
     def arm(self, of: OfTask | None = None) -> str | None:
         """The arm that is asked for, the baseline unless it is the paper's; None where the grid has none."""
@@ -111,10 +111,15 @@ def variants(evidence: Evidence, of: OfTask) -> list[Variant]:
     listed = [name for name in groups if any(name in names for names in made_of.values())]
     found = []
     for name in listed or groups:
-        one = Variant(name, groups[name], *_counts(evidence, groups[name]))
+        one = Variant(name, groups[name], COUNTS, "")
         if asks_for_arm(of) and one.arm(of) is None:
             why = f"no arm with rho = {of.rho:g}, gamma = {of.gamma:g}, S = 1 is in the grid"
-            one = one._replace(status=MISSING, why=why)
+            found.append(one._replace(status=MISSING, why=why))
+            continue
+        status, why = _counts(evidence, groups[name], "baseline", one.arm())
+        if status == COUNTS and asks_for_arm(of):
+            status, why = _counts(evidence, groups[name], "arm", one.arm(of))
+        one = one._replace(status=status, why=why)
         found.append(one)
     absent = [one for one, names in made_of.items() if listed and not names]
     return found + [Variant(name, [], MISSING, "this variant is not in the grid") for name in absent]
@@ -157,11 +162,6 @@ def is_swept(cell: dict[str, Any]) -> bool:
     return bool(arm["kind"] == "noise_stability" and arm["orientation"] == 1)
 
 
-def enough(n: float, confidence: float) -> dict[str, float]:
-    """The extras `coverage` and `confidence`: what the full range of n pairs covers, and what is asked for."""
-    return {"coverage": coverage_of_range(int(n)) if n >= 1 else 0.0, "confidence": float(confidence)}
-
-
 def row_of(table: pd.DataFrame, **where: Any) -> pd.Series | None:
     """The first row with these values; None where there is none."""
     found = table[(table[list(where)] == pd.Series(where)).all(axis=1)]
@@ -173,15 +173,14 @@ def joined(*notes: str) -> str:
     return "; ".join(note for note in notes if note)
 
 
-def _counts(evidence: Evidence, cells: list[dict[str, Any]]) -> tuple[str, str]:
-    """Whether a variant counts, as status and why not."""
-    baseline = next((cell for cell in cells if cell["arm_settings"]["kind"] == "baseline"), None)
-    if baseline is None:
-        return ASIDE, "the grid has no baseline of it"
-    row = row_of(evidence.table("cells"), **{key: baseline[key] for key in ("task", "variant", "arm")})
+def _counts(evidence: Evidence, cells: list[dict[str, Any]], what: str, arm: str | None) -> tuple[str, str]:
+    """Whether a variant counts by one of its arms, as status and why not; what: how the arm is called."""
+    if arm is None:
+        return ASIDE, f"the grid has no {what} of it"
+    row = row_of(evidence.table("cells"), task=cells[0]["task"], variant=cells[0]["variant"], arm=arm)
     if row is None:
-        return ASIDE, "the table of cells has no row of its baseline"
+        return ASIDE, f"the table of cells has no row of its {what}"
     if 2 * row["n_reached"] > row["n_seeds"]:
         return COUNTS, ""
     reached, budget = f"{row['n_reached']} of {row['n_seeds']} runs", f"{int(row['budget_steps']):,}"
-    return ASIDE, f"the baseline reached the target in {reached} within {budget} steps"
+    return ASIDE, f"the {what} reached the target in {reached} within {budget} steps"

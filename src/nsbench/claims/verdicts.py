@@ -6,15 +6,13 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
-import numpy as np
-
-from nsbench.analysis.statistics.pvalues import holm
 from nsbench.claims.conditions import holds, names_in
 from nsbench.claims.definitions import Claim
 from nsbench.claims.evidence import ASIDE, COMMANDS, COUNTS, MISSING, STAND_IN, Evidence, Finding, Missing
-from nsbench.schemas.claims import SCALES
+from nsbench.config.settled import no_effect
+from nsbench.schemas.claims import IN_ERROR, NO_EFFECT, SCALES
 
-ON_THE_PAPERS_SIDE = ("reproduced", "partly")
+ON_THE_PAPERS_SIDE = ("reproduced", "in the paper's direction", "partly")
 
 
 class Judged(NamedTuple):
@@ -29,11 +27,12 @@ def judge(claim: Claim, evidence: Evidence) -> tuple[dict[str, Any], list[dict[s
     """The row of CLAIM for a claim, and its rows of CLAIM_EVIDENCE."""
     quantity = claim.quantity
     try:
-        found = [judge_one(claim, finding) for finding in quantity.measure(evidence, claim.parameters)]
+        found = [judge_one(claim, finding, evidence.margin) for finding in quantity.measure(evidence, claim.parameters)]
         verdict, reason = combine(found, COMMANDS.get(quantity.source, ""), quantity.all_needed)
     except Missing as missing:
         found, verdict, reason = [], "not run", str(missing)
     row = _row(claim, evidence, found) | {"verdict": verdict, "reason": _sentence(reason)}
+    row["severity"] = (claim.entry.severity or "") if verdict == IN_ERROR else ""
     rows = [
         {"id": claim.entry.id, "setting": one.finding.setting, **_ours(one.finding)}
         | {"verdict": one.verdict, "reason": _sentence(one.reason), "note": one.finding.note}
@@ -46,8 +45,13 @@ def judge(claim: Claim, evidence: Evidence) -> tuple[dict[str, Any], list[dict[s
     return row, rows
 
 
-def judge_one(claim: Claim, finding: Finding) -> Judged:
-    """A setting's verdict: the first of the rule's conditions that holds; none: undecided."""
+def kind_of(verdict: str) -> str:
+    """The one of VERDICTS that a verdict is, its margin left out."""
+    return NO_EFFECT if verdict.startswith(NO_EFFECT) else verdict
+
+
+def judge_one(claim: Claim, finding: Finding, margin: float) -> Judged:
+    """A setting's verdict: the first of the rule's conditions that holds; none: undecided. margin: of no effect."""
     if finding.status == MISSING:
         return Judged(finding, "not run", finding.why)
     if finding.status == ASIDE:
@@ -58,6 +62,7 @@ def judge_one(claim: Claim, finding: Finding) -> Judged:
     for verdict, condition in claim.conditions.items():
         if holds(condition, values):
             shown = (math.isnan(finding.value) and finding.note) or number
+            verdict = no_effect(margin) if verdict == NO_EFFECT else verdict
             return Judged(finding, verdict, f"{shown}: {condition}{_used(names_in(condition), values)}")
     names = names_in(" and ".join(claim.conditions.values()))
     words = {"low": "lower end", "high": "upper end"}
@@ -74,23 +79,27 @@ def judge_one(claim: Claim, finding: Finding) -> Judged:
 def combine(found: list[Judged], command: str = "", all_needed: bool = False) -> tuple[str, str]:
     """One verdict and its reason from those of the settings; only the settings that count have a say.
 
-    All alike: that verdict. Else partly, where one is reproduced or partly; else undecided, where one is; else the
+    All alike: that verdict. Else partly, where one is on the paper's side; else undecided, where one is; else the
     settings contradict each other in what they refuse, and the first one's verdict stands. None counts: not run where
     nothing was run of what the claim is about, undecided where it was run and does not count. `command` makes what is
-    missing.
-
-    Where a setting on the paper's side stands beside one that is not, one of the former must keep a small p-value
-    after Holm's correction over the settings that count, if they have p-values: else undecided. `all_needed`: without
-    one of the settings, because it is missing or does not count, reproduced becomes partly.
+    missing. `all_needed`: the claim is of all its settings, so that one which refuses it refuses all; without one of
+    them, because it is missing or does not count, a verdict on the paper's side becomes partly.
     """
     verdict, reason = _of_counted(found, command)
+    if all_needed and verdict == "partly" and any(_refuses(one) for one in found if one.finding.status == COUNTS):
+        verdict = "not reproduced"
     absent = [one for one in found if one.finding.status in ((MISSING, ASIDE) if all_needed else (MISSING,))]
     if not absent or not any(one.finding.status == COUNTS for one in found):
         return verdict, reason
     without = f"without {_reasons(absent)}"
-    if all_needed and verdict == "reproduced":
-        return "partly", f"reproduced {without}; {reason}"
+    if all_needed and verdict in ON_THE_PAPERS_SIDE:
+        return "partly", f"{verdict} {without}; {reason}"
     return verdict, f"{reason}; {without}"
+
+
+def _refuses(one: Judged) -> bool:
+    """Whether a setting's verdict is against the claim."""
+    return kind_of(one.verdict) in (NO_EFFECT, "not reproduced", "opposite")
 
 
 def _of_counted(found: list[Judged], command: str) -> tuple[str, str]:
@@ -115,22 +124,7 @@ def _of_counted(found: list[Judged], command: str) -> tuple[str, str]:
     differ = f"the settings differ: {_tally(counted)}"
     if not set(verdicts) & set(ON_THE_PAPERS_SIDE):
         return "undecided" if "undecided" in verdicts else verdicts[0], differ
-    by_chance = "" if set(verdicts) <= set(ON_THE_PAPERS_SIDE) else _may_be_chance(counted)
-    return "undecided" if by_chance else "partly", differ + by_chance
-
-
-def _may_be_chance(counted: list[Judged]) -> str:
-    """Words where no setting on the paper's side survives Holm's correction; none where one does or none has a test."""
-    p_values = np.array([float(one.finding.extras.get("p_value", math.nan)) for one in counted])
-    tested = [
-        (p, 1 - one.finding.extras["confidence"])
-        for one, p in zip(counted, holm(p_values), strict=True)
-        if one.verdict in ON_THE_PAPERS_SIDE and not math.isnan(p)
-    ]
-    if not tested or any(p <= alpha for p, alpha in tested):
-        return ""
-    least, n = min(p for p, _ in tested), int(np.isfinite(p_values).sum())
-    return f"; none on the paper's side is left by Holm's correction over {n} settings (p = {show_number(least)})"
+    return "partly", differ
 
 
 def show_number(value: float) -> str:
@@ -159,7 +153,7 @@ def _row(claim: Claim, evidence: Evidence, found: list[Judged]) -> dict[str, Any
     notes = [f"{one.setting}: {one.note}" if len(counted) > 1 else one.note for one in counted if one.note]
     status = {ASIDE: "does not count", STAND_IN: "{} (stands in)"}
     settings = [f"{one.finding.setting}: {status.get(one.finding.status, '{}').format(one.verdict)}" for one in found]
-    names = ("id", "place", "group", "claim", "paper_text", "unit", "figure")
+    names = ("id", "place", "group", "claim", "paper_text", "unit", "erratum", "figure")
     return {
         **{name: getattr(entry, name) for name in names},
         **_ours(counted[0] if counted else Finding("")),
