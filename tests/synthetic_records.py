@@ -264,13 +264,16 @@ def write_records(folder: Any, records: dict[str, pd.DataFrame]) -> None:
 
 
 def write_results(
-    folder: Path, cells: list[dict[str, Any]], records: dict[str, pd.DataFrame]
+    folder: Path, cells: list[dict[str, Any]], records: dict[str, pd.DataFrame], **settings: Any
 ) -> dict[str, pd.DataFrame]:
-    """Collect and analyse records into `folder`/collected and /tables; the tables by name, with `floors`."""
+    """Collect and analyse records into `folder`/collected and /tables; the tables by name, with `floors`.
+
+    settings: of the analysis.
+    """
     write_records(folder / "pack", records)
     floors = folder / "pack" / "floors.parquet"
     write_table(floors, make_floors(cells).to_dict("records"), FLOORS, STAMP)
     collect(cells, Sources([folder / "pack"], [floors]), folder / "collected", "{}", "0123456789abcdef")
-    analyse(folder / "collected", cells, Analysis(n_resamples=199), folder / "tables", "{}", "0123456789abcdef")
+    analyse(folder / "collected", cells, Analysis(**settings), folder / "tables", "{}", "0123456789abcdef")
     tables = {name: read_table(folder / "tables" / f"{name}.parquet", schema) for name, schema in TABLES.items()}
     return {**tables, "floors": read_table(folder / "collected" / "floors.parquet", FLOORS)}

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from nsbench.analysis.specification_curves import specification_choices, specification_curves, specifications
 from nsbench.config.canonical import canonical_json
+from nsbench.config.settled import outcome
 
 CHOICES: dict[str, list[Any]] = {
     "tokens": ["a_b", "a_plus_b_eq", "a_plus_b_eq_kept"],
@@ -73,9 +76,27 @@ def effect_row(
     row |= {"baseline": "baseline", "text": "", "n_pairs": n, "n_baseline_reached": n, "n_arm_reached": n, "note": ""}
     for name, factor in (("steps_ratio", 1.0), ("flops_ratio", 2.0)):
         row |= {name: factor * ratio, f"{name}_low": factor * low, f"{name}_high": factor * high}
-    # All pairs go one way, so that the permutation test agrees.
-    sooner = {"n_arm_sooner": n * (ratio < 1), "n_baseline_sooner": n * (ratio > 1)}
-    return {**row, **sooner, "confidence": CONFIDENCE, "p_value": 2.0 ** (1 - n), **given}
+    row |= {"outcome": outcome(low, high, 0.1), "flops_outcome": outcome(2 * low, 2 * high, 0.1, "flops")}
+    return {**row, "confidence": CONFIDENCE, "p_value": 2.0 ** (1 - n), **given}
+
+
+def make_times(
+    cells: list[dict[str, Any]], effect: Callable[[dict[str, Any], int], float]
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Times and runs of a curve's cells; an arm's log ratio is `effect` of its choices and seed (NaN: it never
+    reaches the target), about a baseline of 4,000 steps (infinite: that never does)."""
+    rows = []
+    for cell in cells:
+        for seed in cell["seeds"]:
+            log = effect(cell["choices"], seed)
+            step = (math.nan if log == math.inf else 4000.0) if cell["arm"] == "baseline" else 4000 * math.exp(log)
+            row = {name: cell[name] for name in ("task", "variant", "arm", "budget_steps")} | cell["target"]
+            row |= {"seed": seed, "arm_kind": cell["arm_settings"]["kind"], "rho": 0.25, "gamma": 0.75, "text": ""}
+            row |= {"orientation": 1.0, "status": "completed", "reached": math.isfinite(step), "seconds": step}
+            rows.append({**row, "step": step if math.isfinite(step) else math.nan, "flops": step})
+    times = pd.DataFrame(rows)
+    budgets = dict.fromkeys(("steps", "flops", "seconds"), 10_000)
+    return times, times[["task", "variant", "arm", "seed"]].assign(**budgets)
 
 
 def make_effects(cells: list[dict[str, Any]], seed: int = 1) -> pd.DataFrame:
@@ -93,3 +114,18 @@ def make_effects(cells: list[dict[str, Any]], seed: int = 1) -> pd.DataFrame:
             ratio = 1 - 0.08 * reached if reached else math.nan
         rows.append(effect_row(cell, ratio, ratio * math.exp(-width), ratio * math.exp(width), **given))
     return pd.DataFrame(rows)
+
+
+def make_curves(cells: list[dict[str, Any]], effects: pd.DataFrame | None = None) -> tuple[pd.DataFrame, ...]:
+    """Specifications of curves, and what is pooled of them, whole and by choice; times have about the ratios of
+    `effects`, and are censored where there is none."""
+    effects = make_effects(cells) if effects is None else effects
+    ratios, generator = effects.set_index(["variant", "arm"])["steps_ratio"].to_dict(), np.random.default_rng(2)
+    rows = []
+    for cell in cells:
+        middle = 4000 * ratios.get((cell["variant"], cell["arm"]), 1.0)
+        names = {name: cell[name] for name in ("task", "variant", "arm", "budget_steps")}
+        rows += [{**names, "seed": one, "step": middle * math.exp(generator.normal(0, 0.02))} for one in cell["seeds"]]
+    table, times = specifications(effects, cells), pd.DataFrame(rows)
+    pooled = (make(table, times, CONFIDENCE) for make in (specification_curves, specification_choices))
+    return table, *pooled

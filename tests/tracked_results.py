@@ -19,7 +19,7 @@ from nsbench.storage.parquet import write_table
 from nsbench.tracking import importer, stores
 from nsbench.tracking.clones import identify
 from nsbench.tracking.content import read_contents
-from nsbench.workflow.grid import load
+from nsbench.workflow.grid import parsed
 from nsbench.workflow.plan import Plan, grid_cells
 
 PROJECT = Path(__file__).parents[1]
@@ -157,7 +157,7 @@ def small_grid(folder: Path, uri: str | None = None, **changes: Any) -> Results:
     standard = yaml.safe_load((PROJECT / "config.yaml").read_text())["tasks"]
     for task, section in values["tasks"].items():
         section["arms"] = standard[task]["arms"]
-    config = load(values)
+    config = parsed(values)
     return Results(folder, grid_cells(config), uri or "", Plan(config).grid("tracking"))
 
 
@@ -261,6 +261,7 @@ def _target(cell: dict[str, Any], seed: int) -> dict[str, Any]:
         "status": "diverged" if diverged else "completed",
         "reached": not diverged,
         **(dict.fromkeys(cost, math.nan) if diverged else cost),
+        **{"train_step": math.nan, "n_lost": 0},
         "text": TEXT[cell["task"]],
         **{"record": "", "older_code": "", "no_evaluation": ""},
     }

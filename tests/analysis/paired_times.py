@@ -7,11 +7,18 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from hypothesis import strategies as st
 
 from nsbench.analysis.statistics import paired_effects
+from nsbench.config.sections import Analysis
 from nsbench.schemas.statistics import PAIRED_EFFECT
 from tests.synthetic_records import ARMS, FLOPS_PER_STEP, make_cells
 
+NAN = math.nan
+BUDGET = 8
+"""Of drawn pairs."""
+TIMES = st.one_of(st.integers(1, BUDGET).map(float), st.just(NAN))
+"""Few values, so that pairs tie; NaN is censored."""
 Times = tuple[pd.DataFrame, pd.DataFrame, list[dict[str, Any]]]
 
 
@@ -42,6 +49,8 @@ def times_of(
                     "step": step,
                     "flops": step * FLOPS_PER_STEP[kind],
                     "seconds": step * 0.01,
+                    "train_step": math.nan,
+                    "n_lost": 0,
                     "text": "",
                 }
             )
@@ -69,17 +78,37 @@ def without_measures(
 
 
 def effects_of(
-    baseline: list[float],
-    arm: list[float],
-    confidence: float = 0.95,
-    budget: int = 10_000,
-    n_resamples: int = 999,
-    tested: bool = False,
+    baseline: list[float], arm: list[float], budget: int = 10_000, judged: bool = True, **settings: Any
 ) -> dict[str, Any]:
-    """The effect for given times to target (NaN: censored), one per seed; with its tests if asked for."""
+    """The effect for given times to target (NaN: censored), one per seed; judged at the looks, or with all pairs.
+
+    settings: of `config.sections.Analysis`.
+    """
     times, runs, cells = times_of(baseline, arm, budget)
-    generator = np.random.default_rng(3)
-    found = paired_effects(times, runs, confidence, n_resamples, generator, cells if tested else None)
+    found = paired_effects(times, runs, Analysis(**settings), cells if judged else None)
     assert list(found) == PAIRED_EFFECT.names
     assert len(found) == 1
     return found.iloc[0].to_dict()
+
+
+def _more_extreme(draw: st.DrawFn, pairs: list[tuple[float, float]]) -> list[tuple[float, float]]:
+    """The pairs with arms as they were or sooner, baselines as they were or later."""
+
+    def moved(time: float, low: float, high: float) -> float:
+        value = draw(st.floats(low, high)) if draw(st.booleans()) else time
+        return NAN if value >= BUDGET + 1 else min(value, BUDGET)
+
+    return [
+        (
+            NAN if math.isnan(baseline) else moved(baseline, baseline, BUDGET + 2.0),
+            moved(arm, 0.0, BUDGET if math.isnan(arm) else arm),
+        )
+        for baseline, arm in pairs
+    ]
+
+
+@st.composite
+def two_strengths(draw: st.DrawFn, n: int | None = None) -> tuple[list[tuple[float, float]], ...]:
+    """Pairs of times (baseline, arm), 6 to 10 or `n`, and others that are more extreme towards fewer steps."""
+    pairs = draw(st.lists(st.tuples(TIMES, TIMES), min_size=n or 6, max_size=n or 10))
+    return pairs, _more_extreme(draw, pairs)

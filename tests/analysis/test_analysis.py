@@ -23,15 +23,16 @@ ROWS = {
     "time_to_target": 6,
     "cells": 2,
     "kaplan_meier": 8,  # of each arm step 0, two times and the budget
-    "power": 3,
+    "power": 12,  # 3 effects x 4 looks
     "score": 6,
     "measure": 20,  # 2 arms x (2 rho x 2 reductions of stability, 2 scores x 3 kinds of targets)
     "selection": 0,
-    "onset": 6,
-    "lead_lag": 2,
+    "onset": 36,
+    "lead_lag": 12,
     "early_rank": 2,
     "specification": 0,
-    "specification_share": 0,
+    "specification_curve": 0,
+    "specification_choice": 0,
 }
 """Rows of each table for two arms of three seeds, one run censored and one diverged; one of all others."""
 EMPTY = {name for name, count in ROWS.items() if count == 0}
@@ -141,7 +142,7 @@ def test_analyse_writes_each_table_twice_and_the_same_each_time(tmp_path: Path) 
     folder = collected(tmp_path, make_records(CELLS, {("baseline", 1): 1e9}, diverged=(("gentle", 2),)))
     outs = [tmp_path / "first", tmp_path / "second"]
     for out in outs:
-        analyse(folder, CELLS, Analysis(confidence=0.9, n_resamples=199), out, "{}", "digest")
+        analyse(folder, CELLS, Analysis(confidence=0.9), out, "{}", "digest")
     for name, schema in TABLES.items():
         table = read_table(outs[0] / f"{name}.parquet", schema)
         text = (outs[0] / f"{name}.csv").read_text()
@@ -158,7 +159,7 @@ def test_analyse_writes_each_table_twice_and_the_same_each_time(tmp_path: Path) 
 def test_every_table_says_which_text_it_used_and_how_answers_leak(tmp_path: Path) -> None:
     cells = make_cells("next_token", variants=("shared",), seeds=(1, 2, 3), budget=1500, leaks={"shared": LEAKS})
     found = collected(tmp_path, make_records(cells, text="a book, not WikiText-2"), cells)
-    analyse(found, cells, Analysis(n_resamples=199), tmp_path / "tables", "{}", "digest")
+    analyse(found, cells, Analysis(), tmp_path / "tables", "{}", "digest")
     for name in TABLES:
         table = pd.read_csv(tmp_path / f"tables/{name}.csv")
         if name not in EMPTY:
@@ -167,21 +168,27 @@ def test_every_table_says_which_text_it_used_and_how_answers_leak(tmp_path: Path
         assert {"text", "leaks"} <= set(table)
 
 
-def test_a_curve_s_variants_are_a_family_and_have_their_specifications(tmp_path: Path) -> None:
+def test_a_curve_has_its_specifications_pooled_and_by_choice(tmp_path: Path) -> None:
     cells = make_cells(variants=("base", "base-normpost", "base-maskcausal"), seeds=(1, 2, 3))
+    choices = {"base": ("pre", "none"), "base-normpost": ("post", "none"), "base-maskcausal": ("pre", "causal")}
     for cell in cells:
-        cell.update(curve="base", choices={"model.norm": "pre"}, curve_only=cell["variant"] != "base")
-    analyse(collected(tmp_path, make_records(cells), cells), cells, Analysis(n_resamples=199), tmp_path / "out", "", "")
-    effects, specified, shares = (
+        chosen = dict(zip(("model.norm", "model.mask"), choices[cell["variant"]], strict=True))
+        cell.update(curve="base", choices=chosen, curve_only=cell["variant"] != "base")
+    analyse(collected(tmp_path, make_records(cells), cells), cells, Analysis(), tmp_path / "out", "", "")
+    effects, specified, curves, levels, power = (
         read_table(tmp_path / f"out/{name}.parquet", TABLES[name])
-        for name in ("paired_effect", "specification", "specification_share")
+        for name in ("paired_effect", "specification", "specification_curve", "specification_choice", "power")
     )
-    task = "modular_addition"
-    assert effects["family"].tolist() == [task, f"{task} / curve base", f"{task} / curve base"]
-    assert effects["n_family"].tolist() == [1, 2, 2]
-    assert effects["p_holm"].ge(effects["p_value"]).all()
-    assert specified["p_value"].tolist() == effects["p_value"].tolist()
-    assert shares["n_specifications"].tolist() == [3]
+    assert effects["role"].tolist() == ["secondary", "curve", "curve"]
+    assert specified["steps_ratio"].tolist() == effects["steps_ratio"].tolist()
+    assert curves[["n_specifications", "n_counted", "n_seeds"]].to_numpy().tolist() == [[3, 3, 3]]
+    assert list(zip(levels["choice"], levels["level"], levels["n_specifications"], strict=True)) == [
+        ("model.mask", '"none"', 2),
+        ("model.mask", '"causal"', 1),
+        ("model.norm", '"pre"', 2),
+        ("model.norm", '"post"', 1),
+    ]
+    assert set(power["variant"]) == {"base"}
 
 
 # --- runs that variants share ----------------------------------------------------------------------
@@ -218,14 +225,14 @@ def test_shared_runs_are_collected_under_both_names_without_what_is_of_the_noise
 
 def test_the_tables_of_shared_runs_leave_their_stability_out(tmp_path: Path) -> None:
     folder = collected(tmp_path, trained(), SHARED)
-    analyse(folder, SHARED, Analysis(n_resamples=199), tmp_path / "tables", "{}", "digest")
+    analyse(folder, SHARED, Analysis(), tmp_path / "tables", "{}", "digest")
     made = {name: read_table(tmp_path / f"tables/{name}.parquet", schema) for name, schema in TABLES.items()}
     names = ["variant", "arm"]
     for name in ("cells", "score"):
         row = made[name].set_index(names).loc[("base-clean", "baseline")]
         assert (row if name == "cells" else row.iloc[0])["n_seeds"] == 2
-    lead = made["lead_lag"].set_index(names).loc[("base-clean", "baseline")]
-    assert lead["note"].startswith("2 of 2 runs undefined (2 no stability in its history)")
+    lead = made["lead_lag"].set_index([*names, "series"]).loc[("base-clean", "baseline", "stability")]
+    assert lead["note"].startswith("2 of 2 runs undefined (2 none in its history)")
     assert made["paired_effect"]["n_pairs"].tolist() == [3, 2]
     assert made["score"]["n_unmeasured"].eq(0).all()
     assert made["score"]["test_loss"].notna().any()

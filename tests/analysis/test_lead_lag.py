@@ -12,8 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from nsbench.analysis.lead_lag import early_rank, lead_lag, onset, onsets, spearman
+from nsbench.analysis.lead_lag import SERIES, early_rank, lead_lag, onset, onsets, spearman
 from nsbench.analysis.statistics.times import trails
+from nsbench.config.sections import Analysis
 from nsbench.schemas.analysis import EARLY_RANK, LEAD_LAG, ONSET
 from tests.synthetic_records import make_cells
 
@@ -46,7 +47,13 @@ def curves(arm: str, seed: int, stability: Any, loss: Any, accuracy: Any = 0.0) 
     """The history of a run that is evaluated every SPACING steps."""
     steps = SPACING * np.arange(len(stability))
     row = {**RUN, "arm": arm, "seed": seed, "step": steps, "stability": stability, "val_loss": loss}
-    return pd.DataFrame(row | {"val_accuracy": accuracy})
+    others = {name: np.where(steps == 0, NAN, 1.0 + steps) for name in SERIES if name != "stability"}
+    return pd.DataFrame(row | {"val_accuracy": accuracy} | others)
+
+
+def of_stability(found: pd.DataFrame) -> pd.DataFrame:
+    """The rows of the series `stability` in a table of all series."""
+    return found[found["series"] == "stability"].reset_index(drop=True)
 
 
 # --- an onset --------------------------------------------------------------------------------------
@@ -100,13 +107,15 @@ def test_onsets_of_all_runs_in_grid_order() -> None:
     shuffled = history.sample(frac=1, random_state=0)
     found = onsets(trails(shuffled, table_of_runs(cells, (("baseline", 2),)), cells), 0.25)
     assert list(found) == [*ONSET.names, "status", "lacks"]
+    assert found["series"].tolist() == list(SERIES) * 5
+    found = of_stability(found)
     assert found["seed"].tolist() == [0, 1, 2, 3, 4]
-    assert found["stability_onset_step"].fillna(-1).tolist() == [10, -1, -1, 30, 40]
+    assert found["series_onset_step"].fillna(-1).tolist() == [10, -1, -1, 30, 40]
     assert found["loss_onset_step"].fillna(-1).tolist() == [30, -1, -1, 10, -1]
     assert found["lead_steps"].fillna(-1).tolist() == [20, -1, -1, -20, -1]
     assert found["note"].tolist() == [
         "",
-        "stability flat; loss never below its start",
+        "series flat; loss never below its start",
         "diverged",
         "",
         "values not finite",
@@ -125,39 +134,39 @@ def leads_of(
     """The one row of `lead_lag` for given onsets (stability, loss), one pair per seed."""
     cells = grid(len(pairs))
     found = pd.DataFrame(
-        {**RUN, "arm": "baseline", "seed": seed, "share": 0.1, "stability_onset_step": first, "loss_onset_step": second}
+        {**RUN, "arm": "baseline", "seed": seed, "share": 0.1, "series_onset_step": first, "loss_onset_step": second}
         for seed, (first, second) in enumerate(pairs)
     ).assign(note=notes or "", status=statuses or "completed", lacks=lacks or False)
-    found["lead_steps"] = found["loss_onset_step"] - found["stability_onset_step"]
-    rows = lead_lag(found, cells, 0.95, 999, np.random.default_rng(1))
+    found["lead_steps"] = found["loss_onset_step"] - found["series_onset_step"]
+    rows = lead_lag(pd.concat([found.assign(series=series) for series in SERIES]), cells, 0.95)
     assert list(rows) == LEAD_LAG.names
-    (row,) = rows.to_dict("records")
-    return row
+    assert rows["series"].tolist() == list(SERIES)
+    return dict(rows.iloc[0])
 
 
-def test_leads_are_counted_and_averaged() -> None:
+def test_leads_are_counted_and_their_typical_one_is_found() -> None:
     row = leads_of([(10, 30), (20, 80), (30, 30), (40, 20), (10, 40), (10, 60)])
-    assert [row[f"n_{name}"] for name in ("runs", "defined", "stability_first", "together", "loss_first")] == [
+    assert [row[f"n_{name}"] for name in ("runs", "defined", "series_first", "together", "loss_first")] == [
         6,
         6,
         4,
         1,
         1,
     ]
-    assert row["mean_lead_steps"] == pytest.approx((20 + 60 + 0 - 20 + 30 + 50) / 6)
-    assert row["mean_lead_steps_low"] < row["mean_lead_steps"] < row["mean_lead_steps_high"]
-    assert (row["median_stability_onset_step"], row["median_loss_onset_step"]) == (15, 35)
+    assert row["typical_lead_steps"] == 25  # the median of the 21 averages of two leads, each with itself included
+    assert (row["typical_lead_steps_low"], row["typical_lead_steps_high"]) == (-20, 60)
+    assert (row["median_series_onset_step"], row["median_loss_onset_step"]) == (15, 35)
     assert (row["resolution_steps"], row["share"], row["note"]) == (SPACING, 0.1, "")
 
 
 def test_undefined_runs_are_told_and_later_than_any() -> None:
-    notes = ["", "diverged", "stability flat", "diverged"]
+    notes = ["", "diverged", "series flat", "diverged"]
     row = leads_of([(10, 30), (NAN, NAN), (NAN, 50), (NAN, NAN)], notes)
-    assert (row["n_runs"], row["n_defined"], row["n_stability_first"], row["mean_lead_steps"]) == (4, 1, 1, 20)
+    assert (row["n_runs"], row["n_defined"], row["n_series_first"], row["typical_lead_steps"]) == (4, 1, 1, 20)
     assert math.isnan(row["median_loss_onset_step"])
-    assert row["note"] == "3 of 4 runs undefined (2 diverged, 1 stability flat); one run: no interval"
+    assert row["note"] == "3 of 4 runs undefined (2 diverged, 1 series flat); 1 run can have no interval of 95%"
     nothing = leads_of([(NAN, NAN)], ["diverged"])
-    assert math.isnan(nothing["mean_lead_steps"])
+    assert math.isnan(nothing["typical_lead_steps"])
     assert nothing["note"] == "1 of 1 runs undefined (1 diverged); no runs to compare"
 
 
@@ -174,7 +183,7 @@ def test_medians_leave_out_what_is_not_known(status: str, lacks: bool, loss: flo
     row = leads_of(
         [(10, 30), (20, 40), (NAN, loss)], statuses=["completed"] * 2 + [status], lacks=[False, False, lacks]
     )
-    assert (row["median_stability_onset_step"], row["median_loss_onset_step"]) == medians
+    assert (row["median_series_onset_step"], row["median_loss_onset_step"]) == medians
     assert row["n_stopped"] == (status == "stopped")
 
 
@@ -190,19 +199,20 @@ def test_a_history_without_stability_is_no_stability_that_never_moved() -> None:
     runs = table_of_runs(cells, diverged=(("gentle", 5),), stopped=(("baseline", 5),))
     every = trails(history, runs, cells)
     found = onsets(every, 0.1)
-    of_baseline = found[found["arm"] == "baseline"]
-    assert of_baseline["note"].tolist() == ["no stability in its history"] * 5 + ["stopped at the target"]
+    of_baseline = of_stability(found[found["arm"] == "baseline"])
+    assert of_baseline["note"].tolist() == ["none in its history"] * 5 + ["stopped at the target"]
     assert of_baseline["loss_onset_step"].tolist()[:5] == [20] * 5
-    leads = lead_lag(found, cells, 0.95, 99, np.random.default_rng(0)).iloc[0]
-    assert math.isnan(leads["median_stability_onset_step"])
+    leads = lead_lag(found, cells, 0.95).iloc[0]
+    assert math.isnan(leads["median_series_onset_step"])
     assert (leads["median_loss_onset_step"], leads["n_defined"]) == (20, 0)
     assert leads["note"] == (
-        "6 of 6 runs undefined (5 no stability in its history, 1 stopped at the target); no runs to compare"
+        "6 of 6 runs undefined (5 none in its history, 1 stopped at the target); no runs to compare"
     )
-    ranks = early_rank(every, cells, 0.25, 0.95, 99, np.random.default_rng(0))
+    times = history.groupby(["task", "variant", "arm", "seed"], as_index=False)["step"].max()
+    ranks = early_rank(every, times.assign(step=10.0 * times["seed"]), cells, Analysis(early_share=0.25))
     assert ranks["n_ranked"].tolist() == [0, 6]
-    assert "5 of 6 runs left out: no stability in its history; fewer than three runs" in ranks["note"].iloc[0]
-    assert "5 of 12 runs left out: no stability in its history" in ranks["note"].iloc[1]
+    assert "6 of 6 runs left out: no finite values at step 10; fewer than three runs" in ranks["note"].iloc[0]
+    assert "6 of 12 runs left out: no finite values at step 10" in ranks["note"].iloc[1]
 
 
 # --- Spearman --------------------------------------------------------------------------------------
@@ -228,39 +238,33 @@ def ranked(
     early: dict[tuple[str, int], tuple[float, float, float]],
     diverged: tuple[tuple[str, int], ...] = (),
     too_early: tuple[tuple[str, int], ...] = (),
-    seed: int = 0,
-    stopped: tuple[tuple[str, int], ...] = (),
 ) -> dict[str, Any]:
-    """Both rows of `early_rank` by group, for runs with (stability, loss) at step 20 and a final accuracy.
+    """Both rows of `early_rank` by group, for runs with (stability, loss) at step 20 and a time to target (NaN: never).
 
-    Runs `too_early` end at step 10.
+    Runs `too_early` diverge at step 10.
     """
-    n_seeds = 1 + max(number for _, number in early)
-    cells = grid(n_seeds, tuple(dict.fromkeys(arm for arm, _ in early)), steps=100)
-    history = []
-    for (arm, number), (stability, loss, final) in early.items():
-        n = 2 if (arm, number) in too_early else 11
-        accuracy = np.where(np.arange(n) < 8, 0.0, final)
-        accuracy[8:] += [-0.05, 0.0, 0.05][: n - 8] if n > 8 else []
-        here = curves(arm, number, np.full(n, 0.5), np.full(n, 3.0), accuracy)
+    cells = grid(1 + max(number for _, number in early), tuple(dict.fromkeys(arm for arm, _ in early)), steps=100)
+    history, times = [], []
+    for (arm, number), (stability, loss, time) in early.items():
+        here = curves(arm, number, np.full(2 if (arm, number) in too_early else 11, 0.5), 3.0)
         here.loc[here["step"] == 20, ["stability", "val_loss"]] = stability, loss
         history.append(here)
-    runs = table_of_runs(cells, (*diverged, *too_early), stopped)
-    every = trails(pd.concat(history), runs, cells)
-    rows = early_rank(every, cells, 0.15, 0.9, 499, np.random.default_rng(seed))
+        times.append({**RUN, "arm": arm, "seed": number, "step": NAN if (arm, number) in diverged else time})
+    every = trails(pd.concat(history), table_of_runs(cells, (*diverged, *too_early)), cells)
+    rows = early_rank(every, pd.DataFrame(times), cells, Analysis(early_share=0.15, confidence=0.9))
     assert list(rows) == EARLY_RANK.names
     assert rows["group"].tolist() == ["baseline", "all arms"]
     assert rows["early_step"].tolist() == [20, 20]  # 15 of 100 steps is between two evaluations
     return {row["group"]: row for row in rows.to_dict("records")}
 
 
-def test_early_stability_and_loss_rank_the_ends() -> None:
+def test_early_stability_and_loss_rank_times_to_target() -> None:
     generator = np.random.default_rng(4)
-    x, noise, final = generator.normal(size=(3, 8))
-    found = ranked({("baseline", s): (x[s], noise[s] - final[s], final[s]) for s in range(8)})
+    x, noise, time = generator.normal(size=(3, 8))
+    found = ranked({("baseline", s): (x[s], noise[s] + time[s], time[s]) for s in range(8)})
     row = found["baseline"]
-    assert row["rank_by_stability"] == pytest.approx(stats.spearmanr(x, final).statistic)
-    assert row["rank_by_val_loss"] == pytest.approx(stats.spearmanr(noise - final, final).statistic)
+    assert row["rank_by_stability"] == pytest.approx(stats.spearmanr(x, time).statistic)
+    assert row["rank_by_val_loss"] == pytest.approx(stats.spearmanr(noise + time, time).statistic)
     for name in ("rank_by_stability", "rank_by_val_loss"):
         assert row[f"{name}_low"] < row[name] < row[f"{name}_high"]
     assert (row["n_runs"], row["n_seeds"], row["note"]) == (8, 8, "")
@@ -277,64 +281,38 @@ def test_seeds_are_resampled_with_all_their_arms() -> None:
         assert found["all arms"][name] == pytest.approx(found["baseline"][name])
 
 
-def test_diverged_runs_rank_last_or_are_left_out() -> None:
-    early = {("baseline", s): (s, -s, 0.1 * s) for s in range(7)}
-    last = ranked(early, diverged=(("baseline", 6),))["baseline"]  # ends best by its curve, last by its status
-    expected = stats.spearmanr(range(7), [1, 2, 3, 4, 5, 6, 0]).statistic
-    assert last["rank_by_stability"] == pytest.approx(expected)
+def test_runs_that_never_reach_rank_last_and_without_values_are_left_out() -> None:
+    early = {("baseline", s): (s, -s, 10 * s) for s in range(7)}
+    last = ranked(early | {("baseline", 0): (0, 0, NAN)}, diverged=(("baseline", 1),))["baseline"]
+    assert last["rank_by_stability"] == pytest.approx(stats.spearmanr(range(7), [6, 6, 1, 2, 3, 4, 5]).statistic)
     left_out = ranked(early, too_early=(("baseline", 6),))["baseline"]
-    assert left_out["rank_by_stability"] == pytest.approx(1)
-    assert left_out["n_runs"] == 7
-    assert left_out["note"].startswith("1 of 7 runs left out: no finite values at step 20; ")
-
-
-def test_stopped_runs_are_not_ranked_and_told() -> None:
-    early = {("baseline", s): (s, -s, 0.1 * s) for s in range(7)} | {("gentle", s): (s, -s, 0.1) for s in range(7)}
-    early["baseline", 6] = (-1, 3, 0.9)  # against the others' order
-    assert ranked(early)["baseline"]["rank_by_stability"] < 0.9
-    found = ranked(early, too_early=(("baseline", 5),), stopped=(("baseline", 6), ("gentle", 0), ("gentle", 1)))
-    row = found["baseline"]
-    assert row["rank_by_stability"] == pytest.approx(1)
-    assert (row["n_runs"], row["n_ranked"]) == (7, 5)
-    assert row["note"].startswith(
-        "1 of 7 runs stopped at their target (baseline 1): left out; "
-        "1 of 7 runs left out: no finite values at step 20; "
-    )
-    every = found["all arms"]
-    assert (every["n_runs"], every["n_ranked"]) == (14, 10)
-    assert "3 of 14 runs stopped at their target (baseline 1, gentle 2): left out" in every["note"]
+    assert (left_out["rank_by_stability"], left_out["n_runs"], left_out["n_ranked"]) == (pytest.approx(1), 7, 6)
+    assert left_out["note"] == "1 of 7 runs left out: no finite values at step 20"
 
 
 def test_what_cannot_be_ranked_is_told() -> None:
-    flat = ranked({("baseline", s): (0.5, -s, 0.1 * s) for s in range(6)})["baseline"]
+    flat = ranked({("baseline", s): (0.5, s, 10 * s) for s in range(6)})["baseline"]
     assert math.isnan(flat["rank_by_stability"])
-    assert flat["rank_by_val_loss"] == pytest.approx(-1)
-    assert flat["note"] == ("stability: alike in all runs, no ranks; val_loss: all resamples agree: no interval")
-    alike = ranked({("baseline", s): (s, s, 0.5) for s in range(6)})["baseline"]
+    assert flat["rank_by_val_loss"] == pytest.approx(1)
+    assert (flat["rank_by_val_loss_low"], flat["rank_by_val_loss_high"]) == pytest.approx((1, 1))
+    assert flat["note"] == "stability: alike in all runs, no ranks"
+    alike = ranked({("baseline", s): (s, s, NAN) for s in range(6)})["baseline"]
     assert math.isnan(alike["rank_by_val_loss"])
-    assert alike["note"] == "final accuracy alike in all runs: no ranks"
+    assert alike["note"] == "all runs have one time to target, or none: no ranks"
     assert ranked({("baseline", s): (s, s, s) for s in range(2)})["baseline"]["note"] == (
         "fewer than three runs: no ranks"
     )
     few = ranked({("baseline", s): (s, (2 * s) % 5, (3 * s) % 5) for s in range(4)})["baseline"]
     assert "of the resamples have no ranks and are left out" in few["note"]
-    assert few["note"].endswith("only 4 seeds: even their full range has 88% coverage, not 90%")
-
-
-def test_the_targets_that_the_metric_names_are_ranked() -> None:
-    cells = grid(6, metric="val_loss_known")
-    history = pd.concat(curves("baseline", s, np.arange(5) + s, [3.0] * 5, 0.5) for s in range(6))
-    history["val_accuracy_known"] = 0.1 * history["seed"]
-    history["val_loss_known"] = -1.0 * history["seed"]
-    every = trails(history, table_of_runs(cells), cells)
-    row = early_rank(every, cells, 0.25, 0.95, 199, np.random.default_rng(0)).iloc[0]
-    assert (row["early_step"], row["rank_by_stability"], row["rank_by_val_loss"]) == pytest.approx((10, 1, -1))
+    assert few["note"].endswith("4 seeds can have no interval of 90%")
 
 
 def test_a_share_of_the_budget_with_a_rounding_error_is_not_an_evaluation_later() -> None:
-    cells = grid(3, steps=300)
-    history = pd.concat(curves("baseline", s, np.arange(31) * s, [3.0] * 31, 0.1 * s) for s in range(3))
-    share = 0.1 + 0.2  # 0.30000000000000004
+    """And the loss is that over the targets which the metric names."""
+    cells = grid(6, steps=300, metric="val_loss_known")
+    history = pd.concat(curves("baseline", s, np.arange(31) * s, 3.0) for s in range(6))
+    history["val_loss_known"] = -1.0 * history["seed"]
     every = trails(history, table_of_runs(cells), cells)
-    rows = early_rank(every, cells, share, 0.95, 99, np.random.default_rng(0))
-    assert rows["early_step"].tolist() == [90, 90]
+    times = pd.DataFrame({**RUN, "arm": "baseline", "seed": s, "step": 10.0 * s} for s in range(6))
+    row = early_rank(every, times, cells, Analysis(early_share=0.1 + 0.2)).iloc[0]  # 0.30000000000000004
+    assert (row["early_step"], row["rank_by_stability"], row["rank_by_val_loss"]) == pytest.approx((90, 1, -1))

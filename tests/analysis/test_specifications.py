@@ -1,19 +1,24 @@
-"""Specifications: which count, what their intervals settle, and the shares, by hand."""
+"""Specifications: which count and what they settle; curves pooled over them, and by choice, on planted effects."""
 
 from __future__ import annotations
 
 import json
 import math
+from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 from scipy import stats
 
-from nsbench.analysis.specification_curves import specification_shares, specifications
-from nsbench.schemas.analysis import SPECIFICATION_SHARE
+from nsbench.analysis.specification_curves import specification_choices, specification_curves, specifications
+from nsbench.analysis.statistics import paired_effects
+from nsbench.analysis.statistics.pooled import pool
+from nsbench.config.sections import Analysis
+from nsbench.schemas.analysis import SPECIFICATION_CHOICE, SPECIFICATION_CURVE
 from nsbench.storage.parquet import RecordError
-from tests.synthetic_specifications import effect_row, make_curve_cells, make_effects
+from tests.synthetic_specifications import effect_row, make_curve_cells, make_effects, make_times
 
 NAN = math.nan
 CHOICES = {"model.norm": ["pre", "post"], "model.mask": ["none", "causal"], "model.dropout": [0.1, 0.0]}
@@ -41,11 +46,6 @@ def test_a_specification_counts_where_more_than_half_of_the_baselines_reach(reac
     assert row["effect"] == ("helps" if counts else "not counted")
     told = f"not counted: the baseline reached the target in {reached} of 6 pairs; censored"
     assert row["note"] == ("censored" if counts else told)
-    (share,) = specification_shares(table).to_dict("records")
-    assert (share["n_counted"], share["n_helps"]) == (counts, counts)
-    numbers = [name for name in SPECIFICATION_SHARE.names if "share_" in name or "steps_ratio" in name]
-    assert len(numbers) == 8
-    assert all(math.isnan(share[name]) != counts for name in numbers)
 
 
 def test_rows_follow_the_grid_and_say_what_was_chosen() -> None:
@@ -66,30 +66,105 @@ def test_a_specification_without_an_effect_is_named() -> None:
         specifications(make_effects(cells).iloc[:1], cells)
 
 
-def test_shares_are_of_those_that_count() -> None:
-    lost = {"n_baseline_reached": 1, "ratio": 0.5}
-    table, _ = made(
-        interval(0.6, 0.8),
-        interval(0.8, 0.9),
-        interval(1.1, 1.3),
-        interval(0.9, 1.1),
-        lost,
-        {**lost, "n_arm_reached": 3},
+# --- curves pooled -----------------------------------------------------------------------------------------
+
+Effect = Callable[[dict[str, Any], int], float]
+
+
+def pooled(effect: Effect, n: int = 8, **grid: Any) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+    """The specifications of a curve whose log ratios are `effect` of choices and seed; the curve; its choices."""
+    cells = make_curve_cells(n, choices=CHOICES, **grid)
+    times, runs = make_times(cells, effect)
+    table = specifications(paired_effects(times, runs, Analysis(), cells), cells)
+    curves, choices = specification_curves(table, times, 0.95), specification_choices(table, times, 0.95)
+    assert list(curves) == SPECIFICATION_CURVE.names
+    assert list(choices) == SPECIFICATION_CHOICE.names
+    return table, curves, choices
+
+
+def of_mask(choices: dict[str, Any], seed: int) -> float:
+    """The arm helps without a mask and hurts with one; seeds, and what else is chosen, matter a little."""
+    return (-0.3 if choices["model.mask"] == "none" else 0.2) + 0.02 * seed + 0.03 * (choices["model.norm"] == "pre")
+
+
+def test_a_curve_is_pooled_over_what_counts() -> None:
+    def effect(choices: dict[str, Any], seed: int) -> float:
+        return math.inf if choices["model.dropout"] == 0.0 else of_mask(choices, seed)
+
+    table, curves, _ = pooled(effect, seeds=tuple(range(8)))
+    (curve,) = curves.to_dict("records")
+    counted = table[table["counts"]]
+    logs = np.array([[of_mask(json.loads(row), seed) for seed in range(8)] for row in counted["choices"]])
+    assert (len(table), len(counted)) == (8, 4)
+    assert [curve[f"n_{name}"] for name in ("specifications", "counted", "seeds")] == [8, 4, 8]
+    assert [curve[f"n_{name}"] for name in ("helps", "hurts", "open")] == [2, 2, 0]
+    found = pool(logs, 0.95)
+    for name, value in (
+        ("steps_ratio", found.mean),
+        ("steps_ratio_low", found.low),
+        ("steps_ratio_high", found.high),
+        ("new_steps_ratio_low", found.new_low),
+        ("new_steps_ratio_high", found.new_high),
+        ("min_steps_ratio", -0.3 + 0.07),
+        ("max_steps_ratio", 0.2 + 0.07 + 0.03),
+    ):
+        assert math.log(curve[name]) == pytest.approx(value)
+    assert (curve["sd_settings"], curve["sd_seeds"]) == pytest.approx((found.sd_settings, found.sd_seeds))
+    assert curve["sd_seeds"] == pytest.approx(0.02 * np.std(range(8), ddof=1))
+    assert curve["note"] == (
+        "4 of 8 specifications not counted: their baseline does not reach the target; in 0 of them the arm does"
     )
-    (share,) = specification_shares(table).to_dict("records")
-    assert [share[f"n_{name}"] for name in ("specifications", "counted", "helps", "hurts", "open")] == [6, 4, 2, 1, 1]
-    assert [share[f"share_{name}"] for name in ("helps", "hurts", "open")] == [0.5, 0.25, 0.25]
-    # Wilson's score interval for 2 of 4, z = 1.96: (p + z^2/2n -+ z sqrt(p q/n + z^2/4n^2)) / (1 + z^2/n).
-    z = stats.norm.ppf(0.975)
-    centre, spread = 0.5 + z**2 / 8, z * math.sqrt(0.25 / 4 + z**2 / 64)
-    assert share["share_helps_low"] == pytest.approx((centre - spread) / (1 + z**2 / 4))
-    assert share["share_helps_high"] == pytest.approx((centre + spread) / (1 + z**2 / 4))
-    assert share["min_steps_ratio"] == pytest.approx(0.7)
-    assert share["max_steps_ratio"] == pytest.approx(1.2)
-    assert share["median_steps_ratio"] == pytest.approx((0.85 + 1.0) / 2)
-    assert share["note"] == (
-        "2 of 6 specifications not counted: their baseline does not reach the target; in 1 of them the arm does"
-    )
+
+
+def test_the_choice_that_turns_the_sign_is_found() -> None:
+    _, _, choices = pooled(of_mask)
+    rows = choices.set_index(["choice", "level"])
+    assert rows.index.get_level_values("choice").unique().tolist() == ["model.dropout", "model.mask", "model.norm"]
+    assert rows["n_specifications"].eq(4).all()
+    for level, sign in (('"none"', -0.3), ('"causal"', 0.2)):
+        row = rows.loc["model.mask", level]
+        assert math.log(row["steps_ratio"]) == pytest.approx(sign + 0.05 + 0.015)
+        assert (row["steps_ratio_low"] > 1, row["steps_ratio_high"] < 1) == (sign > 0, sign < 0)
+    p = rows["p_value"].groupby(level=0).first()
+    assert p["model.mask"] < 1e-6 < 0.5 < p["model.dropout"]
+    q = rows["q_value"].groupby(level=0).first()
+    np.testing.assert_allclose(q[p.index], stats.false_discovery_control(p))
+    assert q["model.mask"] < 0.05 < q["model.norm"]
+
+
+def test_a_curve_of_few_specifications_has_a_mean_without_interval() -> None:
+    _, curves, choices = pooled(of_mask, n=2)
+    (curve,) = curves.to_dict("records")
+    assert math.isfinite(curve["steps_ratio"])
+    assert math.isnan(curve["steps_ratio_low"])
+    assert curve["note"] == "an interval takes three specifications and two seeds"
+    assert choices["p_value"].isna().all()
+
+
+def test_a_curve_none_of_which_counts_has_no_numbers() -> None:
+    _, curves, choices = pooled(lambda *_: math.inf)
+    (curve,) = curves.to_dict("records")
+    assert (curve["n_specifications"], curve["n_counted"], curve["n_seeds"]) == (8, 0, 0)
+    assert all(math.isnan(curve[name]) for name in SPECIFICATION_CURVE.names if "ratio" in name or "sd_" in name)
+    assert choices.empty
+
+
+def test_seeds_that_not_all_specifications_have_are_left_out() -> None:
+    cells = make_curve_cells(4, choices=CHOICES)
+    cells[2]["seeds"] = cells[3]["seeds"] = [4, 1, 9]
+    times, runs = make_times(cells, of_mask)
+    table = specifications(paired_effects(times, runs, Analysis(), cells), cells)
+    (curve,) = specification_curves(table, times, 0.95).to_dict("records")
+    logs = [[of_mask(json.loads(row), seed) for seed in (1, 4)] for row in table["choices"]]
+    assert (curve["n_counted"], curve["n_seeds"]) == (4, 2)
+    assert math.log(curve["steps_ratio"]) == pytest.approx(np.mean(logs))
+    cells[4]["seeds"] = cells[5]["seeds"] = [7, 8]
+    times, runs = make_times(cells, of_mask)
+    table = specifications(paired_effects(times, runs, Analysis(), cells), cells)
+    (curve,) = specification_curves(table, times, 0.95).to_dict("records")
+    assert curve["n_seeds"] == 0
+    assert math.isnan(curve["steps_ratio"])
+    assert specification_choices(table, times, 0.95)["steps_ratio"].isna().all()
 
 
 def test_arms_and_curves_are_kept_apart() -> None:
@@ -99,11 +174,11 @@ def test_arms_and_curves_are_kept_apart() -> None:
         *make_curve_cells(2, choices=CHOICES, curve="other", leaks=("a leak",)),
         *make_curve_cells(2, choices=CHOICES, task="sparse_parity"),
     ]
-    shares = specification_shares(specifications(make_effects(cells), cells))
-    assert list(zip(shares["task"], shares["curve"], shares["arm"], shares["n_specifications"], strict=True)) == [
+    curves = specification_curves(specifications(make_effects(cells), cells), make_times(cells, of_mask)[0], 0.95)
+    assert list(zip(curves["task"], curves["curve"], curves["arm"], curves["n_specifications"], strict=True)) == [
         ("modular_addition", "calibrated", "noise_stability", 3),
         ("modular_addition", "calibrated", "every_10th", 3),
         ("modular_addition", "other", "noise_stability", 2),
         ("sparse_parity", "calibrated", "noise_stability", 2),
     ]
-    assert shares["leaks"].tolist() == ["", "", "a leak", ""]
+    assert curves["leaks"].tolist() == ["", "", "a leak", ""]

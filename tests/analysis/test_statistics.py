@@ -1,9 +1,10 @@
-"""Time to target, censoring and paired effects, against hand-made histories and closed forms."""
+"""Time to target and its censoring, against hand-made histories and closed forms."""
 
 from __future__ import annotations
 
 import math
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +14,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nsbench.analysis.statistics import paired_effects, summarise_cells, time_to_target
-from nsbench.analysis.statistics.survival import kaplan_meier
+from nsbench.analysis.statistics import summarise_cells, time_to_target
 from nsbench.analysis.statistics.times import quantile
 from nsbench.config.target import first_held, held_until, hold_span
 from nsbench.schemas.statistics import CELL_SUMMARY
 from nsbench.schemas.training import TIME_TO_TARGET
-from tests.analysis.paired_times import effects_of
+from nsbench.storage.parquet import RecordError
 from tests.synthetic_records import make_cells, make_records
 
 NAN = math.nan
@@ -94,13 +94,44 @@ def test_a_hold_equals_the_definition_spelled_out(reaches: list[bool], hold: int
         assert spanned >= hold_span(asked, every) == every * max(hold - 1, -(-span // every))
 
 
-def test_times_are_in_steps_flops_and_seconds_of_the_first_held_evaluation() -> None:
-    history, runs, cells = made([0, 0.95, 0, 0.95, 0.95, 0.95], [0, 0, 0, 0, 0, 0.95])
+def times_of_curve(curve: list[float], **grid: Any) -> list[float]:
+    """Steps, FLOPs (1e6 a step) and seconds (half of one a step) to the target, evaluated every 10 steps."""
+    return time_to_target(*made(curve, **grid))[["step", "flops", "seconds"]].iloc[0].to_list()
+
+
+def test_times_are_of_the_crossing_before_the_first_held_evaluation() -> None:
+    history, runs, cells = made([0, 0.95, 0, 0.85, 0.95, 0.95, 0.95], [0, 0, 0, 0, 0, 0, 0.95])
     times = time_to_target(history.sample(frac=1, random_state=0), runs, cells)  # any order of rows
     assert list(times) == TIME_TO_TARGET.names
     assert times["reached"].tolist() == [True, False]
-    assert times.loc[0, ["step", "flops", "seconds"]].tolist() == [30, 30e6, 15]
+    assert times.loc[0, ["step", "flops", "seconds"]].tolist() == pytest.approx([35, 35e6, 17.5])
     assert times.loc[1, ["step", "flops", "seconds"]].isna().all()
+
+
+@pytest.mark.parametrize(
+    ("curve", "step"),
+    [
+        ([0.1, 0.8, 1.0, 1.0, 1.0], 15),  # half way from the evaluation before, whatever the metric was there
+        ([0.0, 0.0, 1.0, 1.0, 1.0], 15),
+        ([0.1, NAN, 0.95, 0.95, 0.95], 15),
+        ([0.95, 0.95, 0.95, 0.2, 0.2], 0),  # from the first evaluation on
+    ],
+)
+def test_a_time_is_half_way_between_two_evaluations(curve: list[float], step: float) -> None:
+    assert times_of_curve(curve) == pytest.approx([step, step * 1e6, step / 2])
+    losses = times_of_curve(curve, metric="val_loss", threshold=0.1)  # 1 - accuracy
+    assert losses == pytest.approx([step, step * 1e6, step / 2])
+
+
+def test_how_often_a_target_was_lost_and_when_training_reached_it() -> None:
+    history, runs, cells = made([0, 0.95, 0.95, 0.95, 0.2, 0.95, 0.1], [0.0] * 7)
+    history["train_accuracy"] = [NAN, 0.8, 0.96, 0.3, 1.0, 1.0, 1.0] + [NAN] * 7
+    times = time_to_target(history, runs, cells)
+    assert times[["step", "n_lost"]].to_numpy().tolist()[0] == [5, 2]
+    assert times["train_step"].tolist() == pytest.approx([15, NAN], nan_ok=True)
+    row = summarise_cells(times, 0.95).iloc[0]
+    assert (row["n_lost"], row["most_lost"]) == (1, 2)
+    assert math.isnan(row["median_gap_steps"])  # one of both runs has none
 
 
 @pytest.mark.parametrize("missing", ["history", "runs"])
@@ -110,6 +141,63 @@ def test_a_missing_run_is_named(missing: str) -> None:
     table[missing] = table[missing][table[missing]["seed"] != 1]
     with pytest.raises(ValueError, match="modular_addition / calibrated / baseline / seed 1"):
         time_to_target(table["history"], table["runs"], cells)
+
+
+NAMED = "^modular_addition / calibrated / baseline / seed 1: "
+
+
+def test_an_evaluation_that_is_there_twice_is_refused() -> None:
+    """Its copy would count towards the hold."""
+    history, runs, cells = made([0.0] * 5, [0, 0, 0, 0.95, 0.95])
+    twice = pd.concat([history, history[(history["seed"] == 1) & (history["step"] >= 30)]])
+    assert not time_to_target(history, runs, cells)["reached"].any()
+    with pytest.raises(RecordError, match=rf"{NAMED}its history has step 30 more than once; one row an evaluation"):
+        time_to_target(twice, runs, cells)
+
+
+def test_a_completed_run_whose_history_stops_early_is_refused() -> None:
+    """It would count as one that had not reached the target by the budget."""
+    history, runs, cells = made([0.0] * 21, [0.0] * 21)
+    short = history[(history["seed"] == 0) | (history["step"] <= 120)]
+    told = rf"{NAMED}it is `completed`, but its history ends at step 120 of 200; "
+    with pytest.raises(RecordError, match=told):
+        time_to_target(short, runs, cells)
+    runs.loc[1, "status"] = "diverged"
+    assert time_to_target(short, runs, cells)["reached"].tolist() == [False, False]
+    none = history[(history["seed"] == 0) | (history["step"] > 200)]
+    none = pd.concat([none, history[history["seed"] == 1].assign(step=lambda rows: rows["step"] + 210)])
+    with pytest.raises(RecordError, match=rf"{NAMED}its history has no step up to the budget"):
+        time_to_target(none, runs, cells)
+
+
+def test_a_budget_between_two_evaluations_needs_none_of_its_own() -> None:
+    history, runs, cells = made([0.0] * 21)
+    cells[0]["budget_steps"] = 205
+    time_to_target(history, runs, cells)
+    cells[0]["budget_steps"] = 210
+    with pytest.raises(RecordError, match="its history ends at step 200 of 210"):
+        time_to_target(history, runs, cells)
+
+
+def test_runs_of_one_variant_that_were_evaluated_at_other_steps_are_refused() -> None:
+    """Rarer evaluations make an arm late."""
+    cells = make_cells(variants=("a", "b"), seeds=(0, 1))
+    fine, rare = (make_records(cells, every=every) for every in (20, 100))
+
+    def mixed(own: Callable[[pd.DataFrame], pd.Series]) -> pd.DataFrame:
+        return pd.concat([fine["history"][~own(fine["history"])], rare["history"][own(rare["history"])]])
+
+    time_to_target(mixed(lambda rows: rows["variant"] == "b"), fine["runs"], cells)  # each variant its own
+    told = (
+        r"^modular_addition / a / gentle / seed 1: it was evaluated at step 100 where modular_addition / a / "
+        r"baseline / seed 0 was at 20; the same steps are allowed in all arms of a variant$"
+    )
+    with pytest.raises(RecordError, match=told):
+        time_to_target(
+            mixed(lambda rows: (rows["variant"] == "a") & (rows["arm"] == "gentle") & (rows["seed"] == 1)),
+            fine["runs"],
+            cells,
+        )
 
 
 def test_the_grid_decides_which_runs_there_are() -> None:
@@ -146,16 +234,16 @@ def test_a_quantile_counts_censored_times_as_later_than_any(times: list[float], 
 
 
 def test_a_cell_is_summed_up_over_all_its_seeds() -> None:
-    history, runs, cells = made([0, 0.95, 0.95, 0.95, 0.95], [0, 0, 0.95, 0.95, 0.95], [0] * 5, [0.95] * 5)
+    history, runs, cells = made([0, 0.9, 0.95, 0.95, 0.95], [0, 0, 0.9, 0.95, 0.95], [0] * 5, [0.95] * 5)
     runs.loc[3, "status"] = "diverged"
     summary = summarise_cells(time_to_target(history, runs, cells), 0.95)
     assert list(summary) == CELL_SUMMARY.names
     (row,) = summary.to_dict("records")
     assert (row["n_seeds"], row["n_reached"], row["n_diverged"]) == (4, 2, 1)
-    assert (row["min_step"], row["max_step"]) == (10, 20)
-    assert row["restricted_mean_steps"] == (10 + 20 + 40 + 40) / 4
+    assert (row["min_step"], row["max_step"]) == (5, 15)
+    assert row["restricted_mean_steps"] == (5 + 15 + 40 + 40) / 4
     assert math.isnan(row["median_step"])
-    assert row["q25_step"] == 17.5
+    assert row["q25_step"] == 12.5
     # Wilson: (p + z^2/2n -+ z sqrt(p q / n + z^2 / 4n^2)) / (1 + z^2/n)
     z, n = 1.959963984540054, 4
     middle, half = (0.5 + z**2 / (2 * n)), z * math.sqrt(0.25 / n + z**2 / (4 * n * n))
@@ -163,135 +251,13 @@ def test_a_cell_is_summed_up_over_all_its_seeds() -> None:
     assert row["reached_share_high"] == pytest.approx((middle + half) / (1 + z**2 / n))
 
 
-# --- effects ---------------------------------------------------------------------------------------
-
-
-def test_both_conventions_of_the_paper_s_numbers() -> None:
-    row = effects_of([4400, 4500, 4600], [3200, 3300, 3400])
-    assert row["steps_ratio"] == pytest.approx(3300 / 4500)
-    assert round(row["fewer_steps_percent"], 1) == 26.7
-    assert round(row["faster_by_percent"], 1) == 36.4
-    assert row["flops_ratio"] == pytest.approx(2 * 3300 / 4500)  # a step of the arm costs twice as much
-    assert row["seconds_ratio"] == pytest.approx(3300 / 4500)
-    assert (row["n_pairs"], row["n_both_reached"], row["n_arm_sooner"], row["n_baseline_sooner"]) == (3, 3, 3, 0)
-
-
-def test_the_conventions_carry_the_interval_over() -> None:
-    row = effects_of([4000, 5000, 4500, 4200, 4900, 4600], [3000, 4500, 3300, 3900, 3000, 3500])
-    low, high = row["steps_ratio_low"], row["steps_ratio_high"]
-    assert low < row["steps_ratio"] < high
-    for name, convert in (
-        ("fewer_steps_percent", lambda ratio: 100 * (1 - ratio)),
-        ("faster_by_percent", lambda ratio: 100 * (1 / ratio - 1)),
-    ):
-        assert row[f"{name}_low"] == pytest.approx(convert(high))
-        assert row[f"{name}_high"] == pytest.approx(convert(low))
-        assert row[f"{name}_low"] < row[name] < row[f"{name}_high"]
-    assert row["note"] == "fewer steps but not less work: 1.56 times the FLOPs"
-
-
-def test_pairing_matters() -> None:
-    """The same two sets of times, paired well or badly: the same ratio, another interval."""
-    baseline = [1000, 2000, 3000, 4000, 5000, 6000]
-    arm = [round(0.8 * step) + jitter for step, jitter in zip(baseline, (9, -8, 7, -9, 8, -7), strict=True)]
-    paired, shuffled = effects_of(baseline, arm), effects_of(baseline, arm[::-1])
-    assert paired["steps_ratio"] == pytest.approx(shuffled["steps_ratio"])
-    assert paired["steps_ratio_high"] - paired["steps_ratio_low"] < 0.01
-    assert shuffled["steps_ratio_high"] - shuffled["steps_ratio_low"] > 0.5
-
-
-def test_censored_runs_count_at_the_budget_and_are_told() -> None:
-    row = effects_of([4000, NAN, 6000], [2000, 3000, NAN], budget=8000)
-    assert row["steps_ratio"] == pytest.approx((2000 + 3000 + 8000) / (4000 + 8000 + 6000))
-    assert row["flops_ratio"] == pytest.approx(2 * row["steps_ratio"])
-    assert (row["n_baseline_reached"], row["n_arm_reached"], row["n_both_reached"]) == (2, 2, 1)
-    assert (row["n_arm_sooner"], row["n_baseline_sooner"]) == (2, 1)
-    assert row["note"].startswith("2 of 6 runs censored (baseline 1, arm 1): ratio of restricted means, at most 8,000")
-
-
-@pytest.mark.parametrize(
-    ("baseline", "arm", "ratio", "note"),
-    [
-        ([4000.0], [2000.0], 0.5, "one pair: no interval"),
-        ([4000.0, 4000.0, 4000.0], [2000.0, 2000.0, 2000.0], 0.5, "all resamples agree: no interval"),
-        ([0.0, 0.0], [100.0, 200.0], NAN, "the baseline's mean is 0 or unknown: no ratio"),
-        ([0.0, 100.0, 50.0], [0.0, 200.0, 80.0], 280 / 150, "resamples with a baseline mean of 0: no interval"),
-    ],
-)
-def test_degenerate_pairs_have_no_interval_and_say_so(
-    baseline: list[float], arm: list[float], ratio: float, note: str
-) -> None:
-    row = effects_of(baseline, arm)
-    assert row["steps_ratio"] == pytest.approx(ratio, nan_ok=True)
-    assert math.isnan(row["steps_ratio_low"])
-    assert math.isnan(row["faster_by_percent_high"])
-    assert note in row["note"]
-
-
-def test_a_diverged_run_s_cost_is_scaled_to_the_budget() -> None:
-    """It stopped half way, which must not make its arm look cheap."""
-    cells = make_cells(seeds=(0, 1))
-    rises = {(arm, seed): 1000.0 for arm in ("baseline", "gentle") for seed in (0, 1)}
-    records = make_records(cells, rises, diverged=(("gentle", 0),))
-    times = time_to_target(records["history"], records["runs"], cells)
-    row = paired_effects(times, records["runs"], 0.95, 199, np.random.default_rng(0)).iloc[0]
-    reached = times.loc[times["arm"] == "baseline", "step"].mean()
-    assert row["flops_ratio"] == pytest.approx(2 * (3000 + reached) / (2 * reached))
-    assert row["flops_ratio"] == pytest.approx(2 * row["steps_ratio"])
-
-
-def test_runs_that_were_stopped_early_have_the_same_times_and_effects() -> None:
-    """Beside a censored run of each arm, whose cost is still that of the budget."""
-    cells = make_cells(seeds=(0, 1, 2, 3, 4, 5))
-    rises = {("baseline", 0): 1e9, ("gentle", 1): 1e9}
-    stopped = tuple((arm, seed) for arm in ("baseline", "gentle") for seed in (2, 3, 4))
-    found = []
-    for early in ((), stopped):
-        records = make_records(cells, rises, stopped=early)
-        times = time_to_target(records["history"], records["runs"], cells)
-        assert (times["status"] == "stopped").sum() == len(early)
-        assert (records["runs"]["steps"] < 3000).sum() == len(early)
-        effects = paired_effects(times, records["runs"], 0.95, 199, np.random.default_rng(0), cells)
-        found.append((times.drop(columns="status"), effects, summarise_cells(times, 0.95), kaplan_meier(times, 0.95)))
-    for whole, early in zip(*found, strict=True):
-        pd.testing.assert_frame_equal(whole, early)
-
-
 def test_a_run_that_was_stopped_by_another_target_is_named() -> None:
-    history, runs, cells = made([0.5, 0.95, 0.95, 0.95])
+    history, runs, cells = made([0.5, 0.9, 0.95, 0.95])
     runs.loc[0, "status"] = "stopped"
-    assert time_to_target(history, runs, cells)["step"].tolist() == [10]
+    assert time_to_target(history, runs, cells)["step"].tolist() == [5]
     cells[0]["target"] = target(threshold=0.99)
     with pytest.raises(ValueError, match=r"seed 0: this run was stopped early but has not held this target"):
         time_to_target(history, runs, cells)
-
-
-def test_pairs_are_made_by_seed_not_by_place() -> None:
-    cells = make_cells(seeds=(0, 1, 2, 3))
-    records = make_records(cells)
-    times = time_to_target(records["history"], records["runs"], cells)
-    shuffled = times.sample(frac=1, random_state=1).sort_values("arm", kind="stable")
-    gone = [name in (("gentle", 1), ("baseline", 3)) for name in zip(shuffled["arm"], shuffled["seed"], strict=True)]
-    shuffled = shuffled[~np.array(gone)]
-    row = paired_effects(shuffled, records["runs"], 0.95, 199, np.random.default_rng(0)).iloc[0]
-    both = times.pivot(index="seed", columns="arm", values="step").loc[[0, 2]]
-    assert row["n_pairs"] == 2
-    assert row["steps_ratio"] == pytest.approx(both["gentle"].mean() / both["baseline"].mean())
-
-
-def test_effects_depend_on_the_generator_and_on_no_other_cell() -> None:
-    cells = make_cells(variants=("a", "b"), arms=("baseline", "gentle", "reversed"), seeds=tuple(range(6)))
-    records = make_records(cells)
-
-    def effects(chosen: list[dict[str, Any]], seed: int) -> pd.DataFrame:
-        times = time_to_target(records["history"], records["runs"], chosen)
-        found = paired_effects(times, records["runs"], 0.95, 499, np.random.default_rng(seed))
-        return found[found["variant"] == "b"].reset_index(drop=True)
-
-    everything = effects(cells, 1)
-    pd.testing.assert_frame_equal(everything, effects(cells, 1))
-    pd.testing.assert_frame_equal(everything, effects([cell for cell in cells if cell["variant"] == "b"], 1))
-    assert not everything.equals(effects(cells, 2))
 
 
 # --- the protocol -----------------------------------------------------------------------------------------

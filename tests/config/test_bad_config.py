@@ -19,6 +19,8 @@ NAME = "a name of at most 100 letters, digits"
 MODEL = "pretrained.models.tiny_causal"
 CHOICE, PLACE = ["grid", 3, "specifications", "choices", "model.norm"], "grid[3].specifications.choices.model.norm"
 NEXT, SWEEP = "tasks.next_token.variants.tiny", "grid.2.arm_sweep"
+LOOKS, FIRST = "analysis.looks.pairs", "analysis.primary.modular_addition"
+COMPARED = {"variant": "calibrated", "arm": "noise_stability"}
 
 BAD: list[tuple[str, Any, list[str]]] = [
     # Unknown keys, with the nearest known one.
@@ -98,6 +100,19 @@ BAD: list[tuple[str, Any, list[str]]] = [
     (f"{NEXT}.data", {"tokenizer": "bpe", "n_symbols": 200}, ["n_symbols = 200 is too small", "at least 257"]),
     ("pretrained.only", ["tiny"], ["pretrained: only: unknown model 'tiny', did you mean 'tiny_causal'?"]),
     ("theory.recurrence.width", 3000, ["max_values: 4000000 is too small for the sizes of recurrence"]),
+    # How effects are judged.
+    (LOOKS, [], [f"{LOOKS}: [] is not allowed", "at least 1 item"]),
+    (LOOKS, [8, 12, 12], ["analysis.looks: pairs [8, 12, 12]: ascending numbers are allowed, each once"]),
+    (LOOKS, [12, 8], ["analysis.looks: pairs [12, 8]: ascending numbers are allowed, each once"]),
+    (LOOKS, [6, 12], ["no p-value below 0.0312, and alpha is 0.018; more pairs or a larger alpha are allowed"]),
+    ("analysis.looks", {"alpha": 0}, ["analysis.looks.alpha: 0 is not allowed; allowed: greater than 0"]),
+    ("analysis.margin", 0, ["analysis.margin: 0 is not allowed; allowed: greater than 0"]),
+    ("analysis.margin", "10%", ["analysis.margin: '10%' is not allowed; allowed: a valid number"]),
+    ("analysis.primary", {"sparse_party": COMPARED}, ["analysis.primary: unknown task 'sparse_party', did you mean"]),
+    (f"{FIRST}.variant", "calibrate", [f"{FIRST}.variant: unknown variant 'calibrate', did you mean 'calibrated'?"]),
+    (f"{FIRST}.arm", "noise_stabilty", [f"{FIRST}.arm: unknown arm 'noise_stabilty', did you mean 'noise_stability'?"]),
+    (f"{FIRST}.arm", "baseline", [f"{FIRST}.arm: 'baseline' is a baseline; another arm is allowed"]),
+    (FIRST, {"variant": "calibrated"}, [f"{FIRST}.arm: this key is missing"]),
     # The grid against the tasks.
     ("tasks.sparse_parity", None, ["grid[1].task: 'sparse_parity' has no entry under tasks", "tasks.sparse_parity"]),
     ("grid.0.variants", ["tinny"], ["grid[0].variants: unknown variant 'tinny', did you mean 'tiny'?", "calibrated"]),
@@ -162,6 +177,12 @@ def test_a_bad_setting_is_told_in_one_sentence(path: Any, value: Any, told: list
         assert word not in message
 
 
+@pytest.mark.parametrize("arm", ["noise_stability", "noise_stability-rho0.5-gamma0.75"])
+def test_a_primary_comparison_may_be_of_a_sweep_and_outside_the_grid(arm: str) -> None:
+    values = place(overlaid(TINY), FIRST, {"variant": "calibrated-modulus7", "arm": arm})
+    assert load(values).analysis.primary["modular_addition"].arm == arm
+
+
 @pytest.mark.parametrize("values", [None, [], "text", 3])
 def test_a_configuration_that_is_no_section_is_refused(values: Any) -> None:
     with pytest.raises(ConfigError, match=r"^config: .* is not allowed; allowed: a section of keys$"):
@@ -190,10 +211,4 @@ def test_a_configuration_too_long_for_a_command_line_is_refused() -> None:
     values = overlaid(TINY)
     values["tasks"]["modular_addition"]["arms"] |= {f"arm_{at}": {"kind": "baseline"} for at in range(4000)}
     with pytest.raises(ConfigError, match=r"^config: is 1\d\d,\d+ characters with all defaults; at most 100,000 are"):
-        load(values)
-
-
-def test_resamples_of_many_seeds_are_refused() -> None:
-    values = overlaid(TINY) | {"seeds": list(range(1000)), "runs_per_pack": 100, "analysis": {"n_resamples": 10**6}}
-    with pytest.raises(ConfigError, match=r"^analysis\.n_resamples: 1000000 for the 1000 seeds .* at most 200000 is"):
         load(values)

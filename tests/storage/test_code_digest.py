@@ -150,7 +150,12 @@ def test_what_no_stage_uses_changes_no_digest(before: dict[str, str], copy: Path
         ("data/tasks/template:MyKind", set()),
         (
             "config/canonical:canonical_json",
-            {"finished", "collect", "analyse", "pretrained"} | DATASETS | TRAINS | EVALUATES | SIMULATES | ALL_DRAWN,
+            {"finished", "collect", "analyse", "pretrained", "report"}
+            | DATASETS
+            | TRAINS
+            | EVALUATES
+            | SIMULATES
+            | ALL_DRAWN,
         ),
         ("storage/seeding:stream", DATASETS | TRAINS | EVALUATES),
         ("storage/seeding:one_thread", {"pretrained"} | TRAINS | EVALUATES | SIMULATES),
@@ -166,7 +171,7 @@ def test_what_no_stage_uses_changes_no_digest(before: dict[str, str], copy: Path
         ("measures/resampling:token_noise_stability", {"pretrained"}),
         ("workflow/run_states:states", {"finished"}),
         ("analysis/tables:analyse", {"analyse"}),
-        ("analysis/statistics/intervals:percentile_interval", {"analyse", "claims"}),
+        ("analysis/statistics/signed_rank:typical_value", {"analyse", "claims"}),
         ("claims/training:_paired_effect", {"claims"}),
         ("figures/figure_05:draw", {"figure nsbench.figures.figure_05:draw", "figures", "report"}),
         ("figures/style:save", ALL_DRAWN),

@@ -22,7 +22,7 @@ from nsbench.evaluation.run import EvaluateSpec
 from nsbench.figures.drawing import TheoryFigureSpec
 from nsbench.training.run import TrainSpec, companions, may_share
 from nsbench.workflow import grid, progress
-from nsbench.workflow.grid import expand, load
+from nsbench.workflow.grid import expand, load, parsed
 from nsbench.workflow.plan import Plan, digest, grid_cells, pack_name, plain
 from tests.config.test_config import DEMO, TINY, overlaid, place
 
@@ -140,7 +140,7 @@ def test_train_reads_no_setting_of_data_or_measures_and_evaluate_none_of_the_opt
 def test_the_grid_s_spec_is_a_configuration_of_the_same_cells() -> None:
     for overlay in (TINY, DEMO):
         plan = plan_of(overlay=overlay)
-        again = load(json.loads(plan.grid("analysis")))
+        again = parsed(json.loads(plan.grid("analysis")))
         assert grid_cells(again) == grid_cells(plan.config)
         assert again.analysis == plan.config.analysis
 

@@ -88,7 +88,8 @@ def test_first_call_makes_everything_and_says_so(finished: Clone) -> None:
         *(f"figures/{name}.png" for name in (*THEORY_FIGURES, *PRETRAINED_FIGURES)),
         *(f"tables/{name}.csv" for name in ("time_to_target", "paired_effect", "score", "selection", "theory")),
         *(f"tables/{name}.csv" for name in ("pretrained_models", "concentration", "table_1")),
-        *(f"tables/{name}.csv" for name in ("kaplan_meier", "power", "specification", "specification_share")),
+        *(f"tables/{name}.csv" for name in ("kaplan_meier", "power", "specification")),
+        *(f"tables/specification_{name}.csv" for name in ("curve", "choice")),
         "report.html",
     ):
         assert (results / made).stat().st_size > 0
@@ -98,7 +99,7 @@ def test_first_call_makes_everything_and_says_so(finished: Clone) -> None:
     # The verdict table, and what it is worth at this scale.
     assert (results / "claims.md").stat().st_size > 0
     assert "no verdict on the paper" in said
-    assert re.search(r"^\d+ claims \(\d+ of them at demo scale\): ", said, flags=re.MULTILINE)
+    assert re.search(r"^Training \(\d+ at demo scale\): ", said, flags=re.MULTILINE)
     assert f"{SEEDS * sum(PACKS.values())} runs in {sum(PACKS.values())} packs" in said
     assert (results / "mlflow.db").exists()
     times = pd.read_parquet(results / "tables/time_to_target.parquet")

@@ -2,32 +2,57 @@
 
 Two readings of "leading indicator". `onsets` and `lead_lag`: in a run, does the stability curve begin
 to move before the loss curve does? `early_rank`: over runs, does early stability predict which run
-will end well, and better than the validation loss at the same step? The grid is handed in as
+will reach its target sooner, and better than the validation loss at the same step? The grid is handed in as
 `cells` (see `nsbench.analysis.statistics`), with `settings` beside, and its runs as `statistics.times.trails` gives
-them; rows come out in its order, their column `text` empty: `tables.analyse` fills it. Both need curves that go on to
+them; rows come out in its order, their column `text` empty: `tables.analyse` fills it. Onsets need curves that go on to
 the budget: runs that `training.stop` ended early are left out, and the notes say so.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections import Counter
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from nsbench.analysis.scores import final_score
-from nsbench.analysis.statistics.intervals import Interval, expanded, mean_interval, shared_notes, stopped_runs
+from nsbench.analysis.statistics.intervals import Interval, expanded, shared_notes, typical
 from nsbench.analysis.statistics.times import CELL_KEYS, RUN_KEYS, RunKey, Trail, by_variant, grid_runs, quantile
 from nsbench.arms import ARMS
+from nsbench.config.sections import Analysis
 from nsbench.config.settled import few
 from nsbench.schemas.analysis import EARLY_RANK, LEAD_LAG, ONSET
 from nsbench.schemas.metrics import METRICS, Metric
 
+
+class Series(NamedTuple):
+    """A series of a history whose onset is asked for."""
+
+    direction: str
+    """As `onset` takes it."""
+    first: int = 0
+    """Its first evaluation with a value."""
+    rival: bool = False
+    """Whether it is no stability, but what anybody could look at as well."""
+
+
+SERIES = {
+    "stability": Series("either"),
+    "stability_cosine": Series("either"),
+    "decision_agreement": Series("either"),
+    "train_loss": Series("down", first=1, rival=True),
+    "output_entropy": Series("either", rival=True),
+    "weight_norm": Series("either", rival=True),
+}
+"""Column of HISTORY -> how its onset is found. Definition 6.1's dot product is of second order in a small coefficient
+of the target, as the decisions' agreement is not."""
+N_RESAMPLES = 1999
+"""Bootstrap resamples of the seeds."""
 GROUPS = ("baseline", "all arms")
-NO_STABILITY = "no stability in its history"
-"""Why a run has no onset of stability: it is shared with a variant of other noise
+NOT_THERE = "none in its history"
+"""Why a run has no onset of a series: of stability, it is shared with a variant of other noise
 (`nsbench.workflow.grid.Cell.shares`)."""
 
 
@@ -49,75 +74,65 @@ def onset(steps: np.ndarray, values: np.ndarray, share: float, direction: str) -
 
 
 def onsets(every: dict[RunKey, Trail], share: float) -> pd.DataFrame:
-    """When stability and validation loss begin to move, for every run: columns of ONSET, `status` and `lacks`.
+    """When each of SERIES and the validation loss begin to move, for every run: columns of ONSET, `status` and `lacks`.
 
-    `lacks`: whether the run has no stability. A run that diverged has no onsets, nor has one that was stopped early: a
-    share of its whole change is not known.
+    `lacks`: whether the run does not have the series. A run that diverged has no onsets, nor has one that was stopped
+    early: a share of its whole change is not known.
     """
     rows = []
     for key, trail in every.items():
-        stability = loss = math.nan
-        note = {"diverged": "diverged", "stopped": "stopped at the target"}.get(trail.status, "")
-        if not note:
-            steps = trail.rows["step"].to_numpy()
-            stability = onset(steps, trail.rows["stability"].to_numpy(float), share, "either")
-            loss = onset(steps, trail.rows["val_loss"].to_numpy(float), share, "down")
-            note = _why_undefined(trail, stability, loss)
-        row = {**dict(zip(RUN_KEYS, key, strict=True)), "share": share, "note": note}
-        row |= {"stability_onset_step": stability, "loss_onset_step": loss, "lead_steps": loss - stability}
-        rows.append({**row, "status": trail.status, "lacks": _lacks_stability(trail)})
+        gone = {"diverged": "diverged", "stopped": "stopped at the target"}.get(trail.status, "")
+        steps, losses = trail.rows["step"].to_numpy(), trail.rows["val_loss"].to_numpy(float)
+        loss = math.nan if gone else onset(steps, losses, share, "down")
+        for series in SERIES:
+            # The first row has no training yet, so that its training loss is NaN.
+            values = trail.rows[series].to_numpy(float)[SERIES[series].first :]
+            lacks = bool(np.isnan(values).all())
+            first = math.nan if gone else onset(steps[SERIES[series].first :], values, share, SERIES[series].direction)
+            note = gone or _why_undefined(lacks, np.isfinite(values).all() and np.isfinite(losses).all(), first, loss)
+            row = {**dict(zip(RUN_KEYS, key, strict=True)), "series": series, "share": share, "note": note}
+            row |= {"series_onset_step": first, "loss_onset_step": loss, "lead_steps": loss - first}
+            rows.append({**row, "status": trail.status, "lacks": lacks})
     return pd.DataFrame(rows, columns=[*ONSET.names, "status", "lacks"])
 
 
-def _why_undefined(trail: Trail, stability: float, loss: float) -> str:
-    finite = np.isfinite(trail.rows[["stability", "val_loss"]].to_numpy(float)).all(axis=0)
-    if _lacks_stability(trail) and finite[1]:
-        return NO_STABILITY
-    if not finite.all():
+def _why_undefined(lacks: bool, finite: bool, first: float, loss: float) -> str:
+    if lacks:
+        return NOT_THERE
+    if not finite:
         return "values not finite"
-    flat = ["stability flat"] if math.isnan(stability) else []
+    flat = ["series flat"] if math.isnan(first) else []
     return "; ".join([*flat, "loss never below its start"] if math.isnan(loss) else flat)
 
 
-def _lacks_stability(trail: Trail) -> bool:
-    return bool(trail.rows["stability"].isna().all())
+def lead_lag(found: pd.DataFrame, cells: list[dict[str, Any]], confidence: float) -> pd.DataFrame:
+    """How many steps each of SERIES leads validation loss by, for every cell: columns of LEAD_LAG.
 
-
-def lead_lag(
-    found: pd.DataFrame,
-    cells: list[dict[str, Any]],
-    confidence: float,
-    n_resamples: int,
-    generator: np.random.Generator,
-) -> pd.DataFrame:
-    """How many steps stability leads validation loss by, for every cell: columns of LEAD_LAG.
-
-    Takes the table that `onsets` returns. The mean lead is over the runs with both onsets; its
-    interval is the expanded percentile interval of a bootstrap of these runs, from the same state of the
-    generator for every cell.
+    Takes the table that `onsets` returns. The lead is the typical one of the runs with both onsets
+    (`statistics.signed_rank.typical_value`).
     """
-    entropy = int(generator.integers(2**63))
-    by_cell, rows = dict(iter(found.groupby(CELL_KEYS, sort=False))), []
-    for cell in cells:
-        group = by_cell[tuple(cell[name] for name in CELL_KEYS)]
+    by_cell, rows = dict(iter(found.groupby([*CELL_KEYS, "series"], sort=False))), []
+    for cell, series in itertools.product(cells, SERIES):
+        group = by_cell[(*(cell[name] for name in CELL_KEYS), series)]
         leads = group["lead_steps"].dropna().to_numpy(float)
         to_end = group[group["status"] != "stopped"]
-        with_stability = to_end[~to_end["lacks"] | (to_end["status"] == "diverged")]
-        interval = mean_interval(leads, "runs", confidence, n_resamples, entropy)
+        with_series = to_end[~to_end["lacks"] | (to_end["status"] == "diverged")]
+        interval = typical(leads, "runs", confidence)
         spacing = cell["settings"]["training"]["eval_every_steps"]
         rows.append(
             {
                 **{name: cell[name] for name in CELL_KEYS},
+                "series": series,
                 "share": group["share"].iloc[0],
                 "n_runs": len(group),
                 "n_defined": len(leads),
                 "n_stopped": len(group) - len(to_end),
-                "n_stability_first": int((leads > 0).sum()),
+                "n_series_first": int((leads > 0).sum()),
                 "n_together": int((leads == 0).sum()),
                 "n_loss_first": int((leads < 0).sum()),
-                "median_stability_onset_step": quantile(with_stability["stability_onset_step"], 0.5),
+                "median_series_onset_step": quantile(with_series["series_onset_step"], 0.5),
                 "median_loss_onset_step": quantile(to_end["loss_onset_step"], 0.5),
-                **interval.columns("mean_lead_steps"),
+                **interval.columns("typical_lead_steps"),
                 "confidence": confidence,
                 "resolution_steps": spacing,
                 "note": "; ".join([*_undefined(group), *interval.notes, *_unresolved(interval.value, spacing)]),
@@ -133,42 +148,32 @@ def _undefined(group: pd.DataFrame) -> list[str]:
 
 
 def _unresolved(lead: float, spacing: int) -> list[str]:
-    return [f"the mean lead is below the {spacing:,} steps between evaluations"] if abs(lead) < spacing else []
+    return [f"the lead is below the {spacing:,} steps between evaluations"] if abs(lead) < spacing else []
 
 
 def early_rank(
-    every: dict[RunKey, Trail],
-    cells: list[dict[str, Any]],
-    early_share: float,
-    confidence: float,
-    n_resamples: int,
-    generator: np.random.Generator,
+    every: dict[RunKey, Trail], times: pd.DataFrame, cells: list[dict[str, Any]], settings: Analysis
 ) -> pd.DataFrame:
-    """Whether stability early on ranks runs by how they end: columns of EARLY_RANK, two rows per variant.
+    """Whether early stability ranks runs by when they reach their target: columns of EARLY_RANK, two rows per variant.
 
-    Spearman's correlation, over the runs of a group, of stability at the first evaluation at or
-    after `early_share` of the budget and the final validation accuracy; beside it that of the
-    validation loss at the same evaluation, which anybody would look at. Accuracy and loss are over
-    the targets that the variant's target metric names. Diverged runs rank last; runs that were stopped
-    early and runs without finite values at that evaluation, or without stability, are left out with a note.
-    Intervals are expanded percentile intervals of a bootstrap of the seeds, all runs of a seed together, from the same
-    state of the generator for every row.
+    Spearman's correlation, over the runs of a group, of stability at the first evaluation at or after
+    `settings.early_share` of the budget and the time to target (`schemas.training.TIME_TO_TARGET`), runs that do not
+    reach it tied as last; beside it that of the validation loss at the same evaluation, which anybody would look at,
+    over the targets that the variant's metric names. Runs without finite values at that evaluation are left out with a
+    note. Intervals are expanded percentile intervals of a bootstrap of the seeds, all runs of a seed together.
     """
-    entropy = int(generator.integers(2**63))
-    rows = []
+    by_run, rows = times.set_index(RUN_KEYS)["step"].fillna(np.inf), []
     for name, variant in by_variant(cells).items():
-        step, targets = _early_step(variant[0], early_share), METRICS[variant[0]["target"]["metric"]].targets
+        step, targets = _early_step(variant[0], settings.early_share), METRICS[variant[0]["target"]["metric"]].targets
         for group in GROUPS:
             keys = [key for cell in variant if _is_in(cell, group) for key in grid_runs([cell])]
             table = pd.DataFrame(
-                [(*key[-2:], every[key].status, *_early_and_final(every[key], step, targets)) for key in keys],
-                columns=["arm", "seed", "status", "stability", "val_loss", "final"],
+                [(*key[-2:], *_early(every[key], step, targets), by_run[key]) for key in keys],
+                columns=["arm", "seed", "stability", "val_loss", "time"],
             )
-            table["lacks"] = [_lacks_stability(every[key]) for key in keys]
             row = {"task": name[0], "variant": name[1], "group": group, "early_step": step}
-            row |= {"n_runs": len(table), "n_seeds": table["seed"].nunique(), "confidence": confidence}
-            row["n_stopped"] = int((table["status"] == "stopped").sum())
-            rows.append(row | _ranks(table, step, confidence, n_resamples, entropy))
+            row |= {"n_runs": len(table), "n_seeds": table["seed"].nunique(), "confidence": settings.confidence}
+            rows.append(row | _ranks(table, step, settings))
     return pd.DataFrame(rows, columns=EARLY_RANK.names)
 
 
@@ -185,36 +190,31 @@ def _early_step(cell: dict[str, Any], early_share: float) -> int:
     return min(spacing * math.ceil(early_share * budget / spacing - 1e-9), budget)
 
 
-def _early_and_final(trail: Trail, step: int, targets: str) -> tuple[float, float, float]:
-    """Stability and validation loss at a step (NaN if it was not reached), and the final accuracy."""
-    loss, accuracy = (Metric("val", quantity, targets).name for quantity in ("loss", "accuracy"))
-    early = trail.rows.loc[trail.rows["step"] == step, ["stability", loss]].to_numpy(float)
-    # Means of the same three values in another order may differ in their last digit: that is a tie.
-    return *(early[0] if len(early) else (math.nan, math.nan)), round(final_score(trail, accuracy), 12)
+def _early(trail: Trail, step: int, targets: str) -> tuple[float, float]:
+    """Stability and validation loss at a step; NaN if it was not reached."""
+    found = trail.rows.loc[trail.rows["step"] == step, ["stability", Metric("val", "loss", targets).name]]
+    return tuple(found.to_numpy(float)[0]) if len(found) else (math.nan, math.nan)
 
 
-def _ranks(table: pd.DataFrame, step: int, confidence: float, n_resamples: int, entropy: int) -> dict[str, Any]:
+def _ranks(table: pd.DataFrame, step: int, settings: Analysis) -> dict[str, Any]:
     """Both correlations of a group's runs, their intervals, how many runs they are of, and the note."""
-    notes = [f"{found}: left out"] if (found := stopped_runs(table)) else []
-    early = np.isfinite(table[["stability", "val_loss"]].astype(float)).all(axis=1) & table["final"].notna()
-    to_budget = table["status"] != "stopped"
-    lacks = to_budget & table["lacks"] & (table["status"] != "diverged")
-    kept, n_lost = table[to_budget & early], int((to_budget & ~early & ~lacks).sum())
-    if lacks.any():
-        notes.append(f"{int(lacks.sum())} of {len(table)} runs left out: {NO_STABILITY}")
-    if n_lost:
-        notes.append(f"{n_lost} of {len(table)} runs left out: no finite values at step {step:,}")
-    if len(kept) < 3 or kept["final"].nunique() == 1:
-        why = "fewer than three runs" if len(kept) < 3 else "final accuracy alike in all runs"
+    early = np.isfinite(table[["stability", "val_loss"]].astype(float)).all(axis=1)
+    kept, notes = table[early], []
+    if lost := len(table) - len(kept):
+        notes.append(f"{lost} of {len(table)} runs left out: no finite values at step {step:,}")
+    if len(kept) < 3 or kept["time"].nunique() == 1:
+        why = "fewer than three runs" if len(kept) < 3 else "all runs have one time to target, or none"
         return {"n_ranked": len(kept), "note": "; ".join([*notes, f"{why}: no ranks"])}
     seeds, place = np.unique(kept["seed"], return_inverse=True)
     # How often each seed is drawn says all that a resample needs.
-    draws_BS = np.random.default_rng(entropy).multinomial(len(seeds), np.full(len(seeds), 1 / len(seeds)), n_resamples)
+    random, chances = np.random.default_rng(0), np.full(len(seeds), 1 / len(seeds))
+    draws_BS = random.multinomial(len(seeds), chances, N_RESAMPLES)
     found = {}
     for column in ("stability", "val_loss"):
-        values, final = kept[column].to_numpy(float), kept["final"].to_numpy(float)
-        (value,) = spearman(values, final, np.ones((1, len(kept))))
-        found[column] = _percentiles(value, spearman(values, final, draws_BS[:, place]), len(seeds), confidence)
+        values, time = kept[column].to_numpy(float), kept["time"].to_numpy(float)
+        (value,) = spearman(values, time, np.ones((1, len(kept))))
+        resampled = spearman(values, time, draws_BS[:, place])
+        found[column] = _percentiles(value, resampled, len(seeds), settings.confidence)
     columns = {key: end for name, interval in found.items() for key, end in interval.columns(f"rank_by_{name}").items()}
     return {"n_ranked": len(kept), **columns, "note": "; ".join([*notes, *shared_notes(found)])}
 
@@ -226,12 +226,11 @@ def _percentiles(value: float, resampled: np.ndarray, n_seeds: int, confidence: 
     defined = resampled[np.isfinite(resampled)]
     level = expanded(confidence, n_seeds) if n_seeds > 1 else confidence
     low, high = np.quantile(defined, [(1 - level) / 2, (1 + level) / 2]) if len(defined) else (0.0, 0.0)
-    if high - low <= 1e-12:
-        why = "all resamples agree" if len(defined) else "no resample has ranks"
-        return Interval(float(value), math.nan, math.nan, [f"{why}: no interval"])
     lost = 1 - len(defined) / len(resampled)
     notes = [f"{lost:.0%} of the resamples have no ranks and are left out"] if lost > 0.01 else []
-    return Interval(float(value), float(low), float(high), notes + few(n_seeds, "seeds", confidence))
+    if too_few := few(n_seeds, "seeds", confidence) or ["no resample has ranks"] * (not len(defined)):
+        return Interval(float(value), math.nan, math.nan, notes + too_few)
+    return Interval(float(value), float(low), float(high), notes)
 
 
 def spearman(x: np.ndarray, y: np.ndarray, counts_BN: np.ndarray) -> np.ndarray:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from nsbench.analysis.statistics.intervals import mean_difference, shared_notes
+from nsbench.analysis.statistics.intervals import shared_notes, typical_difference
 from nsbench.analysis.statistics.times import (
     CELL_KEYS,
     RUN_KEYS,
@@ -172,21 +172,13 @@ def _floors(floors: pd.DataFrame, cell: dict[str, Any], kind: str) -> dict[str, 
     return medians
 
 
-def score_effects(
-    scored: pd.DataFrame,
-    cells: list[dict[str, Any]],
-    confidence: float,
-    n_resamples: int,
-    generator: np.random.Generator,
-) -> pd.DataFrame:
+def score_effects(scored: pd.DataFrame, cells: list[dict[str, Any]], confidence: float) -> pd.DataFrame:
     """Each regularised cell against its variant's baseline, paired by seed: columns of SCORE_EFFECT.
 
-    Takes what `run_scores` returns (its rows over all targets). An effect is the mean over pairs of
-    arm minus baseline, with the expanded percentile interval of a bootstrap of the pairs; pairs with a
-    run that diverged or was stopped early are left out of it and counted in the note. Every comparison
-    starts from the same state of the generator. Raises RecordError for a variant without an arm of kind baseline.
+    Takes what `run_scores` returns (its rows over all targets). An effect is the typical difference over pairs, arm
+    minus baseline (`statistics.signed_rank.typical_value`); pairs with a run that diverged or was stopped early are
+    left out of it and counted in the note. Raises RecordError for a variant without an arm of kind baseline.
     """
-    entropy = int(generator.integers(2**63))
     by_run = scored[scored["targets"] == "all"].set_index(RUN_KEYS)
     rows = []
     for name, group in by_variant(cells).items():
@@ -197,10 +189,7 @@ def score_effects(
             row |= {"n_pairs": len(seeds), "confidence": confidence}
             pairs = [by_run.loc[[(*name, arm["arm"], seed) for seed in seeds]] for arm in (baseline, cell)]
             columns = ["final_val_accuracy", "best_val_loss"]
-            found = {
-                name: mean_difference(*(table[name] for table in pairs), confidence, n_resamples, entropy)
-                for name in columns
-            }
+            found = {name: typical_difference(*(table[name] for table in pairs), confidence) for name in columns}
             for column, interval in found.items():
                 row |= interval.columns(f"{column}_difference")
             compared = np.isfinite(np.hstack([table[columns].to_numpy(float) for table in pairs])).all(axis=1)

@@ -25,10 +25,11 @@ from nsbench.analysis.statistics.intervals import (
     UNMEASURED,
     Interval,
     left_out_pairs,
-    mean_difference,
     shared_notes,
+    typical_difference,
 )
-from nsbench.analysis.statistics.times import RUN_KEYS, RunKey, by_variant, run_name
+from nsbench.analysis.statistics.times import RUN_KEYS, RunKey, by_variant, crossing, run_name
+from nsbench.config.sections import Analysis
 from nsbench.config.target import first_held
 from nsbench.schemas.analysis import SELECTION
 from nsbench.schemas.metrics import METRICS, TEST_SCORES
@@ -41,12 +42,6 @@ CRITERION = (
 )
 HOLD_CHECKPOINTS = 2
 """Checkpoints in a row that must reach the target on test data."""
-
-
-class _Bootstrap(NamedTuple):
-    confidence: float
-    n_resamples: int
-    entropy: int
 
 
 class _Sweep(NamedTuple):
@@ -96,7 +91,8 @@ def times_on_test(times: pd.DataFrame, evaluation: pd.DataFrame, lacking: Contai
             curve = curve[curve.index <= row["budget_steps"]]
             hold = {**row, "hold_evaluations": HOLD_CHECKPOINTS, "hold_steps": 0}
             held = first_held(curve.to_numpy(float), curve.index.tolist(), hold)
-            one["step"] = np.nan if held is None else float(curve.index[held])
+            if held is not None:
+                one["step"] = float(crossing(curve.index.to_numpy(float)[:, None], held)[0])
             one["resolution_steps"] = float(np.diff(curve.index).max(initial=0))
         found.append(one)
     columns = pd.DataFrame(found, index=times.index, columns=["step", "resolution_steps", "measured"])
@@ -111,23 +107,19 @@ def selections(
     evaluation: pd.DataFrame,
     cells: list[dict[str, Any]],
     confidence: float,
-    n_resamples: int,
-    generator: np.random.Generator,
 ) -> pd.DataFrame:
     """Two rows (PROCEDURES) per variant with two or more arms of orientation 1: columns of SELECTION, `text` empty.
 
     Takes `schemas.training.TIME_TO_TARGET` (validation), what `scores.run_scores` returns, and EVALUATION. All
-    comparisons are paired by seed over the seeds that the baseline and every arm have. The steps ratio is that of
-    restricted means (a diverged run counts at the budget), without pairs in which a time on test data is not
-    known; differences are means over pairs of each run's test scores at its checkpoint of lowest validation
-    loss, without pairs in which a run diverged, was stopped early or has no measures. Intervals are expanded percentile
-    intervals of a bootstrap of the pairs with the choice as it was made, every comparison from the same
-    state of the generator.
+    comparisons are paired by seed over the seeds that the baseline and every arm have. The steps ratio on
+    test data is the typical one of `paired_effects`, without pairs in which such a time is not known; differences are
+    typical ones of the pairs' test scores at each run's checkpoint of lowest validation loss, without pairs in which a
+    run diverged, was stopped early or has no measures. All are with the choice as it was made, which the pairs share:
+    their intervals describe, and test nothing.
 
     Raises RecordError naming a run that has, for no reason, no test scores, or a variant without an arm of kind
     baseline.
     """
-    bootstrap = _Bootstrap(confidence, n_resamples, int(generator.integers(2**63)))
     scored, rows = scored[scored["targets"] == "all"], []
     for (task, variant), group in by_variant(cells).items():
         if len(candidates(group)) < 2:
@@ -138,7 +130,7 @@ def selections(
             row = {"task": task, "variant": variant, "procedure": procedure, "baseline": sweep.baseline}
             row |= {"n_arms": len(sweep.arms), "criterion": CRITERION}
             row |= {"n_pairs": len(sweep.seeds), "n_compared": 0, "n_stopped": 0, "confidence": confidence}
-            rows.append(row | _compare(sweep, _choices(sweep, procedure), procedure, bootstrap))
+            rows.append(row | _compare(sweep, _choices(sweep, procedure), procedure, confidence))
     return pd.DataFrame(rows, columns=SELECTION.names)
 
 
@@ -178,7 +170,7 @@ def _restricted(times: pd.DataFrame) -> pd.Series:
     return times["step"].fillna(times["budget_steps"]).astype(float)
 
 
-def _compare(sweep: _Sweep, choices: dict[int, str], procedure: str, bootstrap: _Bootstrap) -> dict[str, Any]:
+def _compare(sweep: _Sweep, choices: dict[int, str], procedure: str, confidence: float) -> dict[str, Any]:
     """The chosen arms against the baseline, seed by seed."""
     counts = Counter(choices.values())
     selected = ", ".join(f"{arm} x {count}" for arm, count in counts.most_common())
@@ -194,12 +186,12 @@ def _compare(sweep: _Sweep, choices: dict[int, str], procedure: str, bootstrap: 
     without = [~table["measured"].to_numpy(bool) for table in on_test]
     stopped = [~here & ~lacks for here, lacks in zip(known, without, strict=True)]
     compared = known[0] & known[1]
-    steps = _steps_ratio(*(table[compared] for table in on_test), bootstrap)
+    steps = _steps_ratio(*(table[compared] for table in on_test), confidence)
     notes = [*left_out_pairs(*stopped, STOPPED), *left_out_pairs(*without, UNMEASURED)]
     found = {"test_steps": steps._replace(notes=[*notes, *steps.notes])}
     for name in TEST_SCORES:
         scores = (sweep.scored.loc[keys, name] for keys in (before, after))
-        found[name] = mean_difference(*scores, *bootstrap, without)
+        found[name] = typical_difference(*scores, confidence, without)
     row = {"selected": selected, "n_compared": int(compared.sum())}
     row |= {"n_stopped": int((stopped[0] | stopped[1]).sum()), **steps.columns("test_steps_ratio")}
     for name in TEST_SCORES:
@@ -213,15 +205,13 @@ def _compare(sweep: _Sweep, choices: dict[int, str], procedure: str, bootstrap: 
     return {**row, "note": "; ".join(notes)}
 
 
-def _steps_ratio(baseline: pd.DataFrame, chosen: pd.DataFrame, bootstrap: _Bootstrap) -> Interval:
+def _steps_ratio(baseline: pd.DataFrame, chosen: pd.DataFrame, confidence: float) -> Interval:
     """`analysis.statistics.paired_effects` of the chosen arms' test times, as if they were one arm."""
     if chosen.empty:
         return Interval(np.nan, np.nan, np.nan, ["no pairs to compare"])
     times = pd.concat([baseline, chosen.assign(arm="the chosen")], ignore_index=True)
     no_cost = times[RUN_KEYS].assign(steps=np.nan, flops=np.nan, seconds=np.nan)
-    confidence, n_resamples, entropy = bootstrap
-    effects = paired_effects(times, no_cost, confidence, n_resamples, np.random.default_rng(entropy))
-    (row,) = effects.to_dict("records")
+    (row,) = paired_effects(times, no_cost, Analysis(confidence=confidence)).to_dict("records")
     ends = (row[f"steps_ratio{end}"] for end in ("", "_low", "_high"))
     return Interval(*ends, row["note"].split("; ") if row["note"] else [])
 

@@ -5,13 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from nsbench.analysis.lead_lag import early_rank, lead_lag, onsets
 from nsbench.analysis.scores import measures, run_scores, score_effects, scores
 from nsbench.analysis.selection import selections
-from nsbench.analysis.specification_curves import specification_shares, specifications
+from nsbench.analysis.specification_curves import (
+    curve_effects,
+    specification_choices,
+    specification_curves,
+    specifications,
+)
 from nsbench.analysis.statistics import paired_effects, summarise_cells, time_to_target
 from nsbench.analysis.statistics.power import power
 from nsbench.analysis.statistics.survival import kaplan_meier
@@ -22,8 +26,6 @@ from nsbench.schemas.training import COLLECTED_RUNS, EVALUATION, FLOORS, HISTORY
 from nsbench.storage.atomic import write_text
 from nsbench.storage.parquet import read_table, write_table
 from nsbench.storage.provenance import stamp
-
-BOOTSTRAP_SEED = 0
 
 
 def analyse(
@@ -37,9 +39,8 @@ def analyse(
 ) -> None:
     """Write the tables of TABLES, each as Parquet and as CSV.
 
-    The bootstrap's seed is fixed and every table starts from it, so the same records give the same
-    tables. Raises RecordError naming a run of the grid that is missing. partial: how much of the grid `cells` are, for
-    the tables' stamp.
+    The same records give the same tables. Raises RecordError naming a run of the grid that is missing. partial: how
+    much of the grid `cells` are, for the tables' stamp.
     """
     folder = Path(collected_folder)
     history = read_table(folder / "history.parquet", HISTORY)
@@ -50,26 +51,24 @@ def analyse(
     every = trails(history, runs, cells)
     onset, scored = onsets(every, settings.onset_share), run_scores(every, runs, evaluation)
 
-    def bootstrap() -> tuple[float, int, np.random.Generator]:
-        return settings.confidence, settings.n_resamples, np.random.default_rng(BOOTSTRAP_SEED)
-
-    effects = paired_effects(times, runs, *bootstrap(), cells=cells)
-    specified = specifications(effects, cells)
+    effects = paired_effects(times, runs, settings, cells)
+    specified = specifications(curve_effects(times, runs, cells, settings), cells)
     made: dict[str, pd.DataFrame] = {
         "time_to_target": times,
         "cells": summarise_cells(times, settings.confidence),
         "paired_effect": effects,
         "kaplan_meier": kaplan_meier(times, settings.confidence),
-        "power": power(times, settings.confidence),
+        "power": power(times, settings, cells),
         "score": scores(scored, floors, cells),
-        "score_effect": score_effects(scored, cells, *bootstrap()),
+        "score_effect": score_effects(scored, cells, settings.confidence),
         "measure": measures(evaluation, cells),
-        "selection": selections(times, scored, evaluation, cells, *bootstrap()),
+        "selection": selections(times, scored, evaluation, cells, settings.confidence),
         "onset": onset,
-        "lead_lag": lead_lag(onset, cells, *bootstrap()),
-        "early_rank": early_rank(every, cells, settings.early_share, *bootstrap()),
+        "lead_lag": lead_lag(onset, cells, 1 - settings.looks.alpha),
+        "early_rank": early_rank(every, times, cells, settings),
         "specification": specified,
-        "specification_share": specification_shares(specified),
+        "specification_curve": specification_curves(specified, times, settings.confidence),
+        "specification_choice": specification_choices(specified, times, settings.confidence),
     }
     provenance = stamp(spec, digest, partial=partial)
     texts, groups = of_runs(runs, "text", cells), by_variant(cells)

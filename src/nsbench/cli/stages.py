@@ -236,7 +236,8 @@ def claims(options: argparse.Namespace) -> None:
     grid = read_grid(_json(options), options.finished)
     settings = grid.config.analysis
     files = (options.tables, options.collected, grid.cells, grid.scale, options.theory, options.pretrained)
-    how = (settings.confidence, settings.n_resamples, options.outdated, grid.partial)
+    primary = {task: f"{one.variant} / {one.arm}" for task, one in settings.primary.items()}
+    how = (1 - settings.looks.alpha, settings.margin, primary, options.outdated, grid.partial)
     write_claims(options.claims, Evidence(*files, *how), options.out, options.spec, options.digest)
 
 

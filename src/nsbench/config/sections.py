@@ -168,14 +168,48 @@ class Evaluation(Closed):
         return self
 
 
+class Looks(Closed):
+    """When effects are judged: seeds may be added from look to look until a comparison is settled."""
+
+    pairs: list[Annotated[int, Field(ge=2, le=1000)]] = Field(default_factory=lambda: [8, 12, 16, 20], min_length=1)
+    """Pairs at which one looks, ascending: the first so many seeds of the grid, whatever has been run beyond."""
+    alpha: Annotated[Real, Field(gt=0.0, lt=1.0)] = 0.018
+    """Two-sided level of each look. The default's four looks together have 0.05 at most
+    (`benchmarks/verdicts.py`); of one look it is the level."""
+
+    @model_validator(mode="after")
+    def _fits(self) -> Looks:
+        if self.pairs != sorted(set(self.pairs)):
+            raise ValueError(f"pairs {self.pairs}: ascending numbers are allowed, each once")
+        if 2.0 ** (1 - self.pairs[0]) > self.alpha:
+            raise ValueError(
+                f"pairs {self.pairs}: the first look can have no p-value below {2.0 ** (1 - self.pairs[0]):.3g}, "
+                f"and alpha is {self.alpha:g}; more pairs or a larger alpha are allowed"
+            )
+        return self
+
+
+class Primary(Closed):
+    """The one comparison that decides about a task."""
+
+    variant: Name
+    """Its variant, or what a sweep makes of one."""
+    arm: Name
+    """The arm that is compared with the variant's baseline."""
+
+
 class Analysis(Closed):
     confidence: Annotated[Real, Field(gt=0.0, lt=1.0)] = 0.95
-    n_resamples: Annotated[int, Field(ge=99, le=1_000_000)] = 9999
-    """Bootstrap resamples of the seeds."""
+    looks: Looks = Looks()
+    margin: Annotated[Real, Field(gt=0.0, le=1.0)] = 0.1
+    """Largest effect that counts as none: a ratio between 1 / (1 + margin) and 1 + margin."""
+    primary: dict[Name, Primary] = Field(default_factory=dict)
+    """Task -> its primary comparison. The other comparisons of a task are secondary: their p-values are
+    corrected for false discoveries."""
     onset_share: Annotated[Real, Field(gt=0.0, lt=1.0)] = 0.1
     """A curve has begun to move once it has made this share of its total change."""
     early_share: Annotated[Real, Field(gt=0.0, lt=1.0)] = 0.1
-    """The share of the budget after which stability is asked how the run will end."""
+    """The share of the budget after which stability is asked when the run will reach its target."""
 
 
 class TextSource(Closed):

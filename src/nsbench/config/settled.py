@@ -7,44 +7,51 @@ from collections.abc import Mapping
 from typing import Any
 
 
-def coverage_of_range(n: int) -> float:
-    """Probability that the range of `n` independent values covers their median: 1 - 2^(1 - n).
-
-    No interval from resampling values is wider than their range, so below a confidence asked for,
-    here with fewer than six for 95%, that confidence cannot be had.
-    """
-    return 1 - 2.0 ** (1 - n)
-
-
 def few(n: int, what: str, confidence: float) -> list[str]:
-    """A note where `n` values are too few for an interval of this confidence, else nothing."""
-    widest = coverage_of_range(n)
-    if widest >= confidence:
-        return []
-    return [f"only {n} {what}: even their full range has {widest:.0%} coverage, not {confidence:.0%}"]
+    """A note where `n` values, `what` they are, have no interval of this confidence, else nothing.
 
-
-def settles(
-    low: float, high: float, n_pairs: float, confidence: float, neutral: float = 0.0, n_stopped: int = 0
-) -> int:
-    """1 where an interval lies above `neutral`, -1 where below, 0 where that is open.
-
-    It is open too where there are so few pairs that no interval of theirs can have the confidence, or N_STOPPED is
-    not 0.
+    None reaches beyond the range of n independent values, which covers their median with probability 1 - 2^(1 - n).
     """
-    if n_stopped or not (math.isfinite(low) and math.isfinite(high)) or coverage_of_range(int(n_pairs)) < confidence:
-        return 0
-    return int(low > neutral) - int(high < neutral)
+    if 1 - 2.0 ** (1 - n) >= confidence:
+        return []
+    return [f"{n} {what if n != 1 else what.removesuffix('s')} can have no interval of {100 * confidence:g}%"]
+
+
+def settles(low: float, high: float, neutral: float = 0.0, n_stopped: int = 0) -> int:
+    """1 where an interval lies above `neutral`, -1 where below, 0 where that is open, as where N_STOPPED is not 0."""
+    unknown = math.isnan(low) or math.isnan(high)
+    return 0 if n_stopped or unknown else int(low > neutral) - int(high < neutral)
+
+
+FEWER, MORE, OPEN = "fewer steps", "more steps", "open"
+"""What is settled of an arm's effect on the time to target; besides, `no_effect(margin)`."""
+SIDES = {"steps": (FEWER, MORE), "flops": ("less work", "more work")}
+"""Cost -> what is settled of it where its ratio is below 1, and where above."""
+
+
+def no_effect(margin: float) -> str:
+    """The outcome that an effect is settled to be smaller than `margin`, a share."""
+    return f"no effect larger than {100 * margin:g}%"
+
+
+def outcome(low: float, high: float, margin: float, cost: str = "steps") -> str:
+    """What the interval of a ratio of costs, arm / baseline, settles: one of SIDES, `no_effect(margin)` or OPEN."""
+    if high < 1:
+        return SIDES[cost][0]
+    if low > 1:
+        return SIDES[cost][1]
+    return no_effect(margin) if 1 / (1 + margin) <= low and high <= 1 + margin else OPEN
 
 
 def settles_steps(effect: Mapping[str, Any]) -> int:
-    """-1 where an arm's fewer steps are settled, 1 where its more steps are, 0 where that is open.
+    """-1 where an arm's fewer steps are settled, 1 where its more steps are, else 0: a row of PAIRED_EFFECT."""
+    return _side(effect["outcome"], "steps")
 
-    `effect`: a row of `schemas.statistics.PAIRED_EFFECT`. The interval of its ratio must lie on one side of 1, enough
-    pairs must differ (a tie, as of two censored runs, is on neither side), and the permutation test, where it
-    was made, must agree.
-    """
-    n_differ = effect["n_baseline_sooner"] + effect["n_arm_sooner"]
-    side = settles(effect["steps_ratio_low"], effect["steps_ratio_high"], n_differ, effect["confidence"], neutral=1.0)
-    # A missing p-value compares false.
-    return 0 if effect.get("p_value", math.nan) > 1 - effect["confidence"] else side
+
+def settles_flops(effect: Mapping[str, Any]) -> int:
+    """-1 where an arm's less work is settled, 1 where its more work is, else 0: a row of PAIRED_EFFECT."""
+    return _side(effect["flops_outcome"], "flops")
+
+
+def _side(found: str, cost: str) -> int:
+    return (SIDES[cost].index(found) or -1) if found in SIDES[cost] else 0

@@ -24,10 +24,8 @@ def first_held(values: Sequence[float], steps: Sequence[int], target: Mapping[st
 
 def held_until(values: Sequence[float], steps: Sequence[int], target: Mapping[str, Any]) -> tuple[int, int] | None:
     """`first_held`, and the index of the evaluation that completes the hold."""
-    values, threshold = np.asarray(values, dtype=float), target["threshold"]
-    reaches = values <= threshold if METRICS[target["metric"]].is_loss else values >= threshold
     start = None
-    for index, reached in enumerate(reaches.tolist()):
+    for index, reached in enumerate(reaches(values, target).tolist()):
         if not reached:
             start = None
             continue
@@ -35,6 +33,12 @@ def held_until(values: Sequence[float], steps: Sequence[int], target: Mapping[st
         if index - start + 1 >= target["hold_evaluations"] and steps[index] - steps[start] >= target["hold_steps"]:
             return start, index
     return None
+
+
+def reaches(values: Sequence[float], target: Mapping[str, Any]) -> np.ndarray:
+    """Whether each value of a metric like the target's is at the threshold or better; NaN is not."""
+    values = np.asarray(values, dtype=float)
+    return values <= target["threshold"] if METRICS[target["metric"]].is_loss else values >= target["threshold"]
 
 
 def hold_span(target: Mapping[str, Any], eval_every_steps: int) -> int:

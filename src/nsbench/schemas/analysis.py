@@ -67,8 +67,8 @@ SCORE_EFFECT = pa.schema(
         count("n_pairs", "pairs", "seeds that both arms have in the grid"),
         count("n_compared", "pairs", "pairs in which both runs went to their budget"),
         N_STOPPED,
-        *estimate_fields("final_val_accuracy_difference", "1", "final validation accuracy, arm minus baseline"),
-        *estimate_fields("best_val_loss_difference", "nats", "lowest validation loss, arm minus baseline"),
+        *estimate_fields("final_val_accuracy_difference", "1", "final accuracy, arm minus baseline, typical pair"),
+        *estimate_fields("best_val_loss_difference", "nats", "lowest loss, arm minus baseline, typical pair"),
         CONFIDENCE,
         label("note", "what to know before reading the differences", "text"),
     ]
@@ -92,7 +92,7 @@ SELECTION = pa.schema(
             "restricted mean steps to target on validation data, chosen / baseline; NaN if no run reached it",
             nullable=True,
         ),
-        *estimate_fields("test_steps_ratio", "1", "restricted mean steps to target on test data, chosen / baseline"),
+        *estimate_fields("test_steps_ratio", "1", "typical ratio of steps to target on test data, chosen / baseline"),
         *estimate_fields(
             "test_accuracy_difference", "1", "test accuracy at lowest validation loss, chosen minus baseline"
         ),
@@ -123,13 +123,16 @@ def _step(name: str, meaning: str) -> pa.Field:
     return number(name, "optimiser steps", meaning, nullable=True)
 
 
+_SERIES = label("series", "column of the history that is asked to move before the loss")
+
 ONSET = pa.schema(
     [
         *RUN,
+        _SERIES,
         _SHARE,
-        _step("stability_onset_step", "first step at which stability has moved; NaN if undefined"),
+        _step("series_onset_step", "first step at which the series has moved; NaN if undefined"),
         _step("loss_onset_step", "first step at which validation loss has fallen; NaN if undefined"),
-        _step("lead_steps", "loss minus stability onset; positive: stability moved first; NaN if undefined"),
+        _step("lead_steps", "loss minus series onset; positive: the series moved first; NaN if undefined"),
         label("note", "why an onset is undefined", "text"),
     ]
 )
@@ -137,24 +140,25 @@ ONSET = pa.schema(
 LEAD_LAG = pa.schema(
     [
         *CELL,
+        _SERIES,
         RUNS.field("text"),
         _SHARE,
         count("n_runs", "runs", "runs of the cell in the grid"),
         count("n_defined", "runs", "runs with both onsets"),
         N_STOPPED,
-        count("n_stability_first", "runs", "runs in which stability moved first"),
+        count("n_series_first", "runs", "runs in which the series moved first"),
         count("n_together", "runs", "runs in which both moved at the same evaluation"),
         count("n_loss_first", "runs", "runs in which validation loss moved first"),
         _step(
-            "median_stability_onset_step",
-            "median over all runs not stopped early that have a stability, undefined ones as later than any; "
+            "median_series_onset_step",
+            "median over all runs not stopped early that have the series, undefined ones as later than any; "
             "NaN if undefined",
         ),
         _step(
             "median_loss_onset_step",
             "median over all runs not stopped early, undefined ones as later than any; NaN if undefined",
         ),
-        *estimate_fields("mean_lead_steps", "optimiser steps", "mean lead of the runs with both onsets"),
+        *estimate_fields("typical_lead_steps", "optimiser steps", "typical lead of the runs with both onsets"),
         CONFIDENCE,
         count("resolution_steps", "optimiser steps", "steps from one evaluation to the next"),
         label("note", "what to know before reading the lead", "text"),
@@ -168,11 +172,10 @@ EARLY_RANK = pa.schema(
         RUNS.field("text"),
         count("n_runs", "runs", "runs of the group in the grid"),
         count("n_seeds", "1", "seeds of the group in the grid"),
-        count("n_ranked", "runs", "runs not stopped early, with finite values at early_step"),
-        N_STOPPED,
-        count("early_step", "optimiser steps", "evaluation at which the end is asked for"),
-        *estimate_fields("rank_by_stability", "1", "Spearman's correlation of early stability and final accuracy"),
-        *estimate_fields("rank_by_val_loss", "1", "Spearman's correlation of early validation loss and final accuracy"),
+        count("n_ranked", "runs", "runs with finite values at early_step"),
+        count("early_step", "optimiser steps", "evaluation at which the time to target is asked for"),
+        *estimate_fields("rank_by_stability", "1", "Spearman's correlation of early stability and time to target"),
+        *estimate_fields("rank_by_val_loss", "1", "Spearman's correlation of early validation loss and time to target"),
         CONFIDENCE,
         label("note", "what to know before reading the correlations", "text"),
     ]
@@ -194,7 +197,7 @@ SPECIFICATION = pa.schema(
         *(PAIRED_EFFECT.field(name) for name in ("n_pairs", "n_baseline_reached", "n_arm_reached")),
         field("counts", pa.bool_(), "1", "whether the baseline reached the target in more than half of the pairs"),
         *(field for field in PAIRED_EFFECT if field.name.startswith(("steps_ratio", "flops_ratio"))),
-        number("p_value", "1", "of the permutation test of the effect; NaN if there is none", nullable=True),
+        PAIRED_EFFECT.field("p_value"),
         label(
             "effect", "helps or hurts where the interval of steps_ratio lies below or above 1, else open; not counted"
         ),
@@ -204,11 +207,7 @@ SPECIFICATION = pa.schema(
 )
 
 
-def _share(name: str, meaning: str) -> pa.Field:
-    return number(name, "1", f"{meaning}; NaN where none counts", nullable=True)
-
-
-SPECIFICATION_SHARE = pa.schema(
+SPECIFICATION_CURVE = pa.schema(
     [
         CELL[0],
         _CURVE,
@@ -216,20 +215,37 @@ SPECIFICATION_SHARE = pa.schema(
         RUNS.field("text"),
         _LEAKS,
         count("n_specifications", "specifications", "specifications in the grid"),
-        count("n_counted", "specifications", "those whose baseline reached the target"),
-        count("n_helps", "specifications", "counted ones in which the arm needs fewer steps"),
+        count("n_counted", "specifications", "those whose baseline reached the target; they are pooled"),
+        count("n_seeds", "pairs", "seeds that all of these have"),
+        *estimate_fields("steps_ratio", "1", "pooled ratio of steps within the budget, arm / baseline"),
+        number("new_steps_ratio_low", "1", "lower end for a new setting; NaN if there is none", nullable=True),
+        number("new_steps_ratio_high", "1", "upper end for a new setting; NaN if there is none", nullable=True),
+        number("sd_settings", "1", "sd of the log ratio between settings (tau); NaN if unknown", nullable=True),
+        number("sd_seeds", "1", "sd of the log ratio between seeds; NaN if unknown", nullable=True),
+        number("min_steps_ratio", "1", "least of a setting, mean over its seeds; NaN if none counts", nullable=True),
+        number("max_steps_ratio", "1", "largest of a setting, mean over its seeds; NaN if none counts", nullable=True),
+        count("n_helps", "specifications", "counted ones in which the arm needs fewer steps, by their own pairs"),
         count("n_hurts", "specifications", "counted ones in which it needs more"),
         count("n_open", "specifications", "counted ones in which that cannot be told"),
-        _share("share_helps", "n_helps / n_counted"),
-        _share("share_hurts", "n_hurts / n_counted"),
-        _share("share_open", "n_open / n_counted"),
-        _share("share_helps_low", "lower end of Wilson's interval for the share that helps"),
-        _share("share_helps_high", "upper end of Wilson's interval for the share that helps"),
-        _share("median_steps_ratio", "median over the counted ones of steps_ratio"),
-        _share("min_steps_ratio", "least over the counted ones of steps_ratio"),
-        _share("max_steps_ratio", "largest over the counted ones of steps_ratio"),
         CONFIDENCE,
-        label("note", "what to know before reading the shares", "text"),
+        label("note", "what to know before reading the numbers", "text"),
+    ]
+)
+
+SPECIFICATION_CHOICE = pa.schema(
+    [
+        CELL[0],
+        _CURVE,
+        CELL[2],
+        RUNS.field("text"),
+        _LEAKS,
+        label("choice", "an open choice of the curve"),
+        label("level", "one of its levels", "JSON"),
+        count("n_specifications", "specifications", "counted ones with this level"),
+        *estimate_fields("steps_ratio", "1", "their pooled ratio of steps within the budget, arm / baseline"),
+        number("p_value", "1", "analysis of variance: no difference between the choice's levels", nullable=True),
+        number("q_value", "1", "p_value corrected for false discoveries among the choices", nullable=True),
+        CONFIDENCE,
     ]
 )
 
@@ -247,7 +263,8 @@ _MADE = {
     "lead_lag": LEAD_LAG,
     "early_rank": EARLY_RANK,
     "specification": SPECIFICATION,
-    "specification_share": SPECIFICATION_SHARE,
+    "specification_curve": SPECIFICATION_CURVE,
+    "specification_choice": SPECIFICATION_CHOICE,
 }
 _LABELS = [RUNS.field("text"), _LEAKS]
 TABLES = {

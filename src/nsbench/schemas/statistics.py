@@ -22,7 +22,7 @@ def estimate_fields(name: str, unit: str, meaning: str, unless: str = "undefined
 
 
 def _ratio(name: str, unit: str, meaning: str) -> list[pa.Field]:
-    return estimate_fields(name, unit, meaning, "no run reached")
+    return estimate_fields(name, unit, meaning, "beyond the budget or no run reached")
 
 
 COPIED = ["arm_kind", "rho", "gamma", "orientation", "metric", "threshold", "hold_evaluations", "hold_steps"]
@@ -34,23 +34,27 @@ PAIRED_EFFECT = pa.schema(
         *CELL,
         BASELINE,
         *(TIME_TO_TARGET.field(name) for name in COPIED),
-        count("n_pairs", "pairs", "seeds that both arms have"),
+        label("role", "primary (decides about its task), secondary, curve (pooled, not judged alone) or chosen"),
+        count("n_pairs", "pairs", "pairs judged: of role primary and secondary those of the last look"),
+        count("n_waiting", "pairs", "further pairs, which wait for the next look"),
+        count("next_look", "pairs", "pairs of the next look; 0: there is none"),
         count("n_both_reached", "pairs", "pairs in which both runs reached the target"),
         count("n_baseline_reached", "pairs", "pairs in which the baseline reached it"),
         count("n_arm_reached", "pairs", "pairs in which the arm reached it"),
         count("n_baseline_sooner", "pairs", "pairs in which the baseline reached it in fewer steps"),
         count("n_arm_sooner", "pairs", "pairs in which the arm reached it in fewer steps"),
-        *_ratio("steps_ratio", "1", "restricted mean steps, arm / baseline"),
+        *_ratio("steps_ratio", "1", "typical ratio of steps to target, arm / baseline"),
         *_ratio("fewer_steps_percent", "%", "100 (1 - steps_ratio)"),
         *_ratio("faster_by_percent", "%", "100 (1 / steps_ratio - 1)"),
-        *_ratio("flops_ratio", "1", "restricted mean FLOPs, arm / baseline"),
-        *_ratio("seconds_ratio", "1", "restricted mean seconds, arm / baseline"),
+        *_ratio("flops_ratio", "1", "typical ratio of FLOPs to target, arm / baseline"),
+        *_ratio("seconds_ratio", "1", "typical ratio of seconds to target, arm / baseline"),
+        number("restricted_mean_ratio", "1", "of mean steps within the budget; NaN if none", nullable=True),
         CONFIDENCE,
-        number("p_value", "1", "paired permutation test of steps_ratio = 1, two-sided; NaN if none", nullable=True),
-        number("p_holm", "1", "p_value with Holm's correction over the family; NaN if none", nullable=True),
-        number("p_logrank", "1", "logrank test of arm against baseline, unpaired; NaN if none", nullable=True),
-        label("family", "the comparisons that p_holm corrects for; empty if not tested"),
-        count("n_family", "1", "comparisons of the family that have a p_value"),
+        number("p_value", "1", "signed-rank test of steps_ratio = 1, two-sided; NaN if none", nullable=True),
+        number("q_value", "1", "p_value of a secondary one, for false discoveries; NaN if none", nullable=True),
+        number("margin", "1", "largest effect that counts as none, as a share"),
+        label("outcome", "what is settled of the steps: fewer, more, no effect larger than the margin, or open"),
+        label("flops_outcome", "the same of the FLOPs: less or more work"),
         label("note", "what to know before reading the ratios", "text"),
     ]
 )
@@ -61,13 +65,12 @@ POWER = pa.schema(
         BASELINE,
         TIME_TO_TARGET.field("text"),
         number("effect_percent", "%", "effect asked about: fewer steps, 100 (1 - arm / baseline)"),
+        count("look", "pairs", "pairs of the look by which the effect is to be settled"),
+        *estimate_fields("power", "1", "chance that fewer steps are settled by then; ends: of the spread", "unknown"),
         count("n_pairs", "pairs", "seeds that both arms have"),
         *estimate_fields("spread", "1", "sd over pairs of log(arm / baseline) of restricted steps; chi-square"),
-        *estimate_fields("n_seeds", "pairs", "fewest pairs with power_wanted; ends: of the spread", "unknown"),
-        number("power_now", "1", "power with n_pairs pairs; NaN if unknown", nullable=True),
-        number("power_wanted", "1", "power that n_seeds has at least"),
         number("censored_share", "1", "share of the pairs' runs that did not reach the target"),
-        number("confidence", "1", "1 - alpha of the two-sided test, and confidence of the spread's interval"),
+        number("confidence", "1", "confidence of the spread's interval"),
         label("note", "what to know before reading the numbers", "text"),
     ]
 )
@@ -95,6 +98,8 @@ CELL_SUMMARY = pa.schema(
         count("n_seeds", "runs", "runs of the cell in the grid"),
         count("n_reached", "runs", "runs that reached and held the target"),
         count("n_diverged", "runs", "runs that diverged; they count as not reached"),
+        count("n_lost", "runs", "runs that reached the target and missed it again in a later evaluation"),
+        count("most_lost", "evaluations", "most evaluations that one of them missed it in"),
         number("reached_share_low", "1", "lower end of Wilson's interval for the share that reaches"),
         number("reached_share_high", "1", "upper end of Wilson's interval for the share that reaches"),
         number("confidence", "1", "confidence of that interval"),
@@ -104,6 +109,12 @@ CELL_SUMMARY = pa.schema(
         number("restricted_mean_steps", "optimiser steps", "mean of min(time to target, budget)"),
         number("min_step", "optimiser steps", "earliest time reached; NaN if none", nullable=True),
         number("max_step", "optimiser steps", "latest time reached; NaN if none", nullable=True),
+        number(
+            "median_gap_steps",
+            "optimiser steps",
+            "median of time to target less train_step; NaN if undefined",
+            nullable=True,
+        ),
         number("median_flops", "FLOP", "median cost to target; NaN if censored", nullable=True),
         number("median_seconds", "s", "median seconds to target; NaN if censored", nullable=True),
     ]

@@ -161,9 +161,16 @@ TIME_TO_TARGET = pa.schema(
         count("budget_steps", "optimiser steps", "steps after which a run is censored"),
         label("status", "completed, stopped (its target held) or diverged"),
         field("reached", pa.bool_(), "1", "whether the target was reached and held"),
-        number("step", "optimiser steps", "time to target; NaN where censored", nullable=True),
+        number("step", "optimiser steps", "time to target, between evaluations; NaN where censored", nullable=True),
         number("flops", "FLOP", "cost to target; NaN where censored", nullable=True),
         number("seconds", "s", "seconds to target; NaN where censored", nullable=True),
+        number(
+            "train_step",
+            "optimiser steps",
+            "step at which the same threshold is crossed by the training metric first; NaN if never",
+            nullable=True,
+        ),
+        count("n_lost", "evaluations", "evaluations after the hold that miss the target again"),
         RUNS.field("text"),
     ]
 )

@@ -24,8 +24,6 @@ from nsbench.workflow.variants import variants_of
 
 MOST_CELLS, MOST_PACKS = 20_000, 50_000
 """Of a grid: Snakemake plans a job of each of three stages for every pack."""
-MOST_RESAMPLED = 200_000_000
-"""Numbers that a bootstrap of a cell's seeds holds at once: 1.6 GB, some times over."""
 LONGEST_SPEC = 100_000
 """Characters of a configuration: a stage gets its settings as one argument, and Linux allows 128 KiB."""
 
@@ -66,6 +64,7 @@ def load(values: dict[str, Any]) -> Config:
     """
     config = parsed(values)
     _refuse_too_many(config)
+    _check_primary(config)
     expand(config)
     size = len(canonical_json(config))
     if size > LONGEST_SPEC:
@@ -179,6 +178,19 @@ def _with_shared(cells: dict[tuple[str, str, str], Cell], listed: set[tuple[str,
     return found
 
 
+def _check_primary(config: Config) -> None:
+    """Refuse a primary comparison of names that the configuration has nowhere; the grid may well leave it out."""
+    for task, primary in config.analysis.primary.items():
+        TASKS.find(task, "analysis.primary")
+        settings = getattr(config.tasks, task)
+        for what in ("variant", "arm") if settings is not None else ():
+            name, names = getattr(primary, what), getattr(settings, f"{what}s")
+            if not any(name.startswith(f"{one}-") for one in names):  # what a sweep makes of one
+                known(name, names, f"analysis.primary.{task}.{what}", what)
+        if settings is not None and primary.arm in settings.arms and settings.arms[primary.arm].kind == "baseline":
+            raise ConfigError(f"analysis.primary.{task}.arm: '{primary.arm}' is a baseline; another arm is allowed")
+
+
 def _shared(first: Cell, second: Cell, where: str) -> Cell:
     """The one cell of two blocks that name it, of which one is a specification curve.
 
@@ -222,11 +234,6 @@ def _refuse_too_many(config: Config, packs_too: bool = True) -> None:
                     f"grid[{index}]: the grid up to here has {_number(number)} {what} (variants x arms"
                     f"{' x seeds / runs_per_pack' * (what == 'packs')}); at most {most:,} are allowed"
                 )
-        if packs_too and n_seeds * config.analysis.n_resamples > MOST_RESAMPLED:
-            raise ConfigError(
-                f"analysis.n_resamples: {config.analysis.n_resamples} for the {n_seeds} seeds of grid[{index}] hold "
-                f"too many numbers at once; at most {MOST_RESAMPLED // n_seeds} is allowed for as many seeds"
-            )
 
 
 def _number(count: int) -> str:

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 
@@ -71,7 +72,11 @@ def finished_cells(cells: list[dict[str, Any]], states: pd.DataFrame) -> list[di
     part = "" if len(finished) == len(states) else f"{len(finished):,} of {len(states):,} runs"
     found = []
     for cell in cells:
-        seeds = [seed for seed in cell["seeds"] if (*(cell[key] for key in CELL_KEYS), seed) in runs]
+        finished_seeds = [(*(cell[key] for key in CELL_KEYS), seed) in runs for seed in cell["seeds"]]
+        if cell["settings"]["training"]["stop"] != "never":
+            # Faster runs finish first: which are there must not be by their outcome.
+            finished_seeds = np.minimum.accumulate(finished_seeds).tolist()
+        seeds = [seed for seed, there in zip(cell["seeds"], finished_seeds, strict=True) if there]
         found += [{**cell, "seeds": seeds, "partial": part}] if seeds else []
     return found
 

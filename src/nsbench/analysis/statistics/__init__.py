@@ -1,8 +1,9 @@
 """Time to target, its censoring, and effects paired by seed: how a method is scored (docs/scoring.md).
 
 Pure functions of DataFrames. The grid is handed in as `cells`, a list of plain dicts (see `times`). `paired` has the
-effects, `pvalues` their tests, `survival` the curves of censored times, `power` the seeds that an effect takes,
-`intervals` what is between an estimate and its interval. scipy.stats is imported where it is used: it takes a second.
+effects, `signed_rank` their intervals and tests, `pooled` those of many settings, `power` what the looks can settle,
+`survival` the curves of censored times, `intervals` what lies between an estimate and a table. scipy.stats is imported
+where it is used: it takes a second.
 """
 
 from nsbench.analysis.statistics.paired import paired_effects

@@ -1,15 +1,15 @@
-"""Bootstrap intervals over seeds or pairs that keep their confidence when these are few, and the notes to them."""
+"""What lies between an estimate over seeds or pairs and a table: its interval, notes, and runs left out."""
 
 from __future__ import annotations
 
 import math
-import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
+from nsbench.analysis.statistics.signed_rank import typical_value
 from nsbench.config.settled import few
 
 MOST_NAMED = 4
@@ -75,15 +75,10 @@ def left_out_pairs(baseline: np.ndarray, arm: np.ndarray, why: str) -> list[str]
     return [f"{count} of {len(arm)} pairs left out: {why} ({who})"] if count else []
 
 
-def mean_difference(
-    baseline: pd.Series,
-    arm: pd.Series,
-    confidence: float,
-    n_resamples: int,
-    entropy: int,
-    unmeasured: Sequence[np.ndarray] | None = None,
+def typical_difference(
+    baseline: pd.Series, arm: pd.Series, confidence: float, unmeasured: Sequence[np.ndarray] | None = None
 ) -> Interval:
-    """Mean of arm minus baseline over pairs, given in the same order.
+    """Typical difference, arm minus baseline, over pairs given in the same order (`typical`).
 
     A pair is left out, and the notes say so, where a score is infinite (the run diverged) or NaN (it was stopped at
     its target, or has no measures). unmeasured: which runs of the baseline and of the arm have none.
@@ -94,27 +89,18 @@ def mean_difference(
     without = [lost & lacks for lost, lacks in zip(undefined, unmeasured or (False, False), strict=True)]
     stopped = [lost & ~lacks for lost, lacks in zip(undefined, without, strict=True)]
     defined = ~(diverged | undefined[0] | undefined[1])
-    interval = mean_interval(after[defined] - before[defined], "pairs", confidence, n_resamples, entropy)
+    interval = typical(after[defined] - before[defined], "pairs", confidence)
     notes = [f"{int(diverged.sum())} of {len(defined)} pairs left out: a run diverged"] if diverged.any() else []
     notes += [*left_out_pairs(*stopped, STOPPED), *left_out_pairs(*without, UNMEASURED)]
     return interval._replace(notes=[*notes, *interval.notes], n_stopped=int((stopped[0] | stopped[1]).sum()))
 
 
-def mean_interval(values: np.ndarray, what: str, confidence: float, n_resamples: int, entropy: int) -> Interval:
-    """Mean of finite `values` (n,) and `percentile_interval`; `what` they are, for notes.
-
-    `entropy` seeds the generator, so that equal values always have equal intervals.
-    """
-    nan, n = float("nan"), len(values)
-    if n == 0:
-        return Interval(nan, nan, nan, [f"no {what} to compare"])
-    mean = float(values.mean())
-    if n == 1:
-        return Interval(mean, nan, nan, [f"one {what.removesuffix('s')}: no interval"])
-    low, high = percentile_interval((values,), np.mean, confidence, n_resamples, np.random.default_rng(entropy))
-    if high - low <= 1e-12 * np.abs(values).max():
-        return Interval(mean, nan, nan, ["all resamples agree: no interval"])
-    return Interval(mean, low, high, few(n, what, confidence))
+def typical(values: np.ndarray, what: str, confidence: float) -> Interval:
+    """The typical one of finite `values` (n,), as `signed_rank.typical_value`; `what` they are, for notes."""
+    if len(values) == 0:
+        return Interval(math.nan, math.nan, math.nan, [f"no {what} to compare"])
+    one = typical_value(values, confidence)
+    return Interval(one.value, one.low, one.high, few(len(values), what, confidence))
 
 
 def expanded(confidence: float, n: int) -> float:
@@ -130,31 +116,3 @@ def expanded(confidence: float, n: int) -> float:
 
     longer = stats.t.ppf((1 + confidence) / 2, n - 1) * math.sqrt(n / (n - 1))
     return float(2 * stats.norm.cdf(longer) - 1)
-
-
-def percentile_interval(
-    samples: Sequence[np.ndarray],
-    statistic: Callable[..., np.ndarray],
-    confidence: float,
-    n_resamples: int,
-    generator: np.random.Generator,
-) -> tuple[float, float]:
-    """Both ends of the expanded percentile interval of `statistic`, resampling `samples`, each (n,), together.
-
-    NaN where a resample has no statistic. Needs n >= 2.
-    """
-    from scipy import stats
-
-    with np.errstate(all="ignore"), warnings.catch_warnings():
-        warnings.simplefilter("ignore", stats.DegenerateDataWarning)
-        low, high = stats.bootstrap(
-            tuple(samples),
-            statistic,
-            paired=len(samples) > 1,
-            vectorized=True,
-            method="percentile",
-            confidence_level=expanded(confidence, len(samples[0])),
-            n_resamples=n_resamples,
-            rng=generator,
-        ).confidence_interval
-    return float(low), float(high)

@@ -1,4 +1,4 @@
-"""How many seeds an effect on time to target needs, given the spread that was seen: pure functions of DataFrames."""
+"""How likely the looks are to settle an effect, given the spread that was seen: the rule itself, simulated."""
 
 from __future__ import annotations
 
@@ -9,61 +9,60 @@ import numpy as np
 import pandas as pd
 
 from nsbench.analysis.statistics.paired import pairs
-from nsbench.config.settled import coverage_of_range
+from nsbench.analysis.statistics.signed_rank import p_value, walsh_averages
+from nsbench.config.sections import Analysis, Looks
 from nsbench.schemas.statistics import POWER
 
 EFFECTS_PERCENT = (10.0, 20.0, 35.0)
 """Effects asked about: per cent fewer steps."""
-POWER_WANTED = 0.8
-MOST_SEEDS = 10_000
-"""The search for a number of seeds ends here."""
+N_SIMULATED = 1000
+"""Experiments; their share is known to about 1.6 points."""
+SEED = 0
 
 
-def power(times: pd.DataFrame, confidence: float) -> pd.DataFrame:
-    """Seeds needed to find effects of EFFECTS_PERCENT: columns of POWER, for comparisons with two pairs or more.
+def power(
+    times: pd.DataFrame, settings: Analysis | None = None, cells: list[dict[str, Any]] | None = None
+) -> pd.DataFrame:
+    """The chance to settle effects of EFFECTS_PERCENT by each look: columns of POWER.
 
-    Takes `schemas.training.TIME_TO_TARGET`. The test is a paired t test of the log ratios of restricted steps
-    at alpha = 1 - `confidence`, two-sided, with the spread (n - 1 in its denominator) seen over the
-    pairs. Raises RecordError for a variant without an arm of kind baseline.
+    Takes `schemas.training.TIME_TO_TARGET`; a row for each comparison with two pairs or more, effect and look, those
+    that are in the grid only for a specification curve left out. Raises RecordError for a variant without an arm of
+    kind baseline.
     """
-    rows = []
+    settings, rows = settings or Analysis(), []
+    of_curve = {(cell["task"], cell["variant"]) for cell in cells or [] if cell.get("curve_only", False)}
     for names, baseline, arm in pairs(times):
-        if len(arm) < 2:
+        if len(arm) < 2 or (names["task"], names["variant"]) in of_curve:
             continue
-        shared = {**names, **_spread(baseline, arm, confidence), "confidence": confidence}
-        rows += [{**shared, **_seeds(shared, effect, confidence)} for effect in EFFECTS_PERCENT]
+        shared = {**names, **_spread(baseline, arm, settings.confidence), "confidence": settings.confidence}
+        before = (baseline["step"] / baseline["budget_steps"]).to_numpy(float)
+        for effect in EFFECTS_PERCENT:
+            spreads = {"": "spread", "_low": "spread_high", "_high": "spread_low"}
+            known = {end: shared[name] for end, name in spreads.items() if shared.get("spread")}
+            powers = {end: power_by_looks(effect, spread, before, settings.looks) for end, spread in known.items()}
+            for at, look in enumerate(settings.looks.pairs):
+                found = {f"power{end}": values[at] for end, values in powers.items()}
+                rows.append({**shared, "effect_percent": effect, "look": look, **found})
     return pd.DataFrame(rows, columns=POWER.names)
 
 
-def power_of(effect: float, spread: float, n_pairs: int, alpha: float) -> float:
-    """Power of a two-sided paired t test of `n_pairs` >= 2 log ratios of mean `effect` and sd `spread` > 0.
+def power_by_looks(effect_percent: float, spread: float, baseline: np.ndarray, looks: Looks) -> list[float]:
+    """The share of simulated experiments in which fewer steps are settled by each look (looks,).
 
-    The noncentral t distribution with n - 1 degrees of freedom and noncentrality sqrt(n) |effect| /
-    spread, beyond either critical value of level `alpha`.
+    An experiment's baseline times are drawn from `baseline`, shares of the budget (runs,), NaN where censored; its
+    arm's are those times a lognormal ratio with median 1 - effect and standard deviation `spread` of the logarithm,
+    censored at the budget. The arm of a baseline that is censored counts as censored too.
     """
-    from scipy import stats
-
-    df, shift = n_pairs - 1, math.sqrt(n_pairs) * abs(effect) / spread
-    critical = stats.t.isf(alpha / 2, df)
-    # The lower tail is the upper one of -T: scipy's nct.cdf gives NaN where it is next to nothing.
-    return float(stats.nct.sf(critical, df, shift) + stats.nct.sf(critical, df, -shift))
-
-
-def seeds_needed(effect: float, spread: float, alpha: float) -> int:
-    """The fewest pairs, 2 to MOST_SEEDS, with which `power_of` is POWER_WANTED; MOST_SEEDS also where it is not yet."""
-    low, high = 1, 2
-    while high < MOST_SEEDS and power_of(effect, spread, high, alpha) < POWER_WANTED:
-        low, high = high, min(2 * high, MOST_SEEDS)
-    while high - low > 1:
-        middle = (low + high) // 2
-        enough = power_of(effect, spread, middle, alpha) >= POWER_WANTED
-        low, high = (low, middle) if enough else (middle, high)
-    return high
-
-
-def fewest_pairs(confidence: float) -> int:
-    """Pairs below which neither a permutation test of pairs nor their range can have this confidence."""
-    return next(n for n in range(1, 1100) if coverage_of_range(n) >= confidence)
+    random, most = np.random.default_rng(SEED), max(looks.pairs)
+    before = np.log(np.where(baseline > 0, baseline, 1.0))[random.integers(len(baseline), size=(N_SIMULATED, most))]
+    ratio = math.log(1 - effect_percent / 100) + spread * random.standard_normal(before.shape)
+    after = np.where(before < 0, np.minimum(before + ratio, 0.0), 0.0)
+    settled, found = np.zeros(N_SIMULATED, bool), []
+    for look in looks.pairs:
+        lower, upper = walsh_averages(before[:, :look], after[:, :look])
+        settled |= (p_value(lower, upper, look) <= looks.alpha) & (np.median(upper, axis=-1) < 0)
+        found.append(float(settled.mean()))
+    return found
 
 
 def _spread(baseline: pd.DataFrame, arm: pd.DataFrame, confidence: float) -> dict[str, Any]:
@@ -72,7 +71,7 @@ def _spread(baseline: pd.DataFrame, arm: pd.DataFrame, confidence: float) -> dic
 
     n = len(arm)
     n_censored = int((~baseline["reached"]).sum() + (~arm["reached"]).sum())
-    found: dict[str, Any] = {"n_pairs": n, "censored_share": n_censored / (2 * n), "power_wanted": POWER_WANTED}
+    found: dict[str, Any] = {"n_pairs": n, "censored_share": n_censored / (2 * n)}
     before, after = (table["step"].fillna(table["budget_steps"]).to_numpy(float) for table in (baseline, arm))
     if n_censored == 2 * n:
         return {**found, "note": "no run reached the target: no spread"}
@@ -80,7 +79,7 @@ def _spread(baseline: pd.DataFrame, arm: pd.DataFrame, confidence: float) -> dic
         return {**found, "note": "a run reached the target at step 0: no log ratio"}
     notes = []
     if n_censored:
-        notes.append(f"{n_censored} of {2 * n} runs censored: the spread, and so n_seeds, are likely too low")
+        notes.append(f"{n_censored} of {2 * n} runs censored: the spread is likely too low, and so the power too high")
     ratios = np.log(after / before)
     spread = float(ratios.std(ddof=1))
     if spread <= 1e-12 * max(1.0, float(np.abs(ratios).max())):
@@ -88,21 +87,3 @@ def _spread(baseline: pd.DataFrame, arm: pd.DataFrame, confidence: float) -> dic
     tails = ((1 + confidence) / 2, (1 - confidence) / 2)
     low, high = (spread * math.sqrt((n - 1) / stats.chi2.ppf(tail, n - 1)) for tail in tails)
     return {**found, "spread": spread, "spread_low": low, "spread_high": high, "note": "; ".join(notes)}
-
-
-def _seeds(shared: dict[str, Any], effect_percent: float, confidence: float) -> dict[str, Any]:
-    """Seeds and power for one effect at the spread seen and at the ends of its interval."""
-    effect, alpha = math.log(1 - effect_percent / 100), 1 - confidence
-    row: dict[str, Any] = {"effect_percent": effect_percent}
-    if not shared.get("spread"):
-        return row
-    for end in ("", "_low", "_high"):
-        row[f"n_seeds{end}"] = float(seeds_needed(effect, shared[f"spread{end}"], alpha))
-    notes = [shared["note"]] if shared["note"] else []
-    capped = [name for name in ("n_seeds", "n_seeds_high") if row[name] == MOST_SEEDS]
-    if capped:
-        notes.append(f"{' and '.join(capped)}: {MOST_SEEDS:,} or more")
-    fewest = fewest_pairs(confidence)
-    if row["n_seeds"] < fewest:
-        notes.append(f"n_seeds is of a t test: a verdict at {confidence:.0%} confidence takes {fewest} pairs at least")
-    return {**row, "power_now": power_of(effect, shared["spread"], shared["n_pairs"], alpha), "note": "; ".join(notes)}

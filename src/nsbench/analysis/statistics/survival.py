@@ -1,4 +1,4 @@
-"""Kaplan-Meier curves of time to target and the logrank test: pure functions of DataFrames.
+"""Kaplan-Meier curves of time to target: pure functions of DataFrames.
 
 Every run is watched until it has held its target or its budget ends, so all censoring is at the
 budget: a run that `training.stop` ended early has reached its target and is never censored. A
@@ -37,24 +37,6 @@ def kaplan_meier(times: pd.DataFrame, confidence: float) -> pd.DataFrame:
         for row in _curve(group["step"], float(group["budget_steps"].iloc[0]), confidence):
             rows.append({**names, **row, "confidence": confidence, "note": note})
     return pd.DataFrame(rows, columns=KAPLAN_MEIER.names)
-
-
-def logrank_p(baseline: pd.Series, arm: pd.Series, budget: float) -> float:
-    """Two-sided p-value of the logrank test (`scipy.stats.logrank`) of times to target, NaN where censored at `budget`.
-
-    It leaves the pairs out of account and its p-value is of many runs: with few it is a rough one.
-    NaN where no run reached, where an arm has no run, and where all runs reached at one step.
-    """
-    from scipy import stats
-
-    if not len(baseline) or not len(arm):
-        return float("nan")
-    samples = [
-        stats.CensoredData(uncensored=steps.dropna().to_numpy(float), right=np.full(steps.isna().sum(), float(budget)))
-        for steps in (baseline, arm)
-    ]
-    with np.errstate(all="ignore"):
-        return float(stats.logrank(*samples).pvalue)
 
 
 def _curve(steps: pd.Series, budget: float, confidence: float) -> list[dict[str, Any]]:

@@ -4,6 +4,9 @@ The grid is handed in as `cells`, a list of plain dicts with `task`, `variant`, 
 `arm_settings`, `seeds`, `target` and `budget_steps`: denominators come from it, never from the
 files found. A run that does not hold the target within its budget, or that diverges, is censored
 at the budget: medians count it as later than every reached time, means count it at the budget.
+
+The target is known to have been crossed between two evaluations, and a time that waits for the second shrinks effects.
+So a time is the middle of the two, whatever the curve between them (docs/scoring.md shows by simulation what is left).
 """
 
 from __future__ import annotations
@@ -14,13 +17,16 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from nsbench.config.target import first_held
+from nsbench.config.target import first_held, reaches
+from nsbench.schemas.metrics import METRICS
 from nsbench.schemas.statistics import CELL_SUMMARY, COPIED
 from nsbench.schemas.training import TIME_TO_TARGET
 from nsbench.storage.parquet import RecordError
 
 CELL_KEYS = ["task", "variant", "arm"]
 RUN_KEYS = [*CELL_KEYS, "seed"]
+COSTS = ["step", "flops", "seconds"]
+"""What is spent on the way to a target."""
 RunKey = tuple[str, str, str, int]
 """(task, variant, arm, seed)."""
 
@@ -65,19 +71,61 @@ def of_runs(runs: pd.DataFrame, column: str, cells: list[dict[str, Any]]) -> dic
     return runs.set_index(RUN_KEYS)[column].to_dict()
 
 
+def crossing(costs: np.ndarray, found: int) -> np.ndarray:
+    """What has been spent half way from the evaluation before a target was first met, to the one that met it.
+
+    costs: (evaluations, kinds of cost); found: the evaluation that met it. It is the cost of that evaluation where
+    there is none before it.
+    """
+    return (costs[max(found - 1, 0)] + costs[found]) / 2
+
+
 def trails(history: pd.DataFrame, runs: pd.DataFrame, cells: list[dict[str, Any]]) -> dict[RunKey, Trail]:
     """Every run of the grid, in grid order; evaluations past the budget are left out.
 
-    Raises RecordError naming a run of the grid that has no history or no single row in `runs`.
+    Raises RecordError naming a run of the grid that has no history or no single row in `runs`, an evaluation twice, a
+    history that ends before a completed run does, or evaluations at other steps than the other runs of its variant.
     """
     histories, status, found = dict(iter(history.groupby(RUN_KEYS, sort=False))), of_runs(runs, "status", cells), {}
-    for cell in cells:
-        for key in grid_runs([cell]):
-            if key not in histories:
-                raise RecordError(f"{run_name(*key)}: this run of the grid has no history; train and collect it again")
-            rows = histories[key].sort_values("step")
-            found[key] = Trail(status[key], rows[rows["step"] <= cell["budget_steps"]])
-    return found
+    for group in by_variant(cells).values():
+        of_variant = {}
+        for cell in group:
+            for key in grid_runs([cell]):
+                if key not in histories:
+                    raise RecordError(
+                        f"{run_name(*key)}: this run of the grid has no history; train and collect it again"
+                    )
+                rows = histories[key].sort_values("step")
+                of_variant[key] = Trail(status[key], rows[rows["step"] <= cell["budget_steps"]])
+                _check_end(run_name(*key), of_variant[key], cell["budget_steps"])
+        _check_grid({key: trail.rows["step"].to_numpy() for key, trail in of_variant.items()})
+        found |= of_variant
+    return {key: found[key] for key in grid_runs(cells)}
+
+
+def _check_end(name: str, trail: Trail, budget: int) -> None:
+    """Refuse an evaluation that is there twice, and a completed run whose history ends before the budget."""
+    steps = trail.rows["step"].to_numpy()
+    between = np.diff(steps)
+    if len(steps) == 0 or (between == 0).any():
+        which = f"step {steps[1:][between == 0][0]:,} more than once" if len(steps) else "no step up to the budget"
+        raise RecordError(f"{name}: its history has {which}; one row an evaluation is allowed")
+    if trail.status == "completed" and budget - steps[-1] >= between.max(initial=1):
+        raise RecordError(
+            f"{name}: it is `completed`, but its history ends at step {steps[-1]:,} of {budget:,}; a history up to the "
+            "budget, or a run that is `diverged`, is allowed"
+        )
+
+
+def _check_grid(steps: dict[RunKey, np.ndarray]) -> None:
+    """Refuse runs of one variant that were evaluated at different steps: rarer evaluations make an arm late."""
+    longest = max(steps, key=lambda key: len(steps[key]))
+    for key, own in steps.items():
+        if len(differ := np.flatnonzero(own != steps[longest][: len(own)])):
+            raise RecordError(
+                f"{run_name(*key)}: it was evaluated at step {own[differ[0]]:,} where {run_name(*longest)} was at "
+                f"{steps[longest][differ[0]]:,}; the same steps are allowed in all arms of a variant"
+            )
 
 
 def arm_columns(cell: dict[str, Any]) -> dict[str, float]:
@@ -86,7 +134,7 @@ def arm_columns(cell: dict[str, Any]) -> dict[str, float]:
 
 
 def time_to_target(history: pd.DataFrame, runs: pd.DataFrame, cells: list[dict[str, Any]]) -> pd.DataFrame:
-    """First evaluated step that reaches and holds the target, for every run of the grid.
+    """Steps, FLOPs and seconds to where the target is crossed and then held, for every run of the grid.
 
     Takes `schemas.training.HISTORY` and `schemas.training.RUNS` and returns the columns of
     `schemas.training.TIME_TO_TARGET` in grid order; rows of runs outside the grid, and evaluations past the budget, are
@@ -105,9 +153,10 @@ def time_to_target(history: pd.DataFrame, runs: pd.DataFrame, cells: list[dict[s
                 raise RecordError(
                     f"{run_name(*key)}: this run was stopped early but has not held this target; train it again"
                 )
-            cost = dict.fromkeys(("step", "flops", "seconds"), np.nan)
+            cost, lost = np.full(len(COSTS), np.nan), 0
             if found is not None:
-                cost = trail.iloc[found][list(cost)].astype(float).to_dict()
+                cost = crossing(trail[COSTS].to_numpy(float), found)
+                lost = int((~reaches(trail[target["metric"]].to_numpy(float)[found:], target)).sum())
             rows.append(
                 {
                     **dict(zip(RUN_KEYS, key, strict=True)),
@@ -118,11 +167,24 @@ def time_to_target(history: pd.DataFrame, runs: pd.DataFrame, cells: list[dict[s
                     "budget_steps": cell["budget_steps"],
                     "status": status,
                     "reached": found is not None,
-                    **cost,
+                    **dict(zip(COSTS, cost, strict=True)),
+                    "train_step": _train_step(trail, target),
+                    "n_lost": lost,
                     "text": texts[key],
                 }
             )
     return pd.DataFrame(rows, columns=TIME_TO_TARGET.names)
+
+
+def _train_step(rows: pd.DataFrame, target: dict[str, Any]) -> float:
+    """The step at which the training metric first crosses the target's threshold; NaN if it never does."""
+    metric = f"train_{METRICS[target['metric']].quantity}"
+    if metric not in rows:
+        return np.nan
+    values = rows[metric].to_numpy(float)
+    held = np.flatnonzero(reaches(values, target))
+    steps = rows["step"].to_numpy(float)[:, None]
+    return float(crossing(steps, held[0])[0]) if len(held) else np.nan
 
 
 def quantile(times: pd.Series, q: float) -> float:
@@ -155,6 +217,8 @@ def summarise_cells(times: pd.DataFrame, confidence: float) -> pd.DataFrame:
                 "n_seeds": len(group),
                 "n_reached": n_reached,
                 "n_diverged": int((group["status"] == "diverged").sum()),
+                "n_lost": int((group["n_lost"] > 0).sum()),
+                "most_lost": int(group["n_lost"].max()),
                 "reached_share_low": float(share.low),
                 "reached_share_high": float(share.high),
                 "confidence": confidence,
@@ -164,6 +228,7 @@ def summarise_cells(times: pd.DataFrame, confidence: float) -> pd.DataFrame:
                 "restricted_mean_steps": float(group["step"].fillna(group["budget_steps"]).mean()),
                 "min_step": group["step"].min(),
                 "max_step": group["step"].max(),
+                "median_gap_steps": quantile(group["step"] - group["train_step"], 0.5),
                 "median_flops": quantile(group["flops"], 0.5),
                 "median_seconds": quantile(group["seconds"], 0.5),
             }
