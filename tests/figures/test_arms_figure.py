@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from nsbench.analysis import statistics
-from nsbench.config.settled import settles, settles_steps
+from nsbench.config.sections import Analysis
 from nsbench.figures import FIGURES, arms, comparison, figure_05, style
 from nsbench.figures.drawing import shown as shown_cells
 from nsbench.schemas.analysis import SELECTION
@@ -26,7 +26,7 @@ def tables(cells: list[dict[str, Any]], **options: Any) -> tuple[pd.DataFrame, p
     """Paired effects and times of made-up records."""
     made = make_records(cells, **options)
     times = statistics.time_to_target(made["history"], made["runs"], cells)
-    return statistics.paired_effects(times, made["runs"], 0.95, 199, np.random.default_rng(0)), times
+    return statistics.paired_effects(times, made["runs"], Analysis(), cells), times
 
 
 def drawn(cells: list[dict[str, Any]], scale: str = "demo", **options: Any) -> tuple[Figure, pd.DataFrame]:
@@ -69,37 +69,71 @@ def test_counts_and_settings_stand_beside_the_rows() -> None:
     figure, _ = drawn(make_cells(arms=NAMES, seeds=SEEDS), rises={("baseline", 0): 1e9, ("entropy", 1): 1e9})
     found = dict(zip(IN_ORDER, counts(shown(figure)[1]), strict=True))
     assert found == {**dict.fromkeys(IN_ORDER, "7 → 8 of 8"), "entropy": "7 → 7 of 8"}
-    for words in ("every 10th step", "entropy punished", "α = 0.98, λ = 2", "95% interval", "DEMO SCALE"):
+    for words in ("every 10th step", "entropy punished", "α = 0.98, λ = 2", "98.2% interval", "DEMO SCALE"):
         assert words in texts(figure)
 
 
-def test_a_mark_is_filled_where_the_interval_settles_it() -> None:
-    for seeds in (SEEDS, SEEDS[:3]):
-        figure, effects = drawn(make_cells(arms=NAMES, seeds=seeds))
-        filled = []
-        for axes, column in zip(shown(figure), ("steps_ratio", "flops_ratio"), strict=True):
-            found = [mark.get_markerfacecolor() != "white" for mark in with_gid(axes, "ratio")]
-            rows = effects.loc["calibrated"].loc[IN_ORDER]
-            expected = [
-                settles_steps(row) != 0
-                if column == "steps_ratio"
-                else settles(row[f"{column}_low"], row[f"{column}_high"], row["n_pairs"], row["confidence"], 1.0) != 0
-                for _, row in rows.iterrows()
-            ]
-            assert found == expected
-            filled += found
-        assert any(filled) == (seeds == SEEDS)  # three pairs settle nothing
+def test_filled_means_settled_in_both_panels() -> None:
+    """Intervals that leave 1 out are not enough: what the correction for many comparisons rejects is open."""
+    many = tuple(range(12))
+    for seeds in (many, SEEDS[:3]):
+        cells = make_cells(arms=NAMES, seeds=seeds)
+        effects, times = tables(cells)
+        rows = effects.set_index("arm").loc[IN_ORDER]
+        assert set(rows["outcome"]) | set(rows["flops_outcome"]) > ({"open"} if seeds == many else set())
+        assert filled(arms.draw(effects, times, cells, "demo")) == [
+            (rows[column] != "open").tolist() for column in ("outcome", "flops_outcome")
+        ]
+    given = {"outcome": "open", "flops_outcome": "no effect larger than 10%"}
+    assert filled(arms.draw(effects.assign(**given), times, cells, "demo")) == [[False] * 5, [True] * 5]
+
+
+def filled(figure: Figure) -> list[list[bool]]:
+    """Which marks of either panel are filled."""
+    return [[mark.get_markerfacecolor() != "white" for mark in with_gid(axes, "ratio")] for axes in shown(figure)]
+
+
+def test_an_arm_beyond_the_budget_is_a_bound() -> None:
+    """It is no dot: a triangle at the known end, and a line with a tip to where it goes on."""
+    never = {("entropy", seed): 1e9 for seed in SEEDS}
+    for lost, end, marker, side in (("entropy", "low", ">", "right"), ("baseline", "high", "<", "left")):
+        rises = never if lost == "entropy" else {(lost, seed): 1e9 for seed in SEEDS}
+        figure, effects = drawn(make_cells(arms=("baseline", "gentle", "entropy"), seeds=SEEDS), rises=rises)
+        row = effects.loc["calibrated"].loc["entropy"]
+        for axes, column in zip(shown(figure), arms.RATIOS, strict=True):
+            assert np.isnan(row[column])
+            bound = with_gid(axes, "bound")[-1]
+            y = arm_rows(axes if axes.get_yticklabels() else shown(figure)[0])["entropy"]
+            assert (bound.get_marker(), bound.get_xdata()[0], bound.get_ydata()[0]) == (
+                marker,
+                row[f"{column}_{end}"],
+                y,
+            )
+            assert bound.get_markerfacecolor() != "white"
+            (tip,) = [tip for tip in with_gid(axes, f"tip {side}") if tip.get_ydata()[0] == y]
+            assert tip.get_xdata()[0] == axes.get_xlim()[side == "right"]
+            assert not [mark for mark in with_gid(axes, "ratio") if mark.get_ydata()[0] == y]
+
+
+def test_no_effect_has_a_band() -> None:
+    figure, _ = drawn(make_cells(arms=NAMES, seeds=SEEDS))
+    for axes in shown(figure):
+        (band,) = with_gid(axes, "margin")
+        assert np.allclose([band.get_x(), band.get_x() + band.get_width()], [1 / 1.1, 1.1])
+    assert "no effect larger than 10% (the grey band)" in texts(figure).replace("\n", " ")
 
 
 def test_what_has_no_ratio_says_why() -> None:
     cells = make_cells(arms=NAMES, seeds=SEEDS)
     effects, times = tables(cells)
     ratios = [f"{name}_ratio{end}" for name in ("steps", "flops") for end in ("", "_low", "_high")]
-    effects.loc[effects["arm"] == "entropy", ratios] = np.nan
+    effects.loc[effects["arm"].isin(["entropy", "gentle"]), ratios] = np.nan
+    effects.loc[effects["arm"] == "entropy", ["n_baseline_reached", "n_arm_reached"]] = 0
     figure = arms.draw(effects[effects["arm"] != "grokfast"], times, cells, "demo")
     for axes in shown(figure):
-        assert [text.get_text() for text in with_gid(axes, "none")] == ["no run reached the target", "not analysed"]
-        assert len(with_gid(axes, "ratio")) == 3
+        told = ["beyond the budget, no bound yet", "no run reached the target", "not analysed"]
+        assert [text.get_text() for text in with_gid(axes, "none")] == told
+        assert len(with_gid(axes, "ratio")) == 2
     assert len(counts(shown(figure)[1])) == 4
 
 

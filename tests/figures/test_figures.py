@@ -156,13 +156,13 @@ def test_figure_11_shows_the_series_and_the_onsets_that_the_verdict_uses() -> No
         (decision,) = with_gid(axes, "median decision")
         agreement = rows.groupby("step")["decision_agreement"].median()
         np.testing.assert_allclose(decision.get_ydata(), 2 * agreement - 1)
-        onset = comparison.of_cell(found, cell)
-        for of in ("stability", "loss"):
+        onset = comparison.of_cell(found[found["series"] == "stability"], cell)
+        for of in ("series", "loss"):
             (ticks,) = with_gid(axes, f"onset {of}")
             np.testing.assert_array_equal(ticks.get_xdata(), onset[f"{of}_onset_step"])
-        assert sorted(onset["stability_onset_step"]) == [400, 600, 600, 600]
+        assert sorted(onset["series_onset_step"]) == [400, 600, 600, 600]
         lead = onset["lead_steps"]
-        told = f"mean lead {round(lead.mean())} steps: stability first in {(lead > 0).sum()}, together in "
+        told = f"median lead {round(lead.median())} steps: stability first in {(lead > 0).sum()}, together in "
         assert told in " ".join(texts(axes).split())
         lines = sorted(line.get_ydata()[0] for line in with_gid(axes, "closed_form"))
         assert lines == pytest.approx([0.75**2, (1 + 0.75**2) / 2])
@@ -195,7 +195,7 @@ def test_figure_11_has_medians_until_the_first_run_was_stopped_and_no_onset_of_i
     for column in ("stability", "decision", "val_loss"):
         (median,) = with_gid(figure, f"median {column}")
         assert median.get_xdata()[-1] == end < 3000
-    assert len(with_gid(figure, "onset stability")[0].get_xdata()) == 2
+    assert len(with_gid(figure, "onset series")[0].get_xdata()) == 2
     said = " ".join(texts(figure).split())
     assert "loss first in 0, undefined in 1" in said
     assert "Ended early by training.stop: 1 of 3 runs stopped at their target (baseline 1)" in said

@@ -12,7 +12,6 @@ import pytest
 from matplotlib.figure import Figure
 
 from nsbench.analysis.statistics import time_to_target
-from nsbench.config.settled import settles
 from nsbench.figures import comparison, curves, figure_06, figure_12, figure_13, figure_14, style, sweep
 from nsbench.figures.drawing import shown as shown_cells
 from nsbench.schemas.analysis import SELECTION
@@ -45,7 +44,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[dict[str, Any]]
     cells = grid()
     rises = {(LOST, seed): 1e9 for seed in SEEDS} | {("noise_stability-rho0.05-gamma0.05", seed): 300 for seed in SEEDS}
     records = make_records(cells, rises, diverged=((LOST, 0),), text=TEXT)
-    tables = write_results(tmp_path_factory.mktemp("results"), cells, records)
+    tables = write_results(tmp_path_factory.mktemp("results"), cells, records, looks={"pairs": [6], "alpha": 0.05})
     named = {"times": "time_to_target", "effects": "paired_effect", "score_effects": "score_effect"}
     named |= {"selections": "selection", "floors": "floors"}
     return cells, {**records, **{name: tables[table] for name, table in named.items()}}
@@ -324,10 +323,9 @@ def test_the_sweep_shows_every_arm_with_its_interval(made: Any) -> None:
     assert all(len(with_gid(axes, "field")) == 4 for axes in panels)
     row = made[1]["effects"].set_index(["variant", "arm"]).loc[("plain", SWEPT[0])]
     value, low, high = (row[f"fewer_steps_percent{end}"] for end in ("", "_low", "_high"))
-    assert settles(low, high, 6, 0.95) == 1
-    shown_text = fields(panels[0])
-    assert f"{value:+.0f}% •".replace("-", "−") in shown_text
-    assert f"{low:+.0f} to {high:+.0f}".replace("-", "−") in shown_text
+    assert row["outcome"] == "fewer steps"
+    assert f"{value:+.0f}% •" in fields(panels[0])
+    assert f"{low:+.0f} to {high:+.0f}" in fields(panels[0])
     assert [label.get_text() for label in panels[0].get_xticklabels()] == ["0.05", "0.75"]
     assert [label.get_text() for label in panels[0].get_yticklabels()] == ["0.05", "0.5"]
 
@@ -341,15 +339,31 @@ def test_the_sweep_frames_the_selected_arm(made: Any) -> None:
     assert not with_gid(draw(sweep, (cells, tables | {"selections": tables["selections"].iloc[:0]})), "selected")
 
 
-def test_the_sweep_is_bold_only_where_pairs_are_enough(made: Any) -> None:
-    """The lost arm has a diverged run: its five pairs cannot settle its loss, but they do its steps."""
-    panels = [axes for axes in shown(draw(sweep, made)) if with_gid(axes, "field")]
-    bold = {
-        place: [text.get_weight() for text in with_gid(panels[place], "field text") if "to" not in text.get_text()]
-        for place in (0, 3)
-    }
-    assert bold[0][3] == "bold"
-    assert bold[3] == ["bold", "bold", "bold", "normal"]
+def test_of_an_arm_beyond_the_budget_the_sweep_shows_the_bound(made: Any) -> None:
+    panel = next(axes for axes in shown(draw(sweep, made)) if with_gid(axes, "field"))
+    row = made[1]["effects"].set_index(["variant", "arm"]).loc[("plain", LOST)]
+    assert np.isnan(row["fewer_steps_percent"])
+    assert np.isneginf(row["fewer_steps_percent_low"])
+    bound = f"≤ {row['fewer_steps_percent_high']:+.0f}% •".replace("-", "−")
+    assert bound in fields(panel)
+    assert len(fields(panel)) == 2 * 4 - 1  # without an interval below
+    effects = made[1]["effects"].assign(fewer_steps_percent=-5.0)
+    effects.loc[effects["arm"] == LOST, "outcome"] = "open"
+    panel = next(axes for axes in shown(draw(sweep, (made[0], {**made[1], "effects": effects}))) if axes.texts)
+    assert {"−5%", f"−∞ to {bound[2:-3]}"} <= set(fields(panel))
+
+
+def test_bold_means_settled_steps_alone(made: Any) -> None:
+    """Losses are not judged, and of steps the interval is not enough: the correction must agree."""
+    effects = made[1]["effects"].copy()
+    given = dict(zip(SWEPT, ("fewer steps", "more steps", "no effect larger than 10%", "open"), strict=True))
+    effects["outcome"] = effects["arm"].map(given).fillna("open")
+    panels = [axes for axes in shown(draw(sweep, (made[0], {**made[1], "effects": effects}))) if axes.texts]
+    for steps in panels[:3]:
+        bold = [text.get_text()[-1] for text in with_gid(steps, "field text") if text.get_weight() == "bold"]
+        assert bold == ["•", "•", "="]
+    for losses in panels[3:]:
+        assert {text.get_weight() for text in with_gid(losses, "field text")} == {"normal"}
 
 
 def test_colours_are_shared_and_centred_on_zero(made: Any) -> None:
@@ -359,11 +373,12 @@ def test_colours_are_shared_and_centred_on_zero(made: Any) -> None:
     assert norm.vmin == -norm.vmax < 0
     table.loc[table["arm"] == SWEPT[0], sweep.STEPS] = np.nan
     assert np.isfinite(sweep._norm(table, sweep.STEPS, cells).vmax)
-    table[sweep.STEPS] = np.nan
-    assert (sweep._norm(table, sweep.STEPS, cells).vmin, sweep._norm(table, sweep.STEPS, cells).vmax) == (-1, 1)
-    table[sweep.STEPS] = 1.0
-    table.loc[(table["variant"] == "plain") & (table["arm"] == LOST), sweep.STEPS] = -1000.0
-    assert sweep._norm(table, sweep.STEPS, cells).vmax == 1.0
+    for column, given, limit in ((sweep.STEPS, np.nan, 10), (sweep.STEPS, 30.0, 30), (sweep.LOSS, np.nan, 1)):
+        name = "effects" if column == sweep.STEPS else "score_effects"
+        table = tables[name].assign(**{f"{column}{end}": given for end in ("", "_low", "_high")})
+        table.loc[(table["variant"] == "plain") & (table["arm"] == LOST), column] = -1000 * given
+        norm = sweep._norm(table, column, cells)
+        assert (norm.vmin, norm.vmax) == (-limit, limit)  # what is no effect is pale, and no field pales all others
 
 
 def test_fields_that_no_run_reached_are_hatched_and_arms_that_are_missing_are_blank(tmp_path: Path) -> None:

@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.report.pages import CELLS, IMAGE, RISES, report
+from tests.report.pages import CELLS, IMAGE, LOOK, RISES, report
 from tests.synthetic_records import make_records, write_results
 
 
 @pytest.fixture(scope="session")
 def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("plain")
-    write_results(folder, CELLS, make_records(CELLS, RISES, diverged=(("reversed", 5),)))
+    write_results(folder, CELLS, make_records(CELLS, RISES, diverged=(("reversed", 5),)), looks=LOOK)
     for name in ("figure_05_modular_addition", "figure_99"):
         (folder / f"{name}.png").write_bytes(IMAGE)
     return folder

@@ -20,7 +20,8 @@ RISES = {
     **{("gentle", seed): 1000.0 + 60 * seed for seed in range(6)},
     **{("reversed", seed): 1e9 for seed in range(6)},
 }
-
+LOOK = {"pairs": [6], "alpha": 0.05}
+"""One look, at all pairs."""
 VOID = ("meta", "img", "br", "input")
 
 
@@ -62,7 +63,7 @@ def report(results: Path, out: Path, scale: str = "demo", **changes: Any) -> str
 
 def page_of(folder: Path, cells: list[dict[str, Any]], *given: Any, **records: Any) -> str:
     """The page of made-up records (`make_records`) of these cells, which are written into `folder`."""
-    write_results(folder, cells, make_records(cells, *given, **records))
+    write_results(folder, cells, make_records(cells, *given, **records), looks=LOOK)
     return report(folder, folder / "report.html", figures=[], cells=cells)
 
 

@@ -47,7 +47,7 @@ def make_claims(scale: str | None = None) -> tuple[pd.DataFrame, pd.DataFrame]:
     claims = pd.DataFrame(ROWS, columns=[*names, "n_unit", "verdict", "figure", "scale"])
     claims["n"] = claims["n"].astype(object).where(claims["n"].notna(), None)
     claims["reason"] = [f"because of {name}" for name in claims["id"]]
-    claims = claims.assign(rule=RULE, settings="calibrated", text="", partial="", note="")
+    claims = claims.assign(rule=RULE, settings="calibrated", text="", partial="", note="", severity="", erratum=None)
     claims.loc[claims["id"] == "grok_parity", "note"] = "few pairs"
     claims.loc[claims["id"] == "grok_parity", "text"] = "Some <excerpt>"
     if scale is not None:
@@ -190,7 +190,7 @@ def test_a_claim_without_any_number_is_a_row(results: Path, tmp_path: Path) -> N
 
 
 def test_every_verdict_has_a_sign_and_quantities_have_units() -> None:
-    assert tuple(SIGNS) == VERDICTS
+    assert list(SIGNS) == list(VERDICTS)
     assert len(set(SIGNS.values())) == len(VERDICTS)
     given = [(26.7, "%"), (-0.00012, "1"), (12345.6, "steps"), (NAN, "%"), (math.inf, "")]
     assert [quantity(*one) for one in given] == ["26.7%", "−0.00012", "12,346 steps", "–", "∞"]

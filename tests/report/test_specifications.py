@@ -1,8 +1,9 @@
-"""The report's section on specification curves: shares, single specifications, their figures."""
+"""The report's section on specification curves: pooled ratios, choices, single specifications, their figures."""
 
 from __future__ import annotations
 
 import math
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -10,11 +11,10 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from nsbench.analysis.specification_curves import specification_shares, specifications
-from nsbench.schemas.analysis import SPECIFICATION, SPECIFICATION_SHARE
+from nsbench.report.page import TABLES
 from nsbench.storage.parquet import write_table
 from tests.report.pages import CELLS, IMAGE, flat, open_part, report, section
-from tests.synthetic_specifications import effect_row, make_curve_cells
+from tests.synthetic_specifications import effect_row, make_curve_cells, make_curves
 
 CURVE = make_curve_cells(4, choices={"model.norm": ["pre", "post"], "data.n_train": [2000, 3830]})
 LEAKY = make_curve_cells(2, task="next_token", curve="rows", leaks=("<windows> overlap",))
@@ -34,9 +34,8 @@ def with_curves(results: Path, folder: Path, cells: list[dict[str, Any]]) -> Pat
     effects = pd.DataFrame(
         [effect_row(cell, **GIVEN[cell["variant"]]) for cell in cells if cell["arm_settings"]["kind"] != "baseline"]
     )
-    found = specifications(effects, cells)
-    write_table(folder / "specification.parquet", found, SPECIFICATION, {})
-    write_table(folder / "specification_share.parquet", specification_shares(found), SPECIFICATION_SHARE, {})
+    for name, table in zip(("", "_curve", "_choice"), make_curves(cells, effects), strict=True):
+        write_table(folder / f"specification{name}.parquet", table, TABLES[f"specification{name}"], {})
     return folder
 
 
@@ -50,14 +49,23 @@ def html(results: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
     return report(results, folder / "report.html", figures=figures, tables=tables, cells=[*CELLS, *cells])
 
 
-def test_shares_are_of_specifications_that_count(html: str) -> None:
+def test_pooled_ratios_are_of_specifications_that_count(html: str) -> None:
     text = flat(open_part(section(html, "specifications")))
-    # One of three: Wilson's 95% interval is 6% to 79%.
-    assert "noise_stability curve of calibrated 3 of 4 1 of 3 6% to 79% 1 of 3 1 of 3 0.98 0.50 to 1.25" in text
-    assert "noise_stability curve of rows LEAK: &lt;windows&gt; overlap 0 of 2 – – – – –" in text
+    # Three count, with ratios of about 1.25, 0.5 and 0.98.
+    middle = r"noise_stability curve of calibrated 3 of 4 0\.8[456] 0\.\d\d to \d\.\d\d 0\.\d\d to [\d,]+\.\d\d "
+    assert re.search(middle + r"\d\.\d\d, 0\.\d\d 0\.[45]\d to 1\.2\d 1, 1, 1 none is settled", text)
+    assert "noise_stability curve of rows LEAK: &lt;windows&gt; overlap 0 of 2 – – – – – –" in text
     assert "1 of 4 specifications not counted" in text
     assert "Text: Some &lt;excerpt&gt; (rows of next_token)." in text
-    assert 'aria-label="1 helps, 1 open, 1 hurts"' in section(html, "specifications")
+
+
+def test_each_answer_to_each_choice_has_a_row(html: str) -> None:
+    part = section(html, "specifications").partition("What each answer to each choice does")[2].partition("</table>")[0]
+    rows = [flat("<tr" + one) for one in part.partition("<tbody>")[2].split("<tr")[1:]]
+    assert [line.split(" noise_stability ")[0] for line in rows] == ["n train", "n train", "norm", "norm"]
+    assert [line.split(" noise_stability ")[1].split()[0] for line in rows] == ["2,000", "3,830", "pre", "post"]
+    assert all(re.search(r"\d \d\.\d+ \d\.\d\d to \d+\.\d\d \d\.\d{3} p \d\.\d{3} open$", line) for line in rows)
+    assert '<td class="n effect fewer' not in part  # of a choice that is open no side is told
 
 
 def test_single_specifications_are_folded_and_sorted_by_their_effect(html: str) -> None:
@@ -68,7 +76,7 @@ def test_single_specifications_are_folded_and_sorted_by_their_effect(html: str) 
     assert names == ["calibrated-001", "calibrated-002", "calibrated", "calibrated-003"]
     assert [row.split('"')[1].split()[0] for row in rows] == ["fewer", "open", "more", "open"]
     first, *_, last = ("<tr class=" + row for row in rows)
-    assert "6 6 → 6 0.50 0.40 to 0.60 1.00 0.80 to 1.20 &lt; 0.001 helps" in flat(first)
+    assert "6 6 → 6 0.50 0.40 to 0.60 1.000 0.80 to 1.20 &lt; 0.001 helps" in flat(first)
     assert "n train" in flat(first)
     assert "6 0 → 0 – – – not counted" in flat(last)
     assert "not counted: the baseline reached the target in 0 of 6 pairs" in flat(last)
@@ -84,7 +92,7 @@ def test_the_curve_s_figure_stands_in_its_section(html: str) -> None:
 def test_variants_of_a_curve_alone_are_folded_out_of_ordinary_tables(results: Path, tmp_path: Path) -> None:
     only = [{**cell, "curve": "other", "choices": {}, "curve_only": True} for cell in CELLS]
     html = report(results, tmp_path / "report.html", cells=only)
-    for name in ("effects", "costs", "times", "power", "grid"):
+    for name in ("effects", "costs", "times", "grid"):
         part = section(html, name)
         assert "calibrated" in part
         assert "modular_addition / calibrated" not in flat(open_part(part))

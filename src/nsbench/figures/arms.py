@@ -11,16 +11,19 @@ import nsbench.figures.comparison as comparison
 import nsbench.figures.footers as footers
 import nsbench.figures.style as style
 from nsbench.arms import describe
-from nsbench.config.settled import settles, settles_steps
+from nsbench.config.settled import OPEN
 from nsbench.figures.annotations import Axes, Cell, Cells, Figure, Table
 from nsbench.figures.registry import figure
 
 RATIOS = {
-    "steps_ratio": "steps to target,\narm / baseline",
-    "flops_ratio": "FLOPs to target,\narm / baseline",
+    "steps_ratio": ("outcome", "steps to target,\narm / baseline"),
+    "flops_ratio": ("flops_outcome", "FLOPs to target,\narm / baseline"),
 }
+"""Ratio -> the column of what is settled of it, and what its axis says."""
 HEADINGS = {"paper": "the paper's", "cheaper": "cheaper", "control": "controls", "own": "your own"}
 """Of the families of arms, in this order."""
+MARK = {"ms": 5.5, "mew": 1.4}
+MARGIN = {"color": "#EEEEEE", "lw": 0}
 INCHES = 0.33
 """Height of a row."""
 Row = str | Cell
@@ -36,15 +39,17 @@ Row = str | Cell
     "the arm needs less. Cheaper arms regularise in every tenth step, on a tenth of the batch, or through one branch, "
     "scaled to keep the strength. Controls do something else that a reader will ask for: resampled inputs as plain "
     "data augmentation, an entropy penalty without noise, Grokfast, more dropout, more weight decay. A control "
-    "that does as well says that noise stability is not what helps. Filled marks are settled, hollow ones open.",
+    "that does as well says that noise stability is not what helps. Filled marks are settled, hollow ones open. Where "
+    "most runs of one side do not reach the target the ratio has no value but a bound: a triangle that points to where "
+    "it must lie.",
 )
 def draw(effects: Table, times: Table, cells: Cells, scale: str) -> Figure:
-    """For each variant: every arm's ratio of steps and of FLOPs to target against the baseline, with its interval; a
-    row an arm.
+    """For each variant: every arm's typical ratio of steps and of FLOPs to target against the baseline, with its
+    interval; a row an arm.
 
-    Filled marks are settled (`config.settled` at ratio 1), hollow ones open; where no run of a pair of arms reached the
-    target, or the grid's arm has no row, it says so. Of a sweep of (rho, gamma) only arms with a cheaper arm's values
-    are shown, or the first.
+    Filled marks are settled (`outcome`, `flops_outcome` of PAIRED_EFFECT), hollow ones open. A ratio beyond the budget
+    is a triangle at its bound. Where there is neither, or the grid's arm has no row, it says so. Of a sweep of
+    (rho, gamma) only arms with a cheaper arm's values are shown, or the first.
     """
     groups = comparison.by_variant(cells)
     lists = {name: _rows(group) for name, group in groups.items()}
@@ -61,22 +66,24 @@ def draw(effects: Table, times: Table, cells: Cells, scale: str) -> Figure:
         _panel(right, rows, of_rows, "flops_ratio", limits)
         _labels(left, right, rows, of_rows)
         style.header(left, " / ".join(name), groups[name][0].get("leaks", []), [])
-    for axes, label in zip(grid[-1], RATIOS.values(), strict=True):
+    for axes, (_, label) in zip(grid[-1], RATIOS.values(), strict=True):
         axes.set_xlabel(label)
     interval = footers.interval_text(effects["confidence"].dropna())
+    margin = f"{100 * effects['margin'].max():g}%"
     lines = [
-        f"Each row: an arm against the baseline of its variant, paired by seed, with its {interval} interval over "
-        "seeds. Left of 1 is less than the baseline. A run that did not reach the target counts at the budget. On the "
-        "right: runs that reached it, baseline → arm, of how many pairs. With this many rows some intervals miss 1 by "
-        "chance."
+        f"Each row: an arm against the baseline of its variant, paired by seed: the typical ratio with its {interval} "
+        "interval. Left of 1 is less than the baseline. Settled is less, more, or that there is no effect larger than "
+        f"{margin} (the grey band), after the correction for many comparisons. On the right: runs that reached the "
+        "target, baseline → arm, of how many pairs."
     ]
     shown = set(map(comparison.key, drawn))
     if any(comparison.family(cell) == "paper" and comparison.key(cell) not in shown for cell in _arms(cells)):
         lines.append("Of a sweep of (ρ, γ) only the values of the cheaper arms, or the first, are shown.")
-    dot = {"marker": "o", "ms": 5.5, "mew": 1.4}
     signs = [
-        style.sign("settled: interval without 1", **dot),
-        style.sign("open", mfc="white", **dot),
+        style.sign("settled", marker="o", **MARK),
+        style.sign("open", marker="o", mfc="white", **MARK),
+        style.sign("a bound", marker=">", mfc="white", **MARK),
+        style.sign("no end on this side", marker=style.TIPS["right"], ms=6, mfc="none", mew=1.3),
         style.sign("the baseline", lw=1.1, color=style.INK),
     ]
     style.footer(figure, lines + footers.remarks(times, drawn, scale, stopped=""), signs)
@@ -98,11 +105,13 @@ def _rows(group: Cells) -> list[Row]:
 
 
 def _limits(rows: list[dict[str, Any]]) -> tuple[float, float]:
-    """The ends of all panels' axes: every finite ratio and interval, and 1."""
-    names = [f"{ratio}{end}" for ratio in RATIOS for end in ("", "_low", "_high")]
-    values = np.array([float(row[name]) for row in rows for name in names] + [0.8, 1.25])
-    values = values[np.isfinite(values) & (values > 0)]
-    return values.min() / 1.12, values.max() * 1.12
+    """The ends of all panels' axes: every finite ratio and interval, and 1; with room for tips where there are any."""
+    values = np.array(
+        [float(row[f"{ratio}{end}"]) for row in rows for ratio in RATIOS for end in ("", "_low", "_high")]
+    )
+    room = [1.35 if (values == end).any() else 1.12 for end in (0, np.inf)]
+    values = np.array([*values[np.isfinite(values) & (values > 0)], 0.8, 1.25])
+    return values.min() / room[0], values.max() * room[1]
 
 
 def _panel(
@@ -115,25 +124,31 @@ def _panel(
     axes.set_ylim(len(rows) - 0.4, -0.6)
     axes.grid(axis="y", visible=False)
     axes.axvline(1.0, color=style.INK, lw=1.1, gid="one", zorder=1.5)
+    if margin := max((effect["margin"] for effect in effects if effect), default=0.0):
+        axes.axvspan(1 / (1 + margin), 1 + margin, zorder=0, gid="margin", **MARGIN)
     for y, (cell, effect) in enumerate(zip(rows, effects, strict=True)):
         if isinstance(cell, str):
             continue
         colour = style.arm_colour(cell["arm_settings"])
         value, low, high = (float(effect[f"{column}{end}"]) if effect else math.nan for end in ("", "_low", "_high"))
-        if not math.isfinite(value):
-            why = "no run reached the target" if effect else "not analysed"
+        at, side = style.bound(value, low, high)
+        if not math.isfinite(at):
             look = {"ha": "center", "va": "center", "fontsize": 7, "color": style.MUTED, "gid": "none"}
             look |= {"bbox": {"fc": "white", "ec": "none", "pad": 1.0}}
-            axes.text(0.5, y, why, transform=axes.get_yaxis_transform(), **look)
+            axes.text(0.5, y, _why_none(effect), transform=axes.get_yaxis_transform(), **look)
             continue
-        if math.isfinite(low) and math.isfinite(high):
-            axes.plot([low, high], [y, y], color=colour, lw=1.8, solid_capstyle="butt", gid="interval")
-        if column == "steps_ratio":
-            settled = settles_steps(effect) != 0
-        else:
-            settled = settles(low, high, effect["n_pairs"], effect["confidence"], neutral=1.0) != 0
-        face = colour if settled else "white"
-        axes.plot([value], [y], ls="", marker="o", ms=5.5, mec=colour, mew=1.4, mfc=face, gid="ratio", zorder=3)
+        style.interval(axes, y, low, high, limits, color=colour, lw=1.8)
+        face = "white" if effect[RATIOS[column][0]] == OPEN else colour
+        look = {"marker": {-1: "<", 0: "o", 1: ">"}[side], "mec": colour, "mfc": face, **MARK}
+        axes.plot([at], [y], ls="", gid="bound" if side else "ratio", zorder=3, **look)
+
+
+def _why_none(effect: dict[str, Any] | None) -> str:
+    """Why an arm has neither a ratio nor a bound."""
+    if effect is None:
+        return "not analysed"
+    reached = effect["n_baseline_reached"] + effect["n_arm_reached"]
+    return "beyond the budget, no bound yet" if reached else "no run reached the target"
 
 
 def _labels(left: Axes, right: Axes, rows: list[Row], effects: list[dict[str, Any] | None]) -> None:

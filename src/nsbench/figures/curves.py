@@ -111,7 +111,7 @@ def times_strip(axes: Axes, group: Cells, times: Table) -> float:
 
 def arm_entries(group: Cells, times: Table | None = None, effects: Table | None = None) -> list[Line2D]:
     """A legend's entry for each arm; with `times`, how many of its runs reached the target and when, or with `effects`
-    p of the logrank test against the baseline."""
+    what its pairs with the baseline settle."""
     entries = []
     for cell, dashes in zip(group, style.arm_dashes(group), strict=True):
         text = cell["arm"]
@@ -119,11 +119,10 @@ def arm_entries(group: Cells, times: Table | None = None, effects: Table | None 
             rows = comparison.of_cell(times, cell)
             median, n_diverged = median_time(rows), int((rows["status"] == "diverged").sum())
             result = f"reached {int(rows['reached'].sum())}/{len(cell['seeds'])}"
-            p = np.nan if effects is None else comparison.of_cell(effects, cell)["p_logrank"].min()
-            if np.isfinite(p):
-                result += f", p {'< 0.001' if p < 0.001 else f'= {p:.2g}'}"
-            elif effects is None:
+            if effects is None:
                 result += f", median {median:,.0f}" if np.isfinite(median) else ", median not reached"
+            else:
+                result += "".join(f", {outcome}" for outcome in comparison.of_cell(effects, cell)["outcome"])
             result += f", {n_diverged} diverged" if n_diverged else ""
             text += f": {result}" if len(f"{text}: {result}") <= LEGEND_WIDTH else f":\n{result}"
         entries.append(style.sign(text, color=style.arm_colour(cell["arm_settings"]), lw=2, ls=dashes))

@@ -23,7 +23,8 @@ CURVES = {
 CLOSED_FORMS = {"stability": "probability_dot", "decision": "decision"}
 """Column of the history -> the reduction of the evaluation whose value for the parity itself it has too."""
 CLOSED_FORM = {"color": style.STABILITY_COLOUR, "lw": 1.1, "ls": ":"}
-ONSETS = {"stability": style.STABILITY_COLOUR, "loss": style.LOSS_COLOUR}
+ONSETS = {"series": style.STABILITY_COLOUR, "loss": style.LOSS_COLOUR}
+NAMES = {"series": "stability", "loss": "loss"}
 
 
 @figure(
@@ -49,6 +50,7 @@ def draw(
     Curves are of `schemas.training.HISTORY`, which has the ±1 decisions' stability as the share of equal decisions,
     ticks of `schemas.analysis.ONSET`. Dotted lines are `target_value` of `schemas.training.EVALUATION` at rho = 1/2.
     """
+    onsets = onsets[onsets["series"] == "stability"]
     history = history.assign(decision=2 * history["decision_agreement"] - 1)
     evaluation = evaluation[
         (evaluation["measure"] == "noise_stability") & np.isclose(evaluation["rho"].astype(float), RHO)
@@ -92,7 +94,10 @@ def draw(
     key = [
         *(style.sign(name, color=colour, lw=2, ls=dashes) for name, colour, dashes in CURVES.values()),
         style.sign("the parity itself (closed form)", **CLOSED_FORM),
-        *(style.sign(f"onset of {of}, one seed", marker="|", ms=7, mew=1.2, color=c) for of, c in ONSETS.items()),
+        *(
+            style.sign(f"onset of {NAMES[of]}, one seed", marker="|", ms=7, mew=1.2, color=colour)
+            for of, colour in ONSETS.items()
+        ),
         *curves.run_key()[:2],
     ]
     style.footer(figure, lines, key)
@@ -146,8 +151,7 @@ def _onsets(axes: Axes, rows: Table) -> str:
     if leads.empty:
         return "no run has both onsets"
     undefined = f", undefined in {len(rows) - len(leads)}" if len(leads) < len(rows) else ""
-    mean = style.minus(f"{round(leads.mean()):,}")
+    median = style.minus(f"{round(leads.median()):,}")
     first, together, later = (leads > 0).sum(), (leads == 0).sum(), (leads < 0).sum()
-    return (
-        f"mean lead {mean} steps: stability first in {first},\ntogether in {together}, loss first in {later}{undefined}"
-    )
+    counts = f"stability first in {first},\ntogether in {together}, loss first in {later}"
+    return f"median lead {median} steps: {counts}{undefined}"

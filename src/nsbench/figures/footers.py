@@ -83,7 +83,7 @@ def span(values: Any) -> str:
 
 def interval_text(confidences: Iterable[float]) -> str:
     """The kind of interval that tables with these levels have, as `95%`."""
-    return " or ".join(f"{100 * level:g}%" for level in sorted(set(confidences))) or "bootstrap"
+    return " or ".join(f"{100 * level:g}%" for level in sorted(set(confidences))) or "confidence"
 
 
 def choice_lines(cells: Cells, drawn: Cells, selections: Table) -> list[str]:

@@ -37,7 +37,8 @@ TABLES: dict[str, dict[str, tuple[str, Any]]] = {
         "kaplan_meier": ("tables/kaplan_meier", statistics.KAPLAN_MEIER),
         "onsets": ("tables/onset", analysis.ONSET),
         "specifications": ("tables/specification", analysis.SPECIFICATION),
-        "shares": ("tables/specification_share", analysis.SPECIFICATION_SHARE),
+        "pooled": ("tables/specification_curve", analysis.SPECIFICATION_CURVE),
+        "choices": ("tables/specification_choice", analysis.SPECIFICATION_CHOICE),
     },
     "theory": {
         "curves": ("theory/{experiment}.curves", theory.CURVES),

@@ -1,4 +1,4 @@
-"""The specification curve: an arm's effect in every specification, sorted, with its choices below."""
+"""The specification curve: an arm's effect in every specification, sorted and pooled, with its choices below."""
 
 from __future__ import annotations
 
@@ -10,33 +10,21 @@ import numpy as np
 import nsbench.figures.comparison as comparison
 import nsbench.figures.curves as curves
 import nsbench.figures.footers as footers
+import nsbench.figures.specification_panels as panels
 import nsbench.figures.style as style
 from nsbench.arms import describe
-from nsbench.config.settled import few
-from nsbench.figures.annotations import Axes, Cells, Figure, Series, Table
+from nsbench.figures.annotations import Axes, Cells, Figure, Line2D, Table
 from nsbench.figures.registry import figure
 
 PAPER = {"modular_addition": 3300 / 4500, "sparse_parity": 1 / 1.35, "next_token": 1000 / 4000}
 """Steps of the regularised run / the baseline's as the paper has them: about 3,300 for 4,500, and a speed-up of about
 35%, read as its 36% for 3,300 instead of 4,500 is (section 6); 1,000 instead of 4,000 (appendix J.3)."""
-LOOKS = {
-    "helps": {"color": "#0072B2", "marker": "v", "mfc": "#0072B2"},
-    "open": {"color": "#555555", "marker": "o", "mfc": "white"},
-    "hurts": {"color": "#C4322B", "marker": "^", "mfc": "#C4322B"},
-    "not counted": {"color": "#B3B3B3", "marker": "o", "mfc": "white"},
-}
-"""Effect of a specification (`schemas.analysis.SPECIFICATION`) -> its mark: full where it is settled."""
-MEANINGS = ["helps: fewer steps", "open: cannot be told", "hurts: more steps", "not counted"]
+MEANINGS = ["fewer steps", "open", "more steps", "not counted"]
 BASE = {"marker": "o", "ms": 9.5, "mfc": "none", "color": "black", "mew": 0.9}
-NO_EFFECT = {"color": "#222222", "lw": 0.9}
-OF_PAPER = {"color": "#8A6100", "lw": 1.1, "ls": (0, (5, 2))}
-ROW, COLUMN, UPPER = 0.145, 0.13, 2.0
-"""Inches: a level's row, a specification's column, the panel above."""
-NARROWEST, BESIDE = 4.7, 2.4
+ROW, COLUMN, UPPER, FOREST = 0.15, 0.13, 2.1, 2.3
+"""Inches: a level's row, a specification's column, the panel above, the panel of the levels' ratios."""
+NARROWEST, BESIDE = 4.7, 2.6
 """Inches: of the panels, at least, and of the text on both sides."""
-
-Levels = dict[str, list[Any]]
-"""Choice -> its levels: numbers by size, others with the base's first."""
 
 
 def has_curve(group: Cells) -> bool:
@@ -46,70 +34,84 @@ def has_curve(group: Cells) -> bool:
 
 @figure(
     "specification_curve",
-    tables=["specifications", "shares"],
+    tables=["specifications", "pooled", "choices"],
     each_task=True,
     needs=has_curve,
     of_curves=True,
     title="Specification curve, {task}",
-    caption="A specification is one answer to each choice that the paper leaves open. Above, the ratio of steps to "
-    "target, arm / baseline, of each, sorted, with its interval: below 1 the regulariser helps. Below, which answer "
-    "each specification gives to each choice: a choice that decides the effect has its answers on one side. Only "
+    caption="A specification is one answer to each choice that the paper leaves open. Above, each one's ratio of steps "
+    "to target, arm / baseline, sorted: below 1 the regulariser helps. Few pairs settle little, so they are a "
+    "description. What is judged is the pooled ratio: the average over all settings that count, with an interval that "
+    "allows for settings that differ and for seeds that all of them share (crossed random effects). The pale band is "
+    "where one more setting of this kind would fall. Below, which answer each specification gives to each choice, "
+    "and beside it the pooled ratio of the specifications with that answer. Where the answers to a choice differ by "
+    "more than chance, corrected for the number of choices, its marks are filled and its name is bold. Only "
     "specifications whose baseline reaches the target in more than half of the pairs count; the others have no time "
-    "that could be shorter. Sorted values look like a trend even where they differ by chance alone, so read the "
-    "intervals, and the shares in the table.",
+    "that could be shorter.",
     notes={"next_token": curves.PROTOCOLS},
 )
-def draw(specifications: Table, shares: Table, cells: Cells, scale: str) -> Figure:
+def draw(specifications: Table, pooled: Table, choices: Table, cells: Cells, scale: str) -> Figure:
     """Of each specification curve and each of its arms: above, the ratio of steps to target, arm / baseline, with its
-    interval, sorted; below, a row for each level of each choice, with a dot where the specification has it.
+    interval, sorted, before bands of the pooled ratio; below, a row for each level of each choice, with a dot where
+    the specification has it, and beside them the levels' pooled ratios.
 
-    Takes `schemas.analysis.SPECIFICATION` and `SPECIFICATION_SHARE`; which specifications and choices there are comes
-    from the grid's cells. Those that do not count stand greyed at the right, with what their ratio is where one of
-    their arms reached the target. Lines across are no effect and the paper's own number (PAPER). Raises RecordError
-    for a specification of the grid that the table does not have.
+    Takes `schemas.analysis.SPECIFICATION`, `SPECIFICATION_CURVE` and `SPECIFICATION_CHOICE`; which specifications and
+    choices there are comes from the grid's cells. Those that do not count stand greyed at the right. Lines across are
+    no effect and the paper's own number (PAPER). Raises RecordError for a specification of the grid that the table
+    does not have.
     """
     groups: dict[tuple[str, str], Cells] = {}
     for cell in cells:
         if cell.get("curve") is not None and cell["arm_settings"]["kind"] != "baseline":
             groups.setdefault((cell["curve"], cell["arm"]), []).append(cell)
     drawn = [cell for group in groups.values() for cell in group]
-    levels = {key: _levels(group) for key, group in groups.items()}
+    levels = {key: panels.levels_of(group) for key, group in groups.items()}
     heights = [height for found in levels.values() for height in (UPPER, ROW * sum(map(len, found.values())))]
-    width = max(COLUMN * (max(map(len, groups.values())) + 2), NARROWEST) + BESIDE
-    figure = style.new(width, sum(heights) + 1.1 * len(groups) + 1.5)
-    grid = figure.subplots(2 * len(groups), 1, height_ratios=heights)
-    paper, tables = PAPER.get(cells[0]["task"]), []
-    for (upper, lower), (key, group) in zip(grid.reshape(-1, 2), groups.items(), strict=True):
-        here = (shares["task"] == group[0]["task"]) & (shares["curve"] == key[0]) & (shares["arm"] == key[1])
-        rows, share = _rows(specifications, group), shares[here].iloc[0]
+    matrix = max(COLUMN * (max(map(len, groups.values())) + 2), NARROWEST)
+    figure = style.new(matrix + FOREST + BESIDE, sum(heights) + 1.25 * len(groups) + 1.5)
+    grid = figure.subplots(2 * len(groups), 2, height_ratios=heights, width_ratios=[matrix, FOREST])
+    paper, tables, confidence = PAPER.get(cells[0]["task"]), [], footers.interval_text(pooled["confidence"])
+    for row_of_panels, ((curve, arm), group) in zip(grid.reshape(-1, 4), groups.items(), strict=True):
+        upper, beside, lower, forest = row_of_panels
+        rows = _rows(specifications, group)
+        (whole,) = _of(pooled, group[0]["task"], curve, arm)
+        answers = _of(choices, group[0]["task"], curve, arm)
         places = _places(rows, upper, lower)
-        _effects(upper, rows, places, paper)
-        _matrix(lower, group, rows, places, levels[key])
-        text = [describe(group[0]["arm_settings"]), *_summary(rows, share)]
+        _effects(upper, rows, places, whole, paper)
+        beside.set_axis_off()
+        if not tables:
+            beside.legend(handles=_key(paper, confidence), loc="center left", handlelength=2.2, borderpad=0)
+        panels.matrix(lower, group, rows, places, levels[curve, arm])
+        panels.forest(forest, answers, levels[curve, arm], whole, paper)
+        text = [describe(group[0]["arm_settings"]), *_summary(rows, whole, answers)]
         entries = [style.sign(line, ls="") for line in text if line]
         leaks = [leak for cell in group for leak in cell.get("leaks", [])]
         leaks = [f"{leak} ({leaks.count(leak)} of {len(group)})" for leak in dict.fromkeys(leaks)]
-        style.header(upper, f"{share['curve']}: {share['arm']}", leaks, entries)
+        style.header(upper, f"{curve}: {arm}", leaks, entries)
         tables.append(rows)
     lines = [*_reading(tables), *footers.text_lines(specifications, drawn), footers.scale_text(drawn, scale)]
-    signs = [style.sign(text, ms=5, mew=1.1, **look) for text, look in zip(MEANINGS, LOOKS.values(), strict=True)]
-    signs += [style.sign("the base", **BASE), style.sign("no effect", **NO_EFFECT)]
-    signs += [style.sign(f"the paper: {paper:.2f}", **OF_PAPER)] if paper else []
-    style.footer(figure, lines, signs)
+    style.footer(figure, lines)
     return figure
 
 
-def _levels(group: Cells) -> Levels:
-    """The choices of a curve and the levels that its specifications have, in grid order."""
-    found: Levels = {}
-    for cell in group:
-        for choice, level in cell["choices"].items():
-            if level not in found.setdefault(choice, []):
-                found[choice].append(level)
-    return {
-        name: sorted(given) if all(type(one) in (int, float) for one in given) else given
-        for name, given in found.items()
-    }
+def _key(paper: float | None, confidence: str) -> list[Line2D]:
+    """What all signs mean."""
+    signs = [
+        style.sign(text, ms=5, mew=1.1, **look) for text, look in zip(MEANINGS, panels.LOOKS.values(), strict=True)
+    ]
+    signs += [style.sign("the base", **BASE), style.sign("no effect", **panels.NO_EFFECT)]
+    signs += [style.sign(f"the paper: {paper:.2f}", **panels.OF_PAPER)] if paper else []
+    return [
+        *signs,
+        style.sign("pooled ratio", color=panels.POOLED, lw=1.6),
+        style.sign(f"its {confidence} interval", color=panels.POOLED, lw=8, alpha=sum(panels.BANDS.values())),
+        style.sign("that of a new setting", color=panels.POOLED, lw=8, alpha=panels.BANDS["new"]),
+    ]
+
+
+def _of(table: Table, task: str, curve: str, arm: str) -> list[dict[str, Any]]:
+    """The rows of a curve and arm."""
+    return table[(table["task"] == task) & (table["curve"] == curve) & (table["arm"] == arm)].to_dict("records")
 
 
 def _rows(table: Table, group: Cells) -> Table:
@@ -124,8 +126,9 @@ def _rows(table: Table, group: Cells) -> Table:
 
         raise RecordError(f"{missing[0]}: this specification of the grid has no row; analyse the grid again")
     rows = pd.DataFrame([found[comparison.key(cell)] | {"place": at} for at, cell in enumerate(group)])
-    rows = rows.assign(later=~rows["counts"].astype(bool))
-    return rows.sort_values(["later", "steps_ratio"], kind="stable", na_position="last", ignore_index=True)
+    ends = rows[panels.ENDS].to_numpy(float)
+    rows = rows.assign(later=~rows["counts"].astype(bool), at=[style.bound(*row)[0] for row in ends])
+    return rows.sort_values(["later", "at"], kind="stable", na_position="last", ignore_index=True)
 
 
 def _places(rows: Table, upper: Axes, lower: Axes) -> np.ndarray:
@@ -144,79 +147,51 @@ def _places(rows: Table, upper: Axes, lower: Axes) -> np.ndarray:
     return places
 
 
-def _effects(axes: Axes, rows: Table, places: np.ndarray, paper: float | None) -> None:
-    """Each specification's ratio and interval."""
+def _effects(axes: Axes, rows: Table, places: np.ndarray, whole: dict[str, Any], paper: float | None) -> None:
+    """Each specification's ratio, or its bound, and interval, before the bands of the pooled ratio."""
     axes.set_yscale("log")
-    axes.axhline(1, zorder=1, gid="none", **NO_EFFECT)
+    axes.axhline(1, zorder=1, gid="none", **panels.NO_EFFECT)
     if paper is not None:
-        axes.axhline(paper, zorder=1, gid="paper", **OF_PAPER)
-    ends = rows[["steps_ratio", "steps_ratio_low", "steps_ratio_high"]].to_numpy(float)
-    for (ratio, low, high), row, place in zip(ends, rows.to_dict("records"), places, strict=True):
-        look = LOOKS[row["effect"]]
-        if math.isfinite(low) and math.isfinite(high):
-            axes.plot([place, place], [low, high], color=look["color"], lw=1.3, zorder=2, gid="interval")
-        if math.isfinite(ratio):
-            axes.plot(place, ratio, ls="", ms=5, mew=1.1, zorder=3, gid=row["effect"], **look)
-            if row["base"]:
-                axes.plot(place, ratio, ls="", zorder=4, gid="base", **BASE)
-    seen = [*ends[np.isfinite(ends)], 1.0, *([paper] if paper else [])]
-    low, high = min(seen) / 1.1, max(seen) * 1.1
+        axes.axhline(paper, zorder=1, gid="paper", **panels.OF_PAPER)
+    pooled = [whole[f"{new}steps_ratio_{end}"] for new in ("", "new_") for end in ("low", "high")]
+    low, high = limits = panels.limits(rows[[*panels.ENDS, "at"]].to_numpy(float), paper, pooled)
     axes.set_ylim(low, high * (high / low) ** 0.16)  # room above for the remark
+    counted = places[: whole["n_counted"]]
+    if len(counted):
+        across = [counted[0] - 0.6, counted[-1] + 0.6]
+        for name, dark in panels.BANDS.items():
+            ends = [whole[f"{'new_' * (name == 'new')}steps_ratio_{end}"] for end in ("low", "high")]
+            if np.isfinite(ends).all():
+                axes.fill_between(across, *ends, color=panels.POOLED, alpha=dark, lw=0, zorder=0.5, gid=f"band {name}")
+        axes.plot(across, [whole["steps_ratio"]] * 2, color=panels.POOLED, lw=1.6, zorder=1.5, gid="pooled")
+    for row, place in zip(rows.to_dict("records"), places, strict=True):
+        look = panels.LOOKS[row["effect"]]
+        if math.isfinite(row["at"]):
+            style.interval(
+                axes, place, *(row[name] for name in panels.ENDS[1:]), limits, True, color=look["color"], lw=1.2
+            )
+            axes.plot(place, row["at"], ls="", ms=5, mew=1.1, zorder=3, gid=row["effect"], **look)
+            if row["base"]:
+                axes.plot(place, row["at"], ls="", zorder=4, gid="base", **BASE)
     style.ratio_axis(axes.yaxis, low, high)
     axes.set_ylabel("steps to target,\narm / baseline")
     axes.grid(False, axis="x")
     axes.tick_params(axis="x", length=0, labelbottom=False)
 
 
-def _matrix(axes: Axes, group: Cells, rows: Table, places: np.ndarray, levels: Levels) -> None:
-    """A row for each level, grouped by choice, with a dot where a specification has it."""
-    choices = [group[place]["choices"] for place in rows["place"]]
-    labels, centres = [], []
-    for block, (choice, found) in enumerate(levels.items()):
-        if block % 2:
-            row = len(labels)
-            axes.axhspan(row - 0.5, row + len(found) - 0.5, color="#EFEFEF", alpha=0.7, lw=0, zorder=0.1)
-        centres.append(len(labels) + (len(found) - 1) / 2)
-        for level in found:
-            has = np.array([given[choice] == level for given in choices])
-            for effect, look in LOOKS.items():
-                at = places[has & (rows["effect"] == effect).to_numpy()]
-                if len(at):
-                    dots = {"ls": "", "marker": "o", "ms": 4.2, "mew": 0, "color": look["color"], "gid": "has"}
-                    axes.plot(at, [len(labels)] * len(at), **dots)
-            labels.append(level_text(level))
-    axes.set_ylim(len(labels) - 0.5, -0.5)
-    axes.set_yticks(range(len(labels)), labels, fontsize=7)
-    beside = axes.secondary_yaxis("right")
-    beside.set_yticks(centres, [choice_text(choice) for choice in levels], fontsize=7, weight="bold")
-    for one in (axes, beside):
-        one.tick_params(length=0, labelbottom=False)
-        one.spines[:].set_visible(False)
-    axes.grid(False)
-
-
-def choice_text(choice: str) -> str:
-    """A choice as the matrix calls it: its field, after the section where that is needed to tell what it is of."""
-    section, _, name = choice.rpartition(".")
-    return f"{section} {name}".replace("_", " ") if section in ("noise", "target") else name.replace("_", " ")
-
-
-def level_text(level: Any) -> str:
-    """A level as the matrix calls it."""
-    if level is None or isinstance(level, bool):
-        return {None: "default", True: "yes", False: "no"}[level]
-    return f"{level:,}" if isinstance(level, int) else f"{level}"
-
-
-def _summary(rows: Table, share: Series) -> list[str]:
-    """The shares in words, and what became of those that do not count."""
-    aside = rows[rows["later"]]
-    lines = [f"{share['n_counted']} of {share['n_specifications']} specifications count"]
-    if share["n_counted"]:
-        lines[0] += f": {share['n_helps']} help, {share['n_hurts']} hurt, {share['n_open']} open"
-        low, high = 100 * share["share_helps_low"], 100 * share["share_helps_high"]
-        helps, median = 100 * share["share_helps"], share["median_steps_ratio"]
-        lines.append(f"helps in {helps:.0f}% ({low:.0f} to {high:.0f}%), median ratio {median:.2f}")
+def _summary(rows: Table, whole: dict[str, Any], answers: list[dict[str, Any]]) -> list[str]:
+    """The pooled ratio in words, what is settled of single specifications and choices, and what does not count."""
+    n, aside = whole["n_counted"], rows[rows["later"]]
+    lines = [f"{n} of {whole['n_specifications']} specifications count"]
+    if n:
+        ratio, low, high = (whole[name] for name in panels.ENDS)
+        lines[0] += f": by their own pairs fewer steps in {whole['n_helps']}, more in {whole['n_hurts']}"
+        lines.append(f"pooled ratio {ratio:.2f}")
+        if math.isfinite(low):
+            ends = (whole[f"new_steps_ratio_{end}"] for end in ("low", "high"))
+            lines[-1] += " ({:.2f} to {:.2f}); of a new setting {:.2f} to {:.2f}".format(low, high, *ends)
+    if answers:
+        lines.append(f"choices that matter: {panels.mattering(answers) or 'none is settled'}")
     if len(aside):
         reached = int((aside["n_arm_reached"] > aside["n_pairs"] / 2).sum())
         lines.append(f"in {len(aside)} the baseline does not reach the target (the arm does in {reached})")
@@ -225,15 +200,14 @@ def _summary(rows: Table, share: Series) -> list[str]:
 
 def _reading(tables: list[Table]) -> list[str]:
     """How to read the panels."""
-    confidence = float(tables[0]["confidence"].iloc[0])
-    n_pairs = max(int(rows["n_pairs"].max()) for rows in tables)
+    confidence = footers.interval_text(level for rows in tables for level in rows["confidence"])
     lines = [
         "Each column: one combination of open choices, the arm against its own baseline, paired by seed, with its "
-        f"{100 * confidence:g}% interval. It counts where the baseline reaches the target in more than half of the "
-        "pairs. Some leave 1 by chance, so compare helps with hurts. The interval of a share is Wilson's, as if "
-        "specifications were independent, which they are not."
+        f"{confidence} interval; some leave 1 by chance. It counts where the baseline reaches the target in more than "
+        "half of the pairs. A line with a tip goes on: it has no end where runs were left over at the budget; the "
+        "pooled ratio counts them there. On the right: the pooled ratio of the specifications with each answer, with "
+        "its interval; q is of the test that a choice's answers do not differ, corrected for the number of choices."
     ]
-    lines += [f"So none is settled: {note}." for note in few(n_pairs, "pairs", confidence)]
     factors = {rows["arm"].iloc[0]: (rows["flops_ratio"] / rows["steps_ratio"]).median() for rows in tables}
     costs = [
         f"{arm} {factor:.2g}, so it saves work below a ratio of {1 / factor:.2f}"

@@ -37,6 +37,13 @@ COUNTED_LABELS = {"all": "all targets", "unpadded": "without padding", "known": 
 KNOWN_TEXTS = ("", "WikiText-2")
 """Labels of the text that need no remark: no text, and the paper's own."""
 RATIO_TICKS = (0.02, 0.05, 0.1, 0.2, 0.25, 0.33, 0.5, 0.67, 0.8, 0.9, 1, 1.1, 1.25, 1.5, 2, 3, 4, 5, 10, 20, 50)
+TIPS = {
+    "left": [(1, 0.8), (0, 0), (1, -0.8)],
+    "right": [(-1, 0.8), (0, 0), (-1, -0.8)],
+    "down": [(-0.8, 1), (0, 0), (0.8, 1)],
+    "up": [(-0.8, -1), (0, 0), (0.8, -1)],
+}
+"""Where an interval goes on -> the mark of its tip."""
 LEAK = "LEAK: "
 BOLD_WIDTH = 38
 """Characters to a line of a leak, above a panel."""
@@ -155,6 +162,32 @@ def ratio_axis(axis: Axis, low: float, high: float) -> None:
         if low <= tick <= high and all(abs(math.log(tick / other)) > near for other in chosen):
             chosen.append(tick)
     plain_numbers(axis, sorted(chosen))
+
+
+def bound(value: float, low: float, high: float) -> tuple[float, int]:
+    """Where a ratio is marked: at its value (0), or, without one, at the known end of its interval: it is at least (1)
+    or at most (-1) that. NaN where it has neither."""
+    if math.isfinite(value):
+        return value, 0
+    if low > 0 and math.isinf(high):
+        return low, 1
+    return (high, -1) if low == 0 and math.isfinite(high) else (math.nan, 0)
+
+
+def interval(
+    axes: Axes, at: float, low: float, high: float, limits: tuple[float, float], vertical: bool = False, **look: Any
+) -> None:
+    """A line from end to end, at `at` on the other axis; where an end lies beyond the axis' limits, as 0 and infinity
+    do on a logarithmic one, a tip on its edge. Nothing where an end is NaN."""
+    if math.isnan(low) or math.isnan(high):
+        return
+    ends = [max(low, limits[0]), min(high, limits[1])]
+    axes.plot(*(([at] * 2, ends) if vertical else (ends, [at] * 2)), solid_capstyle="butt", gid="interval", **look)
+    sides = ("down", "up") if vertical else ("left", "right")
+    for end, is_beyond, side in zip(ends, (low < limits[0], high > limits[1]), sides, strict=True):
+        if is_beyond:
+            tip = {**look, "lw": 0, "marker": TIPS[side], "ms": 6, "mfc": "none", "mew": 1.3, "clip_on": False}
+            axes.plot(*((at, end) if vertical else (end, at)), gid=f"tip {side}", **tip)
 
 
 def loss_axis(axes: Axes, low: float, high: float) -> None:

@@ -11,7 +11,7 @@ import nsbench.figures.comparison as comparison
 import nsbench.figures.curves as curves
 import nsbench.figures.footers as footers
 import nsbench.figures.style as style
-from nsbench.config.settled import settles, settles_steps
+from nsbench.config.settled import FEWER, MORE, OPEN, no_effect
 from nsbench.figures.annotations import Axes, Cells, Figure, Normalize, Table
 from nsbench.figures.registry import figure
 
@@ -33,18 +33,20 @@ EMPTY = {"fc": "white", "ec": "#C4C4C4", "hatch": "////"}
     needs=comparison.has_sweep,
     title="The sweep of (ρ, γ), {task}",
     caption="Each field compares an arm with the baseline of its variant, pair by pair of seeds: above, steps to "
-    "target (a run that did not reach it counts at the budget), below, the lowest validation loss. Blue is better. "
-    "Bold with a dot: the interval leaves out zero, with pairs enough for it to mean that, and for steps the "
-    "permutation test agrees. The framed arm is the one that the validation data select; the best of many fields is "
-    "lucky as well as good, so read it beside the leave-one-out row of the sweep's table.",
+    "target, below, the lowest validation loss. Blue is better. Bold is settled, after the correction for many "
+    "comparisons: with a dot as fewer or more steps, with an equals sign as no effect larger than the margin. Losses "
+    "are described, not judged: each interval stands by itself. The framed arm is the one that the validation data "
+    "select; the best of many fields is lucky as well as good, so read it beside the leave-one-out row of the sweep's "
+    "table.",
     notes={"next_token": curves.PROTOCOLS},
 )
 def draw(effects: Table, score_effects: Table, selections: Table, times: Table, cells: Cells, scale: str) -> Figure:
     """Per variant: the effect on steps to target and, below it, on the best validation loss, over gamma (across) and
     rho (up).
 
-    A field has the estimate and its interval, bold with a dot where that settles it; hatched fields are those in which
-    no run reached the target; the arm that validation selects is framed. Panels of one kind share their colours.
+    A field has the estimate and its interval; where the typical ratio is beyond the budget, its bound. What is
+    settled of steps (`outcome` of PAIRED_EFFECT) is bold, with a dot or, where there is no effect, an equals sign.
+    Hatched fields have no estimate; the arm that validation selects is framed. Panels of one kind share their colours.
     """
     from matplotlib.cm import ScalarMappable
     from matplotlib.patches import Rectangle
@@ -74,27 +76,31 @@ def draw(effects: Table, score_effects: Table, selections: Table, times: Table, 
     interval = footers.interval_text([*effects["confidence"].dropna(), *score_effects["confidence"].dropna()])
     lines = [
         f"Each field: an arm against the baseline of its variant, paired by seed, with its {interval} interval over "
-        "seeds. Blue is better: fewer steps, or a lower best validation loss. With this many fields some leave zero "
-        "by chance.",
+        "seeds. Blue is better: fewer steps, or a lower best validation loss. With this many fields some losses' "
+        "intervals leave zero by chance. With ≤ or ≥: too few runs reached the target for more than a bound.",
         *footers.remarks(times, cells, scale, stopped=NO_LOSS),
     ]
+    margin = float(effects["margin"].max())
     signs = [
-        style.sign("bold: settled, interval without zero", marker="o", ms=3, color="black"),
+        style.sign("bold: settled, fewer or more steps", marker="o", ms=3, color="black"),
+        style.sign(f"bold: settled, {no_effect(margin)}", marker="$=$", ms=6, mew=0, color="black"),
         Rectangle((0, 0), 1, 1, label="selected on validation data", **_frame()),
-        Rectangle((0, 0), 1, 1, label="no run reached the target", **EMPTY),
+        Rectangle((0, 0), 1, 1, label="no estimate", **EMPTY),
     ]
     style.footer(figure, lines, signs)
     return figure
 
 
 def _norm(table: Table, column: str, cells: Cells) -> Normalize:
-    """Colours centred on 0, up to an effect that most fields of all variants stay under."""
+    """Colours centred on 0, up to an effect that most fields of all variants stay under, or to the margin of steps."""
     from matplotlib.colors import Normalize
 
     rows = comparison.by_cell(table)
-    sizes = [abs(float(rows[key][column])) for key in map(comparison.key, comparison.swept(cells)) if key in rows]
+    sizes = [abs(_field(rows[key], column)[0]) for key in map(comparison.key, comparison.swept(cells)) if key in rows]
     sizes = [size for size in sizes if math.isfinite(size)]
     limit = float(np.quantile(sizes, CROWD, method="lower")) if sizes else 0.0
+    if column == STEPS:  # what counts as no effect is pale
+        limit = max(limit, 100 * float(table["margin"].max()))
     return Normalize(-limit or -1.0, limit or 1.0)
 
 
@@ -109,7 +115,7 @@ def _panel(axes: Axes, group: Cells, rows: dict[Any, Any], column: str, norm: No
         rho, gamma = comparison.pair(cell)
         x, y = gammas.index(gamma), rhos.index(rho)
         row = rows.get(comparison.key(cell))
-        value = float(row[column]) if row else math.nan
+        value, _ = _field(row, column)
         look = {"fc": colours(norm(value)), "ec": "white"} if math.isfinite(value) else EMPTY
         gid = "field" if math.isfinite(value) else "field empty"
         axes.add_patch(Rectangle((x - 0.5, y - 0.5), 1, 1, lw=1, gid=gid, **look))
@@ -124,28 +130,40 @@ def _panel(axes: Axes, group: Cells, rows: dict[Any, Any], column: str, norm: No
     axes.spines[["left", "bottom"]].set_visible(False)
 
 
-def _write(axes: Axes, x: int, y: int, row: dict[str, Any] | None, column: str, norm: Normalize) -> None:
-    """A field's estimate and interval."""
+def _field(row: dict[str, Any] | None, column: str) -> tuple[float, str]:
+    """What a field shows, and the sign before it where that is a bound: at most or at least so much; NaN: nothing."""
     value, low, high = (float(row[f"{column}{end}"]) if row else math.nan for end in ("", "_low", "_high"))
+    if math.isfinite(value) or math.isnan(low) or math.isfinite(low) == math.isfinite(high):
+        return value, ""
+    return (high, "≤ ") if math.isfinite(high) else (low, "≥ ")
+
+
+def _write(axes: Axes, x: int, y: int, row: dict[str, Any] | None, column: str, norm: Normalize) -> None:
+    """A field's estimate and interval, or its bound."""
+    value, sign = _field(row, column)
     if not math.isfinite(value):
         reached = row and row.get("n_baseline_reached", 1) + row.get("n_arm_reached", 1)
-        text = "none" if reached or row is None else "not reached"
+        text = "not reached" if row and not reached else "none"
         look = {"fontsize": 7, "color": style.MUTED, "bbox": {"fc": "white", "ec": "none", "pad": 1.0}}
         axes.text(x, y, text, ha="center", va="center", gid="field text", **look)
         return
-    if column == STEPS:
-        settled = settles_steps(row) != 0
-    else:
-        settled = settles(low, high, row["n_compared"], row["confidence"], n_stopped=row["n_stopped"]) != 0
+    settled = row["outcome"] if column == STEPS else OPEN
     ink = "white" if abs(norm(value) - 0.5) > 0.34 else "#1A1A1A"
     look = {"ha": "center", "va": "center", "color": ink, "gid": "field text"}
-    main = style.minus(FORMS[column].format(value)) + " •" * settled
-    weight = "bold" if settled else "normal"
-    has_interval = math.isfinite(low) and math.isfinite(high)
+    main = sign + _number(value, column) + {OPEN: "", FEWER: " •", MORE: " •"}.get(settled, " =")
+    weight = "normal" if settled == OPEN else "bold"
+    ends = [float(row[f"{column}{end}"]) for end in ("_low", "_high")]
+    has_interval = not (sign or np.isnan(ends).any())
     axes.text(x, y + 0.16 * has_interval, main, fontsize=8.5, weight=weight, **look)
     if has_interval:
-        interval = " to ".join(FORMS[column].format(end) for end in (low, high)).replace("%", "")
-        axes.text(x, y - 0.22, style.minus(interval), fontsize=6.3, **look)
+        interval = " to ".join(_number(end, column) for end in ends).replace("%", "")
+        axes.text(x, y - 0.22, interval, fontsize=6.3, **look)
+
+
+def _number(value: float, column: str) -> str:
+    """A number as text, without the sign of one that is shown as 0."""
+    text = FORMS[column].format(value)
+    return style.minus({"-0%": "0%", "+0%": "0%"}.get(text, text).replace("inf", "∞"))
 
 
 def _frame() -> dict[str, Any]:

@@ -9,7 +9,7 @@ import nsbench.figures.style as style
 from nsbench.figures.annotations import Axes, Cells, Figure, Table
 from nsbench.figures.registry import figure
 
-_P = "p: logrank test against the baseline, without regard to pairs; of one comparison, not corrected for several."
+_SETTLED = "Beside the counts: what the pairs of seeds settle of the steps (table of effects)."
 
 
 @figure(
@@ -20,7 +20,7 @@ _P = "p: logrank test against the baseline, without regard to pairs; of one comp
     "step by itself, of arms with more than one run. A run that does not hold the target "
     "within its budget is censored there, a diverged one too, and counts in the denominator all along. Where a "
     "curve rises first its arm is sooner; where it ends below 1 runs were left over. The curves leave the pairs of "
-    "seeds out of account: the table of effects has them.",
+    "seeds out of account; beside each arm stands what these settle.",
 )
 def draw(times: Table, kaplan_meier: Table, effects: Table, selections: Table, cells: Cells, scale: str) -> Figure:
     """A small panel per variant: 1 - S, the share of runs that have reached the target, against optimiser steps.
@@ -49,7 +49,7 @@ def draw(times: Table, kaplan_meier: Table, effects: Table, selections: Table, c
         *([style.sign(f"{confidence:.0%} interval at each step", lw=7, alpha=0.25)] if has_bands else []),
         style.sign("runs censored at the budget", marker="|", ms=9, mew=1.6),
     ]
-    style.footer(figure, [f"{footers.arms_text(drawn)} {_P}", *remarks], key)
+    style.footer(figure, [f"{footers.arms_text(drawn)} {_SETTLED}", *remarks], key)
     return figure
 
 

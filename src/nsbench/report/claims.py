@@ -9,16 +9,20 @@ from typing import Any
 import pandas as pd
 
 from nsbench.claims.ledger import verdict_text
+from nsbench.claims.verdicts import kind_of
 from nsbench.figures import caption
 from nsbench.report.pictures import Pictures
 from nsbench.report.tables import NONE, digits
-from nsbench.schemas.claims import CLAIM, CLAIM_EVIDENCE, VERDICTS
+from nsbench.schemas.claims import CLAIM, CLAIM_EVIDENCE, NO_EFFECT, VERDICTS
 from nsbench.storage.parquet import read_table
 
 SIGNS = {
     "reproduced": "✓",
+    "in the paper's direction": "↗",
     "partly": "◐",
+    NO_EFFECT: "=",
     "not reproduced": "✗",
+    "opposite": "↘",
     "not testable as stated": "?",
     "paper in error": "!",
     "undecided": "≈",
@@ -44,13 +48,15 @@ def section(folder: Path | None, pictures: Pictures) -> dict[str, Any]:
     if claims.empty:
         return {}
     rows = [_claim(row, evidence, pictures) for row in claims.to_dict("records")]
-    verdicts = {name: f"v{at}" for at, name in enumerate(VERDICTS) if name in set(claims["verdict"])}
+    shown = sorted(claims["verdict"].unique(), key=_rank)
+    verdicts = {name: f"v{_rank(name)}" for name in shown}
     groups = {name: f"g{at}" for at, name in enumerate(claims["group"].unique())}
     there = set(zip(claims["verdict"], claims["group"], strict=True))
     return {
         "rows": rows,
         "verdicts": [
-            {"key": key, "name": name, "sign": SIGNS[name], "count": int((claims["verdict"] == name).sum())}
+            {"key": key, "name": name, "sign": SIGNS[kind_of(name)], "means": VERDICTS[kind_of(name)]}
+            | {"count": int((claims["verdict"] == name).sum())}
             for name, key in verdicts.items()
         ],
         "groups": [
@@ -75,7 +81,7 @@ def _claim(row: dict[str, Any], evidence: pd.DataFrame, pictures: Pictures) -> d
     number = quantity(row["paper"], row["unit"])
     return {
         **_shown(row),
-        "rank": VERDICTS.index(row["verdict"]),
+        "rank": _rank(row["verdict"]),
         "paper": row["paper_text"] or number,
         "paper_number": number if row["paper_text"] else "",
         "evidence": [_shown(part | common) for part in parts],
@@ -94,10 +100,15 @@ def _shown(row: dict[str, Any]) -> dict[str, Any]:
         "of": unit if " " in unit and pd.notna(row["ours"]) else "",
         "interval": "" if ends == f"{NONE} to {NONE}" else ends + ("%" if unit == "%" else ""),
         "n": "" if pd.isna(row["n"]) else f"{row['n']:,.0f} {row['n_unit']}".strip(),
-        "key": f"v{VERDICTS.index(verdict)}",
-        "sign": SIGNS[verdict],
+        "key": f"v{_rank(verdict)}",
+        "sign": SIGNS[kind_of(verdict)],
         "remark": verdict_text(row).removeprefix(verdict).strip(),
     }
+
+
+def _rank(verdict: str) -> int:
+    """The place of a verdict among all."""
+    return list(VERDICTS).index(kind_of(verdict))
 
 
 def quantity(value: float | None, unit: str) -> str:

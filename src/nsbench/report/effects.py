@@ -1,19 +1,24 @@
-"""The report's sections on time to target: effects, what they cost, the times, and how many seeds are needed."""
+"""The report's sections on time to target: effects, what they cost, the times, and which seeds to add."""
 
 from __future__ import annotations
 
+import functools
 import math
+from collections import Counter
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from nsbench.config.settled import settles_steps
+from nsbench.config.settled import OPEN, settles_flops, settles_steps
+from nsbench.figures.style import bound
 from nsbench.report.pictures import Pictures
 from nsbench.report.tables import (
     AGAINST,
     ARM,
+    BOUNDS,
     DIRECTIONS,
+    NONE,
     PAIRS,
     REACHED,
     Cell,
@@ -22,52 +27,65 @@ from nsbench.report.tables import (
     Split,
     confidence,
     number,
-    probability,
-    settled,
+    ratio,
 )
 
 PARTS_OF_BUDGET = {"¼ of it": 0.25, "½": 0.5, "¾": 0.75, "all": 1.0}
 """Where the table of Kaplan-Meier shares reads the curves."""
-STEPS = {-1: "fewer steps", 0: "steps open", 1: "more steps"}
-WORK = {-1: "less work", 0: "work open", 1: "more work"}
+POWER = ["spread", "spread_low", "spread_high", "note"]
+"""Columns of POWER that are the same for all effects and looks of a comparison."""
 
 
 def section(tables: dict[str, pd.DataFrame], split: Split, pictures: Pictures) -> dict[str, Any]:
-    """Effects, costs, times and power of the analysis' tables, by name, as texts, with their two figures."""
+    """Effects, costs, times and seeds to add of the analysis' tables, by name, as texts, with their two figures."""
     effects, power = tables["paired_effect"], tables["power"]
-    asked = [f"{effect:g}%" for effect in sorted(power["effect_percent"].unique())]
     shown = [row for row in effects.to_dict("records") if not split.reason(row)]
+    waiting = _to_add(effects, power)
     return {
-        "effects": split(effects, EFFECTS, lambda row: DIRECTIONS[settles_steps(row)]),
+        "effects": split(effects, EFFECTS, _class),
         "confidence": confidence(effects),
+        "looks": _listed([f"{look:g}" for look in sorted(power["look"].unique())]),
+        "false": f"{1 - tables['cells']['confidence'].max():.2g}",
+        "outcomes": _outcomes(shown),
         "costs": split(effects.assign(note=""), COSTS),
-        "answer": _answer([(settles_steps(row), settled(row, "flops_ratio", 1.0)) for row in shown]),
+        "work": _work(shown),
         "arms": pictures.take("arms"),
         "times": split(tables["cells"].assign(note=""), TIMES),
         "waiting": split(_by_part(tables["kaplan_meier"]), WAITING),
         "curves": pictures.take("time_to_target"),
-        "power": split(_powers(power), _power_columns(asked)),
-        "wanted": "" if power.empty else f"{100 * power['power_wanted'].iloc[0]:g}%",
+        "seeds": split(waiting, _seed_columns(power)),
+        "spent": int((effects["role"].isin(["primary", "secondary"]) & (effects["outcome"] == OPEN)).sum())
+        - len(waiting),
     }
 
 
-def _ratio(name: str, shown: str) -> Column:
+def _class(row: Record) -> str:
+    """The class of a row by its outcome."""
+    return DIRECTIONS[settles_steps(row)] if settles_steps(row) or row["outcome"] == OPEN else "settled"
+
+
+def _pairs(row: Record) -> tuple[str, str]:
+    waiting = f"{number(row['n_waiting'])} {'waiting' if row['next_look'] else 'left over'}"
+    return number(row["n_pairs"]), waiting * bool(row["n_waiting"])
+
+
+def _percent(row: Record) -> tuple[str, str]:
+    """The typical ratio by both conventions."""
+    at, side = bound(*(row[f"steps_ratio{end}"] for end in ("", "_low", "_high")))
+    if not at > 0:
+        return NONE, ""
+    fewer, faster = (BOUNDS[-side] + number(100 * share, "+.1f") + "%" for share in (1 - at, 1 / at - 1))
+    return fewer, faster
+
+
+def _ratio(name: str, shown: str, settles: Any = None) -> Column:
     """What an arm needs of something, relative to its baseline; coloured where that is settled."""
-    column = Column(f"{shown}|arm / baseline", f"{{{name}_ratio:.2f}} ±")
 
     def cell(row: Record) -> Cell:
-        side = settles_steps(row) if name == "steps" else settled(row, f"{name}_ratio", neutral=1.0)
-        return column.cell(row)._replace(css=DIRECTIONS[side])
+        first, small = ratio(row, f"{name}_ratio")
+        return Cell(first, (small,), DIRECTIONS[settles(row)] if settles else "")
 
-    return column._replace(form=cell)
-
-
-def _settled(row: Record) -> str:
-    """Whether fewer steps are less work."""
-    steps, flops = settles_steps(row), settled(row, "flops_ratio", neutral=1.0)
-    if math.isnan(row["steps_ratio"]):
-        return "no run reached the target"
-    return f"{STEPS[steps]}, {WORK[flops]}" if steps or flops else "open"
+    return Column(f"{shown}|arm / baseline", cell)
 
 
 def _median(row: Record) -> tuple[str, str]:
@@ -78,27 +96,24 @@ def _median(row: Record) -> tuple[str, str]:
     return "not reached" if row["n_reached"] else "none reached", quartiles
 
 
-def _holm(row: Record) -> tuple[str, str]:
-    return probability(row["p_holm"]), f"of {row['n_family']}" * bool(row["n_family"])
-
-
 EFFECTS = [
     AGAINST,
-    PAIRS,
-    REACHED,
-    Column("sooner|arm : baseline", "{n_arm_sooner} : {n_baseline_sooner}"),
-    Column("fewer steps", "{fewer_steps_percent:+.1f}% ±", "n effect"),
-    Column("faster by", "{faster_by_percent:+.1f}% ±", "n effect"),
-    Column("p|permutation", "{p_value:p}|log-rank {p_logrank:p}"),
-    Column("Holm's p|of comparisons", _holm),
+    Column("outcome|role", "{outcome}|{role}", "name effect"),
+    Column("pairs|judged", _pairs),
+    Column(REACHED.head, f"{REACHED.form}|sooner {{n_baseline_sooner}} : {{n_arm_sooner}}"),
+    Column("typical ratio|of steps", lambda row: ratio(row, "steps_ratio"), "n effect"),
+    Column("of means|of steps", "{restricted_mean_ratio:.2f}"),
+    Column("fewer steps|faster by", _percent),
+    Column("p|q", "{p_value:p}|{q_value:p}"),
 ]
 COSTS = [
     AGAINST,
     PAIRS,
-    _ratio("steps", "steps"),
-    _ratio("flops", "FLOPs"),
+    _ratio("steps", "steps", settles_steps),
+    _ratio("flops", "FLOPs", settles_flops),
     _ratio("seconds", "seconds"),
-    Column("settled|steps, FLOPs", _settled, ""),
+    Column("settled|steps", "{outcome}", "name"),
+    Column("settled|FLOPs", "{flops_outcome}", "name"),
 ]
 TIMES = [
     ARM,
@@ -130,44 +145,65 @@ def _by_part(curves: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(found)
 
 
-def _powers(power: pd.DataFrame) -> pd.DataFrame:
-    """A row for each comparison with the rows for each effect asked about."""
+def _to_add(effects: pd.DataFrame, power: pd.DataFrame) -> pd.DataFrame:
+    """Open comparisons that have a look to come, with the seeds up to it and, as `chances`, their rows of power by
+    effect and look."""
+    of_arm = dict(iter(power.groupby(["task", "variant", "arm"])))
     found = []
-    for _, group in power.groupby(["task", "variant", "arm", "baseline", "text"], sort=False):
-        of = group.sort_values("effect_percent").to_dict("records")
-        notes = dict.fromkeys(part for row in of for part in row["note"].split("; ") if part)
-        found.append(of[0] | {"of": of, "note": "; ".join(notes)})
-    return pd.DataFrame(found)
+    for row in effects[(effects["outcome"] == OPEN) & (effects["next_look"] > 0)].to_dict("records"):
+        rows = of_arm.get((row["task"], row["variant"], row["arm"]), power.iloc[:0])
+        spread = rows[POWER].iloc[0].to_dict() if len(rows) else dict.fromkeys(POWER[:-1], math.nan) | {"note": ""}
+        now = row["n_pairs"] + row["n_waiting"]
+        chances = rows.set_index(["effect_percent", "look"]).to_dict("index")
+        found.append({**row, **spread, "now": now, "add": row["next_look"] - now, "chances": chances})
+    return pd.DataFrame(found, columns=[*effects.columns, *POWER[:-1], "now", "add", "chances"])
 
 
-def _power_columns(asked: list[str]) -> list[Column]:
-    """The columns of the table of power; asked: the effects asked about."""
-    seeds = Column("", "{n_seeds} ±")
+def _chance(row: Record, effect: float) -> tuple[str, str]:
+    """The chance to settle an effect by the next look, and by the last, with their ends."""
+    looks = [look for of, look in row["chances"] if of == effect]
+    found = [row["chances"][effect, look] for look in dict.fromkeys((row["next_look"], *looks[-1:])) if look in looks]
+    if math.isnan(sum(one["power"] for one in found)) or not found:
+        return NONE, ""
+    ends = (f"{number(100 * one['power_low'])} to {number(one['power_high'], '.0%')}" for one in found)
+    return ", ".join(number(one["power"], ".0%") for one in found), ", ".join(ends)
+
+
+def _seed_columns(power: pd.DataFrame) -> list[Column]:
+    """The columns of the table of seeds to add."""
     return [
         AGAINST,
-        PAIRS,
-        Column("spread", "{spread:.3f} ±"),
-        Column("censored|runs", "{censored_share:.0%}"),
+        Column("pairs|now", "{now}"),
+        Column("next look|at pairs", "{next_look}"),
+        Column("seeds|to add", "{add}", "n effect"),
+        Column("spread|of log ratios", "{spread:.3f} ±"),
         *(
-            Column(f"seeds for {effect}|fewer steps", lambda row, at=at: seeds.cell(row["of"][at]))
-            for at, effect in enumerate(asked)
-        ),
-        Column(
-            f"power now|for {', '.join(asked)}",
-            lambda row: ", ".join(dict.fromkeys(number(found["power_now"], ".0%") for found in row["of"])),
+            Column(f"{effect:g}% fewer steps|by the next look, the last", functools.partial(_chance, effect=effect))
+            for effect in sorted(power["effect_percent"].unique())
         ),
     ]
 
 
-def _answer(signs: list[tuple[int, int]]) -> str:
-    """Whether fewer steps is less work, in a sentence; signs: what is settled of steps and FLOPs, -1 being fewer."""
-    fewer = [flops for steps, flops in signs if steps < 0]
+def _outcomes(rows: list[dict[str, Any]]) -> str:
+    """What the comparisons settle, in a sentence."""
+    counts = Counter(row["outcome"] for row in rows)
+    n_open = counts.pop(OPEN, 0)
+    parts = [f"{n} {'settles' if n == 1 else 'settle'} {found}" for found, n in sorted(counts.items())]
+    parts += [f"{n_open} {'is' if n_open == 1 else 'are'} open"] * bool(n_open)
+    return f"Of {len(rows)} comparison{'s' * (len(rows) != 1)} shown here {_listed(parts)}." if rows else ""
+
+
+def _work(rows: list[dict[str, Any]]) -> str:
+    """Whether fewer steps are less work, in a sentence."""
+    fewer = [settles_flops(row) for row in rows if settles_steps(row) < 0]
     if not fewer:
-        return "No comparison shown here settles that an arm needs fewer steps." if signs else ""
-    less, more = fewer.count(-1), fewer.count(1)
-    needs = {count: "needs" if count == 1 else "need" for count in (less, more)}
-    return (
-        f"Of {len(signs)} comparisons shown here {len(fewer)} {'settles' if len(fewer) == 1 else 'settle'} that an arm "
-        f"needs fewer steps. Of these {less} also {needs[less]} less work (FLOPs), {more} {needs[more]} more, and for "
-        f"{fewer.count(0)} it is open."
-    )
+        return "No comparison shown here settles that an arm needs fewer steps." if rows else ""
+    less, more, neither = (fewer.count(side) for side in (-1, 1, 0))
+    parts = [f"{less} {'settles' if less == 1 else 'settle'} less work (FLOPs)", f"{more} more", f"{neither} neither"]
+    which = f"Of the {len(fewer)} comparisons" if len(fewer) > 1 else "Of the one comparison"
+    return f"{which} shown here that {'settle' if len(fewer) > 1 else 'settles'} fewer steps {_listed(parts)}."
+
+
+def _listed(parts: list[str]) -> str:
+    """Some texts as a list in a sentence."""
+    return " and ".join([", ".join(parts[:-1]), parts[-1]] if len(parts) > 1 else parts)

@@ -26,7 +26,8 @@ FOLDER = Path(__file__).parent
 TABLES = {
     name: analysis.TABLES[name]
     for name in (
-        *("cells", "paired_effect", "kaplan_meier", "power", "specification", "specification_share"),
+        *("cells", "paired_effect", "kaplan_meier", "power"),
+        *("specification", "specification_curve", "specification_choice"),
         *("score", "score_effect", "measure", "selection", "lead_lag", "early_rank"),
     )
 }

@@ -18,6 +18,8 @@ from nsbench.figures.style import LEAK
 NONE = "–"
 DIRECTIONS = {-1: "fewer", 0: "open", 1: "more"}
 """What an interval settles -> the class that colours it."""
+BOUNDS = {-1: "≤ ", 0: "", 1: "≥ "}
+"""`style.bound`'s side -> what stands before the number."""
 Record = Mapping[str, Any]
 """A row of a table of results."""
 
@@ -42,6 +44,22 @@ def probability(value: float | None) -> str:
     return "< 0.001" if value is not None and value < 0.001 else number(value, ".3f")
 
 
+def ratio(row: Record, name: str) -> tuple[str, str]:
+    """A ratio and its interval; where it has no value the bound that is known."""
+    value, low, high = (row[f"{name}{end}"] for end in ("", "_low", "_high"))
+    at, side = style.bound(value, low, high)
+    if side or math.isnan(low):
+        return BOUNDS[side] + _hundredths(at), ""
+    if math.isinf(high):
+        return _hundredths(value), f"{_hundredths(low)} or more" if low else "no bound"
+    return _hundredths(value), f"{_hundredths(low)} to {_hundredths(high)}" if low else f"up to {_hundredths(high)}"
+
+
+def _hundredths(value: float) -> str:
+    """A ratio with two digits, and a third where it would else read as 1."""
+    return number(value, ".3f" if f"{value:.2f}" == "1.00" else ".2f")
+
+
 class _Texts(Formatter):
     """Formats numbers as `number` does, and with `p` as `probability` does."""
 
@@ -56,10 +74,10 @@ def text(form: str, row: Record) -> str:
     return _Texts().vformat(form, (), row)
 
 
-def settled(row: Record, name: str, neutral: float = 0.0, pairs: str = "n_pairs") -> int:
+def settled(row: Record, name: str, neutral: float = 0.0) -> int:
     """`config.settled.settles` of an estimate of the row."""
     ends = row[f"{name}_low"], row[f"{name}_high"]
-    return settles(*ends, row[pairs], row["confidence"], neutral, row.get("n_stopped", 0))
+    return settles(*ends, neutral, row.get("n_stopped", 0))
 
 
 # --- tables ---------------------------------------------------------------------------------------------
@@ -105,10 +123,15 @@ class Column(NamedTuple):
         return self._replace(form=lambda row: self.cell(row) if holds(row) else NONE)
 
 
+def _where(row: Record) -> str:
+    """The variant of a comparison, and its baseline where that has a name of its own."""
+    return f"{row['task']} / {row['variant']}" + f", against {row['baseline']}" * (row["baseline"] != "baseline")
+
+
 WITH_INTERVAL = re.compile(r"\{(\w+)(:[^}]*)?\}(%?) ±$")
 INTERVAL = r"{\1\2}\3|{\1_low\2}\3 to {\1_high\2}\3"
 ARM = Column("arm", "{arm}|{task} / {variant}", "name", True)
-AGAINST = Column("arm", "{arm}|{task} / {variant}, against {baseline}", "name", True)
+AGAINST = Column("arm|against the baseline", lambda row: (row["arm"], _where(row)), "name", True)
 PAIRS = Column("pairs", "{n_pairs}")
 REACHED = Column("reached|baseline → arm", "{n_baseline_reached} → {n_arm_reached}")
 
@@ -198,4 +221,4 @@ def labels(results: pd.DataFrame) -> list[str]:
 
 def confidence(results: pd.DataFrame) -> str:
     """The confidence of a table's intervals."""
-    return f"{100 * results['confidence'].iloc[0]:g}%" if len(results) else ""
+    return " or ".join(f"{100 * level:g}%" for level in sorted(set(results["confidence"].dropna())))

@@ -7,7 +7,19 @@ from typing import Any
 
 import pandas as pd
 
-from nsbench.report.tables import AGAINST, ARM, DIRECTIONS, PAIRS, Column, Record, Split, Table, confidence, settled
+from nsbench.report.tables import (
+    AGAINST,
+    ARM,
+    DIRECTIONS,
+    PAIRS,
+    Column,
+    Record,
+    Split,
+    Table,
+    confidence,
+    ratio,
+    settled,
+)
 from nsbench.schemas.metrics import TEST_SCORES
 
 COUNTED = {
@@ -70,12 +82,12 @@ def left_out(row: Record) -> str:
 
 def settled_class(name: str, neutral: float = 0.0) -> Callable[[Record], str]:
     """The class of a row by what its pairs settle of an estimate."""
-    return lambda row: DIRECTIONS[settled(row, name, neutral, pairs="n_compared")]
+    return lambda row: DIRECTIONS[settled(row, name, neutral)]
 
 
 def _lead(row: Record) -> str:
     """Whether it is settled which of the two moves first."""
-    return "settled" if settled(row, "mean_lead_steps", pairs="n_defined") else "open"
+    return "settled" if settled(row, "typical_lead_steps") else "open"
 
 
 def _measure(row: Record) -> tuple[str, str]:
@@ -109,7 +121,7 @@ CHOICES = [
         "chosen arm", lambda row: (row["selected"].replace(" x ", " × ") or "none", f"of {row['n_arms']} arms"), "what"
     ),
     Column("steps ratio|validation", "{val_steps_ratio:.2f}"),
-    Column("steps ratio|test", "{test_steps_ratio:.2f} ±", "n effect"),
+    Column("steps ratio|test", lambda row: ratio(row, "test_steps_ratio"), "n effect"),
     Column("test accuracy|difference", "{test_accuracy_difference:+.4f} ±"),
     Column("test loss|difference, nats", "{test_loss_difference:+.3f} ±"),
 ]
@@ -122,10 +134,11 @@ CHANGES = [
 LEADS = [
     ARM,
     Column("runs with both|of all", "{n_defined} / {n_runs}"),
-    Column("which first|stability : together : loss", "{n_stability_first} : {n_together} : {n_loss_first}"),
-    Column("onset of stability|median step", "{median_stability_onset_step}"),
+    Column("series", "{series}", "name"),
+    Column("which first|series : together : loss", "{n_series_first} : {n_together} : {n_loss_first}"),
+    Column("its onset|median step", "{median_series_onset_step}"),
     Column("onset of loss|median step", "{median_loss_onset_step}"),
-    Column("mean lead|steps", "{mean_lead_steps:+,.0f} ±", "n effect"),
+    Column("typical lead|steps", "{typical_lead_steps:+,.0f} ±", "n effect"),
     Column("evaluated|every … steps", "{resolution_steps}"),
 ]
 RANKS = [
