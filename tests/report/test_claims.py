@@ -47,7 +47,10 @@ def make_claims(scale: str | None = None) -> tuple[pd.DataFrame, pd.DataFrame]:
     claims = pd.DataFrame(ROWS, columns=[*names, "n_unit", "verdict", "figure", "scale"])
     claims["n"] = claims["n"].astype(object).where(claims["n"].notna(), None)
     claims["reason"] = [f"because of {name}" for name in claims["id"]]
-    claims = claims.assign(rule=RULE, settings="calibrated", text="", partial="", note="", severity="", erratum=None)
+    claims = claims.assign(
+        rule=RULE, settings="calibrated", text="", partial="", note="", severity="", erratum=None, n_settings=1
+    )
+    claims.loc[claims["id"] == "grok_parity", "n_settings"] = 2
     claims.loc[claims["id"] == "grok_parity", "note"] = "few pairs"
     claims.loc[claims["id"] == "grok_parity", "text"] = "Some <excerpt>"
     if scale is not None:
@@ -98,7 +101,7 @@ def test_a_row_has_place_numbers_interval_count_and_verdict(html: str) -> None:
         "4,500 → 3,300 steps −6.6% −7.7 to −5.2%, 5 pairs ✗ not reproduced (demo scale)"
     )
     assert rows["relu"].endswith("a formula 0.0003 largest difference 42 points ✓ reproduced")
-    assert rows["grok_parity"].endswith("35% 4% −12 to 21%, 6 pairs ≈ undecided (demo scale)")
+    assert rows["grok_parity"].endswith("35% 4% −12 to 21%, 6 pairs, the first of 2 settings ≈ undecided (demo scale)")
     assert rows["stable"].endswith("stay stable – ? not testable as stated")
     assert "12,346 settings – to ∞, 3 settings" in rows["many_choices"]
 

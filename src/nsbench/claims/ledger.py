@@ -50,11 +50,17 @@ def markdown(claims: pd.DataFrame) -> str:
     for group, rows in _grouped(claims):
         lines += [f"**{group.capitalize()}**", "", "| place | claim | paper | ours | n | verdict |", "|---" * 6 + "|"]
         for row in rows:
-            n = "" if pd.isna(row["n"]) else f"{int(row['n']):,} {row['n_unit']}"
-            cells = [row["place"], row["claim"], row["paper_text"], _ours(row), n, verdict_text(row)]
+            cells = [row["place"], row["claim"], row["paper_text"], _ours(row), counted(row), verdict_text(row)]
             lines.append("| " + " | ".join(" ".join(cell.split()).replace("|", "\\|") for cell in cells) + " |")
         lines.append("")
     return "\n".join([*lines, *(f"- {line}" for line in counts(claims).splitlines()), ""])
+
+
+def counted(row: Mapping[str, Any]) -> str:
+    """On how much a row's number rests, and of how many settings it is the first; empty where that has no meaning."""
+    n = "" if pd.isna(row["n"]) else f"{int(row['n']):,} {row['n_unit']}".strip()
+    several = f"the first of {row['n_settings']} settings" if row["n_settings"] > 1 else ""
+    return ", ".join(filter(None, [n, several]))
 
 
 def verdict_table(claims: pd.DataFrame) -> str:

@@ -158,6 +158,7 @@ def _row(claim: Claim, evidence: Evidence, found: list[Judged]) -> dict[str, Any
         **{name: getattr(entry, name) for name in names},
         **_ours(counted[0] if counted else Finding("")),
         "paper": math.nan if entry.paper is None else entry.paper,
+        "n_settings": len(counted),
         "rule": claim.rule_text,
         "settings": "; ".join(settings),
         "scale": evidence.scale if source else SCALES[-1],

@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from nsbench.claims.ledger import verdict_text
+from nsbench.claims.ledger import counted, verdict_text
 from nsbench.claims.verdicts import kind_of
 from nsbench.figures import caption
 from nsbench.report.pictures import Pictures
@@ -55,10 +55,10 @@ def section(folder: Path | None, pictures: Pictures) -> dict[str, Any]:
     return {
         "rows": rows,
         "verdicts": [
-            {"key": key, "name": name, "sign": SIGNS[kind_of(name)], "means": VERDICTS[kind_of(name)]}
-            | {"count": int((claims["verdict"] == name).sum())}
+            {"key": key, "name": name, "sign": SIGNS[kind_of(name)], "count": int((claims["verdict"] == name).sum())}
             for name, key in verdicts.items()
         ],
+        "meanings": [(SIGNS[verdict], verdict, meaning) for verdict, meaning in VERDICTS.items()],
         "groups": [
             {"key": key, "name": name, "count": int((claims["group"] == name).sum())} for name, key in groups.items()
         ],
@@ -99,7 +99,7 @@ def _shown(row: dict[str, Any]) -> dict[str, Any]:
         "ours": quantity(row["ours"], unit),
         "of": unit if " " in unit and pd.notna(row["ours"]) else "",
         "interval": "" if ends == f"{NONE} to {NONE}" else ends + ("%" if unit == "%" else ""),
-        "n": "" if pd.isna(row["n"]) else f"{row['n']:,.0f} {row['n_unit']}".strip(),
+        "n": counted({"n_settings": 1, **row}),
         "key": f"v{_rank(verdict)}",
         "sign": SIGNS[kind_of(verdict)],
         "remark": verdict_text(row).removeprefix(verdict).strip(),

@@ -45,7 +45,7 @@ def section(tables: dict[str, pd.DataFrame], split: Split, pictures: Pictures) -
         "effects": split(effects, EFFECTS, _class),
         "confidence": confidence(effects),
         "looks": _listed([f"{look:g}" for look in sorted(power["look"].unique())]),
-        "false": f"{1 - tables['cells']['confidence'].max():.2g}",
+        "false": f"{1 - effects.loc[effects['role'].isin(['primary', 'secondary']), 'confidence'].max():.2g}",
         "outcomes": _outcomes(shown),
         "costs": split(effects.assign(note=""), COSTS),
         "work": _work(shown),

@@ -13,12 +13,12 @@ VERDICTS = {
     "reproduced": "what was measured is as the paper says; an effect: at least half of the paper's, for sure",
     "in the paper's direction": "there is an effect and the paper has its sign; half of the paper's size is not sure",
     "partly": "in some of the settings, or roughly",
-    NO_EFFECT: "whatever effect there may be is smaller than this, either way",
+    NO_EFFECT: "whatever effect there may be is smaller than the margin named with it, either way",
     "not reproduced": "what was measured is not as the paper says; an effect: less than half of the paper's, for sure",
     "opposite": "there is an effect, and it has the other sign",
     "not testable as stated": "the paper leaves out what a test would need",
     IN_ERROR: "what the paper prints does not follow from its own definitions or numbers",
-    "undecided": "too few runs, or runs that differ too much, to say any of these",
+    "undecided": "too few runs, runs that differ too much, or none in a setting that counts, to say any of these",
     "not run": "what the claim needs was not made here",
 }
 """What can be said of a claim, and what it means in a line. The last two are what is left: no rule applies, or there is
@@ -58,6 +58,7 @@ CLAIM = pa.schema(
         label("paper_text", "the paper's number or words, as one would show them", "text"),
         label("unit", "unit of `paper` and `ours`"),
         *_OURS,
+        count("n_settings", "settings", "settings that count; `ours` is the first one's"),
         label("rule", "how a number becomes a verdict", "text"),
         label("settings", "the settings looked at, each with its verdict", "text"),
         label("severity", "of a paper in error, one of SEVERITIES; else empty"),
