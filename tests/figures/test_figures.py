@@ -254,20 +254,21 @@ def test_a_grid_is_drawn_the_figures_that_it_can_fill() -> None:
     )
     figures_for = drawing.figures_for
     assert figures_for([]) == []
-    assert figures_for(addition) == ["figure_05_modular_addition", "time_to_target"]
-    assert figures_for(parity) == ["figure_05_sparse_parity", "figure_11", "time_to_target"]
+    assert figures_for(addition) == ["figure_05_modular_addition", "time_to_target", "grokking_gap"]
+    assert figures_for(parity) == ["figure_05_sparse_parity", "figure_11", "time_to_target", "grokking_gap"]
     of_text = ["figure_06", "figure_12", "figure_14"]
-    assert figures_for(text) == [*of_text, "time_to_target"]
+    assert figures_for(text) == [*of_text, "time_to_target", "grokking_gap"]
     two = make_cells("next_token", arms=("baseline", *three[:2], "reversed"))
-    assert figures_for(two) == [*of_text, "time_to_target"]
+    assert figures_for(two) == [*of_text, "time_to_target", "grokking_gap"]
     assert figures_for([*make_cells(arms=("baseline", *three)), *text]) == [
         "figure_05_modular_addition",
         *of_text,
         "sweep_modular_addition",
         "time_to_target",
+        "grokking_gap",
     ]
     controlled = [{**addition[0], "arm": "entropy", "arm_settings": {"kind": "entropy"}}, *addition]
-    assert figures_for(controlled) == ["figure_05_modular_addition", "time_to_target", "arms"]
+    assert figures_for(controlled) == ["figure_05_modular_addition", "time_to_target", "grokking_gap", "arms"]
     curve = [{**cell, "curve": cell["variant"], "curve_only": True} for cell in addition]
     assert figures_for(curve) == ["specification_curve_modular_addition"]
     apart = figures_for([], theory=True, pretrained=True)
@@ -278,7 +279,7 @@ def test_a_grid_is_drawn_the_figures_that_it_can_fill() -> None:
 def test_a_task_of_one_s_own_has_curves_and_a_sweep_with_its_name() -> None:
     arms = ("baseline", *swept((0.05,), (0.05, 0.25, 0.75)))
     cells = [{**cell, "task": "mine", "curve": "calibrated"} for cell in make_cells(arms=arms)]
-    names = ["curves_mine", "sweep_mine", "time_to_target", "specification_curve_mine"]
+    names = ["curves_mine", "sweep_mine", "time_to_target", "grokking_gap", "specification_curve_mine"]
     assert drawing.figures_for(cells) == names
     assert caption("curves_mine")[0] == "Mine: training with and without the regulariser"
     assert caption("sweep_mine")[0] == "The sweep of (ρ, γ), mine"

@@ -28,7 +28,7 @@ specification curve."""
 DATASETS = {"modular_addition": 2, "sparse_parity": 1, "next_token": 1}
 MODELS = 3
 THEORY_FIGURES, PRETRAINED_FIGURES = of_kind("theory"), of_kind("pretrained")
-FIGURES = 12
+FIGURES = 13
 """What the tiny grid fills of nsbench.figures.FIGURES."""
 REPORT = {"write_report": 1}
 """What follows a figure."""
