@@ -338,7 +338,7 @@ def test_partial_work_is_reported_beside_a_workflow_and_strict_results_stay(clon
         reasons = pd.read_csv(results / "partial/claims.csv").set_index("id")["reason"]
         assert reasons["theorem_5_1"].startswith("theory.parquet was not made")
         drawn = {path.stem for path in (results / "partial/figures").glob("*.png")}
-        assert drawn == {"figure_05_sparse_parity", "figure_11", "time_to_target", "arms"}
+        assert drawn == {"figure_05_sparse_parity", "figure_11", "time_to_target", "grokking_gap", "arms"}
         assert all(f'<figure id="{name}">' in page for name in (*drawn, *THEORY_FIGURES, *PRETRAINED_FIGURES))
         # Strict results want every pack.
         _, said = clone.snakemake("--dry-run", "--forcerun", "collect_packs")
