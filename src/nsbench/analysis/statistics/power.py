@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from nsbench.analysis.statistics.paired import pairs
-from nsbench.analysis.statistics.signed_rank import p_value, walsh_averages
+from nsbench.analysis.statistics.signed_rank import ROUNDING, tail_probabilities
 from nsbench.config.sections import Analysis, Looks
 from nsbench.schemas.statistics import POWER
 
@@ -57,10 +57,13 @@ def power_by_looks(effect_percent: float, spread: float, baseline: np.ndarray, l
     before = np.log(np.where(baseline > 0, baseline, 1.0))[random.integers(len(baseline), size=(N_SIMULATED, most))]
     ratio = math.log(1 - effect_percent / 100) + spread * random.standard_normal(before.shape)
     after = np.where(before < 0, np.minimum(before + ratio, 0.0), 0.0)
-    settled, found = np.zeros(N_SIMULATED, bool), []
+    # Where `walsh_averages` lie of 0, without the places themselves.
+    first, second = np.triu_indices(most)
+    sums, settled, found = (after - before)[:, first] + (after - before)[:, second], np.zeros(N_SIMULATED, bool), []
     for look in looks.pairs:
-        lower, upper = walsh_averages(before[:, :look], after[:, :look])
-        settled |= (p_value(lower, upper, look) <= looks.alpha) & (np.median(upper, axis=-1) < 0)
+        here = sums[:, second < look]
+        above, below = (here >= -ROUNDING).sum(axis=-1), (here <= ROUNDING).sum(axis=-1)
+        settled |= (2 * tail_probabilities(look)[np.minimum(above, below)] <= looks.alpha) & (above < below)
         found.append(float(settled.mean()))
     return found
 
