@@ -84,10 +84,7 @@ test-faults: $(READY)
 
 ui: $(READY)
 	@test -f results/mlflow.db || { echo "nsbench | results/mlflow.db is not there yet: run make demo or make reproduce first"; exit 1; }
-	@echo "nsbench | MLflow on http://127.0.0.1:$(PORT)/#/experiments?workflowType=machine_learning (Ctrl-C ends it)"
-	@MLFLOW_DISABLE_TELEMETRY=true DO_NOT_TRACK=true MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false PYTHONWARNINGS=ignore \
-	mlflow server --backend-store-uri sqlite:///results/mlflow.db --artifacts-destination results/artifacts \
-	--host 127.0.0.1 --port $(PORT) --workers 1 --uvicorn-opts "--log-level warning"
+	@python -W ignore -m nsbench.tracking.ui results $(PORT)
 
 lint: $(READY)
 	ruff check .
