@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import itertools
 import math
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from torch.overrides import TorchFunctionMode
 
 from nsbench.arms.noise import StackNoise, resample_tokens
 from nsbench.storage.philox import Stream, random_words, run_keys
@@ -94,6 +97,70 @@ def test_fixed_ids_are_never_redrawn_and_change_nothing_for_the_others() -> None
     assert torch.equal(held[special], tokens[special])
     assert torch.equal(held[~special], free[~special])
     assert not torch.isin(free, fixed).any()
+
+
+@pytest.mark.parametrize("symbols", [torch.tensor(7), np.int64(7), list(range(7)), range(7), np.arange(7)], ids=repr)
+def test_symbols_of_every_form_are_those_of_the_integer(symbols: Any) -> None:
+    tokens = torch.randint(0, 7, (300, 8), generator=generator(1))
+    for same_symbol in (True, False):
+        drawn, right = (
+            resample_tokens(tokens, -1.0, given, generator(2), same_symbol=same_symbol, fixed_ids=fixed)
+            for given, fixed in ((symbols, [3]), (7, torch.tensor([3])))
+        )
+        assert torch.equal(drawn, right)
+        assert len(drawn.unique()) == 7
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int8, torch.int16, torch.uint16, torch.int32])
+def test_tokens_of_narrow_integers_are_drawn_as_wide_ones_or_refused(dtype: torch.dtype) -> None:
+    wide, most = torch.randint(0, 100, (300, 8), generator=generator(1)), torch.iinfo(dtype).max
+    for same_symbol in (True, False):
+        options = {"same_symbol": same_symbol, "fixed_ids": [4]}
+        drawn = resample_tokens(wide.to(dtype), 0.0, 100, generator(2), **options)
+        assert drawn.dtype == dtype
+        assert torch.equal(drawn.long(), resample_tokens(wide, 0.0, 100, generator(2), **options))
+    with pytest.raises(ValueError, match=rf"symbols has ids 0 ... {most + 1}; tokens of {dtype} allow 0 ... {most}"):
+        resample_tokens(wide.to(dtype), 0.0, torch.tensor([0, most + 1]))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"symbols": 7.0}, r"symbols is 7.0 \(float\); an integer, or a list or tensor of these, is allowed"),
+        ({"symbols": True}, r"symbols is True \(bool\)"),
+        ({"symbols": "abc"}, r"symbols is 'abc' \(str\)"),
+        ({"symbols": None}, r"symbols is None \(NoneType\)"),
+        ({"symbols": {1, 2}}, r"symbols is \{1, 2\} \(set\)"),
+        ({"symbols": [-1, 2]}, r"symbols has ids -1 ... 2; tokens of torch.int64 allow 0 ..."),
+        ({"symbols": []}, "symbols has 0 ids"),
+        ({"fixed_ids": torch.tensor([True, False])}, r"fixed_ids is tensor.* \(torch.bool\)"),
+        ({"tokens": torch.zeros(3)}, "tokens is a tensor of torch.float32; a tensor of integers is allowed"),
+        ({"tokens": torch.zeros(3, dtype=torch.bool)}, "tokens is a tensor of torch.bool"),
+        ({"tokens": [1, 2]}, "tokens is a list; a tensor of integers"),
+    ],
+)
+def test_what_are_no_ids_is_refused_by_name(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        resample_tokens(**{"tokens": torch.tensor([0, 1]), "rho": 0.0, "symbols": 2, **arguments})
+
+
+class WithoutFloat64(TorchFunctionMode):
+    """A device without float64, as Apple's."""
+
+    def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if (kwargs or {}).get("dtype") is torch.float64:
+            raise TypeError(
+                "Cannot convert a MPS Tensor to float64 dtype as the MPS framework doesn't support float64."
+            )
+        return function(*args, **(kwargs or {}))
+
+
+def test_a_device_without_float64_draws_in_float32() -> None:
+    tokens = torch.zeros(100_000, dtype=torch.int64)
+    with WithoutFloat64():
+        drawn = resample_tokens(tokens, 0.0, 4, generator(2))
+    for token, chance in enumerate([0.625, 0.125, 0.125, 0.125]):
+        assert near((drawn == token).double().mean().item(), chance, len(tokens))
 
 
 @pytest.mark.parametrize("rho", [1.0001, -7.0, math.nan])

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import math
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -132,6 +134,95 @@ def test_drops_into_a_loop_of_ones_own() -> None:
 def test_bad_settings_are_named(arguments: dict, word: str) -> None:
     with pytest.raises(ValueError, match=word):
         NoiseStabilityRegularizer(**{"rho": 0.25, "gamma": 0.75, "symbols": 3, **arguments})
+
+
+# --- in a stranger's loop ---------------------------------------------------------------------------
+
+
+def of_positions(tokens: Tensor) -> Tensor:
+    """Logits (batch, position, class) of tokens below 9."""
+    return torch.randn(9, 9, generator=torch.Generator().manual_seed(0))[tokens]
+
+
+BATCH = torch.randint(0, 9, (4, 5), generator=torch.Generator().manual_seed(1))
+CLEAN = of_positions(BATCH)
+
+
+@pytest.mark.parametrize(
+    ("clean_logits", "shape"),
+    [
+        (CLEAN[:1], r"\(1, 5, 9\)"),
+        (CLEAN[:, -1], r"\(4, 9\)"),
+        (CLEAN[:, -1:], r"\(4, 1, 9\)"),
+        (CLEAN.flatten(0, 1), r"\(20, 9\)"),
+        (CLEAN[..., :1], r"\(4, 5, 1\)"),
+        (CLEAN.repeat(2, 1, 1), r"\(8, 5, 9\)"),
+        (CLEAN[0, 0, 0], r"\(\)"),
+        ((CLEAN,), "tuple"),
+    ],
+)
+@pytest.mark.parametrize("share", [0.25, 1.0])
+def test_clean_logits_of_another_shape_are_refused_with_both(clean_logits: Any, shape: str, share: float) -> None:
+    regularizer = NoiseStabilityRegularizer(0.25, 0.75, symbols=9, share=share)
+    message = rf"clean_logits has the shape {shape}; \(4, 5, 9\), that of the model's logits, is allowed"
+    with pytest.raises(ValueError, match=message):
+        regularizer(of_positions, BATCH, clean_logits=clean_logits)
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        (lambda tokens: (of_positions(tokens), None), r"gives a tuple; .* lambda tokens: model\(tokens\).logits"),
+        (lambda tokens: {"logits": of_positions(tokens)}, "the model gives a dict; a tensor of logits is allowed"),
+        (lambda tokens: SimpleNamespace(logits=of_positions(tokens)), "the model gives a SimpleNamespace"),
+        (lambda tokens: of_positions(tokens).flatten(0, 1), r"the shape \(20, 9\) for tokens of the shape \(4, 5\)"),
+        (lambda tokens: of_positions(tokens).transpose(1, 2), r"shape \(4, 9, 5\) for tokens of the shape \(4, 5\)"),
+        (lambda tokens: of_positions(tokens).transpose(0, 1), r"shape \(5, 4, 9\) for tokens of the shape \(4, 5\)"),
+        (lambda tokens: of_positions(tokens)[:, 0, 0], r"torch.float32 of the shape \(4,\) for"),
+        (lambda tokens: of_positions(tokens).argmax(-1), r"torch.int64 of the shape \(4, 5\) for"),
+        (lambda tokens: of_positions(tokens)[:, 0, :1], r"shape \(4, 1\), \(..., class\); 2 classes or more"),
+    ],
+)
+def test_a_model_s_output_that_are_no_logits_is_refused(model: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        NoiseStabilityRegularizer(0.25, 0.75, symbols=9)(model, BATCH)
+
+
+def test_other_arguments_that_cannot_be_used_are_named() -> None:
+    regularizer = NoiseStabilityRegularizer(0.25, 0.75, symbols=9)
+    with pytest.raises(ValueError, match=r"clean_logits has the shape \(4, 9\); \(1, 9\), that of noisy_logits"):
+        regularizer.penalty(CLEAN[:, 0], CLEAN[:1, 0])
+    with pytest.raises(ValueError, match=r"tokens has the shape \(0, 5\); some are needed"):
+        regularizer(of_positions, BATCH[:0])
+    with pytest.raises(ValueError, match="tokens is a dict; a tensor of integers is allowed"):
+        regularizer(of_positions, {"input_ids": BATCH})
+
+
+def test_one_output_is_allowed_where_it_is_the_logit_itself() -> None:
+    regularizer = NoiseStabilityRegularizer(1.0, 0.75, symbols=9, output="logits")
+    value = regularizer(lambda tokens: of_positions(tokens)[:, 0, :1], BATCH)
+    assert value.item() == pytest.approx(-0.75 * CLEAN[:, 0, 0].square().mean().item())
+
+
+@pytest.mark.parametrize("output", ["probabilities", "logits"])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_gives_the_value_and_gradient_of_float32(dtype: torch.dtype, output: str) -> None:
+    """Over GPT-2's 50,257 classes, in a loop that scales its loss as float16 needs it."""
+    weights = torch.randn(4, 50_257, generator=torch.Generator().manual_seed(0))
+    tokens, regularizer = torch.arange(4)[:, None], NoiseStabilityRegularizer(-1.0, 1.0, symbols=4, output=output)
+    values, gradients = [], []
+    for kind in (torch.float32, dtype):
+        table = weights.to(kind, copy=True).requires_grad_()
+        value = regularizer(
+            lambda ids, table=table: table[ids[:, 0]], tokens, generator=torch.Generator().manual_seed(1)
+        )
+        scale = 2.0**16 if output == "probabilities" else 1.0
+        (value * scale).backward()
+        values.append(value.item())
+        gradients.append(table.grad.double())
+    assert values[1] == pytest.approx(values[0], rel=0.02)
+    assert gradients[0].norm() > 0
+    assert (gradients[1] - gradients[0]).norm() < 0.02 * gradients[0].norm()
 
 
 # --- at less cost -----------------------------------------------------------------------------------

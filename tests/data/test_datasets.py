@@ -86,7 +86,12 @@ def test_every_batch_is_full_and_every_epoch_sees_each_example_once(n_examples: 
 
 @pytest.mark.parametrize(
     ("name", "value", "words"),
-    [("train_tokens", [[0, 5]], "train_tokens has ids from 0 to 5; 0 to 4"), ("val_labels", [-1, 2], "from -1 to 2")],
+    [
+        ("train_tokens", [[0, 5]], "train_tokens has ids from 0 to 5; 0 to 4"),
+        ("val_labels", [-1, 2], "from -1 to 2"),
+        ("symbols", [0, 5], "symbols has ids from 0 to 5; 0 to 4"),
+        ("val_labels", [0.5, 1.5], "val_labels has values of float64; whole numbers are allowed"),
+    ],
 )
 def test_ids_that_no_model_has_are_refused(name: str, value: list[Any], words: str) -> None:
     _check_ids("mine", {"train_tokens": [[0, 4]], "val_labels": [3]}, 5, 4)

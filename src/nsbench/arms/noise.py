@@ -5,6 +5,10 @@ Its correlation with the original is not rho: see `nsbench.theory.resampling_cor
 
 from __future__ import annotations
 
+import reprlib
+from collections.abc import Sequence
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -14,37 +18,60 @@ from nsbench.storage.philox import below
 def resample_tokens(
     tokens: Tensor,
     rho: float,
-    symbols: int | Tensor,
+    symbols: int | Sequence[int] | Tensor,
     generator: torch.Generator | None = None,
     *,
     same_symbol: bool = True,
-    fixed_ids: Tensor | None = None,
+    fixed_ids: Sequence[int] | Tensor | None = None,
 ) -> Tensor:
     """Draw Y of Equation 7: each token stays with probability (1 + rho) / 2, else is redrawn.
 
-    tokens: integer tensor of any shape. symbols: U, meaning ids 0 ... U-1, or a tensor of ids.
-    same_symbol: whether a redraw may return the token that was there. fixed_ids: ids of tokens that
-    are never redrawn. generator: on the device of `tokens`; torch's own where None.
+    tokens: integer tensor of any shape. symbols: U, any integer, meaning ids 0 ... U-1, or ids: a list, a range, a
+    tensor with an axis. same_symbol: whether a redraw may return the token that was there. fixed_ids: ids of tokens
+    that are never redrawn. generator: on the device of `tokens`; torch's own where None.
 
-    Returns a tensor like `tokens`. Raises ValueError for rho outside [-1, 1] or no symbol to draw.
+    Returns a tensor like `tokens`. Raises ValueError for rho outside [-1, 1], for no symbol to draw, and for tokens or
+    ids that are no integers, or that the type of `tokens` cannot hold.
     """
     if not -1 <= rho <= 1:
         raise ValueError(f"rho = {rho} is outside [-1, 1]")
-    ids = _ids(symbols, same_symbol).to(device=tokens.device, dtype=tokens.dtype)
-    uniform, choice = torch.rand((2, *tokens.shape), generator=generator, device=tokens.device, dtype=torch.float64)
+    here, ids = require_tokens(tokens).long(), _ids(symbols, same_symbol)
+    if ids[0] < 0 or ids[-1] > torch.iinfo(tokens.dtype).max:
+        raise ValueError(
+            f"symbols has ids {ids[0]} ... {ids[-1]}; tokens of {tokens.dtype} allow 0 ... "
+            f"{torch.iinfo(tokens.dtype).max}"
+        )
+    ids = ids.to(tokens.device)
+    uniform, choice = _uniform((2, *tokens.shape), generator, tokens.device)
     if same_symbol:
         drawn = (choice * len(ids)).long()
     else:
         # A token steps 1 ... U-1 places round the circle of symbols; one that is not among them
         # may become any.
-        index = torch.searchsorted(ids, tokens.contiguous()).clamp_(max=len(ids) - 1)
-        known = ids[index] == tokens
+        index = torch.searchsorted(ids, here.contiguous()).clamp_(max=len(ids) - 1)
+        known = ids[index] == here
         steps = (choice * torch.where(known, len(ids) - 1, len(ids))).long()
         drawn = torch.where(known, (index + 1 + steps) % len(ids), steps)
     redraw = uniform >= (1 + rho) / 2
     if fixed_ids is not None:
-        redraw &= ~torch.isin(tokens, fixed_ids.to(tokens.device))
-    return torch.where(redraw, ids[drawn], tokens)
+        redraw &= ~torch.isin(here, _integers(fixed_ids, "fixed_ids").to(tokens.device))
+    return torch.where(redraw, ids[drawn], here).to(tokens.dtype)
+
+
+def require_tokens(tokens: Tensor) -> Tensor:
+    """The tokens. Raises ValueError for what is no tensor of integers."""
+    if not isinstance(tokens, Tensor) or not _is_of_integers(tokens):
+        what = f"a tensor of {tokens.dtype}" if isinstance(tokens, Tensor) else f"a {type(tokens).__name__}"
+        raise ValueError(f"tokens is {what}; a tensor of integers is allowed")
+    return tokens
+
+
+def _uniform(shape: tuple[int, ...], generator: torch.Generator | None, device: torch.device) -> Tensor:
+    """Numbers in [0, 1): float64, or float32 on a device without that, as Apple's."""
+    try:
+        return torch.rand(shape, generator=generator, device=device, dtype=torch.float64)
+    except TypeError:
+        return torch.rand(shape, generator=generator, device=device, dtype=torch.float32)
 
 
 class StackNoise:
@@ -87,8 +114,27 @@ class StackNoise:
         return torch.where(redraw_RBT, self.ids[drawn_RBT], tokens_RBT)
 
 
-def _ids(symbols: int | Tensor, same_symbol: bool) -> Tensor:
-    ids = torch.arange(symbols) if isinstance(symbols, int) else symbols.unique()
+def _ids(symbols: int | Sequence[int] | Tensor, same_symbol: bool) -> Tensor:
+    """The ids that `symbols` means, in order, each once."""
+    given = _integers(symbols, "symbols")
+    ids = given.unique() if given.ndim else torch.arange(max(int(given), 0))
     if len(ids) < (1 if same_symbol else 2):
         raise ValueError(f"symbols has {len(ids)} ids; a redraw needs at least {1 if same_symbol else 2}")
     return ids
+
+
+def _integers(value: Any, name: str) -> Tensor:
+    try:
+        found = torch.as_tensor(value)
+    except (TypeError, ValueError, RuntimeError):
+        found = None
+    if found is None or not (_is_of_integers(found) or found.numel() == 0):
+        kind = getattr(value, "dtype", type(value).__name__)
+        raise ValueError(
+            f"{name} is {reprlib.repr(value)} ({kind}); an integer, or a list or tensor of these, is allowed"
+        )
+    return found.long()
+
+
+def _is_of_integers(tensor: Tensor) -> bool:
+    return not (tensor.is_floating_point() or tensor.is_complex() or tensor.dtype == torch.bool)

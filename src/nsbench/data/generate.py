@@ -53,10 +53,14 @@ def make_datasets(
 
 
 def _check_ids(task: str, made: dict[str, Any], vocabulary: int, n_classes: int) -> None:
-    """Refuse tokens and labels that no model has: nothing that computes with them looks again."""
+    """Refuse tokens, labels and symbols that no model has: nothing that computes with them looks again."""
     for name, value in made.items():
-        most = {"tokens": vocabulary, "labels": n_classes}.get(name.rpartition("_")[2])
-        if most is not None and np.size(value) and not 0 <= np.min(value) <= np.max(value) < most:
+        most = {"tokens": vocabulary, "symbols": vocabulary, "labels": n_classes}.get(name.rpartition("_")[2])
+        if most is None or not np.size(value):
+            continue
+        if np.asarray(value).dtype.kind not in "iub":
+            raise ConfigError(f"{task}: {name} has values of {np.asarray(value).dtype}; whole numbers are allowed")
+        if not 0 <= np.min(value) <= np.max(value) < most:
             raise ConfigError(
                 f"{task}: {name} has ids from {np.min(value)} to {np.max(value)}; 0 to {most - 1} are allowed"
             )
