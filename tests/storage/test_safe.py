@@ -6,7 +6,6 @@ import ast
 import json
 import re
 import shutil
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -74,15 +73,6 @@ def test_models_are_loaded_without_their_code_from_files_that_are_here() -> None
 def test_no_pickle_and_no_code_is_fetched_from_the_hub() -> None:
     names = ["pytorch_model.bin", "model.pt", "model.ckpt", "weights.pkl", "modeling_x.py", "training_args.bin"]
     assert not [name for name in names for pattern in hub.WANTED if Path(name).match(pattern)]
-
-
-def test_the_ui_listens_to_this_machine_alone() -> None:
-    shown = subprocess.run(["make", "--dry-run", "ui"], cwd=PROJECT, capture_output=True, text=True, check=True).stdout
-    servers = re.findall(r"mlflow (?:server|ui)\b.*", shown.replace("\\\n", " "))
-    assert servers
-    for line in servers:
-        assert re.findall(r"--host[ =](\S+)", line) == ["127.0.0.1"]
-        assert "--dev" not in line
 
 
 # --- models that would run code ------------------------------------------------------------------------
