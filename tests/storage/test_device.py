@@ -6,6 +6,7 @@ import contextlib
 import os
 import platform
 import signal
+import stat
 import subprocess
 import sys
 import tempfile
@@ -222,8 +223,57 @@ def test_a_torch_that_cannot_use_the_gpu_goes_on_on_the_cpu_only_where_that_is_a
         pass
 
 
-def test_slurm_jobs_that_call_their_gpu_alike_do_not_wait_for_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder for temporary files; no Slurm job's."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     monkeypatch.delenv("SLURM_JOB_ID", raising=False)
+    return tmp_path
+
+
+def test_slots_lie_in_a_folder_for_their_owner_alone(temporary: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOGNAME", "somebody-else")
+    with gpu_slot(["0"], 1):
+        (folder,) = temporary.iterdir()
+    assert (folder.name, stat.S_IMODE(folder.stat().st_mode)) == (f"nsbench-gpu-slots-{os.getuid()}", 0o700)
+
+
+@pytest.mark.parametrize("squatted", ["another's", "open", "link", "file"])
+def test_a_folder_that_somebody_else_made_for_slots_is_refused(
+    temporary: Path, monkeypatch: pytest.MonkeyPatch, squatted: str
+) -> None:
+    """In a folder for all, as /tmp: who holds the locks in it keeps every job from its GPU."""
+    folder = device.slots_folder()
+    if squatted == "another's":
+        me = os.getuid() + 1
+        monkeypatch.setattr(os, "getuid", lambda: me)
+        folder = folder.rename(temporary / f"nsbench-gpu-slots-{me}")
+    elif squatted == "open":
+        folder.chmod(0o777)
+    else:
+        folder.rmdir()
+        folder.symlink_to(temporary) if squatted == "link" else folder.touch(0o700)
+    with (
+        pytest.raises(DeviceError, match=rf"^{folder}: is not a folder that you own .*; remove it, or set TMPDIR to"),
+        gpu_slot(["0"], 1),
+    ):
+        pass
+
+
+def test_waiting_for_a_slot_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(device, "POLL_SECONDS", 0.01)
+    monkeypatch.setattr(device, "LONGEST_WAIT_SECONDS", 0.05)
+    with (
+        gpu_slot(["0"], 1, tmp_path),
+        pytest.raises(DeviceError, match="all GPU slots were taken for a week; end what holds"),
+        gpu_slot(["0"], 1, tmp_path),
+    ):
+        pass
+
+
+def test_slurm_jobs_that_call_their_gpu_alike_do_not_wait_for_each_other(
+    temporary: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     folders = [device.slots_folder()]
     for job in ("17", "18"):
         monkeypatch.setenv("SLURM_JOB_ID", job)

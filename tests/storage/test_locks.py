@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import fcntl
 import json
 import logging
+import os
 import subprocess
 import sys
+import tempfile
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import filelock
@@ -15,7 +20,8 @@ import pytest
 
 from nsbench.cli import parser as cli
 from nsbench.cli.stages import STAGES
-from nsbench.storage.atomic import FileError
+from nsbench.storage import locks
+from nsbench.storage.atomic import FileError, write_text
 from nsbench.storage.locks import HeldError, locked
 
 HOLD = (
@@ -50,6 +56,43 @@ def test_a_lock_is_refused_or_waited_for_until_its_holder_is_killed(
     assert taken.wait(60)
     waiting.join()
     assert caplog.messages.count("waiting for that") == 1
+
+
+def test_waiting_for_a_lock_ends_in_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever may read a lock file can hold it for ever."""
+    monkeypatch.setattr(locks, "LONGEST_WAIT_SECONDS", 0.05)
+    said = "lock: another process has held this lock for a week; end it and give the same"
+    with (tmp_path / "lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        with pytest.raises(FileError, match=said), locked(tmp_path / "lock", "waiting for that"):
+            pass
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can act as another account")
+def test_two_accounts_share_a_folder_that_both_may_write() -> None:
+    """Its locks and files are both's; in one that the other may not write nothing changes, and a sentence says so."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        folder.chmod(0o777)
+
+        @contextlib.contextmanager
+        def somebody() -> Iterator[None]:
+            os.seteuid(65534)
+            try:
+                yield
+            finally:
+                os.seteuid(0)
+
+        for number, account in enumerate((contextlib.nullcontext(), somebody(), contextlib.nullcontext())):
+            with account, locked(folder / "lock", None):
+                write_text(folder / "made", str(number))
+                assert (folder / "made").stat().st_uid == os.geteuid()
+        with locked(folder / "lock", None), somebody(), pytest.raises(HeldError), locked(folder / "lock", None):
+            pass
+        folder.chmod(0o755)
+        with somebody(), pytest.raises(FileError, match=r"made: could not be written \(Permission denied\); make its"):
+            write_text(folder / "made", "other")
+        assert (folder / "made").read_text() == "2"
 
 
 def test_a_file_system_without_locks_is_told_of_and_used(

@@ -8,17 +8,18 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import getpass
 import itertools
 import logging
 import os
 import shutil
+import stat
 import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from nsbench.storage.atomic import explained
 from nsbench.storage.locks import HeldError, locked
 
 CHANGES_NO_RESULT = True
@@ -26,6 +27,8 @@ CHANGES_NO_RESULT = True
 logger = logging.getLogger(__name__)
 
 POLL_SECONDS = 0.5
+LONGEST_WAIT_SECONDS = 7 * 24 * 3600.0
+"""For a slot: no job of ours holds one for longer."""
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 HEAP_BYTES = 2**30
 OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "ALLOC_FAILED")
@@ -33,7 +36,7 @@ OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "ALLOC_FAILED")
 
 
 class DeviceError(RuntimeError):
-    """A device that config asks for and this machine has not."""
+    """A device that config asks for and this machine has not, or does not give."""
 
 
 def visible_gpus() -> list[str]:
@@ -84,9 +87,21 @@ def check_place(device: str, here: bool) -> None:
 
 
 def slots_folder() -> Path:
-    """Where the lock files lie: one folder per user and, as Slurm jobs may each call their own GPU "0", per job."""
-    owner = "-".join(filter(None, (getpass.getuser(), os.environ.get("SLURM_JOB_ID"))))
-    return Path(tempfile.gettempdir()) / f"nsbench-gpu-slots-{owner}"
+    """Where the lock files lie: one folder per user and, as Slurm jobs may each call their own GPU "0", per job.
+
+    It is made, for its owner alone. Raises DeviceError where what is there is another's, or open to others.
+    """
+    owner = "-".join(filter(None, (str(os.getuid()), os.environ.get("SLURM_JOB_ID"))))
+    folder = Path(tempfile.gettempdir()) / f"nsbench-gpu-slots-{owner}"
+    with explained(folder), contextlib.suppress(FileExistsError):
+        folder.mkdir(mode=0o700)
+    found = folder.lstat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:
+        raise DeviceError(
+            f"{folder}: is not a folder that you own and nobody else may enter, as the locks of GPUs need it; remove "
+            "it, or set TMPDIR to a folder of your own"
+        )
+    return folder
 
 
 @contextlib.contextmanager
@@ -94,9 +109,9 @@ def gpu_slot(gpus: list[str], processes_per_gpu: int, folder: Path | None = None
     """Hold a slot of one of `gpus` and give its name; waits while all are taken.
 
     Slots fill evenly: a GPU's second process comes after every GPU has a first. folder: where the lock files lie, by
-    default `slots_folder()`.
+    default `slots_folder()`. Raises DeviceError after LONGEST_WAIT_SECONDS.
     """
-    folder = folder or slots_folder()
+    folder, start = folder or slots_folder(), time.monotonic()
     with contextlib.ExitStack() as held:
         for attempt in itertools.count():
             for slot, gpu in itertools.product(range(processes_per_gpu), gpus):
@@ -108,6 +123,8 @@ def gpu_slot(gpus: list[str], processes_per_gpu: int, folder: Path | None = None
                 return
             if attempt == 0:
                 logger.info("all %d GPU slots are taken; waiting for one", processes_per_gpu * len(gpus))
+            if time.monotonic() - start > LONGEST_WAIT_SECONDS:
+                raise DeviceError(f"{folder}: all GPU slots were taken for a week; end what holds their files")
             time.sleep(POLL_SECONDS)
 
 

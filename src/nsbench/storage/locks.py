@@ -10,12 +10,14 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from nsbench.storage.atomic import explained
+from nsbench.storage.atomic import AGAIN, FileError, explained
 
 CHANGES_NO_RESULT = True
 
 logger = logging.getLogger(__name__)
 
+LONGEST_WAIT_SECONDS = 7 * 24 * 3600.0
+"""For a lock that is waited for: whoever may read a lock file may hold it, and nothing of ours takes as long."""
 WITHOUT = {errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
 """Errors of file systems without locks."""
 
@@ -29,7 +31,7 @@ def locked(path: Path, meanwhile: str | None) -> Iterator[None]:
     """Hold the lock file `path`, which is made and stays.
 
     meanwhile: what to log before waiting where another process holds it; None: raise HeldError at once. If locking is
-    unsupported, warn and continue. Raises FileError where the file cannot be made.
+    unsupported, warn and continue. Raises FileError where the file cannot be made, or is held for a week.
     """
     # Users who share a folder share its locks.
     lock = FileLock(path, mode=0o666)
@@ -42,7 +44,10 @@ def locked(path: Path, meanwhile: str | None) -> Iterator[None]:
             if meanwhile is None:
                 raise HeldError(str(path)) from None
             logger.info(meanwhile)
-            lock.acquire()
+            try:
+                lock.acquire(timeout=LONGEST_WAIT_SECONDS)
+            except Timeout:
+                raise FileError(f"{path}: another process has held this lock for a week; end it {AGAIN}") from None
         except (OSError, NotImplementedError) as error:
             if isinstance(error, OSError) and error.errno not in WITHOUT:
                 raise

@@ -81,7 +81,7 @@ def alone(uri: str, results: Path) -> Iterator[None]:
     """Be the only import of a results folder, and the only one into a store where that can be known.
 
     That is so for files, and for PostgreSQL whatever the machine; a server orders its clients itself. The system frees
-    the locks when their holder dies, so waiting has no limit.
+    the locks when their holder dies.
     """
     database = sqlite_file(uri)
     with contextlib.ExitStack() as stack:
