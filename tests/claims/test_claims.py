@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 
 from nsbench.claims.evidence import Evidence
-from nsbench.claims.ledger import counts, verdict_table, write_claims
+from nsbench.claims.ledger import counts, markdown, verdict_table, write_claims
 from nsbench.claims.verdicts import kind_of
 from nsbench.schemas.claims import CLAIM, CLAIM_EVIDENCE, VERDICTS
 from nsbench.storage.parquet import RecordError, read_stamp, read_table
@@ -214,6 +214,13 @@ def test_equal_input_gives_equal_bytes(full: Folders, ledger: Path, tmp_path: Pa
     assert read_stamp(tmp_path / "claims.parquet")["source_digest"] == "digest"
     csv = pd.read_csv(tmp_path / "claims.csv")
     assert list(csv.columns) == CLAIM.names
+
+
+def test_the_verdicts_hold_no_html_of_a_claim(ledger: Path) -> None:
+    table = read_table(ledger / "claims.parquet", CLAIM)
+    table["claim"] = "<img src=x onerror=alert(1)> 1 < 2"
+    assert "| &lt;img src=x onerror=alert(1)> 1 &lt; 2 |" in markdown(table)
+    assert "<" not in markdown(table)
 
 
 def test_the_demo_says_that_it_is_one(full: Folders, tmp_path: Path) -> None:

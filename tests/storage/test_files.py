@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import math
 import os
 import shutil
 import signal
@@ -24,7 +25,7 @@ from nsbench.data.datasets import read_dataset
 from nsbench.schemas.training import HISTORY, field
 from nsbench.storage import atomic
 from nsbench.storage.atomic import FileError, atomic_write, lack_of_room, write_text
-from nsbench.storage.parquet import RecordError, write_table
+from nsbench.storage.parquet import RecordError, write_csv, write_table
 from nsbench.storage.run_folder import Progress, RunFolder
 from nsbench.storage.tensors import read_tensors, write_tensors
 from tests.bad_files import spoil
@@ -181,6 +182,32 @@ def test_a_finished_run_leaves_no_half_progress(tmp_path: Path) -> None:
     (folder.path / left_by(atomic.HOST, ended_process(), "progress.safetensors")).write_text("of a killed writer")
     folder.finish(pd.DataFrame(columns=HISTORY.names), {"run_key": "key"}, {})
     assert names(folder.path) == ["history.parquet", "run.json"]
+
+
+def test_no_text_of_a_csv_file_is_a_formula(tmp_path: Path) -> None:
+    """A claim, a label or a name may be a stranger's; numbers, also those in texts, stay as they are."""
+    table = pd.DataFrame(
+        {
+            "text": ['=HYPERLINK("http://x")', "@SUM(1)", "-2+3+cmd|' /C calc'!A0", "-0.5", "+7%", "plain = -1"],
+            "number": [-1.0, 2.0, math.nan, -math.inf, 0.5, 1e-9],
+            "whole": [None, 3, None, None, -4, 5],
+        }
+    )
+    table["whole"] = table["whole"].astype(object).where(table["whole"].notna(), None)
+    write_csv(tmp_path / "t.csv", table)
+    kept = pd.read_csv(tmp_path / "t.csv", dtype=str, keep_default_na=False)
+    assert kept["text"].tolist() == [
+        '\'=HYPERLINK("http://x")',
+        "'@SUM(1)",
+        "'-2+3+cmd|' /C calc'!A0",
+        "-0.5",
+        "'+7%",
+        "plain = -1",
+    ]
+    rest = table[["number", "whole"]]
+    assert kept[["number", "whole"]].to_csv(index=False) == rest.to_csv(index=False)
+    others = [path.name for path in (Path(__file__).parents[2] / "src").rglob("*.py") if ".to_csv(" in path.read_text()]
+    assert others == ["parquet.py"]
 
 
 # --- what cannot be written ----------------------------------------------------------------------------

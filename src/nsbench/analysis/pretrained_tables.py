@@ -14,8 +14,7 @@ from numpy.typing import NDArray
 from nsbench.analysis.bound_limits import bound_limits
 from nsbench.config.pretrained import TablesSpec
 from nsbench.schemas.pretrained import CASE, PAPER, PARTS, TABLES, TAIL
-from nsbench.storage.atomic import write_text
-from nsbench.storage.parquet import RecordError, read_arrow, write_table
+from nsbench.storage.parquet import RecordError, read_arrow, write_csv, write_table
 from nsbench.theory.concentration import tail_mass_bound_from_influence, tail_mass_bound_from_stability
 from nsbench.theory.domain import whole
 
@@ -81,7 +80,7 @@ def join_models(folders: Sequence[Path], spec: TablesSpec, out_folder: Path, sta
         write_table(out_folder / f"{name}.parquet", made[name], schema, stamp)
         if name != "pretrained_influence":
             shown = with_gaps(made[name], found["measured"]) if name in WITH_GAPS else made[name]
-            write_text(out_folder / f"{name}.csv", shown.to_csv(index=False, lineterminator="\n"))
+            write_csv(out_folder / f"{name}.csv", shown)
 
 
 def with_gaps(table: pd.DataFrame, measured: pd.DataFrame) -> pd.DataFrame:

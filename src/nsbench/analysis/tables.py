@@ -23,8 +23,7 @@ from nsbench.analysis.statistics.times import by_variant, grid_runs, of_runs, tr
 from nsbench.config.sections import Analysis
 from nsbench.schemas.analysis import TABLES
 from nsbench.schemas.training import COLLECTED_RUNS, EVALUATION, FLOORS, HISTORY
-from nsbench.storage.atomic import write_text
-from nsbench.storage.parquet import read_table, write_table
+from nsbench.storage.parquet import read_table, write_csv, write_table
 from nsbench.storage.provenance import stamp
 
 
@@ -82,4 +81,4 @@ def analyse(
             table = table.assign(**{label: [of[variant] for variant in variants] for label, of in labels.items()})
         table = table[TABLES[name].names]
         write_table(Path(out_folder) / f"{name}.parquet", table, TABLES[name], provenance)
-        write_text(Path(out_folder) / f"{name}.csv", table.to_csv(index=False, lineterminator="\n"))
+        write_csv(Path(out_folder) / f"{name}.csv", table)

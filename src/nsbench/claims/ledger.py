@@ -15,7 +15,7 @@ from nsbench.claims.evidence import Evidence
 from nsbench.claims.verdicts import judge, kind_of, show_ours
 from nsbench.schemas.claims import CLAIM, CLAIM_EVIDENCE, GROUPS, IN_ERROR, SEVERITIES, VERDICTS
 from nsbench.storage.atomic import write_text
-from nsbench.storage.parquet import write_table
+from nsbench.storage.parquet import write_csv, write_table
 from nsbench.storage.provenance import stamp
 
 NO_VERDICT = "Demo scale: small tasks, few runs and few draws; no verdict on the paper."
@@ -39,19 +39,20 @@ def write_claims(claims_file: Path | str, evidence: Evidence, out_folder: Path |
         for whole in {"n", "erratum"} & set(table):
             table[whole] = table[whole].astype(object).where(table[whole].notna(), None)
         write_table(folder / f"{name}.parquet", table, schema, provenance)
-        write_text(folder / f"{name}.csv", table.to_csv(index=False, lineterminator="\n"))
+        write_csv(folder / f"{name}.csv", table)
     write_text(folder / "claims.md", markdown(claims))
     write_text(folder / "claims.txt", verdict_table(claims))
 
 
 def markdown(claims: pd.DataFrame) -> str:
-    """The verdict table as one would paste it into a README: columns of CLAIM in, Markdown out."""
+    """The verdict table as one would paste it into a README: columns of CLAIM in, Markdown without HTML out."""
     lines = _remarks(claims)
     for group, rows in _grouped(claims):
         lines += [f"**{group.capitalize()}**", "", "| place | claim | paper | ours | n | verdict |", "|---" * 6 + "|"]
         for row in rows:
             cells = [row["place"], row["claim"], row["paper_text"], _ours(row), counted(row), verdict_text(row)]
-            lines.append("| " + " | ".join(" ".join(cell.split()).replace("|", "\\|") for cell in cells) + " |")
+            cells = [" ".join(cell.split()).replace("|", "\\|").replace("<", "&lt;") for cell in cells]
+            lines.append(f"| {' | '.join(cells)} |")
         lines.append("")
     return "\n".join([*lines, *(f"- {line}" for line in counts(claims).splitlines()), ""])
 

@@ -15,8 +15,7 @@ from numpy.typing import NDArray
 from nsbench.config.theory import ExperimentSpec
 from nsbench.schemas import theory_labels as labels
 from nsbench.schemas.theory import CURVES, SIMULATION, THEORY
-from nsbench.storage.atomic import write_text
-from nsbench.storage.parquet import RecordError, read_stamp, read_table, write_table
+from nsbench.storage.parquet import RecordError, read_stamp, read_table, write_csv, write_table
 from nsbench.theory.attention import attention_pattern_stability
 from nsbench.theory.propagation import network_intervals, random_network
 from nsbench.theory.recurrences import ffn_recurrence, ffn_second_moment, transformer_recurrence
@@ -64,7 +63,7 @@ def join_tables(tables: list[Path], out: Path, csv_out: Path, stamp: dict[str, s
     """Write the tables of all experiments as one, as Parquet and as CSV. Raises RecordError for a missing one."""
     joined = pd.concat([read_table(path, THEORY) for path in tables], ignore_index=True)
     write_table(out, joined, THEORY, stamp)
-    write_text(csv_out, joined.to_csv(index=False, lineterminator="\n"))
+    write_csv(csv_out, joined)
 
 
 def curves(found: list[Formula]) -> pd.DataFrame:

@@ -9,11 +9,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from nsbench.storage.atomic import FileError, atomic_write, refuse_passing
+from nsbench.storage.atomic import FileError, atomic_write, refuse_passing, write_text
 
 
 class RecordError(FileError):
@@ -61,6 +62,26 @@ def write_table(
     table = table.replace_schema_metadata({OWN + key: value for key, value in signed.items()})
     with atomic_write(path) as temporary:
         pq.write_table(table, temporary, compression="zstd", write_page_checksum=True)
+
+
+def write_csv(path: Path | str, table: pd.DataFrame) -> None:
+    """Write a table as CSV, whole or not at all; text that a spreadsheet would run as a formula gets an apostrophe."""
+    for name, column in table.items():
+        if not pd.api.types.is_numeric_dtype(column):
+            formulas = np.array([_is_formula(value) for value in column], bool)
+            if formulas.any():
+                table = table.assign(**{str(name): column.mask(formulas, "'" + column.astype(str))})
+    write_text(path, table.to_csv(index=False, lineterminator="\n"))
+
+
+def _is_formula(value: Any) -> bool:
+    if not (isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r"))):
+        return False
+    try:
+        float(value)
+    except ValueError:
+        return True
+    return False
 
 
 @contextlib.contextmanager

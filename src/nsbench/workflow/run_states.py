@@ -19,8 +19,8 @@ import pyarrow as pa
 from nsbench.data.tasks import TASKS
 from nsbench.schemas.run_states import FINISHED, RUN_STATE, STALE, STATES, UNFINISHED
 from nsbench.schemas.training import EVALUATION, FLOORS, HISTORY, RUNS
-from nsbench.storage.atomic import FileError, write_text
-from nsbench.storage.parquet import RecordError, read_arrow, read_stamp, read_table, write_table
+from nsbench.storage.atomic import FileError
+from nsbench.storage.parquet import RecordError, read_arrow, read_stamp, read_table, write_csv, write_table
 from nsbench.storage.provenance import stamp
 from nsbench.storage.run_folder import RunFolder, evaluation_key, order_key
 from nsbench.workflow.freshness import is_fresh, is_newer
@@ -41,7 +41,7 @@ def write_states(
     """
     rows = states(plan, results, text_spec)
     left = pd.DataFrame([row for row in rows if row["state"] != FINISHED], columns=RUN_STATE.names)
-    write_text(missing, left.to_csv(index=False, lineterminator="\n"))
+    write_csv(missing, left)
     write_table(out, rows, RUN_STATE, stamp(spec, digest))
 
 
