@@ -80,6 +80,7 @@ def make_cells(
             "settings": {
                 "data": {**DATA[task], **({"examples": "rows"} if variant in rows else {})},
                 "training": {"steps": budget, "batch_size": 50, "eval_every_steps": every},
+                "named": variant,  # so that no two variants differ in their optimiser alone
             },
             "seeds": list(seeds),
             "target": {"metric": metric, "threshold": threshold, "hold_evaluations": hold, "hold_steps": 0},

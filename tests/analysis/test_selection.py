@@ -43,6 +43,7 @@ def grid(sweep: Sweep, metric: str = "val_accuracy", threshold: float = 0.9) -> 
             "target": {"metric": metric, "threshold": threshold, "hold_evaluations": 1, "hold_steps": 0},
             "budget_steps": BUDGET,
             "leaks": [],
+            "settings": {"optimizer": {"weight_decay": 0.1}, "data": {}},
         }
         for arm, of_seeds in sweep.items()
     ]
@@ -304,6 +305,43 @@ def test_one_seed_leaves_nobody_to_choose() -> None:
     row = found["leave_one_out"]
     assert (row["selected"], row["n_pairs"], row["note"]) == ("", 1, "one seed: no other seeds to choose on")
     assert all(math.isnan(row[name]) for name in row if "ratio" in name or "difference" in name)
+
+
+# --- a tuned baseline ------------------------------------------------------------------------------
+
+
+def test_a_baseline_is_tuned_over_its_optimiser_s_settings_as_the_arm_is_over_its_own() -> None:
+    """A faster baseline takes the arm's effect away; each seed's baseline is chosen on the others, as its arm is."""
+    sweep: Sweep = {
+        "baseline": [(80, 80, 1.0)] * 4,
+        "mild": [(60, 60, 0.9)] * 4,
+        "strong": [(40, 40, 0.8)] * 4,
+    }
+    cells, made = grid(sweep), records(sweep)
+    faster: Sweep = {"baseline": [(40, 40, 0.7), (40, 40, 0.7), (40, 40, 0.7), (60, 60, 0.7)]}
+    lucky: Sweep = {"baseline": [(80, 80, 0.7), (80, 80, 0.7), (80, 80, 0.7), (0, 0, 0.7)]}
+    for name, decay, runs in (("decay", 0.2, faster), ("more_decay", 0.4, lucky)):
+        more = [{**cell, "variant": name} for cell in grid(runs)]
+        more[0]["settings"] = {"optimizer": {"weight_decay": decay}, "data": {}}
+        cells += more
+        made = {
+            table: pd.concat([rows, records(runs)[table].assign(variant=name)], ignore_index=True)
+            for table, rows in made.items()
+        }
+    found = selected(made, cells).set_index("procedure")
+    assert found.index.tolist() == ["all_seeds", "leave_one_out", "equal_tuning"]
+    assert found.loc["leave_one_out", "val_steps_ratio"] == pytest.approx(35 / 75)
+    row = found.loc["equal_tuning"]
+    assert (row["selected"], row["n_arms"], row["n_pairs"]) == ("strong x 4", 2, 4)
+    # `decay` wins in all choices, with or without its slow seed 3, in which the lucky one is not its own judge.
+    assert row["val_steps_ratio"] == pytest.approx(4 * 35 / (3 * 35 + 55))
+    ratios = [1, 1, 1, 30 / 50]
+    walsh = [math.sqrt(ratios[i] * ratios[j]) for i in range(4) for j in range(i, 4)]
+    assert row["test_steps_ratio"] == pytest.approx(np.median(walsh))
+    assert row["note"].startswith("baselines, the best of 3: decay x 4; ")
+    # Other data are another question; so is a baseline of another arm's settings.
+    cells[-1]["settings"] = cells[-2]["settings"] = {"optimizer": {"weight_decay": 0.2}, "data": {"n": 3}}
+    assert selected(made, cells)["procedure"].tolist() == ["all_seeds", "leave_one_out"]
 
 
 # --- the grid decides ------------------------------------------------------------------------------

@@ -21,6 +21,7 @@ from nsbench.config.sections import Analysis
 from nsbench.schemas.analysis import TABLES
 from nsbench.schemas.pretrained import PAPER
 from nsbench.schemas.pretrained import TABLES as PRETRAINED
+from nsbench.schemas.theory import THEORY
 from nsbench.schemas.training import COLLECTED_RUNS, EVALUATION, FLOORS, HISTORY
 from nsbench.storage.code_digest import reached
 from nsbench.storage.definitions import definitions_of
@@ -131,6 +132,20 @@ def test_noise_widens_the_ends_of_a_difference() -> None:
     assert low + high == pytest.approx(0.2)
     _, low, high = _worst(pd.DataFrame(points | {"n_draws": 1}))
     assert (low, high) == (0, math.inf)
+
+
+def test_a_bound_is_looked_at_after_the_last_layer(tmp_path: Path) -> None:
+    series = "attention: mean moment of an entry with itself"
+    row = dict.fromkeys(THEORY.names, 0.0) | {"experiment": "intervals", "formula": "Lemma 12", "series": series}
+    row |= {"n_draws": 50, "n_pairs": 4000, "status": "upper"}
+    ratios = {("logit scale 0.01", 1): 1.2, ("logit scale 0.01", 2): 1.8, ("logit scale 1", 2): math.inf}
+    rows = [row | {"reading": reading, "x": float(x), "ratio": ratio} for (reading, x), ratio in ratios.items()]
+    rows += [row | {"reading": "logit scale 0.01", "x": 3.0, "ratio": 0.1, "status": "lower"}]
+    write_table(tmp_path / "theory.parquet", rows, THEORY, STAMP)
+    evidence = Evidence(None, None, [], "paper", tmp_path / "theory.parquet")
+    found = findings(evidence, "bound_over_simulated", formula="Lemma 12", series=series)
+    assert {one.setting: one.value for one in found} == {"logit scale 0.01": 1.8, "logit scale 1": math.inf}
+    assert verdict(evidence, "interval_tightness") == "partly"
 
 
 def test_dampening_is_measured_in_the_candidate_fixed_point(near: Evidence) -> None:
@@ -244,6 +259,43 @@ def test_a_sweep_is_counted_by_setting(text: Folders) -> None:
     table = text.evidence().table("selection").set_index("procedure").loc["leave_one_out"]
     assert best.value == pytest.approx(100 * (1 - table["test_steps_ratio"]))
     assert best.low == pytest.approx(100 * (1 - table["test_steps_ratio_high"]))
+    (none,) = findings(text.evidence(), "selection", task="next_token", procedure="equal_tuning")
+    assert (none.status, "beside a baseline with other settings" in none.why) == (MISSING, True)
+
+
+def test_a_sweep_s_stability_is_counted_by_setting(text: Folders, tmp_path: Path) -> None:
+    history = read_table(text.collected / "history.parquet", HISTORY)
+    ends = dict(zip([cell["arm"] for cell in text.cells[1:]], (1.0, 0.1, 0.95, 0.85), strict=True))
+    history["decision_agreement"] = np.where(history["step"] == 0, 1.0, history["arm"].map(ends).fillna(1.0))
+    write_table(tmp_path / "history.parquet", history.to_dict("records"), HISTORY, STAMP)
+    write_table(
+        tmp_path / "runs.parquet", read_table(text.collected / "runs.parquet", COLLECTED_RUNS), COLLECTED_RUNS, STAMP
+    )
+    evidence = Evidence(text.tables, tmp_path, text.cells, "paper")
+    decisions, cosine = findings(evidence, "sweep_stability", task="next_token")
+    assert (decisions.setting, decisions.n) == ("calibrated / decision_agreement", 4)
+    assert decisions.value == 0.5
+    assert decisions.extras == {"settled_share": 0.5, "refuted_share": 0.5}
+    assert cosine.setting == "calibrated / stability_cosine"
+
+
+def test_bounds_on_the_tail_are_compared_where_either_says_anything(tmp_path: Path) -> None:
+    folders = training_folder(tmp_path, make_cells("sparse_parity", seeds=(0, 1)))
+    (none,) = findings(folders.evidence(), "tail_bounds", task="sparse_parity")
+    assert none.status == MISSING
+    table = read_table(folders.tables / "measure.parquet", TABLES["measure"])
+    row = {**table.iloc[0].to_dict(), "measure": "fourier_weight", "arm": "baseline", "rho": NAN, "correlation": NAN}
+    rows = []
+    for degree, sensitivity, stability in ((1, 2.0, 1.5), (2, 0.9, 1.1), (3, 0.6, 0.5), (4, 1.2, 0.4)):
+        rows.append({**row, "reduction": f"influence_bound_{degree}", "value": sensitivity})
+        rows.append({**row, "reduction": f"stability_bound_{degree}", "value": stability, "rho": 0.5})
+        rows[-1]["correlation"] = 0.75
+        rows.append({**rows[-1], "value": 0.0, "rho": 0.9, "correlation": 0.95})
+    table = pd.concat([table, pd.DataFrame(rows)], ignore_index=True)
+    write_table(folders.tables / "measure.parquet", table, TABLES["measure"], STAMP)
+    (found,) = findings(folders.evidence(), "tail_bounds", task="sparse_parity")
+    assert (found.setting, found.n) == ("calibrated / baseline", 3)
+    assert found.value == pytest.approx(2 / 3)
 
 
 def test_fluctuation_is_the_second_difference_and_the_area_ends_at_the_lowest_loss(
@@ -460,7 +512,8 @@ def test_an_untrained_network_reproduces_nothing(tmp_path: Path) -> None:
     of_training = [name for name, claim in claims().items() if claim.quantity.source == "training"]
     verdicts = {name: verdict(evidence, name) for name in of_training}
     assert set(verdicts.values()) <= {"undecided", "not reproduced", "not run"}, verdicts
-    assert list(verdicts.values()).count("not run") == 1  # no specification curve
+    not_run = {name for name, found in verdicts.items() if found == "not run"}
+    assert not_run == {"consistently", "equally_tuned", "tail_bound_on_tasks"}  # no curve, no tuning, no weights
 
 
 def test_an_effect_is_that_of_the_table_in_the_claims_convention(tmp_path: Path) -> None:

@@ -269,6 +269,8 @@ def test_a_grid_is_drawn_the_figures_that_it_can_fill() -> None:
     ]
     controlled = [{**addition[0], "arm": "entropy", "arm_settings": {"kind": "entropy"}}, *addition]
     assert figures_for(controlled) == ["figure_05_modular_addition", "time_to_target", "grokking_gap", "arms"]
+    measured = figures_for(text, measures=["regularizer_gradient", "fourier_weight"])
+    assert measured == [*of_text, "time_to_target", "grokking_gap", "gradient_share"]  # text has no Fourier weight
     curve = [{**cell, "curve": cell["variant"], "curve_only": True} for cell in addition]
     assert figures_for(curve) == ["specification_curve_modular_addition"]
     apart = figures_for([], theory=True, pretrained=True)

@@ -13,6 +13,7 @@ import pytest
 
 from nsbench.cli import parser as cli
 from nsbench.cli import stages
+from nsbench.cli.grid import Grid
 from nsbench.config.base import parse
 from nsbench.data.datasets import read_dataset
 from nsbench.data.generate import DatasetSpec, make_datasets
@@ -327,8 +328,8 @@ def test_a_figure_that_fails_is_named_on_the_page(grid: PartialGrid, monkeypatch
 
     monkeypatch.setattr(drawing, "render", render)
     drawing.render_all("", grid_cells(grid.plan.config), "demo", grid.root / "figures")
-    cells = grid_cells(grid.plan.config)
-    pictures, failed = stages.pictures([grid.root / "figures", Path("other.png")], cells, False, False)
+    whole = Grid(grid.plan.config, grid_cells(grid.plan.config), "demo", None)
+    pictures, failed = stages.pictures([grid.root / "figures", Path("other.png")], whole, False, False)
     assert failed == ["arms"]
     assert "arms" not in {path.stem for path in pictures}
     assert {"time_to_target", "other"} <= {path.stem for path in pictures}

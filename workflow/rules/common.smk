@@ -185,7 +185,8 @@ def fresh_figures():
 
 def report_figures():
     """The figures of the report: those that the grid can fill, the theory's, and those of pretrained models."""
-    return [*figures_for(plain(PLAN.cells.values())), *other_figures()]
+    training = figures_for(plain(PLAN.cells.values()), measures=PLAN.config.evaluation.measures)
+    return [*training, *other_figures()]
 
 
 def other_figures():

@@ -3,16 +3,17 @@
 The best of many arms looks good by luck on the records that chose it. So the arm is chosen on
 validation records and compared with the baseline on test records (`all_seeds`); and, so that no
 seed has a voice in choosing the arm that it is then scored with, each seed's arm is chosen on the
-other seeds (`leave_one_out`). The grid is handed in as `cells` (see `nsbench.analysis.statistics`). A run that
-`training.stop` ended early has its time on validation data; where it has none on test data, that is
-unknown, and so are its best scores; all of this is unknown of a run without measures: comparisons leave its pair out
-and say so.
+other seeds (`leave_one_out`). Tuning helps a baseline too: where the grid has it with other settings of its
+optimiser, it is tuned in the same way (`equal_tuning`). The grid is handed in as `cells` (see
+`nsbench.analysis.statistics`). A run that `training.stop` ended early has its time on validation data; where it has
+none on test data, that is unknown, and so are its best scores; all of this is unknown of a run without measures:
+comparisons leave its pair out and say so.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Container
+from collections.abc import Container, Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -35,7 +36,7 @@ from nsbench.schemas.analysis import SELECTION
 from nsbench.schemas.metrics import METRICS, TEST_SCORES
 from nsbench.storage.parquet import RecordError
 
-PROCEDURES = ("all_seeds", "leave_one_out")
+PROCEDURES = ("all_seeds", "leave_one_out", "equal_tuning")
 CRITERION = (
     "fewest mean steps to the target on validation data, runs that do not reach it counted at the budget; "
     "ties: lowest mean best validation loss, over seeds with no run stopped early"
@@ -44,15 +45,20 @@ HOLD_CHECKPOINTS = 2
 """Checkpoints in a row that must reach the target on test data."""
 
 
+Name = tuple[str, str]
+"""Variant and arm of a cell."""
+
+
 class _Sweep(NamedTuple):
-    """A variant's arms to choose from, its baseline and the seeds that all of them have.
+    """A variant's arms to choose from, its baseline with the settings of its optimiser to choose from, the variant's
+    own first, and the seeds that all of them have.
 
     `steps` (restricted steps to target) and `losses` (best validation loss, NaN of runs that were stopped
-    early) are seeds x arms, to choose by; the other tables are by (arm, seed), to compare.
+    early) are seeds x cells, to choose by; the other tables are by (variant, arm, seed), to compare.
     """
 
-    baseline: str
-    arms: list[str]
+    baselines: list[Name]
+    arms: list[Name]
     seeds: list[int]
     steps: pd.DataFrame
     losses: pd.DataFrame
@@ -65,6 +71,17 @@ def candidates(group: list[dict[str, Any]]) -> list[str]:
     """Names of the arms among a variant's cells that reward stability (orientation 1), in grid order."""
     of_paper = [cell for cell in group if cell["arm_settings"]["kind"] == "noise_stability"]
     return [cell["arm"] for cell in of_paper if cell["arm_settings"].get("orientation") == 1]
+
+
+def tuned_baselines(group: list[dict[str, Any]], cells: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The baseline of a variant's cells, and those of variants that differ from it in the optimiser's settings alone.
+
+    Raises RecordError for a variant without an arm of kind baseline.
+    """
+    own = baseline_of(group)
+    rest = {**own["settings"], "optimizer": None}
+    others = [cell for cell in cells if cell["task"] == own["task"] and cell["arm_settings"] == own["arm_settings"]]
+    return [own, *(cell for cell in others if cell is not own and {**cell["settings"], "optimizer": None} == rest)]
 
 
 def times_on_test(times: pd.DataFrame, evaluation: pd.DataFrame, lacking: Container[RunKey] = ()) -> pd.DataFrame:
@@ -108,7 +125,8 @@ def selections(
     cells: list[dict[str, Any]],
     confidence: float,
 ) -> pd.DataFrame:
-    """Two rows (PROCEDURES) per variant with two or more arms of orientation 1: columns of SELECTION, `text` empty.
+    """A row for each of PROCEDURES per variant with two or more arms of orientation 1: columns of SELECTION, `text`
+    empty. `equal_tuning` is there where the grid has two or more `tuned_baselines`.
 
     Takes `schemas.training.TIME_TO_TARGET` (validation), what `scores.run_scores` returns, and EVALUATION. All
     comparisons are paired by seed over the seeds that the baseline and every arm have. The steps ratio on
@@ -120,49 +138,62 @@ def selections(
     Raises RecordError naming a run that has, for no reason, no test scores, or a variant without an arm of kind
     baseline.
     """
-    scored, rows = scored[scored["targets"] == "all"], []
+    every, rows = (times, scored[scored["targets"] == "all"], evaluation), []
     for (task, variant), group in by_variant(cells).items():
         if len(candidates(group)) < 2:
             continue
-        tables = (times, scored, evaluation)
-        sweep = _sweep(group, *(table[(table["task"] == task) & (table["variant"] == variant)] for table in tables))
-        for procedure in PROCEDURES:
-            row = {"task": task, "variant": variant, "procedure": procedure, "baseline": sweep.baseline}
+        baselines, tables = tuned_baselines(group, cells), [table[table["task"] == task] for table in every]
+        for procedure in PROCEDURES if len(baselines) > 1 else PROCEDURES[:2]:
+            sweep = _sweep(group, baselines if procedure == "equal_tuning" else baselines[:1], *tables)
+            row = {"task": task, "variant": variant, "procedure": procedure, "baseline": baselines[0]["arm"]}
             row |= {"n_arms": len(sweep.arms), "criterion": CRITERION}
             row |= {"n_pairs": len(sweep.seeds), "n_compared": 0, "n_stopped": 0, "confidence": confidence}
-            rows.append(row | _compare(sweep, _choices(sweep, procedure), procedure, confidence))
+            rows.append(row | _compare(sweep, procedure, confidence))
     return pd.DataFrame(rows, columns=SELECTION.names)
 
 
-def _sweep(group: list[dict[str, Any]], times: pd.DataFrame, scored: pd.DataFrame, evaluation: pd.DataFrame) -> _Sweep:
+def _sweep(
+    group: list[dict[str, Any]],
+    baselines: list[dict[str, Any]],
+    times: pd.DataFrame,
+    scored: pd.DataFrame,
+    evaluation: pd.DataFrame,
+) -> _Sweep:
     lacking = set(scored.loc[scored["no_evaluation"] != "", RUN_KEYS].itertuples(index=False, name=None))
+    arms = [cell for cell in group if cell["arm"] in candidates(group)]
+    wanted = [*baselines, *arms]
+    rivals, names = ([(cell["variant"], cell["arm"]) for cell in some] for some in (baselines, arms))
+    seeds = [seed for seed in baselines[0]["seeds"] if all(seed in cell["seeds"] for cell in wanted)]
+    wanted_runs = {(*name, seed) for name in [*rivals, *names] for seed in seeds}
+    of_run = ["variant", "arm", "seed"]
+
+    def of_sweep(table: pd.DataFrame) -> pd.DataFrame:
+        return table[np.array([key in wanted_runs for key in table[of_run].itertuples(index=False, name=None)], bool)]
+
+    times, scored, evaluation = map(of_sweep, (times, scored, evaluation))
     test_times = times_on_test(times, evaluation, lacking)
-    baseline, arms = baseline_of(group), candidates(group)
-    have = [set(cell["seeds"]) for cell in group if cell["arm"] in arms]
-    seeds = [seed for seed in baseline["seeds"] if all(seed in other for other in have)]
-    times, test_times = (table.set_index(["arm", "seed"], drop=False) for table in (times, test_times))
-    times, test_times = (table.rename_axis([None, None]) for table in (times, test_times))
-    scored = scored.set_index(["arm", "seed"])
-    best_losses = scored["best_val_loss"].fillna(np.inf).mask(scored["status"] == "stopped")
-    steps, losses = (
-        values.unstack(level=0).reindex(index=seeds, columns=arms) for values in (_restricted(times), best_losses)
+    times, scored, test_times = (
+        table.set_index(of_run, drop=False).rename_axis([None] * 3) for table in (times, scored, test_times)
     )
-    return _Sweep(baseline["arm"], arms, seeds, steps, losses, times, test_times, scored)
+    best_losses = scored["best_val_loss"].fillna(np.inf).mask(scored["status"] == "stopped")
+    steps, losses = (values.unstack(level=[0, 1]).reindex(index=seeds) for values in (_restricted(times), best_losses))
+    return _Sweep(rivals, names, seeds, steps, losses, times, test_times, scored)
 
 
-def _choices(sweep: _Sweep, procedure: str) -> dict[int, str]:
-    """The arm chosen for each seed; empty where there is no seed to choose on."""
-    if procedure == "all_seeds":
-        return dict.fromkeys(sweep.seeds, _best_arm(sweep, sweep.seeds)) if sweep.seeds else {}
+def _choices(sweep: _Sweep, of: list[Name], alike: bool) -> dict[int, Name]:
+    """The cell chosen for each seed, on all or (not `alike`) on the others; empty where there is no seed to choose
+    on."""
+    if alike:
+        return dict.fromkeys(sweep.seeds, _best(sweep, of, sweep.seeds)) if sweep.seeds else {}
     others = {seed: [other for other in sweep.seeds if other != seed] for seed in sweep.seeds}
-    return {seed: _best_arm(sweep, rest) for seed, rest in others.items() if rest}
+    return {seed: _best(sweep, of, rest) for seed, rest in others.items() if rest}
 
 
-def _best_arm(sweep: _Sweep, seeds: list[int]) -> str:
-    """The arm that CRITERION chooses on the validation records of these seeds; the grid's first of equals."""
-    # Seeds in which a run was stopped early have no loss of every arm; without any other the losses tie.
-    steps, losses = sweep.steps.loc[seeds].mean(), sweep.losses.loc[seeds].dropna().mean().fillna(np.inf)
-    return min(sweep.arms, key=lambda arm: (steps[arm], losses[arm]))
+def _best(sweep: _Sweep, of: list[Name], seeds: list[int]) -> Name:
+    """The cell that CRITERION chooses on the validation records of these seeds; the grid's first of equals."""
+    # Seeds in which a run was stopped early have no loss of every cell; without any other the losses tie.
+    steps, losses = sweep.steps.loc[seeds, of].mean(), sweep.losses.loc[seeds, of].dropna().mean().fillna(np.inf)
+    return min(of, key=lambda name: (steps[name], losses[name]))
 
 
 def _restricted(times: pd.DataFrame) -> pd.Series:
@@ -170,17 +201,22 @@ def _restricted(times: pd.DataFrame) -> pd.Series:
     return times["step"].fillna(times["budget_steps"]).astype(float)
 
 
-def _compare(sweep: _Sweep, choices: dict[int, str], procedure: str, confidence: float) -> dict[str, Any]:
+def _counted(names: Iterable[str]) -> str:
+    return ", ".join(f"{name} x {count}" for name, count in Counter(names).most_common())
+
+
+def _compare(sweep: _Sweep, procedure: str, confidence: float) -> dict[str, Any]:
     """The chosen arms against the baseline, seed by seed."""
-    counts = Counter(choices.values())
-    selected = ", ".join(f"{arm} x {count}" for arm, count in counts.most_common())
+    choices = _choices(sweep, sweep.arms, procedure == "all_seeds")
+    baselines = _choices(sweep, sweep.baselines, False) if procedure == "equal_tuning" else {}
+    selected = _counted(arm for _, arm in choices.values())
     if procedure == "all_seeds":
-        selected = next(iter(counts), "")
+        selected = next((arm for _, arm in choices.values()), "")
     if not choices:
         why = "one seed: no other seeds to choose on" if sweep.seeds else "no seed in common"
         return {"selected": selected, "note": why}
-    before = [(sweep.baseline, seed) for seed in choices]
-    after = [(arm, seed) for seed, arm in choices.items()]
+    before = [(*baselines.get(seed, sweep.baselines[0]), seed) for seed in choices]
+    after = [(*name, seed) for seed, name in choices.items()]
     on_test = [sweep.test_times.loc[keys] for keys in (before, after)]
     known = [table["known"].to_numpy(bool) for table in on_test]
     without = [~table["measured"].to_numpy(bool) for table in on_test]
@@ -200,7 +236,9 @@ def _compare(sweep: _Sweep, choices: dict[int, str], procedure: str, confidence:
     reached = any(table["reached"].any() for table in on_validation)
     means = [_restricted(table).mean() for table in on_validation]
     row["val_steps_ratio"] = means[1] / means[0] if reached and means[0] > 0 else np.nan
-    notes = [] if reached else ["no run reached the target on validation data"]
+    tuned = _counted(variant for variant, _ in baselines.values())
+    notes = [f"baselines, the best of {len(sweep.baselines)}: {tuned}"] if tuned else []
+    notes += [] if reached else ["no run reached the target on validation data"]
     notes += [*shared_notes(found), *_resolution(sweep.test_times.loc[before + after])]
     return {**row, "note": "; ".join(notes)}
 
@@ -209,7 +247,9 @@ def _steps_ratio(baseline: pd.DataFrame, chosen: pd.DataFrame, confidence: float
     """`analysis.statistics.paired_effects` of the chosen arms' test times, as if they were one arm."""
     if chosen.empty:
         return Interval(np.nan, np.nan, np.nan, ["no pairs to compare"])
-    times = pd.concat([baseline, chosen.assign(arm="the chosen")], ignore_index=True)
+    # As if they were one variant's: what differs between them is what was chosen.
+    variant = chosen["variant"].iloc[0]
+    times = pd.concat([baseline.assign(variant=variant), chosen.assign(arm="the chosen")], ignore_index=True)
     no_cost = times[RUN_KEYS].assign(steps=np.nan, flops=np.nan, seconds=np.nan)
     (row,) = paired_effects(times, no_cost, Analysis(confidence=confidence)).to_dict("records")
     ends = (row[f"steps_ratio{end}"] for end in ("", "_low", "_high"))

@@ -4,7 +4,7 @@
 verdict of several settings; `registry` has what a claim can ask for, the other modules register it.
 """
 
-from nsbench.claims import computed, curves, pretrained_models, simulations, training  # noqa: F401
+from nsbench.claims import computed, curves, pretrained_models, simulations, sweeps, training  # noqa: F401
 from nsbench.claims.evidence import Evidence, Finding
 from nsbench.claims.ledger import write_claims
 from nsbench.claims.registry import QUANTITIES, claim_quantity

@@ -23,6 +23,8 @@ from nsbench.claims.registry import claim_quantity
 from nsbench.claims.variants import OfArm, OfOneArm, OfTask, Variant, each, joined
 
 Reduction = Literal["decision", "probability_dot", "probability_cosine"]
+STABILITIES = ("decision_agreement", "stability_cosine")
+"""Columns of the history: ways to compare outputs that do not rise with their confidence."""
 LAST = 3
 """Evaluations whose mean is the end of a run."""
 
@@ -41,19 +43,21 @@ class Change(OfTask):
 def _stability_kept(evidence: Evidence, of: OfOneArm) -> list[Finding]:
     """Stability at the end of a run over the highest that it had, typical run; a setting for each way to compare."""
 
-    def kept(variant: Variant) -> list[Finding]:
-        arm, found = variant.arm(of), []
-        runs, histories = _rows(evidence, "runs", variant, arm), _histories(evidence, variant, arm)
-        for series in ("decision_agreement", "stability_cosine"):
-            curves = [rows[series].to_numpy(float) for rows in histories.values()]
-            values = np.array([curve[-LAST:].mean() / curve.max() for curve in curves])
-            lost = int((~np.isfinite(values)).sum())
-            left_out = f"{lost} of {len(values)} runs have no stability in their history" if lost else ""
-            values = values[np.isfinite(values)]
-            found.append(_typical(evidence, variant, f"{arm}, {series}", values, "runs", runs, left_out))
-        return found
+    return each(evidence, of, lambda variant: kept_stability(evidence, variant, str(variant.arm(of))))
 
-    return each(evidence, of, kept)
+
+def kept_stability(evidence: Evidence, variant: Variant, arm: str) -> list[Finding]:
+    """Stability at the end of an arm's typical run over the highest that it had, for each of STABILITIES."""
+    found = []
+    runs, histories = _rows(evidence, "runs", variant, arm), _histories(evidence, variant, arm)
+    for series in STABILITIES:
+        curves = [rows[series].to_numpy(float) for rows in histories.values()]
+        values = np.array([curve[-LAST:].mean() / curve.max() for curve in curves])
+        lost = int((~np.isfinite(values)).sum())
+        left_out = f"{lost} of {len(values)} runs have no stability in their history" if lost else ""
+        values = values[np.isfinite(values)]
+        found.append(_typical(evidence, variant, f"{arm}, {series}", values, "runs", runs, left_out))
+    return found
 
 
 @claim_quantity("fluctuation")
@@ -202,6 +206,41 @@ def _why_unmeasured(variant: Variant, runs: pd.DataFrame, correlations: list[flo
         return f"{unmeasured_runs(runs)}: {'; '.join(reasons)}"
     rho = ", ".join(f"{2 * correlation - 1:g}" for correlation in correlations)
     return f"stability was not evaluated at rho = {rho} (evaluation.rho)"
+
+
+class Tails(OfTask):
+    """Fourier weight of trained models."""
+
+    correlation: float = 0.75
+    """Of the noise whose stability bounds the tail."""
+
+
+@claim_quantity("tail_bounds")
+def _tail_bounds(evidence: Evidence, of: Tails) -> list[Finding]:
+    """Share of degrees at which the bound on the Fourier tail from stability is smaller than that from influence.
+
+    Of each arm's models at the end of training (medians over runs), where either bound says anything, as it is below 1.
+    """
+
+    def smaller(variant: Variant) -> list[Finding]:
+        table, found = evidence.table("measure"), []
+        here = (table["task"] == of.task) & (table["variant"] == variant.name) & (table["measure"] == "fourier_weight")
+        at = np.isclose(table["correlation"].astype(float), of.correlation)
+        for arm, rows in table[here].groupby("arm", sort=False):
+            of_degree = [
+                rows[rows["reduction"].str.startswith(f"{bound}_bound_") & (at[rows.index] | (bound == "influence"))]
+                for bound in ("stability", "influence")
+            ]
+            bounds = np.stack([some["value"].to_numpy(float) for some in of_degree])
+            bounds = bounds[:, (bounds < 1).any(axis=0)]
+            share = float((bounds[0] < bounds[1]).mean()) if bounds.size else math.nan
+            note = "" if bounds.size else "neither bound is below 1 at any degree"
+            one = variant.finding(str(arm), [share], n=bounds.shape[1], n_unit="degrees", note=note)
+            found.append(replace(one, text=str(rows["text"].iloc[0])))
+        why = "Fourier weight was not evaluated (evaluation.measures)"
+        return found or [variant.finding(status=MISSING, why=why)]
+
+    return each(evidence, of, smaller)
 
 
 def _rows(evidence: Evidence, name: str, variant: Variant, *arms: str) -> pd.DataFrame:

@@ -80,3 +80,20 @@ def _dampening(evidence: Evidence, below_one: bool) -> list[Finding]:
         n, layers = int(point["n_draws"]), int(point["x"])
         found.append(Finding(f"{reading} / {series}", *ends, n=n, n_unit="draws", note=f"after {layers} layers"))
     return found or [Finding("transformer", status=ASIDE, why="the table of the theory has no such gamma")]
+
+
+@claim_quantity("bound_over_simulated", source="theory")
+def _bound(evidence: Evidence, formula: str, series: str) -> list[Finding]:
+    """An upper bound on second moments after the last layer over what is simulated there; one finding per network.
+
+    formula: how the bound is made, as the table names it; series: the moments that it is on.
+    """
+    table = evidence.theory_table()
+    names = {"experiment": "intervals", "formula": formula, "series": series, "status": "upper"}
+    rows = table[(table[list(names)] == pd.Series(names)).all(axis=1)]
+    found = []
+    for reading, line in rows.groupby("reading", sort=False):
+        last = line.loc[line["x"].idxmax()]
+        note = f"after {int(last['x'])} layers"
+        found.append(Finding(str(reading), float(last["ratio"]), n=int(last["n_draws"]), n_unit="draws", note=note))
+    return found or [Finding(formula, status=ASIDE, why="the table of the theory has no such bound")]

@@ -13,10 +13,9 @@ from nsbench.analysis.statistics.paired import PRIMARY
 from nsbench.analysis.statistics.signed_rank import typical_between
 from nsbench.claims.evidence import ASIDE, COUNTS, MISSING, Evidence, Finding
 from nsbench.claims.registry import claim_quantity
-from nsbench.claims.variants import OfArm, OfOneArm, OfTask, Variant, each, is_swept, joined, of_rows
-from nsbench.config.settled import FEWER, OPEN, few, settles, settles_steps
+from nsbench.claims.variants import OfArm, OfOneArm, OfTask, Variant, each, joined, of_rows
+from nsbench.config.settled import few, settles, settles_steps
 
-NO_SWEEP = "the grid has no sweep of (rho, gamma) of it"
 ENDS = ("", "_low", "_high")
 
 
@@ -42,7 +41,7 @@ def _paired_effect(evidence: Evidence, of: Effect) -> list[Finding]:
     """
 
     def effect(variant: Variant, row: pd.Series) -> Finding:
-        ends, extras = _percent(row, of.convention)
+        ends, extras = percent(row, of.convention)
         if row["role"] == PRIMARY:
             status, why = COUNTS, ""
         elif primary:
@@ -53,7 +52,7 @@ def _paired_effect(evidence: Evidence, of: Effect) -> list[Finding]:
             why = "it does not survive the correction for the task's many comparisons" if lost else ""
             status = ASIDE if lost else COUNTS
         cost = "" if math.isnan(row["flops_ratio"]) else f"at {row['flops_ratio']:.2f} times the FLOPs to the target"
-        one = _found(variant, row, ends, row["arm"], "n_pairs", extras, "pairs", cost)
+        one = found_row(variant, row, ends, row["arm"], "n_pairs", extras, "pairs", cost)
         return replace(one, status=status, why=why)
 
     primary = evidence.primary.get(of.task)
@@ -63,14 +62,14 @@ def _paired_effect(evidence: Evidence, of: Effect) -> list[Finding]:
     return found
 
 
-def _percent(row: pd.Series, convention: str, name: str = "steps_ratio") -> tuple[list[float], dict[str, float]]:
+def percent(row: pd.Series, convention: str, name: str = "steps_ratio") -> tuple[list[float], dict[str, float]]:
     """An effect with its ends, in per cent, and the ends of what counts as none; name: of its columns."""
-    value, low, high = (_of_ratio(row[f"{name}{end}"], convention) for end in ("", "_high", "_low"))
-    none = (_of_ratio(ratio, convention) for ratio in (1 + row["margin"], 1 / (1 + row["margin"])))
+    value, low, high = (of_ratio(row[f"{name}{end}"], convention) for end in ("", "_high", "_low"))
+    none = (of_ratio(ratio, convention) for ratio in (1 + row["margin"], 1 / (1 + row["margin"])))
     return [value, low, high], dict(zip(SIZES, none, strict=True))
 
 
-def _of_ratio(ratio: float, convention: str) -> float:
+def of_ratio(ratio: float, convention: str) -> float:
     """A ratio arm / baseline as per cent faster, or as per cent saved; NaN stays NaN."""
     if convention != "faster_by_percent":
         return 100 * (1 - ratio)
@@ -82,7 +81,7 @@ def _ends(row: pd.Series, name: str) -> list[float]:
     return [row[f"{name}{end}"] for end in ENDS]
 
 
-def _found(
+def found_row(
     variant: Variant,
     row: pd.Series,
     ends: list[float],
@@ -191,7 +190,7 @@ def _lead(evidence: Evidence, of: OfTask) -> list[Finding]:
         found = []
         for name, row in rows.set_index("series").iterrows():
             extras = {"resolution_steps": row["resolution_steps"]}
-            one = _found(variant, row, _ends(row, "typical_lead_steps"), str(name), "n_defined", extras, "runs")
+            one = found_row(variant, row, _ends(row, "typical_lead_steps"), str(name), "n_defined", extras, "runs")
             beside = (name == "stability" or SERIES[name].rival) and one.status == COUNTS
             found.append(replace(one, status=ASIDE, why="for comparison") if beside else one)
         return found
@@ -205,97 +204,6 @@ def _early_rank(evidence: Evidence, of: OfTask) -> list[Finding]:
 
     def rank(variant: Variant, row: pd.Series) -> Finding:
         extras = {"rank_by_val_loss": row["rank_by_val_loss"]}
-        return _found(variant, row, _ends(row, "rank_by_stability"), "baseline", "n_ranked", extras, "runs")
+        return found_row(variant, row, _ends(row, "rank_by_stability"), "baseline", "n_ranked", extras, "runs")
 
     return of_rows(evidence, of, "early_rank", rank, group="baseline")
-
-
-@claim_quantity("selection", *SIZES)
-def _selection(evidence: Evidence, of: OfTask) -> list[Finding]:
-    """Steps that the best of a sweep saves on test data, chosen for each seed on the other seeds; in per cent."""
-
-    def best(variant: Variant, row: pd.Series) -> Finding:
-        known = row.to_dict() | {"margin": evidence.margin}
-        ends, extras = _percent(pd.Series(known), "fewer_steps_percent", "test_steps_ratio")
-        one = _found(variant, row, ends, f"best of {row['n_arms']}", "n_compared", extras)
-        return one if one.status != COUNTS else replace(one, status=ASIDE, why="its pairs share choices: no test")
-
-    return of_rows(evidence, of, "selection", best, NO_SWEEP, procedure="leave_one_out")
-
-
-@claim_quantity("sweep_breadth", "settled_share", "refuted_share")
-def _sweep_breadth(evidence: Evidence, of: OfTask) -> list[Finding]:
-    """Share of the sweep's (rho, gamma) that reach the target in fewer steps, with Wilson's interval.
-
-    `settled_share` is that of settings in which fewer steps are settled, `refuted_share` that in which more steps or
-    no effect are.
-    """
-
-    def breadth(variant: Variant) -> list[Finding]:
-        arms = [cell["arm"] for cell in variant.cells if is_swept(cell)]
-        if len(arms) < 2:
-            return [variant.finding(status=MISSING, why=NO_SWEEP)]
-        table = evidence.table("paired_effect")
-        rows = table[(table["task"] == of.task) & (table["variant"] == variant.name) & table["arm"].isin(arms)]
-        fewer, settled = int((rows["steps_ratio"] < 1).sum()), int((rows["outcome"] == FEWER).sum())
-        refuted = int((~rows["outcome"].isin([FEWER, OPEN])).sum())
-        ends = (fewer / len(arms), *_wilson(fewer, len(arms), evidence.confidence))
-        return [
-            variant.finding(
-                ends=ends,
-                n=len(arms),
-                n_unit="settings",
-                extras={"settled_share": settled / len(arms), "refuted_share": refuted / len(arms)},
-                text=str(rows["text"].iloc[0]),
-                note=f"settled in {settled} of {len(arms)}",
-            )
-        ]
-
-    return each(evidence, of, breadth)
-
-
-def _wilson(count: int, n: int, confidence: float) -> tuple[float, float]:
-    """Wilson's interval for a share."""
-    # Here, because it takes a second that all who need a schema alone would wait for.
-    from scipy import stats
-
-    interval = stats.binomtest(count, n).proportion_ci(confidence, method="wilson")
-    return float(interval.low), float(interval.high)
-
-
-@claim_quantity("pooled_effect", "new_low", "new_high", "hurts_low", *SIZES, all_needed=True)
-def _pooled_effect(
-    evidence: Evidence, tasks: list[str], convention: Convention = "fewer_steps_percent"
-) -> list[Finding]:
-    """What the paper's arm changes in the time to target over the specifications that count, pooled; one per curve.
-
-    tasks: each must have a curve. `new_low` and `new_high` are the ends of what to expect in a new setting, `hurts_low`
-    the lower end of Wilson's interval for the share of settings that it is settled to make later.
-    """
-    table, found = evidence.table("specification_curve"), []
-    for task in tasks:
-        names = {cell["arm"] for cell in evidence.cells if cell["task"] == task and is_swept(cell)}
-        rows = table[(table["task"] == task) & table["arm"].isin(names)]
-        if rows.empty:
-            found.append(Finding(task, status=MISSING, why="the grid has no specification curve of it"))
-        found += [_curve(row, convention, evidence.margin) for _, row in rows.iterrows()]
-    return found
-
-
-def _curve(row: pd.Series, convention: str, margin: float) -> Finding:
-    """The finding of a row of SPECIFICATION_CURVE."""
-    ends, extras = _percent(pd.Series(row.to_dict() | {"margin": margin}), convention)
-    new = (_of_ratio(row[f"new_steps_ratio_{end}"], convention) for end in ("high", "low"))
-    n = int(row["n_counted"])
-    extras["hurts_low"] = _wilson(int(row["n_hurts"]), n, row["confidence"])[0] if n else math.nan
-    return Finding(
-        " / ".join(row[["task", "curve", "arm"]]),
-        *ends,
-        n=n,
-        n_unit="specifications",
-        extras=extras | dict(zip(("new_low", "new_high"), new, strict=True)),
-        status=COUNTS if row["n_counted"] else ASIDE,
-        why="" if row["n_counted"] else "in no specification the baseline reached the target",
-        text=row["text"],
-        note=joined(row["note"], f"leak: {row['leaks']}" if row["leaks"] else ""),
-    )

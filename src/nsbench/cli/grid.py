@@ -63,9 +63,7 @@ def sources_of(grid: Grid, packs: Path, datasets: Path) -> Sources:
     return Sources(folders, floors, records, evaluation_settings_of(grid.config), plan.codes())
 
 
-def pictures(
-    given: list[Path], cells: list[dict[str, Any]], theory: bool, pretrained: bool
-) -> tuple[list[Path], list[str]]:
+def pictures(given: list[Path], grid: Grid, theory: bool, pretrained: bool) -> tuple[list[Path], list[str]]:
     """The pictures of a report, and the names of those that could not be drawn.
 
     given: PNG files, which are all shown, and folders, of which those are that the grid fills, and with `theory` and
@@ -73,7 +71,7 @@ def pictures(
     """
     from nsbench.figures.drawing import NOT_DRAWN, figures_for
 
-    names = figures_for(cells, theory, pretrained)
+    names = figures_for(grid.cells, theory, pretrained, grid.config.evaluation.measures)
     found, failed = [], []
     for path in given:
         if path.is_dir():

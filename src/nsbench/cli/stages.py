@@ -219,7 +219,7 @@ def figures(options: argparse.Namespace) -> None:
     from nsbench.figures.drawing import render_all
 
     grid = read_grid(_json(options), options.finished)
-    render_all(options.results, grid.cells, grid.scale, options.out)
+    render_all(options.results, grid.cells, grid.scale, options.out, grid.config.evaluation.measures)
 
 
 @stage(
@@ -254,7 +254,7 @@ def report(options: argparse.Namespace) -> None:
     from nsbench.report.page import Results, write_report
 
     grid = read_grid(_json(options), options.finished)
-    shown, not_drawn = pictures(options.figures, grid.cells, bool(options.theory), bool(options.pretrained))
+    shown, not_drawn = pictures(options.figures, grid, bool(options.theory), bool(options.pretrained))
     given = {name: getattr(options, name) for name in ("tables", "collected", "theory", "pretrained", "claims")}
     of_grid = {"cells": grid.cells, "scale": grid.scale, "states": grid.states}
     results = Results(**given, **of_grid, figures=shown, outdated=options.outdated, not_drawn=not_drawn)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -45,12 +46,14 @@ def shown(drawing: Drawing, cells: Cells, task: str = "") -> Cells:
     return [cell for group in groups if drawing.needs(group) for cell in group]
 
 
-def figures_for(cells: Cells, theory: bool = False, pretrained: bool = False) -> list[str]:
-    """The figures of training that a grid can fill, those of the theory and those of pretrained models, in the order of
-    the report."""
+def figures_for(
+    cells: Cells, theory: bool = False, pretrained: bool = False, measures: Collection[str] = ()
+) -> list[str]:
+    """The figures of training that a grid and its `evaluation.measures` can fill, those of the theory and those of
+    pretrained models, in the order of the report."""
     names = []
     for drawing in FIGURES.values():
-        if drawing.kind == "training":
+        if drawing.kind == "training" and set(drawing.measures) <= set(measures):
             tasks = dict.fromkeys(cell["task"] for cell in cells) if drawing.each_task else [""]
             tasks = [task for task in tasks if not (task and drawing.tasks) or task in drawing.tasks]
             names += [f"{drawing.name}_{task}".strip("_") for task in tasks if shown(drawing, cells, task)]
@@ -93,8 +96,8 @@ def render(
     style.save(figure, out_png, out_pdf)
 
 
-def render_all(results: Path | str, cells: Cells, scale: str, out: Path | str) -> None:
-    """Draw every figure of training that the grid can fill into the folder `out`, as PNG and PDF.
+def render_all(results: Path | str, cells: Cells, scale: str, out: Path | str, measures: Collection[str] = ()) -> None:
+    """Draw every figure of training that `figures_for` names into the folder `out`, as PNG and PDF.
 
     For partial work: one that cannot be drawn from these runs is logged, left out and named in the folder's NOT_DRAWN,
     a name a line. Raises FileError where a table cannot be read or a figure cannot be written.
@@ -102,7 +105,7 @@ def render_all(results: Path | str, cells: Cells, scale: str, out: Path | str) -
     folder = Path(out)
     folder.mkdir(parents=True, exist_ok=True)
     left_out = []
-    for name in figures_for(cells):
+    for name in figures_for(cells, measures=measures):
         made = folder / f"{name}.png", folder / f"{name}.pdf"
         try:
             render(name, results, Grid(cells, scale), *made)

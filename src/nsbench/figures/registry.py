@@ -68,6 +68,8 @@ class Drawing:
     caption: str = ""
     tasks: Collection[str] = ()
     """The tasks that it is for; empty: all."""
+    measures: Collection[str] = ()
+    """What `evaluation.measures` must have for it; empty: whatever it has."""
     each_task: bool = False
     """Whether there is one for each task of the grid, called `<name>_<task>`."""
     needs: Callable[[Cells], bool] = bool

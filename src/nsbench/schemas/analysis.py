@@ -77,12 +77,16 @@ SCORE_EFFECT = pa.schema(
 SELECTION = pa.schema(
     [
         *CELL[:2],
-        label("procedure", "all_seeds (one choice) or leave_one_out (each seed: on the others)"),
+        label(
+            "procedure",
+            "all_seeds (one choice), leave_one_out (each seed: on the others), or equal_tuning (so too, and among the "
+            "baseline's settings of its optimiser likewise)",
+        ),
         BASELINE,
         RUNS.field("text"),
         count("n_arms", "1", "arms to choose from"),
         label("criterion", "how the arm is chosen", "text"),
-        label("selected", "the arm chosen; of leave_one_out the arms with their counts", "text"),
+        label("selected", "the arm chosen; unless all_seeds the arms with their counts", "text"),
         count("n_pairs", "pairs", "seeds that the baseline and all these arms have in the grid"),
         count("n_compared", "pairs", "of them, those of test_steps_ratio: both test times are known"),
         N_STOPPED,
