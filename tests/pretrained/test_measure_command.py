@@ -12,14 +12,16 @@ from safetensors import safe_open
 
 from nsbench.cli import measure as command
 from nsbench.cli import parser as cli
+from nsbench.config.base import ConfigError
 from nsbench.config.canonical import canonical_json
 from nsbench.config.pretrained import FolderModel
 from nsbench.data.datasets import read_dataset
 from nsbench.pretrained import checkpoints
 from nsbench.pretrained.sources import ModelError
 from nsbench.schemas.pretrained import PARTS
-from nsbench.storage.parquet import read_stamp, read_table
+from nsbench.storage.parquet import RecordError, read_stamp, read_table
 from nsbench.storage.run_folder import RunFolder
+from nsbench.storage.tensors import read_tensors, write_tensors
 from nsbench.training.models import Transformer, read_model
 from tests.conftest import make_dataset
 from tests.pretrained.small_models import CPU
@@ -147,6 +149,37 @@ def test_measure_takes_a_run_and_its_data_set(
     assert (labels.loc[("text", "cross_entropy"), "status"] == "measured").all()
     stability = read_table(tmp_path / "out/stability.parquet", PARTS["stability"])
     assert {"product", "decision"} <= set(stability["reduction"])
+
+
+OTHERS = "its weights are not those of the model that it names; give a run's folder"
+NONE = "does not say of which model it is a checkpoint; give a run's folder"
+
+
+@pytest.mark.parametrize(
+    ("claims", "words"),
+    [
+        ({"model": '{"d_model": 2048, "n_layers": 256}'}, OTHERS),
+        ({"vocabulary": "100000000000"}, OTHERS),
+        ({"n_classes": "1"}, OTHERS),
+        ({"vocabulary": "-1"}, NONE),
+        ({"n_classes": "many"}, NONE),
+        ({"model": "[" * 100_000}, NONE),
+        ({"model": "[1]"}, NONE),
+        ({"model": '{"d_model": 16, "n_layers": 0}'}, "model.n_layers: 0 is not allowed"),
+    ],
+)
+def test_a_checkpoint_s_claims_are_compared_with_its_weights(
+    run_folder: tuple[Path, Path], tmp_path: Path, claims: dict[str, str], words: str
+) -> None:
+    """Before a model is built: the second would have 3.2 TB."""
+    folder, _ = run_folder
+    weights, metadata = read_tensors(folder / "trail/step-00000010.safetensors", "", "")
+    path = tmp_path / "c.safetensors"
+    write_tensors(path, weights, {**metadata, **claims})
+    with pytest.raises((RecordError, ConfigError)) as caught:
+        checkpoints.load_checkpoint(path, CPU)
+    assert words in str(caught.value)
+    assert len(str(caught.value).splitlines()) == 1
 
 
 def test_measure_refuses_what_is_not_a_run_s(

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import errno
 import json
 import logging
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -30,10 +32,12 @@ from nsbench.data.text import Text, read_text_file, write_text_file
 from nsbench.pretrained import gguf, sources
 from nsbench.report.pictures import Pictures
 from nsbench.schemas.training import HISTORY
+from nsbench.storage import run_folder, tensors
 from nsbench.storage.atomic import FileError, write_text
 from nsbench.storage.parquet import RecordError, read_arrow, read_stamp, read_table, write_table
 from nsbench.storage.run_folder import RunFolder, read_checkpoint, read_summary
 from nsbench.storage.tensors import read_tensors, write_tensors
+from nsbench.tracking.clones import identify
 from tests.bad_files import KINDS, spoil
 from tests.conftest import train, train_spec, write_datasets
 from tests.tiny_results import ARMS, TASK, Stage, make
@@ -67,7 +71,8 @@ def make_tensors(path: Path) -> None:
 
 def make_summary(path: Path) -> None:
     folder = RunFolder(path.parent, "t", "v", "a", 0, "key")
-    folder.finish(pd.DataFrame(history_rows()), {"run_key": "key", "steps": 9}, {})
+    row = {"run_key": "key", "steps": 9, "history_sha256": "h", "data_sha256": "d"}
+    folder.finish(pd.DataFrame(history_rows()), row, {})
     (folder.path / "run.json").rename(path)
 
 
@@ -432,3 +437,51 @@ def test_whole_files_in_the_wrong_place_are_told(tmp_path: Path) -> None:
     write_text(summary, json.dumps(json.loads(summary.read_text()) | {"steps": 11}))
     with pytest.raises(RecordError, match=r"run\.json: not a whole summary of a run \(wrong checksum\)"):
         read_summary(summary)
+
+
+# --- files of strangers: their checksums are right, what they say is not -------------------------------
+
+NESTED = "[" * 100_000
+
+
+@pytest.mark.parametrize("lacking", ["run_key", "history_sha256", "data_sha256", "trail"])
+def test_a_signed_summary_without_what_readers_need_is_told(tmp_path: Path, lacking: str) -> None:
+    path = tmp_path / "run.json"
+    make_summary(path)
+    row = {name: value for name, value in json.loads(path.read_text()).items() if name not in (lacking, "sha256")}
+    write_text(path, json.dumps({**row, "sha256": run_folder._row_digest(row)}))
+    with pytest.raises(
+        RecordError, match=rf"run\.json: not a whole summary of a run \(without {lacking}\); delete"
+    ):
+        read_summary(path)
+
+
+@pytest.mark.parametrize("digests", [None, NESTED, "3", "[1]"])
+def test_signed_tensors_without_digests_are_told(tmp_path: Path, digests: str | None) -> None:
+    metadata = {"run_key": "key", **({} if digests is None else {"digests": digests})}
+    save_file({"a": torch.rand(9)}, tmp_path / "c", {**metadata, "sha256": tensors._metadata_digest(metadata)})
+    with pytest.raises(RecordError, match="c: is no checkpoint, it has no digests of its tensors; delete the run's"):
+        read_checkpoint(tmp_path / "c", "key")
+
+
+def test_nested_json_is_told(tmp_path: Path) -> None:
+    for name, read in (("run.json", read_summary), ("clone.json", lambda path: identify(path.parent))):
+        (tmp_path / name).write_text(NESTED)
+        with pytest.raises(RecordError, match=rf"{name}: not "):
+            read(tmp_path / name)
+
+
+def test_a_file_of_terabytes_is_told(tmp_path: Path) -> None:
+    """Of nothing but a header that claims them, and of holes that it stands before."""
+    path, n = tmp_path / "c", 800_000_000_000
+    metadata = {"digests": json.dumps({"a": ""})}
+    metadata["sha256"] = tensors._metadata_digest(metadata)
+    claims = {"__metadata__": metadata, "a": {"dtype": "F32", "shape": [n], "data_offsets": [0, 4 * n]}}
+    header = json.dumps(claims).encode()
+    path.write_bytes(len(header).to_bytes(8, "little") + header)
+    with pytest.raises(RecordError, match=r"c: not a whole checkpoint \(.*\); delete the run's folder"):
+        read_checkpoint(path, "key")
+    with contextlib.suppress(OSError):  # Some file systems hold no such file.
+        os.truncate(path, 8 + len(header) + 4 * n)
+        with pytest.raises(FileError, match="c: could not be read"):
+            read_checkpoint(path, "key")

@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from nsbench.config.base import ConfigError
 from nsbench.config.variant import Noise
 from nsbench.data.datasets import Dataset, read_dataset
 from nsbench.pretrained.inputs import Tokens
@@ -46,10 +47,14 @@ def load_checkpoint(path: Path, device: torch.device, control_seed: int | None =
     """
     metadata = _metadata(path)
     weights, _ = read_checkpoint(path, metadata["run_key"])
-    settings = read_model(metadata["model"])
-    if not isinstance(settings, Transformer):
-        raise ModelError(f"{path}: is a model of kind '{settings.kind}'; one of kind 'transformer' can be measured")
-    stack = settings.build(int(metadata["vocabulary"]), int(metadata["n_classes"]), [control_seed or 0])
+    settings, vocabulary, n_classes = _shape(path, metadata)
+    other = RecordError(f"{path}: its weights are not those of the model that it names; {INSTEAD}")
+    # Before a model is built, of whatever size a file may claim.
+    if settings.n_weights(vocabulary, n_classes) > sum(weight.numel() for weight in weights.values()):
+        raise other
+    stack = settings.build(vocabulary, n_classes, [control_seed or 0])
+    if _shapes(stack.run_weights(0)) != _shapes(weights):
+        raise other
     if control_seed is None:
         stack.load_run(0, weights)
     stack.to(device).eval().requires_grad_(False)
@@ -71,9 +76,8 @@ def load_checkpoint(path: Path, device: torch.device, control_seed: int | None =
         n_layers=settings.n_layers,
         n_heads=settings.n_heads,
         d_model=settings.d_model,
-        n_vocabulary=int(metadata["vocabulary"]),
-        values_per_token=settings.n_layers * (16 * settings.d_model + 4 * settings.hidden_width)
-        + 3 * int(metadata["n_classes"]),
+        n_vocabulary=vocabulary,
+        values_per_token=settings.n_layers * (16 * settings.d_model + 4 * settings.hidden_width) + 3 * n_classes,
         device=device,
         pooled=settings.pooling != "none",
     )
@@ -102,6 +106,26 @@ def dataset_tokens(checkpoint: Path, dataset: Path, count: int) -> Tokens:
     fixed_ids = data.fixed_ids(Noise(positions="task"))
     label = data.text or f"test inputs of {run.parts[-4]}"
     return Tokens(tokens_NT, labels, data["symbols"], fixed_ids, 0, label)
+
+
+def _shape(path: Path, metadata: dict[str, str]) -> tuple[Transformer, int, int]:
+    """The model that a checkpoint names, its vocabulary and its classes."""
+    try:
+        settings = read_model(metadata["model"])
+        vocabulary, n_classes = int(metadata["vocabulary"]), int(metadata["n_classes"])
+        if min(vocabulary, n_classes) < 1:
+            raise ValueError
+    except (KeyError, ValueError, TypeError, AttributeError, RecursionError) as error:
+        if isinstance(error, ConfigError):
+            raise
+        raise RecordError(f"{path}: does not say of which model it is a checkpoint; {INSTEAD}") from None
+    if not isinstance(settings, Transformer):
+        raise ModelError(f"{path}: is a model of kind '{settings.kind}'; one of kind 'transformer' can be measured")
+    return settings, vocabulary, n_classes
+
+
+def _shapes(weights: dict[str, Tensor]) -> dict[str, torch.Size]:
+    return {name: weight.shape for name, weight in weights.items()}
 
 
 def _metadata(path: Path) -> dict[str, str]:

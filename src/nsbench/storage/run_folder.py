@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 TRAIN_AGAIN = "delete the run's folder and its pack's runs.parquet, and give the same command again"
+SUMMARY = ("run_key", "history_sha256", "data_sha256", "trail")
+"""What every `run.json` has, as readers of it count on."""
 LOCK = ".lock"
 """The file in a run's folder that the process which works on it has locked."""
 
@@ -226,9 +228,11 @@ def read_summary(path: Path) -> dict[str, Any] | None:
         row = json.loads(path.read_text(encoding="utf-8"))
         if row.pop("sha256") != _row_digest(row):
             raise ValueError("wrong checksum")
+        if lacking := [name for name in SUMMARY if name not in row]:
+            raise ValueError(f"without {', '.join(lacking)}")
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, MemoryError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, MemoryError, RecursionError) as error:
         refuse_passing(path, error)
         reason = str(error) if isinstance(error, OSError | ValueError) else "another kind of file"
         raise RecordError(f"{path}: not a whole summary of a run ({reason}); {TRAIN_AGAIN}") from None

@@ -59,7 +59,6 @@ def read_tensors(
             metadata = file.metadata() or {}
             if metadata.get("sha256") != _metadata_digest(metadata):
                 raise RecordError(f"{path}: is no {kind}, or a damaged one; {remedy}")
-            digests = json.loads(metadata["digests"])
             names = sorted(file.keys())
             # Copies: the tensors would be views of the file, whatever becomes of it.
             tensors = {name: file.get_tensor(name).clone() for name in names if wanted(name)}
@@ -74,6 +73,10 @@ def read_tensors(
     except RuntimeError as error:  # of torch
         refuse_passing(path, error)
         raise
+    try:
+        digests = dict(json.loads(metadata["digests"]))
+    except (KeyError, ValueError, TypeError, RecursionError):
+        raise RecordError(f"{path}: is no {kind}, it has no digests of its tensors; {remedy}") from None
     damaged = sorted(set(names) ^ set(digests)) + [
         name for name, value in tensors.items() if digests.get(name) != _digest(name, value)
     ]

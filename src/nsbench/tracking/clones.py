@@ -66,7 +66,7 @@ def _read(path: Path) -> Clone | None:
         return Clone(uuid.UUID(values["id"]).hex, values["place"], tuple(values["copied_from"]), values.get("inode"))
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         refuse_passing(path, error)
         raise RecordError(
             f"{path}: not the identity of a results folder; delete it and give the same command again: a tracking "
