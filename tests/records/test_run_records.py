@@ -19,7 +19,7 @@ from nsbench.records.exchange import export_records, import_records, merge
 from nsbench.schemas.training import COLLECTED_RUNS, EVALUATION, FLOORS, HISTORY
 from nsbench.storage.parquet import RecordError, read_stamp, read_table, write_table
 from nsbench.storage.provenance import commit, cpu
-from nsbench.storage.records import NO_EVALUATION, OTHER_EVALUATION, Record, read_records, record_files, write_records
+from nsbench.storage.records import NO_EVALUATION, Record, read_records, record_files, write_records
 from nsbench.storage.run_folder import evaluation_key, history_digest
 from nsbench.workflow.plan import digest
 from nsbench.workflow.recorded_runs import current
@@ -182,13 +182,16 @@ def test_a_record_of_another_spec_is_not_taken(records: Path) -> None:
     assert len(plan_of(records=[str(records)], grid=grid).packs) == 1
 
 
-def test_measures_with_other_settings_are_missing_with_a_reason(records: Path, tmp_path: Path) -> None:
+def test_measures_with_other_settings_are_taken_and_marked(records: Path, tmp_path: Path) -> None:
     plan = plan_of(records=[str(records)], evaluation={"rho": [0.5], "n_inputs": 19, "n_draws": 1})
     assert plan.packs == []
     assert collect(tmp_path, plan, tmp_path / "collected") == 0
-    assert tables(tmp_path / "collected")["evaluation"].empty
+    found = tables(tmp_path / "collected")["evaluation"]
+    stability = found[found["measure"] == "noise_stability"]
+    assert len(stability) > 0
+    assert 19 not in set(stability["n_inputs"])
     runs = read_table(tmp_path / "collected/runs.parquet", COLLECTED_RUNS)
-    assert set(runs["no_evaluation"]) == {OTHER_EVALUATION}
+    assert (set(runs["older_code"]), set(runs["no_evaluation"])) == ({"measures"}, {""})
 
 
 def test_a_record_without_measures_says_so_and_gives_way_to_one_with_them(records: Path, tmp_path: Path) -> None:
@@ -200,7 +203,7 @@ def test_a_record_without_measures_says_so_and_gives_way_to_one_with_them(record
     runs = read_table(tmp_path / "collected/runs.parquet", COLLECTED_RUNS).set_index("seed")
     assert runs["no_evaluation"].to_dict() == {0: NO_EVALUATION, 1: ""}
     both = plan_of(records=[str(tmp_path / "records"), str(records)], grid=[CELL])
-    assert all(not found.no_evaluation(both.records.evaluation_settings) for found in _all(both))
+    assert all(not found.no_evaluation for found in _all(both))
     outcome = merge(read_records(records / BASELINE), tmp_path / "records")
     assert (len(outcome.added), len(outcome.kept)) == (1, 1)
 

@@ -25,7 +25,7 @@ from nsbench.schemas.analysis import TABLES
 from nsbench.schemas.run_states import FINISHED, RUN_STATE
 from nsbench.schemas.training import EVALUATION
 from nsbench.storage.parquet import read_stamp, write_table
-from nsbench.storage.records import OTHER_EVALUATION
+from nsbench.storage.records import NO_EVALUATION, Record, read_records, write_records
 from nsbench.storage.run_folder import evaluation_key
 from nsbench.workflow import progress
 from nsbench.workflow.freshness import outdated
@@ -412,11 +412,15 @@ def test_a_grid_whose_runs_are_all_recorded_makes_a_report(recorded: Path, tmp_p
     assert (len(runs), set(runs["record"].map(bool))) == (len(rows), {True})
 
 
-def test_records_measured_otherwise_make_all_but_what_needs_measures(
+def test_records_without_measures_make_all_but_what_needs_them(
     recorded: Path, tmp_path: Path, drawn: list[str]
 ) -> None:
-    settings = {"rho": [0.5], "n_inputs": 19, "n_draws": 1}
-    grid = PartialGrid(tmp_path / "grid", plan_of(records=[str(recorded)], evaluation=settings))
+    none = {"evaluation": None, "evaluation_settings": None, "evaluation_provenance": None}
+    for path in recorded.rglob("*.parquet"):
+        write_records(
+            tmp_path / path.relative_to(recorded.parent), [Record({**one.row, **none}) for one in read_records(path)]
+        )
+    grid = PartialGrid(tmp_path / "grid", plan_of(records=[str(tmp_path / recorded.name)]))
     assert grid.finished() == 0
     grid.report()
     score = pd.read_parquet(grid.root / "partial/tables/score.parquet")
@@ -425,7 +429,7 @@ def test_records_measured_otherwise_make_all_but_what_needs_measures(
     whole = score[score["targets"] == "all"]
     assert whole[["final_val_accuracy", "best_val_loss"]].notna().all(axis=None)
     page_text = flat((grid.root / "partial/report.html").read_text())
-    assert f"without measures 8 runs: {OTHER_EVALUATION}" in page_text
+    assert f"without measures 8 runs: {NO_EVALUATION}" in page_text
 
 
 SUBSETS = {

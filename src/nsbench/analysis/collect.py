@@ -43,7 +43,7 @@ class Sources(NamedTuple):
     records: Mapping[RunKey, Recorded] = MappingProxyType({})
     """The runs that come from records instead."""
     evaluation_settings: str = ""
-    """What a record's measures must have been made with (`run_records.matching`)."""
+    """What measures are to be made with; a record of others is marked."""
     code: Mapping[tuple[str, str, str, str], tuple[str, ...]] = MappingProxyType({})
     """(stage, task, variant, arm) -> the digests of this code."""
 
@@ -142,7 +142,7 @@ def _from_record(key: RunKey, sources: Sources) -> dict[str, pa.Table]:
     record = next((found for found in _records(at.path) if found.seed == key[-1] and at.is_of(found)), None)
     if record is None:
         raise RecordError(f"{at.path}: its record of {run_name(*key)} changed meanwhile; give the same command again")
-    missing = at.no_evaluation(sources.evaluation_settings)
+    otherwise = {"measures"} if at.evaluation_settings != sources.evaluation_settings else set()
     made_by = {
         "data": ("dataset", record.provenance.get("data_digest")),
         "training": ("train", record.provenance.get("source_digest")),
@@ -151,12 +151,13 @@ def _from_record(key: RunKey, sources: Sources) -> dict[str, pa.Table]:
     older = [
         what
         for what, (stage, told) in made_by.items()
-        if told not in sources.code.get((stage, *key[:3]), ()) and not (missing and what == "measures")
+        if (told not in sources.code.get((stage, *key[:3]), ()) or what in otherwise)
+        and not (at.no_evaluation and what == "measures")
     ]
     return {
         "history": record.table("history", HISTORY),
-        "evaluation": EVALUATION.empty_table() if missing else record.table("evaluation", EVALUATION),
-        "runs": _with_origin(record.table("summary", RUNS), str(at.path), ", ".join(older), missing),
+        "evaluation": EVALUATION.empty_table() if at.no_evaluation else record.table("evaluation", EVALUATION),
+        "runs": _with_origin(record.table("summary", RUNS), str(at.path), ", ".join(older), at.no_evaluation),
         "floors": record.table("floors", FLOORS),
     }
 

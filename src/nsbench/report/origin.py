@@ -143,7 +143,7 @@ def _records(recorded: pd.DataFrame, n_runs: int) -> list[tuple[str, str]]:
     """Where runs come from that were not trained in this folder, and what is missing of them."""
     commits = recorded.groupby(["commit", "older_code"], sort=False).size()
     trained = [
-        f"{commit}: {n} runs" + f" ({older} by other code than that of this page)" * bool(older)
+        f"{commit}: {n} runs" + f" ({older} by other code or settings than those of this page)" * bool(older)
         for (commit, older), n in commits.items()
     ]
     lacking = recorded["no_evaluation"]

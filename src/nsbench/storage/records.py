@@ -28,7 +28,6 @@ from nsbench.storage.parquet import RecordError, refused
 from nsbench.storage.run_folder import history_digest
 
 GET_IT_AGAIN = "get the file again from where it came from"
-OTHER_EVALUATION = "its record was measured with other settings"
 NO_EVALUATION = "its record has no measures"
 KEYS = [entry.name for entry in RUN]
 
@@ -149,11 +148,17 @@ class Recorded(NamedTuple):
         """Whether a record is this one."""
         return record.settings == self.settings and record.numbers == self.summary["history_sha256"]
 
-    def no_evaluation(self, wanted: str) -> str:
-        """Why the measures of the record are not those that are asked for; empty where they are."""
-        if self.evaluation_settings is None:
-            return NO_EVALUATION
-        return "" if self.evaluation_settings == wanted else OTHER_EVALUATION
+    @property
+    def no_evaluation(self) -> str:
+        """Why the record has no measures; empty where it has."""
+        return NO_EVALUATION if self.evaluation_settings is None else ""
+
+    def better(self, other: Recorded, wanted: str) -> bool:
+        """Whether the measures of the record are nearer than another's to the settings that are asked for."""
+        mine, theirs = (
+            (one.evaluation_settings is not None, one.evaluation_settings == wanted) for one in (self, other)
+        )
+        return mine > theirs
 
 
 def write_records(path: Path | str, records: Iterable[Record]) -> None:

@@ -93,7 +93,7 @@ class RecordIndex:
                 f"{new.path}: its record of {name} has other numbers than that in {old.path}; take one of them out, "
                 "nsbench records verify says which is right"
             )
-        if old.no_evaluation(self.evaluation_settings) and not new.no_evaluation(self.evaluation_settings):
+        if new.better(old, self.evaluation_settings):
             self._found[key] = new
 
     def of(self, cell: Any) -> dict[int, Recorded]:
