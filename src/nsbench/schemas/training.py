@@ -92,9 +92,7 @@ COLLECTED_RUNS = pa.schema(
     [
         *RUNS,
         label("record", "file of the record that the run came in; empty: trained in this folder", "path"),
-        label(
-            "older_code", "of a record: what was made by other code (data, training, measures) or settings (measures)"
-        ),
+        label("older_code", "of a record: what other code or settings made (data, training, measures)"),
         label("no_evaluation", "why the run has no measures; empty where it has", "text"),
     ]
 )
