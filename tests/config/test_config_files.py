@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 import sys
@@ -29,8 +30,22 @@ FILES: dict[str, tuple[str | bytes | None, list[str]]] = {
     "a tab": ("seeds:\n\t- 0\n", ["c.yaml, line 2: cannot be read as YAML (found character"]),
     "an indent off": ("text:\n  source: hub\n path: x\n", ["c.yaml, line 3: cannot be read as YAML"]),
     "an unknown alias": ("seeds: *all\n", ["c.yaml, line 1: cannot be read as YAML (found undefined alias"]),
-    "nested deep": ("a: " + "[" * 3000 + "]" * 3000, ["c.yaml"]),
-    "a date that is none": ("scale: 2020-13-45\n", ["c.yaml: cannot be read as YAML (month must be in 1..12)"]),
+    "nested deep": ("a: " + "[" * 100_000 + "]" * 100_000, ["c.yaml, line 1: sections and lists stand too deep"]),
+    "nested deep in JSON": ('{"a":' * 100_000 + "1" + "}" * 100_000, ["too deep in each other; 50 levels are allowed"]),
+    "an alias of itself": ("a: 1\nb: &b [*b]\n", ["c.yaml, line 2: sections and lists stand too deep"]),
+    "aliases of much": (
+        "a0: &a0 [1, 1]\n" + "".join(f"a{n + 1}: &a{n + 1} [*a{n}, *a{n}]\n" for n in range(40)),
+        ["c.yaml, line 16: sections and lists stand too deep in each other; 100,000 values in 50 levels are allowed"],
+    ),
+    **{
+        f"of two meanings: {value}": (
+            f"scale: demo\nseeds: [{value}]\n",
+            [f"c.yaml, line 2: {value!r} is one value in"],
+        )
+        for value in ("0200", "0800", "0o14", "0b11", "1_000", "1:30", "1:1:1:1", "-1:30.5", "1_0.5", "yes", "Off", "=")
+    },
+    "a date": ("scale: 2020-13-45\n", ["c.yaml, line 1: '2020-13-45' is one value in YAML 1.1 and another in 1.2"]),
+    "minutes beyond all numbers": ("a: 1" + ":59" * 400 + ".5", ["c.yaml, line 1: '1:59:59"]),
     "another encoding": (
         "scale: démo\n".encode("latin-1"),
         ["c.yaml, line 1: is no UTF-8 text; save the file as UTF-8"],
@@ -72,6 +87,11 @@ def test_a_file_that_is_none_is_told_in_one_sentence(name: str, tmp_path: Path) 
         ("a: {x: 1}\nb: {x: 1}\n", {"a": {"x": 1}, "b": {"x": 1}}),
         ("\ufeffa: 1\r\nb: [1, 2]\r\n", {"a": 1, "b": [1, 2]}),
         ('{"a": 1,\n "b": [null, true]}', {"a": 1, "b": [None, True]}),
+        ("a: [0, -12, 0x1F, 1., .5, 01.5, 2.5e-3]\n", {"a": [0, -12, 31, 1.0, 0.5, 1.5, 0.0025]}),
+        (
+            "a: [.inf, ~, True, '0200', \"on\", 1e-3, 12:ab]\n",
+            {"a": [math.inf, None, True, "0200", "on", "1e-3", "12:ab"]},
+        ),
         ("a: &a {x: 1}\nb: {<<: *a, y: 2}\nc: *a\n", {"a": {"x": 1}, "b": {"x": 1, "y": 2}, "c": {"x": 1}}),
     ],
 )
@@ -124,6 +144,11 @@ REAL: dict[str, tuple[tuple[str | bytes | None, ...], list[str]]] = {
         ["tasks.sparse_parity.variants.calibrated.data: k = 5 is more than n = 3; k may be 1 ... n"],
     ),
     "an option": (("shipped", None, "--config", "seeds=x"), ["seeds: 'x' is not allowed", "a valid list"]),
+    "an option of text": (("shipped", None, "--config", "seeds=['0']"), ["seeds[0]: '0' is not allowed", "integer"]),
+    "an option of two meanings": (
+        ("shipped", None, "--config", "seeds=[0, 0200]"),
+        ["--config seeds, line 1: '0200' is one value in YAML 1.1 and another in 1.2"],
+    ),
     "no file": ((None,), ["config.yaml: cannot be read (No such file or directory)"]),
 }
 
@@ -138,6 +163,12 @@ def test_snakemake_refuses_before_any_job(name: str, project: Callable[..., tupl
         assert part in message
     assert "Traceback" not in said
     assert "Job stats" not in said
+
+
+def test_a_list_on_the_command_line_has_numbers(project: Callable[..., tuple[int, str]]) -> None:
+    _, said = project("shipped", None, "--config", f"seeds={[*range(12)]}")
+    # It is looked for once the settings are found to be allowed.
+    assert "$NSBENCH_WIKITEXT2 = '/nonexistent' cannot be read" in said
 
 
 # --- at random -------------------------------------------------------------------------------------------

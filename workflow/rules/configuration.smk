@@ -6,6 +6,7 @@ from nsbench.config import loader as config_files
 from nsbench.config.base import ConfigError
 
 from snakemake.exceptions import WorkflowError
+from snakemake.utils import update_config
 
 # Modules and jobs stay: searching them for garbage again and again takes up to a sixth of a call's time.
 gc.set_threshold(100_000, 50, 100)
@@ -13,5 +14,7 @@ gc.set_threshold(100_000, 50, 100)
 try:
     for configfile in ("config.yaml", *workflow.configfiles):
         config_files.read(Path(configfile))
+    given = config_files.options(workflow.config_settings.config_args)
+    update_config(workflow.config_settings.overwrite_config, given)
 except ConfigError as error:
     raise WorkflowError(f"the configuration cannot be used. {error}") from None
