@@ -450,9 +450,7 @@ def test_a_signed_summary_without_what_readers_need_is_told(tmp_path: Path, lack
     make_summary(path)
     row = {name: value for name, value in json.loads(path.read_text()).items() if name not in (lacking, "sha256")}
     write_text(path, json.dumps({**row, "sha256": run_folder._row_digest(row)}))
-    with pytest.raises(
-        RecordError, match=rf"run\.json: not a whole summary of a run \(without {lacking}\); delete"
-    ):
+    with pytest.raises(RecordError, match=rf"run\.json: not a whole summary of a run \(without {lacking}\); delete"):
         read_summary(path)
 
 
