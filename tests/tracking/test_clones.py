@@ -116,10 +116,20 @@ def test_a_store_that_was_copied_with_its_folder_has_one_run_per_key(tmp_path: P
 
 
 @pytest.mark.parametrize("text", ["", '{"id": "x"}'])
-def test_a_broken_identity_is_named(tmp_path: Path, text: str) -> None:
+def test_a_broken_identity_is_named_and_comes_back_when_it_is_deleted(tmp_path: Path, text: str) -> None:
+    first = identify(tmp_path)
     (tmp_path / "clone.json").write_text(text)
     with pytest.raises(RecordError, match=r"clone\.json: not the identity of a results folder; delete it"):
         identify(tmp_path)
+    (tmp_path / "clone.json").unlink()
+    assert identify(tmp_path) == first
+
+
+def test_a_deleted_identity_doubles_no_run(clones: list[Results]) -> None:
+    a, b = clones
+    assert [counts(a), counts(b)] == [(5, 0, 0)] * 2
+    (a.folder / "clone.json").unlink()
+    assert [counts(a), counts(b)] == [(0, 0, 5)] * 2
 
 
 def test_first_imports_at_once_lose_and_double_no_run(warm: Warm, tmp_path: Path) -> None:

@@ -193,6 +193,48 @@ def test_duplicates_and_deleted_experiments_are_healed(results: Results) -> None
     assert len(results.client().search_runs([experiment])) == len(results.runs()) - 1 == 4
 
 
+def test_a_renamed_experiment_keeps_its_runs(results: Results) -> None:
+    results.track()
+    client, name = results.client(), "nsbench/modular_addition"
+    experiment = client.get_experiment_by_name(name).experiment_id
+    client.rename_experiment(experiment, "mine")
+    results.write(val_loss=0.25)
+    summary = results.track()
+    assert (summary.added, summary.replaced, summary.unchanged) == (0, 1, 4)
+    assert client.get_experiment_by_name(name) is None
+    assert (len(client.search_runs([experiment])), len(results.runs())) == (4, 5)
+    client.delete_experiment(experiment)
+    results.track()
+    assert len(client.search_runs([experiment])) == 4
+
+
+def test_an_experiment_of_older_code_is_known_once_it_was_seen(results: Results) -> None:
+    client = results.client()
+    experiment = client.create_experiment("nsbench/modular_addition")
+    assert results.track().added == 5
+    client.rename_experiment(experiment, "mine")
+    assert results.track().unchanged == 5
+
+
+def test_lost_points_are_imported_again(results: Results) -> None:
+    results.track()
+    size, (run, *_) = results.size(), sorted(results.runs().values())
+    results.sql(f"DELETE FROM metrics WHERE run_uuid = '{run}' AND step = 100")
+    summary = results.track()
+    assert (summary.replaced, summary.unchanged, results.size()) == (1, 4, size)
+
+
+def test_a_store_without_one_of_its_tables_is_told(results: Results) -> None:
+    results.track()
+    whole = (results.folder / "mlflow.db").read_bytes()
+    for table in ("metrics", "latest_metrics", "params", "tags", "runs", "experiments"):
+        results.sql(f"DROP TABLE {table}")
+        with pytest.raises(importer.TrackingError, match=f"no such table: {table}.*move its file away") as caught:
+            results.track()
+        assert "\n" not in str(caught.value)
+        (results.folder / "mlflow.db").write_bytes(whole)
+
+
 def test_import_waits_for_another_with_a_message(results: Results, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO")
     held = threading.Event()

@@ -20,7 +20,7 @@ class Clone:
     """The identity of a results folder."""
 
     id: str
-    """Random, made once."""
+    """Made once, of the folder's first place and number: what is lost is made again as it was."""
     place: str
     """host:folder, for people."""
     copied_from: tuple[str, ...] = ()
@@ -51,10 +51,12 @@ def identify(folder: Path) -> Clone:
     old = _read(path)
     with explained(path):
         inode = folder.stat().st_ino
-    clone_id, copied_from = (old.id, old.copied_from) if old else (uuid.uuid4().hex, ())
+    place = f"{socket.gethostname()}:{folder.resolve()}"
+    new = uuid.uuid5(uuid.NAMESPACE_URL, f"{CLONE_TAG}:{place}:{inode}").hex
+    clone_id, copied_from = (old.id, old.copied_from) if old else (new, ())
     if old and old.inode not in (None, inode):
-        clone_id, copied_from = uuid.uuid4().hex, (old.id, *old.copied_from)
-    clone = Clone(clone_id, f"{socket.gethostname()}:{folder.resolve()}", copied_from, inode)
+        clone_id, copied_from = new, (old.id, *old.copied_from)
+    clone = Clone(clone_id, place, copied_from, inode)
     if clone != old:
         write_text(path, json.dumps(vars(clone)))
     return clone
@@ -69,6 +71,5 @@ def _read(path: Path) -> Clone | None:
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         refuse_passing(path, error)
         raise RecordError(
-            f"{path}: not the identity of a results folder; delete it and give the same command again: a tracking "
-            "store that others use too then keeps the runs imported so far beside the new ones"
+            f"{path}: not the identity of a results folder; delete it and give the same command again"
         ) from None

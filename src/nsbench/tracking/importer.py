@@ -1,10 +1,11 @@
 """Import of finished runs into MLflow: a view of the Parquet files, which stay the source.
 
 One MLflow run stands for each (task, variant, arm, seed), in the experiment `nsbench/<task>`. A tag with a digest of
-all that was imported is written last: a run that carries the right digest is left alone; any other run of the same
-key, stale or cut short, is deleted and imported anew. Whatever was written is read again, from the store opened anew,
-until nothing is left to do. So an import may be repeated, interrupted, started twice at once or have its store deleted
-under it, and still ends in one run per key. Runs of other results folders in the same store are left alone (`clones`).
+all that was imported is written last: a run that carries the right digest, and as many points, is left alone; any other
+run of the same key, stale or cut short, is deleted and imported anew. Whatever was written is read again, from the
+store opened anew, until nothing is left to do. So an import may be repeated, interrupted, started twice at once or have
+its store deleted under it, and still ends in one run per key. Runs of other results folders in the same store are left
+alone (`clones`).
 """
 
 from __future__ import annotations
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 NAME_TAG, CONTENT_TAG = "nsbench.run", "nsbench.content"
+TASK_TAG = "nsbench.task"
+"""Of an experiment, which is found by it, whatever it is called."""
 METRICS_PER_BATCH, PARAMETERS_PER_BATCH = 1000, 100  # MLflow's limits
 ROUNDS, WAITS = 5, 14
 """How often at most a store is imported into, and a locked one waited for."""
@@ -126,8 +129,9 @@ def _settle(uri: str, file: Path | None, task: _Import) -> None:
         try:
             if file is not None:
                 stores.touch_sqlite(file)
+            points = stores.count_points(file) if file is not None else None
             with stores.client_of(uri) as client:
-                busy = _import(client, task)
+                busy = _import(client, task, points)
             if not busy and opened == _identity(file):
                 return
             changed = wrote or not busy
@@ -160,18 +164,22 @@ def _identity(file: Path | None) -> tuple[int, int] | None:
     return (status.st_dev, status.st_ino) if status else None
 
 
-def _import(client: MlflowClient, task: _Import) -> bool:
-    """Make one complete run stand for each content; whether there was anything to do."""
+def _import(client: MlflowClient, task: _Import, points: dict[str, int] | None) -> bool:
+    """Make one complete run stand for each content; whether there was anything to do.
+
+    points: how many points of curves each run has in the store; None: not known.
+    """
     experiments: dict[str, tuple[str, dict[str, list[Run]]]] = {}
     busy = False
     for index, content in enumerate(task.contents):
         name, _, _ = content.key.partition("/")
         if name not in experiments:
-            experiment = _experiment(client, f"nsbench/{name}", task.local)
+            experiment = _experiment(client, name, task.local)
             experiments[name] = experiment, _standing(client, experiment, task)
         experiment, standing = experiments[name]
         old, digest = standing.get(content.key, []), content.digest
-        if len(old) == 1 and old[0].data.tags.get(CONTENT_TAG) == digest:
+        whole = len(old) == 1 and old[0].data.tags.get(CONTENT_TAG) == digest
+        if whole and (points is None or points.get(old[0].info.run_id) == len(set(content.points))):
             busy |= _claim(client, old[0], task.clone)
             task.tell(content.key, "unchanged")
             continue
@@ -184,12 +192,19 @@ def _import(client: MlflowClient, task: _Import) -> bool:
     return busy
 
 
-def _experiment(client: MlflowClient, name: str, local: bool) -> str:
-    experiment = client.get_experiment_by_name(name)
+def _experiment(client: MlflowClient, task: str, local: bool) -> str:
+    """The experiment of a task, which a user may have renamed or deleted; made where there is none."""
+    from mlflow.entities import ViewType
+
+    name = f"nsbench/{task}"
+    tagged = client.search_experiments(view_type=ViewType.ALL, filter_string=f"tags.`{TASK_TAG}` = '{task}'")
+    experiment = min(tagged, key=lambda one: one.lifecycle_stage, default=None) or client.get_experiment_by_name(name)
     if experiment is None:
         # Nothing is stored there; a path would be made absolute and break when the results move.
         location = f"mlflow-artifacts:/{name}" if local else None
-        return client.create_experiment(name, artifact_location=location, tags=EXPERIMENT_TAGS)
+        return client.create_experiment(name, artifact_location=location, tags={**EXPERIMENT_TAGS, TASK_TAG: task})
+    if not tagged:
+        client.set_experiment_tag(experiment.experiment_id, TASK_TAG, task)
     if experiment.lifecycle_stage == "deleted":
         client.restore_experiment(experiment.experiment_id)
     return experiment.experiment_id
