@@ -17,6 +17,7 @@ from nsbench.cli import parser as cli
 from nsbench.records import verify
 from nsbench.records.exchange import export_records, import_records, merge
 from nsbench.schemas.training import COLLECTED_RUNS, EVALUATION, FLOORS, HISTORY
+from nsbench.storage import records as record_format
 from nsbench.storage.parquet import RecordError, read_stamp, read_table, write_table
 from nsbench.storage.provenance import commit, cpu
 from nsbench.storage.records import NO_EVALUATION, Record, read_records, record_files, write_records
@@ -375,6 +376,25 @@ def test_a_summary_that_its_history_does_not_bear_out_is_damage(
     (zero, _) = read_records(records / BASELINE)
     write_records(tmp_path / "sent.parquet", [changed(zero, summary={**zero.row["summary"], **summary})])
     assert "is damaged" in import_records(plan_of(), [tmp_path / "sent.parquet"], tmp_path / "mine").refused[zero.name]
+
+
+@pytest.mark.parametrize("name", ["settings", "provenance", "evaluation_provenance", "evaluation_settings"])
+@pytest.mark.parametrize("text", ["[" * 100_000, "[1]", "no JSON"], ids=["nested", "list", "text"])
+def test_a_signed_record_whose_texts_say_nothing_is_damage(name: str, text: str, records: Path, tmp_path: Path) -> None:
+    (zero, _) = read_records(records / BASELINE)
+    sent = tmp_path / "sent.parquet"
+    write_records(sent, [changed(zero, **{name: text})])
+    assert "is damaged" in import_records(plan_of(), [sent], tmp_path / "mine").refused[zero.name]
+    plan_of(records=[str(sent)])
+
+
+def test_a_file_of_more_values_than_runs_have_is_not_read(records: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Kilobytes can hold billions of equal numbers."""
+    sent = records / BASELINE
+    monkeypatch.setattr(record_format, "MOST_VALUES", 300)
+    for read in (read_records, lambda path: plan_of(records=[str(path)])):
+        with pytest.raises(RecordError, match=r"baseline\.parquet: says [\d,]+ values, at most 300 are allowed; split"):
+            read(sent)
 
 
 def rewritten(records: Path, path: Path, change: Any, nullable: bool = False) -> Path:

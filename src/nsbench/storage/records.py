@@ -29,6 +29,8 @@ from nsbench.storage.run_folder import history_digest
 
 GET_IT_AGAIN = "get the file again from where it came from"
 NO_EVALUATION = "its record has no measures"
+MOST_VALUES = 50_000_000
+"""In a file of records; a run has about 6,000."""
 KEYS = [entry.name for entry in RUN]
 
 
@@ -199,14 +201,22 @@ def checked_records(path: Path | str) -> list[tuple[Record, str]]:
         damage = f"{path}: the record of {record.name} is damaged (wrong checksum); {GET_IT_AGAIN}"
         try:
             whole = record.sha256 == told and _holds(record)
-        except (KeyError, TypeError, ValueError, IndexError):  # pyarrow's errors are ValueErrors
+        except (KeyError, TypeError, ValueError, IndexError, RecursionError):  # pyarrow's errors are ValueErrors
             whole = False
         found.append((record, "" if whole else damage))
     return found
 
 
 def _holds(record: Record) -> bool:
-    """Whether a record's summary matches its history: its numbers, in the columns that it has, and its end."""
+    """Whether what a record says is of the right form, and its summary matches its history: its numbers, in the columns
+    that it has, and its end.
+    """
+    told = [record.provenance, record.measured_by, json.loads(record.row["evaluation_settings"] or "{}")]
+    if not all(isinstance(text, dict) for text in told):
+        return False
+    for name, schema in (("summary", RUNS), ("evaluation", EVALUATION), ("floors", FLOORS)):
+        if record.row[name] is not None:
+            record.table(name, schema)
     rows, summary = record.table("history", HISTORY).to_pandas(), record.row["summary"]
     lacking = [
         name for name in rows if name not in KEYS and all(row.get(name) is None for row in record.row["history"])
@@ -257,9 +267,15 @@ def record_files(paths: Iterable[Path | str]) -> Iterator[Path]:
 def _read(path: Path | str, names: list[str]) -> pa.Table:
     """Columns of a file of records; fields that other code's records have inside their rows are no fault."""
     with refused(path, GET_IT_AGAIN):
-        there = pq.read_schema(path).names
+        about = pq.read_metadata(path)
+        there = about.schema.to_arrow_schema().names
         if missing := [name for name in names if name not in there]:
             raise RecordError(f"{path}: is no file of records, it lacks {', '.join(missing)}; name one that is")
+        # A few kilobytes can say billions of equal numbers.
+        groups = [about.row_group(group) for group in range(about.num_row_groups)]
+        held = sum(group.column(place).num_values for group in groups for place in range(about.num_columns))
+        if held > MOST_VALUES or sum(group.total_byte_size for group in groups) > 8 * MOST_VALUES:
+            raise RecordError(f"{path}: says {held:,} values, at most {MOST_VALUES:,} are allowed; split the file")
         table = pq.read_table(path, columns=names, page_checksum_verification=True)
         table.validate(full=True)
     for name in names:

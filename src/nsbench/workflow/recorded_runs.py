@@ -57,7 +57,7 @@ def current(settings: str) -> str:
     try:
         values = json.loads(settings)
         data = TASKS[values["task"]]
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         raise ConfigError("settings: no settings of a run") from None
     found = parse(RunSettings, values, "settings")
     return canonical_json({**found.model_dump(mode="json"), "data": parse(data, found.data, "settings.data")})
@@ -119,7 +119,7 @@ def _current_evaluation(settings: str | None) -> str | None:
     try:
         values = json.loads(settings or "null")
         return values and canonical_json({**values, "evaluation": _how(parse(Evaluation, values["evaluation"]))})
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return settings  # of code with other settings
 
 
