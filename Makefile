@@ -10,6 +10,10 @@ OPTIONS := --cores all --resources gpu=$(GPUS) --quiet rules host reason
 SNAKEMAKE := snakemake $(OPTIONS)
 OVERLAY_THERE = test -z "$(OVERLAY)" || test -f "$(OVERLAY)" || { echo "nsbench | OVERLAY=$(OVERLAY) is no file"; exit 1; }
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
+# What a user's settings of pip say of where to and how much to install is not for $(VENV); what they say of indexes is.
+unexport PIP_TARGET PIP_PREFIX PIP_ROOT PIP_DRY_RUN
+export PIP_USER := 0
+export PIP_NO_DEPS := 0
 
 PUBLISHED := results/published
 # What jobs import, besides what that imports. Compiled once, even where PYTHONDONTWRITEBYTECODE is set. A failure
@@ -30,6 +34,7 @@ $(READY): pyproject.toml requirements.lock
 	@$(VENV)/bin/pip install --quiet --no-compile --disable-pip-version-check -c requirements.lock -e '.[dev]'
 	@$(VENV)/bin/python -m compileall -q src
 	@-PYTHONDONTWRITEBYTECODE= MLFLOW_DISABLE_TELEMETRY=true $(VENV)/bin/python -W ignore -c 'import $(IMPORTED)'
+	@$(VENV)/bin/nsbench --help > /dev/null || { echo "nsbench | the command does not run in $(VENV): see above"; exit 1; }
 	@touch $(READY)
 
 models: $(MODELS)

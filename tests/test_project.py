@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import tomllib
@@ -43,6 +44,36 @@ def test_the_software_that_snakemake_records_is_the_locks() -> None:
 def test_make_has_the_target(target: str) -> None:
     shown = subprocess.run(["make", "--dry-run", target], cwd=PROJECT, capture_output=True, text=True)
     assert "No rule to make target" not in shown.stderr
+
+
+FAKE_PYTHON = """#!/bin/sh
+[ "$1" = -m ] && [ "$2" = venv ] || exit 0
+mkdir -p "$3/bin"
+printf '#!/bin/sh\\nenv > "%s/pip.env"\\n' "$3" > "$3/bin/pip"
+printf '#!/bin/sh\\nexit 0\\n' > "$3/bin/python"
+printf '#!/bin/sh\\nexit %s\\n' "$FAKE_STATUS" > "$3/bin/nsbench"
+chmod +x "$3"/bin/*
+"""
+
+
+def test_pip_settings_of_place_and_kind_do_not_reach_the_install_which_is_ready_once_it_runs(tmp_path: Path) -> None:
+    python, venv = tmp_path / "python", tmp_path / "venv"
+    python.write_text(FAKE_PYTHON)
+    python.chmod(0o755)
+    of_place = dict.fromkeys(("PIP_USER", "PIP_TARGET", "PIP_PREFIX", "PIP_ROOT", "PIP_NO_DEPS", "PIP_DRY_RUN"), "1")
+    mine = {**os.environ, **of_place, "PIP_INDEX_URL": "https://mine"}
+    for status, there in (("1", False), ("0", True)):
+        call = ["make", "install", f"PYTHON={python}", f"VENV={venv}"]
+        done = subprocess.run(call, cwd=PROJECT, capture_output=True, text=True, env={**mine, "FAKE_STATUS": status})
+        assert (done.returncode == 0) == (venv / ".ready").exists() == there, done.stderr
+        assert there or "the command does not run" in done.stdout
+    given = dict(line.split("=", 1) for line in (venv / "pip.env").read_text().splitlines() if line.startswith("PIP_"))
+    assert {name: given.get(name, "") for name in of_place} == {
+        **dict.fromkeys(of_place, ""),
+        "PIP_USER": "0",
+        "PIP_NO_DEPS": "0",
+    }
+    assert given["PIP_INDEX_URL"] == "https://mine"
 
 
 def test_readme_names_only_files_that_are_there() -> None:

@@ -58,6 +58,8 @@ BAD: list[tuple[str, Any, list[str]]] = [
     (f"{VARIANT}.noise", {"same_symbol": 1}, [".noise.same_symbol: 1", "a valid boolean"]),
     ("text.path", "a\0b", ["text.path: 'a\\x00b' is not allowed", "text of one line"]),
     ("text.path", "a" * 1001, ["text.path: 'aaa", "text of one line"]),
+    ("text.path", "a/{x}.txt", ["text.path: 'a/{x}.txt' is not allowed", "without braces"]),
+    ("records", ["a}"], ["records[0]: 'a}' is not allowed", "without braces"]),
     ("seeds", 3, ["seeds: 3 is not allowed; allowed: a valid list"]),
     ("seeds", [], ["seeds: [] is not allowed; allowed: at least 1 item"]),
     ("seeds", list(range(20_000)), ["seeds: [0, 1, 2", "at most 10000 items"]),

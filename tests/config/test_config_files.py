@@ -171,6 +171,16 @@ def test_a_list_on_the_command_line_has_numbers(project: Callable[..., tuple[int
     assert "$NSBENCH_WIKITEXT2 = '/nonexistent' cannot be read" in said
 
 
+def test_another_working_directory_is_told_what_to_copy(
+    project: Callable[..., tuple[int, str]], tmp_path: Path
+) -> None:
+    _, said = project("shipped", None, "--directory", str(tmp_path))
+    assert f"cannot be used. config.yaml and claims.yaml: not in {tmp_path}, the working directory; copy from /" in said
+    (tmp_path / "config.yaml").write_text("{}")
+    _, said = project("shipped", None, "--directory", str(tmp_path))
+    assert f"cannot be used. claims.yaml: not in {tmp_path}" in said
+
+
 # --- at random -------------------------------------------------------------------------------------------
 
 

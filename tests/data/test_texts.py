@@ -116,6 +116,8 @@ def test_a_path_must_be_given_and_there() -> None:
         resolve(TextSource(source="auto", path="/nowhere"), {"NSBENCH_WIKITEXT2": "/"})
     with pytest.raises(ConfigError, match=r"^\$NSBENCH_WIKITEXT2 = '/nowhere' cannot be read"):
         resolve(TextSource(source="local"), {"NSBENCH_WIKITEXT2": "/nowhere"})
+    with pytest.raises(ConfigError, match=r"'/a/\{x\}': braces in a path are a wildcard to Snakemake; rename it"):
+        resolve(TextSource(source="local"), {"NSBENCH_WIKITEXT2": "/a/{x}"})
     with pytest.raises(ConfigError, match=r"text\.source = 'local' needs text\.path or \$NSBENCH_WIKITEXT2"):
         resolve(TextSource(source="local"), {"NSBENCH_WIKITEXT2": ""})
 

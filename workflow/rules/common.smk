@@ -9,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+from nsbench.config import loader as config_files
 from nsbench.config import tracking_uri
 from nsbench.config.base import ConfigError
 from nsbench.config.canonical import canonical_json
@@ -45,6 +46,8 @@ try:
     MODEL_FILES = {}
     if PLAN.config.pretrained is not None:
         MODEL_FILES = {name: PLAN.model_files(name) for name in PLAN.config.pretrained.chosen}
+    RECORD_FILES = [str(path) for path in PLAN.records.files]
+    config_files.refuse_braces([*RECORD_FILES, *sum(MODEL_FILES.values(), [])])
 except (ConfigError, FileError) as error:
     raise WorkflowError(f"the configuration cannot be used. {error}") from None
 
@@ -55,7 +58,6 @@ if PLAN.config.pretrained is not None:
 PRETRAINED_FOLDER = "results/tables" if PRETRAINED_FILES else ""
 PRETRAINED_CSV = [name for name in PRETRAINED_TABLES if name != "pretrained_influence"]
 COLLECTED_FILES = [f"results/collected/{name}.parquet" for name in ("history", "runs", "evaluation", "floors")]
-RECORD_FILES = [str(path) for path in PLAN.records.files]
 CLAIMS_FILES = ["results/claims.parquet", "results/claim_evidence.parquet"]
 KINDS = {"training": "Training", "theory": "Theory", "pretrained": "Pretrained models"}
 """What figures are of -> their part of Snakemake's report."""

@@ -12,6 +12,10 @@ from snakemake.utils import update_config
 gc.set_threshold(100_000, 50, 100)
 
 try:
+    beside = Path(workflow.basedir)
+    missing = [name for name in ("config.yaml", "claims.yaml") if (beside / name).exists() and not Path(name).exists()]
+    if missing:
+        raise ConfigError(f"{' and '.join(missing)}: not in {Path.cwd()}, the working directory; copy from {beside}")
     for configfile in ("config.yaml", *workflow.configfiles):
         config_files.read(Path(configfile))
     given = config_files.options(workflow.config_settings.config_args)

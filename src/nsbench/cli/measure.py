@@ -31,6 +31,7 @@ from nsbench.pretrained.run import Subject, measure, measure_model
 from nsbench.pretrained.sources import ModelError
 from nsbench.schemas.pretrained import PARTS
 from nsbench.storage.code_digest import code_digest
+from nsbench.storage.cores import usable_cores
 from nsbench.storage.device import use_device
 from nsbench.storage.parquet import read_table
 from nsbench.storage.provenance import stamp
@@ -64,8 +65,7 @@ def measure_one(options: argparse.Namespace) -> None:
     model = None if checkpoint else _model(options.model, options.config)
     spec = canonical_json({"model": model or options.model, "text": str(options.text), "settings": settings})
     with use_device(options.device) as device:
-        # One process alone: all cores are its own.
-        torch.set_num_threads(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+        _use_cores()
         code = code_digest("nsbench.pretrained.run:measure_model", "nsbench.pretrained.checkpoints")
         made_by = stamp(spec, code, str(device))
         how = {"max_memory_gb": options.max_memory_gb, "batch_size": options.batch_size}
@@ -81,6 +81,12 @@ def measure_one(options: argparse.Namespace) -> None:
     render("figure_01", out, figure, out / "influence.png", out / "influence.pdf")
     print(summary(out, shown))
     print(f"\nwritten: {out}: *.parquet, {TABLES}/*.csv, influence.png, influence.pdf")
+
+
+def _use_cores() -> None:
+    """Compute on all cores, since one process is alone, or on as many as the environment says."""
+    if not any(map(os.environ.get, ("OMP_NUM_THREADS", "MKL_NUM_THREADS"))):
+        torch.set_num_threads(usable_cores())
 
 
 def _subject(checkpoint: Path, dataset: Path, settings: Measurement, device: torch.device) -> Subject:

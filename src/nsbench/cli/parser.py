@@ -30,6 +30,7 @@ from nsbench.cli.arguments import (
 )
 from nsbench.cli.stages import STAGES
 from nsbench.config.base import ConfigError
+from nsbench.storage.cores import usable_cores
 from nsbench.storage.locks import locked
 
 
@@ -120,7 +121,7 @@ def _queue(options: argparse.Namespace) -> None:
     if options.action == "status":
         print("\n".join(status_lines(status(queue))))
     else:
-        run(queue, options.cores or len(os.sched_getaffinity(0)), options.gpus, options.export_every)
+        run(queue, options.cores or usable_cores(), options.gpus, options.export_every)
 
 
 def _records(options: argparse.Namespace) -> None:

@@ -53,9 +53,11 @@ def _name(value: Any) -> Any:
 
 
 def _words(value: Any) -> Any:
-    # No file can be called so, and a line break would tear a message or a table apart.
-    if not (isinstance(value, str) and value.isprintable() and len(value) <= LONGEST_TEXT):
-        raise PydanticCustomError(NOT_ALLOWED, f"text of one line and at most {LONGEST_TEXT} characters")
+    # No file can be called so, a line break would tear a message apart, and to Snakemake braces are a wildcard.
+    if not (isinstance(value, str) and value.isprintable() and len(value) <= LONGEST_TEXT and not {*value} & {*"{}"}):
+        raise PydanticCustomError(
+            NOT_ALLOWED, f"text of one line and at most {LONGEST_TEXT} characters, without braces"
+        )
     return value
 
 

@@ -55,6 +55,12 @@ def options(entries: Iterable[str]) -> dict[str, Any]:
     return {name: _yaml(value, f"--config {name}") for name, value in pairs if value.lstrip()[:1] in ("[", "{")}
 
 
+def refuse_braces(paths: Iterable[str]) -> None:
+    """Raise ConfigError for a path that Snakemake would take for a pattern."""
+    if found := next((path for path in paths if "{" in path or "}" in path), None):
+        raise ConfigError(f"{show(found)}: braces in a path are a wildcard to Snakemake; rename it")
+
+
 def _text(path: Path) -> str:
     try:
         content = path.read_bytes()

@@ -20,6 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from nsbench.config.base import Closed, ConfigError, Words
+from nsbench.config.loader import refuse_braces
 from nsbench.config.sections import TextSource
 from nsbench.data import hub
 from nsbench.data.text import PARTS, Text, write_text_file
@@ -77,7 +78,7 @@ class TextSpec(Closed):
 def resolve(settings: TextSource, environment: Mapping[str, str]) -> TextSpec:
     """The text stage's spec: the path from config, or else from the environment, and its fingerprint.
 
-    Raises ConfigError where a path that is needed or named is not there or cannot be read.
+    Raises ConfigError where a path that is needed or named is not there, cannot be read or has braces.
     """
     given = settings.path or environment.get(VARIABLE)
     if settings.source == "local" and not given:
@@ -88,6 +89,7 @@ def resolve(settings: TextSource, environment: Mapping[str, str]) -> TextSpec:
     if settings.source in ("hub", "embedded") or not given:
         return TextSpec(source=settings.source)
     path, name = Path(given).expanduser(), "text.path" if settings.path else f"${VARIABLE}"
+    refuse_braces([str(path)])
     try:
         return TextSpec(source=settings.source, path=str(path), fingerprint=_fingerprint(path))
     except OSError as error:
