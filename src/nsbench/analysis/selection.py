@@ -230,15 +230,14 @@ def _compare(sweep: _Sweep, procedure: str, confidence: float) -> dict[str, Any]
         found[name] = typical_difference(*scores, confidence, without)
     row = {"selected": selected, "n_compared": int(compared.sum())}
     row |= {"n_stopped": int((stopped[0] | stopped[1]).sum()), **steps.columns("test_steps_ratio")}
+    on_validation = [sweep.times.loc[keys] for keys in (before, after)]
+    row |= _steps_ratio(*on_validation, confidence).columns("val_steps_ratio")
     for name in TEST_SCORES:
         row |= found[name].columns(f"{name}_difference")
-    on_validation = [sweep.times.loc[keys] for keys in (before, after)]
-    reached = any(table["reached"].any() for table in on_validation)
-    means = [_restricted(table).mean() for table in on_validation]
-    row["val_steps_ratio"] = means[1] / means[0] if reached and means[0] > 0 else np.nan
     tuned = _counted(variant for variant, _ in baselines.values())
     notes = [f"baselines, the best of {len(sweep.baselines)}: {tuned}"] if tuned else []
-    notes += [] if reached else ["no run reached the target on validation data"]
+    if not any(table["reached"].any() for table in on_validation):
+        notes.append("no run reached the target on validation data")
     notes += [*shared_notes(found), *_resolution(sweep.test_times.loc[before + after])]
     return {**row, "note": "; ".join(notes)}
 

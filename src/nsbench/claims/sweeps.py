@@ -30,12 +30,20 @@ class Chosen(OfTask):
 
 @claim_quantity("selection", *SIZES)
 def _selection(evidence: Evidence, of: Chosen) -> list[Finding]:
-    """Steps that the best of a sweep saves on test data, chosen for each seed on the other seeds; in per cent."""
+    """Steps that the best of a sweep saves, chosen for each seed on the other seeds; in per cent.
+
+    On test data; with `equal_tuning` on the seed's validation data, since runs that end at their target have hardly a
+    time on test data.
+    """
 
     def best(variant: Variant, row: pd.Series) -> Finding:
         known = row.to_dict() | {"margin": evidence.margin}
-        ends, extras = percent(pd.Series(known), "fewer_steps_percent", "test_steps_ratio")
-        one = found_row(variant, row, ends, f"best of {row['n_arms']}", "n_compared", extras)
+        name, count = "test_steps_ratio", "n_compared"
+        if of.procedure == "equal_tuning":
+            name, count = "val_steps_ratio", "n_pairs"
+            known["n_stopped"] = 0
+        ends, extras = percent(pd.Series(known), "fewer_steps_percent", name)
+        one = found_row(variant, pd.Series(known), ends, f"best of {row['n_arms']}", count, extras)
         return one if one.status != COUNTS else replace(one, status=ASIDE, why="its pairs share choices: no test")
 
     why = NO_SWEEP if of.procedure == "leave_one_out" else f"{NO_SWEEP} beside a baseline with other settings"

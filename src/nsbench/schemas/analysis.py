@@ -90,11 +90,11 @@ SELECTION = pa.schema(
         count("n_pairs", "pairs", "seeds that the baseline and all these arms have in the grid"),
         count("n_compared", "pairs", "of them, those of test_steps_ratio: both test times are known"),
         N_STOPPED,
-        number(
+        *estimate_fields(
             "val_steps_ratio",
             "1",
-            "restricted mean steps to target on validation data, chosen / baseline; NaN if no run reached it",
-            nullable=True,
+            "typical ratio of steps to target on validation data, chosen / baseline; of all_seeds, whose own these are, "
+            "better than it is",
         ),
         *estimate_fields("test_steps_ratio", "1", "typical ratio of steps to target on test data, chosen / baseline"),
         *estimate_fields(
