@@ -41,6 +41,8 @@ def test_measure_prints_a_table_and_writes_tables_a_figure_and_provenance(
     said = capsys.readouterr().out
     for words in ("causal: LlamaForCausalLM", "2 sequences of 8 tokens of text.txt", "pretrained", "random", "ρ = 0.5"):
         assert words in said
+    assert "no pearson where it is not shown: 2 sequences; at least 8 are needed" in said
+    assert "nan" not in said
     for made_file in ("influence.png", "influence.pdf", "influence.parquet", "tables/concentration.csv"):
         assert (tmp_path / "out" / made_file).stat().st_size > 0
     stamp = read_stamp(tmp_path / "out/stability.parquet")

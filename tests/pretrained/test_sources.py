@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from safetensors.torch import load_file
 
 from nsbench.config.base import parse
 from nsbench.config.pretrained import FolderModel, HubModel, PackageModel
@@ -21,6 +23,15 @@ def test_a_folder_is_taken_as_it_is(made: Path) -> None:
     found = sources.fetch("mine", FolderModel(source="folder", path=str(made / "causal")))
     weights = (made / "causal/model.safetensors").read_bytes()
     assert found == (made / "causal", hashlib.sha256(weights).hexdigest())
+
+
+def into_subfolder(folder: Path) -> None:
+    """transformers would read these weights; their digest would be that of nothing."""
+    (folder / "deep").mkdir()
+    (folder / "model.safetensors").rename(folder / "deep/model.safetensors")
+    names = load_file(folder / "deep/model.safetensors")
+    index = {"metadata": {}, "weight_map": dict.fromkeys(names, "deep/model.safetensors")}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
 
 
 @pytest.mark.parametrize(
@@ -37,6 +48,7 @@ def test_a_folder_is_taken_as_it_is(made: Path) -> None:
             lambda folder: (folder / "model.safetensors.index.json").write_text('{"weight_map": {"a": "gone"}}'),
             ["does not have all its weights"],
         ),
+        (lambda folder: into_subfolder(folder), ["does not have all its weights as safetensors beside config.json"]),
     ],
 )
 def test_a_folder_without_what_is_needed_is_refused(made: Path, tmp_path: Path, spoil: Any, words: list[str]) -> None:

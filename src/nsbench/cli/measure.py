@@ -26,6 +26,7 @@ from nsbench.config.pretrained import (
     TablesSpec,
 )
 from nsbench.figures.drawing import render
+from nsbench.measures.estimate import LEAST_INPUTS
 from nsbench.pretrained import checkpoints
 from nsbench.pretrained.run import Subject, measure, measure_model
 from nsbench.pretrained.sources import ModelError
@@ -128,6 +129,12 @@ def summary(folder: Path, shown: Shown) -> str:
     lines += ["", f"influence of positions ({shown.norm}), mean over sequences:", table.to_string(index=False)]
     stability = read_table(folder / "stability.parquet", PARTS["stability"])
     wanted = stability["reduction"].isin(["pearson", "probability_cosine", "decision"]) & stability["rho"].notna()
+    unknown = wanted & stability["value"].isna()
+    if unknown.any():
+        few = first.n_sequences < LEAST_INPUTS
+        why = f"{first.n_sequences} sequences; at least {LEAST_INPUTS} are needed" if few else "outputs do not vary"
+        lines += ["", f"no {', '.join(stability[unknown]['reduction'].unique())} where it is not shown: {why}"]
+        wanted &= ~unknown
     if wanted.any():
         chosen = stability[wanted].assign(
             measure=lambda rows: rows["noise"] + " " + rows["reduction"],

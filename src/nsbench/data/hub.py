@@ -59,7 +59,7 @@ def _reach() -> None:
 
 
 def is_whole(folder: Path) -> bool:
-    """Whether a folder has a configuration and all the safetensors that it names."""
+    """Whether a folder has a configuration and, beside it, all the safetensors that it names."""
     if not (folder / "config.json").is_file():
         return False
     index = folder / "model.safetensors.index.json"
@@ -67,7 +67,9 @@ def is_whole(folder: Path) -> bool:
         return any(folder.glob("*.safetensors"))
     try:
         names = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
-        return bool(names) and all(name.endswith(".safetensors") and (folder / name).is_file() for name in names)
+        return bool(names) and all(
+            name.endswith(".safetensors") and "/" not in name and (folder / name).is_file() for name in names
+        )
     except (OSError, ValueError, KeyError, AttributeError, TypeError):
         return False
 

@@ -21,6 +21,7 @@ from nsbench.measures.resampling import OUTPUT, Outputs, single_replacements, to
 from nsbench.pretrained.inputs import Inputs, Tokens, regular_ids
 from nsbench.pretrained.models import LanguageModel, States
 from nsbench.pretrained.sites import concentrations, positions, sites_of
+from nsbench.pretrained.sources import ModelError
 from nsbench.schemas.pretrained import PARTS
 from nsbench.storage.seeding import torch_stream
 from nsbench.theory.resampling import resampling_correlation
@@ -44,7 +45,7 @@ class Found(NamedTuple):
 def not_applicable(model: LanguageModel, inputs: Inputs, readout: str) -> str:
     """Why a readout cannot be read off a model on these inputs; empty where it can."""
     if readout != "pooled_norm" and model.kind == "encoder":
-        return "the model has no language-model head"
+        return model.headless
     if readout == "cross_entropy" and inputs.labels is None:
         return "these inputs have no tokens to predict"
     if readout == "mean_top_logit" and model.pooled:
@@ -217,13 +218,15 @@ class _Case:
 
 
 def values(states: States, labels: Tensor | None, names: list[str]) -> list[Tensor]:
-    """Readouts of N sequences, (N) each."""
+    """Readouts of N sequences, (N) each. Raises ModelError for one that is not finite."""
     found = []
     for name in names:
         if name == "cross_entropy":
             found.append(readouts.cross_entropy(states.logits, labels))
         else:
             found.append(readouts.READOUTS[name](states.hidden_NTC if name == "pooled_norm" else states.logits))
+        if not found[-1].isfinite().all():
+            raise ModelError(f"{name} is not finite on some sequence; other weights or inputs are needed")
     return found
 
 

@@ -63,13 +63,16 @@ def load_checkpoint(path: Path, device: torch.device, control_seed: int | None =
         hidden_1NTC = stack.hidden(embeddings_NTC[None])
         return States(hidden_1NTC[0], stack.logits(hidden_1NTC)[0])
 
+    embed = torch.no_grad()(lambda tokens_NT: stack.embed(tokens_NT[None])[0])
+
     # Position by position only without pooling; the mask alone says whether a position sees what follows it.
     kind = "causal" if (settings.mask, settings.pooling) == ("causal", "none") else "masked"
     return LanguageModel(
         kind=kind,
         architecture="TransformerStack",
-        embed=torch.no_grad()(lambda tokens_NT: stack.embed(tokens_NT[None])[0]),
+        embed=embed,
         states=states,
+        of_tokens=lambda tokens_NT: States(states(embed(tokens_NT)).hidden_NTC, stack(tokens_NT[None])[0]),
         layers={},
         heads={},
         n_parameters=stack.n_parameters(),

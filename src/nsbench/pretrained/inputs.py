@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
+import re
+from array import array
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,9 +14,14 @@ from torch import Tensor
 
 from nsbench.data.text import read_text_file
 from nsbench.measures.gaussian_stability import Standardisation, standardisation
-from nsbench.pretrained.models import LanguageModel
+from nsbench.pretrained.models import LanguageModel, in_one_sentence
 from nsbench.pretrained.sources import ModelError
 from nsbench.storage.seeding import torch_stream
+
+PIECE, CONTEXT = 200_000, 1_000
+"""Characters of a text that are tokenised at a time, and those around a cut that tell whether it changes tokens."""
+END_OF_WORD = re.compile(r"(?<=\w)(?=\s)")
+CUTS_TRIED = 100
 
 
 class InputError(ValueError):
@@ -61,13 +69,17 @@ def tokenise(
     text count among the n. Where the text has fewer sequences than `count`, all of them are taken. Raises InputError
     for a text shorter than one sequence.
     """
-    before, after = _specials(tokenizer) if special else ([], [])
+    joined = "\n".join(line for line in lines if line.strip())
+    with in_one_sentence(f"{label}: {name}'s tokenizer cannot read it"):
+        before, after = _specials(tokenizer, joined[:40]) if special else ([], [])
+        ids = _token_ids(tokenizer, joined)
+        added = getattr(tokenizer, "added_tokens_decoder", {})
+        # Reserved tokens, which have no role, are special too.
+        special_ids = {*tokenizer.all_special_ids, *(number for number, token in added.items() if token.special)}
+        regular_ids = sorted(set(tokenizer.get_vocab().values()) - special_ids)
     inside = n - len(before) - len(after)
     if inside < 1:
         raise ModelError(f"{name}: n_tokens = {n} leaves no room beside the special tokens; at least {n - inside + 1}")
-    joined = "\n".join(line for line in lines if line.strip())
-    # A text that writes "<unk>" means these letters, not the tokenizer's own token.
-    ids = tokenizer(joined, add_special_tokens=False, split_special_tokens=True, verbose=False)["input_ids"]
     n_windows = len(ids) // inside
     if n_windows < 1:
         raise InputError(
@@ -78,9 +90,10 @@ def tokenise(
     rows = [[*before, *ids[start : start + inside], *after] for start in starts]
     if len({token for row in rows for token in row[len(before) : n - len(after)]}) < 2:
         raise InputError(f"{label}: all tokens are the same; give a text that {name}'s tokenizer knows")
-    regular = torch.tensor(sorted(set(range(len(tokenizer))) - set(tokenizer.all_special_ids)), dtype=torch.long)
     fixed = torch.tensor(sorted({*before, *after}), dtype=torch.long)
-    return Tokens(torch.tensor(rows), None, regular, fixed, len(before) + len(after), label)
+    return Tokens(
+        torch.tensor(rows), None, torch.tensor(regular_ids, dtype=torch.long), fixed, len(before) + len(after), label
+    )
 
 
 def read_lines(path: Path) -> tuple[tuple[str, ...], str]:
@@ -92,12 +105,14 @@ def read_lines(path: Path) -> tuple[tuple[str, ...], str]:
         text = read_text_file(path)
         return text.test, text.label
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
+        text = path.read_text(encoding="utf-8-sig")
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}); give a text file") from error
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: is not UTF-8 at byte {error.start}; only UTF-8 text is allowed") from error
-    return tuple(lines), path.name
+    if "\0" in text:
+        raise InputError(f"{path}: has a NUL at character {text.index(chr(0))}, as UTF-16 has; only UTF-8 is allowed")
+    return tuple(text.splitlines()), path.name
 
 
 def make_inputs(
@@ -107,14 +122,8 @@ def make_inputs(
 
     uniform: token ids drawn from `regular_ids`, what stands round each sequence left in place. gaussian: embeddings
     N(mean, scale^2) at every position, with the mean of each coordinate, and the one scale, of the text's; that
-    scale is returned too. Raises ModelError for a token that the model has no embedding of.
+    scale is returned too.
     """
-    if int(tokens.text_NT.max()) >= model.n_vocabulary:
-        largest = int(tokens.text_NT.max())
-        raise ModelError(
-            f"the tokenizer gives token {largest}, and the model has {model.n_vocabulary} embeddings; give a folder "
-            "with the model's own tokenizer"
-        )
     text_NT, fixed_ids = tokens.text_NT.to(model.device), tokens.fixed_ids.to(model.device)
 
     def of_tokens(name: str, tokens_NT: Tensor, labels: Tensor | None) -> Inputs:
@@ -145,6 +154,22 @@ def make_inputs(
     return found, float(text.standard.std_C[0])
 
 
+def trial_tokens(model: LanguageModel, tokens: Tokens) -> Tensor:
+    """(2, T): a sequence of text, and one of ids from all over the vocabulary within the same frame.
+
+    Raises ModelError for a token that the model has no embedding of.
+    """
+    if int(tokens.text_NT.max()) >= model.n_vocabulary:
+        largest = int(tokens.text_NT.max())
+        raise ModelError(
+            f"the tokenizer gives token {largest}, and the model has {model.n_vocabulary} embeddings; give a folder "
+            "with the model's own tokenizer"
+        )
+    first_T, ids = tokens.text_NT[0], regular_ids(model, tokens).cpu()
+    spread_T = ids[torch.arange(len(first_T)) * len(ids) // len(first_T)]
+    return torch.stack([first_T, torch.where(torch.isin(first_T, tokens.fixed_ids), first_T, spread_T)])
+
+
 def regular_ids(model: LanguageModel, tokens: Tokens) -> Tensor:
     """The ids that may be drawn: the tokenizer's, special ones left out, that the model has embeddings of.
 
@@ -156,10 +181,38 @@ def regular_ids(model: LanguageModel, tokens: Tokens) -> Tensor:
     return ids.to(model.device)
 
 
-def _specials(tokenizer: Any) -> tuple[list[int], list[int]]:
+def _token_ids(tokenizer: Any, text: str) -> array[int]:
+    """The ids of a text. It is tokenised piece by piece, cut where that changes no token: memory is that of a piece.
+
+    A cut at the end of a word is taken where the tokens of the letters before it stay the same when what follows is
+    added; the tokens after it are then those that are added. Where no such cut is found the rest is one piece.
+    """
+    # A text that writes "<unk>" means these letters, not the tokenizer's own token.
+    split = any(token in text for token in tokenizer.all_special_tokens)
+    split |= any(token.special and token.content in text for token in tokenizer.added_tokens_decoder.values())
+
+    def ids(part: str) -> list[int]:
+        return tokenizer(part, add_special_tokens=False, split_special_tokens=split, verbose=False)["input_ids"]
+
+    found, start, stop = array("l"), 0, 0
+    while stop < len(text):
+        known: list[int] = ids(text[max(0, start - CONTEXT) : start]) if start else []
+        stop = len(text)
+        for cut in itertools.islice(END_OF_WORD.finditer(text, start + PIECE), CUTS_TRIED):
+            end = cut.start()
+            before = ids(text[end - CONTEXT : end])
+            if ids(text[end - CONTEXT : end + CONTEXT])[: len(before)] == before:
+                stop = end
+                break
+        found.extend(ids(text[max(0, start - CONTEXT) : stop])[len(known) :])
+        start = stop
+    return found
+
+
+def _specials(tokenizer: Any, text: str) -> tuple[list[int], list[int]]:
     """The ids that a tokenizer puts before and after a text of its own accord."""
-    plain = tokenizer("a", add_special_tokens=False)["input_ids"]
-    dressed = tokenizer("a")["input_ids"]
+    plain = tokenizer(text, add_special_tokens=False)["input_ids"]
+    dressed = tokenizer(text)["input_ids"]
     for start in range(len(dressed) - len(plain) + 1):
         if dressed[start : start + len(plain)] == plain:
             return dressed[:start], dressed[start + len(plain) :]

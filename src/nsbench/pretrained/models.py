@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -28,9 +29,10 @@ PROJECTIONS = (
     "attn.Wo",  # ModernBERT
 )
 """Within a layer, the module that projects the concatenated outputs of the attention heads."""
-TWO_WAYS = ("xlnet", "xlm")
-"""Kinds of models that are called causal but predict in other orders."""
-TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "vocab.json", "tokenizer.model", "spiece.model", "spm.model")
+SENTENCEPIECE = ("tokenizer.model", "sentencepiece.bpe.model", "spiece.model", "spm.model")
+TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "vocab.json", *SENTENCEPIECE)
+LARGEST_DIFFERENCE = 1e-4
+"""Of outputs that should be equal, as a share of the largest."""
 
 
 class States(NamedTuple):
@@ -53,6 +55,8 @@ class LanguageModel:
     """Tokens (N, T) to embeddings (N, T, C), positions not yet added."""
     states: Callable[[Tensor], States]
     """Embeddings (N, T, C) to hidden states and logits."""
+    of_tokens: Callable[[Tensor], States]
+    """Tokens (N, T) to the same, by the model's own way: `try_out` holds it against `states`."""
     layers: dict[str, nn.Module]
     """Number -> the layer; empty where the model has no modules for them."""
     heads: dict[str, tuple[nn.Module, int]]
@@ -67,6 +71,10 @@ class LanguageModel:
     device: torch.device
     pooled: bool = False
     """Whether there is one output for all positions: logits (N, V)."""
+    headless: str = ""
+    """Why there are no logits; empty where there are."""
+    n_positions: int | None = None
+    """Of its configuration; None: it does not say."""
     remarks: list[str] = field(default_factory=list)
 
     def labels(self, tokens_NT: Tensor, fixed_ids: Tensor) -> Tensor:
@@ -107,15 +115,29 @@ def load(
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
     config = configuration(name, folder)
+    with in_one_sentence(f"{name}: a {config.model_type} model of this configuration cannot be measured"):
+        return _load(name, folder, config, device, control_seed, initializer_range)
+
+
+def _load(
+    name: str,
+    folder: Path,
+    config: Any,
+    device: torch.device,
+    control_seed: int | None,
+    initializer_range: float | None,
+) -> LanguageModel:
     text, (kind, auto) = config.get_text_config(), _kind(config)
     try:
-        n_layers, n_heads, width = text.num_hidden_layers, text.num_attention_heads, text.hidden_size
+        n_layers, n_heads, width = (
+            _largest(getattr(text, size)) for size in ("num_hidden_layers", "num_attention_heads", "hidden_size")
+        )
     except AttributeError as error:
         raise ModelError(
             f"{name}: {config.model_type} has no attention layers ({error}); a transformer is needed"
         ) from None
     if control_seed is None:
-        model, remarks = _pretrained(name, folder, auto)
+        model, remarks = _pretrained(name, folder, config, auto)
     else:
         if initializer_range is not None:
             text.initializer_range = initializer_range
@@ -123,15 +145,31 @@ def load(
             torch.manual_seed(control_seed)
             model, remarks = auto.from_config(config, dtype=torch.float32, trust_remote_code=False), []
     model.to(device).eval().requires_grad_(False)
-    layers, heads = _layers(model, n_layers, n_heads)
+    for weight, values in model.named_parameters():
+        if not values.isfinite().all():
+            raise ModelError(f"{name}: the weight {weight} has numbers that are not finite; get the files again")
+    embeddings, named, architecture = model.get_input_embeddings(), _named(config), type(model).__name__
+    embed = torch.no_grad()(embeddings)
+    if config.model_type == "esm" and config.token_dropout:
+        # What the model itself does to tokens none of which is a mask; it leaves embeddings as they are.
+        embed = torch.no_grad()(lambda tokens_NT: embeddings(tokens_NT) * (1 - 0.15 * 0.8))
+    states, of_tokens = (_states(model, kind, given) for given in ("inputs_embeds", "input_ids"))
+    layers, heads = _layers(model, n_layers, n_heads, lambda: of_tokens(torch.ones(1, 4, dtype=torch.long).to(device)))
     if len(heads) < n_layers:
-        remarks = [*remarks, "attention heads not found" if layers else "layers not found"]
-    wide, embeddings = getattr(text, "intermediate_size", None) or 4 * width, model.get_input_embeddings()
+        found = f"found in {len(heads)} of {n_layers} layers" if heads else "not found"
+        remarks = [*remarks, f"attention heads {found}" if layers else "layers not found"]
+    headless = ""
+    if kind == "encoder" and named == architecture:
+        headless = "the model has no language-model head"
+    elif kind == "encoder":
+        headless = f"{named or 'a model whose config.json names no class in architectures'} is read without its head"
+    wide = _largest(getattr(text, "intermediate_size", None) or 4 * width)
     return LanguageModel(
         kind=kind,
-        architecture=type(model).__name__,
-        embed=torch.no_grad()(embeddings),
-        states=_states(model, kind),
+        architecture=architecture,
+        embed=embed,
+        states=states,
+        of_tokens=of_tokens,
         layers=layers,
         heads=heads,
         n_parameters=model.num_parameters(),
@@ -139,33 +177,70 @@ def load(
         n_heads=n_heads,
         d_model=embeddings.embedding_dim,
         n_vocabulary=embeddings.num_embeddings,
-        values_per_token=n_layers * (16 * width + 4 * wide) + (0 if kind == "encoder" else 3 * text.vocab_size),
+        values_per_token=n_layers * (16 * width + 4 * wide)
+        + (0 if kind == "encoder" else 3 * embeddings.num_embeddings),
         device=device,
+        headless=headless,
+        n_positions=getattr(text, "max_position_embeddings", None),
         remarks=remarks,
     )
 
 
-def try_out(name: str, model: LanguageModel, n_tokens: int) -> None:
-    """Pass one sequence forward and backward, to refuse a model that cannot be measured before work starts.
+def try_out(name: str, model: LanguageModel, tokens_NT: Tensor) -> None:
+    """Pass sequences forward and backward, to refuse a model that cannot be measured before work starts.
 
-    Raises ModelError for a model that fails, or whose layers do not take sequences first.
+    Raises ModelError for a model that fails or has outputs that are not finite; whose outputs for tokens are not those
+    for their embeddings; that is called causal and sees what follows, or masked and does not; that takes no
+    embeddings but those of tokens; and whose layers do not take sequences first.
     """
-    tokens_1T = torch.zeros(1, n_tokens, dtype=torch.long, device=model.device)
-    try:
-        (found,) = each_gradients(
-            lambda x_NTC: [model.states(x_NTC).hidden_NTC.flatten(1).sum(1)],
-            model.embed(tokens_1T),
+    title, n_tokens = f"{name}: {model.architecture}", tokens_NT.shape[1]
+    with in_one_sentence(f"{title} cannot be measured at {n_tokens} tokens", "; fewer tokens, or another model"):
+        tokens_NT = tokens_NT.to(model.device)
+        x_NTC = model.embed(tokens_NT)
+        # Of the embeddings' own size, but no token's.
+        noise_NTC = torch.randn(x_NTC.shape, generator=torch.Generator().manual_seed(0)).to(x_NTC) * x_NTC.std()
+        with torch.no_grad():
+            found, wanted = model.states(x_NTC), model.of_tokens(tokens_NT)
+            last_NTC = x_NTC.clone()
+            last_NTC[:, -1] += noise_NTC[:, -1]
+            moved = model.states(last_NTC)
+        for output, of_embeddings, of_tokens in zip(States._fields, found, wanted, strict=True):
+            if of_embeddings is None:
+                continue
+            rows = of_embeddings.shape[: 1 if output == "logits" and model.pooled else 2]
+            if rows != tokens_NT.shape[: len(rows)]:
+                shape = tuple(of_embeddings.shape)
+                raise ModelError(f"{title} gives {output} of shape {shape} for tokens {tuple(tokens_NT.shape)}")
+            if not (of_embeddings.isfinite().all() and of_tokens.isfinite().all()):
+                raise ModelError(f"{title} gives outputs that are not finite; other weights are needed")
+            if (difference := _difference(of_embeddings, of_tokens)) > LARGEST_DIFFERENCE:
+                raise ModelError(
+                    f"{title} gives other outputs for tokens than for their embeddings (by {difference:.1g} of the "
+                    "largest); what it does to tokens alone cannot be measured"
+                )
+        if found.logits is not None and not model.pooled:
+            before = _difference(found.logits[:, -2], moved.logits[:, -2])
+            if model.kind == "causal" and before > LARGEST_DIFFERENCE:
+                raise ModelError(f"{title} is called causal, but sees tokens that follow; is_decoder may be missing")
+            if model.kind == "masked" and before == 0:
+                raise ModelError(f"{title} is called masked, but sees no tokens that follow")
+        weights_TC = torch.randn(found.hidden_NTC.shape[1:], generator=torch.Generator().manual_seed(1)).to(x_NTC)
+        (gradients,) = each_gradients(
+            lambda x_NTC: [(model.states(x_NTC).hidden_NTC * weights_TC).flatten(1).sum(1)],
+            x_NTC + noise_NTC,
             layers=model.layers,
             heads=model.heads,
         )
-    except Exception as error:  # Models raise many types.
-        raise ModelError(
-            f"{name}: {model.architecture} cannot be measured at {n_tokens} tokens ({_first(error)}); fewer tokens, or "
-            "another model"
-        ) from error
-    for gradient in (*found.layers.values(), *found.heads.values()):
-        if gradient.shape[:2] != (1, n_tokens):
-            raise ModelError(f"{name}: {model.architecture} has layers that do not take sequences first")
+        if not gradients.inputs_NTC.isfinite().all() or not gradients.inputs_NTC.any():
+            raise ModelError(f"{title} has gradients that are all 0 or not finite; other weights are needed")
+        for gradient in (*gradients.layers.values(), *gradients.heads.values()):
+            if gradient.shape[:2] != tokens_NT.shape:
+                raise ModelError(f"{title} has layers that do not take sequences first")
+
+
+def _difference(found: Tensor, wanted: Tensor) -> float:
+    """The largest difference, as a share of the largest number."""
+    return float((found - wanted).abs().max() / wanted.abs().max().clamp_min(1e-30))
 
 
 def load_tokenizer(name: str, folder: Path) -> Any:
@@ -173,50 +248,60 @@ def load_tokenizer(name: str, folder: Path) -> Any:
     import transformers
 
     transformers.utils.logging.set_verbosity_error()
-    if not any((folder / file).is_file() for file in TOKENIZER_FILES):
+    there = [file for file in TOKENIZER_FILES if (folder / file).is_file()]
+    if not there:
         raise ModelError(f"{name}: {folder} has no tokenizer; one of {', '.join(TOKENIZER_FILES)} is needed")
-    try:
+    instead = ""
+    if there[0] in SENTENCEPIECE and not transformers.utils.is_sentencepiece_available():
+        instead = f"; {there[0]} needs pip install sentencepiece protobuf"
+    with in_one_sentence(f"{name}: {folder} has no tokenizer that transformers can load", instead):
         return transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    except Exception as error:  # The library raises many types.
-        raise ModelError(f"{name}: {folder} has no tokenizer that transformers can load ({_first(error)})") from error
 
 
 def configuration(name: str, folder: Path) -> Any:
     """The configuration of a folder. Raises ModelError where transformers has no causal or masked model of it."""
     import transformers
 
-    try:
+    with in_one_sentence(f"{name}: {folder} is no model that transformers knows"):
         config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    except Exception as error:
-        raise ModelError(f"{name}: {folder} is no model that transformers knows ({_first(error)})") from error
-    if config.is_encoder_decoder or config.model_type in TWO_WAYS:
+        # How attention is computed and which files have the weights is not for the folder to say.
+        config._attn_implementation = config._experts_implementation = config.transformers_weights = None
+    if config.is_encoder_decoder:
         raise ModelError(f"{name}: {config.model_type} is not measured; a causal or masked language model is allowed")
     return config
 
 
+def _named(config: Any) -> str:
+    """The class that a configuration names; empty for none."""
+    return str((getattr(config, "architectures", None) or [""])[0])
+
+
 def _kind(config: Any) -> tuple[str, Any]:
     import transformers
+    from transformers.models.auto import modeling_auto
 
-    named = (getattr(config, "architectures", None) or [""])[0]
-    if named.endswith(("ForCausalLM", "LMHeadModel")):
-        return "causal", transformers.AutoModelForCausalLM
-    if named.endswith(("ForMaskedLM", "ForPreTraining")):
+    named, kind = _named(config), config.model_type
+    masked = named == modeling_auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES.get(kind)
+    if masked or named.endswith(("ForMaskedLM", "ForPreTraining")):
         return "masked", transformers.AutoModelForMaskedLM
+    # Of models of several kinds of input too, which take text alone.
+    causal = named == modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.get(kind)
+    if causal or named.endswith(("ForCausalLM", "LMHeadModel")):
+        return "causal", transformers.AutoModelForCausalLM
     return "encoder", transformers.AutoModel
 
 
-def _pretrained(name: str, folder: Path, auto: Any) -> tuple[nn.Module, list[str]]:
-    try:
+def _pretrained(name: str, folder: Path, config: Any, auto: Any) -> tuple[nn.Module, list[str]]:
+    with in_one_sentence(f"{name}: transformers cannot load {folder}", "; get its files again"):
         model, found = auto.from_pretrained(
             folder,
+            config=config,
             dtype=torch.float32,
             local_files_only=True,
             trust_remote_code=False,
             use_safetensors=True,
             output_loading_info=True,
         )
-    except Exception as error:
-        raise ModelError(f"{name}: transformers cannot load {folder} ({_first(error)}); get its files again") from error
     missing = sorted({*found["missing_keys"], *(key for key, *_ in found["mismatched_keys"])})
     if missing:
         raise ModelError(
@@ -224,14 +309,24 @@ def _pretrained(name: str, folder: Path, auto: Any) -> tuple[nn.Module, list[str
             "random; name the right class in architectures of its config.json"
         )
     left = sorted(found["unexpected_keys"])
-    return model, [f"{len(left)} weights not used, for example {left[0]}"] if left else []
+    remarks = [f"{len(left)} weights not used, for example {left[0]}"] if left else []
+    if getattr(config, "auto_map", None):
+        remarks.append("the folder's own code (auto_map) is not run")
+    return model, remarks
 
 
 def _layers(
-    model: nn.Module, n_layers: int, n_heads: int
+    model: nn.Module, n_layers: int, n_heads: int, forward: Callable[[], Any]
 ) -> tuple[dict[str, nn.Module], dict[str, tuple[nn.Module, int]]]:
     """The layers of the model, and the projections of their heads, those that are found."""
     lists = [module for module in model.modules() if isinstance(module, nn.ModuleList) and len(module) == n_layers]
+    if len(lists) > 1:  # A tower of images has as many; text passes through one of them.
+        called: set[nn.Module] = set()
+        with ExitStack() as hooks:
+            for layer in {layer for layers in lists for layer in layers}:
+                hooks.enter_context(layer.register_forward_pre_hook(lambda module, _: called.add(module)))
+            forward()
+        lists = [layers for layers in lists if called.issuperset(layers)]
     layers = {str(number): layer for number, layer in enumerate(lists[0])} if lists else {}
     parts = {number: dict(layer.named_modules()) for number, layer in layers.items()}
     heads = {
@@ -242,18 +337,29 @@ def _layers(
     return layers, heads
 
 
-def _states(model: nn.Module, kind: str) -> Callable[[Tensor], States]:
+def _states(model: nn.Module, kind: str, given: str) -> Callable[[Tensor], States]:
     # A cache of keys and values serves generation alone.
     more = {"use_cache": False} if kind == "causal" else {}
 
-    def states(embeddings_NTC: Tensor) -> States:
-        found = model(inputs_embeds=embeddings_NTC, output_hidden_states=True, **more)
+    def states(inputs: Tensor) -> States:
+        found = model(**{given: inputs}, output_hidden_states=True, **more)
         return States(found.hidden_states[-1], None if kind == "encoder" else found.logits)
 
     return states
 
 
-def _first(error: Exception) -> str:
-    """The first line of an error."""
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__
+def _largest(size: Any) -> int:
+    """A size, or the largest where it differs by layer."""
+    return int(max(size) if isinstance(size, list | tuple) else size)
+
+
+@contextmanager
+def in_one_sentence(what: str, instead: str = "") -> Iterator[None]:
+    """Whatever transformers, or a stranger's configuration and model, raise: as a ModelError of one sentence."""
+    try:
+        yield
+    except ModelError:
+        raise
+    except Exception as error:  # Many types.
+        lines = str(error).strip().splitlines() or [""]
+        raise ModelError(f"{what} ({type(error).__name__}: {lines[0][:300]}){instead}") from error

@@ -23,7 +23,7 @@ from nsbench.config.canonical import canonical_json
 from nsbench.config.pretrained import Measurement, MeasureSpec
 from nsbench.pretrained import models
 from nsbench.pretrained.cases import Found, measure_case
-from nsbench.pretrained.inputs import Tokens, make_inputs, read_lines, tokenise
+from nsbench.pretrained.inputs import Tokens, make_inputs, read_lines, tokenise, trial_tokens
 from nsbench.pretrained.models import LanguageModel
 from nsbench.pretrained.sources import Fetched, Unavailable, fetch, origin, settings_digest
 from nsbench.schemas.pretrained import PARTS
@@ -95,7 +95,7 @@ def measure(
     for weights, seed in seeds.items():
         model = found = None  # Free the previous weights first: one model at a time is in memory.
         model = subject.load(seed)
-        models.try_out(name, model, n_tokens)
+        models.try_out(name, model, trial_tokens(model, tokens))
         found, scale = make_inputs(model, tokens, settings.inputs, settings.seed, "cross_entropy" in settings.readouts)
         row = _model_row(name, weights, model, subject, settings) | {"scale": scale}
         frames["models"].append(pd.DataFrame([row]))
@@ -147,13 +147,16 @@ def _model_row(
         row = row | {"weights_sha256": "", "origin": start, "remark": "", "paper": ""}
     own = ("architecture", "kind", "n_parameters", "n_layers", "n_heads", "d_model", "n_vocabulary")
     n_sequences, n_tokens = subject.tokens.text_NT.shape
+    remarks = [row["remark"], *model.remarks]
+    if model.n_positions is not None and n_tokens > model.n_positions:
+        remarks.append(f"{n_tokens} tokens, more than its {model.n_positions} positions")
     return {
         **row,
         "model": name,
         "weights": weights,
         "status": "measured",
         "reason": "",
-        "remark": "; ".join(part for part in (row["remark"], *model.remarks) if part),
+        "remark": "; ".join(part for part in remarks if part),
         **{column: getattr(model, column) for column in own},
         "text": subject.tokens.text,
         "n_tokens": n_tokens,

@@ -191,7 +191,7 @@ def _check_folder(name: str, folder: Path) -> None:
         others = sorted(path.name for path in folder.iterdir() if path.suffix in (".bin", ".pt", ".pth", ".ckpt"))
         instead = f" but {', '.join(others[:3])}, which may run code when read" if others else ""
         raise ModelError(
-            f"{name}: {folder} does not have all its weights as safetensors{instead}; save them by "
+            f"{name}: {folder} does not have all its weights as safetensors beside config.json{instead}; save them by "
             "save_pretrained(folder, safe_serialization=True)"
         )
 
