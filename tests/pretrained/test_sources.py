@@ -9,6 +9,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 from safetensors.torch import load_file
 
@@ -148,6 +149,58 @@ def test_a_conversion_that_fails_leaves_nothing_behind(tmp_path: Path, monkeypat
     monkeypatch.setattr(gguf, "convert", fail)
     with pytest.raises(OSError, match="disk full"):
         sources._converted("mine", "weights.gguf", [tmp_path / "weights.gguf"], "0" * 64, tmp_path / "cache")
+    assert [path.suffix for path in (tmp_path / "cache/models").iterdir()] == [".lock"]
+
+
+def write_llama(file: Path, layers: int) -> None:
+    """A GGUF file of a model that should have so many layers, with the weights of one."""
+    import gguf as library
+
+    writer, d, width = library.GGUFWriter(file, "llama"), 16, 32
+    writer.add_context_length(32)
+    writer.add_embedding_length(d)
+    writer.add_block_count(layers)
+    writer.add_feed_forward_length(width)
+    writer.add_head_count(2)
+    writer.add_head_count_kv(2)
+    writer.add_layer_norm_rms_eps(1e-5)
+    writer.add_vocab_size(8)
+    writer.add_tokenizer_model("llama")
+    writer.add_token_list([f"t{number}" for number in range(8)])
+    writer.add_token_scores([0.0] * 8)
+    writer.add_token_types([1] * 8)
+    shapes = {"token_embd": (8, d), "output": (8, d), "output_norm": (d,)}
+    shapes |= {f"blk.0.{name}": (d, d) for name in ("attn_q", "attn_k", "attn_v", "attn_output")}
+    shapes |= {"blk.0.ffn_gate": (width, d), "blk.0.ffn_up": (width, d), "blk.0.ffn_down": (d, width)}
+    shapes |= {f"blk.0.{name}_norm": (d,) for name in ("attn", "ffn")}
+    for name, shape in shapes.items():
+        writer.add_tensor(f"{name}.weight", np.zeros(shape, np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+
+
+@pytest.mark.filterwarnings("ignore")  # of transformers
+@pytest.mark.parametrize(
+    ("layers", "cut", "words"),
+    [
+        (2, 0, "it lacks weights, for example model.layers.1.input_layernorm.weight, which would be random"),
+        (1_000_000, 0, "it claims 1000000 layers; at most 1000 are allowed"),
+        (1, 500, "model.gguf cannot be converted ("),
+        (1, 10**6, "model.gguf cannot be converted ("),
+    ],
+    ids=["lacking", "bomb", "cut", "empty"],
+)
+def test_a_gguf_file_that_claims_more_than_it_has_is_told(tmp_path: Path, layers: int, cut: int, words: str) -> None:
+    file = tmp_path / "model.gguf"
+    write_llama(file, layers)
+    file.write_bytes(file.read_bytes()[:-cut] if cut else file.read_bytes())
+    with pytest.raises(
+        ModelError, match=r"^mine: model\.gguf cannot be converted \(.*\); name another file$"
+    ) as caught:
+        sources._converted("mine", file.name, [file], "0" * 64, tmp_path / "cache")
+    assert words in str(caught.value)
     assert [path.suffix for path in (tmp_path / "cache/models").iterdir()] == [".lock"]
 
 

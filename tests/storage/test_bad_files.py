@@ -9,6 +9,7 @@ import json
 import logging
 import os
 import shutil
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -467,6 +468,20 @@ def test_nested_json_is_told(tmp_path: Path) -> None:
         (tmp_path / name).write_text(NESTED)
         with pytest.raises(RecordError, match=rf"{name}: not "):
             read(tmp_path / name)
+
+
+def test_a_picture_that_claims_a_billion_pixels_or_texts_is_told(tmp_path: Path) -> None:
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return len(data).to_bytes(4, "big") + kind + data + zlib.crc32(kind + data).to_bytes(4, "big")
+
+    zeros = zlib.compress(bytes(10**8))
+    for side, chunks in ((100_000, []), (8, [(b"zTXt", b"a\0\0" + zeros)]), (8, [(b"iCCP", b"a\0\0" + zeros)])):
+        header = side.to_bytes(4, "big") * 2 + bytes([8, 0, 0, 0, 0])
+        parts = [(b"IHDR", header), *chunks, (b"IDAT", zlib.compress(bytes(72))), (b"IEND", b"")]
+        path = tmp_path / "figure_01.png"
+        path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*part) for part in parts))
+        with pytest.raises(RecordError, match="not a whole PNG; delete it"):
+            Pictures([path]).rest()
 
 
 def test_a_file_of_terabytes_is_told(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ import logging
 import os
 import shutil
 import tempfile
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -137,7 +138,14 @@ def _converted(name: str, title: str, files: list[Path], digest: str, cache: Pat
             _new_folder(folder) as temporary,
             tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as joined,
         ):
-            gguf.convert(files[0] if len(files) == 1 else _joined(files, Path(joined) / title), temporary)
+            source = files[0] if len(files) == 1 else _joined(files, Path(joined) / title)
+            try:
+                gguf.convert(source, temporary)
+            except OSError:
+                raise
+            except Exception as error:  # The libraries raise many types.
+                reason = textwrap.shorten(str(error), 200, placeholder="...") or type(error).__name__
+                raise ModelError(f"{name}: {title} cannot be converted ({reason}); name another file") from error
             (temporary / CONVERTED).write_text(_sum_of(temporary), encoding="utf-8")
     return folder
 
