@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -322,6 +325,31 @@ def test_drawing_leaves_matplotlib_as_it_was() -> None:
     before = dict(matplotlib.rcParams)
     five(make_cells(seeds=(0, 1)))
     assert dict(matplotlib.rcParams) == before
+
+
+DRAW = """
+import sys
+from nsbench.figures import style
+with style.applied():
+    figure = style.new(5, 3)
+    axes = figure.add_subplot(ylabel="a text of $5 or $_^")
+    style.header(axes, "a text of $5 or $_^", ["leak of $5 or $_^"], [style.sign("settled", marker="$=$")])
+    style.footer(figure, ["a text of $5 or $_^"], [style.sign("$5 or $_^", marker="$=$")])
+style.save(figure, sys.argv[1] + "/it.png", sys.argv[1] + "/it.pdf")
+"""
+
+
+def test_a_notebook_s_backend_and_a_matplotlibrc_change_no_byte_and_dollars_are_no_mathematics(tmp_path: Path) -> None:
+    rc = "text.usetex: True\nfont.size: 30\nsavefig.bbox: tight\nbackend: none\naxes.linewidth: 9\n"
+    (tmp_path / "matplotlibrc").write_text(rc)
+    own = {"MPLBACKEND": "module://matplotlib_inline.not_here", "MATPLOTLIBRC": str(tmp_path / "matplotlibrc")}
+    made = []
+    for name, environment in (("plain", {"MPLBACKEND": "agg"}), ("own", own)):
+        (tmp_path / name).mkdir()
+        call = [sys.executable, "-c", DRAW, str(tmp_path / name)]
+        subprocess.run(call, env={**os.environ, **environment}, check=True, capture_output=True)
+        made.append([(tmp_path / name / file).read_bytes() for file in ("it.png", "it.pdf")])
+    assert made[0] == made[1]
 
 
 @pytest.mark.parametrize("name", ["figure_99", "sweep", "sweep_"])

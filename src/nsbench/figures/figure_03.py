@@ -89,7 +89,8 @@ def _pair(pair: list[Axes], rows: Table, title: str, expected: float) -> AxesIma
         axes.grid(False)
         axes.spines[["top", "right"]].set_visible(True)
         axes.set(xticks=[0, n - 1], yticks=[0, n - 1])
-        axes.set_title(f"\n${name}$", fontsize=9, pad=4, linespacing=1.7)  # the empty line is the pair's title's
+        # The empty line is the pair's title's.
+        axes.set_title(f"\n${name}$", fontsize=9, pad=4, linespacing=1.7, parse_math=True)
         for row in same:
             look = {"fill": False, "ec": AGREE, "lw": 1.3, "gid": "same token"}
             axes.add_patch(Rectangle((first[row] - 0.5, row - 0.5), 1, 1, **look))

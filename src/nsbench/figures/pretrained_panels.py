@@ -127,8 +127,7 @@ def notice(axes: Axes, reason: str, width: float, max_lines: int = 9) -> None:
     axes.minorticks_off()
     for spine in axes.spines.values():
         spine.set(visible=True, linestyle=(0, (4, 3)), color="#B5B5B5")
-    # Reasons name variables as $HF_TOKEN: dollars are no mathematics.
-    look = {"ha": "center", "va": "center", "transform": axes.transAxes, "parse_math": False, "gid": "notice"}
+    look = {"ha": "center", "va": "center", "transform": axes.transAxes, "gid": "notice"}
     axes.text(0.5, 0.5, wrapped(reason, width, max_lines), color=style.WARNING, fontsize=7.5, **look)
 
 

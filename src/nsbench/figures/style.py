@@ -6,11 +6,16 @@ dashes. Nothing here touches matplotlib's global state, and matplotlib is import
 
 from __future__ import annotations
 
+import contextlib
 import io
 import math
+import os
+import sys
 import textwrap
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from types import ModuleType
+from typing import Any
 
 import numpy as np
 
@@ -18,9 +23,6 @@ from nsbench.arms import ARMS, describe
 from nsbench.figures.annotations import Axes, Axis, Cell, Cells, Figure, Line2D
 from nsbench.schemas.metrics import METRICS
 from nsbench.storage.atomic import atomic_write
-
-if TYPE_CHECKING:
-    import contextlib
 
 ARM_COLOURS = {
     ("baseline", None): "#3B3B3B",
@@ -70,14 +72,32 @@ _RC = {
     "legend.fontsize": 8,
     "pdf.fonttype": 42,
     "svg.hashsalt": "nsbench",
+    "text.parse_math": False,
 }
 
 
-def applied() -> contextlib.AbstractContextManager[None]:
-    """The context in which figures are made and saved."""
+@contextlib.contextmanager
+def applied() -> Iterator[None]:
+    """The context in which figures are made and saved: matplotlib's own defaults with ours, whatever a matplotlibrc
+    says. Text is no mathematics unless `parse_math=True`: a `$` may be in a name."""
+    matplotlib = _matplotlib()
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()
+        matplotlib.rcParams.update(_RC)
+        yield
+
+
+def _matplotlib() -> ModuleType:
+    """matplotlib, which cannot be imported where the environment names a backend that is not installed, as a notebook's
+    may be. None is needed, for no window is opened."""
+    backend = None if "matplotlib" in sys.modules else os.environ.pop("MPLBACKEND", None)
     import matplotlib
 
-    return matplotlib.rc_context(_RC)
+    if backend is not None:
+        os.environ["MPLBACKEND"] = backend
+        with contextlib.suppress(ValueError):
+            matplotlib.rcParams["backend"] = backend
+    return matplotlib
 
 
 # --- words and colours ---------------------------------------------------------------------------------
@@ -236,8 +256,12 @@ def is_first(axes: Axes) -> bool:
 def sign(label: str, **look: Any) -> Line2D:
     """An entry of a legend: a line, or with `marker` a mark, in grey unless `look` has a colour."""
     from matplotlib.lines import Line2D
+    from matplotlib.markers import MarkerStyle
 
     look = {"color": MUTED, **({"ls": ""} if "marker" in look else {}), **look}
+    if str(look.get("marker")).startswith("$"):
+        with _matplotlib().rc_context({"text.parse_math": True}):
+            look["marker"] = MarkerStyle(look["marker"])
     return Line2D([], [], label=label, **look)
 
 

@@ -28,6 +28,7 @@ def draw(history: Any, times: Any, cells: list[dict[str, Any]], scale: str) -> A
     arm_settings, seeds, target and budget_steps. scale: `paper`, `demo` ...
     """
     # Where you need matplotlib or pandas itself, import it here: planning reads this file too, and should stay fast.
+    # Text between dollars is mathematics only with parse_math=True.
     groups = comparison.by_variant(cells)
     figure, columns = style.columns(len(groups), n_rows=1, width=3.7, height=3.2, below=1.2)
     for (name, group), (axes,) in zip(groups.items(), columns, strict=True):
