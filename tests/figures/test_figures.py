@@ -274,6 +274,9 @@ def test_a_grid_is_drawn_the_figures_that_it_can_fill() -> None:
     assert figures_for(controlled) == ["figure_05_modular_addition", "time_to_target", "grokking_gap", "arms"]
     measured = figures_for(text, measures=["regularizer_gradient", "fourier_weight"])
     assert measured == [*of_text, "time_to_target", "grokking_gap", "gradient_share"]  # text has no Fourier weight
+    tuned = [{**addition[0], "variant": f"calibrated-decay{decay}"} for decay in (1, 2)]
+    drawn = drawing.shown(drawing.FIGURES["time_to_target"], [*addition, *tuned, parity[0]])
+    assert drawn == [*addition, parity[0]]  # a baseline's tuning is in the tables; one that is alone is shown
     curve = [{**cell, "curve": cell["variant"], "curve_only": True} for cell in addition]
     assert figures_for(curve) == ["specification_curve_modular_addition"]
     apart = figures_for([], theory=True, pretrained=True)

@@ -392,3 +392,8 @@ def test_fields_that_no_run_reached_are_hatched_and_arms_that_are_missing_are_bl
     assert len(with_gid(steps, "field empty")) == 3
     assert fields(steps) == ["not reached"] * 3
     assert len(with_gid(losses, "field")) == 3
+    # Where no run went to its end there is no loss to show.
+    names = [f"best_val_loss_difference{end}" for end in ("", "_low", "_high")]
+    none = tables["score_effect"].assign(**dict.fromkeys(names, np.nan))
+    figure = sweep.draw(tables["paired_effect"], none, tables["selection"], tables["time_to_target"], cells, "demo")
+    assert len([axes for axes in shown(figure) if with_gid(axes, "field text")]) == 1

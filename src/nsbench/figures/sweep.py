@@ -52,11 +52,15 @@ def draw(effects: Table, score_effects: Table, selections: Table, times: Table, 
     from matplotlib.patches import Rectangle
 
     groups = curves.groups_of(cells)
+    swept = [comparison.key(cell) for cell in comparison.swept(cells)]
     tables = {STEPS: effects, LOSS: score_effects}
+    losses = comparison.by_cell(score_effects)
+    if not any(math.isfinite(_field(losses.get(key), LOSS)[0]) for key in swept):
+        del tables[LOSS]  # as of runs that end at their target
     norms = {column: _norm(table, column, cells) for column, table in tables.items()}
     sizes = [list(map(len, comparison.sweep_values(group))) for group in groups.values()]
     n_rhos, n_gammas = map(max, zip(*sizes, strict=True))
-    figure, columns = style.columns(len(groups), 2, 0.95 * n_gammas + 1.25, 0.5 * n_rhos + 0.95, below=1.4)
+    figure, columns = style.columns(len(groups), len(tables), 0.95 * n_gammas + 1.25, 0.5 * n_rhos + 0.95, below=1.4)
     for (variant, group), panels in zip(groups.items(), columns, strict=True):
         chosen = comparison.selected(group, selections)
         for axes, (column, table) in zip(panels, tables.items(), strict=True):
@@ -64,9 +68,9 @@ def draw(effects: Table, score_effects: Table, selections: Table, times: Table, 
             if style.is_first(axes):
                 axes.set_ylabel("ρ")
         style.header(panels[0], variant, group[0]["leaks"], [])
-        panels[1].set_xlabel("γ")
+        panels[-1].set_xlabel("γ")
     grid = np.array(figure.axes).reshape(-1, columns[0][0].get_gridspec().ncols).tolist()
-    for row, column in zip(grid, (STEPS, LOSS) * len(grid), strict=False):
+    for row, column in zip(grid, tuple(tables) * len(grid), strict=False):
         look = {"shrink": 0.9, "aspect": 12, "pad": 0.02, "fraction": 0.06, "extend": "both"}
         bar = figure.colorbar(ScalarMappable(norms[column], COLOURS[column]), ax=row, **look)
         bar.set_label(LABELS[column], fontsize=8)
