@@ -323,7 +323,8 @@ def test_a_baseline_is_tuned_over_its_optimiser_s_settings_as_the_arm_is_over_it
     cells, made = grid(sweep), records(sweep)
     faster: Sweep = {"baseline": [(40, 40, 0.7), (40, 40, 0.7), (40, 40, 0.7), (60, 60, 0.7)]}
     lucky: Sweep = {"baseline": [(80, 80, 0.7), (80, 80, 0.7), (80, 80, 0.7), (0, 0, 0.7)]}
-    for name, decay, runs in (("decay", 0.2, faster), ("more_decay", 0.4, lucky)):
+    # The third is the variant's own baseline by another name.
+    for name, decay, runs in (("decay", 0.2, faster), ("more_decay", 0.4, lucky), ("again", 0.1, faster)):
         more = [{**cell, "variant": name} for cell in grid(runs)]
         more[0]["settings"] = {"optimizer": {"weight_decay": decay}, "data": {}}
         cells += more
@@ -343,7 +344,8 @@ def test_a_baseline_is_tuned_over_its_optimiser_s_settings_as_the_arm_is_over_it
     assert row["test_steps_ratio"] == pytest.approx(np.median(walsh))
     assert row["note"].startswith("baselines, the best of 3: decay x 4; ")
     # Other data are another question; so is a baseline of another arm's settings.
-    cells[-1]["settings"] = cells[-2]["settings"] = {"optimizer": {"weight_decay": 0.2}, "data": {"n": 3}}
+    for cell in cells[-3:]:
+        cell["settings"] = {"optimizer": {"weight_decay": 0.2}, "data": {"n": 3}}
     assert selected(made, cells)["procedure"].tolist() == ["all_seeds", "leave_one_out"]
 
 

@@ -80,8 +80,9 @@ def tuned_baselines(group: list[dict[str, Any]], cells: list[dict[str, Any]]) ->
     """
     own = baseline_of(group)
     rest = {**own["settings"], "optimizer": None}
-    others = [cell for cell in cells if cell["task"] == own["task"] and cell["arm_settings"] == own["arm_settings"]]
-    return [own, *(cell for cell in others if cell is not own and {**cell["settings"], "optimizer": None} == rest)]
+    alike = [cell for cell in cells if cell["task"] == own["task"] and cell["arm_settings"] == own["arm_settings"]]
+    others = [cell for cell in alike if cell["settings"] != own["settings"]]
+    return [own, *(cell for cell in others if {**cell["settings"], "optimizer": None} == rest)]
 
 
 def times_on_test(times: pd.DataFrame, evaluation: pd.DataFrame, lacking: Container[RunKey] = ()) -> pd.DataFrame:

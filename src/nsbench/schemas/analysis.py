@@ -93,8 +93,8 @@ SELECTION = pa.schema(
         *estimate_fields(
             "val_steps_ratio",
             "1",
-            "typical ratio of steps to target on validation data, chosen / baseline; of all_seeds these chose, so that it "
-            "flatters",
+            "typical ratio of steps to target on validation data, chosen / baseline; all_seeds chose by these, so that "
+            "it flatters",
         ),
         *estimate_fields("test_steps_ratio", "1", "typical ratio of steps to target on test data, chosen / baseline"),
         *estimate_fields(
