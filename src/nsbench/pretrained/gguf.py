@@ -29,6 +29,7 @@ def convert(file: Path, folder: Path) -> None:
     model, found = transformers.AutoModelForCausalLM.from_pretrained(
         file.parent,
         gguf_file=file.name,
+        config=config,
         dtype=torch.float32,
         local_files_only=True,
         trust_remote_code=False,
