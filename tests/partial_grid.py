@@ -94,9 +94,7 @@ class PartialGrid:
         """Exit status of `nsbench stage finished`."""
         out = ["--out", self._at("partial/finished.parquet"), "--missing", self._at("partial/missing.csv")]
         spec = self.plan.grid("runs_per_pack", "records", "text", "checkpoints", "evaluation")
-        return cli.main(
-            ["stage", "finished", "--spec", spec, "--digest", "d", "--results", str(self.root), *out, *more]
-        )
+        return cli.main(["stage", "finished", "--spec", spec, "--results", str(self.root), *out, *more])
 
     def states(self) -> pd.DataFrame:
         return read_table(self.root / "partial/finished.parquet", RUN_STATE)
@@ -104,7 +102,7 @@ class PartialGrid:
     def report(self, tables_alone: bool = False, partial: bool = True, out: str = "partial") -> None:
         """Run what follows, each stage by its command; partial: of the finished part."""
         spec = self.plan.grid("analysis", "runs_per_pack", "records", "text", "checkpoints", "evaluation")
-        common = ["--spec", spec, "--digest", "d"]
+        common = ["--spec", spec]
         common += ["--finished", self._at("partial/finished.parquet")] if partial else []
         collected, tables, claims = self._at(f"{out}/collected"), self._at(f"{out}/tables"), self._at(out)
         read = ["--collected", collected, "--tables", tables]

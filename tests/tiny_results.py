@@ -53,8 +53,6 @@ def make(root: Path, models: Path) -> dict[str, Stage]:
             *_positional(name),
             "--spec",
             spec,
-            "--digest",
-            "d",
             *map(str, arguments),
         ]
         stages[name] = made = Stage(root, command, inputs, before or [])
@@ -93,7 +91,7 @@ def make(root: Path, models: Path) -> dict[str, Stage]:
     names = (f"{EXPERIMENT}.{part}.parquet" for part in ("points", "examples", "curves", "table"))
     points, examples, curves, table = (root / "theory" / name for name in names)
     spec = plan.experiment(EXPERIMENT)
-    command = ["stage", "simulate", "--spec", spec, "--digest", "d", "--points", str(points)]
+    command = ["stage", "simulate", "--spec", spec, "--points", str(points)]
     assert cli.main([*command, "--examples", str(examples), *CPU]) == 0
     stage("theory", spec, [points], "--points", points, "--curves", curves, "--table", table)
     theory = root / "theory.parquet"

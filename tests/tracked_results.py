@@ -72,7 +72,7 @@ class Results:
         """Those of the `nsbench` command; `spec` must be that of a grid with these cells."""
         collected, tables = self.folder / "collected", self.folder / "tables"
         return [
-            *("stage", "track", "--spec", self.spec, "--digest", "d1", "--collected", str(collected)),
+            *("stage", "track", "--spec", self.spec, "--collected", str(collected)),
             *("--tables", str(tables), "--out", str(self.folder / "tracked.json")),
         ]
 

@@ -34,9 +34,9 @@ def edited(spec: str, **changes: object) -> str:
 
 
 def stage(name: str, spec: str, **options: str) -> list[str]:
-    """`nsbench stage NAME --spec SPEC --digest d --option value ...`; of a figure `name` is "figure NAME"."""
+    """`nsbench stage NAME --spec SPEC --option value ...`; of a figure `name` is "figure NAME"."""
     given = [part for option, value in options.items() for part in (f"--{option.replace('_', '-')}", value)]
-    return ["stage", *name.split(), "--spec", spec, "--digest", "d", *given]
+    return ["stage", *name.split(), "--spec", spec, *given]
 
 
 def train(spec: str = TRAIN, **options: str) -> list[str]:
@@ -68,7 +68,7 @@ TABLES = {"collected": "a", "tables": "b"}
 TEXT = json.dumps({"source": "local", "path": "gone.txt", "fingerprint": ""})
 MISUSE = {
     "unknown stage": (["stage", "trian"], ["invalid choice: 'trian'", "dataset", "evaluate"]),
-    "missing option": (["stage", "dataset", "--digest", "d"], ["arguments are required: --spec, --out"]),
+    "missing option": (["stage", "dataset"], ["arguments are required: --spec, --out"]),
     "device that is not there": (train(device="cuda"), ["nsbench stage train: device: 'cuda'", "allowed: auto, cpu"]),
     "no processes": (train(processes_per_gpu="0"), ["'0' is not allowed", "a whole number in 1"]),
     "no seconds": (train(progress_every="0s"), ["'0' is not allowed", "above 0"]),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import contextlib
 import errno
+import functools
 import json
 import logging
 import os
@@ -26,6 +27,7 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from nsbench.claims.definitions import load_claims
+from nsbench.cli import code
 from nsbench.cli import parser as cli
 from nsbench.config.base import ConfigError
 from nsbench.data.datasets import read_dataset
@@ -33,7 +35,7 @@ from nsbench.data.text import Text, read_text_file, write_text_file
 from nsbench.pretrained import gguf, sources
 from nsbench.report.pictures import Pictures
 from nsbench.schemas.training import HISTORY
-from nsbench.storage import run_folder, tensors
+from nsbench.storage import atomic, code_digest, run_folder, tensors
 from nsbench.storage.atomic import FileError, write_text
 from nsbench.storage.parquet import RecordError, read_arrow, read_stamp, read_table, write_table
 from nsbench.storage.run_folder import RunFolder, read_checkpoint, read_summary
@@ -250,6 +252,38 @@ def test_a_stage_ends_with_a_sentence_about_a_bad_file_and_writes_nothing(
         after = contents(stage.root)
         changed = {other for other in before.keys() | after.keys() if before.get(other) != after.get(other)}
         assert changed <= {path, *stage.before}, path
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_a_stage_is_held_to_the_code_that_was_planned_when_it_begins_and_when_it_writes(
+    stages: dict[str, Stage],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    name: str,
+) -> None:
+    stage, source, before = stages[name], tmp_path / "source.py", contents(stages[name].root)
+    source.touch()
+    monkeypatch.setattr(code_digest, "source_files", lambda: [("source.py", source)])
+
+    @contextlib.contextmanager
+    def edited_meanwhile(condition: Callable[[], None]) -> Iterator[None]:
+        os.utime(source, (1, 1))
+        monkeypatch.setattr(code_digest, "_known", functools.cache(dict))
+        monkeypatch.setattr(code, "stage_code", lambda *_: "1" * 16)
+        with atomic.only_if(condition):
+            yield
+
+    planned = ["--digest", "0" * 16]
+    for command in ([*stage.command, *planned], stage.command):
+        assert cli.main(command) == 2
+        (said,) = (line for line in capsys.readouterr().err.splitlines() if line.startswith("nsbench "))
+        assert said.startswith(
+            f"nsbench stage {name.partition(' ')[0]}: its code is not what the workflow planned with ("
+        )
+        after = contents(stage.root)
+        assert {path for path in before.keys() | after.keys() if before.get(path) != after.get(path)} <= {*stage.before}
+        monkeypatch.setattr(code_digest, "only_if", edited_meanwhile)
 
 
 @pytest.mark.parametrize(

@@ -278,7 +278,7 @@ def test_training_never_touches_mlflow(results: Results, tmp_path: Path) -> None
     results.track()
     spec, dataset = train_spec(), make_dataset(tmp_path)
     out = results.folder / "packs"
-    arguments = ["--spec", canonical_json(spec), "--digest", "d", "--dataset", dataset, "--device", "cpu"]
+    arguments = ["--spec", canonical_json(spec), "--dataset", dataset, "--device", "cpu"]
     arguments += ["--run-store", results.folder / "runs", "--history", out / "h.parquet", "--runs", out / "r.parquet"]
     held = sqlite3.connect(results.folder / "mlflow.db")
     held.execute("BEGIN EXCLUSIVE")

@@ -195,7 +195,7 @@ def test_without_a_report_what_lies_there_is_named_as_old(
     progress.PARTIAL.mkdir(parents=True)
     for name in ("report.html", "missing.csv"):
         (progress.PARTIAL / name).write_text("")
-    progress.fail_partial()
+    progress.fail_partial(0)
     said = capsys.readouterr().err
     assert "what is missing: results/partial/missing.csv" in said
     assert "of an earlier report, not of now: results/partial/report.html\n" in said
@@ -243,8 +243,8 @@ def test_numbers_that_show_no_run_are_fresh_or_outdated(tmp_path: Path) -> None:
     assert outdated(plan, tmp_path) == ["pretrained"]
     write("text", '{"source":"old"}', digest("text"))
     os.utime(tmp_path / "tables/table_1.parquet")
-    assert outdated(plan, tmp_path, {"source": "old"}) == []
-    assert outdated(plan, tmp_path, {"source": "new"}) == ["pretrained"]
+    assert outdated(plan, tmp_path, '{"source":"old"}') == []
+    assert outdated(plan, tmp_path, '{"source":"new"}') == ["pretrained"]
 
 
 # --- what is made of them ------------------------------------------------------------------------------
@@ -462,7 +462,7 @@ def test_without_the_option_a_missing_run_still_stops_the_collection(
 ) -> None:
     grid.take_away((*ARM, "seeds-1-1"))
     places = [f"--{name}={grid.root / name}" for name in ("packs", "datasets")] + [f"--out={grid.root / 'strict'}"]
-    assert cli.main(["stage", "collect", "--spec", grid.plan.grid("runs_per_pack"), "--digest", "d", *places]) == 2
+    assert cli.main(["stage", "collect", "--spec", grid.plan.grid("runs_per_pack"), *places]) == 2
     assert "noise_stability/seeds-1-1/runs.parquet: no such file" in capsys.readouterr().err
     assert not (grid.root / "strict/runs.parquet").exists()
 
@@ -472,5 +472,5 @@ def test_a_state_file_of_another_grid_is_refused(grid: PartialGrid, capsys: pyte
     spec = json.loads(grid.plan.grid("runs_per_pack", "analysis"))
     files = ["--finished", str(grid.root / "partial/finished.parquet"), "--collected", "a"]
     spec["seeds"] = [0, 1, 2]
-    assert cli.main(["stage", "analyse", "--spec", json.dumps(spec), "--digest", "d", *files, "--out", "t"]) == 2
+    assert cli.main(["stage", "analyse", "--spec", json.dumps(spec), *files, "--out", "t"]) == 2
     assert re.search(r"finished.parquet: is about other runs than this grid's; delete it", capsys.readouterr().err)

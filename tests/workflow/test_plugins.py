@@ -64,8 +64,8 @@ def test_a_new_arm_is_one_file_and_three_lines(folder: Path, capsys: pytest.Capt
 
     pack = next(pack[-1] for pack in plan.packs if pack[:3] == CELL)
     spec = plan.train(*CELL, pack)
-    made = ["--digest", "d", "--dataset", "data", "--run-store", "runs", "--history", "h", "--runs", "r"]
-    dataset = ["--spec", plan.dataset(*CELL[:2], pack), "--digest", "d", "--out", "data", "--floors", "floors"]
+    made = ["--dataset", "data", "--run-store", "runs", "--history", "h", "--runs", "r"]
+    dataset = ["--spec", plan.dataset(*CELL[:2], pack), "--out", "data", "--floors", "floors"]
     assert cli.main(["stage", "dataset", *dataset]) == 0
     command = ["stage", "train", "--spec", spec, *made]
     forget()
@@ -79,7 +79,7 @@ def test_a_new_arm_is_one_file_and_three_lines(folder: Path, capsys: pytest.Capt
     spec = plan.grid()
     forget()
     made = ["--out", "states.parquet", "--missing", "missing.csv"]
-    looked = ["--spec", spec, "--digest", "d", "--results", "results", *made]
+    looked = ["--spec", spec, "--results", "results", *made]
     assert cli.main(["stage", "finished", *looked]) == 0
     assert f"{KIND},0" in (folder / "missing.csv").read_text()
 

@@ -66,7 +66,7 @@ def test_a_new_figure_is_one_file_and_one_line(folder: Path, capsys: pytest.Capt
     write_results(folder, cells, make_records(cells, every=2))
     forget_figure()
     made = ["--png", f"{NAME}.png", "--pdf", f"{NAME}.pdf"]
-    command = ["stage", "figure", NAME, "--spec", plan.grid(), "--digest", "d", "--results", ".", *made]
+    command = ["stage", "figure", NAME, "--spec", plan.grid(), "--results", ".", *made]
     assert cli.main(command) == 2
     assert f"no figure is called '{NAME}'" in capsys.readouterr().err
     assert cli.main([*command, "--plugins", f"{NAME}.py"]) == 0
@@ -80,7 +80,7 @@ def test_a_new_figure_is_one_file_and_one_line(folder: Path, capsys: pytest.Capt
     assert json.loads(spec)["plugins"] == [f"{NAME}.py"]
     assert "plugins" not in json.loads(plan.grid())
     forget_figure()
-    assert cli.main(["stage", "figures", "--spec", spec, "--digest", "d", "--results", ".", "--out", "all"]) == 0
+    assert cli.main(["stage", "figures", "--spec", spec, "--results", ".", "--out", "all"]) == 0
     assert Path(f"all/{NAME}.png").exists()
     assert Path("all", NOT_DRAWN).read_text() == ""
 

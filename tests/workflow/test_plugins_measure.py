@@ -54,7 +54,7 @@ def test_a_new_measure_is_one_file_and_two_lines(
     """From the command that writes it to tables; the run is trained once, and what it had measured is the same."""
     plan = Plan(load(bare))
     made_by = ["--digest", plan.code("train", *CELL), "--dataset", "data", "--run-store", "runs"]
-    dataset = ["--spec", plan.dataset(*CELL[:2], PACK), "--digest", "d", "--out", "data", "--floors", "floors"]
+    dataset = ["--spec", plan.dataset(*CELL[:2], PACK), "--out", "data", "--floors", "floors"]
     assert cli.main(["stage", "dataset", *dataset]) == 0
     train = ["stage", "train", "--spec", plan.train(*CELL, PACK), *made_by, "--history", "history.parquet"]
     assert cli.main([*train, "--runs", "runs.parquet"]) == 0
@@ -81,10 +81,10 @@ def test_a_new_measure_is_one_file_and_two_lines(
     specs = own.grid("runs_per_pack", "records", "text", "checkpoints", "evaluation"), own.grid("analysis")
     assert specs[1] == plan.grid("analysis")
     forget()
-    looked = ["--spec", specs[0], "--digest", "d", "--packs", "packs", "--datasets", "datasets"]
+    looked = ["--spec", specs[0], "--packs", "packs", "--datasets", "datasets"]
     assert cli.main(["stage", "collect", *looked, "--out", "collected"]) == 0
     forget()
-    tables = ["--spec", specs[1], "--digest", "d", "--collected", "collected", "--out", "tables"]
+    tables = ["--spec", specs[1], "--collected", "collected", "--out", "tables"]
     assert cli.main(["stage", "analyse", *tables]) == 0
     table = read_table("tables/measure.parquet", MEASURE)
     (row,) = table[table["measure"] == NAME].to_dict("records")

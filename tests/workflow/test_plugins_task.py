@@ -40,7 +40,7 @@ def new(capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
 
 
 def stage(name: str, spec: str, *options: str) -> int:
-    return cli.main(["stage", name, "--spec", spec, "--digest", "d", *options])
+    return cli.main(["stage", name, "--spec", spec, *options])
 
 
 def test_a_new_task_runs_from_its_file_to_its_measures(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,6 +9,7 @@ import os
 import re
 import shutil
 from collections.abc import Iterator
+from pathlib import Path
 
 import pandas as pd
 import pyarrow.parquet as pq
@@ -16,10 +17,11 @@ import pytest
 
 from nsbench.config.theory import EXPERIMENTS
 from nsbench.figures import of_kind
+from nsbench.storage.parquet import read_stamp, write_table
 from nsbench.workflow.results_lock import occupied
 from tests import tiny_models
 from tests.warm import STAGES, Warm
-from tests.workflow_clone import TINY, Clone, Planned
+from tests.workflow_clone import PROJECT, TINY, Clone, Planned
 
 SEEDS = 2
 PACKS = {"modular_addition": 4, "sparse_parity": 3, "next_token": 4}
@@ -202,10 +204,11 @@ def test_what_is_measured_on_models_and_how_they_are_shown_are_apart(clone: Clon
     assert clone.planned() == {"draw_figure": len(PRETRAINED_FIGURES), **REPORT}
 
 
-def test_other_weights_in_a_folder_are_measured(clone: Clone) -> None:
+def test_other_weights_in_a_folder_are_measured_whatever_their_time(clone: Clone) -> None:
     weights = clone.root / "tiny_models/encoder/model.safetensors"
     kept, content = weights.stat(), weights.read_bytes()
     tiny_models.make(clone.root / "tiny_models", "encoder", seed=1)
+    os.utime(weights, (1, 1))
     planned = clone.planned()
     weights.write_bytes(content)
     os.utime(weights, ns=(kept.st_atime_ns, kept.st_mtime_ns))
@@ -215,8 +218,10 @@ def test_other_weights_in_a_folder_are_measured(clone: Clone) -> None:
 
 
 def test_a_claim_is_judged_again_and_nothing_else(clone: Clone) -> None:
+    """By what the file holds: one that replaces it may be older, as of `cp -p` or `rsync -a`."""
     text = (clone.root / "claims.yaml").read_text()
     clone.edit("claims.yaml", ("paper: 36\n", "paper: 36.4\n"))
+    os.utime(clone.root / "claims.yaml", (1, 1))
     planned = clone.planned()
     (clone.root / "claims.yaml").write_text(text)
     assert planned == LEDGER
@@ -351,13 +356,79 @@ def test_partial_work_is_reported_beside_a_workflow_and_strict_results_stay(clon
     assert {path: path.stat().st_mtime_ns for path in results.glob("tables/*")} == strict
 
 
-def test_a_lost_pack_is_made_again_from_finished_runs(clone: Clone) -> None:
-    """Outputs come back to the bit (seconds included) and nothing is trained: the runs are still there."""
-    pack = clone.root / "results/packs/sparse_parity/tiny/baseline/seeds-0-1"
+def test_files_without_a_record_of_snakemake_are_judged_by_what_they_say(clone: Clone, tmp_path: Path) -> None:
+    """In another clone, which has these results by a link, and after `rm -rf .snakemake` alike."""
+    other = Clone(tmp_path, clone.warm)
+    (other.root / "results").symlink_to(clone.root / "results")
+    shutil.copytree(clone.root / "tiny_models", other.root / "tiny_models", dirs_exist_ok=True)
+    os.utime(other.root / "claims.yaml", (1, 1))
+    # Figures and the page are made again, since they do not say of what they are.
+    figures = {"draw_figure": FIGURES + len(THEORY_FIGURES) + len(PRETRAINED_FIGURES), **REPORT, "track_runs": 1}
+    assert other.planned() == figures
+    # The budget of all runs of a task.
+    other.edit(TINY, ("steps: 12", "steps: 8"))
+    planned = other.planned()
+    assert planned == {**figures, **packs(planned["train_pack"]), "draw_figure": figures["draw_figure"]}
+    assert planned["train_pack"] in PACKS.values()
+
+
+def test_a_file_of_other_settings_is_made_again_whatever_its_time(clone: Clone) -> None:
+    """Of each stage, as where another clone works in these results: a file that says that others made it."""
+    results = clone.root / "results"
+    names = (
+        *("text", "datasets/*/*/*.floors", "packs/*/*/*/*/runs", "packs/*/*/*/*/evaluation", "collected/floors"),
+        *("tables/power", "claim_evidence", "theory/*.examples", "theory/*.curves", "tables/theory"),
+        *("pretrained/*/measured", "tables/table_1"),
+    )
+    changed = {name: min(results.glob(f"{name}.parquet")) for name in names}
+    kept = {path: (path.read_bytes(), path.stat()) for path in changed.values()}
+    try:
+        for number, path in enumerate(changed.values()):
+            table = pq.read_table(path)
+            stamp = read_stamp(path)
+            stamp |= {"source_digest": "0" * 16} if number % 2 else {"spec": '{"of":"others"}'}
+            write_table(path, table.to_pylist(), table.schema.remove_metadata(), stamp)
+            # Newer ones make Snakemake run what follows in any case.
+            os.utime(path, (kept[path][1].st_mtime - 3600,) * 2)
+        status, said = clone.snakemake("--summary")
+    finally:
+        for path, (content, about) in kept.items():
+            path.write_bytes(content)
+            os.utime(path, ns=(about.st_atime_ns, about.st_mtime_ns))
+    assert status == 0, said
+    rows = [line.split("\t") for line in said.splitlines() if line.startswith("results/")]
+    told = {row[0] for row in rows if row[-2] == "params changed"}
+    assert {str(path.relative_to(clone.root)) for path in changed.values()} <= told
+    rules = {row[2] for row in rows if row[0] in told}
+    assert len(rules) == len(changed), rules
+    assert clone.planned() == {}
+
+
+PACK = "results/packs/sparse_parity/tiny/baseline/seeds-0-1"
+
+
+def test_a_lost_pack_is_made_again_from_finished_runs_by_the_planned_code_alone(clone: Clone) -> None:
+    """Code that is edited while the workflow runs, and restored after, would leave other numbers as its own."""
+    pack = clone.root / PACK
     before = pd.read_parquet(pack / "history.parquet")
     (pack / "history.parquet").unlink()
-    status, said = clone.snakemake(str((pack / "history.parquet").relative_to(clone.root)))
+    step, edited = clone.root / "src/nsbench/training/step.py", clone.root / "edited"
+    edited.mkdir()
+    (edited / "before.py").write_text(clone.edit_code("training/step:TrainingStep"))
+    step.rename(edited / "after.py")
+    shutil.copy(edited / "before.py", step)
+    command = edited / "nsbench"
+    command.write_text(f'#!/bin/sh\ncp {edited}/after.py {step}\nexec {clone.root}/bin/nsbench "$@"\n')
+    command.chmod(0o755)
+    quiet = re.search("^OPTIONS := .*?(--quiet .*)$", (PROJECT / "Makefile").read_text(), re.MULTILINE)[1].split()
+    status, said = clone.snakemake(f"{PACK}/history.parquet", *quiet, path=edited)
+    assert status != 0
+    assert "nsbench stage train: its code is not what the workflow planned with" in said
+    assert "Traceback" not in said
+    shutil.copy(edited / "before.py", step)
+    status, said = clone.snakemake(f"{PACK}/history.parquet", path=clone.root / "bin")
     assert status == 0, said
+    # To the bit, seconds included, and nothing is trained: the runs are still there.
     pd.testing.assert_frame_equal(pd.read_parquet(pack / "history.parquet"), before, check_exact=True)
     log = (clone.root / "results/logs/train/sparse_parity/tiny/baseline/seeds-0-1.log").read_text()
     assert log.count("finished before, kept") == 2

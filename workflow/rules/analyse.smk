@@ -20,7 +20,7 @@ rule collect_packs:
         mem_mb=megabytes(4000),
         runtime=minutes(30),
     params:
-        spec=PLAN.grid("runs_per_pack", "records", "text", "checkpoints", "evaluation"),
+        spec=PLAN.grid("runs_per_pack", "records", "text", "checkpoints", "evaluation", inputs=RECORD_FILES),
         digest=lambda w: digest("collect"),
         # Tables say of each record whether the current code made it.
         code=sorted(set().union(*PLAN.codes().values())) if RECORD_FILES else [],
@@ -53,7 +53,7 @@ rule analyse_grid:
         runtime=minutes(30),
     params:
         spec=PLAN.grid("analysis"),
-        digest=lambda w: digest("analyse"),
+        digest=code_by("analyse", PLAN.grid("analysis")),
         finished="",
         collected=lambda w: "results/collected",
         out=lambda w: "results/tables",

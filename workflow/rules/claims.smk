@@ -26,8 +26,8 @@ rule judge_claims:
         mem_mb=analyse_mb,
         runtime=minutes(30),
     params:
-        spec=PLAN.grid("analysis", adds="claim quantity"),
-        digest=claims_digest,
+        spec=PLAN.grid("analysis", adds="claim quantity", inputs=["claims.yaml"]),
+        digest=code_by("claims", PLAN.grid("analysis", adds="claim quantity")),
         finished="",
         folder=lambda w: "results",
         theory=option("--theory", THEORY_TABLE),

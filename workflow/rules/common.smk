@@ -9,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+from nsbench.cli.code import stage_code
 from nsbench.config import loader as config_files
 from nsbench.config import tracking_uri
 from nsbench.config.base import ConfigError
@@ -26,16 +27,17 @@ from nsbench.storage import device
 from nsbench.storage.atomic import FileError, write_text
 from nsbench.workflow import progress
 from nsbench.workflow import resources as job_resources
-from nsbench.workflow.freshness import is_newer, outdated
+from nsbench.workflow.freshness import are_fresh, is_newer, outdated
 from nsbench.workflow.grid import load
 from nsbench.workflow.plan import Plan, digest, plain
-from nsbench.workflow.plugins import added_to, file_of
+from nsbench.workflow.plugins import file_of
 from nsbench.workflow.recorded_runs import index
 from nsbench.workflow.results_lock import OccupiedError
 from nsbench.workflow.run_states import inputs_digest
 
 from snakemake.cli import get_argument_parser
 from snakemake.exceptions import WorkflowError
+from snakemake.persistence import ParamsChange, PersistenceBase
 
 try:
     LOADED = load(config)
@@ -43,11 +45,9 @@ try:
     # The text is fetched where one types; a node may not even see it.
     needs_text = PLAN.needs_text() and not workflow.remote_exec
     TEXT_SPEC = canonical_json(resolve(PLAN.config.text, os.environ)) if needs_text else ""
-    MODEL_FILES = {}
-    if PLAN.config.pretrained is not None:
-        MODEL_FILES = {name: PLAN.model_files(name) for name in PLAN.config.pretrained.chosen}
+    PLAN.check_models()
     RECORD_FILES = [str(path) for path in PLAN.records.files]
-    config_files.refuse_braces([*RECORD_FILES, *sum(MODEL_FILES.values(), [])])
+    config_files.refuse_braces(RECORD_FILES)
 except (ConfigError, FileError) as error:
     raise WorkflowError(f"the configuration cannot be used. {error}") from None
 
@@ -73,6 +73,29 @@ QUIET = {"rules", "host", "reason", "progress"}
 HELD = contextlib.ExitStack()
 BEGUN = time.time()
 PARTIAL = str(progress.PARTIAL)
+
+
+def is_on_record(persistence, output):
+    """Whether Snakemake has a record of an output as it is: of this time, so of the job that wrote it."""
+    record = persistence.metadata(output)
+    marker = Path(output, ".snakemake_timestamp")
+    return record is not None and record.endtime == os.lstat(marker if marker.exists() else output).st_mtime
+
+
+def params_changed(persistence, job, file=None, recorded=PersistenceBase.params_changed):
+    """Snakemake's own comparison of a job's params with its record; where it has none of a file as it is (it was lost, or
+    the file replaced), with what the job's files say of their origin."""
+    changes, known = recorded(persistence, job, file), hasattr(job.params, "spec")
+    there = [output for output in job.output if known and os.path.lexists(output)]
+    if not changes and not all(is_on_record(persistence, output) for output in there):
+        if not are_fresh(map(Path, there), job.params.spec, job.params.digest):
+            return ParamsChange({"other settings or code, or unknown ones"}, {"these"}, set(there))
+    return changes
+
+
+# Without this, Snakemake takes outputs that it has no record of for up to date.
+PersistenceBase.has_metadata = lambda persistence, job: True
+PersistenceBase.params_changed = params_changed
 
 
 def is_partial():
@@ -133,7 +156,7 @@ def finish():
 def fail():
     """Say what is kept."""
     if is_partial():
-        progress.fail_partial()
+        progress.fail_partial(BEGUN)
     else:
         progress.fail(BEGUN)
 
@@ -156,7 +179,7 @@ def run_files(wildcards):
 
 def outdated_parts():
     """Which of the theory and of pretrained models are there of other settings or code; partial results leave them out."""
-    return outdated(PLAN, progress.RESULTS, json.loads(TEXT_SPEC or "null"))
+    return outdated(PLAN, progress.RESULTS, TEXT_SPEC)
 
 
 def option(flag, values):
@@ -208,20 +231,6 @@ def figure_spec(w):
     return specs.get(drawing.kind, PLAN.grid)()
 
 
-def figure_digest(w):
-    """The code that a figure is drawn by."""
-    drawing = find(w.figure)[0]
-    if drawing.kind == "training":
-        return digest("figure", drawing.root)
-    return digest("figure-without-arms", drawing.root)
-
-
-def figures_digest(stage):
-    """The code of a stage that shows all figures, or draws those of training."""
-    drawings = [one for one in FIGURES.values() if stage == "report" or one.kind == "training"]
-    return digest(stage, *(one.root for one in drawings))
-
-
 def figure_plugin(w):
     """The option of a command that names the file of the plug-in that a figure is from."""
     file = file_of(find(w.figure)[0])
@@ -245,9 +254,10 @@ def code_of(stage):
     return lambda w: PLAN.code(stage, w.task, w.variant, getattr(w, "arm", ""))
 
 
-def claims_digest(wildcards):
-    """The digest of the code that judges claims."""
-    return digest("claims", *(quantity.root for quantity in added_to("claim quantity")))
+def code_by(stage, spec):
+    """Makes the digest of the code that a stage of the whole grid runs with a spec."""
+    settings = json.loads(spec)
+    return lambda w: stage_code(stage, settings, getattr(w, "figure", ""))
 
 
 def minutes(base, in_one=1):

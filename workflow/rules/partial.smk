@@ -107,7 +107,7 @@ rule draw_finished_runs:
         runtime=minutes(60),
     params:
         spec=PLAN.grid(adds="figure"),
-        digest=lambda w: figures_digest("figures"),
+        digest=code_by("figures", PLAN.grid(adds="figure")),
         finished=FINISHED,
         folder=lambda w: PARTIAL,
     shell:

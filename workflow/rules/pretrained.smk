@@ -1,7 +1,6 @@
 rule measure_model:
     input:
         text="results/text.parquet",
-        folder=lambda w: MODEL_FILES[w.model],
     output:
         expand("results/pretrained/{{model}}/{part}.parquet", part=PRETRAINED_PARTS),
     log:

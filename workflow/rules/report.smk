@@ -20,7 +20,7 @@ rule draw_figure:
         runtime=minutes(30),
     params:
         spec=figure_spec,
-        digest=figure_digest,
+        digest=code_by("figure", PLAN.grid()),
         plugins=figure_plugin,
     shell:
         "nsbench stage figure {wildcards.figure} --spec {params.spec:q} --digest {params.digest} --results results"
@@ -52,7 +52,7 @@ rule write_report:
         runtime=minutes(30),
     params:
         spec=PLAN.grid(adds="figure"),
-        digest=lambda w: figures_digest("report"),
+        digest=code_by("report", PLAN.grid(adds="figure")),
         finished="",
         folder=lambda w: "results",
         more_figures="",

@@ -27,14 +27,27 @@ class Grid(NamedTuple):
         return self.cells[0].get("partial", "") if self.cells else ""
 
 
-def read_grid(spec: Any, finished: Path | None = None) -> Grid:
-    """The grid of a spec; of its runs only those that `finished`, a file of the stage finished, has as such."""
+def read_grid(spec: Any, finished: Path | None = None, files: list[Path] | None = None) -> Grid:
+    """The grid of a spec; of its runs only those that `finished`, a file of the stage finished, has as such.
+
+    files: what the stage reads from outside of the workflow, the records of the configuration if None. Raises FileError
+    where they do not hold what the spec says.
+    """
+    from nsbench.storage.atomic import FileError
+    from nsbench.storage.provenance import content_digest
+    from nsbench.storage.records import record_files
     from nsbench.workflow.grid import parsed
     from nsbench.workflow.plan import grid_cells
     from nsbench.workflow.run_states import finished_cells, read_states
 
     # Not `load`: the size of the grid was looked at when it was planned, by settings that a spec may lack.
+    content = spec.pop("content", None) if isinstance(spec, dict) else None
     config = parsed(spec)
+    if content is not None:
+        files = list(record_files(config.records)) if files is None else files
+        if content != content_digest(files):
+            names = ", ".join(map(str, files[:3]))
+            raise FileError(f"{names}: edited since the workflow began; give the same command again, nothing is lost")
     cells = grid_cells(config)
     if finished is None:
         return Grid(config, cells, config.scale, None)

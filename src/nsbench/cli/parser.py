@@ -79,10 +79,11 @@ def _for_users(error: Exception) -> bool:
     from nsbench.pretrained.inputs import InputError
     from nsbench.pretrained.sources import ModelError
     from nsbench.storage.atomic import FileError
+    from nsbench.storage.code_digest import CodeError
     from nsbench.storage.device import DeviceError
     from nsbench.tracking import TrackingError
 
-    kinds = ConfigError | FileError | DeviceError | TextError | TrackingError | ModelError | InputError
+    kinds = ConfigError | CodeError | FileError | DeviceError | TextError | TrackingError | ModelError | InputError
     return isinstance(error, kinds)
 
 

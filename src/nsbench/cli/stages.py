@@ -28,10 +28,12 @@ from nsbench.cli.grid import pictures, read_grid, sources_of
 from nsbench.config.base import Closed, ConfigError, parse
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import torch
 
 SPEC = Argument("--spec", {"required": True, "help": "the stage's settings, as canonical JSON"})
-DIGEST = Argument("--digest", {"required": True, "help": "digest of the code that the stage runs"})
+DIGEST = Argument("--digest", {"help": "digest of the code that was planned; left out, of the code as it is"})
 PROCESSES = option("processes-per-gpu", count, "processes that share a GPU", default=1)
 PLUGINS = option("plugins", given_path, "files of the plug-ins that are used", nargs="+", default=[])
 PROGRESS = option("progress-every", seconds, "seconds between progress files, as 60s", default=60.0)
@@ -80,16 +82,48 @@ def stage(
 
                     # What imports torch comes after: it may see that device alone.
                     given = [held.enter_context(use_device(options.device, options.processes_per_gpu))]
-                if PLUGINS in arguments:
-                    from nsbench.workflow import plugins
-
-                    plugins.load(options.plugins)
+                _hold_to_code(name, options, held)
                 function(options, *given)
 
         STAGES[name] = Command(run, help_, (*arguments, *((DEVICE, PROCESSES) if device else ())))
         return function
 
     return add
+
+
+def _hold_to_code(stage: str, options: argparse.Namespace, held: contextlib.ExitStack) -> None:
+    """Load the plug-ins of a stage, and let it write only as long as its code is what was planned.
+
+    Raises CodeError, or ConfigError for what cannot be loaded.
+    """
+    from nsbench.storage.code_digest import held_to
+
+    spec = _json(options)
+    of_grid = spec.get("plugins") if isinstance(spec, dict) else None
+    if of_grid or hasattr(options, "plugins"):
+        from nsbench.workflow import plugins
+
+        plugins.load([*getattr(options, "plugins", []), *(path for path in of_grid or [] if isinstance(path, str))])
+
+    def own() -> str:
+        from nsbench.cli.code import stage_code
+
+        model = _evaluated(options.runs) if stage == "evaluate" else ""
+        return stage_code(stage, spec, getattr(options, "name", ""), model)
+
+    if options.digest is None:
+        # A spec that is none is told of by what reads it.
+        with contextlib.suppress(KeyError, TypeError, AttributeError, ConfigError):
+            options.digest = own()
+    if options.digest is not None:
+        held.enter_context(held_to(options.digest, own))
+
+
+def _evaluated(runs: Path) -> str:
+    """The kind of the model that a pack was trained with, empty where its file does not say."""
+    from nsbench.storage.parquet import read_stamp
+
+    return json.loads(read_stamp(runs).get("spec", "{}")).get("model", {}).get("kind", "")
 
 
 def _json(options: argparse.Namespace, name: str = "spec") -> Any:
@@ -233,7 +267,7 @@ def figures(options: argparse.Namespace) -> None:
 def claims(options: argparse.Namespace) -> None:
     from nsbench.claims import Evidence, write_claims
 
-    grid = read_grid(_json(options), options.finished)
+    grid = read_grid(_json(options), options.finished, [options.claims])
     settings = grid.config.analysis
     files = (options.tables, options.collected, grid.cells, grid.scale, options.theory, options.pretrained)
     primary = {task: f"{one.variant} / {one.arm}" for task, one in settings.primary.items()}
@@ -313,9 +347,12 @@ def theory_table(options: argparse.Namespace) -> None:
 def pretrained(options: argparse.Namespace, device: torch.device) -> None:
     from nsbench.config.pretrained import MeasureSpec
     from nsbench.pretrained.run import measure_model
+    from nsbench.workflow.plan import files_of
 
     how = {"unreachable": options.unreachable, "max_memory_gb": options.max_memory_gb}
     spec = _spec(options, MeasureSpec)
+    if spec.files and spec.files != files_of(spec.model):
+        raise ConfigError(f"{spec.model.path}: its files changed since the workflow began; give the same command again")
     measure_model(spec, options.text, options.out, device, _stamp(options, device), **how)
 
 

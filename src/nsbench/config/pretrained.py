@@ -150,6 +150,8 @@ class MeasureSpec(Closed):
     name: Name
     model: Model
     measurement: Measurement
+    files: dict[str, str] = Field(default_factory=dict)
+    """What is in each file of a folder (`nsbench.workflow.plan.files_of`)."""
 
 
 class TablesSpec(Closed):

@@ -13,7 +13,7 @@ import shutil
 import socket
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 CHANGES_NO_RESULT = True
@@ -36,10 +36,21 @@ HOST = f"{socket.gethostname()}-{os.stat(_PIDS).st_ino if os.path.exists(_PIDS) 
 """Where the number of a process means something: a machine, and there the container's PID namespace."""
 _OS_ERROR = re.compile(r"(?:\(os error |^unable to .* \(|Error code )(\d+)")
 """The system's number in the words of safetensors and of torch."""
+_conditions: list[Callable[[], None]] = []
 
 
 class FileError(ValueError):
     """A file that cannot be written or read; the message, one sentence, names it and says what to do."""
+
+
+@contextlib.contextmanager
+def only_if(condition: Callable[[], None]) -> Iterator[None]:
+    """In the block a durable file takes its place only where `condition`, called just before, raises nothing."""
+    _conditions.append(condition)
+    try:
+        yield
+    finally:
+        _conditions.remove(condition)
 
 
 @contextlib.contextmanager
@@ -61,6 +72,8 @@ def atomic_write(path: Path | str, durable: bool = True) -> Iterator[Path]:
     try:
         with explained(path, temporary):
             yield temporary
+        for condition in _conditions if durable else []:
+            condition()
         with explained(path):
             if durable:
                 _sync(temporary)

@@ -16,13 +16,18 @@ import contextlib
 import functools
 import hashlib
 import json
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from nsbench.storage import definitions
-from nsbench.storage.atomic import FileError, write_text
-from nsbench.storage.definitions import Definition, definitions_of, parts, source_digest
+from nsbench.storage.atomic import FileError, only_if, write_text
+from nsbench.storage.definitions import Definition, definitions_of, parts, source_digest, source_files
 
 CHANGES_NO_RESULT = True
+
+
+class CodeError(RuntimeError):
+    """Code that is not what was planned; the message, one sentence, says what to do."""
 
 
 @functools.cache
@@ -42,6 +47,33 @@ def code_digest(*roots: str) -> str:
         with contextlib.suppress(FileError):
             write_text(_kept(), json.dumps({"source": source_digest(), "digests": known}), durable=False)
     return known[key]
+
+
+@contextlib.contextmanager
+def held_to(planned: str, own: Callable[[], str]) -> Iterator[None]:
+    """Let the block run, and write durable files, only as long as its code has the digest `planned`.
+
+    own: computes the digest of the code as it is, where the source was edited since `planned` was. Raises CodeError.
+    """
+    files, seen = [file for _, file in source_files()], [0]
+
+    def check() -> None:
+        times = [file.stat().st_mtime_ns if file.exists() else 0 for file in files]
+        if times == seen:
+            return
+        if len(seen) > 1:
+            forget()
+        # What the source as it is was found to give need not be computed again.
+        if planned not in _known().values() and (now := own()) != planned:
+            raise CodeError(
+                f"its code is not what the workflow planned with (digest {now}, not {planned}): it was edited since, "
+                "or another version checked out; give the same command again, finished work is kept"
+            )
+        seen[:] = times
+
+    check()
+    with only_if(check):
+        yield
 
 
 def _kept() -> Path:

@@ -56,14 +56,18 @@ def module_path(module: str) -> Path | None:
     return next((path for path in (base / "__init__.py", base.with_suffix(".py")) if path.is_file()), None)
 
 
+def source_files() -> list[tuple[str, Path]]:
+    """All files whose content may count, each with a name; an editor's hidden ones, as `.#step.py`, do not."""
+    files = [file for file in sorted(SOURCE_FOLDER.rglob("[!.]*.*")) if file.suffix in {".py", *DATA_SUFFIXES}]
+    named = [(str(file.relative_to(SOURCE_FOLDER)), file) for file in files if file.parent.name != "__pycache__"]
+    return named + [(name, file) for name, path in sorted(elsewhere.items()) for file in (path, *_beside(path))]
+
+
 @functools.cache
 def source_digest() -> str:
-    """A digest of all files whose content may count; an editor's hidden ones, as `.#step.py`, do not."""
-    files = [file for file in sorted(SOURCE_FOLDER.rglob("[!.]*.*")) if file.suffix in {".py", *DATA_SUFFIXES}]
-    named = [(file.relative_to(SOURCE_FOLDER), file) for file in files if file.parent.name != "__pycache__"]
-    named += [(name, file) for name, path in sorted(elsewhere.items()) for file in (path, *_beside(path))]
+    """A digest of all files whose content may count."""
     found = []
-    for name, file in named:
+    for name, file in source_files():
         with contextlib.suppress(FileNotFoundError):
             found.append(f"{name} {hashlib.sha256(file.read_bytes()).hexdigest()}")
     return hashlib.sha256("\n".join(found).encode()).hexdigest()

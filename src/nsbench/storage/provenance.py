@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 import importlib.metadata
 import platform
 import re
 import subprocess
+from collections.abc import Iterable
 from pathlib import Path
 
 CHANGES_NO_RESULT = True
@@ -53,6 +55,12 @@ def stamp(spec: str, digest: str, device: str = "cpu", partial: str = "") -> dic
         "python": platform.python_version(),
         **{f"version_{name}": version for name, version in versions.items()},
     }
+
+
+def content_digest(files: Iterable[Path | str]) -> str:
+    """A digest of what files hold, in their order, whatever their paths and times; one that is not there is skipped."""
+    found = [hashlib.sha256(path.read_bytes()).hexdigest() for path in map(Path, files) if path.is_file()]
+    return hashlib.sha256(" ".join(found).encode()).hexdigest()
 
 
 def _version(package: str) -> str:

@@ -1,11 +1,9 @@
-"""Do existing files match the current settings and code? Used by partial reports; rebuilds nothing."""
+"""Do existing files match the current settings and code? For partial reports, and where Snakemake has no record."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
 
 from nsbench.config.theory import EXPERIMENTS
 from nsbench.schemas.pretrained import PARTS, TABLES
@@ -14,12 +12,18 @@ from nsbench.storage.parquet import read_stamp
 from nsbench.workflow.plan import Plan, digest
 
 
-def is_fresh(path: Path, spec: Any, code: str) -> bool:
+def is_fresh(path: Path, spec: str, code: str) -> bool:
     """Whether a file was made by these settings and this code. Raises as `read_stamp` does."""
     found = read_stamp(path)
+    return (found.get("spec"), found.get("source_digest")) == (spec, code)
+
+
+def are_fresh(paths: Iterable[Path], spec: str, code: str) -> bool:
+    """Whether `is_fresh` holds of all Parquet files of a job that are there, of one at least, and none is damaged."""
+    stamped = [path for path in paths if path.suffix == ".parquet" and path.exists()]
     try:
-        return json.loads(found.get("spec", "")) == spec and found.get("source_digest") == code
-    except ValueError:
+        return bool(stamped) and all(is_fresh(path, spec, code) for path in stamped)
+    except FileError:
         return False
 
 
@@ -28,39 +32,39 @@ def is_newer(source: Path, made: Path) -> bool:
     return source.exists() and source.stat().st_mtime_ns > made.stat().st_mtime_ns
 
 
-def outdated(plan: Plan, results: Path, text_spec: Any = None) -> list[str]:
+def outdated(plan: Plan, results: Path, text_spec: str = "") -> list[str]:
     """Which of `theory` and `pretrained` have files in the folder `results` of other settings or code.
 
     A joined table that is older than what it is made from counts as such. Files that are not there, or damaged, do
-    not: what reads them names them. text_spec: the spec of the text stage; None: the text is not looked at.
+    not: what reads them names them. text_spec: the spec of the text stage; empty: the text is not looked at.
     """
     made = {"theory": _theory(plan), "pretrained": _pretrained(plan, text_spec)}
     return [part for part, files in made.items() if _is_outdated(results, list(files))]
 
 
-def _theory(plan: Plan) -> Iterator[tuple[str, Any, str]]:
+def _theory(plan: Plan) -> Iterator[tuple[str, str, str]]:
     """The joined table of the theory and what it is made from: place in the results, spec and code."""
     if plan.config.theory is not None:
         for name in EXPERIMENTS:
-            spec = json.loads(plan.experiment(name))
+            spec = plan.experiment(name)
             yield f"theory/{name}.points", spec, digest("simulate", name)
             yield f"theory/{name}.table", spec, digest("theory")
-        yield "tables/theory", {}, digest("theory")
+        yield "tables/theory", "{}", digest("theory")
 
 
-def _pretrained(plan: Plan, text_spec: Any) -> Iterator[tuple[str, Any, str]]:
+def _pretrained(plan: Plan, text_spec: str) -> Iterator[tuple[str, str, str]]:
     """The same for pretrained models."""
     if plan.config.pretrained is not None:
-        if text_spec is not None:
+        if text_spec:
             yield "text", text_spec, digest("text")
         for name in plan.config.pretrained.chosen:
             for part in PARTS:
-                yield f"pretrained/{name}/{part}", json.loads(plan.pretrained(name)), digest("pretrained")
+                yield f"pretrained/{name}/{part}", plan.pretrained(name), digest("pretrained")
         for name in TABLES:
-            yield f"tables/{name}", json.loads(plan.pretrained_tables()), digest("pretrained-tables")
+            yield f"tables/{name}", plan.pretrained_tables(), digest("pretrained-tables")
 
 
-def _is_outdated(results: Path, files: list[tuple[str, Any, str]]) -> bool:
+def _is_outdated(results: Path, files: list[tuple[str, str, str]]) -> bool:
     there = [(results / f"{place}.parquet", spec, code) for place, spec, code in files]
     there = [entry for entry in there if entry[0].exists()]
     tables = [path for path, *_ in there if path.parent.name == "tables"]

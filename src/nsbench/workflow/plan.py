@@ -23,6 +23,7 @@ from nsbench.config.theory import Theory
 from nsbench.data.tasks import TASKS
 from nsbench.measures import MEASURES
 from nsbench.storage.code_digest import code_digest
+from nsbench.storage.provenance import content_digest
 from nsbench.training.models import MODELS
 from nsbench.workflow.config import Config
 from nsbench.workflow.grid import Cell, expand, packs
@@ -185,10 +186,10 @@ class Plan:
             }
         )
 
-    def grid(self, *sections: str, adds: str = "") -> str:
+    def grid(self, *sections: str, adds: str = "", inputs: Iterable[Path | str] = ()) -> str:
         """Spec of the stages that look at the whole grid: the grid with the variants and arms that
         it uses, its scale, and the named further sections of the configuration; the plug-ins that it uses, and those
-        that add to the registry `adds`."""
+        that add to the registry `adds`; what `inputs`, files from outside of the workflow, hold."""
         tasks: dict[str, Any] = {}
         for entry in self.config.grid:
             task = getattr(self.config.tasks, entry.task)
@@ -211,6 +212,7 @@ class Plan:
                 "grid": self.config.grid,
                 "tasks": tasks,
                 **({"plugins": plugins} if plugins else {}),
+                **({"content": content_digest(inputs)} if inputs else {}),
                 **{name: getattr(self.config, name) for name in sections},
             }
         )
@@ -226,26 +228,23 @@ class Plan:
         spec = json.loads(self.experiment(experiment))
         return canonical_json({"scale": self.config.scale, "experiment": spec})
 
+    def check_models(self) -> None:
+        """Raise ConfigError where a pretrained model is in a folder of the user's that is not there."""
+        settings = self.config.pretrained
+        for name in settings.chosen if settings else []:
+            model = settings.models[name]
+            if isinstance(model, FolderModel) and not Path(model.path).expanduser().is_dir():
+                raise ConfigError(
+                    f"pretrained.models.{name}.path = {model.path!r} is no folder; one with config.json and "
+                    "safetensors is allowed"
+                )
+
     def pretrained(self, name: str) -> str:
         """Spec of the measurement of a model. Memory and what an unreachable model does change no number."""
         settings = self._pretrained()
-        return canonical_json({"name": name, "model": settings.models[name], "measurement": settings.measurement})
-
-    def model_files(self, name: str) -> list[str]:
-        """The files of a model in a folder of the user's; none for other sources, which are pinned by their settings.
-
-        Raises ConfigError where the folder is not there.
-        """
-        model = self._pretrained().models[name]
-        if not isinstance(model, FolderModel):
-            return []
-        folder = Path(model.path).expanduser()
-        if not folder.is_dir():
-            raise ConfigError(
-                f"pretrained.models.{name}.path = {model.path!r} is no folder; one with config.json and safetensors is "
-                "allowed"
-            )
-        return sorted(str(file) for file in folder.iterdir() if file.is_file())
+        model = settings.models[name]
+        files = {"files": files_of(model)} if isinstance(model, FolderModel) else {}
+        return canonical_json({"name": name, "model": model, "measurement": settings.measurement, **files})
 
     def pretrained_tables(self) -> str:
         """Spec of the tables of pretrained models."""
@@ -274,21 +273,26 @@ class Plan:
 REGISTRIES = {"task": TASKS, "model": MODELS, "arm": ARMS}
 USES = {"dataset": ("task",), "train": ("arm", "model"), "evaluate": ("task", "model")}
 """Stage of a cell -> what it uses of what is registered: its code, and the file of a plug-in, concern this stage."""
+DIGESTED = 1_000_000
+"""Bytes; larger files of a model are known by size and time."""
 TELL_OF_ARMS = ("analyse", "figure", "figures", "report")
 """Stages that show an arm's settings in words, or ask for its family; of the theory and of pretrained models there is
 figure-without-arms."""
 
 
-def digest(stage: str, *names: str, measures: Iterable[str] = tuple(Evaluation().measures)) -> str:
+def digest(
+    stage: str, *names: str, measures: Iterable[str] = tuple(Evaluation().measures), plugins: Iterable[str] = ()
+) -> str:
     """Digest of the code that a stage runs; `names`: what is registered and used (USES), what draws the figures
     or finds the numbers of claims (`module:function`), or the theory's experiment. measures: those of an evaluation.
+    plugins: the files of those that the grid uses.
 
-    Stages that show arms run the code of every kind of arm. Those that show tasks (titles, leaks) come after the
-    dataset stage, whose digest has the code of tasks.
+    Stages that show arms run the code of every kind of arm that nsbench, a package or one of these files has. Those
+    that show tasks (titles, leaks) come after the dataset stage, whose digest has the code of tasks.
     """
     used = [REGISTRIES[use].find(name) for use, name in zip(USES[stage], names, strict=True)] if stage in USES else []
     used += map(MEASURES.find, measures) if stage == "evaluate" else []
-    used += ARMS.values() if stage in TELL_OF_ARMS else []
+    used += [arm for arm in ARMS.values() if file_of(arm) in {None, *plugins}] if stage in TELL_OF_ARMS else []
     threads = "nsbench.storage.seeding:one_thread"
     roots = {
         "text": ["nsbench.data.text_sources:make_text", "nsbench.data.text_sources:resolve"],
@@ -310,6 +314,18 @@ def digest(stage: str, *names: str, measures: Iterable[str] = tuple(Evaluation()
         "track": ["nsbench.tracking:track"],
     }
     return code_digest(*roots[stage], *(f"{one.__module__}:{one.__name__}" for one in used))
+
+
+def files_of(model: FolderModel) -> dict[str, str]:
+    """What is in a model's folder, by file: a digest, or where that would take long, as of weights, size and time."""
+    files = sorted(file for file in Path(model.path).expanduser().glob("*") if file.is_file())
+    about = {file: file.stat() for file in files}
+    return {
+        file.name: f"{about[file].st_size} bytes, {about[file].st_mtime_ns} ns"
+        if about[file].st_size > DIGESTED
+        else content_digest([file])
+        for file in files
+    }
 
 
 def grid_cells(config: Config) -> list[dict[str, Any]]:

@@ -74,8 +74,9 @@ def finish_partial() -> None:
     _say(f"figures, tables and verdicts of these runs: {', '.join(str(PARTIAL / name) for name in MADE)}")
 
 
-def fail_partial() -> None:
-    """Say that nothing that is finished was touched, and what is left of an earlier report."""
+def fail_partial(since: float) -> None:
+    """As `fail`; say that nothing that is finished was touched, and what is left of an earlier report."""
+    _say_failed(since)
     _say(f"no partial report: see the messages above and {RESULTS / 'logs' / 'partial'}. No run was touched.")
     if (PARTIAL / "missing.csv").exists():
         _say(f"what is missing: {PARTIAL / 'missing.csv'}")
@@ -105,14 +106,19 @@ def finish(plan: Plan, tracking_uri: str) -> None:
 
 def fail(since: float) -> None:
     """Show the end of the logs of jobs that failed since a time (seconds of the clock), and say that work is kept."""
-    for log in _failed(since)[:LOGS_SHOWN]:
-        _say(f"{log} ends:")
-        for text in log.read_text(encoding="utf-8", errors="replace").splitlines()[-LINES_SHOWN:]:
-            print(f"    {text[:300]}", file=sys.stderr)
+    _say_failed(since)
     _say("stopped before the end: see the messages above and results/logs/.")
     # A log on a full disk may be empty.
     _say_lack_of_room()
     _say("Finished runs are kept and interrupted ones resume: give the same command again.")
+
+
+def _say_failed(since: float) -> None:
+    """Snakemake shows the logs of failed jobs as well, but not where it is told to be quiet about rules, as by make."""
+    for log in _failed(since)[:LOGS_SHOWN]:
+        _say(f"{log} ends:")
+        for text in log.read_text(encoding="utf-8", errors="replace").splitlines()[-LINES_SHOWN:]:
+            print(f"    {text[:300]}", file=sys.stderr)
 
 
 def _failed(since: float) -> list[Path]:

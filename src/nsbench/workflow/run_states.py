@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
+from nsbench.config.canonical import canonical_json
 from nsbench.data.tasks import TASKS
 from nsbench.schemas.run_states import FINISHED, RUN_STATE, STALE, STATES, UNFINISHED
 from nsbench.schemas.training import EVALUATION, FLOORS, HISTORY, RUNS
@@ -165,9 +166,9 @@ def _pack_state(plan: Plan, results: Path, pack: Pack) -> tuple[str, str]:
     floors, dataset = _data_file(results, pack, "floors.parquet"), _data_file(results, pack, "safetensors")
     if not (paths["history"].exists() and paths["runs"].exists()):
         return UNFINISHED, ""
-    trained = json.loads(plan.train(*pack)), plan.code("train", *pack[:3])
-    evaluated = json.loads(plan.evaluate(*pack)), plan.code("evaluate", *pack[:3])
-    data = json.loads(plan.dataset(pack[0], pack[1], pack[3])), plan.code("dataset", *pack[:3])
+    trained = plan.train(*pack), plan.code("train", *pack[:3])
+    evaluated = plan.evaluate(*pack), plan.code("evaluate", *pack[:3])
+    data = plan.dataset(pack[0], pack[1], pack[3]), plan.code("dataset", *pack[:3])
     try:
         if not (is_fresh(paths["history"], *trained) and is_fresh(paths["runs"], *trained)):
             return STALE, "trained with other settings or code"
@@ -211,9 +212,9 @@ def _same_data(dataset: Path, task: str, runs: pd.DataFrame) -> bool:
     )
 
 
-def _of_training(results: Path, pack: Pack, runs: pd.DataFrame, evaluated: tuple[Any, str]) -> bool:
+def _of_training(results: Path, pack: Pack, runs: pd.DataFrame, evaluated: tuple[str, str]) -> bool:
     """Whether the runs' folders have evaluations of the training that the pack has. Raises as `read_stamp` does."""
-    spec, code = evaluated
+    spec, code = json.loads(evaluated[0]), evaluated[1]
     return all(
         read_stamp(RunFolder(results / "runs", *pack[:3], seed).path / "evaluation.parquet").get("evaluation_key")
         == evaluation_key(spec, run, code)
@@ -224,6 +225,6 @@ def _of_training(results: Path, pack: Pack, runs: pd.DataFrame, evaluated: tuple
 def _is_stale_text(path: Path, text_spec: Any) -> bool:
     """Whether the text is of other settings or code; False where it is not there, or damaged."""
     try:
-        return text_spec is not None and path.exists() and not is_fresh(path, text_spec, digest("text"))
+        return text_spec is not None and path.exists() and not is_fresh(path, canonical_json(text_spec), digest("text"))
     except FileError:
         return False
