@@ -7,6 +7,7 @@ import math
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -141,9 +142,10 @@ def test_bad_settings_are_named(arguments: dict, word: str) -> None:
 
 def of_positions(tokens: Tensor) -> Tensor:
     """Logits (batch, position, class) of tokens below 9."""
-    return torch.randn(9, 9, generator=torch.Generator().manual_seed(0))[tokens]
+    return TABLE[tokens]
 
 
+TABLE = torch.randn(9, 9, generator=torch.Generator().manual_seed(0))
 BATCH = torch.randint(0, 9, (4, 5), generator=torch.Generator().manual_seed(1))
 CLEAN = of_positions(BATCH)
 
@@ -194,6 +196,8 @@ def test_other_arguments_that_cannot_be_used_are_named() -> None:
         regularizer.penalty(CLEAN[:, 0], CLEAN[:1, 0])
     with pytest.raises(ValueError, match=r"tokens has the shape \(0, 5\); some are needed"):
         regularizer(of_positions, BATCH[:0])
+    with pytest.raises(ValueError, match=r"symbols is 9.5 \(float\)"):
+        NoiseStabilityRegularizer(0.25, 0.75, symbols=9.5)
     with pytest.raises(ValueError, match="tokens is a dict; a tensor of integers is allowed"):
         regularizer(of_positions, {"input_ids": BATCH})
 
@@ -202,6 +206,12 @@ def test_one_output_is_allowed_where_it_is_the_logit_itself() -> None:
     regularizer = NoiseStabilityRegularizer(1.0, 0.75, symbols=9, output="logits")
     value = regularizer(lambda tokens: of_positions(tokens)[:, 0, :1], BATCH)
     assert value.item() == pytest.approx(-0.75 * CLEAN[:, 0, 0].square().mean().item())
+
+
+def test_a_loop_that_is_compiled_needs_no_break_for_the_checks() -> None:
+    regularizer = NoiseStabilityRegularizer(1.0, 0.75, symbols=np.int64(9), fixed_ids=[3])
+    compiled = torch.compile(lambda tokens: regularizer(of_positions, tokens), backend="eager", fullgraph=True)
+    assert torch.equal(compiled(BATCH), regularizer(of_positions, BATCH))
 
 
 @pytest.mark.parametrize("output", ["probabilities", "logits"])

@@ -35,12 +35,12 @@ def resample_tokens(
     """
     if not -1 <= rho <= 1:
         raise ValueError(f"rho = {rho} is outside [-1, 1]")
-    here, ids = require_tokens(tokens).long(), _ids(symbols, same_symbol)
-    if ids[0] < 0 or ids[-1] > torch.iinfo(tokens.dtype).max:
-        raise ValueError(
-            f"symbols has ids {ids[0]} ... {ids[-1]}; tokens of {tokens.dtype} allow 0 ... "
-            f"{torch.iinfo(tokens.dtype).max}"
-        )
+    here, symbols = require_tokens(tokens).long(), as_symbols(symbols)
+    ids, most = _ids(symbols, same_symbol), torch.iinfo(tokens.dtype).max
+    # Of an integer no tensor is asked, for code that is compiled.
+    first, last = (0, symbols - 1) if isinstance(symbols, int) else (int(ids[0]), int(ids[-1]))
+    if first < 0 or last > most:
+        raise ValueError(f"symbols has ids {first} ... {last}; tokens of {tokens.dtype} allow 0 ... {most}")
     ids = ids.to(tokens.device)
     uniform, choice = _uniform((2, *tokens.shape), generator, tokens.device)
     if same_symbol:
@@ -114,10 +114,16 @@ class StackNoise:
         return torch.where(redraw_RBT, self.ids[drawn_RBT], tokens_RBT)
 
 
-def _ids(symbols: int | Sequence[int] | Tensor, same_symbol: bool) -> Tensor:
-    """The ids that `symbols` means, in order, each once."""
+def as_symbols(symbols: int | Sequence[int] | Tensor) -> int | Tensor:
+    """`symbols` as an integer or a tensor of ids. Raises ValueError where it is neither."""
+    if type(symbols) is int:
+        return symbols
     given = _integers(symbols, "symbols")
-    ids = given.unique() if given.ndim else torch.arange(max(int(given), 0))
+    return given if given.ndim else int(given)
+
+
+def _ids(symbols: int | Tensor, same_symbol: bool) -> Tensor:
+    ids = torch.arange(max(symbols, 0)) if isinstance(symbols, int) else symbols.unique()
     if len(ids) < (1 if same_symbol else 2):
         raise ValueError(f"symbols has {len(ids)} ids; a redraw needs at least {1 if same_symbol else 2}")
     return ids

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from nsbench.arms.base import Branch, LossTerm
-from nsbench.arms.noise import require_tokens, resample_tokens
+from nsbench.arms.noise import as_symbols, require_tokens, resample_tokens
 
 Output = Literal["probabilities", "logits"]
 
@@ -100,7 +100,7 @@ class NoiseStabilityRegularizer:
         _require(-1 <= rho <= 1, f"rho = {rho} is outside [-1, 1]")
         _require(n_draws >= 1, f"n_draws = {n_draws} is less than 1")
         self.rho, self.n_draws, self.output = rho, n_draws, output
-        self.symbols, self.same_symbol, self.fixed_ids = symbols, same_symbol, fixed_ids
+        self.symbols, self.same_symbol, self.fixed_ids = as_symbols(symbols), same_symbol, fixed_ids
         self.term = stability_term(
             gamma, orientation, gradient=gradient, output=output, every=every, share=share, branch=branch
         )
