@@ -32,7 +32,7 @@ from transformers.models.auto import modeling_auto
 from transformers.models.gpt2 import modeling_gpt2  # noqa: F401  Loaded once, for all processes.
 
 from nsbench.cli import measure, parser
-from nsbench.pretrained import models
+from nsbench.pretrained import models, run
 
 CAUSAL, MASKED = modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES, modeling_auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES
 LARGEST = 20_000_000
@@ -73,6 +73,7 @@ OWN: dict[str, dict[str, Any]] = {
         "position_embedding_type": "rotary",
     },
     "gemma3n_text": {"num_kv_shared_layers": 0, "activation_sparsity_pattern": [0.0, 0.0]},
+    "laguna": {"num_attention_heads_per_layer": [4, 2], "num_key_value_heads": 2},
     "mobilebert": {"true_hidden_size": 128, "intra_bottleneck_size": 128, "hidden_size": 512, "embedding_size": 128},
     "xmod": {"default_language": "en_XX"},
 }
@@ -119,15 +120,19 @@ def _shrink(config: Any) -> None:
 
 
 def write(model: Any, folder: Path) -> None:
-    """A model with weights that everything depends on, and a tokenizer of a few words, as a folder."""
+    """A model with weights that everything depends on, as a folder."""
     with torch.no_grad():
         for parameter in model.parameters():
             if parameter.ndim > 1 and parameter.is_floating_point():
                 parameter.normal_(std=0.15)
     model.save_pretrained(folder)
+
+
+def tokenizer() -> Any:
+    """A tokenizer of a few words."""
     words = Tokenizer(WordLevel({f"w{number}": number for number in range(N_WORDS)}, unk_token="w3"))
     words.pre_tokenizer = Whitespace()
-    transformers.PreTrainedTokenizerFast(tokenizer_object=words, unk_token="w3").save_pretrained(folder)
+    return transformers.PreTrainedTokenizerFast(tokenizer_object=words, unk_token="w3")
 
 
 def text() -> str:
@@ -186,6 +191,7 @@ def main() -> None:
     logging.disable(logging.WARNING)
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
+    run.models.load_tokenizer = lambda *_: tokenizer()
     measure.render = lambda *_: None  # The figure takes as long as all the rest.
     processes, rows = multiprocessing.get_context("fork"), []
     for name, model_type in classes().items():

@@ -19,6 +19,7 @@ from tests.pretrained.small_models import CPU, STAMP, loaded, measured, spec_of
 TOKENS_NT = torch.arange(5, 25).view(2, 10)
 MEASURED = {
     "GPTNeoXForCausalLM": "",
+    "CTRLLMHeadModel": "attention heads not found",
     "EsmForMaskedLM": "",
     "Gemma3ForConditionalGeneration": "",
     "JambaForCausalLM": "attention heads found in 1 of 2 layers",
@@ -28,6 +29,7 @@ MEASURED = {
 }
 REFUSED = {
     "BertLMHeadModel": "is called causal, but sees tokens that follow",
+    "HYV4ForCausalLM": "has layers that take",
     "XLNetLMHeadModel": "is called causal, but sees tokens that follow",
     "Gemma3nForCausalLM": "gives hidden_NTC of shape",
     "Gemma4ForCausalLM": "cannot be measured at 10 tokens",
@@ -125,6 +127,11 @@ def test_more_tokens_than_rotary_positions_are_told(made: Path, tmp_path: Path) 
     folder = with_settings(made, tmp_path / "short", "causal", max_position_embeddings=7)
     run.measure_model(spec_of(folder), made / "text.txt", tmp_path / "out", CPU, STAMP)
     assert set(measured(tmp_path / "out")["models"]["remark"]) == {"8 tokens, more than its 7 positions"}
+
+
+def test_each_layer_has_its_own_number_of_heads(tmp_path: Path) -> None:
+    heads = models.load("mine", built("LagunaForCausalLM", tmp_path), CPU).heads
+    assert [n_heads for _, n_heads in heads.values()] == [4, 2]
 
 
 def test_layers_are_those_that_text_passes(tmp_path: Path) -> None:

@@ -233,9 +233,12 @@ def try_out(name: str, model: LanguageModel, tokens_NT: Tensor) -> None:
         )
         if not gradients.inputs_NTC.isfinite().all() or not gradients.inputs_NTC.any():
             raise ModelError(f"{title} has gradients that are all 0 or not finite; other weights are needed")
-        for gradient in (*gradients.layers.values(), *gradients.heads.values()):
-            if gradient.shape[:2] != tokens_NT.shape:
-                raise ModelError(f"{title} has layers that do not take sequences first")
+        for gradient in (*gradients.layers.values(), *(each.flatten(2) for each in gradients.heads.values())):
+            if gradient.shape[:2] != tokens_NT.shape or gradient.ndim != 3:
+                shape = tuple(gradient.shape)
+                raise ModelError(
+                    f"{title} has layers that take {shape}, not sequences first, then tokens, then a width"
+                )
 
 
 def _difference(found: Tensor, wanted: Tensor) -> float:
@@ -329,8 +332,9 @@ def _layers(
         lists = [layers for layers in lists if called.issuperset(layers)]
     layers = {str(number): layer for number, layer in enumerate(lists[0])} if lists else {}
     parts = {number: dict(layer.named_modules()) for number, layer in layers.items()}
+    # An attention module knows its own number, which may differ by layer.
     heads = {
-        number: (named[projection], n_heads)
+        number: (named[projection], getattr(named[projection.rpartition(".")[0]], "num_heads", n_heads))
         for number, named in parts.items()
         for projection in [name for name in PROJECTIONS if name in named][:1]
     }
@@ -342,7 +346,8 @@ def _states(model: nn.Module, kind: str, given: str) -> Callable[[Tensor], State
     more = {"use_cache": False} if kind == "causal" else {}
 
     def states(inputs: Tensor) -> States:
-        found = model(**{given: inputs}, output_hidden_states=True, **more)
+        # A copy, since some models scale their input in place.
+        found = model(**{given: inputs.clone()}, output_hidden_states=True, **more)
         return States(found.hidden_states[-1], None if kind == "encoder" else found.logits)
 
     return states
