@@ -204,6 +204,8 @@ def test_a_failure_shows_the_end_of_its_log_and_says_that_finished_work_is_kept(
         log.parent.mkdir(parents=True, exist_ok=True)
         log.write_text(text)
         os.utime(log, (time.time() - age, time.time() - age))
+    progress.fail_partial(time.time() - 50)
+    assert "    nsbench train: the disk is full" in capsys.readouterr().err
     progress.fail(time.time() - 50)
     said = capsys.readouterr().err
     assert "told.log ends:" in said
