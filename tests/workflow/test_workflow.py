@@ -5,6 +5,7 @@ A stage or a figure more is a number more in the constants below; the tests coun
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -426,9 +427,18 @@ def test_a_lost_pack_is_made_again_from_finished_runs_by_the_planned_code_alone(
     assert "nsbench stage train: its code is not what the workflow planned with" in said
     assert "Traceback" not in said
     shutil.copy(edited / "before.py", step)
+    # On a node of a cluster the rules are read once more, where the code may be another than was planned.
+    planned, log = clone.root / "results/planned_code.json", clone.root / f"{PACK}.log".replace("packs", "logs/train")
+    kept = json.loads((clone.root / "src/nsbench/__pycache__/code_digests.json").read_text())["digests"]
+    planned.write_text(json.dumps(dict.fromkeys(kept, "0" * 16)))
+    job = "train_pack:task=sparse_parity,variant=tiny,arm=baseline,pack=seeds-0-1"
+    node = ("--mode", "remote", "--no-hooks", "--allowed-rules", "train_pack", "--target-jobs", job)
+    status, said = clone.snakemake(*node, path=clone.root / "bin")
+    planned.unlink()
+    assert status != 0, said
+    assert "not 0000000000000000)" in log.read_text()
     status, said = clone.snakemake(f"{PACK}/history.parquet", path=clone.root / "bin")
     assert status == 0, said
     # To the bit, seconds included, and nothing is trained: the runs are still there.
     pd.testing.assert_frame_equal(pd.read_parquet(pack / "history.parquet"), before, check_exact=True)
-    log = (clone.root / "results/logs/train/sparse_parity/tiny/baseline/seeds-0-1.log").read_text()
-    assert log.count("finished before, kept") == 2
+    assert log.read_text().count("finished before, kept") == 2

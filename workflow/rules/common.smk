@@ -23,7 +23,7 @@ from nsbench.figures.drawing import figures_for
 from nsbench.schemas.analysis import TABLES
 from nsbench.schemas.pretrained import PARTS as PRETRAINED_PARTS
 from nsbench.schemas.pretrained import TABLES as PRETRAINED_TABLES
-from nsbench.storage import device
+from nsbench.storage import code_digest, device
 from nsbench.storage.atomic import FileError, write_text
 from nsbench.workflow import progress
 from nsbench.workflow import resources as job_resources
@@ -38,6 +38,11 @@ from nsbench.workflow.run_states import inputs_digest
 from snakemake.cli import get_argument_parser
 from snakemake.exceptions import WorkflowError
 from snakemake.persistence import ParamsChange, PersistenceBase
+
+PLANNED_CODE = Path("results/planned_code.json")
+if workflow.remote_exec and PLANNED_CODE.exists():
+    # A node reads these rules again; its jobs are held to the code that they were submitted with.
+    code_digest.given |= json.loads(PLANNED_CODE.read_text())
 
 try:
     LOADED = load(config)
@@ -137,6 +142,8 @@ def begin():
             # Where jobs run is not known before.
             device.check_place(PLAN.config.device, here=workflow.local_exec)
             progress.start(PLAN, HELD)
+            if not (workflow.local_exec or workflow.remote_exec):
+                write_text(PLANNED_CODE, canonical_json(code_digest.known()))
             if GPUS_PER_JOB:
                 write_text("results/stacks.json", canonical_json({"n_gpus": N_GPUS, "stacks": PLAN.stacks}))
     except device.DeviceError as error:
