@@ -12,6 +12,7 @@ import torch
 import transformers
 
 from benchmarks import architectures
+from nsbench.config.pretrained import Measurement
 from nsbench.pretrained import inputs, models, run
 from nsbench.pretrained.sources import ModelError
 from tests.pretrained.small_models import CPU, STAMP, loaded, measured, spec_of
@@ -125,7 +126,9 @@ def test_a_folder_decides_nothing_but_its_model(made: Path, tmp_path: Path) -> N
 
 def test_more_tokens_than_rotary_positions_are_told(made: Path, tmp_path: Path) -> None:
     folder = with_settings(made, tmp_path / "short", "causal", max_position_embeddings=7)
-    run.measure_model(spec_of(folder), made / "text.txt", tmp_path / "out", CPU, STAMP)
+    least = Measurement(n_tokens=8, n_sequences=2, n_replaced=1, rho=[0.5], inputs=["text"], readouts=["pooled_norm"])
+    spec = spec_of(folder).model_copy(update={"measurement": least})
+    run.measure_model(spec, made / "text.txt", tmp_path / "out", CPU, STAMP)
     assert set(measured(tmp_path / "out")["models"]["remark"]) == {"8 tokens, more than its 7 positions"}
 
 
