@@ -29,9 +29,7 @@ RUNS_CODE = re.compile(
 def test_no_module_and_no_rule_runs_what_it_reads() -> None:
     rules = [PROJECT / "Snakefile", *(PROJECT / "workflow").rglob("*.smk"), *(PROJECT / "benchmarks").rglob("*.py")]
     assert min(len(OURS), len(rules)) > 5
-    found = {path.name: match[0] for path in [*OURS, *rules] for match in RUNS_CODE.finditer(path.read_text())}
-    # Conditions of claims, whose syntax is checked before.
-    assert found == {"conditions.py": "eval("}
+    assert not [path.name for path in [*OURS, *rules] if RUNS_CODE.search(path.read_text())]
 
 
 @pytest.mark.parametrize(
@@ -111,7 +109,7 @@ def test_a_model_of_pickles_is_refused_in_one_sentence(
     assert measure(folder, made, tmp_path / "out") == 2
     said = capsys.readouterr().err.strip().splitlines()
     assert said == [
-        f"nsbench measure: model: {folder} does not have all its weights as safetensors but {name}, which may run code "
+        f"nsbench measure: model: {folder} does not have all its weights as safetensors beside config.json but {name}, which may run code "
         "when read; save them by save_pretrained(folder, safe_serialization=True)"
     ]
     assert not sprung.exists()
