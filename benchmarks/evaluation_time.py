@@ -22,12 +22,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from nsbench.arms.noise import resample_tokens
 from nsbench.config.base import parse
 from nsbench.config.variant import Noise
 from nsbench.data.datasets import Dataset, read_dataset
 from nsbench.evaluation.run import Checkpoint, estimates
 from nsbench.measures import MeasureSettings
+from nsbench.regularizer.noise import resample_tokens
 from nsbench.schemas.metrics import TARGETS
 from nsbench.storage.device import M_MMAP_THRESHOLD, M_TRIM_THRESHOLD, keep_heap
 from nsbench.storage.seeding import torch_stream

@@ -15,7 +15,7 @@ from statistics import median
 import torch
 import torch.nn.functional as F
 
-from nsbench.arms.regularizers import agreement
+from nsbench.regularizer.stability import agreement
 from nsbench.training.models.transformer import Transformer
 from nsbench.training.models.transformer_stack import TransformerStack
 from nsbench.training.validation import _noise_scores, _under_noise

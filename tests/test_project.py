@@ -5,14 +5,18 @@ from __future__ import annotations
 import os
 import re
 import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
 import pytest
 import yaml
 
+from tests.source_code import all_modules, imports
+
 PROJECT = Path(__file__).parents[1]
 LOCK = (PROJECT / "requirements.lock").read_text()
+PACKAGE = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]
 PINS = {line.split("==")[0].lower() for line in LOCK.splitlines() if "==" in line}
 
 
@@ -20,10 +24,54 @@ def names(requirements: list[str]) -> set[str]:
     return {re.split(r"[\s=<>\[;]", requirement)[0].lower() for requirement in requirements}
 
 
-def test_every_dependency_is_pinned() -> None:
-    project = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]
-    wanted = names(project["dependencies"]) | names(project["optional-dependencies"]["dev"])
-    assert wanted <= PINS
+def needs(extra: str) -> set[str]:
+    """What `pip install nsbench[extra]` asks for, or `pip install nsbench` for no extra."""
+    wanted = set(PACKAGE["optional-dependencies"][extra] if extra else PACKAGE["dependencies"])
+    ours = {one for one in wanted if one.startswith("nsbench[")}
+    inner = {name.strip() for one in ours for name in one[len("nsbench[") : -1].split(",")}
+    return names([*wanted - ours]).union(needs("") if extra else (), *map(needs, inner))
+
+
+def test_what_make_installs_is_pinned_and_has_all_that_people_may_install() -> None:
+    assert needs("dev") <= PINS
+    assert needs("dev") >= needs("all") == needs("measure") | needs("workflow") | needs("track")
+    assert needs("") == {"numpy", "scipy", "torch"}
+
+
+COMES_WITH = {
+    "PIL": "matplotlib",
+    "llvmlite": "numba",
+    "markupsafe": "jinja2",
+    "pydantic_core": "pydantic",
+    "sqlalchemy": "mlflow",
+    "triton": "torch",
+    "uvicorn": "mlflow",
+    "yaml": "pyyaml",
+}
+
+
+@pytest.mark.parametrize(
+    ("extra", "roots"),
+    [
+        ("", ("nsbench.regularizer.", "nsbench.theory.")),
+        ("measure", ("nsbench.cli.measure", "nsbench.measures.", "nsbench.pretrained.")),
+        ("track", ("nsbench.tracking.",)),
+        ("all", ("nsbench.",)),
+    ],
+)
+def test_an_extra_has_what_its_modules_import(extra: str, roots: tuple[str, ...]) -> None:
+    waiting, seen = [module for module in all_modules() if f"{module}.".startswith(roots)], set()
+    assert waiting
+    while waiting:
+        module = waiting.pop()
+        if module in seen:
+            continue
+        seen.add(module)
+        # Importing a module imports the packages it lies in, of which `nsbench` imports names on demand alone.
+        if module.startswith("nsbench."):
+            waiting += [name for name in {*imports(module), module.rpartition(".")[0]} - {"nsbench"} if name]
+    others = {module.split(".")[0] for module in seen} - sys.stdlib_module_names - {"nsbench"}
+    assert {COMES_WITH.get(name, name.replace("_", "-")) for name in others} <= needs(extra)
 
 
 def test_torch_is_exact_and_no_cuda_package_is_named() -> None:

@@ -1,6 +1,6 @@
 """nsbench: does noise-stability regularisation work, and how would we know?
 
-`nsbench.NoiseStabilityRegularizer` is the regulariser of Definition 6.1 for your own training loop;
+`nsbench.NoiseStabilityRegularizer` is the regulariser of Definition 6.1 for your own training loop (torch alone);
 `nsbench.arm`, `nsbench.task`, `nsbench.model`, `nsbench.measure` and `nsbench.figure` register what is your own
 (`nsbench new`), `nsbench.claim_quantity` what a claim asks for (docs/claims.md).
 """
@@ -12,18 +12,20 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from nsbench.arms import Arm, LossTerm, Real, arm
-    from nsbench.arms.noise import resample_tokens
-    from nsbench.arms.regularizers import NoiseStabilityRegularizer
     from nsbench.claims import Evidence, Finding, claim_quantity
     from nsbench.data.tasks import Task, task
     from nsbench.figures import figure
     from nsbench.measures import Estimate, measure
+    from nsbench.regularizer.module import NoiseStabilityRegularizer
+    from nsbench.regularizer.noise import resample_tokens
     from nsbench.training.models import Model, model
     from nsbench.training.models.stack import Stack
 
+__version__ = "0.1.0"
+
 _PUBLIC = {
-    "NoiseStabilityRegularizer": "nsbench.arms.regularizers",
-    "resample_tokens": "nsbench.arms.noise",
+    "NoiseStabilityRegularizer": "nsbench.regularizer.module",
+    "resample_tokens": "nsbench.regularizer.noise",
     **dict.fromkeys(("Arm", "LossTerm", "Real", "arm"), "nsbench.arms"),
     **dict.fromkeys(("Task", "task"), "nsbench.data.tasks"),
     **dict.fromkeys(("Model", "model"), "nsbench.training.models"),

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import re
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 import yaml
 from pydantic import TypeAdapter
 
@@ -187,3 +189,23 @@ def test_the_guessed_cost_of_a_step() -> None:
     }
     for expected, settings in passes.items():
         assert [made(**one).passes(n_draws=2) for one in settings] == pytest.approx([expected] * len(settings))
+
+
+# --- controls -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("orientation", "sign"), [(1, 1), (0, -1)])
+def test_entropy_is_shannon_s_in_nats(orientation: int, sign: int) -> None:
+    """Even odds have log C, certainty none; log 2 in between where two classes are even."""
+    logits = torch.tensor([[0.0, 0, 0, 0], [200, 0, 0, 0], [50, 50, 0, 0]])
+    term = arms.ARMS["entropy"](gamma=0.75, orientation=orientation).loss_term(None)
+    found = term.strength * term.penalty(logits, None, None)
+    assert torch.allclose(found, sign * 0.75 * torch.tensor([math.log(4), 0.0, math.log(2)]), atol=1e-6)
+
+
+def test_augmentation_keeps_the_label() -> None:
+    logits, labels = torch.randn(2, 3, 4), torch.tensor([[0, 1, 2], [3, 0, 1]])
+    term = arms.ARMS["augmentation"](rho=0.25, gamma=0.5).loss_term(None)
+    found = term.strength * term.penalty(-logits, logits, labels)
+    assert found.shape == (2, 3)
+    assert found[1, 0].item() == pytest.approx(-0.5 * logits[1, 0].log_softmax(0)[3].item())

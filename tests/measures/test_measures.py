@@ -11,7 +11,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from nsbench.arms.noise import resample_tokens
 from nsbench.data.tasks.modular_addition import ModularAddition
 from nsbench.data.tasks.sparse_parity import SparseParity
 from nsbench.measures import outputs
@@ -19,6 +18,7 @@ from nsbench.measures.outputs import CleanOutputs
 from nsbench.measures.scores import scores
 from nsbench.measures.sensitivity import average_sensitivity
 from nsbench.measures.stability import noise_stability
+from nsbench.regularizer.noise import resample_tokens
 from nsbench.theory import resampling_correlation
 from nsbench.training.models.transformer import Transformer
 

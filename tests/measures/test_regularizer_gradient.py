@@ -12,11 +12,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from nsbench.arms.noise import resample_tokens
 from nsbench.config.variant import Noise
 from nsbench.data.datasets import read_dataset
 from nsbench.measures import MEASURES, Estimate, MeasureSettings
 from nsbench.measures.regularizer_gradient import regularizer_gradient
+from nsbench.regularizer.noise import resample_tokens
 from nsbench.theory import confidence_gradients
 from tests.conftest import make_dataset, train_spec
 

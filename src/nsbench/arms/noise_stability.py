@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
 
-from nsbench.arms.base import Arm, Branch, Gamma, LossTerm, Orientation, Rho
+from nsbench.arms.base import Arm, Gamma, LossTerm, Orientation, Rho
 from nsbench.arms.registry import arm
 from nsbench.config.base import Real
+from nsbench.regularizer.term import Branch
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -26,11 +27,11 @@ class _Stability(Arm):
     """S: 1 rewards stability, 0 punishes it."""
 
     def savings(self) -> dict[str, Any]:
-        """What makes it cheaper, as keywords of `arms.regularizers.stability_term`."""
+        """What makes it cheaper, as keywords of `regularizer.stability.stability_term`."""
         return {}
 
     def loss_term(self, noise: Noise) -> LossTerm:
-        from nsbench.arms.regularizers import stability_term
+        from nsbench.regularizer.stability import stability_term
 
         chosen = {"gradient": noise.gradient, "output": noise.output, **self.savings()}
         return stability_term(self.gamma, self.orientation, **chosen)
@@ -115,7 +116,7 @@ class NoiseStabilityPart(_Stability):
             )
 
     def loss_term(self, noise: Noise) -> LossTerm:
-        from nsbench.arms.regularizers import stability_term
+        from nsbench.regularizer.stability import stability_term
 
         whole = stability_term(self.gamma, self.orientation, gradient=noise.gradient, output=noise.output)
 

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from nsbench import __version__
 from nsbench.cli.arguments import (
     DEVICE,
     MEMORY,
@@ -89,6 +90,7 @@ def _for_users(error: Exception) -> bool:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="nsbench", description="Reproduce, measure and extend: noise stability.")
+    parser.add_argument("--version", action="version", version=f"nsbench {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     add_commands(commands, COMMANDS)
     text = "records of finished runs: files of some kilobytes a run, to publish, to send and to build on"

@@ -46,7 +46,7 @@ def average_sensitivity(
 ) -> Iterator[Estimate]:
     """`nsbench.measures.sensitivity` of the task's symbols, whatever the variant's noise."""
     import nsbench.measures.sensitivity as sensitivity
-    from nsbench.arms.noise import resample_tokens
+    from nsbench.regularizer.noise import resample_tokens
 
     tokens_NT, specials = data["test_tokens"][: settings.n_inputs], data.fixed_ids(Noise(positions="task"))
     # It shares a stream with noise stability and draws second, whether that is asked for or not.

@@ -9,10 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from nsbench.arms.noise import resample_tokens
-from nsbench.arms.regularizers import stability_term
 from nsbench.config.variant import Noise
 from nsbench.measures.base import Estimate
+from nsbench.regularizer.noise import resample_tokens
+from nsbench.regularizer.stability import stability_term
 from nsbench.training.models.stack import Stack
 
 
@@ -36,7 +36,7 @@ def regularizer_gradient(
 
     stack: one model. tokens_NT, labels_N (N, or N, T): the batch, on the stack's device. Standard errors are those of
     the draws for this batch, by leaving one out; NaN with one. noise: `gradient`, `output` and `same_symbol` of it
-    count. generator, symbols and fixed_ids as in `nsbench.arms.noise.resample_tokens`.
+    count. generator, symbols and fixed_ids as in `nsbench.resample_tokens`.
     """
     term, weights = stability_term(1.0, gradient=noise.gradient, output=noise.output), list(stack.parameters())
     drawn_NT = tokens_NT.to(generator.device)

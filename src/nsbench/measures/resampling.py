@@ -15,10 +15,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from nsbench.arms.noise import resample_tokens
 from nsbench.measures.base import Estimate
 from nsbench.measures.estimate import ByInput, correlations, estimate
 from nsbench.measures.outputs import CleanOutputs, batches
+from nsbench.regularizer.noise import resample_tokens
 
 OUTPUT = -1
 """In place of a readout's index: the measure is of the output itself."""
@@ -69,7 +69,7 @@ def token_noise_stability(
                             which is twice this share less 1.)
 
     tokens_NT: inputs X. rhos: in [-1, 1]. generator, symbols, same_symbol, fixed_ids: as in
-    `nsbench.arms.noise.resample_tokens`; all rho have the same draws, so that a token that stays under a weaker noise
+    `nsbench.resample_tokens`; all rho have the same draws, so that a token that stays under a weaker noise
     may be redrawn under a stronger one, and never the other way. n_draws: Y's of each input, averaged before errors are
     taken. batch_size: inputs in one call of `outputs`. Standard errors are over inputs, NaN for one. Raises
     ValueError naming rho or symbols.
@@ -126,7 +126,7 @@ def single_replacements(
 
     The last two are those of `nsbench.measures.sensitivity`, which replaces every position and by another symbol
     always (same_symbol=False). Their rho is NaN. generator, symbols, same_symbol, fixed_ids: as in
-    `nsbench.arms.noise.resample_tokens`. batch_size: inputs in one call of `outputs`. Standard errors are over inputs,
+    `nsbench.resample_tokens`. batch_size: inputs in one call of `outputs`. Standard errors are over inputs,
     NaN for one. Raises ValueError naming symbols.
     """
     redraw = partial(resample_tokens, symbols=symbols, same_symbol=same_symbol)

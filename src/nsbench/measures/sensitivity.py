@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
-from nsbench.arms.noise import resample_tokens
 from nsbench.measures.base import Estimate
 from nsbench.measures.estimate import estimate
 from nsbench.measures.outputs import CleanOutputs, passes
+from nsbench.regularizer.noise import resample_tokens
 
 
 def average_sensitivity(

@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterable, Iterator
 import torch
 from torch import Tensor
 
-from nsbench.arms.noise import resample_tokens
 from nsbench.measures.base import Estimate
 from nsbench.measures.estimate import estimate
 from nsbench.measures.outputs import CleanOutputs, passes
+from nsbench.regularizer.noise import resample_tokens
 
 
 def noise_stability(
@@ -31,7 +31,7 @@ def noise_stability(
 
     model: tokens (N, T) to logits (N, C), or (N, T, C), on the tokens' device; of the latter Definition 6.1 is applied
     at each position and an input's value is the mean over them. n_draws: noisy copies of each input, averaged first.
-    generator, symbols, same_symbol and fixed_ids as in `nsbench.arms.noise.resample_tokens`; copies are drawn on the
+    generator, symbols, same_symbol and fixed_ids as in `nsbench.resample_tokens`; copies are drawn on the
     generator's device. A copy that no token has changed in is not computed.
     """
     clean = CleanOutputs(model(tokens_NT))

@@ -89,11 +89,6 @@ def random_words(keys_R: Tensor, n_words: int, step: int | Tensor, stream: Strea
     return words_RW[:, :n_words].long() & 0xFFFFFFFF
 
 
-def below(words: Tensor, n: int | Tensor) -> Tensor:
-    """Numbers 0 ... n - 1 from `random_words`, each with probability 1/n up to n / 2^32; n is below 2^31."""
-    return words * n >> 32
-
-
 def philox(counter: list, key: tuple) -> list[np.ndarray]:
     """The four words of each block, in numpy: the definition that the kernels are tested by.
 

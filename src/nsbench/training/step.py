@@ -16,10 +16,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from nsbench.arms import LossTerm
-from nsbench.arms.noise import StackNoise
 from nsbench.config.base import ConfigError
 from nsbench.config.variant import Training
 from nsbench.data.datasets import Dataset
+from nsbench.regularizer.noise import StackNoise
 from nsbench.storage.device import out_of_memory
 from nsbench.storage.philox import Stream, fill_bits, random_words, run_keys
 from nsbench.training.batches import Batches

@@ -9,10 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from nsbench.arms.noise import resample_tokens
-from nsbench.arms.regularizers import outputs
 from nsbench.config.variant import Noise, Training
 from nsbench.data.datasets import Dataset
+from nsbench.regularizer.noise import resample_tokens
+from nsbench.regularizer.stability import outputs
 from nsbench.schemas.metrics import TARGETS
 from nsbench.storage.seeding import torch_stream
 from nsbench.training.models.stack import Stack

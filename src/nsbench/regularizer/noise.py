@@ -12,8 +12,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nsbench.storage.philox import below
-
 
 def resample_tokens(
     tokens: Tensor,
@@ -112,6 +110,11 @@ class StackNoise:
             drawn_RBT = torch.where(known_RBT, (place_RBT + 1 + steps_RBT) % n_ids, steps_RBT)
         redraw_RBT = (chance_RBT >= self.kept_R11) & self.free_V[tokens_RBT]
         return torch.where(redraw_RBT, self.ids[drawn_RBT], tokens_RBT)
+
+
+def below(words: Tensor, n: int | Tensor) -> Tensor:
+    """Numbers 0 ... n - 1 from random words, each with probability 1/n up to n / 2^32; n is below 2^31."""
+    return words * n >> 32
 
 
 def as_symbols(symbols: int | Sequence[int] | Tensor) -> int | Tensor:

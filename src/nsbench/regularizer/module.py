@@ -21,40 +21,9 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from nsbench.arms.base import Branch, LossTerm
-from nsbench.arms.noise import as_symbols, require_tokens, resample_tokens
-
-Output = Literal["probabilities", "logits"]
-
-
-def stability_term(
-    gamma: float,
-    orientation: Literal[0, 1] = 1,
-    *,
-    gradient: Branch = "both",
-    output: Output = "probabilities",
-    every: int = 1,
-    share: float = 1.0,
-    branch: Branch = "both",
-) -> LossTerm:
-    """gamma x R of Equation 6; arguments, and the ValueError, as of NoiseStabilityRegularizer."""
-    _require(gamma >= 0, f"gamma = {gamma} is negative; 0 or more is allowed")
-    _require(orientation in (0, 1), f"orientation = {orientation!r} is neither 0 nor 1")
-    _require(output in ("probabilities", "logits"), f"output = {output!r} is neither 'probabilities' nor 'logits'")
-    _require(branch in ("both", "clean", "noisy"), f"branch = {branch!r} is not 'both', 'clean' or 'noisy'")
-    _require(
-        "both" in (branch, gradient),
-        f"branch = {branch!r} does not go with gradient = {gradient!r}; one of the two must be 'both'",
-    )
-    strength = (-1) ** orientation * gamma * every * (1 if branch == "both" else 2)
-    graded = gradient if branch == "both" else branch
-
-    def penalty(clean: Tensor, noisy: Tensor, labels: Tensor | None = None) -> Tensor:
-        clean = clean.detach() if graded == "noisy" else clean
-        noisy = noisy.detach() if graded == "clean" else noisy
-        return agreement(clean, noisy, output)
-
-    return LossTerm(penalty, every, share, graded, strength)
+from nsbench.regularizer.noise import as_symbols, require_tokens, resample_tokens
+from nsbench.regularizer.stability import Output, require, stability_term
+from nsbench.regularizer.term import Branch
 
 
 class NoiseStabilityRegularizer:
@@ -97,8 +66,8 @@ class NoiseStabilityRegularizer:
         share: float = 1.0,
         branch: Branch = "both",
     ) -> None:
-        _require(-1 <= rho <= 1, f"rho = {rho} is outside [-1, 1]")
-        _require(n_draws >= 1, f"n_draws = {n_draws} is less than 1")
+        require(-1 <= rho <= 1, f"rho = {rho} is outside [-1, 1]")
+        require(n_draws >= 1, f"n_draws = {n_draws} is less than 1")
         self.rho, self.n_draws, self.output = rho, n_draws, output
         self.symbols, self.same_symbol, self.fixed_ids = as_symbols(symbols), same_symbol, fixed_ids
         self.term = stability_term(
@@ -117,8 +86,8 @@ class NoiseStabilityRegularizer:
         Raises ValueError where their shapes differ, and for one class, whose probability is 1 for every input.
         """
         clean, noisy = tuple(clean_logits.shape), tuple(noisy_logits.shape)
-        _require(clean == noisy, f"clean_logits has the shape {clean}; {noisy}, that of noisy_logits, is allowed")
-        _require(
+        require(clean == noisy, f"clean_logits has the shape {clean}; {noisy}, that of noisy_logits, is allowed")
+        require(
             self.output == "logits" or clean[-1:] not in ((), (0,), (1,)),
             f"the logits have the shape {clean}, (..., class); 2 classes or more are allowed, or output = 'logits'",
         )
@@ -144,8 +113,8 @@ class NoiseStabilityRegularizer:
         for logits that are no tensor of that shape, or of another shape than those of the noisy copy.
         """
         term = self.term
-        _require(require_tokens(tokens).numel() > 0, f"tokens has the shape {tuple(tokens.shape)}; some are needed")
-        _require(term.every == 1 or step is not None, f"step is not given; with every = {term.every} it is needed")
+        require(require_tokens(tokens).numel() > 0, f"tokens has the shape {tuple(tokens.shape)}; some are needed")
+        require(term.every == 1 or step is not None, f"step is not given; with every = {term.every} it is needed")
         if step is not None and not term.is_due(step):
             return torch.zeros((), device=tokens.device)
         n_rows = term.rows(len(tokens))
@@ -165,20 +134,6 @@ class NoiseStabilityRegularizer:
         return torch.stack(draws).mean()
 
 
-def agreement(clean_logits: Tensor, noisy_logits: Tensor, output: Output = "probabilities") -> Tensor:
-    """The dot product <M(X), M(Y)> of Equation 6 for each example: (..., class) -> (...)."""
-    return (outputs(clean_logits, output) * outputs(noisy_logits, output)).sum(-1)
-
-
-def outputs(logits: Tensor, output: Output) -> Tensor:
-    """M of Equation 6: the softmax of the logits, or the logits themselves; at least float32.
-
-    Products of two probabilities of many classes are 0 in half precision.
-    """
-    logits = logits.float() if logits.dtype in (torch.float16, torch.bfloat16) else logits
-    return logits if output == "logits" else logits.softmax(-1)
-
-
 def _logits(found: Tensor, tokens: Tensor) -> Tensor:
     """What a model gives for `tokens`. Raises ValueError where it can be no logits."""
     if not isinstance(found, Tensor):
@@ -189,7 +144,7 @@ def _logits(found: Tensor, tokens: Tensor) -> Tensor:
     shape, of = tuple(found.shape), tuple(tokens.shape)
     # Classes before positions, as cross_entropy takes them.
     is_transposed = len(shape) == 3 and len(of) == 2 and shape[2] == of[1] != shape[1]
-    _require(
+    require(
         found.is_floating_point() and len(shape) >= 2 and shape[0] == of[0] and not is_transposed,
         f"the model gives {found.dtype} of the shape {shape} for tokens of the shape {of}; logits (batch, class) or "
         "(batch, ..., class) are allowed",
@@ -199,10 +154,5 @@ def _logits(found: Tensor, tokens: Tensor) -> Tensor:
 
 def _of_batch(clean_logits: Tensor, wanted: tuple[int, ...]) -> Tensor:
     shape = tuple(clean_logits.shape) if isinstance(clean_logits, Tensor) else type(clean_logits).__name__
-    _require(shape == wanted, f"clean_logits has the shape {shape}; {wanted}, that of the model's logits, is allowed")
+    require(shape == wanted, f"clean_logits has the shape {shape}; {wanted}, that of the model's logits, is allowed")
     return clean_logits
-
-
-def _require(condition: bool, message: str) -> None:
-    if not condition:
-        raise ValueError(message)
