@@ -22,7 +22,7 @@ LAYERS = [
     {"measures"},
     {"training"},
     {"data", "simulation", "analysis", "tracking"},
-    {"arms"},
+    {"arms", "integrations"},
     {"storage"},
     {"config"},
     {"schemas"},

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import math
+import re
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -13,7 +15,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-import nsbench
 from nsbench.arms import LossTerm
 from nsbench.regularizer.module import NoiseStabilityRegularizer
 from nsbench.regularizer.stability import agreement
@@ -99,23 +100,19 @@ def test_per_position_targets_apply_equation_6_at_each_place() -> None:
     assert torch.allclose(found[1, 2], clean[1, 2].softmax(0) @ noisy[1, 2].softmax(0))
 
 
-def test_drops_into_a_loop_of_ones_own() -> None:
-    """README's ten lines: a torch model of any make, trained with and without the regulariser."""
+def test_readme_s_loop_learns() -> None:
+    """README's own lines, for a torch model of any make."""
+    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    loop = re.search(r"```python\n(import torch.*?)```", readme, re.DOTALL)[1]
     torch.manual_seed(0)
-    model = nn.Sequential(nn.Embedding(5, 8), nn.Flatten(), nn.Linear(16, 5))
-    regularizer = nsbench.NoiseStabilityRegularizer(rho=0.25, gamma=0.75, symbols=5)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
+    model = nn.Sequential(nn.Embedding(113, 8), nn.Flatten(), nn.Linear(16, 5))
     tokens = torch.cartesian_prod(torch.arange(5), torch.arange(5))
-    labels = tokens[:, 0]
-    first = last = None
-    for _ in range(200):
-        logits = model(tokens)
-        loss = F.cross_entropy(logits, labels)
-        optimizer.zero_grad()
-        (loss + regularizer(model, tokens, clean_logits=logits)).backward()
-        optimizer.step()
-        first, last = first or loss.item(), loss.item()
-    assert last < first / 2
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
+    names = {"model": model, "optimizer": optimizer, "loader": [(tokens, tokens[:, 0])] * 200}
+    before = F.cross_entropy(model(tokens), tokens[:, 0])
+    exec(loop, names)
+    assert F.cross_entropy(model(tokens), tokens[:, 0]) < before / 2
+    assert names["loss"] < F.cross_entropy(names["logits"], tokens[:, 0])
 
 
 @pytest.mark.parametrize(
@@ -175,9 +172,9 @@ def test_clean_logits_of_another_shape_are_refused_with_both(clean_logits: Any, 
 @pytest.mark.parametrize(
     ("model", "message"),
     [
-        (lambda tokens: (of_positions(tokens), None), r"gives a tuple; .* lambda tokens: model\(tokens\).logits"),
-        (lambda tokens: {"logits": of_positions(tokens)}, "the model gives a dict; a tensor of logits is allowed"),
-        (lambda tokens: SimpleNamespace(logits=of_positions(tokens)), "the model gives a SimpleNamespace"),
+        (lambda tokens: (None, of_positions(tokens)), "gives a tuple; logits are allowed, a tuple that begins with"),
+        (lambda tokens: {"output": of_positions(tokens)}, "the model gives a dict; logits are allowed"),
+        (lambda tokens: SimpleNamespace(logits=None), "the model gives a SimpleNamespace"),
         (lambda tokens: of_positions(tokens).flatten(0, 1), r"the shape \(20, 9\) for tokens of the shape \(4, 5\)"),
         (lambda tokens: of_positions(tokens).transpose(1, 2), r"shape \(4, 9, 5\) for tokens of the shape \(4, 5\)"),
         (lambda tokens: of_positions(tokens).transpose(0, 1), r"shape \(5, 4, 9\) for tokens of the shape \(4, 5\)"),
@@ -199,8 +196,24 @@ def test_other_arguments_that_cannot_be_used_are_named() -> None:
         regularizer(of_positions, BATCH[:0])
     with pytest.raises(ValueError, match=r"symbols is 9.5 \(float\)"):
         NoiseStabilityRegularizer(0.25, 0.75, symbols=9.5)
-    with pytest.raises(ValueError, match="tokens is a dict; a tensor of integers is allowed"):
-        regularizer(of_positions, {"input_ids": BATCH})
+    with pytest.raises(ValueError, match="the batch has tokens; input_ids are needed"):
+        regularizer(of_positions, {"tokens": BATCH})
+    with pytest.raises(ValueError, match=r"mask has the shape \(4, 4\); \(4, 5\), that of tokens, is allowed"):
+        regularizer(of_positions, BATCH, mask=BATCH[:, :4] > 0)
+    with pytest.raises(ValueError, match=r"labels has the shape \(4, 4\); \(4, 5\), that of the logits' places"):
+        regularizer(of_positions, BATCH, labels=BATCH[:, :4])
+    with pytest.raises(ValueError, match=r"special_ids is \['pad'\]"):
+        NoiseStabilityRegularizer(0.25, 0.75, symbols=9, special_ids=["pad"])
+    with pytest.raises(ValueError, match="symbols has 1 ids to draw; a redraw needs at least 2"):
+        NoiseStabilityRegularizer(0.25, 0.75, symbols=3, special_ids=(0, 2), same_symbol=False)
+    with pytest.raises(ValueError, match="symbols has the id -1; 0 or more is allowed"):
+        NoiseStabilityRegularizer(0.25, 0.75, symbols=[-1, 2])
+    with pytest.raises(ValueError, match=r"symbols has the id 300; tokens of torch\.uint8 allow 255"):
+        NoiseStabilityRegularizer(0.25, 0.75, symbols=[2, 300]).resample(BATCH.to(torch.uint8))
+    embedding = nn.Embedding(9, 9)
+    embedding.get_input_embeddings = lambda: embedding
+    with pytest.raises(ValueError, match=r"symbols has the id 9; the model has embeddings of 0 ... 8"):
+        NoiseStabilityRegularizer(0.25, 0.75, symbols=10)(embedding, BATCH)
 
 
 def test_one_output_is_allowed_where_it_is_the_logit_itself() -> None:
@@ -209,10 +222,128 @@ def test_one_output_is_allowed_where_it_is_the_logit_itself() -> None:
     assert value.item() == pytest.approx(-0.75 * CLEAN[:, 0, 0].square().mean().item())
 
 
-def test_a_loop_that_is_compiled_needs_no_break_for_the_checks() -> None:
-    regularizer = NoiseStabilityRegularizer(1.0, 0.75, symbols=np.int64(9), fixed_ids=[3])
-    compiled = torch.compile(lambda tokens: regularizer(of_positions, tokens), backend="eager", fullgraph=True)
-    assert torch.equal(compiled(BATCH), regularizer(of_positions, BATCH))
+# torch's own, of any autograd.Function that it compiles.
+@pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")
+@pytest.mark.parametrize("symbols", [np.int64(9), torch.tensor([1, 2, 5, 6])])
+def test_a_loop_is_compiled_whole(symbols: Any) -> None:
+    """With rho = 1, so Y = X, for what is compared; with rho = -1 each redrawn token is a symbol."""
+    table = TABLE.clone().requires_grad_()
+
+    def gradient(loop: Any) -> Tensor:
+        return torch.autograd.grad(loop(BATCH), table)[0]
+
+    regularizer = NoiseStabilityRegularizer(1.0, 0.75, symbols=symbols, fixed_ids=[3])
+
+    def loop(tokens: Tensor) -> Tensor:
+        return regularizer(lambda ids: table[ids], tokens, mask=tokens != 4)
+
+    assert torch.equal(gradient(torch.compile(loop, backend="aot_eager", fullgraph=True)), gradient(loop))
+    regularizer.rho = -1.0
+    drawn = torch.compile(regularizer.resample, backend="eager", fullgraph=True)(BATCH)
+    assert torch.equal(drawn[BATCH == 3], BATCH[BATCH == 3])
+    assert not torch.equal(drawn, BATCH)
+    assert set(drawn.flatten().tolist()) <= {3, *(range(9) if symbols.ndim == 0 else symbols.tolist())}
+
+
+OUTPUTS = [
+    lambda logits: (logits, None),
+    lambda logits: {"loss": None, "logits": logits},
+    lambda logits: SimpleNamespace(logits=logits),
+]
+
+
+@pytest.mark.parametrize("output", OUTPUTS)
+def test_a_batch_is_handed_on_without_its_labels(output: Any) -> None:
+    """To a model that takes and gives what those of transformers do."""
+    seen = []
+
+    def model(input_ids: Tensor, attention_mask: Tensor, position_ids: Tensor) -> Any:
+        seen.append((len(input_ids), len(attention_mask), len(position_ids)))
+        return output(of_positions(input_ids) * attention_mask[..., None] + position_ids[..., None])
+
+    ones, places = torch.ones_like(BATCH), torch.arange(5)[None]
+    regularizer = NoiseStabilityRegularizer(1.0, 0.75, symbols=9, share=0.5)
+    batch = {"input_ids": BATCH, "attention_mask": ones, "labels": BATCH}
+    found = regularizer(model, batch, position_ids=places)
+    assert found.item() == pytest.approx(-0.75 * agreement(CLEAN[:2], CLEAN[:2]).mean().item())
+    assert seen == [(2, 2, 1)] * 2
+
+
+def test_the_mean_is_over_real_targets_and_pads_stay() -> None:
+    """Two of the sequences end in pads, whose logits are NaN; of one the first tokens are no targets."""
+    lengths = torch.tensor([5, 3, 2, 5])
+    mask = torch.arange(5) < lengths[:, None]
+    labels = BATCH.masked_fill(~mask, -100)
+    labels[0, :3] = -100
+    poisoned = TABLE.clone().requires_grad_()
+    kept = NoiseStabilityRegularizer(-1.0, 0.75, symbols=9, special_ids=[8], same_symbol=False)
+    drawn = kept.resample(BATCH, mask=mask)
+    assert torch.equal(drawn != BATCH, mask & (BATCH != 8))
+    assert not (drawn == 8)[BATCH != 8].any()
+
+    def model(tokens: Tensor, attention_mask: Tensor) -> Tensor:
+        return torch.where(attention_mask[..., None], poisoned[tokens], math.nan)
+
+    regularizer = NoiseStabilityRegularizer(1.0, 0.75, symbols=9)
+    stable = -0.75 * agreement(CLEAN, CLEAN)
+    shifted = torch.cat([labels[:, 1:], torch.full((4, 1), -100)], 1)
+    for keywords, targets in (
+        ({}, mask),
+        ({"labels": labels}, labels != -100),
+        ({"labels": labels, "shift_labels": True}, mask & (shifted != -100)),
+        ({"labels": labels.where(mask, 7), "ignore_index": 7}, mask & (labels != 7)),
+    ):
+        found = regularizer(model, BATCH, attention_mask=mask, **keywords)
+        assert found.item() == pytest.approx(stable[targets].mean().item())
+        halves = [
+            regularizer(
+                model,
+                BATCH[rows],
+                attention_mask=mask[rows],
+                n_targets=targets.sum(),
+                **{key: value[rows] if key == "labels" else value for key, value in keywords.items()},
+            )
+            for rows in (slice(0, 1), slice(1, 4))
+        ]
+        assert sum(halves).item() == pytest.approx(found.item())
+        (gradient,) = torch.autograd.grad(found, poisoned)
+        assert gradient.isfinite().all()
+        assert gradient.any()
+    assert regularizer(model, BATCH, attention_mask=mask, labels=torch.full_like(BATCH, -100)).item() == 0
+
+
+def test_a_seed_gives_the_draws_and_ranks_differ(monkeypatch: pytest.MonkeyPatch) -> None:
+    regularizer, drawn = NoiseStabilityRegularizer(-1.0, 0.75, symbols=1000), []
+    for rank in (0, 1, 2):
+        monkeypatch.setattr("nsbench.regularizer.module._rank_and_world", lambda rank=rank: (rank, 3))
+        for _ in range(2):
+            torch.manual_seed(5)
+            drawn.append([regularizer.resample(BATCH) for _ in range(2)])
+            assert torch.rand(()).item() == pytest.approx(torch.rand((), generator=after_two_numbers()).item())
+    same = [[torch.equal(one[0], other[0]) for other in drawn] for one in drawn]
+    assert same == [[i // 2 == j // 2 for j in range(6)] for i in range(6)]
+    assert not any(torch.equal(*calls) for calls in drawn)
+    torch.manual_seed(5)
+    compiled = torch.compile(regularizer.resample, backend="eager", fullgraph=True)(BATCH)
+    torch.manual_seed(5)
+    everyones = [torch.rand((2, 3, *BATCH.shape), dtype=torch.float64)[1, rank] for rank in (2,)]
+    assert torch.equal(compiled, (everyones[0] * 1000).long())
+
+
+def after_two_numbers() -> torch.Generator:
+    generator = torch.Generator().manual_seed(5)
+    for _ in range(2):
+        torch.randint(2**62, (), generator=generator)
+    return generator
+
+
+def test_it_is_a_module_that_moves_and_leaves_no_state() -> None:
+    model = nn.Module()
+    model.regularizer = NoiseStabilityRegularizer(0.25, 0.75, symbols=range(2, 5), special_ids=(3,))
+    assert not model.state_dict()
+    assert not list(model.parameters())
+    assert model.half().regularizer.ids.tolist() == [2, 4]
+    assert model.to("meta").regularizer.ids.is_meta
 
 
 @pytest.mark.parametrize("output", ["probabilities", "logits"])
