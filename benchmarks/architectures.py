@@ -31,7 +31,7 @@ from tokenizers.pre_tokenizers import Whitespace
 from transformers.models.auto import modeling_auto
 from transformers.models.gpt2 import modeling_gpt2  # noqa: F401  Loaded once, for all processes.
 
-from nsbench.cli import measure, parser
+from nsbench.cli import parser
 from nsbench.pretrained import models, run
 
 CAUSAL, MASKED = modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES, modeling_auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES
@@ -163,7 +163,7 @@ def outcome(name: str, model_type: str, folder: Path) -> dict[str, Any]:
     except Exception as error:
         return row | {"detail": f"{type(error).__name__}: {error}".splitlines()[0]}
     (folder / "text.txt").write_text(text())
-    given = ["--model", folder / "model", "--text", folder / "text.txt", "--out", folder / "out", "--device", "cpu"]
+    given = ["--model", folder / "model", "--text", folder / "text.txt", "--device", "cpu"]
     short = ["--n-tokens", 12, "--n-sequences", 3, "--rho", 0.5, "--readouts", "top_logit_last", "pooled_norm"]
     short += ["--no-control"]
     said = io.StringIO()
@@ -192,7 +192,6 @@ def main() -> None:
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
     run.models.load_tokenizer = lambda *_: tokenizer()
-    measure.render = lambda *_: None  # The figure takes as long as all the rest.
     processes, rows = multiprocessing.get_context("fork"), []
     for name, model_type in classes().items():
         if given.only and name not in given.only:

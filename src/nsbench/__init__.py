@@ -1,8 +1,9 @@
 """nsbench: does noise-stability regularisation work, and how would we know?
 
 `nsbench.NoiseStabilityRegularizer` is the regulariser of Definition 6.1 for your own training loop (torch alone);
-`nsbench.arm`, `nsbench.task`, `nsbench.model`, `nsbench.measure` and `nsbench.figure` register what is your own
-(`nsbench new`), `nsbench.claim_quantity` what a claim asks for (docs/claims.md).
+`nsbench.measure(model, tokenizer, texts)` measures a language model; `nsbench.arm`, `nsbench.task`, `nsbench.model`,
+`nsbench.measure` (with a name alone) and `nsbench.figure` register what is your own (`nsbench new`),
+`nsbench.claim_quantity` what a claim asks for (docs/claims.md).
 """
 
 from __future__ import annotations
@@ -15,9 +16,10 @@ if TYPE_CHECKING:
     from nsbench.claims import Evidence, Finding, claim_quantity
     from nsbench.data.tasks import Task, task
     from nsbench.figures import figure
-    from nsbench.measures import Estimate, measure
+    from nsbench.measures import Estimate
     from nsbench.regularizer.module import NoiseStabilityRegularizer
     from nsbench.regularizer.noise import resample_tokens
+    from nsbench.report.measure import measure
     from nsbench.training.models import Model, model
     from nsbench.training.models.stack import Stack
 
@@ -31,7 +33,8 @@ _PUBLIC = {
     **dict.fromkeys(("Model", "model"), "nsbench.training.models"),
     "Stack": "nsbench.training.models.stack",
     **dict.fromkeys(("Evidence", "Finding", "claim_quantity"), "nsbench.claims"),
-    **dict.fromkeys(("Estimate", "measure"), "nsbench.measures"),
+    "Estimate": "nsbench.measures",
+    "measure": "nsbench.report.measure",
     "figure": "nsbench.figures",
 }
 

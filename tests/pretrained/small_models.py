@@ -10,7 +10,7 @@ import torch
 
 from nsbench.config.base import parse
 from nsbench.config.pretrained import Measurement, MeasureSpec
-from nsbench.pretrained import cases, inputs, models
+from nsbench.pretrained import cases, inputs, models, texts
 from nsbench.schemas.pretrained import PARTS
 from nsbench.storage.parquet import read_table
 
@@ -25,7 +25,7 @@ def loaded(made: Path, kind: str, seed: int | None = None) -> models.LanguageMod
 
 def text_of(made: Path, kind: str, n_tokens: int = 8, count: int = 3, special: bool = True) -> inputs.Tokens:
     tokenizer = models.load_tokenizer(kind, made / kind)
-    lines, label = inputs.read_lines(made / "text.txt")
+    lines, label = texts.read_lines(made / "text.txt")
     return inputs.tokenise(kind, tokenizer, lines, label, n_tokens, count, special)
 
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from nsbench.measures import readouts
-from nsbench.pretrained import inputs, models, run
+from nsbench.pretrained import inputs, models, run, texts
 from tests import tiny_models
 from tests.pretrained.small_models import CPU, STAMP, loaded, spec_of, text_of
 
@@ -39,22 +39,22 @@ def test_a_text_shorter_than_a_sequence_is_refused_and_a_short_one_gives_what_it
     tokenizer = models.load_tokenizer("causal", made / "causal")
     lines = (" ".join(tiny_models.WORDS[:9]),)
     assert inputs.tokenise("m", tokenizer, lines, "t", 4, 5, True).text_NT.shape == (2, 4)
-    with pytest.raises(inputs.InputError, match=r"t: has 9 tokens of m's tokenizer; at least 10 are needed"):
+    with pytest.raises(texts.InputError, match=r"t: has 9 tokens of m's tokenizer; at least 10 are needed"):
         inputs.tokenise("m", tokenizer, lines, "t", 10, 5, True)
 
 
 def test_a_text_that_is_none_is_refused(tmp_path: Path) -> None:
     (tmp_path / "bytes.txt").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(inputs.InputError, match=r"bytes\.txt: is not UTF-8 at byte 0"):
-        inputs.read_lines(tmp_path / "bytes.txt")
-    with pytest.raises(inputs.InputError, match=r"gone\.txt: cannot be read"):
-        inputs.read_lines(tmp_path / "gone.txt")
+    with pytest.raises(texts.InputError, match=r"bytes\.txt: is not UTF-8 at byte 0"):
+        texts.read_lines(tmp_path / "bytes.txt")
+    with pytest.raises(texts.InputError, match=r"gone\.txt: cannot be read"):
+        texts.read_lines(tmp_path / "gone.txt")
 
 
 def test_a_text_of_which_the_tokenizer_knows_no_word_is_refused(made: Path, tmp_path: Path) -> None:
     (tmp_path / "text.txt").write_text("xyzzy " * 100)
     with pytest.raises(
-        inputs.InputError, match=r"text\.txt: all tokens are the same; give a text that mine's tokenizer knows"
+        texts.InputError, match=r"text\.txt: all tokens are the same; give a text that mine's tokenizer knows"
     ):
         run.measure_model(spec_of(made / "causal"), tmp_path / "text.txt", tmp_path / "out", CPU, STAMP)
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,14 +13,15 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from nsbench.cli import measure as command
 from nsbench.cli import parser as cli
 from nsbench.config.base import ConfigError
 from nsbench.config.canonical import canonical_json
 from nsbench.config.pretrained import FolderModel
+from nsbench.data import hub
 from nsbench.data.datasets import read_dataset
 from nsbench.pretrained import checkpoints
 from nsbench.pretrained.sources import ModelError
+from nsbench.report import measure as library
 from nsbench.schemas.pretrained import PARTS
 from nsbench.storage.parquet import RecordError, read_stamp, read_table
 from nsbench.storage.run_folder import RunFolder
@@ -37,13 +41,20 @@ SHORT = ("--n-tokens", 8, "--n-sequences", 2, "--rho", 0.5, "--device", "cpu")
 def test_measure_prints_a_table_and_writes_tables_a_figure_and_provenance(
     made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert measure("--model", made / "causal", "--text", made / "text.txt", "--out", tmp_path / "out", *SHORT) == 0
+    given = (made / "causal", "--text", made / "text.txt", "--out", tmp_path / "out", "--full")
+    assert measure(*given, *SHORT) == 0
     said = capsys.readouterr().out
     for words in ("causal: LlamaForCausalLM", "2 sequences of 8 tokens of text.txt", "pretrained", "random", "ρ = 0.5"):
         assert words in said
     assert "no pearson where it is not shown: 2 sequences; at least 8 are needed" in said
     assert "nan" not in said
-    for made_file in ("influence.png", "influence.pdf", "influence.parquet", "tables/concentration.csv"):
+    for made_file in (
+        "influence.png",
+        "influence.pdf",
+        "influence.parquet",
+        "tables/concentration.csv",
+        "measured.html",
+    ):
         assert (tmp_path / "out" / made_file).stat().st_size > 0
     stamp = read_stamp(tmp_path / "out/stability.parquet")
     assert '"n_tokens":8' in stamp["spec"]
@@ -55,15 +66,52 @@ def test_measure_finds_names_of_config(
     made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     known = {"mine": FolderModel(source="folder", path=str(made / "encoder"))}
-    monkeypatch.setattr(command, "_known", lambda config: known)
+    monkeypatch.setattr(library, "_known", lambda config: known)
+    monkeypatch.setattr(hub, "download_model", lambda name: (_ for _ in ()).throw(ConnectionError))
     monkeypatch.chdir(tmp_path)
-    assert measure("--model", "mine", "--text", made / "text.txt", "--out", "out", *SHORT, "--no-control") == 0
+    assert (
+        measure("--model", "mine", "--text", made / "text.txt", "--out", "out", *SHORT, "--no-control", "--full") == 0
+    )
     said = capsys.readouterr().out
     assert "top_logit_last on text: not_applicable (the model has no language-model head)" in said
-    assert "random" not in said
+    assert "Whether that was learned is not known: no random copy was measured." in said
     assert measure("--model", "mime", "--text", made / "text.txt", "--out", "out2", *SHORT) == 2
-    assert "'mime' is neither a folder nor a model of config, did you mean 'mine'?" in capsys.readouterr().err
+    assert "'mime' is neither a folder nor a model of config, did you mean 'mine'?" in (said := capsys.readouterr().err)
+    assert "the hub cannot be reached (ConnectionError)" in said
     assert not (tmp_path / "out2").exists()
+
+
+def test_measure_finds_a_repository_of_the_hub_and_says_its_revision(
+    made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cached = Path(shutil.copytree(made / "encoder", tmp_path / ("a" * 40)))
+    monkeypatch.setattr(hub, "download_model", lambda name, revision=None: {"acme/tiny": cached}[name])
+    assert measure("acme/tiny", "--text", made / "text.txt", "--out", tmp_path / "out", *SHORT, "--no-control") == 0
+    model = read_table(tmp_path / "out/models.parquet", PARTS["models"]).iloc[0]
+    assert (model["model"], model["source"], model["origin"]) == ("tiny", "hub", "acme/tiny at aaaaaaaaaaaa")
+
+
+def test_measure_says_that_it_is_offline_before_torch_is_loaded(made: Path, tmp_path: Path) -> None:
+    code = "import sys; from nsbench.cli import parser; print(parser.main(sys.argv[1:]), 'torch' in sys.modules)"
+    arguments = [sys.executable, "-c", code, "measure", "acme/tiny", "--text", str(made / "text.txt")]
+    here = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path)}
+    done = subprocess.run(arguments, capture_output=True, text=True, env=here, cwd=tmp_path)
+    assert done.stdout.split() == ["2", "False"]
+    assert "acme/tiny" in done.stderr
+    assert "HF_HUB_OFFLINE is set" in done.stderr
+
+
+def test_help_has_defaults_choices_and_an_example(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        measure("--help")
+    said = " ".join(capsys.readouterr().out.split())
+    for words in (
+        "text, uniform, gaussian (default: text)",
+        "mean_top_logit",
+        "(default: 0.5 0.9)",
+        "example: nsbench",
+    ):
+        assert words in said
 
 
 @pytest.mark.parametrize(
@@ -141,7 +189,7 @@ def test_measure_takes_a_run_and_its_data_set(
 ) -> None:
     folder, dataset = run_folder
     given = ("--model", folder, "--text", dataset, "--out", tmp_path / "out")
-    assert measure(*given, *SHORT, "--inputs", "text", "uniform") == 0
+    assert measure(*given, *SHORT, "--inputs", "text", "uniform", "--full") == 0
     said = capsys.readouterr().out
     assert "baseline-seed-3: TransformerStack" in said
     pooled = "sparse_parity" in str(folder)

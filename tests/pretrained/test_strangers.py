@@ -13,7 +13,7 @@ import transformers
 
 from benchmarks import architectures
 from nsbench.config.pretrained import Measurement
-from nsbench.pretrained import inputs, models, run
+from nsbench.pretrained import inputs, models, run, texts
 from nsbench.pretrained.sources import ModelError
 from tests.pretrained.small_models import CPU, STAMP, loaded, measured, spec_of
 
@@ -226,8 +226,8 @@ def test_a_text_that_the_tokenizer_cannot_read_is_refused() -> None:
 
 def test_utf_16_without_a_mark_is_refused(tmp_path: Path) -> None:
     (tmp_path / "text.txt").write_bytes("the river".encode("utf-16-le"))
-    with pytest.raises(inputs.InputError, match=r"text\.txt: has a NUL at character 1, as UTF-16 has"):
-        inputs.read_lines(tmp_path / "text.txt")
+    with pytest.raises(texts.InputError, match=r"text\.txt: has a NUL at character 1, as UTF-16 has"):
+        texts.read_lines(tmp_path / "text.txt")
 
 
 def test_a_sentencepiece_file_alone_is_read_or_its_package_is_named(made: Path, tmp_path: Path) -> None:

@@ -334,7 +334,7 @@ def test_a_figure_that_fails_is_named_on_the_page(grid: PartialGrid, monkeypatch
     assert "arms" not in {path.stem for path in pictures}
     assert {"time_to_target", "other"} <= {path.stem for path in pictures}
     said = section(grid.states(), grid.tables["runs"], not_drawn=failed)
-    template = page._environment().get_template("partial.html.j2")
+    template = page.environment().get_template("partial.html.j2")
     shown = template.render(partial=said, part="1 of 2 runs", scale="demo")
     assert "<p>Not drawn: arms. These runs do not fill them" in shown
 

@@ -27,6 +27,7 @@ class Command(NamedTuple):
     run: Callable[[argparse.Namespace], None]
     help: str
     arguments: tuple[Argument, ...]
+    example: str = ""
 
 
 class _Formatter(argparse.HelpFormatter):
@@ -43,7 +44,12 @@ def add_commands(actions: Any, commands: dict[str, Command]) -> None:
     """Add a parser for each command to the subparsers `actions`."""
     for name, command in commands.items():
         parser = actions.add_parser(
-            name, help=command.help, description=command.help, allow_abbrev=False, formatter_class=_Formatter
+            name,
+            help=command.help,
+            description=command.help,
+            epilog=command.example and f"example: {command.example}",
+            allow_abbrev=False,
+            formatter_class=_Formatter,
         )
         parser.set_defaults(run=command.run)
         for argument in command.arguments:

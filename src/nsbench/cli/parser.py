@@ -8,8 +8,9 @@ import gc
 import logging
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from nsbench import __version__
 from nsbench.cli.arguments import (
@@ -31,6 +32,7 @@ from nsbench.cli.arguments import (
 )
 from nsbench.cli.stages import STAGES
 from nsbench.config.base import ConfigError
+from nsbench.config.pretrained import INPUTS, READOUTS
 from nsbench.storage.cores import usable_cores
 from nsbench.storage.locks import locked
 
@@ -77,8 +79,8 @@ def _alone(options: argparse.Namespace) -> Iterator[None]:
 
 def _for_users(error: Exception) -> bool:
     from nsbench.data.text_sources import TextError
-    from nsbench.pretrained.inputs import InputError
     from nsbench.pretrained.sources import ModelError
+    from nsbench.pretrained.texts import InputError
     from nsbench.storage.atomic import FileError
     from nsbench.storage.code_digest import CodeError
     from nsbench.storage.device import DeviceError
@@ -133,27 +135,37 @@ def _records(options: argparse.Namespace) -> None:
     records.ACTIONS[options.action](options)
 
 
+def _several(name: str, help_: str, allowed: Sequence[str], **more: Any) -> Argument:
+    """An option with one or more of a few values."""
+    text = f"{help_}: {', '.join(allowed)}"
+    return option(name, str, text, nargs="+", choices=allowed, metavar="NAME", **more)
+
+
 CONFIG = Path("config.yaml")
+MODEL_HELP = "a model's folder, a run's folder, a name of the configuration's, or of the Hugging Face hub"
 COMMANDS = {
     "measure": Command(
         _measure,
         "how stable a language model is, and which positions of its input it depends on",
         (
-            option("model", words, "a name of the configuration's, a model's folder, or a run's folder", required=True),
+            Argument("model", {"type": words, "nargs": "?", "help": MODEL_HELP}),
+            option("model", words, "the same", dest="model_option", metavar="MODEL"),
             option("text", given_path, "a UTF-8 text; of a run its data set's file", required=True),
-            option("out", made_folder, "folder for the results", required=True),
+            option("out", made_folder, "folder for tables, figure and page; left out, nothing is written"),
+            Argument("--full", {"action": "store_true", "help": "print all tables too"}),
             option("rho", float, "correlations of noise stability", nargs="+", default=[0.5, 0.9]),
             option("n-tokens", count, "tokens of a sequence", default=256),
             option("n-sequences", count, "sequences", default=16),
-            option("readouts", str, "what is read off the model; left out, all that it has", nargs="+"),
-            option("inputs", str, "text, uniform and gaussian", nargs="+", default=["text"]),
+            _several("readouts", "what is read off the model, all that it has if left out", READOUTS),
+            _several("inputs", "kinds of inputs", INPUTS, default=["text"]),
             Argument("--no-control", {"action": "store_true", "help": "leave the randomly initialised copy out"}),
-            option("seed", int, "of noise, and of the randomly initialised copy", default=0),
+            option("seed", int, "of inputs and noise", default=0),
             option("config", given_path, "where names of models are looked up", default=CONFIG),
             DEVICE,
             option("batch-size", count, "sequences at a time; left out, as many as memory allows"),
             MEMORY,
         ),
+        "nsbench measure gpt2 --text my.txt --out measured",
     ),
     "new": Command(
         _new,

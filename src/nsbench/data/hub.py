@@ -21,10 +21,11 @@ def download(repository: str, revision: str, name: str, kind: Literal["model", "
     return _cached_or_fetched(hf_hub_download, wanted, lambda path: True)
 
 
-def download_model(repository: str, revision: str) -> Path:
+def download_model(repository: str, revision: str | None = None) -> Path:
     """The folder with a model's safetensors, configuration and tokenizer, from the cache or from the hub.
 
-    The token of a gated model is $HF_TOKEN's, or that of `hf auth login`. Lets the hub's errors through.
+    It has the name of its revision; without one, the newest is meant. The token of a gated model is $HF_TOKEN's, or
+    that of `hf auth login`. Lets the hub's errors through.
     """
     from huggingface_hub import snapshot_download
 
@@ -79,7 +80,9 @@ def why(error: Exception) -> str:
     from huggingface_hub import errors
 
     reasons = {
+        errors.HFValidationError: "that is no name of a repository",
         errors.LocalEntryNotFoundError: "the hub cannot be reached, and its cache has not all of it",
+        errors.OfflineModeIsEnabled: "HF_HUB_OFFLINE is set, and its cache has not all of it",
         errors.GatedRepoError: "it is gated: accept its terms on the hub, and set HF_TOKEN to a token of that account",
         errors.RepositoryNotFoundError: "the hub has no such repository, or it needs HF_TOKEN",
         errors.RevisionNotFoundError: "the hub has no such revision of it",

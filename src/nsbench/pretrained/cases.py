@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import pandas as pd
@@ -20,7 +21,7 @@ from nsbench.measures.outputs import batches
 from nsbench.measures.resampling import OUTPUT, Outputs, single_replacements, token_noise_stability
 from nsbench.pretrained.inputs import Inputs, Tokens, regular_ids
 from nsbench.pretrained.models import LanguageModel, States
-from nsbench.pretrained.sites import concentrations, positions, sites_of
+from nsbench.pretrained.sites import concentrations, halves, positions, sites_of
 from nsbench.pretrained.sources import ModelError
 from nsbench.schemas.pretrained import PARTS
 from nsbench.storage.seeding import torch_stream
@@ -37,6 +38,7 @@ class Found(NamedTuple):
     measured: pd.DataFrame
     influence: pd.DataFrame
     concentration: pd.DataFrame
+    sequences: pd.DataFrame
     stability: pd.DataFrame
     moments: pd.DataFrame
     per_input: pd.DataFrame
@@ -51,6 +53,14 @@ def not_applicable(model: LanguageModel, inputs: Inputs, readout: str) -> str:
     if readout == "mean_top_logit" and model.pooled:
         return "the model has one output for all positions: top_logit_last is the same"
     return ""
+
+
+def passes(model: LanguageModel, inputs: Inputs, settings: Measurement) -> tuple[int, int]:
+    """How much work a case is, in forward passes of one sequence: all of it, and of one pass with its gradients."""
+    n_readouts = sum(not not_applicable(model, inputs, readout) for readout in settings.readouts)
+    noisy, with_gradients = 1 + len(settings.rho) * settings.n_draws, 1 + 2 * n_readouts
+    of_tokens = 0 if inputs.tokens_NT is None else noisy + 1 + settings.n_replaced
+    return (1 + with_gradients + noisy + of_tokens) * bool(n_readouts), with_gradients
 
 
 def measure_case(
@@ -76,7 +86,7 @@ def measure_case(
     if names:
         case = _Case(model, inputs, tokens, settings, names, batch_size)
         frames["moments"] = pd.DataFrame(case.moments())
-        frames["influence"], frames["concentration"] = case.influences(shown_heads)
+        frames["influence"], frames["concentration"], frames["sequences"] = case.influences(shown_heads)
         logger.info("%s: influences measured", inputs.name)
         gaussian = case.gaussian()
         logger.info("%s: stability under Gaussian noise measured", inputs.name)
@@ -140,8 +150,8 @@ class _Case:
             for name, values_N in zip(self.names, torch.cat(parts).T, strict=True)
         ]
 
-    def influences(self, shown_heads: Sequence[tuple[int, int]]) -> tuple[pd.DataFrame, pd.DataFrame]:
-        """Position by position, and how concentrated they are."""
+    def influences(self, shown_heads: Sequence[tuple[int, int]]) -> tuple[pd.DataFrame, ...]:
+        """Position by position, how concentrated they are, and how much so on each sequence."""
         found = geometric_influences(
             self.readouts,
             self.inputs.embeddings_NTC,
@@ -153,9 +163,11 @@ class _Case:
         for name, influences in zip(self.names, found, strict=True):
             self.keep(name, "influence", influences.inputs["squared_l2"].sum(-1) * self.scale**2, "gaussian")
         sites = {name: sites_of(influences) for name, influences in zip(self.names, found, strict=True)}
-        shown = [frame.assign(readout=name) for name in sites for frame in positions(sites[name], shown_heads)]
-        shares = [frame.assign(readout=name) for name in sites for frame in concentrations(sites[name])]
-        return pd.concat(shown, ignore_index=True), pd.concat(shares, ignore_index=True)
+        kinds = (partial(positions, shown_heads=shown_heads), concentrations, halves)
+        return tuple(
+            pd.concat([frame.assign(readout=name) for name in sites for frame in of(sites[name])], ignore_index=True)
+            for of in kinds
+        )
 
     def gaussian(self) -> Rows:
         """Stability under Gaussian noise on standardised embeddings."""

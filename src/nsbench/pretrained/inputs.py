@@ -6,26 +6,21 @@ import itertools
 import re
 from array import array
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from nsbench.data.text import read_text_file
 from nsbench.measures.gaussian_stability import Standardisation, standardisation
 from nsbench.pretrained.models import LanguageModel, in_one_sentence
 from nsbench.pretrained.sources import ModelError
+from nsbench.pretrained.texts import InputError
 from nsbench.storage.seeding import torch_stream
 
 PIECE, CONTEXT = 200_000, 1_000
 """Characters of a text that are tokenised at a time, and those around a cut that tell whether it changes tokens."""
 END_OF_WORD = re.compile(r"(?<=\w)(?=\s)")
 CUTS_TRIED = 100
-
-
-class InputError(ValueError):
-    """A text that cannot be measured on; the message names it and says what is allowed."""
 
 
 @dataclass(frozen=True)
@@ -94,25 +89,6 @@ def tokenise(
     return Tokens(
         torch.tensor(rows), None, torch.tensor(regular_ids, dtype=torch.long), fixed, len(before) + len(after), label
     )
-
-
-def read_lines(path: Path) -> tuple[tuple[str, ...], str]:
-    """The lines of a text to measure on, and its name: the test part of the text stage's file, or any UTF-8 text.
-
-    Raises InputError for a file that is missing or no text, RecordError for a broken Parquet file.
-    """
-    if path.suffix == ".parquet":
-        text = read_text_file(path)
-        return text.test, text.label
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}); give a text file") from error
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: is not UTF-8 at byte {error.start}; only UTF-8 text is allowed") from error
-    if "\0" in text:
-        raise InputError(f"{path}: has a NUL at character {text.index(chr(0))}, as UTF-16 has; only UTF-8 is allowed")
-    return tuple(text.splitlines()), path.name
 
 
 def make_inputs(

@@ -246,6 +246,27 @@ def _difference(found: Tensor, wanted: Tensor) -> float:
     return float((found - wanted).abs().max() / wanted.abs().max().clamp_min(1e-30))
 
 
+def save(name: str, model: Any, tokenizer: Any, folder: Path) -> None:
+    """Write a model in memory and its tokenizer as a folder that `load` reads. The model stays as it is.
+
+    Raises ModelError for a class that is not transformers' own: a folder names a class, and cannot bring its code.
+    """
+    import transformers
+
+    transformers.utils.logging.disable_progress_bar()
+    own = isinstance(model, transformers.PreTrainedModel) and type(model).__module__.startswith("transformers.")
+    if not own:
+        raise ModelError(
+            f"{type(model).__module__}.{type(model).__name__} is not measured; a model of a class of transformers is "
+            "allowed, without adapters (merge_and_unload)"
+        )
+    if not hasattr(tokenizer, "save_pretrained"):
+        raise ModelError(f"{name}: {type(tokenizer).__name__} is no tokenizer of transformers; give the model's own")
+    with in_one_sentence(f"{name}: cannot be saved"):
+        model.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+
+
 def load_tokenizer(name: str, folder: Path) -> Any:
     """The tokenizer of a folder. Raises ModelError where transformers cannot load it."""
     import transformers

@@ -12,20 +12,24 @@ import logging
 import math
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 import pandas as pd
 import pyarrow as pa
 import torch
+from torch import Tensor
+from tqdm import tqdm
 
 from nsbench.config.canonical import canonical_json
 from nsbench.config.pretrained import Measurement, MeasureSpec
 from nsbench.pretrained import models
-from nsbench.pretrained.cases import Found, measure_case
-from nsbench.pretrained.inputs import Tokens, make_inputs, read_lines, tokenise, trial_tokens
-from nsbench.pretrained.models import LanguageModel
+from nsbench.pretrained.cases import Found, measure_case, passes
+from nsbench.pretrained.inputs import Tokens, make_inputs, tokenise, trial_tokens
+from nsbench.pretrained.models import LanguageModel, States
 from nsbench.pretrained.sources import Fetched, Unavailable, fetch, origin, settings_digest
+from nsbench.pretrained.texts import read_lines
 from nsbench.schemas.pretrained import PARTS
 from nsbench.storage.parquet import RecordError, read_stamp, read_table, write_table
 
@@ -34,6 +38,7 @@ logger = logging.getLogger(__name__)
 LARGEST_BATCH = 8
 """On a CPU more sequences at a time are no faster; on a GPU, memory ends before speed does."""
 BYTES = 4
+BAR = "{desc}: {percentage:3.0f}% |{bar}| {elapsed}, {remaining} left"
 
 
 class Subject(NamedTuple):
@@ -74,7 +79,7 @@ def measure_model(
         logger.warning("%s; its rows will say `unavailable`", error)
         _write_unavailable(spec, str(error), label, out, stamp)
         return
-    subject = _subject(spec, fetched, lines, label, device)
+    subject = subject_of(spec, fetched, lines, label, device)
     measure(spec.name, subject, spec.measurement, out, stamp, max_memory_gb, batch_size, spec.model.heads)
 
 
@@ -87,26 +92,35 @@ def measure(
     max_memory_gb: float,
     batch_size: int | None,
     heads: list[list[int]] | None = None,
+    show_progress: bool = False,
 ) -> None:
-    """Measure a subject, case by case, and write all its files."""
+    """Measure a subject, case by case, and write all its files; show_progress: a bar, on a terminal."""
+    bar = tqdm(desc=name, disable=None if show_progress else True, bar_format=BAR)
     seeds = {"pretrained": None} | ({} if settings.control_seed is None else {"random": settings.control_seed})
     frames: dict[str, list[pd.DataFrame]] = {part: [] for part in PARTS}
     tokens, n_tokens = subject.tokens, subject.tokens.text_NT.shape[1]
     for weights, seed in seeds.items():
         model = found = None  # Free the previous weights first: one model at a time is in memory.
         model = subject.load(seed)
+        if seed is None and model.n_positions is not None and n_tokens > model.n_positions:
+            logger.warning("%s: sequences of %d tokens, more than its %d positions", name, n_tokens, model.n_positions)
         models.try_out(name, model, trial_tokens(model, tokens))
         found, scale = make_inputs(model, tokens, settings.inputs, settings.seed, "cross_entropy" in settings.readouts)
         row = _model_row(name, weights, model, subject, settings) | {"scale": scale}
         frames["models"].append(pd.DataFrame([row]))
         size, shown = batch_size or _batch_size(model, n_tokens, max_memory_gb), _shown_heads(heads, model)
-        for inputs in found:
+        works = [len(tokens.text_NT) * passes(model, inputs, settings)[0] for inputs in found]
+        bar.total = len(seeds) * sum(works)
+        for inputs, work in zip(found, works, strict=True):
+            before = bar.n
             title, folder = f"{name} ({weights}), {inputs.name}", out / "cases" / f"{weights}-{inputs.name}"
             key = _case_key(stamp, subject, weights, inputs.name)
             done = _read_case(folder, key)
             if done is None:
                 logger.info("%s: measuring %d sequences", title, len(inputs.embeddings_NTC))
-                done = measure_case(model, inputs, tokens, settings, shown, size)
+                states = _counted(model.states, bar, passes(model, inputs, settings)[1])
+                done = measure_case(replace(model, states=states), inputs, tokens, settings, shown, size)
+                del states  # It holds the weights.
                 done = Found(*(frame.assign(model=name, weights=weights) for frame in done))
                 for part, frame in done._asdict().items():
                     write_table(folder / f"{part}.parquet", frame, PARTS[part], {**stamp, "case_key": key})
@@ -114,12 +128,33 @@ def measure(
                 logger.info("%s: measured before, kept", title)
             for part, frame in done._asdict().items():
                 frames[part].append(frame)
+            bar.update(before + work - bar.n)
     for part, schema in PARTS.items():
         write_table(out / f"{part}.parquet", pd.concat(frames[part], ignore_index=True), schema, stamp)
     shutil.rmtree(out / "cases", ignore_errors=True)
+    bar.close()
 
 
-def _subject(spec: MeasureSpec, fetched: Fetched, lines: tuple[str, ...], label: str, device: torch.device) -> Subject:
+def _counted(
+    states: Callable[[Tensor], States], bar: tqdm[NoReturn], with_gradients: int
+) -> Callable[[Tensor], States]:
+    """A model's states, and the bar moved on by each sequence's pass."""
+
+    def counted(embeddings_NTC: Tensor) -> States:
+        found = states(embeddings_NTC)
+        bar.update(len(embeddings_NTC) * (with_gradients if found.hidden_NTC.requires_grad else 1))
+        return found
+
+    return counted
+
+
+def subject_of(
+    spec: MeasureSpec, fetched: Fetched, lines: tuple[str, ...], label: str, device: torch.device
+) -> Subject:
+    """A model of a hub, a package or a folder, on sequences of a text.
+
+    Raises ModelError or InputError for a configuration, a tokenizer or a text that cannot be used.
+    """
     settings, folder = spec.measurement, fetched.folder
     models.configuration(spec.name, folder)
     tokenizer = models.load_tokenizer(spec.name, folder)

@@ -85,6 +85,18 @@ def concentrations(sites: Sites) -> Iterator[pd.DataFrame]:
             yield pd.DataFrame(common | {"of": "each"} | _shares(live_SNT))
 
 
+def halves(sites: Sites) -> Iterator[pd.DataFrame]:
+    """Of each sequence the fewest positions that hold half of its influence at the embeddings, the first site.
+
+    No row for a sequence on which all influences are 0.
+    """
+    for norm, values_SNT in sites.per_input.items():
+        alive = np.flatnonzero(values_SNT[0].any(-1))
+        if len(alive):
+            n_half = concentration(values_SNT[0, alive]).n_half
+            yield pd.DataFrame({"norm": norm, "input": alive, "n_half": n_half})
+
+
 def _standard_error(values_SN: NDArray[np.float64]) -> NDArray[np.float64]:
     """Of means over axis 1, the inputs; NaN for one input."""
     n_inputs = values_SN.shape[1]

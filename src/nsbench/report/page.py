@@ -95,11 +95,11 @@ def write_report(results: Results, out: Path | str, spec: str, digest: str) -> N
         "overview": origin.overview(cells, runs, len(history), None if states is None else len(states)),
     }
     part = cells[0].get("partial", "") if cells else ""
-    page = _environment().get_template("page.html.j2")
+    page = environment().get_template("page.html.j2")
     write_text(out, page.render(parts, spec=spec, scale=results.scale, part=part))
 
 
-def _environment() -> jinja2.Environment:
+def environment() -> jinja2.Environment:
     """Templates of this folder; text is escaped, and a name that is not there is an error."""
     return jinja2.Environment(
         loader=jinja2.FileSystemLoader(FOLDER),

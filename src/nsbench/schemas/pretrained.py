@@ -40,7 +40,7 @@ MODEL = pa.schema(
         *KEY,
         label("status", "measured or unavailable"),
         label("reason", "why it is unavailable, and what to do; else empty", "text"),
-        label("source", "hub, package, folder or checkpoint"),
+        label("source", "hub, package, folder, memory or checkpoint"),
         label("origin", "repository and revision, package and version, or folder"),
         label("weights_sha256", "of the weights' files together; empty where unavailable", "sha256"),
         label("remark", "what config says beside the name, and what its loading found", "text"),
@@ -96,6 +96,16 @@ CONCENTRATION = pa.schema(
     ]
 )
 """No row where the influence is 0 at every position."""
+
+SEQUENCE = pa.schema(
+    [
+        *CASE,
+        label("norm", "l1, l2 or squared_l2: nsbench.measures.influence"),
+        count("input", "1", "sequence from 0"),
+        count("n_half", "positions", "the fewest that hold half of its influence, at the embeddings"),
+    ]
+)
+"""What a model and its control are compared by, sequence by sequence; no row where the influence is 0 everywhere."""
 
 STABILITY = pa.schema(
     [
@@ -161,6 +171,7 @@ PARTS = {
     "measured": MEASURED,
     "influence": INFLUENCE,
     "concentration": CONCENTRATION,
+    "sequences": SEQUENCE,
     "stability": STABILITY,
     "moments": MOMENT,
     "per_input": PER_INPUT,
