@@ -109,8 +109,8 @@ def test_a_model_of_pickles_is_refused_in_one_sentence(
     assert measure(folder, made, tmp_path / "out") == 2
     said = capsys.readouterr().err.strip().splitlines()
     assert said == [
-        f"nsbench measure: model: {folder} does not have all its weights as safetensors beside config.json but {name}, which may run code "
-        "when read; save them by save_pretrained(folder, safe_serialization=True)"
+        f"nsbench measure: model: {folder} does not have all its weights as safetensors beside config.json but "
+        f"{name}, which may run code when read; save them by save_pretrained(folder, safe_serialization=True)"
     ]
     assert not sprung.exists()
 
