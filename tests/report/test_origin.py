@@ -44,7 +44,7 @@ def test_records_are_counted_by_commit_with_older_code_and_missing_measures(tmp_
     said = facts(tmp_path, CELLS)
     assert said["runs from records"] == "4 of 12, from 2 files"
     assert said["they were trained at"] == (
-        f"{'a' * 40}: 2 runs (training by other code than that of this page); {'b' * 40}: 2 runs"
+        f"{'a' * 40}: 2 runs (training by other code or settings than those of this page); {'b' * 40}: 2 runs"
     )
     assert said["without measures"] == f"2 runs: {OTHER}; 1 runs: {NONE}"
 

@@ -45,9 +45,10 @@ def draw(evaluation: Table, times: Table, selections: Table, cells: Cells, scale
     for (name, group), panels in zip(groups.items(), columns, strict=True):
         for axes, cell in zip(panels, group, strict=False):
             _degrees(axes, cell, comparison.of_cell(evaluation, cell))
+            first = (" /\n".join(name), group[0].get("leaks", [])) if axes is panels[0] else ("", [])
+            style.header(axes, *first, [style.sign(style.arm_text(cell), ls="")], handlelength=0)
         for axes in panels[len(group) : 2]:
             axes.set_axis_off()
-        style.header(panels[0], " /\n".join(name), group[0].get("leaks", []), [])
         _tails(panels[2], comparison.of_cell(evaluation, group[0]))
         if style.is_first(panels[2]):
             panels[2].set_ylabel("share in degrees ≥ j")
@@ -69,7 +70,6 @@ def _degrees(axes: Axes, cell: Cell, rows: Table) -> None:
     style.step_axis(axes, cell["budget_steps"])
     axes.set_ylim(-0.02, None)
     axes.set_xlabel("optimiser step")
-    axes.set_title(style.arm_text(cell), loc="left", pad=2)
     if style.is_first(axes):
         axes.set_ylabel("weight")
 
