@@ -15,9 +15,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nsbench.arms import LossTerm
 from nsbench.regularizer.module import NoiseStabilityRegularizer
 from nsbench.regularizer.stability import agreement
+from nsbench.regularizer.term import LossTerm
 
 U, LENGTH, CLASSES = 3, 2, 4
 

@@ -217,7 +217,7 @@ class NoiseStabilityRegularizer(nn.Module):
                 clean = _of_batch(clean_logits, (batch, *noisy.shape[1:]))[:n_rows]
             total = total + self.penalty(clean, noisy)
         value = total / self.n_draws
-        shifts = _shifts_labels(model) if shift_labels is None else shift_labels
+        shifts = labels is not None and (_shifts_labels(model) if shift_labels is None else shift_labels)
         counted = _counted(value, mask, labels, ignore_index, shifts)
         if counted is not None:
             value = value.masked_fill(~counted, 0.0)
@@ -295,8 +295,13 @@ def _rows(value: Any, batch: int, n_rows: int) -> Any:
 
 def _logits(output: Any, tokens: Tensor) -> Tensor:
     """The logits in a model's output for `tokens`. Raises ValueError where there are none."""
-    found = output.get("logits") if isinstance(output, Mapping) else getattr(output, "logits", output)
-    found = found[0] if isinstance(found, tuple) and found else found
+    found = output
+    if isinstance(output, Mapping):
+        found = output.get("logits")
+    elif isinstance(output, tuple) and output and not hasattr(output, "logits"):
+        found = output[0]
+    elif not isinstance(output, Tensor):
+        found = getattr(output, "logits", None)
     if not isinstance(found, Tensor):
         raise ValueError(
             f"the model gives a {type(output).__name__}; logits are allowed, a tuple that begins with them, or an "
