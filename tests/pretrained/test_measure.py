@@ -151,6 +151,13 @@ def test_untrained_weights_and_too_long_sequences_are_warned_of(made: Path, capl
     assert "p = 1," in found.findings()[1]
 
 
+def test_few_sequences_settle_nothing(made: Path) -> None:
+    told = nsbench.measure(made / "causal", texts=[tiny_models.TEXT], **SHORT | {"n_sequences": 2}).findings()
+    assert all(sentence.startswith("It is not settled whether") for sentence in told)
+    assert all("too few sequences for an interval" in sentence for sentence in told)
+    assert "narrower" not in told[2]
+
+
 def test_a_trained_model_is_not_called_untrained(found: Measured) -> None:
     assert "WARNING" not in found.summary()
 

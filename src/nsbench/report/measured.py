@@ -199,10 +199,11 @@ class Measured:
         # The sum of two standard errors is no less than that of the difference, however the two go together.
         margin = scale * stats.t.ppf((1 + CONFIDENCE) / 2, n_sequences - 1) * found["standard_error"].sum()
         low, high = (change - margin, change + margin) if n_sequences >= LEAST_INPUTS else (math.nan, math.nan)
+        narrower = "" if math.isnan(low) else " or narrower"
         words = (f"{is_it} than its random copy" for is_it in ("It is stabler", "It is less stable", STABLER))
         return (
             f"{_settled(low, high, *words)}: {texts['pretrained']} against {texts['random']} ({kind}; difference "
-            f"{change:{signed}}, {_ends(low, high, signed)} or narrower)."
+            f"{change:{signed}}, {_ends(low, high, signed)}{narrower})."
         )
 
     def _gaps(self) -> list[str]:
