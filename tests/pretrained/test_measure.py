@@ -50,6 +50,14 @@ def test_a_model_in_memory_gives_the_numbers_of_its_folder_and_stays_as_it_is(ma
         pd.testing.assert_frame_equal(*numbers, check_exact=True)
 
 
+def test_sequences_are_those_that_concentration_is_the_mean_of(found: Measured) -> None:
+    keys = ["weights", "readout", "norm"]
+    means = found.tables["concentration"].query("site == 'embeddings' and of == 'each'").set_index(keys)["n_half"]
+    by_sequence = found.tables["sequences"].groupby(keys)["n_half"].mean()
+    assert len(means) == 2 * 4 * 3
+    pd.testing.assert_series_equal(by_sequence, means, check_like=True)
+
+
 def test_what_cannot_be_measured_is_refused(made: Path) -> None:
     model, tokenizer = in_memory(made)
     with pytest.raises(ConfigError, match="there are no texts"):

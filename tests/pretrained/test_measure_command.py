@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import shutil
 import subprocess
@@ -9,10 +10,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import huggingface_hub
 import pytest
 import torch
 from safetensors import safe_open
 
+from nsbench.cli import measure as command
 from nsbench.cli import parser as cli
 from nsbench.config.base import ConfigError
 from nsbench.config.canonical import canonical_json
@@ -84,8 +87,11 @@ def test_measure_finds_names_of_config(
 def test_measure_finds_a_repository_of_the_hub_and_says_its_revision(
     made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    cached = Path(shutil.copytree(made / "encoder", tmp_path / ("a" * 40)))
-    monkeypatch.setattr(hub, "download_model", lambda name, revision=None: {"acme/tiny": cached}[name])
+    cached = tmp_path / "models--acme--tiny"  # As the hub's library keeps it.
+    shutil.copytree(made / "encoder", cached / "snapshots" / ("a" * 40))
+    (cached / "refs").mkdir()
+    (cached / "refs/main").write_text("a" * 40)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
     assert measure("acme/tiny", "--text", made / "text.txt", "--out", tmp_path / "out", *SHORT, "--no-control") == 0
     model = read_table(tmp_path / "out/models.parquet", PARTS["models"]).iloc[0]
     assert (model["model"], model["source"], model["origin"]) == ("tiny", "hub", "acme/tiny at aaaaaaaaaaaa")
@@ -99,6 +105,13 @@ def test_measure_says_that_it_is_offline_before_torch_is_loaded(made: Path, tmp_
     assert done.stdout.split() == ["2", "False"]
     assert "acme/tiny" in done.stderr
     assert "HF_HUB_OFFLINE is set" in done.stderr
+
+
+def test_the_command_and_the_function_have_the_same_defaults() -> None:
+    given = vars(cli._parser().parse_args(["measure", "gpt2", "--text", "t"]))
+    own = {name: parameter.default for name, parameter in inspect.signature(library.measure).parameters.items()}
+    for name in command.SETTINGS:
+        assert given[name] == (list(own[name]) if isinstance(own[name], tuple) else own[name]), name
 
 
 def test_help_has_defaults_choices_and_an_example(capsys: pytest.CaptureFixture[str]) -> None:
