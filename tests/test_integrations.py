@@ -160,3 +160,4 @@ def test_the_causal_models_of_transformers_are_known() -> None:
     assert _shifts_labels(causal_model())
     assert _shifts_labels(torch.compile(nn.DataParallel(causal_model()), backend="eager"))
     assert not _shifts_labels(type("BertForMaskedLM", (), {"loss_type": "ForMaskedLM"})())
+    assert not _shifts_labels(type("XLNetLMHeadModel", (), {"loss_type": None})())

@@ -42,6 +42,7 @@ class NoiseStabilityMixin:
 
     The term is averaged over the same targets as the loss: where Trainer divides the loss by the targets of all
     accumulated batches (and of all processes), it is divided by these too. So accumulating changes no gradient.
+    Older Trainers count first tokens as targets of causal models, of loss and term alike.
 
     Raises ValueError for several GPUs in one process, which Trainer drives with DataParallel.
     """

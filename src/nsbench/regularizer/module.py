@@ -277,9 +277,10 @@ def _shifts_labels(model: Any) -> bool:
     model = _unwrapped(model)
     if getattr(getattr(model, "config", None), "is_encoder_decoder", False):
         return False
-    # GPT2LMHeadModel and a few more of an older kind of name have no loss_type.
+    # Wrappers as PEFT's have the ending; models with older names have no loss_type.
     names = (str(getattr(model, "loss_type", None)), type(model).__name__)
-    return any(name.endswith(("ForCausalLM", "LMHeadModel")) for name in names)
+    older = ("BertLMHeadModel", "CTRLLMHeadModel", "GPT2LMHeadModel", "OpenAIGPTLMHeadModel")
+    return any(name.endswith("ForCausalLM") or name in older for name in names)
 
 
 def _unwrapped(model: Any) -> Any:
