@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import pandas as pd
+import pyarrow as pa
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -18,6 +19,8 @@ from safetensors.torch import save_file
 from nsbench.cli import parser as cli
 from nsbench.cli.new import TEMPLATES
 from nsbench.cli.stages import STAGES
+from nsbench.schemas.training import RUNS
+from nsbench.storage.parquet import write_table
 from nsbench.workflow.grid import load
 from nsbench.workflow.plan import Plan
 from tests.config.test_config import TINY, overlaid
@@ -105,6 +108,14 @@ MISUSE = {
         stage("text", TEXT, out="new"),
         ["nsbench stage text: gone.txt cannot be read (No such"],
     ),
+    "a text that is edited meanwhile": (
+        stage("text", TEXT.replace("gone.txt", "words.txt").replace('""', '"0"'), out="new"),
+        ["nsbench stage text: words.txt: edited since the workflow began; give the same command again"],
+    ),
+    "data of another training": (
+        evaluate("runs.parquet"),
+        ["nsbench stage evaluate: data: is not the data set that runs.parquet was trained on; delete it"],
+    ),
     "data without their text": (
         make_dataset(PLAN.dataset("next_token", "tiny", "seeds-0-1")),
         ["nsbench stage dataset: next_token: its data are cut from a text"],
@@ -137,7 +148,11 @@ MISUSE = {
     ),
     # A model of the user's own.
     "a model's folder without one": (measure(), ["empty has no config.json"]),
-    "a correlation above one": (measure("--rho", "2"), ["settings.rho[0]: 2.0 is not allowed", "less than 1"]),
+    **{
+        f"a correlation of {rho}": (measure("--rho", rho), [f"settings.rho[0]: {rho} is not allowed; allowed: less"])
+        for rho in ("2.0", "0.9999999999999999")  # of which half with a half is 1
+    },
+    "a model's folder with braces": (measure(model="a{b}"), ["model.path: 'a{b}' is not allowed"]),
     "a config that is none": (measure("--config", "text", model="gpt3"), ["nsbench measure: text: 'no data"]),
 }
 OWN_PROCESS = ("unknown stage", "bad value")
@@ -149,8 +164,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = tmp_path_factory.mktemp("cli")
     (place / "text").write_text("no data\n" * 50)
     save_file({"weights": torch.zeros(3)}, place / "foreign")
+    (place / "words.txt").write_text("no data\n" * 600)
     pd.DataFrame({"x": [1.0]}).to_parquet(place / "foreign.parquet")
-    for name in ("folder", "empty"):
+    values = {pa.string(): "x", pa.int64(): 0, pa.float64(): 0.5}
+    write_table(place / "runs.parquet", [{column.name: values.get(column.type, []) for column in RUNS}], RUNS, {})
+    for name in ("folder", "empty", "a{b}"):
         (place / name).mkdir()
     write_datasets("modular_addition", json.loads(DATASET)["data"], [5], place / "other")
     write_datasets("modular_addition", json.loads(DATASET)["data"], [0, 1], place / "data")

@@ -16,11 +16,15 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
+from nsbench.config.canonical import canonical_json
 from nsbench.config.theory import EXPERIMENTS
 from nsbench.figures import of_kind
 from nsbench.storage.parquet import read_stamp, write_table
+from nsbench.storage.tensors import read_tensors, write_tensors
+from nsbench.workflow.grid import load
 from nsbench.workflow.results_lock import occupied
 from tests import tiny_models
+from tests.config.test_config import overlaid
 from tests.warm import STAGES, Warm
 from tests.workflow_clone import PROJECT, TINY, Clone, Planned
 
@@ -374,21 +378,26 @@ def test_files_without_a_record_of_snakemake_are_judged_by_what_they_say(clone: 
 
 
 def test_a_file_of_other_settings_is_made_again_whatever_its_time(clone: Clone) -> None:
-    """Of each stage, as where another clone works in these results: a file that says that others made it."""
+    """Of each stage, as where another clone works in these results, or files are copied from there: a file that says
+    that others made it, or, as text, nothing."""
     results = clone.root / "results"
     names = (
-        *("text", "datasets/*/*/*.floors", "packs/*/*/*/*/runs", "packs/*/*/*/*/evaluation", "collected/floors"),
-        *("tables/power", "claim_evidence", "theory/*.examples", "theory/*.curves", "tables/theory"),
+        *("text", "packs/*/*/*/*/runs", "packs/*/*/*/*/evaluation", "collected/floors", "claim_evidence"),
+        *("theory/*.examples", "theory/*.curves", "tables/theory"),
         *("pretrained/*/measured", "tables/table_1"),
     )
-    changed = {name: min(results.glob(f"{name}.parquet")) for name in names}
-    kept = {path: (path.read_bytes(), path.stat()) for path in changed.values()}
+    alone = ["datasets/*/*/*.safetensors", "tables/power.csv"]
+    changed = [min(results.glob(name)) for name in (*(f"{name}.parquet" for name in names), *alone)]
+    kept = {path: (path.read_bytes(), path.stat()) for path in changed}
     try:
-        for number, path in enumerate(changed.values()):
-            table = pq.read_table(path)
-            stamp = read_stamp(path)
-            stamp |= {"source_digest": "0" * 16} if number % 2 else {"spec": '{"of":"others"}'}
-            write_table(path, table.to_pylist(), table.schema.remove_metadata(), stamp)
+        for number, path in enumerate(changed):
+            other = {"source_digest": "0" * 16} if number % 2 else {"spec": '{"of":"others"}'}
+            if path.suffix == ".parquet":
+                table = pq.read_table(path)
+                write_table(path, table.to_pylist(), table.schema.remove_metadata(), read_stamp(path) | other)
+            elif path.suffix == ".safetensors":
+                tensors, stamp = read_tensors(path, "", "")
+                write_tensors(path, tensors, stamp | other)
             # Newer ones make Snakemake run what follows in any case.
             os.utime(path, (kept[path][1].st_mtime - 3600,) * 2)
         status, said = clone.snakemake("--summary")
@@ -399,7 +408,7 @@ def test_a_file_of_other_settings_is_made_again_whatever_its_time(clone: Clone) 
     assert status == 0, said
     rows = [line.split("\t") for line in said.splitlines() if line.startswith("results/")]
     told = {row[0] for row in rows if row[-2] == "params changed"}
-    assert {str(path.relative_to(clone.root)) for path in changed.values()} <= told
+    assert {str(path.relative_to(clone.root)) for path in changed} <= told
     rules = {row[2] for row in rows if row[0] in told}
     assert len(rules) == len(changed), rules
     assert clone.planned() == {}
@@ -427,16 +436,21 @@ def test_a_lost_pack_is_made_again_from_finished_runs_by_the_planned_code_alone(
     assert "nsbench stage train: its code is not what the workflow planned with" in said
     assert "Traceback" not in said
     shutil.copy(edited / "before.py", step)
-    # On a node of a cluster the rules are read once more, where the code may be another than was planned.
-    planned, log = clone.root / "results/planned_code.json", clone.root / f"{PACK}.log".replace("packs", "logs/train")
+    # On a node of a cluster the rules are read once more, where code and settings may be others than were planned.
+    planned, log = clone.root / "results/planned.json", clone.root / f"{PACK}.log".replace("packs", "logs/train")
     kept = json.loads((clone.root / "src/nsbench/__pycache__/code_digests.json").read_text())["digests"]
-    planned.write_text(json.dumps(dict.fromkeys(kept, "0" * 16)))
+    settings = canonical_json(load(overlaid(TINY)))
+    planned.write_text(json.dumps({"code": dict.fromkeys(kept, "0" * 16), "config": settings}))
     job = "train_pack:task=sparse_parity,variant=tiny,arm=baseline,pack=seeds-0-1"
     node = ("--mode", "remote", "--no-hooks", "--allowed-rules", "train_pack", "--target-jobs", job)
     status, said = clone.snakemake(*node, path=clone.root / "bin")
-    planned.unlink()
     assert status != 0, said
     assert "not 0000000000000000)" in log.read_text()
+    planned.write_text(json.dumps({"code": {}, "config": settings.replace('"seeds":[0,1]', '"seeds":[0]')}))
+    status, said = clone.snakemake(*node, path=clone.root / "bin")
+    planned.unlink()
+    assert status != 0
+    assert "the configuration cannot be used. It was edited since these jobs were submitted" in said
     status, said = clone.snakemake(f"{PACK}/history.parquet", path=clone.root / "bin")
     assert status == 0, said
     # To the bit, seconds included, and nothing is trained: the runs are still there.

@@ -39,13 +39,17 @@ from snakemake.cli import get_argument_parser
 from snakemake.exceptions import WorkflowError
 from snakemake.persistence import ParamsChange, PersistenceBase
 
-PLANNED_CODE = Path("results/planned_code.json")
-if workflow.remote_exec and PLANNED_CODE.exists():
-    # A node reads these rules again; its jobs are held to the code that they were submitted with.
-    code_digest.given |= json.loads(PLANNED_CODE.read_text())
+PLANNED = Path("results/planned.json")
+PLANNED_THERE = {}
+if workflow.remote_exec and PLANNED.exists():
+    # A node reads these rules again; its jobs are held to the code and the settings that they were submitted with.
+    PLANNED_THERE = json.loads(PLANNED.read_text())
+    code_digest.given |= PLANNED_THERE["code"]
 
 try:
     LOADED = load(config)
+    if PLANNED_THERE and PLANNED_THERE["config"] != canonical_json(LOADED):
+        raise ConfigError("It was edited since these jobs were submitted; give the same command again")
     PLAN = Plan(LOADED, index(LOADED))
     # The text is fetched where one types; a node may not even see it.
     needs_text = PLAN.needs_text() and not workflow.remote_exec
@@ -88,13 +92,13 @@ def is_on_record(persistence, output):
 
 
 def params_changed(persistence, job, file=None, recorded=PersistenceBase.params_changed):
-    """Snakemake's own comparison of a job's params with its record; where it has none of a file as it is (it was lost, or
-    the file replaced), with what the job's files say of their origin."""
+    """Snakemake's own comparison of a job's params with its record; where it has none of files as they are (it was lost, or
+    they were replaced), with what these say of their origin."""
     changes, known = recorded(persistence, job, file), hasattr(job.params, "spec")
     there = [output for output in job.output if known and os.path.lexists(output)]
-    if not changes and not all(is_on_record(persistence, output) for output in there):
-        if not are_fresh(map(Path, there), job.params.spec, job.params.digest):
-            return ParamsChange({"other settings or code, or unknown ones"}, {"these"}, set(there))
+    unknown = [output for output in there if not is_on_record(persistence, output)]
+    if unknown and not changes and not are_fresh(map(Path, unknown), job.params.spec, job.params.digest):
+        return ParamsChange({"other settings or code, or unknown ones"}, {"these"}, set(unknown))
     return changes
 
 
@@ -143,7 +147,7 @@ def begin():
             device.check_place(PLAN.config.device, here=workflow.local_exec)
             progress.start(PLAN, HELD)
             if not (workflow.local_exec or workflow.remote_exec):
-                write_text(PLANNED_CODE, canonical_json(code_digest.known()))
+                write_text(PLANNED, canonical_json({"code": code_digest.known(), "config": canonical_json(LOADED)}))
             if GPUS_PER_JOB:
                 write_text("results/stacks.json", canonical_json({"n_gpus": N_GPUS, "stacks": PLAN.stacks}))
     except device.DeviceError as error:

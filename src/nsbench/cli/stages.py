@@ -149,9 +149,18 @@ def _stamp(options: argparse.Namespace, device: torch.device | str = "cpu") -> d
 
 @stage("text", "fetch and check the text of next-token prediction", makes="out")
 def text(options: argparse.Namespace) -> None:
-    from nsbench.data.text_sources import TextSpec, make_text
+    from nsbench.config.sections import TextSource
+    from nsbench.data.text_sources import TextError, TextSpec, make_text, resolve
+    from nsbench.storage.atomic import only_if
 
-    make_text(_spec(options, TextSpec), options.out, _stamp(options))
+    spec = _spec(options, TextSpec)
+
+    def check() -> None:
+        if spec.fingerprint and resolve(TextSource(source=spec.source, path=spec.path), {}) != spec:
+            raise TextError(f"{spec.path}: edited since the workflow began; give the same command again")
+
+    with only_if(check):
+        make_text(spec, options.out, _stamp(options))
 
 
 @stage("dataset", "make a pack's data sets, and their n-gram baselines", PLUGINS, optional="text", makes="out floors")
@@ -188,11 +197,20 @@ def train(options: argparse.Namespace, device: torch.device) -> None:
 )
 def evaluate(options: argparse.Namespace, device: torch.device) -> None:
     from nsbench.evaluation.run import EvaluateSpec, evaluate_pack
+    from nsbench.schemas.training import RUNS
     from nsbench.storage.device import keep_heap
+    from nsbench.storage.parquet import RecordError, read_table
+    from nsbench.workflow.run_states import same_data
 
     keep_heap()
+    spec = _spec(options, EvaluateSpec)
+    if not same_data(options.dataset, spec.task, read_table(options.runs, RUNS)):
+        raise RecordError(
+            f"{options.dataset}: is not the data set that {options.runs} was trained on; delete it and run its stage "
+            "again"
+        )
     files = (options.runs, options.dataset, options.run_store, options.out)
-    evaluate_pack(_spec(options, EvaluateSpec), options.digest, *files, device)
+    evaluate_pack(spec, options.digest, *files, device)
 
 
 # --- the grid: all of it, or what the stage finished has as finished --------------------------------------

@@ -9,18 +9,24 @@ from nsbench.config.theory import EXPERIMENTS
 from nsbench.schemas.pretrained import PARTS, TABLES
 from nsbench.storage.atomic import FileError
 from nsbench.storage.parquet import read_stamp
+from nsbench.storage.tensors import read_tensors
 from nsbench.workflow.plan import Plan, digest
+
+STAMPED = (".parquet", ".safetensors")
 
 
 def is_fresh(path: Path, spec: str, code: str) -> bool:
-    """Whether a file was made by these settings and this code. Raises as `read_stamp` does."""
-    found = read_stamp(path)
+    """Whether a file was made by these settings and this code. Raises as `read_stamp` and `read_tensors` do."""
+    if path.suffix == ".safetensors":
+        found = read_tensors(path, "data set", "run its stage again", wanted=lambda name: False)[1]
+    else:
+        found = read_stamp(path)
     return (found.get("spec"), found.get("source_digest")) == (spec, code)
 
 
 def are_fresh(paths: Iterable[Path], spec: str, code: str) -> bool:
-    """Whether `is_fresh` holds of all Parquet files of a job that are there, of one at least, and none is damaged."""
-    stamped = [path for path in paths if path.suffix == ".parquet" and path.exists()]
+    """Whether `is_fresh` holds of all files that say of what they are, of one at least, and none is damaged."""
+    stamped = [path for path in paths if path.suffix in STAMPED and path.exists()]
     try:
         return bool(stamped) and all(is_fresh(path, spec, code) for path in stamped)
     except FileError:

@@ -180,7 +180,7 @@ def _pack_state(plan: Plan, results: Path, pack: Pack) -> tuple[str, str]:
         wanted = {(*pack[:3], seed) for seed in plan.seeds[pack[-1]]}
         if _runs_in(tables["history"]) != wanted or _runs_in(tables["runs"]) != wanted:
             return STALE, "trained for other runs"
-        if is_newer(dataset, paths["runs"]) and not _same_data(dataset, pack[0], runs):
+        if is_newer(dataset, paths["runs"]) and not same_data(dataset, pack[0], runs):
             return STALE, "its data set was made again since, with other data"
         if "evaluation" not in tables:
             return UNFINISHED, "trained, not evaluated"
@@ -202,7 +202,7 @@ def _runs_in(table: pa.Table) -> set[tuple[Any, ...]]:
     return set(zip(*(table[key].to_pylist() for key in (*CELL_KEYS, "seed")), strict=True))
 
 
-def _same_data(dataset: Path, task: str, runs: pd.DataFrame) -> bool:
+def same_data(dataset: Path, task: str, runs: pd.DataFrame) -> bool:
     """Whether a pack was trained on the data that its data set has now. Raises as `read_dataset` does."""
     from nsbench.data.datasets import read_dataset
 
