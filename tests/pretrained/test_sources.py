@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from safetensors.torch import load_file
+import torch
+from safetensors.torch import load_file, save_file
 
 from nsbench.config.base import parse
 from nsbench.config.pretrained import FolderModel, HubModel, PackageModel
@@ -35,6 +36,14 @@ def into_subfolder(folder: Path) -> None:
     (folder / "model.safetensors.index.json").write_text(json.dumps(index))
 
 
+def quantise(folder: Path) -> None:
+    """transformers would take the numbers as they are, and leave out the scales."""
+    weights = load_file(folder / "model.safetensors")
+    name = "model.layers.0.mlp.up_proj.weight"
+    weights |= {name: weights[name].to(torch.float8_e4m3fn), f"{name}_scale_inv": torch.ones(1)}
+    save_file(weights, folder / "model.safetensors", {"format": "pt"})
+
+
 @pytest.mark.parametrize(
     ("spoil", "words"),
     [
@@ -50,6 +59,8 @@ def into_subfolder(folder: Path) -> None:
             ["does not have all its weights"],
         ),
         (lambda folder: into_subfolder(folder), ["does not have all its weights as safetensors beside config.json"]),
+        (quantise, ["model.safetensors has model.layers.0.mlp.up_proj.weight as F8_E4M3; BF16, F16, F32, F64 are"]),
+        (lambda folder: (folder / "adapter_config.json").write_text("{}"), ["has an adapter; merge it into its model"]),
     ],
 )
 def test_a_folder_without_what_is_needed_is_refused(made: Path, tmp_path: Path, spoil: Any, words: list[str]) -> None:

@@ -12,7 +12,7 @@ import torch
 import transformers
 
 from benchmarks import architectures
-from nsbench.config.pretrained import Measurement
+from nsbench.config.pretrained import Measurement, MeasureSpec
 from nsbench.pretrained import inputs, models, run, texts
 from nsbench.pretrained.sources import ModelError
 from tests.pretrained.small_models import CPU, STAMP, loaded, measured, spec_of
@@ -124,12 +124,22 @@ def test_a_folder_decides_nothing_but_its_model(made: Path, tmp_path: Path) -> N
         assert torch.equal(found, wanted)
 
 
+def least(folder: Path) -> MeasureSpec:
+    few = Measurement(n_tokens=8, n_sequences=2, n_replaced=1, rho=[0.5], inputs=["text"], readouts=["pooled_norm"])
+    return spec_of(folder).model_copy(update={"measurement": few})
+
+
 def test_more_tokens_than_rotary_positions_are_told(made: Path, tmp_path: Path) -> None:
     folder = with_settings(made, tmp_path / "short", "causal", max_position_embeddings=7)
-    least = Measurement(n_tokens=8, n_sequences=2, n_replaced=1, rho=[0.5], inputs=["text"], readouts=["pooled_norm"])
-    spec = spec_of(folder).model_copy(update={"measurement": least})
-    run.measure_model(spec, made / "text.txt", tmp_path / "out", CPU, STAMP)
+    run.measure_model(least(folder), made / "text.txt", tmp_path / "out", CPU, STAMP)
     assert set(measured(tmp_path / "out")["models"]["remark"]) == {"8 tokens, more than its 7 positions"}
+
+
+def test_a_text_of_another_alphabet_is_told(made: Path, tmp_path: Path) -> None:
+    for number, (text, told) in enumerate({"the a of zz ": "25% of the text's tokens unknown", "the a ": ""}.items()):
+        (tmp_path / "text.txt").write_text(text * 20)
+        run.measure_model(least(made / "causal"), tmp_path / "text.txt", tmp_path / str(number), CPU, STAMP)
+        assert set(measured(tmp_path / str(number))["models"]["remark"]) == {told}
 
 
 def test_each_layer_has_its_own_number_of_heads(tmp_path: Path) -> None:

@@ -82,7 +82,7 @@ class Measurement(Closed):
     """`text`; `uniform`: token ids drawn uniformly, special ones left out; `gaussian`: embeddings drawn from the
     normal law with the text's mean and scale, for which alone the spectral bounds are proved."""
     readouts: Annotated[list[Readout], Field(min_length=1)] = Field(default_factory=lambda: list(READOUTS))
-    rho: Annotated[list[Annotated[Real, Field(ge=0.0, lt=1.0)]], Field(min_length=1, max_length=1000)] = Field(
+    rho: Annotated[list[Annotated[Real, Field(ge=0.0, le=0.999999)]], Field(min_length=1, max_length=1000)] = Field(
         default_factory=lambda: [0.25, 0.5, 0.75, 0.9, 0.99]
     )
     n_draws: Count = 1

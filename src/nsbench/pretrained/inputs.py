@@ -53,6 +53,8 @@ class Tokens:
     """Special tokens that the tokenizer adds to each sequence of text."""
     text: str
     """The text's name."""
+    unknown: float = 0.0
+    """Share of the text's tokens that stand for what the tokenizer does not know."""
 
 
 def tokenise(
@@ -83,12 +85,13 @@ def tokenise(
     kept = min(count, n_windows)
     starts = [inside * (n_windows * place // kept) for place in range(kept)]
     rows = [[*before, *ids[start : start + inside], *after] for start in starts]
-    if len({token for row in rows for token in row[len(before) : n - len(after)]}) < 2:
+    texts = [token for row in rows for token in row[len(before) : n - len(after)]]
+    if len(set(texts)) < 2:
         raise InputError(f"{label}: all tokens are the same; give a text that {name}'s tokenizer knows")
     fixed = torch.tensor(sorted({*before, *after}), dtype=torch.long)
-    return Tokens(
-        torch.tensor(rows), None, torch.tensor(regular_ids, dtype=torch.long), fixed, len(before) + len(after), label
-    )
+    regular, n_special = torch.tensor(regular_ids, dtype=torch.long), len(before) + len(after)
+    unknown = texts.count(tokenizer.unk_token_id) / len(texts)
+    return Tokens(torch.tensor(rows), None, regular, fixed, n_special, label, unknown)
 
 
 def make_inputs(

@@ -39,6 +39,8 @@ LARGEST_BATCH = 8
 """On a CPU more sequences at a time are no faster; on a GPU, memory ends before speed does."""
 BYTES = 4
 BAR = "{desc}: {percentage:3.0f}% |{bar}| {elapsed}, {remaining} left"
+MUCH_UNKNOWN = 0.1
+"""The share of tokens from which on a remark tells that the tokenizer does not know them, as lower-case DNA."""
 
 
 class Subject(NamedTuple):
@@ -185,6 +187,8 @@ def _model_row(
     remarks = [row["remark"], *model.remarks]
     if model.n_positions is not None and n_tokens > model.n_positions:
         remarks.append(f"{n_tokens} tokens, more than its {model.n_positions} positions")
+    if subject.tokens.unknown >= MUCH_UNKNOWN:
+        remarks.append(f"{subject.tokens.unknown:.0%} of the text's tokens unknown")
     return {
         **row,
         "model": name,

@@ -31,6 +31,8 @@ MODELS_LOCK = "requirements-models.lock (Gemma-3-270M: requirements-gemma.lock)"
 """The hash-pinned packages of weights, beside requirements.lock."""
 SETTINGS = (".json", ".txt", ".model", ".jinja")
 """Suffixes of a model's small files: its configuration and its tokenizer."""
+FLOATS = {"F64", "F32", "F16", "BF16"}
+"""Types of weights, in the words of safetensors."""
 CONVERTED = "weights.sha256"
 """Beside converted weights: their digest."""
 
@@ -213,6 +215,26 @@ def _check_folder(name: str, folder: Path) -> None:
         raise ModelError(
             f"{name}: {folder} does not have all its weights as safetensors beside config.json{instead}; save them by "
             "save_pretrained(folder, safe_serialization=True)"
+        )
+    if (folder / "adapter_config.json").is_file():
+        raise ModelError(f"{name}: {folder} has an adapter; merge it into its model and give the folder of that")
+    for file in sorted(folder.glob("*.safetensors")):
+        _check_types(name, file)
+
+
+def _check_types(name: str, file: Path) -> None:
+    """Refuse quantised weights: without what scales them they are another model's."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(file, "np") as opened:
+            weights = [key for key in opened.keys() if key.endswith("weight")]  # noqa: SIM118
+            types = {opened.get_slice(key).get_dtype(): key for key in weights}
+    except SafetensorError:
+        return  # What loads it tells of it.
+    if others := sorted(types.keys() - FLOATS):
+        raise ModelError(
+            f"{name}: {file} has {types[others[0]]} as {others[0]}; {', '.join(sorted(FLOATS))} are allowed"
         )
 
 

@@ -109,7 +109,7 @@ def find_model(model: str, config: Path | str | None = None) -> Model | Path:
     if Path(model).exists():
         from nsbench.pretrained.checkpoints import find_checkpoint
 
-        return find_checkpoint(Path(model)) or FolderModel(source="folder", path=model)
+        return find_checkpoint(Path(model)) or parse(FolderModel, {"source": "folder", "path": model}, "model")
     from nsbench.pretrained.sources import ModelError, Unavailable, from_hub, newest_of_hub
 
     known = _known(Path(config)) if config else {}
