@@ -124,6 +124,7 @@ def test_readme_s_loop_learns() -> None:
         ({"gradient": "none"}, "gradient = 'none'"),
         ({"output": "odds"}, "output = 'odds'"),
         ({"n_draws": 0}, "n_draws = 0"),
+        ({"n_draws": 1.5}, "n_draws = 1.5"),
         ({"every": 2.0}, "every = 2.0"),
         ({"share": math.nan}, "share = nan"),
         ({"branch": "none"}, "branch = 'none'"),
@@ -158,6 +159,7 @@ CLEAN = of_positions(BATCH)
         (CLEAN[..., :1], r"\(4, 5, 1\)"),
         (CLEAN.repeat(2, 1, 1), r"\(8, 5, 9\)"),
         (CLEAN[0, 0, 0], r"\(\)"),
+        (CLEAN.long(), "torch.int64"),
         ((CLEAN,), "tuple"),
     ],
 )
@@ -192,8 +194,12 @@ def test_other_arguments_that_cannot_be_used_are_named() -> None:
     regularizer = NoiseStabilityRegularizer(0.25, 0.75, symbols=9)
     with pytest.raises(ValueError, match=r"clean_logits has the shape \(4, 9\); \(1, 9\), that of noisy_logits"):
         regularizer.penalty(CLEAN[:, 0], CLEAN[:1, 0])
-    with pytest.raises(ValueError, match=r"tokens has the shape \(0, 5\); some are needed"):
-        regularizer(of_positions, BATCH[:0])
+    for shape, tokens in ((r"\(0, 5\)", BATCH[:0]), (r"\(\)", BATCH[0, 0])):
+        with pytest.raises(ValueError, match=rf"tokens has the shape {shape}; \(batch, position\) is needed"):
+            regularizer(of_positions, tokens)
+    for kind, logits in (("tuple", (CLEAN,)), ("torch.int64", BATCH)):
+        with pytest.raises(ValueError, match=f"the logits are of {kind}; tensors of floating-point numbers"):
+            regularizer.penalty(logits, logits)
     with pytest.raises(ValueError, match=r"symbols is 9.5 \(float\)"):
         NoiseStabilityRegularizer(0.25, 0.75, symbols=9.5)
     with pytest.raises(ValueError, match="the batch has tokens; input_ids are needed"):
@@ -382,6 +388,10 @@ def test_every_mth_step_keeps_the_mean_strength() -> None:
     assert [regularizer.term.steps_due(steps) for steps in (0, 1, 4, 5, 8, 9)] == [0, 1, 1, 2, 2, 3]
     with pytest.raises(ValueError, match="step is not given; with every = 4 it is needed"):
         regularizer(model, tokens)
+    # Of an epoch and a part, say: it would act at no step, or at others than are meant.
+    for step in (0.5, -4, math.nan):
+        with pytest.raises(ValueError, match=rf"step = {step} is not a whole number of 0 or more"):
+            regularizer(model, tokens, step=step)
 
 
 def test_a_share_is_an_unbiased_estimate_and_runs_on_its_rows_alone() -> None:

@@ -83,7 +83,7 @@ class NoiseStabilityRegularizer(nn.Module):
     ) -> None:
         super().__init__()
         require(-1 <= rho <= 1, f"rho = {rho} is outside [-1, 1]")
-        require(n_draws >= 1, f"n_draws = {n_draws} is less than 1")
+        require(n_draws in range(1, 10**6), f"n_draws = {n_draws} is not a whole number of 1 or more")
         self.rho, self.n_draws, self.output, self.same_symbol = rho, n_draws, output, same_symbol
         self.term = stability_term(
             gamma, orientation, gradient=gradient, output=output, every=every, share=share, branch=branch
@@ -134,10 +134,11 @@ class NoiseStabilityRegularizer(nn.Module):
 
         Raises ValueError where their shapes differ, and for one class, whose probability is 1 for every input.
         """
-        shape, noisy_shape = tuple(clean_logits.shape), tuple(noisy_logits.shape)
+        shape, noisy_shape = _shape(clean_logits), _shape(noisy_logits)
         require(
             shape == noisy_shape, f"clean_logits has the shape {shape}; {noisy_shape}, that of noisy_logits, is allowed"
         )
+        require(isinstance(shape, tuple), f"the logits are of {shape}; tensors of floating-point numbers are allowed")
         require(
             self.output == "logits" or shape[-1:] not in ((), (0,), (1,)),
             f"the logits have the shape {shape}, (..., class); 2 classes or more are allowed, or output = 'logits'",
@@ -188,9 +189,13 @@ class NoiseStabilityRegularizer(nn.Module):
             labels, name = own_labels if labels is None else labels, "input_ids"
         else:
             name = None
-        term, batch, device = self.term, len(require_tokens(tokens)), tokens.device
-        require(tokens.numel() > 0, f"tokens has the shape {tuple(tokens.shape)}; some are needed")
+        require(
+            require_tokens(tokens).numel() > 0 < tokens.ndim,
+            f"tokens has the shape {tuple(tokens.shape)}; (batch, position) is needed, with some in it",
+        )
+        term, batch, device = self.term, len(tokens), tokens.device
         require(term.every == 1 or step is not None, f"step is not given; with every = {term.every} it is needed")
+        require(step is None or (step >= 0 and step % 1 == 0), f"step = {step} is not a whole number of 0 or more")
         if step is not None and not term.is_due(step):
             return torch.zeros((), device=device)
         self._check_symbols(model)
@@ -320,9 +325,16 @@ def _logits(output: Any, tokens: Tensor) -> Tensor:
 
 
 def _of_batch(clean_logits: Any, wanted: tuple[int, ...]) -> Tensor:
-    shape = tuple(clean_logits.shape) if isinstance(clean_logits, Tensor) else type(clean_logits).__name__
+    shape = _shape(clean_logits)
     require(shape == wanted, f"clean_logits has the shape {shape}; {wanted}, that of the model's logits, is allowed")
     return clean_logits
+
+
+def _shape(logits: Any) -> tuple[int, ...] | str:
+    """The shape of logits; of what can be none the kind."""
+    if isinstance(logits, Tensor):
+        return tuple(logits.shape) if logits.is_floating_point() else str(logits.dtype)
+    return type(logits).__name__
 
 
 def _shapes(name: str, found: Tensor, allowed: Sequence[int], of: str) -> str:
