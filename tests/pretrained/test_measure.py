@@ -70,6 +70,62 @@ def test_what_cannot_be_measured_is_refused(made: Path) -> None:
         nsbench.measure(model, None, [tiny_models.TEXT])
 
 
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"texts": [1]}, "texts has what is no text; a list of texts, or the path of a text file"),
+        ({"texts": b"the"}, "texts has what is no text"),
+        ({"texts": {"text": ["the"]}}, "texts has what is no text"),
+        ({"name": "a b!"}, r"measure\.models\[0\]: 'a b!' is not allowed"),
+        ({"rho": 0.5}, r"settings\.rho: 0\.5 is not allowed; allowed: a valid list"),
+        ({"batch_size": -1}, "batch_size = -1 is not allowed"),
+    ],
+)
+def test_settings_of_another_kind_are_named(settings: dict[str, Any], words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        nsbench.measure(None, None, **{"texts": (text for text in [tiny_models.TEXT]), **settings})
+
+
+def scaled(model: Any) -> None:
+    model.model.layers[0].register_forward_hook(lambda *given: given[-1] * 1.1)
+
+
+def replaced(model: Any) -> None:
+    forward = model.forward
+
+    def own(*given: Any, **named: Any) -> Any:
+        output = forward(*given, **named)
+        output.logits = output.logits * 2
+        return output
+
+    model.forward = own
+
+
+def reconfigured(model: Any) -> None:
+    model.config.rms_norm_eps = 0.1  # which its norms have not seen
+
+
+def with_bias(model: Any) -> None:
+    model.lm_head.bias = torch.nn.Parameter(torch.linspace(0, 3, model.lm_head.out_features))
+
+
+@pytest.mark.parametrize("change", [scaled, replaced, reconfigured, with_bias])
+def test_a_model_that_is_not_its_class_with_its_weights_is_refused(made: Path, change: Callable[[Any], None]) -> None:
+    """What a folder cannot bring would be left out in silence."""
+    model, tokenizer = in_memory(made)
+    change(model.train())
+    with pytest.raises(ModelError, match="has other outputs than its class with its weights and configuration"):
+        nsbench.measure(model, tokenizer, [tiny_models.TEXT], **SHORT)
+    assert all(module.training for module in model.modules())
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_a_model_in_half_precision_is_measured_as_its_copy(made: Path, dtype: torch.dtype) -> None:
+    model, tokenizer = in_memory(made)
+    few = {"inputs": ["text"], "readouts": ["pooled_norm"], "control": False, "rho": [0.5]}
+    assert len(nsbench.measure(model.to(dtype), tokenizer, [tiny_models.TEXT], **SHORT, **few).tables["models"]) == 1
+
+
 def changed(found: Measured, part: str, change: Callable[[pd.DataFrame], Any]) -> Measured:
     """A result with other numbers in one table."""
     other = copy.copy(found)

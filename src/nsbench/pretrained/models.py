@@ -33,6 +33,8 @@ SENTENCEPIECE = ("tokenizer.model", "sentencepiece.bpe.model", "spiece.model", "
 TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "vocab.json", *SENTENCEPIECE)
 LARGEST_DIFFERENCE = 1e-4
 """Of outputs that should be equal, as a share of the largest."""
+OWN_DIFFERENCE, HALF_DIFFERENCE = 1e-3, 0.1
+"""The same of a model in memory and its float32 copy: in float32, perhaps on another device, and in half precision."""
 
 
 class States(NamedTuple):
@@ -265,6 +267,30 @@ def save(name: str, model: Any, tokenizer: Any, folder: Path) -> None:
     with in_one_sentence(f"{name}: cannot be saved"):
         model.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
+
+
+@torch.no_grad()
+def compare(name: str, model: Any, copy: LanguageModel, tokens_NT: Tensor) -> None:
+    """Raise ModelError where a model in memory has other outputs than the copy that was loaded of its folder.
+
+    A folder brings no hooks, no functions that were replaced, no parts that are not the class's own.
+    """
+    modes = {module: module.training for module in model.modules()}
+    with in_one_sentence(f"{name}: cannot be compared with its copy"):
+        try:
+            own = model.eval()(input_ids=tokens_NT.to(model.device), output_hidden_states=True)
+        finally:
+            for module, mode in modes.items():
+                module.training = mode
+        kept = copy.of_tokens(tokens_NT.to(copy.device))
+        pairs = [(own.hidden_states[-1], kept.hidden_NTC)]
+        pairs += [] if kept.logits is None else [(own.logits, kept.logits)]
+    most = OWN_DIFFERENCE if model.dtype == torch.float32 else HALF_DIFFERENCE
+    if any(a.shape != b.shape or not _difference(a.to(b), b) <= most for a, b in pairs):
+        raise ModelError(
+            f"{name}: has other outputs than its class with its weights and configuration; hooks, functions and parts "
+            "of your own, or a configuration that was changed, cannot be measured"
+        )
 
 
 def load_tokenizer(name: str, folder: Path) -> Any:

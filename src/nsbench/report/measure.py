@@ -9,14 +9,14 @@ import hashlib
 import logging
 import re
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nsbench.config.base import ConfigError, parse
 from nsbench.config.canonical import canonical_json
 from nsbench.config.errors import nearest
-from nsbench.config.pretrained import FolderModel, HubModel, Measurement, MeasureSpec, Model, PackageModel
+from nsbench.config.pretrained import FolderModel, HubModel, Measurement, MeasureSpec, Model, PackageModel, TablesSpec
 
 if TYPE_CHECKING:
     import torch
@@ -68,16 +68,26 @@ def measure(
         return register(model)
     if texts is None:
         raise ConfigError("measure: there are no texts; a list of texts, or the path of a text file, is allowed")
-    given = {"rho": list(rho), "n_tokens": n_tokens, "n_sequences": n_sequences, "inputs": list(inputs), "seed": seed}
+    if not isinstance(texts, str | Path):
+        is_list = isinstance(texts, Iterable) and not isinstance(texts, bytes | Mapping)
+        texts = list(texts) if is_list else [None]
+        if not all(isinstance(text, str) for text in texts):
+            raise ConfigError(
+                "measure: texts has what is no text; a list of texts, or the path of a text file, is allowed"
+            )
+    if batch_size is not None and batch_size < 1:
+        raise ConfigError(f"measure: batch_size = {batch_size} is not allowed; a whole number of 1 or more is")
+    rho, inputs = (list(value) if isinstance(value, Iterable) else value for value in (rho, inputs))
+    given = {"rho": rho, "n_tokens": n_tokens, "n_sequences": n_sequences, "inputs": inputs, "seed": seed}
     given |= {"readouts": list(readouts)} if readouts is not None else {}
     settings = parse(Measurement, given | ({} if control else {"control_seed": None}), "settings")
     named = isinstance(model, str | Path)
     if tokenizer is not None and (named or isinstance(model, Source)):
         raise ConfigError("measure: a model that is read from files brings its tokenizer; give none")
     name = name or (name_for(str(model)) if named else type(model).__name__)
+    of_tables = parse(TablesSpec, {"models": [name], "degree": settings.degree, "scale": "paper"}, "measure")
     source = find_model(str(model), config) if named else model
     from nsbench.analysis.pretrained_tables import join_models
-    from nsbench.config.pretrained import TablesSpec
     from nsbench.pretrained import run
     from nsbench.report.measured import Measured
     from nsbench.storage.code_digest import code_digest
@@ -96,7 +106,6 @@ def measure(
         made_by, heads = stamp(spec, code, str(where)), getattr(source, "heads", None)
         run.measure(name, subject, settings, folder, made_by, max_memory_gb, batch_size, heads, show_progress=True)
         if out:
-            of_tables = TablesSpec(models=[name], degree=settings.degree, scale="paper")
             join_models([folder], of_tables, folder / TABLES, made_by)
         return Measured(folder)
 
@@ -153,18 +162,28 @@ def _subject(
 ) -> Subject:
     """What is measured; `folder`, empty, gets a model that is in memory."""
     from nsbench.pretrained import models, run, sources
+    from nsbench.pretrained.inputs import trial_tokens
     from nsbench.pretrained.texts import read_lines
 
     if isinstance(source, Path):
         return _checkpoint(source, Path(str(texts)), settings, device)
     lines, label = read_lines(texts)
-    about = {}
-    if not isinstance(source, Source):
+    about, own, is_own = {}, source, not isinstance(source, Source)
+    if is_own:
         models.save(name, source, tokenizer, folder)
         about, source = {"source": "memory", "origin": "in memory"}, FolderModel(source="folder", path=str(folder))
     spec = MeasureSpec(name=name, model=source, measurement=settings)
     subject = run.subject_of(spec, sources.fetch(name, source), lines, label, device)
-    return subject._replace(row=subject.row | about)
+    if not is_own:
+        return subject
+
+    def load(seed: int | None) -> models.LanguageModel:
+        copy = subject.load(seed)
+        if seed is None:
+            models.compare(name, own, copy, trial_tokens(copy, subject.tokens))
+        return copy
+
+    return subject._replace(load=load, row=subject.row | about)
 
 
 def _checkpoint(checkpoint: Path, dataset: Path, settings: Measurement, device: torch.device) -> Subject:
