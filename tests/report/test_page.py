@@ -126,7 +126,7 @@ def test_provenance_names_time_and_what_each_part_was_made_by(plain: str) -> Non
 
 def test_every_template_counts_in_the_stage_s_digest_and_is_installed() -> None:
     templates = [path.name for path in FOLDER.iterdir() if path.suffix in (".j2", ".json")]
-    modules = {found.module for found in reached("nsbench.report.page:write_report")}
+    modules = {found.module for found in reached("nsbench.report.page:write_report", "nsbench.report.measured")}
     assert {"page.html.j2", "page.css.j2", "claims.html.j2", "errata.json"} <= set(templates)
     # A module's data files are those beside it that share its name.
     assert {f"nsbench.report.{name.partition('.')[0]}" for name in templates} <= modules

@@ -169,6 +169,7 @@ LOW_LEVEL = {
     "data/text_sources.py": {"read_table"},
     "storage/tensors.py": {"safe_open"},
     "analysis/collect.py": {"ParquetWriter"},
+    "pretrained/sources.py": {"safe_open"},  # the names of what a stranger's file holds, for a refusal
 }
 """Where files of tables and tensors are opened: all else reads through these."""
 
