@@ -551,6 +551,13 @@ def test_the_primary_comparison_decides_alone(tmp_path: Path) -> None:
     row, settings = found["primary"]
     assert (row["verdict"], [one["verdict"] for one in settings]) == ("opposite", ["undecided", "opposite"])
     assert "beside the primary comparison" in settings[0]["reason"]
+    # It may be in a variant that the claim does not list.
+    others = make_cells(variants=("as_published", "third"), seeds=tuple(range(8)))
+    primary["modular_addition"]["variant"] = "third"
+    apart = {"as_published": sooner, "third": later}
+    evidence = training_folder(tmp_path / "other", others, apart, primary=primary).evidence()
+    row, _ = judged(replace(evidence, primary={"modular_addition": "third / gentle"}), "modular_addition_speed")
+    assert row["verdict"] == "opposite"
     # A primary that the grid does not have leaves the task open, whatever the others say.
     evidence = training_folder(tmp_path / "typo", cells, given).evidence()
     row, _ = judged(replace(evidence, primary={"modular_addition": "calibrated / gentel"}), "modular_addition_speed")

@@ -56,6 +56,8 @@ def _paired_effect(evidence: Evidence, of: Effect) -> list[Finding]:
         return replace(one, status=status, why=why)
 
     primary = evidence.primary.get(of.task)
+    if primary and of.variants:  # it decides in whatever variant it is
+        of = of.model_copy(update={"variants": [*of.variants, primary.split(" / ")[0]]})
     found = of_rows(evidence, of, "paired_effect", effect)
     if primary and all(one.status != COUNTS for one in found):
         found.append(Finding(primary, status=MISSING, why="the primary comparison is not in the grid"))
