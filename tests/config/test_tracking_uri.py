@@ -113,6 +113,17 @@ def test_stores_are_allowed() -> None:
 
 
 @pytest.mark.parametrize(
+    "uri", ["file:/x/m.db?uri=true", "file:m.db", "m.db?uri=true", "FILE:///x/m.db", "m.db?vfs=a/b", "file::memory:"]
+)
+def test_a_file_that_is_named_by_a_uri_is_refused_as_mlflow_would_make_folders_of_that_name(uri: str) -> None:
+    assert flaw(f"sqlite:///{uri}").endswith(
+        "names its file by a URI of its own; give its path: sqlite:////folder/mlflow.db"
+    )
+    with pytest.raises(ConfigError, match="tracking: uri"):
+        load(config(uri=f"sqlite:///{uri}"))
+
+
+@pytest.mark.parametrize(
     "uri",
     ["", "mlruns", "file:///x", "http:/h", "sqlite:x.db", "sqlite:///:memory:", "ht\0"],
 )

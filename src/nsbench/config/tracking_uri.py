@@ -15,11 +15,12 @@ ELSEWHERE = (
     f"give it without, and in the environment set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD for a server, "
     f"PGPASSWORD for PostgreSQL, or {VARIABLE} to the whole URI"
 )
-HARMLESS = ("host", "port", "dbname", "database", "user", "charset", "sslmode", "mode", "cache", "uri", "driver")
+HARMLESS = ("host", "port", "dbname", "database", "user", "charset", "sslmode", "mode", "cache", "driver")
 """Keys of a database's query whose values are shown; that of any other may be a password by any name."""
 _URI = re.compile(r"[A-Za-z][\w+.-]*://[^'\"<>\n]+|[^\s'\"<>:/@]*(?::|//)[^\s'\"<>]+@")
 """In a text: a URI, or what stands before the host in something that was meant to be one."""
 _SCHEME = re.compile(r"([a-z]+)(?:\+[\w.-]+)?://|(databricks)[:/]+", re.I)
+_IS_FILE_URI = re.compile(r"///file:|[?&]uri=(?!false\b|0\b)|\?[^?]*/", re.I)
 _NO_HOST = re.compile(r"[^][\s/?#:@]*:(?!\d*(?:[/?#]|\Z))[^\s@]+")
 """A name and a password, where the host was forgotten."""
 
@@ -40,6 +41,9 @@ def flaw(uri: str) -> str:
     bare = kind == "databricks" and not separator
     if kind not in STORES or not (bare or rest.startswith("//")) or not uri.isprintable():
         return f"{brief(uri)} is not allowed; allowed: {ALLOWED}"
+    if kind == "sqlite" and _IS_FILE_URI.search(uri):
+        # MLflow would make folders of that name in the working directory.
+        return f"{brief(uri)} names its file by a URI of its own; give its path: sqlite:////folder/mlflow.db"
     if kind == "sqlite" and sqlite_path(uri) is None:
         return f"{brief(uri)} is a store in memory, gone when it is filled; allowed: {ALLOWED}"
     return ""
@@ -47,7 +51,7 @@ def flaw(uri: str) -> str:
 
 def sqlite_path(uri: str) -> str | None:
     """The file of a SQLite store; None for other stores and for one in memory."""
-    match = re.fullmatch(r"(?i:sqlite)(?:\+\w+)?:///(?:file:)?([^?]+)(?:\?.*)?", uri, re.DOTALL)
+    match = re.fullmatch(r"(?i:sqlite)(?:\+\w+)?:///([^?]+)(?:\?.*)?", uri, re.DOTALL)
     return None if match is None or match[1] == ":memory:" or "mode=memory" in uri else match[1]
 
 
