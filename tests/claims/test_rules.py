@@ -16,7 +16,7 @@ from nsbench.claims.definitions import Claim, load_claims
 from nsbench.claims.evidence import ASIDE, COUNTS, MISSING, STAND_IN, Finding
 from nsbench.claims.ledger import verdict_text
 from nsbench.claims.registry import QUANTITIES
-from nsbench.claims.verdicts import Judged, combine, judge_one, show_number
+from nsbench.claims.verdicts import Judged, combine, judge_one
 from nsbench.config.base import ConfigError
 from nsbench.figures import find
 from nsbench.schemas.claims import GROUPS, VERDICTS
@@ -378,9 +378,3 @@ def test_a_demo_verdict_says_so() -> None:
     assert verdict_text(row | {"partial": "half"}) == "reproduced (demo scale, partial)"
     assert verdict_text(row | {"scale": "paper"}) == "reproduced"
     assert verdict_text(row | {"verdict": "not run"}) == "not run"
-
-
-def test_numbers_are_shown_with_three_digits() -> None:
-    shown = {36.3636: "36.4", math.inf: "∞", -math.inf: "−∞", 0.0: "0", -6.5788: "−6.58", 4500.0: "4,500"}
-    shown |= {NAN: "–", 1.6e-5: "1.60e−05", 0.0024: "0.0024", 2.0: "2", 123456.0: "1.23e+05"}
-    assert {value: show_number(value) for value in shown} == shown

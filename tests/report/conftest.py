@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from nsbench.report import curves
 from tests.report.pages import CELLS, IMAGE, LOOK, RISES, report
 from tests.synthetic_records import make_records, write_results
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_plotly() -> Iterator[None]:
+    """Pages without the library: 2 MB that a test of texts need not read. `test_browser` looks at a whole page."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(curves, "plotly", lambda: "")
+        yield
 
 
 @pytest.fixture(scope="session")

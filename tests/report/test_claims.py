@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import math
 import re
 from pathlib import Path
@@ -10,11 +12,13 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from nsbench.report.claims import SIGNS, quantity
+from nsbench.claims.definitions import load_claims
+from nsbench.report.claims import SIGNS, rule_parts
 from nsbench.schemas.claims import CLAIM, CLAIM_EVIDENCE, VERDICTS
 from nsbench.storage.parquet import write_table
 from tests.report.pages import IMAGE, Page, flat, report, section
 
+CLAIMS = Path(__file__).parents[2] / "claims.yaml"
 HOSTILE = "<script>alert('x')</script>"
 NAN = math.nan
 RULE = "reproduced where the interval lies above 30; partly where it lies above 0; not reproduced where below 0"
@@ -28,9 +32,9 @@ ROWS: list[tuple[Any, ...]] = [
     ("relu_quadratic", "Equation 4", "theory", "A quadratic approximates it", NAN, "≈", "1", 0.0113, NAN, NAN, 42,
      "points", "partly", "figure_09", "none"),
     ("grok_modular", "Section 6, Figure 5", "training",
-     "On modular addition the regulariser groks in 36% fewer steps", 26.7, "4,500 → 3,300 steps", "%", -6.6, -7.7,
-     -5.2, 5, "pairs", "not reproduced", "figure_05_modular_addition", "demo"),
-    ("grok_parity", "Section 6", "training", "On noisy sparse parity it is about 35% faster", 35.0, "", "%", 4.0,
+     "On modular addition the regulariser groks in 36% fewer steps", 26.7, "4,500 → 3,300 steps", "% fewer steps",
+     -6.6, -7.7, -5.2, 5, "pairs", "not reproduced", "figure_05_modular_addition", "demo"),
+    ("grok_parity", "Section 6", "training", "On noisy sparse parity it is about 35% faster", 35.0, "", "% faster", 4.0,
      -12.0, 21.0, 6, "pairs", "undecided", "figure_05_modular_addition", "demo"),
     ("many_choices", "Appendix J", "training", "It helps for a variety of (ρ, γ)", NAN, "", "settings", 12345.6, NAN,
      math.inf, 3, "settings", "partly", "specification_curve_modular_addition", "demo"),
@@ -57,7 +61,8 @@ def make_claims(scale: str | None = None) -> tuple[pd.DataFrame, pd.DataFrame]:
         claims["scale"] = scale
     one = claims[claims["id"] == "grok_modular"]
     settings = {"calibrated / noise_stability": -6.6, "as_published / noise_stability": NAN}
-    evidence = pd.concat([one.assign(setting=name, ours=ours) for name, ours in settings.items()], ignore_index=True)
+    found = [one.assign(setting=name, ours=ours, variant=name.split(" / ")[0]) for name, ours in settings.items()]
+    evidence = pd.concat(found, ignore_index=True).assign(task="modular_addition")
     return claims[CLAIM.names], evidence[CLAIM_EVIDENCE.names]
 
 
@@ -98,10 +103,12 @@ def test_a_row_has_place_numbers_interval_count_and_verdict(html: str) -> None:
     rows = {name: flat(row) for name, row in verdict_rows(html).items()}
     assert rows["grok_modular"] == (
         "Section 6, Figure 5 training On modular addition the regulariser groks in 36% fewer steps "
-        "4,500 → 3,300 steps −6.6% −7.7 to −5.2%, 5 pairs ✗ not reproduced (demo scale)"
+        "4,500 → 3,300 steps 6.6% more steps 5.2 to 7.7%, 5 pairs ✗ not reproduced (demo scale)"
     )
     assert rows["relu"].endswith("a formula 0.0003 largest difference 42 points ✓ reproduced")
-    assert rows["grok_parity"].endswith("35% 4% −12 to 21%, 6 pairs, the first of 2 settings ≈ undecided (demo scale)")
+    assert rows["grok_parity"].endswith(
+        "35% faster 4% faster 12% slower to 21% faster, 6 pairs, the first of 2 settings ≈ undecided (demo scale)"
+    )
     assert rows["stable"].endswith("stay stable – ? not testable as stated")
     assert "12,346 settings – to ∞, 3 settings" in rows["many_choices"]
 
@@ -118,7 +125,7 @@ def test_verdicts_and_groups_are_counted_and_can_be_picked(html: str) -> None:
         name for row in verdict_rows(html).values() for name in re.search(r'class="([^"]*)"', row).group(1).split()
     }
     for name in ("verdict", "group", "order"):
-        group = [a for tag, a in page.tags if tag == "input" and a["name"] == name]
+        group = [a for tag, a in page.tags if tag == "input" and a.get("name") == name]
         assert sum("checked" in attributes for attributes in group) == 1
 
 
@@ -144,16 +151,48 @@ def test_verdicts_from_the_demo_are_no_verdict_on_the_paper(results: Path, html:
 def test_a_claim_has_its_rule_reason_settings_and_evidence(html: str) -> None:
     text = flat(details(html, "grok_modular"))
     assert "Rule reproduced where the interval lies above 30" in text
-    assert "(made from the paper’s number, not from ours)" in text
-    assert "Why because of grok_modular" in text
-    assert "Settings calibrated" in text
-    assert "Paper 4,500 → 3,300 steps (26.7%)" in text
-    assert "calibrated / noise_stability −6.6% −7.7 to −5.2%, 5 pairs ✗ not reproduced (demo scale)" in text
+    assert "In claims.yaml under id: grok_modular" in text
+    assert "Paper 4,500 → 3,300 steps (26.7% fewer steps) , Section 6, Figure 5" in text
+    assert "calibrated / noise_stability 6.6% more steps 5.2 to 7.7%, 5 pairs ✗ not reproduced (demo scale)" in text
     assert "as_published / noise_stability –" in text
     other = flat(details(html, "grok_parity"))
     assert "Note few pairs" in other
     assert "Text Some &lt;excerpt&gt;" in other
     assert "<table" not in details(html, "grok_parity")
+
+
+def test_what_the_claim_tells_of_a_setting_is_not_told_again(results: Path, tmp_path: Path) -> None:
+    claims, evidence = make_claims()
+    claims.loc[claims["id"] == "grok_modular", ["reason", "note"]] = ["A in both; B in none.", "a note; more"]
+    evidence["reason"], evidence["note"] = ["B in none.", "C alone."], ["a note", "a note of its own"]
+    html = report(results, tmp_path / "report.html", claims=write_claims(tmp_path, (claims, evidence)))
+    text = flat(html)  # of the whole page, its errata and tables too
+    for told in ("B in none.", "C alone.", "a note of its own", "a note; more"):
+        assert text.count(told) == 1
+
+
+def test_a_claim_s_rule_is_a_list_of_conditions_also_where_claims_share_it() -> None:
+    every = {one.entry.id: one for one in load_claims(CLAIMS)}
+    for claim in every.values():
+        name, conditions = rule_parts(claim.rule_text)
+        assert dict(conditions) == claim.conditions
+        assert name == (claim.entry.rule if isinstance(claim.entry.rule, str) else "")
+
+
+def test_a_claim_has_its_evidence_as_csv_its_runs_and_its_curves(html: str) -> None:
+    page = Page(html)
+    (link,) = [attributes for _, attributes in page.tags if attributes.get("download") == "grok_modular.csv"]
+    _, _, data = link["href"].partition("base64,")
+    rows = pd.read_csv(io.BytesIO(base64.b64decode(data)))
+    assert rows["setting"].tolist() == ["calibrated / noise_stability", "as_published / noise_stability"]
+    assert rows["ours"].iloc[0] == -6.6  # numbers, not words
+    code = [attributes for tag, attributes in page.tags if tag == "code" and "data-task" in attributes]
+    assert [one["data-filter"] for one in code] == ["params.variant = 'calibrated'", "params.variant = 'as_published'"]
+    # Of the two only `calibrated` is in the grid.
+    assert 'href="#curves" data-variant="modular_addition/calibrated"' in details(html, "grok_modular")
+    for claim in ("grok_parity", "relu"):
+        assert "download" not in details(html, claim)
+        assert "MLflow" not in details(html, claim)
 
 
 def test_a_figure_stands_at_its_first_claim_and_is_linked_from_the_next(html: str) -> None:
@@ -176,7 +215,7 @@ def test_a_page_without_claims_says_that_they_were_not_run(plain: str) -> None:
 def test_claims_in_error_stand_with_the_errata_and_hostile_text_is_not_run(html: str) -> None:
     part = section(html, "errata")
     assert 'href="#claim-parity_noise"' in part
-    assert "because of parity_noise" in part
+    assert "because of parity_noise" not in part  # it stands with the claim
     assert HOSTILE not in html
     assert HOSTILE in Page(html).text
 
@@ -192,8 +231,6 @@ def test_a_claim_without_any_number_is_a_row(results: Path, tmp_path: Path) -> N
     assert "None" not in flat(section(html, "verdicts"))
 
 
-def test_every_verdict_has_a_sign_and_quantities_have_units() -> None:
+def test_every_verdict_has_a_sign() -> None:
     assert list(SIGNS) == list(VERDICTS)
     assert len(set(SIGNS.values())) == len(VERDICTS)
-    given = [(26.7, "%"), (-0.00012, "1"), (12345.6, "steps"), (NAN, "%"), (math.inf, "")]
-    assert [quantity(*one) for one in given] == ["26.7%", "−0.00012", "12,346 steps", "–", "∞"]

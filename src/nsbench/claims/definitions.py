@@ -41,7 +41,8 @@ class Entry(Closed):
     paper_text: str = Words
     """That number or those words as one would show them."""
     unit: str = "1"
-    """Unit of the paper's number and of ours."""
+    """Unit of the paper's number and of ours; where it names a direction, as `% fewer steps` does, negative numbers are
+    shown by the opposite word (`nsbench.config.wording`)."""
     quantity: QuantityChoice
     """What of ours answers it."""
     rule: str | dict[str, str]

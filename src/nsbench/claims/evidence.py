@@ -43,7 +43,7 @@ class Finding:
 
     value, low, high: a number in the claim's unit and the ends of its interval; NaN where there is none.
     extras: further numbers that conditions may name. status: COUNTS, ASIDE, STAND_IN or MISSING, and `why` where it is
-    not COUNTS. text: the text that data were cut from.
+    not COUNTS. text: the text that data were cut from. task, variant: of the runs that it was found in; empty without.
     """
 
     setting: str
@@ -57,6 +57,8 @@ class Finding:
     why: str = ""
     text: str = ""
     note: str = ""
+    task: str = ""
+    variant: str = ""
 
 
 @dataclass

@@ -12,7 +12,8 @@ import pandas as pd
 
 from nsbench.claims.definitions import load_claims
 from nsbench.claims.evidence import Evidence
-from nsbench.claims.verdicts import judge, kind_of, show_ours
+from nsbench.claims.verdicts import judge, kind_of
+from nsbench.config import wording
 from nsbench.schemas.claims import CLAIM, CLAIM_EVIDENCE, GROUPS, IN_ERROR, SEVERITIES, VERDICTS
 from nsbench.storage.atomic import write_text
 from nsbench.storage.parquet import write_csv, write_table
@@ -124,8 +125,9 @@ def _grouped(claims: pd.DataFrame) -> list[tuple[str, list[dict[str, Any]]]]:
 
 
 def _ours(row: Mapping[str, Any], longest_unit: int = WIDTH) -> str:
-    unit = row["unit"] if len(row["unit"]) <= longest_unit else "1"
-    return "–" if pd.isna(row["ours"]) else show_ours(row["ours"], row["ours_low"], row["ours_high"], unit)
+    """A row's number with its interval, and its unit unless that is long and no direction of the number."""
+    unit = row["unit"] if len(row["unit"]) <= longest_unit or wording.direction(row["unit"]) else "1"
+    return wording.told(row["ours"], row["ours_low"], row["ours_high"], unit)
 
 
 def _wrapped(texts: Mapping[str, Any]) -> list[str]:

@@ -153,4 +153,5 @@ def _curve(row: pd.Series, convention: str, margin: float) -> Finding:
         why="" if row["n_counted"] else "in no specification the baseline reached the target",
         text=row["text"],
         note=joined(row["note"], f"leak: {row['leaks']}" if row["leaks"] else ""),
+        task=row["task"],
     )

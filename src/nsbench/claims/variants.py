@@ -73,7 +73,8 @@ class Variant(NamedTuple):
         leak = "; ".join(self.cells[0]["leaks"]) if self.cells else ""
         note = joined(found.pop("note", ""), f"leak: {leak}" if leak else "")
         setting = f"{self.name} / {what}" if what else self.name
-        return Finding(setting, **{"status": self.status, "why": self.why} | found, note=note)
+        runs = {"task": self.cells[0]["task"], "variant": self.name} if self.cells else {}
+        return Finding(setting, **{"status": self.status, "why": self.why} | runs | found, note=note)
 
     @property
     def spacing(self) -> float:

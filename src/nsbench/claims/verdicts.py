@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from nsbench.claims.conditions import holds, names_in
 from nsbench.claims.definitions import Claim
 from nsbench.claims.evidence import ASIDE, COMMANDS, COUNTS, MISSING, STAND_IN, Evidence, Finding, Missing
+from nsbench.config import wording
 from nsbench.config.settled import no_effect
 from nsbench.schemas.claims import IN_ERROR, NO_EFFECT, SCALES
 
@@ -36,6 +37,7 @@ def judge(claim: Claim, evidence: Evidence) -> tuple[dict[str, Any], list[dict[s
     rows = [
         {"id": claim.entry.id, "setting": one.finding.setting, **_ours(one.finding)}
         | {"verdict": one.verdict, "reason": _sentence(one.reason), "note": one.finding.note}
+        | {"task": one.finding.task, "variant": one.finding.variant}
         for one in found
     ]
     if row["partial"]:
@@ -58,12 +60,14 @@ def judge_one(claim: Claim, finding: Finding, margin: float) -> Judged:
         return Judged(finding, "undecided", f"does not count: {finding.why}")
     values = {"value": finding.value, "low": finding.low, "high": finding.high, "n": finding.n}
     values |= {"paper": claim.entry.paper, **finding.extras}
-    number = show_ours(finding.value, finding.low, finding.high, claim.entry.unit)
+    number = wording.told(finding.value, finding.low, finding.high, claim.entry.unit)
+    # An effect in words has no sign, which conditions go by: the numbers stand behind them.
+    shown_before = () if wording.direction(claim.entry.unit) else ("value", "low", "high")
     for verdict, condition in claim.conditions.items():
         if holds(condition, values):
             shown = (math.isnan(finding.value) and finding.note) or number
             verdict = no_effect(margin) if verdict == NO_EFFECT else verdict
-            return Judged(finding, verdict, f"{shown}: {condition}{_used(names_in(condition), values)}")
+            return Judged(finding, verdict, f"{shown}: {condition}{_used(names_in(condition), values, shown_before)}")
     names = names_in(" and ".join(claim.conditions.values()))
     words = {"low": "lower end", "high": "upper end"}
     unknown = [
@@ -71,7 +75,7 @@ def judge_one(claim: Claim, finding: Finding, margin: float) -> Judged:
         for name in names
         if values.get(name) is None or math.isnan(values[name])
     ]
-    because = f"; {', '.join(unknown)}" if unknown else _used(names, values)
+    because = f"; {', '.join(unknown)}" if unknown else _used(names, values, shown_before)
     note = f" ({finding.note})" if finding.note else ""
     return Judged(finding, "undecided", f"{number}: no condition of the rule holds{because}{note}")
 
@@ -127,25 +131,6 @@ def _of_counted(found: list[Judged], command: str) -> tuple[str, str]:
     return "partly", differ
 
 
-def show_number(value: float) -> str:
-    """A number with three digits, or a dash."""
-    if value is None or math.isnan(value):
-        return "–"
-    if math.isinf(value):
-        return "∞" if value > 0 else "−∞"
-    if value != 0 and not 1e-3 <= abs(value) < 1e5:
-        return f"{value:.2e}".replace("-", "−")
-    shown = f"{value:,.0f}" if abs(value) >= 1000 or float(value).is_integer() else f"{value:.3g}"
-    return shown.replace("-", "−")
-
-
-def show_ours(value: float, low: float, high: float, unit: str) -> str:
-    """A number with its unit and its interval, where it has one."""
-    shown = show_number(value) + {"1": "", "%": "%"}.get(unit, f" {unit}")
-    without = math.isnan(low) or math.isnan(high) or low == high
-    return shown if without else f"{shown} ({show_number(low)} to {show_number(high)})"
-
-
 def _row(claim: Claim, evidence: Evidence, found: list[Judged]) -> dict[str, Any]:
     """The row of a claim without its verdict; its number is the first counting setting's, whatever that says."""
     entry, source = claim.entry, claim.quantity.source
@@ -198,10 +183,10 @@ def _reasons(found: list[Judged]) -> str:
     return "; ".join(f"{', '.join(names)}: {why}" for why, names in by_reason.items())
 
 
-def _used(names: list[str], values: Mapping[str, Any]) -> str:
+def _used(names: list[str], values: Mapping[str, Any], shown_before: tuple[str, ...]) -> str:
     """The numbers that conditions used and that are not shown yet."""
-    used = [name for name in names if name not in ("value", "low", "high") and values.get(name) is not None]
-    return ", with " + ", ".join(f"{name} = {show_number(float(values[name]))}" for name in used) if used else ""
+    used = [name for name in names if name not in shown_before and values.get(name) is not None]
+    return ", with " + ", ".join(f"{name} = {wording.number(float(values[name]))}" for name in used) if used else ""
 
 
 def _sentence(text: str) -> str:

@@ -39,21 +39,25 @@ def groups_of(cells: Cells, selections: Table | None = None) -> dict[str, Cells]
 
 
 def runs_of(table: Table, times: Table, cell: Cell, column: str) -> tuple[Table, Series]:
-    """A column of the cell's runs, (steps, seeds), and its pointwise median over all seeds.
+    """A column of the cell's runs, (steps, seeds), and its `median_of`."""
+    curves = comparison.of_cell(table, cell).pivot(index="step", columns="seed", values=column)
+    curves = curves.reindex(columns=cell["seeds"])
+    return curves, median_of(curves, comparison.of_cell(times, cell), column)
+
+
+def median_of(curves: Table, times: Table, column: str) -> Series:
+    """The pointwise median of a column over all seeds (`curves`, steps x seeds); times: TIME_TO_TARGET of these runs.
 
     A diverged run counts as the worst value from where it ends; of what is no score, as `stability`, only runs with a
     value count. The median ends where the first run was stopped early: later, only slower runs are left.
     """
-    curves = comparison.of_cell(table, cell).pivot(index="step", columns="seed", values=column)
-    curves = curves.reindex(columns=cell["seeds"])
-    rows, counted = comparison.of_cell(times, cell), curves
-    stopped = rows.loc[rows["status"] == "stopped", "seed"].tolist()
+    counted, stopped = curves, times.loc[times["status"] == "stopped", "seed"].tolist()
     if stopped:
         counted = curves[curves[stopped].notna().all(axis=1)]
     if column in METRICS:
         counted = counted.fillna(np.inf if is_loss(column) else -np.inf)
     median = counted.median(axis=1)
-    return curves, median.where(np.isfinite(median))
+    return median.where(np.isfinite(median))
 
 
 def of_arms(axes: Axes, group: Cells, history: Table, times: Table, metric: str) -> tuple[float, float]:

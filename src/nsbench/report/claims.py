@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import math
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +12,9 @@ import pandas as pd
 
 from nsbench.claims.ledger import counted, verdict_text
 from nsbench.claims.verdicts import kind_of
+from nsbench.config.wording import amount, direction, interval
 from nsbench.figures import caption
 from nsbench.report.pictures import Pictures
-from nsbench.report.tables import NONE, digits
 from nsbench.schemas.claims import CLAIM, CLAIM_EVIDENCE, NO_EFFECT, VERDICTS
 from nsbench.storage.parquet import read_table
 
@@ -35,11 +37,11 @@ CURVE = "specification_curve_"
 """How the names of specification curves begin."""
 
 
-def section(folder: Path | None, pictures: Pictures) -> dict[str, Any]:
+def section(folder: Path | None, pictures: Pictures, with_curves: Collection[tuple[str, str]] = ()) -> dict[str, Any]:
     """The claims of a ledger's folder as texts, in its order, with counts by verdict and by group; empty without any.
 
-    Each picture is taken by the first claim that names it, except those that have sections of their own. Raises
-    RecordError for a missing table.
+    with_curves: (task, variant) that claims can link to. Each picture is taken by the first claim that names it, except
+    those that have sections of their own. Raises RecordError for a missing table.
     """
     if folder is None:
         return {}
@@ -47,7 +49,7 @@ def section(folder: Path | None, pictures: Pictures) -> dict[str, Any]:
     evidence = read_table(folder / "claim_evidence.parquet", CLAIM_EVIDENCE)
     if claims.empty:
         return {}
-    rows = [_claim(row, evidence, pictures) for row in claims.to_dict("records")]
+    rows = [_claim(row, evidence, pictures, with_curves) for row in claims.to_dict("records")]
     shown = sorted(claims["verdict"].unique(), key=_rank)
     verdicts = {name: f"v{_rank(name)}" for name in shown}
     groups = {name: f"g{at}" for at, name in enumerate(claims["group"].unique())}
@@ -73,32 +75,61 @@ def section(folder: Path | None, pictures: Pictures) -> dict[str, Any]:
     }
 
 
-def _claim(row: dict[str, Any], evidence: pd.DataFrame, pictures: Pictures) -> dict[str, Any]:
-    """A row of CLAIM as texts, with its evidence and its picture, or a link to it."""
-    figure, parts = row["figure"], evidence[evidence["id"] == row["id"]].to_dict("records")
+def _claim(
+    row: dict[str, Any], evidence: pd.DataFrame, pictures: Pictures, with_curves: Collection[tuple[str, str]]
+) -> dict[str, Any]:
+    """A row of CLAIM as texts, with its evidence, its runs and its picture, or a link to it."""
+    figure, own_evidence = row["figure"], evidence[evidence["id"] == row["id"]]
+    parts = own_evidence.to_dict("records")
     own = [] if figure in ELSEWHERE or figure.startswith(CURVE) else pictures.take(figure)
     common = {name: row[name] for name in ("unit", "scale", "partial")}
-    number = quantity(row["paper"], row["unit"])
+    number = amount(row["paper"], _short(row["unit"]))
+    runs = list(dict.fromkeys((part["task"], part["variant"]) for part in parts if part["task"]))
+    name, conditions = rule_parts(row["rule"])
+    shown = [_shown(part | common) for part in parts]
+    for part in shown:  # what the claim says of itself is not told again
+        part["reason"] = "" if part["reason"].rstrip(".") in row["reason"] else part["reason"]
+        part["note"] = "" if part["note"] in row["note"] else part["note"]
     return {
         **_shown(row),
         "rank": _rank(row["verdict"]),
         "paper": row["paper_text"] or number,
         "paper_number": number if row["paper_text"] else "",
-        "evidence": [_shown(part | common) for part in parts],
+        "rule_name": name,
+        "conditions": conditions,
+        "evidence": shown,
+        "csv": base64.b64encode(own_evidence.to_csv(index=False).encode()).decode() if parts else "",
+        "runs": [(task, f"params.variant = '{variant}'" if variant else "", variant) for task, variant in runs],
+        "curves": next((f"{task}/{variant}" for task, variant in runs if (task, variant) in with_curves), ""),
         "figures": own,
         "link": figure if figure in pictures.names and not own else "",
         "link_title": caption(figure)[0],
     }
 
 
+def rule_parts(rule: str) -> tuple[str, list[tuple[str, str]]]:
+    """The name of a rule that claims share, or nothing, and its verdicts with their conditions
+    (`nsbench.claims.definitions.Claim.rule_text`)."""
+    name, colon, rest = rule.partition(": ")
+    if not colon or " if " in name:
+        name, rest = "", rule
+    parts = [part.partition(" if ") for part in rest.split("; ")]
+    return name, [(verdict, condition) for verdict, _, condition in parts]
+
+
+def _short(unit: str) -> str:
+    """The unit where it stands beside a number: one of several words stands below it, unless it gives a direction."""
+    return unit if direction(unit) or " " not in unit else "1"
+
+
 def _shown(row: dict[str, Any]) -> dict[str, Any]:
     """A row with our number, its interval and count, and the verdict as texts."""
     unit, verdict = row["unit"], row["verdict"]
-    ends = f"{digits(row['ours_low'])} to {digits(row['ours_high'])}"
+    ours, low, high = (row[f"ours{end}"] for end in ("", "_low", "_high"))
     return row | {
-        "ours": quantity(row["ours"], unit),
-        "of": unit if " " in unit and pd.notna(row["ours"]) else "",
-        "interval": "" if ends == f"{NONE} to {NONE}" else ends + ("%" if unit == "%" else ""),
+        "ours": amount(ours, _short(unit)),
+        "of": "" if _short(unit) == unit or math.isnan(ours) else unit,
+        "interval": "" if low == high else interval(low, high, _short(unit), ours),
         "n": counted({"n_settings": 1, **row}),
         "key": f"v{_rank(verdict)}",
         "sign": SIGNS[kind_of(verdict)],
@@ -109,10 +140,3 @@ def _shown(row: dict[str, Any]) -> dict[str, Any]:
 def _rank(verdict: str) -> int:
     """The place of a verdict among all."""
     return list(VERDICTS).index(kind_of(verdict))
-
-
-def quantity(value: float | None, unit: str) -> str:
-    """A number with its unit if that is a word, three digits; a dash for None and NaN."""
-    if value is None or math.isnan(value):
-        return NONE
-    return digits(value) + ("" if unit in ("", "1") or " " in unit else unit if unit == "%" else f" {unit}")

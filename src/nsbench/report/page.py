@@ -1,6 +1,7 @@
 """The page itself: what it reads, and the order of its sections.
 
-No script, nothing loaded from elsewhere, no date: the same results give the same page.
+Nothing loaded from elsewhere, no date: the same results give the same page. All but the curves and the search works
+without scripts.
 """
 
 from __future__ import annotations
@@ -13,11 +14,22 @@ from typing import Any
 import jinja2
 import pandas as pd
 
-from nsbench.report import claims, effects, errata, origin, partial, pretrained, specifications, theory, training
+from nsbench.report import (
+    claims,
+    curves,
+    effects,
+    errata,
+    origin,
+    partial,
+    pretrained,
+    specifications,
+    theory,
+    training,
+)
 from nsbench.report.pictures import Pictures
 from nsbench.report.tables import Split
 from nsbench.schemas import analysis
-from nsbench.schemas.training import COLLECTED_RUNS, HISTORY
+from nsbench.schemas.training import COLLECTED_RUNS, HISTORY, TIME_TO_TARGET
 from nsbench.storage.atomic import write_text
 from nsbench.storage.parquet import read_table
 from nsbench.storage.provenance import stamp
@@ -70,6 +82,7 @@ def write_report(results: Results, out: Path | str, spec: str, digest: str) -> N
     tables = {name: read_table(results.tables / f"{name}.parquet", schema) for name, schema in TABLES.items()}
     runs = read_table(results.collected / "runs.parquet", COLLECTED_RUNS)
     history = read_table(results.collected / "history.parquet", HISTORY)
+    times = read_table(results.tables / "time_to_target.parquet", TIME_TO_TARGET)
     files = {
         "collected records": results.collected / "runs.parquet",
         "tables": results.tables / "paired_effect.parquet",
@@ -79,10 +92,12 @@ def write_report(results: Results, out: Path | str, spec: str, digest: str) -> N
     }
     split, pictures = Split(cells, tables["selection"]), Pictures(results.figures)
     # In the page's order: each takes the pictures that are left.
-    ledger = claims.section(results.claims, pictures)
+    drawn = curves.section(cells, history, times, tables["selection"])
+    ledger = claims.section(results.claims, pictures, set(drawn.get("names", [])))
     parts = {
         "partial": partial.section(states, runs, results.outdated, results.not_drawn),
         "claims": ledger,
+        "curves": drawn,
         "specifications": specifications.section(tables, cells, pictures),
         "effects": effects.section(tables, split, pictures),
         **training.section(tables, split),

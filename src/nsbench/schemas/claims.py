@@ -76,5 +76,7 @@ CLAIM_EVIDENCE = pa.schema(
         label("setting", "what it was looked at in", "text"),
         *_OURS,
         label("note", "what to know of this setting", "text"),
+        label("task", "of the runs that it was found in; empty without runs"),
+        label("variant", "of these runs; empty: all of the task"),
     ]
 )
