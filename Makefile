@@ -6,7 +6,7 @@ PORT ?= 5000
 READY := $(VENV)/.ready
 MODELS := $(VENV)/.models
 GPUS := $(shell n=$$(nvidia-smi -L 2>/dev/null | grep -c ^GPU); [ "$$n" -gt 0 ] && echo $$n || echo 1)
-OPTIONS := --cores all --resources gpu=$(GPUS) --quiet rules host reason
+OPTIONS := --cores all --resources gpu=$(GPUS)
 SNAKEMAKE := snakemake $(OPTIONS)
 OVERLAY_THERE = test -z "$(OVERLAY)" || test -f "$(OVERLAY)" || { echo "nsbench | OVERLAY=$(OVERLAY) is no file"; exit 1; }
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)

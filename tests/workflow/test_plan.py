@@ -21,8 +21,9 @@ from nsbench.data.generate import DatasetSpec
 from nsbench.evaluation.run import EvaluateSpec
 from nsbench.figures.drawing import TheoryFigureSpec
 from nsbench.training.run import TrainSpec, companions, may_share
-from nsbench.workflow import grid, progress
+from nsbench.workflow import grid, job_seconds
 from nsbench.workflow.grid import expand, load, parsed
+from nsbench.workflow.pace import Pace
 from nsbench.workflow.plan import Plan, digest, grid_cells, pack_name, plain
 from tests.config.test_config import DEMO, TINY, overlaid, place
 
@@ -178,6 +179,8 @@ def lines_run(work: Callable[[], Any]) -> int:
 def test_the_work_of_planning_grows_as_the_grid_does() -> None:
     """Of 800 packs four times that of 200: nothing looks through the whole grid for each of its jobs."""
 
+    names = ("task", "variant", "arm", "pack")
+
     def work(values: dict[str, Any]) -> None:
         plan = Plan(load(values))
         for found in plan.packs:
@@ -185,7 +188,11 @@ def test_the_work_of_planning_grows_as_the_grid_does() -> None:
             plan.train(*found)
             plan.evaluate(*found)
         plain(plan.cells.values())
-        progress._expected(plan)
+        asked = [
+            job_seconds.Asked(number, "train_pack", dict(zip(names, found, strict=True)), (), False)
+            for number, found in enumerate(plan.packs)
+        ]
+        Pace(job_seconds.guessed(plan, asked, Path("none")), cores=2, gpus=1, began=0.0)
 
     digest("train", "baseline", "transformer")
     digest("train", "noise_stability", "transformer")

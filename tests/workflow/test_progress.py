@@ -1,11 +1,10 @@
-"""The progress line: what is done, and what is left."""
+"""How long the jobs of a call take, and what is said of it."""
 
 from __future__ import annotations
 
 import contextlib
 import json
 import os
-import time
 from pathlib import Path
 from typing import Any
 
@@ -16,18 +15,21 @@ from nsbench.storage.run_folder import RunFolder, order_key
 from nsbench.training.run import TrainSpec
 from nsbench.workflow import progress
 from nsbench.workflow.grid import load
+from nsbench.workflow.job_seconds import GFLOPS, OTHER_SECONDS, SECONDS, Asked, guessed
+from nsbench.workflow.pace import Job, Pace
 from nsbench.workflow.plan import Plan
-from nsbench.workflow.progress import EVALUATION_SHARE, line
 from nsbench.workflow.resources import train_flops
 from nsbench.workflow.results_lock import HOLDER, LOCK, OccupiedError
 from tests.config.test_config import TINY, overlaid, place
 
 RUN = ("modular_addition", "tiny", "baseline", 0)
+PACK = dict(zip(("task", "variant", "arm", "pack"), (*RUN[:3], "seeds-0-1"), strict=True))
 
 
 @pytest.fixture
 def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(progress, "RESULTS", tmp_path)
+    monkeypatch.setattr(progress, "PARTIAL", tmp_path / "partial")
     return tmp_path
 
 
@@ -38,32 +40,7 @@ def plan_of(*changes: tuple[str, Any], names: tuple[str, ...] = (TINY,)) -> Plan
     return Plan(load(values))
 
 
-# --- the line ------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("done", "total", "begun", "elapsed", "text"),
-    [
-        (0, 100, 0, 5, "  0% of training and evaluation, 5 s so far"),
-        (25, 100, 0, 60, " 25% of training and evaluation, 1 min 00 s so far, about 3 min 00 s left"),
-        # What was done before the start says nothing of the pace: 10 in 60 s, 30 to go.
-        (70, 100, 60, 60, " 70% of training and evaluation, 1 min 00 s so far, about 3 min 00 s left"),
-        (60, 100, 60, 60, " 60% of training and evaluation, 1 min 00 s so far"),
-        (50, 100, 0, 7265, " 50% of training and evaluation, 2 h 01 min so far, about 2 h 01 min left"),
-        (100, 100, 0, 59.7, "100% of training and evaluation, 1 min 00 s so far, drawing and tracking"),
-        (100, 100, 100, 0, "100% of training and evaluation, 0 s so far, drawing and tracking"),
-    ],
-)
-def test_the_line(done: float, total: float, begun: float, elapsed: float, text: str) -> None:
-    assert line(done, total, begun, elapsed) == text
-
-
-# --- what is done --------------------------------------------------------------------------------------
-
-
-def share_done(plan: Plan) -> float:
-    expected = progress._expected(plan)
-    return sum(map(progress._done, expected)) / sum(run.cost for run in expected)
+# --- what jobs take ------------------------------------------------------------------------------------
 
 
 def order(plan: Plan, task: str, variant: str, arm: str, seed: int) -> str:
@@ -73,42 +50,40 @@ def order(plan: Plan, task: str, variant: str, arm: str, seed: int) -> str:
     return order_key(spec.model_dump(mode="json"), seed, plan.code("train", task, variant, arm))
 
 
-def finish_all(plan: Plan, results: Path) -> None:
-    for (task, variant, arm), cell in plan.cells.items():
-        for seed in cell.seeds:
-            folder = RunFolder(results / "runs", task, variant, arm, seed)
-            folder.report_status(order(plan, task, variant, arm, seed), 1.0)
-            (folder.path / "evaluation.parquet").touch()
+def training(plan: Plan, results: Path, on_gpu: bool = False) -> Job:
+    """The job that trains the pack of RUN."""
+    (job,) = guessed(plan, [Asked(7, "train_pack", PACK, (3,), on_gpu)], results / "runs")
+    assert (job.id, job.needs, job.on_gpu) == (7, (3,), on_gpu)
+    return job
 
 
-def test_every_run_of_the_grid_is_expected_once(results: Path) -> None:
-    expected = progress._expected(plan_of())
-    assert len(expected) == len({run.folder.path for run in expected}) == (4 + 3 + 4) * 2
-    assert len({run.order for run in expected}) == 22
-    assert results / "runs" / "modular_addition" / "tiny" / "baseline" / "seed-0" in {r.folder.path for r in expected}
-    assert share_done(plan_of()) == 0
-
-
-def test_a_run_counts_by_its_cost_and_its_evaluation_by_a_tenth(results: Path) -> None:
-    plan = plan_of()
-    total = sum(run.cost for run in progress._expected(plan))
-    part = train_flops(plan.cells[RUN[:3]]) / total
+def test_training_takes_its_operations_and_less_what_is_done(results: Path) -> None:
+    plan, start = plan_of(), SECONDS["train_pack"]
+    both = 2 * train_flops(plan.cells[RUN[:3]]) / 1e9
+    assert training(plan, results).seconds == pytest.approx(start + both / GFLOPS["cpu"])
+    assert training(plan, results, on_gpu=True).seconds == pytest.approx(start + both / GFLOPS["cuda"])
     folder = RunFolder(results / "runs", *RUN)
     folder.report_status(order(plan, *RUN), 0.5)
-    assert share_done(plan) == pytest.approx(part * 0.5 * (1 - EVALUATION_SHARE))
-    (folder.path / "evaluation.parquet").touch()  # an old one: the run is not finished
-    assert share_done(plan) == pytest.approx(part * 0.5 * (1 - EVALUATION_SHARE))
+    job = training(plan, results)
+    assert job.seconds == pytest.approx(start + 0.75 * both / GFLOPS["cpu"])
+    # Of what this call trains: nothing yet, then a third.
+    assert job.share is not None
+    assert job.share() == 0
     folder.report_status(order(plan, *RUN), 1.0)
-    assert share_done(plan) == pytest.approx(part)
+    assert job.share() == pytest.approx(1 / 3)
+    RunFolder(results / "runs", *RUN[:3], 1).report_status(order(plan, *RUN[:3], 1), 1.0)
+    assert job.share() == 1
+    assert training(plan, results).seconds == start
 
 
-def test_all_done_is_all_to_the_bit(results: Path) -> None:
-    """The watcher stops at `done < total`: a rounding error would keep it going."""
-    for names in ((TINY,), ("workflow/config/demo.yaml",)):
-        plan = plan_of(names=names)
-        finish_all(plan, results)
-        expected = progress._expected(plan)
-        assert sum(map(progress._done, expected)) == sum(run.cost for run in expected)
+def test_other_jobs_take_what_they_are_known_to_and_evaluation_its_operations(results: Path) -> None:
+    plan = plan_of()
+    evaluate, figure, model = (
+        guessed(plan, [Asked(1, rule, PACK, (), False)], results)[0].seconds
+        for rule in ("evaluate_pack", "draw_figure", "measure_model")
+    )
+    assert evaluate > SECONDS["evaluate_pack"]
+    assert figure == OTHER_SECONDS < model
 
 
 @pytest.mark.parametrize(
@@ -120,96 +95,63 @@ def test_all_done_is_all_to_the_bit(results: Path) -> None:
 )
 def test_the_status_of_another_order_counts_as_nothing(results: Path, change: tuple[str, Any]) -> None:
     RunFolder(results / "runs", *RUN).report_status(order(plan_of(), *RUN), 1.0)
-    assert share_done(plan_of()) > 0
-    assert share_done(plan_of(change)) == 0
-
-
-@pytest.mark.parametrize("change", [("runs_per_pack", 1), ("seeds", [0, 1, 2]), ("device", "cpu")])
-def test_a_finished_run_counts_whatever_its_pack(results: Path, change: tuple[str, Any]) -> None:
-    RunFolder(results / "runs", *RUN).report_status(order(plan_of(), *RUN), 1.0)
-    assert share_done(plan_of(change)) > 0
+    assert training(plan_of(change), results).share() == 0  # type: ignore[misc]
+    assert training(plan_of(change), results).seconds > training(plan_of(), results).seconds
 
 
 @pytest.mark.parametrize("content", ["{", '{"share": 1.0}'])
 def test_a_broken_status_counts_as_nothing(results: Path, content: str) -> None:
+    before = training(plan_of(), results).seconds
     folder = RunFolder(results / "runs", *RUN)
     folder.path.mkdir(parents=True)
     (folder.path / "status.json").write_text(content)
-    assert share_done(plan_of()) == 0
+    assert training(plan_of(), results).seconds == before
 
 
 # --- what is said --------------------------------------------------------------------------------------
 
 
-def test_the_start_says_what_will_run(
-    results: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(progress.threading, "Thread", lambda **_: type("T", (), {"start": lambda self: None})())
+def test_the_start_says_what_will_run(results: Path) -> None:
+    said: list[str] = []
+    pace = Pace([Job(0, 60.0), Job(1, 170.0)], cores=1, gpus=1, began=0.0)
     with contextlib.ExitStack() as held:
-        progress.start(plan_of(("runs_per_pack", 1)), held)
-        assert capsys.readouterr().err == "nsbench | 11 cells, 22 runs in 22 packs (demo scale)\n"
+        progress.start(plan_of(("runs_per_pack", 1)), held, pace, said.append)
+        assert said == ["11 cells, 22 runs in 22 packs (demo scale); 2 jobs to do, about 4 min"]
         with pytest.raises(OccupiedError, match=f"process {os.getpid()} on "):
-            progress.start(plan_of(), contextlib.ExitStack())
+            progress.start(plan_of(), contextlib.ExitStack(), pace, said.append)
     assert sorted(path.name for path in results.iterdir()) == [HOLDER, LOCK]
 
 
-def test_the_watch_reports_until_all_is_done(
-    results: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    plan, naps = plan_of(), []
-
-    def nap(seconds: float) -> None:
-        naps.append(seconds)
-        assert len(naps) < 10, "the watch does not end"
-        if len(naps) == 3:
-            finish_all(plan, results)
-
-    monkeypatch.setattr(progress.time, "sleep", nap)
-    progress._watch(progress._expected(plan))
-    lines = capsys.readouterr().err.splitlines()
-    assert len(lines) == 2
-    assert lines[0].startswith("nsbench |   0% of training and evaluation")
-    assert lines[-1].startswith("nsbench | 100% of training and evaluation")
-
-
-def test_the_end_names_what_was_made_and_its_scale(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    for name in ("figures/b.png", "figures/a.png", "figures/a.pdf", "tables/t.csv", "tables/t.parquet"):
+def test_the_end_names_what_was_made_its_verdicts_and_its_scale(results: Path) -> None:
+    for name in ("figures/b.png", "figures/a.png", "figures/a.pdf", "tables/t.csv", "tables/t.parquet", "tracked.json"):
         (results / name).parent.mkdir(exist_ok=True)
         (results / name).touch()
-    progress.finish(plan_of(), "sqlite:///x.db")
-    text = capsys.readouterr().err
-    assert [line.split()[3] for line in text.splitlines() if "| " in line and " figure " in line] == [
-        str(results / "figures" / "a.png"),
-        str(results / "figures" / "b.png"),
-    ]
-    assert str(results / "tables" / "t.csv") in text
-    assert "sqlite:///x.db" in text
-    assert "demo-scale results" in text
-    progress.finish(plan_of(("scale", "paper")), "x")
-    assert "-scale results" not in capsys.readouterr().err
-
-
-def test_a_failure_shows_the_end_of_its_log_and_says_that_finished_work_is_kept(
-    results: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    logged = "2026-01-02 03:04:05,678 INFO parity / seed 0: finished before, kept\n"
-    for name, text, age in (
-        ("sound", logged, 0),
-        ("silent", "", 0),
-        ("told", f"{logged}nsbench train: the disk is full\n", 0),
-        ("raised", f"{logged}Traceback\n  File\nValueError: no\n", 0),
-        ("earlier", "nsbench train: an older failure\n", 100),
+    (results / "claims.md").write_text("| a | b |\n\n- Training: 2 undecided.\n")
+    said: list[str] = []
+    progress.finish(plan_of(), "sqlite:///x.db", 83.0, said.append)
+    text = "\n".join(said)
+    for part in (
+        "done in 1 min 23 s",
+        "2 figures",
+        "1 tables",
+        "sqlite:///x.db",
+        "Training: 2 undecided.",
+        "demo-scale",
     ):
-        log = results / "logs" / "train" / f"{name}.log"
-        log.parent.mkdir(parents=True, exist_ok=True)
-        log.write_text(text)
-        os.utime(log, (time.time() - age, time.time() - age))
-    progress.fail_partial(time.time() - 50)
-    assert "    nsbench train: the disk is full" in capsys.readouterr().err
-    progress.fail(time.time() - 50)
-    said = capsys.readouterr().err
-    assert "told.log ends:" in said
-    assert "    nsbench train: the disk is full" in said
-    assert "    ValueError: no" in said
-    assert not [name for name in ("sound", "silent", "earlier") if name in said]
-    assert "Finished runs are kept" in said
+        assert part in text
+    assert "report" not in text  # none was made
+    progress.finish(plan_of(("scale", "paper")), "x", 1.0, said.append)
+    assert "-scale results" not in said[-1]
+
+
+def test_the_end_of_a_failure_names_the_jobs_and_says_that_finished_work_is_kept(results: Path) -> None:
+    said: list[str] = []
+    progress.fail([f"train {number}" for number in range(12)], said.append)
+    assert said[:2] == ["failed: train 0", "failed: train 1"]
+    assert said[10] == "failed: 2 more"
+    assert "Finished runs are kept" in said[-1]
+    (results / "partial").mkdir()
+    (results / "partial" / "report.html").touch()
+    progress.fail_partial(said.append)
+    assert "No run was touched" in said[-2]
+    assert "of an earlier report, not of now: " in said[-1]

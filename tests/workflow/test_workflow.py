@@ -26,7 +26,7 @@ from nsbench.workflow.results_lock import occupied
 from tests import tiny_models
 from tests.config.test_config import overlaid
 from tests.warm import STAGES, Warm
-from tests.workflow_clone import PROJECT, TINY, Clone, Planned
+from tests.workflow_clone import TINY, Clone, Planned
 
 SEEDS = 2
 PACKS = {"modular_addition": 4, "sparse_parity": 3, "next_token": 4}
@@ -100,13 +100,20 @@ def test_first_call_makes_everything_and_says_so(finished: Clone) -> None:
         "report.html",
     ):
         assert (results / made).stat().st_size > 0
-        assert f"results/{made}" in said
     assert (results / "figures/figure_11.pdf").exists()
+    for path in ("report.html", "figures", "tables", "claims.md", "tracked.json"):
+        assert f"results/{path} " in said
     assert "make ui" in said
-    # The verdict table, and what it is worth at this scale.
+    n_jobs = int(re.search(r"; (\d+) jobs to do, about ", said)[1])
+    counted = re.findall(rf"^nsbench \| (\d+)/{n_jobs} \w+ ", said, flags=re.MULTILINE)
+    assert list(map(int, counted)) == list(range(1, n_jobs + 1))
+    assert re.search(r"train next_token tiny, noise_stability-\S+, seeds 0 and 1, \d+ s  \(\d+%, about", said)
+    # A line for each job and little more.
+    assert len(said.splitlines()) < n_jobs + 20
+    # The verdicts, and what they are worth at this scale.
     assert (results / "claims.md").stat().st_size > 0
     assert "no verdict on the paper" in said
-    assert re.search(r"^Training \(\d+ at demo scale\): ", said, flags=re.MULTILINE)
+    assert re.search(r"^nsbench \|     Training \(\d+ at demo scale\): ", said, flags=re.MULTILINE)
     assert f"{SEEDS * sum(PACKS.values())} runs in {sum(PACKS.values())} packs" in said
     assert (results / "mlflow.db").exists()
     times = pd.read_parquet(results / "tables/time_to_target.parquet")
@@ -430,9 +437,9 @@ def test_a_lost_pack_is_made_again_from_finished_runs_by_the_planned_code_alone(
     command = edited / "nsbench"
     command.write_text(f'#!/bin/sh\ncp {edited}/after.py {step}\nexec {clone.root}/bin/nsbench "$@"\n')
     command.chmod(0o755)
-    quiet = re.search("^OPTIONS := .*?(--quiet .*)$", (PROJECT / "Makefile").read_text(), re.MULTILINE)[1].split()
-    status, said = clone.snakemake(f"{PACK}/history.parquet", *quiet, path=edited)
+    status, said = clone.snakemake(f"{PACK}/history.parquet", path=edited)
     assert status != 0
+    assert "failed: train sparse_parity tiny, baseline, seeds 0 and 1" in said
     assert "nsbench stage train: its code is not what the workflow planned with" in said
     assert "Traceback" not in said
     shutil.copy(edited / "before.py", step)

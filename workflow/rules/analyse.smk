@@ -26,6 +26,8 @@ rule collect_packs:
         code=sorted(set().union(*PLAN.codes().values())) if RECORD_FILES else [],
         finished="",
         out=lambda w: "results/collected",
+    message:
+        "collect all runs"
     shell:
         "nsbench stage collect --spec {params.spec:q} --digest {params.digest} {params.finished} --packs results/packs"
         " --datasets results/datasets --out {params.out} > {log} 2>&1"
@@ -57,6 +59,8 @@ rule analyse_grid:
         finished="",
         collected=lambda w: "results/collected",
         out=lambda w: "results/tables",
+    message:
+        "compute tables"
     shell:
         "nsbench stage analyse --spec {params.spec:q} --digest {params.digest} {params.finished}"
         " --collected {params.collected} --out {params.out} > {log} 2>&1"

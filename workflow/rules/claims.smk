@@ -15,7 +15,6 @@ rule judge_claims:
         "results/claims.parquet",
         "results/claim_evidence.parquet",
         "results/claims.md",
-        "results/claims.txt",
     log:
         "results/logs/claims.log",
     benchmark:
@@ -33,6 +32,8 @@ rule judge_claims:
         theory=option("--theory", THEORY_TABLE),
         pretrained=option("--pretrained", PRETRAINED_FOLDER),
         outdated="",
+    message:
+        "judge claims"
     shell:
         "nsbench stage claims --spec {params.spec:q} --digest {params.digest} {params.finished} --claims {input.claims}"
         " --collected {params.folder}/collected --tables {params.folder}/tables {params.theory} {params.pretrained}"

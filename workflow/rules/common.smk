@@ -25,15 +25,17 @@ from nsbench.schemas.pretrained import PARTS as PRETRAINED_PARTS
 from nsbench.schemas.pretrained import TABLES as PRETRAINED_TABLES
 from nsbench.storage import code_digest, device
 from nsbench.storage.atomic import FileError, write_text
-from nsbench.workflow import progress
+from nsbench.workflow import job_seconds, progress
 from nsbench.workflow import resources as job_resources
 from nsbench.workflow.freshness import are_fresh, is_newer, outdated
 from nsbench.workflow.grid import load
+from nsbench.workflow.pace import Pace
 from nsbench.workflow.plan import Plan, digest, plain
 from nsbench.workflow.plugins import file_of
 from nsbench.workflow.recorded_runs import index
 from nsbench.workflow.results_lock import OccupiedError
 from nsbench.workflow.run_states import inputs_digest
+from nsbench.workflow.terminal import NAME
 
 from snakemake.cli import get_argument_parser
 from snakemake.exceptions import WorkflowError
@@ -137,15 +139,39 @@ def check_targets():
             raise WorkflowError(f"{target}: nothing makes this{nearest(target, known)}")
 
 
+def say(text):
+    """A line for the terminal, in whatever display the user chose."""
+    logger.info(NAME + text)
+
+
+def call_pace():
+    """The jobs of this call, and the time that they take."""
+    dag = workflow.dag
+    ids = {job: dag.jobid(job) for job in dag.needrun_jobs() if job.output}
+    asked = [
+        job_seconds.Asked(
+            ids[job],
+            job.rule.name,
+            job.wildcards_dict,
+            tuple(ids[need] for need in dag.dependencies[job] if need in ids),
+            bool(GPUS_PER_JOB and "gpu" in job.rule.resources),
+        )
+        for job in ids
+    ]
+    at_once = workflow.cores if workflow.local_exec else workflow.nodes
+    return Pace(job_seconds.guessed(PLAN, asked, progress.RESULTS / "runs"), at_once, N_GPUS, time.time())
+
+
 def begin():
     """Hold the folder of results, or of partial ones, until this process ends, and begin to report."""
+    pace = call_pace()
     try:
         if is_partial():
-            progress.start_partial(HELD)
+            progress.start_partial(HELD, say)
         else:
             # Where jobs run is not known before.
             device.check_place(PLAN.config.device, here=workflow.local_exec)
-            progress.start(PLAN, HELD)
+            progress.start(PLAN, HELD, pace, say)
             if not (workflow.local_exec or workflow.remote_exec):
                 write_text(PLANNED, canonical_json({"code": code_digest.known(), "config": canonical_json(LOADED)}))
             if GPUS_PER_JOB:
@@ -154,22 +180,28 @@ def begin():
         raise WorkflowError(f"the configuration cannot be used. {error}") from None
     except (OccupiedError, FileError) as error:
         raise WorkflowError(str(error)) from None
+    if TERMINAL:
+        TERMINAL.begin(pace)
 
 
 def finish():
     """Name what was made."""
+    if TERMINAL:
+        TERMINAL.end()
     if is_partial():
-        progress.finish_partial()
+        progress.finish_partial(say)
     else:
-        progress.finish(PLAN, TRACKING_URI)
+        progress.finish(PLAN, TRACKING_URI, time.time() - BEGUN, say)
 
 
 def fail():
     """Say what is kept."""
+    if TERMINAL:
+        TERMINAL.end()
     if is_partial():
-        progress.fail_partial(BEGUN)
+        progress.fail_partial(say)
     else:
-        progress.fail(BEGUN)
+        progress.fail(TERMINAL.failed if TERMINAL else [], say)
 
 
 def pack_files(name, packs=PLAN.packs):

@@ -12,6 +12,8 @@ rule fetch_text:
     params:
         spec=TEXT_SPEC,
         digest=lambda w: digest("text"),
+    message:
+        "fetch the text"
     shell:
         "nsbench stage text --spec {params.spec:q} --digest {params.digest} --out {output} > {log} 2>&1"
 
@@ -37,6 +39,8 @@ rule make_dataset:
         digest=code_of("dataset"),
         plugins=plugins_option("dataset"),
         text=lambda w, input: f"--text {input.text}" if input.text else "",
+    message:
+        "make data of {wildcards.task} {wildcards.variant}, {wildcards.pack}"
     shell:
         "nsbench stage dataset --spec {params.spec:q} --digest {params.digest} {params.text} --out {output.data}"
         " --floors {output.floors} {params.plugins} > {log} 2>&1"

@@ -23,6 +23,8 @@ rule evaluate_pack:
         spec=lambda w: PLAN.evaluate(w.task, w.variant, w.arm, w.pack),
         digest=code_of("evaluate"),
         plugins=plugins_option("evaluate"),
+    message:
+        "evaluate {wildcards.task} {wildcards.variant}, {wildcards.arm}, {wildcards.pack}"
     shell:
         "nsbench stage evaluate --spec {params.spec:q} --digest {params.digest} --runs {input.runs}"
         " --dataset {input.dataset} --run-store results/runs --out {output} --device {resources.device}"

@@ -27,6 +27,8 @@ rule list_run_states:
         digest=lambda w: digest("finished"),
         text_spec=TEXT_SPEC or "null",
         files=run_files,
+    message:
+        "look which runs are finished"
     shell:
         "nsbench stage finished --spec {params.spec:q} --digest {params.digest} --results results"
         " --text-spec {params.text_spec:q} --out {output.finished} --missing {output.missing} > {log} 2>&1"
@@ -44,6 +46,8 @@ use rule collect_packs as collect_finished_packs with:
     params:
         finished=FINISHED,
         out=lambda w: f"{PARTIAL}/collected",
+    message:
+        "collect finished runs"
 
 
 use rule analyse_grid as analyse_finished_runs with:
@@ -60,6 +64,8 @@ use rule analyse_grid as analyse_finished_runs with:
         finished=FINISHED,
         collected=lambda w: f"{PARTIAL}/collected",
         out=lambda w: f"{PARTIAL}/tables",
+    message:
+        "compute tables of finished runs"
 
 
 use rule judge_claims as judge_finished_runs with:
@@ -76,7 +82,6 @@ use rule judge_claims as judge_finished_runs with:
                 "claims.parquet",
                 "claim_evidence.parquet",
                 "claims.md",
-                "claims.txt",
             ],
         ),
     log:
@@ -88,6 +93,8 @@ use rule judge_claims as judge_finished_runs with:
         finished=FINISHED,
         folder=lambda w: PARTIAL,
         outdated=lambda w: outdated_option(),
+    message:
+        "judge claims by finished runs"
 
 
 # One job for all: which figures the finished runs can fill is known only when it is known which these are.
@@ -110,6 +117,8 @@ rule draw_finished_runs:
         digest=code_by("figures", PLAN.grid(adds="figure")),
         finished=FINISHED,
         folder=lambda w: PARTIAL,
+    message:
+        "draw figures of finished runs"
     shell:
         "nsbench stage figures --spec {params.spec:q} --digest {params.digest} {params.finished}"
         " --results {params.folder} --out {output} > {log} 2>&1"
@@ -132,3 +141,5 @@ use rule write_report as report_finished_runs with:
         theory=lambda w: if_fresh("theory", THEORY_TABLE, THEORY_TABLE),
         pretrained=lambda w: if_fresh("pretrained", PRETRAINED_FOLDER, PRETRAINED_FILES),
         outdated=lambda w: outdated_option(),
+    message:
+        "write the partial report"

@@ -22,6 +22,8 @@ rule measure_model:
         spec=lambda w: PLAN.pretrained(w.model),
         digest=lambda w: digest("pretrained"),
         out=lambda w: f"results/pretrained/{w.model}",
+    message:
+        "measure {wildcards.model}"
     shell:
         "nsbench stage pretrained --spec {params.spec:q} --digest {params.digest} --text {input.text} --out {params.out}"
         " --unreachable {resources.unreachable} --max-memory-gb {resources.max_memory_gb}"
@@ -55,6 +57,8 @@ rule join_pretrained:
         spec=PLAN.pretrained_tables(),
         digest=lambda w: digest("pretrained-tables"),
         models=expand("results/pretrained/{model}", model=PLAN.config.pretrained.chosen),
+    message:
+        "join tables of pretrained models"
     shell:
         "nsbench stage pretrained-tables --spec {params.spec:q} --digest {params.digest} --models {params.models}"
         " --out results/tables > {log} 2>&1"

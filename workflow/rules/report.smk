@@ -22,6 +22,8 @@ rule draw_figure:
         spec=figure_spec,
         digest=code_by("figure", PLAN.grid()),
         plugins=figure_plugin,
+    message:
+        "draw {wildcards.figure}"
     shell:
         "nsbench stage figure {wildcards.figure} --spec {params.spec:q} --digest {params.digest} --results results"
         " {params.plugins} --png {output.png} --pdf {output.pdf} > {log} 2>&1"
@@ -59,6 +61,8 @@ rule write_report:
         theory=option("--theory", THEORY_TABLE),
         pretrained=option("--pretrained", PRETRAINED_FOLDER),
         outdated="",
+    message:
+        "write the report"
     shell:
         "nsbench stage report --spec {params.spec:q} --digest {params.digest} {params.finished}"
         " --figures {params.folder}/figures {params.more_figures} --collected {params.folder}/collected"

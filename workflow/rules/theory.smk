@@ -19,6 +19,8 @@ rule simulate_theory:
     params:
         spec=lambda w: PLAN.experiment(w.experiment),
         digest=lambda w: digest("simulate", w.experiment),
+    message:
+        "simulate {wildcards.experiment}"
     shell:
         "nsbench stage simulate --spec {params.spec:q} --digest {params.digest} --max-values {resources.max_values}"
         " --points {output.points} --examples {output.examples} --device {resources.device}"
@@ -43,6 +45,8 @@ rule compute_theory:
     params:
         spec=lambda w: PLAN.experiment(w.experiment),
         digest=lambda w: digest("theory"),
+    message:
+        "compute the theory of {wildcards.experiment}"
     shell:
         "nsbench stage theory --spec {params.spec:q} --digest {params.digest} --points {input} --curves {output.curves}"
         " --table {output.table} > {log} 2>&1"
@@ -70,6 +74,8 @@ rule join_theory:
     params:
         spec="{}",
         digest=lambda w: digest("theory"),
+    message:
+        "join tables of the theory"
     shell:
         "nsbench stage theory-table --spec {params.spec:q} --digest {params.digest} --tables {input} --out {output.table}"
         " --csv {output.csv} > {log} 2>&1"

@@ -17,6 +17,8 @@ rule track_runs:
     params:
         spec=PLAN.grid("tracking"),
         digest=lambda w: digest("track"),
+    message:
+        "import runs into MLflow"
     shell:
         "nsbench stage track --spec {params.spec:q} --digest {params.digest} --collected results/collected"
         " --tables results/tables --out {output} > {log} 2>&1"

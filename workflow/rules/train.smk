@@ -22,6 +22,8 @@ rule train_pack:
         spec=lambda w: PLAN.train(w.task, w.variant, w.arm, w.pack),
         digest=code_of("train"),
         plugins=plugins_option("train"),
+    message:
+        "train {wildcards.task} {wildcards.variant}, {wildcards.arm}, {wildcards.pack}"
     shell:
         "nsbench stage train --spec {params.spec:q} --digest {params.digest} --dataset {input} --run-store results/runs"
         " --stacks results/stacks.json --history {output.history} --runs {output.runs} --device {resources.device}"

@@ -1,9 +1,7 @@
-"""The stage `claims`: one verdict per claim, as tables, as Markdown for a README and as text for a terminal."""
+"""The stage `claims`: one verdict per claim, as tables and as Markdown for a README."""
 
 from __future__ import annotations
 
-import itertools
-import textwrap
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -21,13 +19,10 @@ from nsbench.storage.provenance import stamp
 
 NO_VERDICT = "Demo scale: small tasks, few runs and few draws; no verdict on the paper."
 PARTIAL = "PARTIAL: {}; the verdicts on training may change when the others are finished."
-COLUMNS = {"place": 19, "claim": 41, "ours": 19, "verdict": 18}
-"""Column of the terminal's table -> its width. The paper's number is in its claim."""
-WIDTH = sum(COLUMNS.values()) + len(COLUMNS) - 1
 
 
 def write_claims(claims_file: Path | str, evidence: Evidence, out_folder: Path | str, spec: str, digest: str) -> None:
-    """Write claims.parquet, .csv, .md and .txt, and claim_evidence.parquet and .csv, into `out_folder`.
+    """Write claims.parquet, .csv and .md, and claim_evidence.parquet and .csv, into `out_folder`.
 
     The same input gives the same bytes. Raises ConfigError for a claims file that cannot be used, RecordError for a
     table that is broken.
@@ -42,7 +37,6 @@ def write_claims(claims_file: Path | str, evidence: Evidence, out_folder: Path |
         write_table(folder / f"{name}.parquet", table, schema, provenance)
         write_csv(folder / f"{name}.csv", table)
     write_text(folder / "claims.md", markdown(claims))
-    write_text(folder / "claims.txt", verdict_table(claims))
 
 
 def markdown(claims: pd.DataFrame) -> str:
@@ -63,21 +57,6 @@ def counted(row: Mapping[str, Any]) -> str:
     n = "" if pd.isna(row["n"]) else f"{int(row['n']):,} {row['n_unit']}".strip()
     several = f"the first of {row['n_settings']} settings" if row["n_settings"] > 1 else ""
     return ", ".join(filter(None, [n, several]))
-
-
-def verdict_table(claims: pd.DataFrame) -> str:
-    """The verdict table as plain text of at most 100 columns, by group, the counts at its end.
-
-    `claims`: rows of CLAIM, in the order in which they are shown.
-    """
-    lines = [*_remarks(claims), *_wrapped({name: name for name in COLUMNS}), "-" * WIDTH]
-    for group, rows in _grouped(claims):
-        lines.append(group.upper())
-        for row in rows:
-            lines += _wrapped({**row, "ours": _ours(row, longest_unit=9), "verdict": verdict_text(row)})
-        lines.append("")
-    shown = [part for line in counts(claims).splitlines() for part in textwrap.wrap(line, WIDTH)]
-    return "\n".join([*lines, *shown, ""])
 
 
 def counts(claims: pd.DataFrame) -> str:
@@ -124,16 +103,6 @@ def _grouped(claims: pd.DataFrame) -> list[tuple[str, list[dict[str, Any]]]]:
     return [(group, rows) for group, rows in groups if rows]
 
 
-def _ours(row: Mapping[str, Any], longest_unit: int = WIDTH) -> str:
-    """A row's number with its interval, and its unit unless that is long and no direction of the number."""
-    unit = row["unit"] if len(row["unit"]) <= longest_unit or wording.direction(row["unit"]) else "1"
-    return wording.told(row["ours"], row["ours_low"], row["ours_high"], unit)
-
-
-def _wrapped(texts: Mapping[str, Any]) -> list[str]:
-    """One row of the terminal's table: every text wrapped to its column."""
-    columns = [textwrap.wrap(texts[name], width) for name, width in COLUMNS.items()]
-    return [
-        " ".join(text.ljust(width) for text, width in zip(line, COLUMNS.values(), strict=True)).rstrip()
-        for line in itertools.zip_longest(*columns, fillvalue="")
-    ]
+def _ours(row: Mapping[str, Any]) -> str:
+    """A row's number with its interval and its unit."""
+    return wording.told(row["ours"], row["ours_low"], row["ours_high"], row["unit"])

@@ -192,7 +192,7 @@ def _folder(queue: Queue, cell: Cell, seed: int) -> Path:
 def _work(queue: Queue, overlay: Path, cores: int, gpus: int, export_every: float, stopped: list[int]) -> int:
     """Run an overlay's packs, exporting now and then; Snakemake's exit status."""
     command = ["snakemake", "runs", "--cores", str(cores), "--resources", f"gpu={gpus}", "--keep-going"]
-    command += ["--quiet", "rules", "host", "reason", "--configfile", str(overlay)]
+    command += ["--configfile", str(overlay)]
     if queue.known():
         command += ["--config", f"records={json.dumps(queue.known())}"]
     # In a group of its own: a Ctrl-C reaches this process alone, which passes it on to Snakemake and its jobs once.
