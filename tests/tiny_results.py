@@ -88,14 +88,14 @@ def make(root: Path, models: Path) -> dict[str, Stage]:
     given = ("--collected", root / "collected", "--tables", root / "tables")
     drawn = ("--results", root, "--png", pictures[0], "--pdf", root / "curves.pdf")
     stage("figure time_to_target", plan.grid(), read, *drawn)
-    names = (f"{EXPERIMENT}.{part}.parquet" for part in ("points", "examples", "curves", "table"))
-    points, examples, curves, table = (root / "theory" / name for name in names)
+    names = (f"{EXPERIMENT}.{part}.parquet" for part in ("points", "examples", "curves"))
+    points, examples, curves = (root / "theory" / name for name in names)
     spec = plan.experiment(EXPERIMENT)
     command = ["stage", "simulate", "--spec", spec, "--points", str(points)]
     assert cli.main([*command, "--examples", str(examples), *CPU]) == 0
-    stage("theory", spec, [points], "--points", points, "--curves", curves, "--table", table)
     theory = root / "theory.parquet"
-    stage("theory-table", "{}", [table], "--tables", table, "--out", theory, "--csv", root / "theory.csv")
+    only = f'{{"experiments":[{spec}]}}'
+    stage("theory", only, [points], "--theory", root / "theory", "--table", theory, "--csv", root / "theory.csv")
     drawn = ("--results", root, "--png", pictures[1], "--pdf", root / "t.pdf")
     stage("figure figure_09", plan.theory_figure(EXPERIMENT), [curves, points], *drawn)
     model = root / "pretrained" / "tiny_causal"

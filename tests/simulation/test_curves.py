@@ -14,7 +14,7 @@ from nsbench.config.canonical import canonical_json
 from nsbench.config.theory import EXPERIMENTS, ExperimentSpec, IntervalsExperiment
 from nsbench.schemas import theory_labels as labels
 from nsbench.schemas.theory import CURVES, SIMULATION, STATUSES, THEORY
-from nsbench.simulation.curves import compare, compute_theory, curves, formulas, join_tables
+from nsbench.simulation.curves import compare, compute_theory, curves, formulas
 from nsbench.storage.parquet import RecordError, read_stamp, read_table, write_table
 from nsbench.theory.propagation import network_intervals, random_network
 from tests.synthetic_theory import interval_curves
@@ -108,20 +108,22 @@ def points_file(folder: Path, experiment: str) -> tuple[Path, dict[str, str]]:
     formula = FOUND[experiment][0]
     row = {"experiment": experiment} | point(formula.reading, formula.series, float(formula.x[0]), 0.3)
     stamp = {"spec": canonical_json(spec_of(experiment)), "commit": "c"}
-    write_table(folder / f"{experiment}.parquet", [row], SIMULATION, stamp)
-    return folder / f"{experiment}.parquet", stamp
+    path = folder / f"{experiment}.points.parquet"
+    write_table(path, [row], SIMULATION, stamp)
+    return path, stamp
 
 
 def test_the_stages_write_curves_and_one_table_of_all_experiments(tmp_path: Path) -> None:
-    tables = []
     for experiment in EXPERIMENTS:
-        path, stamp = points_file(tmp_path, experiment)
-        tables.append(tmp_path / f"{experiment}.table.parquet")
-        compute_theory(spec_of(experiment), path, tmp_path / "curves.parquet", tables[-1], stamp)
-        written = read_table(tmp_path / "curves.parquet", CURVES)
+        points_file(tmp_path, experiment)
+    made = (tmp_path / "theory.parquet", tmp_path / "theory.csv", {"commit": "d"})
+    compute_theory([spec_of(experiment) for experiment in EXPERIMENTS], tmp_path, *made)
+    for experiment in EXPERIMENTS:
+        written = read_table(tmp_path / f"{experiment}.curves.parquet", CURVES)
         wanted = CURVE[CURVE["experiment"] == experiment][CURVES.names].reset_index(drop=True)
         pd.testing.assert_frame_equal(written, wanted)
-    join_tables(tables, tmp_path / "theory.parquet", tmp_path / "theory.csv", {"commit": "d"})
+        spec = read_stamp(tmp_path / f"{experiment}.curves.parquet")["spec"]
+        assert spec == canonical_json(spec_of(experiment))
     table = read_table(tmp_path / "theory.parquet", THEORY)
     assert table["experiment"].unique().tolist() == list(EXPERIMENTS)
     assert read_stamp(tmp_path / "theory.parquet")["commit"] == "d"
@@ -129,11 +131,11 @@ def test_the_stages_write_curves_and_one_table_of_all_experiments(tmp_path: Path
 
 
 def test_points_simulated_under_other_settings_are_refused(tmp_path: Path) -> None:
-    path, stamp = points_file(tmp_path, "relu")
-    other = stamp | {"spec": canonical_json(spec_of("relu", {"means": [0.0]}))}
-    with pytest.raises(RecordError, match=r"relu\.parquet: was simulated under other settings"):
-        compute_theory(spec_of("relu"), path, tmp_path / "curves", tmp_path / "table", other)
-    assert not (tmp_path / "curves").exists()
+    points_file(tmp_path, "relu")
+    made = (tmp_path / "theory.parquet", tmp_path / "theory.csv", {"commit": "d"})
+    with pytest.raises(RecordError, match=r"relu\.points\.parquet: was simulated under other settings"):
+        compute_theory([spec_of("relu", {"means": [0.0]})], tmp_path, *made)
+    assert {path.name for path in tmp_path.iterdir()} == {"relu.points.parquet"}
 
 
 @pytest.mark.parametrize(("gamma", "rho"), [(0.0, 0.3), (1.5, 0.3), (10.0, 0.0)])

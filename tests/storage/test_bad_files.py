@@ -221,7 +221,6 @@ STAGES = {
     "analyse": "missing",
     "figure time_to_target": "empty",
     "theory": "flipped",
-    "theory-table": "foreign",
     "figure figure_09": "missing",
     "pretrained": "garbage",
     "pretrained-tables": "truncated",

@@ -224,8 +224,7 @@ def test_numbers_that_show_no_run_are_fresh_or_outdated(tmp_path: Path) -> None:
 
     spec = plan.experiment("relu")
     write("theory/relu.points", spec, digest("simulate", "relu"))
-    write("theory/relu.table", spec, digest("theory"))
-    write("tables/theory", "{}", digest("theory"))
+    write("tables/theory", plan.theory(), digest("theory"))
     write("pretrained/tiny_causal/measured", plan.pretrained("tiny_causal"), digest("pretrained"))
     write("tables/table_1", plan.pretrained_tables(), digest("pretrained-tables"))
     assert outdated(plan, tmp_path) == []

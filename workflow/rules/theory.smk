@@ -11,7 +11,7 @@ rule simulate_theory:
     threads: 1
     resources:
         mem_mb=megabytes(4000),
-        runtime=minutes(60, in_one=2),
+        runtime=minutes(60),
         gpu=GPUS_PER_JOB,
         device=PLAN.config.device,
         per_gpu=PLAN.config.processes_per_gpu,
@@ -29,33 +29,9 @@ rule simulate_theory:
 
 rule compute_theory:
     input:
-        "results/theory/{experiment}.points.parquet",
+        expand("results/theory/{experiment}.points.parquet", experiment=EXPERIMENTS),
     output:
-        curves="results/theory/{experiment}.curves.parquet",
-        table="results/theory/{experiment}.table.parquet",
-    log:
-        "results/logs/theory/{experiment}.curves.log",
-    benchmark:
-        "results/benchmarks/theory/{experiment}.curves.tsv"
-    conda:
-        "../envs/nsbench.yaml"
-    resources:
-        mem_mb=megabytes(2000),
-        runtime=minutes(30, in_one=2),
-    params:
-        spec=lambda w: PLAN.experiment(w.experiment),
-        digest=lambda w: digest("theory"),
-    message:
-        "compute the theory of {wildcards.experiment}"
-    shell:
-        "nsbench stage theory --spec {params.spec:q} --digest {params.digest} --points {input} --curves {output.curves}"
-        " --table {output.table} > {log} 2>&1"
-
-
-rule join_theory:
-    input:
-        expand("results/theory/{experiment}.table.parquet", experiment=EXPERIMENTS),
-    output:
+        expand("results/theory/{experiment}.curves.parquet", experiment=EXPERIMENTS),
         table="results/tables/theory.parquet",
         csv=report(
             "results/tables/theory.csv",
@@ -65,6 +41,8 @@ rule join_theory:
         ),
     log:
         "results/logs/theory/table.log",
+    benchmark:
+        "results/benchmarks/theory/table.tsv"
     localrule: True
     conda:
         "../envs/nsbench.yaml"
@@ -72,10 +50,10 @@ rule join_theory:
         mem_mb=megabytes(2000),
         runtime=minutes(30),
     params:
-        spec="{}",
+        spec=lambda w: PLAN.theory(),
         digest=lambda w: digest("theory"),
     message:
-        "join tables of the theory"
+        "compute the theory"
     shell:
-        "nsbench stage theory-table --spec {params.spec:q} --digest {params.digest} --tables {input} --out {output.table}"
-        " --csv {output.csv} > {log} 2>&1"
+        "nsbench stage theory --spec {params.spec:q} --digest {params.digest} --theory results/theory"
+        " --table {output.table} --csv {output.csv} > {log} 2>&1"

@@ -31,4 +31,4 @@ def stage_code(stage: str, settings: dict[str, Any], figure: str = "", model: st
         return digest(stage, *shown, plugins=plugins)
     if stage == "claims":
         return digest(stage, *(quantity.root for quantity in added_to("claim quantity")))
-    return digest("theory" if stage == "theory-table" else stage, plugins=plugins)
+    return digest(stage, plugins=plugins)

@@ -337,20 +337,13 @@ def simulate(options: argparse.Namespace, device: torch.device) -> None:
     simulate(_spec(options, ExperimentSpec), options.max_values, *made)
 
 
-@stage("theory", "formulas as curves, and beside each simulated point", reads="points", makes="curves table")
+@stage("theory", "formulas as curves, and beside each simulated point", reads="theory", makes="table csv")
 def theory(options: argparse.Namespace) -> None:
-    from nsbench.config.theory import ExperimentSpec
+    from nsbench.config.theory import TheorySpec
     from nsbench.simulation.curves import compute_theory
 
-    spec = _spec(options, ExperimentSpec)
-    compute_theory(spec, options.points, options.curves, options.table, _stamp(options))
-
-
-@stage("theory-table", "join the theory's tables", lists="tables", makes="out csv")
-def theory_table(options: argparse.Namespace) -> None:
-    from nsbench.simulation.curves import join_tables
-
-    join_tables(options.tables, options.out, options.csv, _stamp(options))
+    specs = _spec(options, TheorySpec).experiments
+    compute_theory(specs, options.theory, options.table, options.csv, _stamp(options))
 
 
 @stage(

@@ -189,7 +189,7 @@ EXPERIMENTS = ("attention", "patterns", "feed_forward", "recurrence", "relu", "t
 
 
 class ExperimentSpec(Closed):
-    """All that the stages `simulate` and `theory` read from config for one experiment."""
+    """All that the stages `simulate` and `theory` read of one experiment."""
 
     experiment: Literal[EXPERIMENTS]  # type: ignore[valid-type]
     seed: Seed
@@ -199,6 +199,12 @@ class ExperimentSpec(Closed):
     def parsed(self) -> Any:
         """The settings as the experiment's model. Raises ConfigError where they do not fit it."""
         return parse(Theory.model_fields[self.experiment].annotation, self.settings, "spec.settings")
+
+
+class TheorySpec(Closed):
+    """All that the stage `theory` reads from config."""
+
+    experiments: list[ExperimentSpec]
 
 
 class Theory(Closed):

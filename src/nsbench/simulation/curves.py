@@ -1,4 +1,4 @@
-"""The stage `theory`: an experiment's formulas as curves, and beside each simulated point. No torch."""
+"""The stage `theory`: each experiment's formulas as curves, and beside each simulated point. No torch."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from nsbench.config.canonical import canonical_json
 from nsbench.config.theory import ExperimentSpec
 from nsbench.schemas import theory_labels as labels
 from nsbench.schemas.theory import CURVES, SIMULATION, THEORY
@@ -44,25 +45,25 @@ class Formula(NamedTuple):
 
 
 def compute_theory(
-    spec: ExperimentSpec, points_file: Path, curves_out: Path, table_out: Path, stamp: dict[str, str]
+    specs: list[ExperimentSpec], folder: Path, table_out: Path, csv_out: Path, stamp: dict[str, str]
 ) -> None:
-    """Write an experiment's formulas as curves, and as a table beside each of its simulated points.
+    """Write the formulas of experiments as curves, and one table of them beside each simulated point.
 
-    Raises RecordError where the points are missing, were simulated under other settings, or have a series
-    without a formula.
+    folder: has each experiment's points, and gets its curves. The table is written as Parquet and as CSV. Raises
+    RecordError where points are missing, were simulated under other settings, or have a series without a formula.
     """
-    points = read_table(points_file, SIMULATION)
-    if read_stamp(points_file).get("spec") != stamp["spec"]:
-        raise RecordError(f"{points_file}: was simulated under other settings; run its stage again")
-    found = list(formulas(spec))
-    write_table(curves_out, curves(found).assign(experiment=spec.experiment), CURVES, stamp)
-    write_table(table_out, compare(points, found).assign(experiment=spec.experiment), THEORY, stamp)
-
-
-def join_tables(tables: list[Path], out: Path, csv_out: Path, stamp: dict[str, str]) -> None:
-    """Write the tables of all experiments as one, as Parquet and as CSV. Raises RecordError for a missing one."""
-    joined = pd.concat([read_table(path, THEORY) for path in tables], ignore_index=True)
-    write_table(out, joined, THEORY, stamp)
+    tables = []
+    for spec in specs:
+        points_file = folder / f"{spec.experiment}.points.parquet"
+        points, own = read_table(points_file, SIMULATION), canonical_json(spec)
+        if read_stamp(points_file).get("spec") != own:
+            raise RecordError(f"{points_file}: was simulated under other settings; run its stage again")
+        found, name = list(formulas(spec)), {"experiment": spec.experiment}
+        of_one = stamp | {"spec": own}
+        write_table(folder / f"{spec.experiment}.curves.parquet", curves(found).assign(**name), CURVES, of_one)
+        tables.append(compare(points, found).assign(**name))
+    joined = pd.concat(tables, ignore_index=True)[THEORY.names]
+    write_table(table_out, joined, THEORY, stamp)
     write_csv(csv_out, joined)
 
 

@@ -54,8 +54,7 @@ def _theory(plan: Plan) -> Iterator[tuple[str, str, str]]:
         for name in EXPERIMENTS:
             spec = plan.experiment(name)
             yield f"theory/{name}.points", spec, digest("simulate", name)
-            yield f"theory/{name}.table", spec, digest("theory")
-        yield "tables/theory", "{}", digest("theory")
+        yield "tables/theory", plan.theory(), digest("theory")
 
 
 def _pretrained(plan: Plan, text_spec: str) -> Iterator[tuple[str, str, str]]:

@@ -19,7 +19,7 @@ from nsbench.config.base import ConfigError
 from nsbench.config.canonical import canonical_json
 from nsbench.config.pretrained import FolderModel, Pretrained
 from nsbench.config.sections import Evaluation
-from nsbench.config.theory import Theory
+from nsbench.config.theory import EXPERIMENTS, Theory
 from nsbench.data.tasks import TASKS
 from nsbench.measures import MEASURES
 from nsbench.storage.code_digest import code_digest
@@ -218,10 +218,13 @@ class Plan:
         )
 
     def experiment(self, name: str) -> str:
-        """Spec of the stages simulate and theory for an experiment. max_values bounds memory, and
-        changes no number."""
+        """Spec of the stage simulate for an experiment. max_values bounds memory, and changes no number."""
         theory = self._theory()
         return canonical_json({"experiment": name, "seed": theory.seed, "settings": getattr(theory, name)})
+
+    def theory(self) -> str:
+        """Spec of the stage theory."""
+        return canonical_json({"experiments": [json.loads(self.experiment(name)) for name in EXPERIMENTS]})
 
     def theory_figure(self, experiment: str) -> str:
         """Spec of the figure of an experiment."""
@@ -306,7 +309,7 @@ def digest(
         "figure-without-arms": ["nsbench.figures.drawing:render", *names],
         "figures": ["nsbench.figures.drawing:render_all", *names],
         "simulate": ["nsbench.simulation.run:simulate", threads, f"nsbench.simulation.{' '.join(names)}:simulate"],
-        "theory": ["nsbench.simulation.curves:compute_theory", "nsbench.simulation.curves:join_tables"],
+        "theory": ["nsbench.simulation.curves:compute_theory"],
         "pretrained": ["nsbench.pretrained.run:measure_model", threads],
         "pretrained-tables": ["nsbench.analysis.pretrained_tables:join_models"],
         "claims": ["nsbench.claims:write_claims", "nsbench.claims:@", *names],
