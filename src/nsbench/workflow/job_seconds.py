@@ -18,7 +18,6 @@ SECONDS = {
     "evaluate_pack": 6.0,
     "simulate_theory": 8.0,
     "compute_theory": 3.0,
-    "join_theory": 2.0,
     "join_pretrained": 2.0,
     "track_runs": 10.0,
 }
