@@ -5,8 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import matplotlib
+import pytest
 from matplotlib.artist import Artist
 from matplotlib.figure import Figure
+from matplotlib.text import Text
+
+from nsbench.figures import style
+from nsbench.figures.frame import set_title
 
 
 def with_gid(place: Any, gid: str) -> list[Any]:
@@ -28,9 +33,34 @@ def overlaps(first: Artist, second: Artist) -> bool:
     return first.get_window_extent().overlaps(second.get_window_extent())
 
 
+TITLE = "A title that takes two lines on all but the widest figures, since it tells what is drawn without the page"
+
+
+def drawn_texts(figure: Figure) -> list[Text]:
+    """The texts that are drawn; not, say, the labels of ticks outside of an axis."""
+    seen: list[Text] = []
+    draw = Text.draw
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Text, "draw", lambda self, *given, **how: (seen.append(self), draw(self, *given, **how)))
+        figure.draw_without_rendering()
+    # One that begins with an empty line keeps room for another.
+    found = [text for text in dict.fromkeys(seen) if text.get_visible() and text.get_text().strip()]
+    return [text for text in found if text.get_text()[0] != "\n"]
+
+
+def check_texts(figure: Figure) -> None:
+    """No text touches another."""
+    found = [(text, text.get_window_extent().padded(-1)) for text in drawn_texts(figure)]
+    for place, (text, box) in enumerate(found):
+        for other, its_box in found[place + 1 :]:
+            assert not box.overlaps(its_box), f"{text.get_text()!r} touches {other.get_text()!r}"
+
+
 def check_layout(figure: Figure, panels: list[Any]) -> None:
-    """No panel, legend, title, label or footer lies over another or outside the figure."""
-    figure.draw_without_rendering()
+    """No panel, legend, title, label or footer lies over another or outside the figure, and no text touches another."""
+    with style.applied():
+        set_title(figure, TITLE)
+        check_texts(figure)
     blocks = [*figure.texts, *figure.legends, *panels, *(axes.xaxis.label for axes in panels)]
     blocks += [axes.get_legend() for axes in panels if axes.get_legend()]
     for place, block in enumerate(blocks):

@@ -40,6 +40,11 @@ def arm_rows(axes: Any) -> dict[str, float]:
     return {label.get_text().splitlines()[0]: label.get_position()[1] for label in labels}
 
 
+def marks(axes: Any, kind: str) -> list[Any]:
+    """The marks of ratios or bounds, settled and open, in the order of the rows."""
+    return axes.findobj(lambda artist: (artist.get_gid() or "").split(" ")[0] == kind)
+
+
 def counts(axes: Any) -> list[str]:
     """The counts on the right."""
     (beside,) = axes.child_axes
@@ -54,12 +59,12 @@ def test_every_arm_has_a_row_in_its_group_with_its_ratios() -> None:
     assert headings == ["the paper's", "cheaper", "controls"]
     for axes, column in ((left, "steps_ratio"), (right, "flops_ratio")):
         rows = effects.loc["calibrated"].loc[IN_ORDER]
-        marks, bars = with_gid(axes, "ratio"), with_gid(axes, "interval")
-        assert [mark.get_xdata()[0] for mark in marks] == rows[column].tolist()
-        assert [mark.get_ydata()[0] for mark in marks] == list(arm_rows(left).values())
+        found, bars = marks(axes, "ratio"), with_gid(axes, "interval")
+        assert [mark.get_xdata()[0] for mark in found] == rows[column].tolist()
+        assert [mark.get_ydata()[0] for mark in found] == list(arm_rows(left).values())
         assert [list(bar.get_xdata()) for bar in bars] == rows[[f"{column}_low", f"{column}_high"]].to_numpy().tolist()
         colours = [style.arm_colour({**ARMS, **OTHER_ARMS}[name]) for name in IN_ORDER]
-        assert [mark.get_markeredgecolor() for mark in marks] == [bar.get_color() for bar in bars] == colours
+        assert [mark.get_markeredgecolor() for mark in found] == [bar.get_color() for bar in bars] == colours
         low, high = axes.get_xlim()
         assert all(low < value < high for bar in bars for value in bar.get_xdata())
         assert axes.yaxis_inverted()
@@ -90,7 +95,7 @@ def test_filled_means_settled_in_both_panels() -> None:
 
 def filled(figure: Figure) -> list[list[bool]]:
     """Which marks of either panel are filled."""
-    return [[mark.get_markerfacecolor() != "white" for mark in with_gid(axes, "ratio")] for axes in shown(figure)]
+    return [[mark.get_markerfacecolor() != "white" for mark in marks(axes, "ratio")] for axes in shown(figure)]
 
 
 def test_an_arm_beyond_the_budget_is_a_bound() -> None:
@@ -102,7 +107,7 @@ def test_an_arm_beyond_the_budget_is_a_bound() -> None:
         row = effects.loc["calibrated"].loc["entropy"]
         for axes, column in zip(shown(figure), arms.RATIOS, strict=True):
             assert np.isnan(row[column])
-            bound = with_gid(axes, "bound")[-1]
+            bound = marks(axes, "bound")[-1]
             y = arm_rows(axes if axes.get_yticklabels() else shown(figure)[0])["entropy"]
             assert (bound.get_marker(), bound.get_xdata()[0], bound.get_ydata()[0]) == (
                 marker,
@@ -112,7 +117,7 @@ def test_an_arm_beyond_the_budget_is_a_bound() -> None:
             assert bound.get_markerfacecolor() != "white"
             (tip,) = [tip for tip in with_gid(axes, f"tip {side}") if tip.get_ydata()[0] == y]
             assert tip.get_xdata()[0] == axes.get_xlim()[side == "right"]
-            assert not [mark for mark in with_gid(axes, "ratio") if mark.get_ydata()[0] == y]
+            assert not [mark for mark in marks(axes, "ratio") if mark.get_ydata()[0] == y]
 
 
 def test_no_effect_has_a_band() -> None:
@@ -133,7 +138,7 @@ def test_what_has_no_ratio_says_why() -> None:
     for axes in shown(figure):
         told = ["beyond the budget, no bound yet", "no run reached the target", "not analysed"]
         assert [text.get_text() for text in with_gid(axes, "none")] == told
-        assert len(with_gid(axes, "ratio")) == 2
+        assert len(marks(axes, "ratio")) == 2
     assert len(counts(shown(figure)[1])) == 4
 
 

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.figure import Figure
+from PIL import Image
 
 from nsbench.analysis import statistics
 from nsbench.analysis.lead_lag import onsets
@@ -165,7 +166,9 @@ def test_figure_11_shows_the_series_and_the_onsets_that_the_verdict_uses() -> No
             np.testing.assert_array_equal(ticks.get_xdata(), onset[f"{of}_onset_step"])
         assert sorted(onset["series_onset_step"]) == [400, 600, 600, 600]
         lead = onset["lead_steps"]
-        told = f"median lead {round(lead.median())} steps: stability first in {(lead > 0).sum()}, together in "
+        told = (
+            f"median: stability {round(lead.median())} steps first; stability first in {(lead > 0).sum()}, together in "
+        )
         assert told in " ".join(texts(axes).split())
         lines = sorted(line.get_ydata()[0] for line in with_gid(axes, "closed_form"))
         assert lines == pytest.approx([0.75**2, (1 + 0.75**2) / 2])
@@ -290,8 +293,8 @@ def test_a_task_of_one_s_own_has_curves_and_a_sweep_with_its_name() -> None:
     names = ["curves_mine", "sweep_mine", "time_to_target", "grokking_gap", "specification_curve_mine"]
     assert drawing.figures_for(cells) == names
     assert caption("curves_mine")[0] == "Mine: training with and without the regulariser"
-    assert caption("sweep_mine")[0] == "The sweep of (ρ, γ), mine"
-    assert caption("sweep_sparse_parity")[0] == "The sweep of (ρ, γ), noisy sparse parity"
+    assert caption("sweep_mine")[0].startswith("Mine: what each (ρ, γ)")
+    assert caption("sweep_sparse_parity")[0].startswith("Noisy sparse parity: what each (ρ, γ)")
     assert "26.7%" in caption("figure_05_modular_addition")[1]
     assert "protocol" in caption("sweep_next_token")[1]
 
@@ -359,3 +362,31 @@ def test_a_notebook_s_backend_and_a_matplotlibrc_change_no_byte_and_dollars_are_
 def test_an_unheard_of_figure_is_told(tmp_path: Path, name: str) -> None:
     with pytest.raises(ConfigError, match=f"no figure is called '{name}'"):
         drawing.render(name, tmp_path, drawing.Grid([], "demo"), tmp_path / "a.png", tmp_path / "a.pdf")
+
+
+def test_a_rendered_figure_has_its_title_and_takes_room_for_it(tmp_path: Path) -> None:
+    cells = make_cells(seeds=(0, 1))
+    write_results(tmp_path, cells, make_records(cells))
+    sizes = []
+    for title in ("Short", "A title that is far too long for one line of a figure, " * 3):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(drawing, "caption", lambda name, title=title: (title, ""))
+            made = tmp_path / "a.png", tmp_path / "a.pdf"
+            drawing.render("figure_05_modular_addition", tmp_path, drawing.Grid(cells, "demo"), *made)
+        with Image.open(made[0]) as image:
+            sizes.append(image.size)
+            assert image.mode == "P"  # 256 colours
+            assert max(image.convert("L").histogram()) == image.convert("L").histogram()[255]  # white stays white
+    assert sizes[0][0] == sizes[1][0]
+    assert sizes[1][1] - sizes[0][1] > 2 * 0.18 * style.DPI
+
+
+def test_the_key_has_what_is_drawn_and_no_more() -> None:
+    def key(**options: Any) -> list[str]:
+        figure, _ = five(make_cells(seeds=SEEDS), **options)
+        return [text.get_text() for text in figure.legends[0].get_texts()]
+
+    plain = ["one seed", "median over seeds", "target", "a seed's time to target", "median time"]
+    assert key(rises={(arm, seed): 800.0 for arm in ("baseline", "gentle") for seed in SEEDS}) == plain
+    lost = key(rises={("gentle", seed): 1e9 for seed in SEEDS}, diverged=(("gentle", 0),))
+    assert set(lost) == {*plain, "diverged", "some seeds not within budget"}

@@ -29,7 +29,7 @@ def test_figures_are_inside_with_their_captions(plain: str) -> None:
     page = Page(plain)
     sources = [attributes["src"] for tag, attributes in page.tags if tag == "img"]
     assert sources == ["data:image/png;base64," + base64.b64encode(IMAGE).decode()] * 2
-    assert "Figure 5, modular addition" in page.text
+    assert "Figure 5 of the paper, modular addition" in page.text
     assert "26.7% fewer steps, or 36.4% faster" in page.text
     assert not re.search(r"https?://|@import|url\(", plain)
 

@@ -80,10 +80,10 @@ def draw(effects: Table, times: Table, cells: Cells, scale: str) -> Figure:
     if any(comparison.family(cell) == "paper" and comparison.key(cell) not in shown for cell in _arms(cells)):
         lines.append("Of a sweep of (ρ, γ) only the values of the cheaper arms, or the first, are shown.")
     signs = [
-        style.sign("settled", marker="o", **MARK),
-        style.sign("open", marker="o", mfc="white", **MARK),
-        style.sign("a bound", marker=">", mfc="white", **MARK),
-        style.sign("no end on this side", marker=style.TIPS["right"], ms=6, mfc="none", mew=1.3),
+        style.sign("settled", marker="o", gid="ratio settled", **MARK),
+        style.sign("open", marker="o", mfc="white", gid="ratio open", **MARK),
+        style.sign("a bound", marker=">", mfc="white", gid="bound", **MARK),
+        style.sign("no end on this side", marker=style.TIPS["right"], ms=6, mfc="none", mew=1.3, gid="tip"),
         style.sign("the baseline", lw=1.1, color=style.INK),
     ]
     style.footer(figure, lines + footers.remarks(times, drawn, scale, stopped=""), signs)
@@ -138,9 +138,10 @@ def _panel(
             axes.text(0.5, y, _why_none(effect), transform=axes.get_yaxis_transform(), **look)
             continue
         style.interval(axes, y, low, high, limits, color=colour, lw=1.8)
-        face = "white" if effect[RATIOS[column][0]] == OPEN else colour
-        look = {"marker": {-1: "<", 0: "o", 1: ">"}[side], "mec": colour, "mfc": face, **MARK}
-        axes.plot([at], [y], ls="", gid="bound" if side else "ratio", zorder=3, **look)
+        is_open = effect[RATIOS[column][0]] == OPEN
+        look = {"marker": {-1: "<", 0: "o", 1: ">"}[side], "mec": colour, "mfc": "white" if is_open else colour, **MARK}
+        gid = f"{'bound' if side else 'ratio'} {'open' if is_open else 'settled'}"
+        axes.plot([at], [y], ls="", gid=gid, zorder=3, **look)
 
 
 def _why_none(effect: dict[str, Any] | None) -> str:
@@ -163,4 +164,4 @@ def _labels(left: Axes, right: Axes, rows: list[Row], effects: list[dict[str, An
     beside.set_yticks(range(len(rows)), ["reached", *reached[1:]], fontsize=7.5)
     beside.spines["right"].set_visible(False)
     for axes in (left, right, beside):
-        axes.tick_params(axis="y", length=0)
+        axes.tick_params(axis="y", length=0, pad=9 if axes is beside else 4)

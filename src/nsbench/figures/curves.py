@@ -157,9 +157,9 @@ def floor_lines(
 def run_key() -> list[Line2D]:
     """What thin and bold lines and crosses mean, whatever the arm."""
     return [
-        style.sign("one seed", lw=0.7, alpha=0.6),
-        style.sign("median over seeds", lw=2),
-        style.sign("diverged", marker="x", ms=6, mew=1.6),
+        style.sign("one seed", lw=0.7, alpha=0.6, gid="seed"),
+        style.sign("median over seeds", lw=2, gid="median"),
+        style.sign("diverged", marker="x", ms=6, mew=1.6, gid="diverged"),
     ]
 
 
@@ -167,8 +167,8 @@ def times_key() -> list[Line2D]:
     """What all signs of a panel with a target and a strip of times mean."""
     return [
         *run_key(),
-        style.sign("target", lw=1, ls=TARGET_DASHES),
-        style.sign("a seed's time to target", marker="|", ms=6, mew=1.1),
-        style.sign("median time", marker="D", ms=5.5, mec="white"),
-        style.sign("some seeds not within budget", marker=">", ms=5, mfc="white"),
+        style.sign("target", lw=1, ls=TARGET_DASHES, gid="target"),
+        style.sign("a seed's time to target", marker="|", ms=6, mew=1.1, gid="time"),
+        style.sign("median time", marker="D", ms=5.5, mec="white", gid="median_time"),
+        style.sign("some seeds not within budget", marker=">", ms=5, mfc="white", gid="censored"),
     ]

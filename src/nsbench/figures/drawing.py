@@ -12,7 +12,7 @@ from nsbench.config.base import Closed
 from nsbench.config.canonical import canonical_json
 from nsbench.config.theory import ExperimentSpec
 from nsbench.figures.annotations import Cells
-from nsbench.figures.registry import FIGURES, TABLES, Drawing, find, of_kind
+from nsbench.figures.registry import FIGURES, TABLES, Drawing, caption, find, of_kind
 from nsbench.storage.atomic import FileError, write_text
 
 if TYPE_CHECKING:
@@ -80,6 +80,7 @@ def render(
     """
     import nsbench.figures.footers as footers
     import nsbench.figures.style as style
+    from nsbench.figures.frame import set_title
     from nsbench.storage import parquet
 
     drawing, task = find(name)
@@ -98,6 +99,8 @@ def render(
         figure = style.empty(f"{name}: the grid has nothing that it shows", footers.sizes_text([], settings.scale))
     else:
         figure = drawing(**tables, **about, **drawing.options)
+    with style.applied():
+        set_title(figure, caption(name)[0])
     style.save(figure, out_png, out_pdf)
 
 

@@ -44,7 +44,7 @@ Shares = dict[str, Table]
     "figure_08",
     tables=TABLES,
     options={"site": "head"},
-    title="Figure 8: geometric influence of each position on two attention heads, by model",
+    title="Figure 8 of the paper: geometric influence of each position on two attention heads, by model",
     caption="As Figure 1, with the gradient at the output of one attention head for each token, as share of that "
     "head's sum. The paper sees the same in two heads of each of four models, few positions with most of the "
     "influence, the first and the last above all, and does not say which heads it shows; which are shown here is a "
@@ -54,7 +54,7 @@ Shares = dict[str, Table]
     "figure_01",
     tables=TABLES,
     options={"site": "embeddings"},
-    title="Figure 1: geometric influence of each position, by model",
+    title="Figure 1 of the paper: geometric influence of each position, by model",
     caption="The influence of a position is the mean norm of the readout's gradient at that token's embedding, here as "
     "share of the sum over positions. The paper sees 5 to 10 positions with at least 0.1 I[f] (dashed), the first "
     "and the last most influential, and none without influence. At most 10 positions can have a tenth of the "
@@ -109,10 +109,12 @@ def draw(
         for axes in column[len(places) :]:
             panels.notice(axes, "no second head: one head of this model was measured", WIDTH)
     key = [
-        style.sign(f"± {BAND:g} standard errors over sequences (the total taken as given)", lw=6, alpha=0.3),
-        style.sign("first and last position", marker="o", ms=5.5),
-        style.sign(f"{LARGE:g} of the total", **THRESHOLD),
-        style.sign(f"less than {FLOOR:g} of the total, or none", marker="v", ms=5),
+        style.sign(
+            f"± {BAND:g} standard errors over sequences (the total taken as given)", lw=6, alpha=0.3, gid="band"
+        ),
+        style.sign("first and last position", marker="o", ms=5.5, gid="ends"),
+        style.sign(f"{LARGE:g} of the total", gid="threshold", **THRESHOLD),
+        style.sign(f"less than {FLOOR:g} of the total, or none", marker="v", ms=5, gid="below"),
     ]
     panels.foot(figure, _SAYS[site], models, spec, key)
     return figure

@@ -25,7 +25,7 @@ _WHAT = (
     "figure_02",
     tables=panels.TABLES,
     experiment="attention",
-    title="Figure 2: stability of one attention layer, by the kind of W",
+    title="Figure 2 of the paper: stability of one attention layer, by the kind of W",
     caption="Noise stability of attention with W_V = I against the correlation ρ of its inputs. With W = W_Q W_Kᵀ = I "
     "each token attends to itself and the stability is ρ (Theorem 5.2). With independent entries each token "
     "attends to one at random, and the stability is ρ s(ρ), s(ρ) being the chance that it is the same token for "

@@ -30,7 +30,7 @@ _WHAT = (
     "figure_03",
     tables=[*panels.TABLES, "examples"],
     experiment="patterns",
-    title="Figure 3: attention patterns of an input and of its noisy copy",
+    title="Figure 3 of the paper: attention patterns of an input and of its noisy copy",
     caption="Attention matrices A_X and A_Y for W with entries N(0, 1), nearly one token a row each. Diamonds mark "
     "rows that attend most to the same token in both; n s(ρ) such rows are to be expected, which is about 1 where ρ is"
     " near 0, by chance alone. Right, the share of such rows over many pairs beside s(ρ) of Theorem 5.3, and what"
@@ -70,7 +70,7 @@ def draw(curves: Table, points: Table, examples: Table, settings: PatternsExperi
     top.tick_params(labelbottom=False)
     bottom.set_ylabel("simulation − s(ρ)")
     panels.heads([top], [labels.PATTERNS_READING], [formulas])
-    key = [*panels.series_signs(looks, [top]), style.sign("same token in A_X and in A_Y", **_MARK)]
+    key = [*panels.series_signs(looks, [top]), style.sign("same token in A_X and in A_Y", gid="same row", **_MARK)]
     panels.foot(figure, _WHAT, [f"d = {settings.d_model}", panels.replicates(settings)], scale, key)
     return figure
 

@@ -28,7 +28,7 @@ _WHAT_10 = (
     "figure_04a",
     tables=panels.TABLES,
     experiment="feed_forward",
-    title="Figure 4a: second moment after each layer of a deep ReLU network, by its weights",
+    title="Figure 4a of the paper: second moment after each layer of a deep ReLU network, by its weights",
     caption="The paper does not say which weights its network has, and they decide what is seen. With W = I the value "
     "stays where the first layer puts it; with variance 1/d it falls by about half in each layer; with variance "
     "2/d it rises to the inputs' own second moment, as the two outputs align; with layer norm before each W it "
@@ -54,7 +54,7 @@ def draw(curves: Table, points: Table, settings: FeedForwardExperiment, scale: s
     "figure_10",
     tables=panels.TABLES,
     experiment="transformer",
-    title="Figure 10: second moment after each layer of a transformer, by W_V and its norm γ",
+    title="Figure 10 of the paper: second moment after each layer of a transformer, by W_V and its norm γ",
     caption="The paper sees full dampening for γ < 1 and weak dampening for γ = 1, and has candidate fixed points "
     "2/(π(4 − γ²)) from Equation 8, s(γ²ρ). The factor belongs outside: one step gives γ² s(ρ), and a signal that "
     "shrinks by γ² in each layer has no fixed point but 0. The paper's pattern needs W_V = γ I, where after l "

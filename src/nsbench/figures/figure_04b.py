@@ -24,7 +24,7 @@ _WHAT = (
     "figure_04b",
     tables=panels.TABLES,
     experiment="recurrence",
-    title="Figure 4b: Equation 5 and its corrected forms, iterated",
+    title="Figure 4b of the paper: Equation 5 and its corrected forms, iterated",
     caption="Equation 5 maps the correlation of two Gaussian inputs to E[ReLU(X) ReLU(Y)], which is no correlation: it "
     "takes 1 to 1/2. Iterated, it settles at 0.2172; the paper gives 2/(3π) = 0.2122, the fixed point of the "
     "linear form (the lower row enlarges both). The cosine similarity of a layer's outputs goes to 1 instead, the"

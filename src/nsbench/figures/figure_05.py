@@ -35,7 +35,13 @@ def is_not_of_the_paper(group: Cells) -> bool:
 
 @figure("curves", tables=TABLES, title=TITLE, caption=READING, needs=is_not_of_the_paper, each_task=True)
 @figure(
-    "figure_05", tables=TABLES, title=f"Figure 5, {TITLE}", caption=READING, notes=PAPER, tasks=PAPER, each_task=True
+    "figure_05",
+    tables=TABLES,
+    title=f"Figure 5 of the paper, {TITLE}",
+    caption=READING,
+    notes=PAPER,
+    tasks=PAPER,
+    each_task=True,
 )
 def draw(history: Table, times: Table, selections: Table, cells: Cells, scale: str) -> Figure:
     """A column per variant: accuracy above, loss (log) below, against optimiser steps.

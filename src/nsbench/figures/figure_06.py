@@ -20,7 +20,7 @@ PAPER_LOOK = {"color": "#8A6D00", "lw": 0.8, "ls": "-"}
     "figure_06",
     tables=["history", "times", "floors", "selections"],
     tasks=["next_token"],
-    title="Figure 6, next-token prediction: validation accuracy with and without the regulariser",
+    title="Figure 6 of the paper, next-token prediction: validation accuracy with and without the regulariser",
     caption=READING.replace("its panel", "each panel")
     + " Blue lines are floors, what an answer without a model reaches on validation data: always the commonest "
     "target, and a table of the last token (bigram). The paper reports 70% accuracy within 1,000 steps with the "

@@ -40,7 +40,7 @@ class Map(NamedTuple):
 @figure(
     "figure_07",
     tables=["models", "measured", "influence"],
-    title="Figure 7: geometric influence by layer and position, by model",
+    title="Figure 7 of the paper: geometric influence by layer and position, by model",
     caption="Each row is the influence of what enters a layer, from the embeddings upwards, relative to the total at "
     "the embeddings of the same weights; to the right of each map are the layers' totals. The paper sees a very "
     "influential middle layer in Gemma-2-2B; of RoBERTa and GPT-2 it says that “the few layers are more "

@@ -19,7 +19,7 @@ _WHAT = (
     "figure_09",
     tables=panels.TABLES,
     experiment="relu",
-    title="Figure 9: stability of one ReLU, exact and quadratic",
+    title="Figure 9 of the paper: stability of one ReLU, exact and quadratic",
     caption="Theorem 5.1 and its quadratic approximation, Equation 4, on all of [−1, 1]. The cubic term is 0; the "
     "approximation is at most 1/4 − 3/(4π) ≈ 0.0113 too low, at both ends, and at −1 it is negative. Below, what "
     "is left when the exact formula is subtracted. Other means of the inputs have an exact form as well."

@@ -31,7 +31,7 @@ NAMES = {"series": "stability", "loss": "loss"}
     "figure_11",
     tables=["history", "onsets", "evaluation", "times", "selections"],
     tasks=["sparse_parity"],
-    title="Figure 11, noisy sparse parity: noise stability and validation loss over training",
+    title="Figure 11 of the paper, noisy sparse parity: noise stability and validation loss over training",
     caption="Noise stability at ρ = 1/2 under Definition 6.1 (green, solid) above the validation loss (blue) of the "
     "same runs, both on validation data at each evaluation: the curves by which it is judged whether stability moves "
     "first. All panels have the same axes. The strip on top marks where each run's stability (upper row) and loss "
@@ -85,17 +85,20 @@ def draw(
     share = footers.interval_text(onsets["share"])
     lines = [
         f"A curve begins to move at the first evaluation at which it has made {share} of its whole change: stability "
-        "up or down, the loss down. Lead: the loss's onset minus stability's.",
+        "up or down, the loss down.",
         f"Noise as in Definition 6.1 with ρ = 1/2: a kept symbol has correlation κ = (1 + ρ)/2{given}, not ρ.",
         *footers.remarks(
             times, drawn, scale, cells, selections, stopped=f"{footers.MEDIANS_END}, and such a run has no onset"
         ),
     ]
     key = [
-        *(style.sign(name, color=colour, lw=2, ls=dashes) for name, colour, dashes in CURVES.values()),
-        style.sign("the parity itself (closed form)", **CLOSED_FORM),
         *(
-            style.sign(f"onset of {NAMES[of]}, one seed", marker="|", ms=7, mew=1.2, color=colour)
+            style.sign(name, color=colour, lw=2, ls=dashes, gid=f"median {column}")
+            for column, (name, colour, dashes) in CURVES.items()
+        ),
+        style.sign("the parity itself (closed form)", gid="closed_form", **CLOSED_FORM),
+        *(
+            style.sign(f"onset of {NAMES[of]}, one seed", marker="|", ms=7, mew=1.2, color=colour, gid=f"onset {of}")
             for of, colour in ONSETS.items()
         ),
         *curves.run_key()[:2],
@@ -151,7 +154,12 @@ def _onsets(axes: Axes, rows: Table) -> str:
     if leads.empty:
         return "no run has both onsets"
     undefined = f", undefined in {len(rows) - len(leads)}" if len(leads) < len(rows) else ""
-    median = style.minus(f"{round(leads.median()):,}")
+    median = round(leads.median())
+    typical = (
+        "both at the same step"
+        if not median
+        else f"{'stability' if median > 0 else 'loss'} {abs(median):,} steps first"
+    )
     first, together, later = (leads > 0).sum(), (leads == 0).sum(), (leads < 0).sum()
-    counts = f"stability first in {first},\ntogether in {together}, loss first in {later}"
-    return f"median lead {median} steps: {counts}{undefined}"
+    counts = f"stability first in {first}, together in {together},\nloss first in {later}"
+    return f"median: {typical};\n{counts}{undefined}"

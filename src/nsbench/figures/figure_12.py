@@ -20,7 +20,7 @@ KINDS = {"val_accuracy": "all", "val_accuracy_unpadded": "unpadded", "val_accura
     "figure_12",
     tables=["history", "times", "floors", "selections"],
     tasks=["next_token"],
-    title="Figure 12, next-token prediction: validation accuracy by which targets are counted",
+    title="Figure 12 of the paper, next-token prediction: validation accuracy by which targets are counted",
     caption="The same runs, counting all targets, those that are no padding, and those that are neither padding nor "
     "the unknown word: these two are easy to guess and lift an accuracy without saying anything about the text. "
     "Blue lines are the floors over the same targets, on validation data. The paper reports 70% accuracy within "

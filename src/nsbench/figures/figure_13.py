@@ -32,7 +32,7 @@ Looks = dict[tuple[float, float], dict[str, Any]]
 
 @figure(
     "figure_13_val",
-    title="Figure 13, next-token prediction: validation loss over the sweep of (ρ, γ)",
+    title="Figure 13 of the paper, next-token prediction: validation loss over the sweep of (ρ, γ)",
     caption=f"{READING} A dot marks each curve's minimum; the blue line is the loss of a table of the last token "
     "(bigram) on the same targets.",
     options={"metric": "val_loss"},
@@ -40,7 +40,7 @@ Looks = dict[tuple[float, float], dict[str, Any]]
 )
 @figure(
     "figure_13_train",
-    title="Figure 13, next-token prediction: training loss over the sweep of (ρ, γ)",
+    title="Figure 13 of the paper, next-token prediction: training loss over the sweep of (ρ, γ)",
     caption=f"{READING} The training loss is the cross entropy alone, without the regulariser's term, with dropout.",
     options={"metric": "train_loss"},
     **OF,
@@ -64,7 +64,7 @@ def draw(history: Table, times: Table, floors: Table, cells: Cells, scale: str, 
         axes.set_xlabel("optimiser step")
         if style.is_first(axes):
             axes.set_ylabel(style.metric_label(metric))
-    style.footer(figure, footers.remarks(times, drawn, scale), _key(drawn, looks, metric))
+    style.footer(figure, footers.remarks(times, drawn, scale), _key(drawn, looks))
     return figure
 
 
@@ -125,7 +125,7 @@ def _look(cell: Cell, looks: Looks) -> tuple[dict[str, Any], str]:
     return (looks[comparison.pair(cell)], "median swept") if orientation == 1 else (REVERSED_LOOK, "median reversed")
 
 
-def _key(cells: Cells, looks: Looks, metric: str) -> list[Line2D]:
+def _key(cells: Cells, looks: Looks) -> list[Line2D]:
     """What colours and dashes mean, in all panels."""
     rhos, gammas = comparison.sweep_values(cells)
     signs = [style.sign("baseline", **BASELINE_LOOK)]
@@ -133,4 +133,5 @@ def _key(cells: Cells, looks: Looks, metric: str) -> list[Line2D]:
         signs.append(style.sign("S = 0", **REVERSED_LOOK))
     signs += [style.sign(f"γ = {gamma:g}", color=looks[rhos[0], gamma]["color"], lw=3) for gamma in gammas]
     signs += [style.sign(f"ρ = {rho:g}", **looks[rho, gammas[0]] | {"color": style.MUTED}) for rho in rhos]
-    return signs + [style.sign("minimum of a curve", marker="o", ms=5)] * (metric == "val_loss")
+    diverged = style.sign("most of its runs diverged", marker="x", ms=6, mew=1.6, gid="diverged")
+    return [*signs, style.sign("minimum of a curve", marker="o", ms=5, gid="minimum"), diverged]

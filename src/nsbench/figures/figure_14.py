@@ -15,7 +15,7 @@ METRICS = {"stability": "noise stability, ρ = 1/2", "val_loss": style.metric_la
     "figure_14",
     tables=["history", "times", "selections"],
     tasks=["next_token"],
-    title="Figure 14, next-token prediction: noise stability and validation loss over training",
+    title="Figure 14 of the paper, next-token prediction: noise stability and validation loss over training",
     caption="Above, the noise stability of Definition 6.1 at ρ = 1/2 on validation data; below, the validation loss of "
     "the same runs. The paper reports that the model without the regulariser becomes less and less stable while "
     "regularised ones stay stable. The regulariser trains directly on a quantity of this kind, so that stability "

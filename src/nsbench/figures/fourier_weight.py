@@ -52,8 +52,8 @@ def draw(evaluation: Table, times: Table, selections: Table, cells: Cells, scale
         _tails(panels[2], comparison.of_cell(evaluation, group[0]))
         if style.is_first(panels[2]):
             panels[2].set_ylabel("share in degrees ≥ j")
-    key = [style.sign(f"degree {j}", color=colour, lw=2) for j, colour in enumerate(COLOURS)]
-    key += [style.sign(label, ms=5, **look) for label, look in BOUNDS.values()]
+    key = [style.sign(f"degree {j}", color=colour, lw=2, gid=f"degree {j}") for j, colour in enumerate(COLOURS)]
+    key += [style.sign(label, ms=5, gid=name, **look) for name, (label, look) in BOUNDS.items()]
     style.footer(figure, footers.remarks(times, drawn, scale, cells, selections, ""), key)
     return figure
 

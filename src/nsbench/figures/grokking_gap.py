@@ -27,7 +27,7 @@ def draw(times: Table, effects: Table, selections: Table, cells: Cells, scale: s
     tallest = max(style.header_height(group[0].get("leaks", []), entries[name]) for name, group in groups.items())
     most = max(sum(len(cell["seeds"]) for cell in group) for group in groups.values())
     figure, columns = style.columns(
-        len(groups), 1, 3.4, 0.9 + max(0.09 * most, 0.7) + tallest, below=1.5, max_columns=4
+        len(groups), 1, 3.4, 0.9 + min(max(0.09 * most, 0.7), 4.5) + tallest, below=1.5, max_columns=4
     )
     for (name, group), (axes,) in zip(groups.items(), columns, strict=True):
         _panel(axes, group, times)
@@ -36,9 +36,9 @@ def draw(times: Table, effects: Table, selections: Table, cells: Cells, scale: s
         if style.is_first(axes):
             axes.set_ylabel("runs")
     key = [
-        style.sign("threshold reached on training data", marker="o", ms=5, mfc="white"),
-        style.sign("on validation data, and held", marker="o", ms=5),
-        style.sign("not within the budget", marker=">", ms=5),
+        style.sign("threshold reached on training data", marker="o", ms=5, mfc="white", gid="fits"),
+        style.sign("on validation data, and held", marker="o", ms=5, gid="generalises"),
+        style.sign("not within the budget", marker=">", ms=5, gid="censored"),
     ]
     style.footer(figure, [footers.arms_text(drawn), *footers.remarks(times, drawn, scale, cells, selections, "")], key)
     return figure

@@ -14,6 +14,7 @@ import nsbench.figures.specification_panels as panels
 import nsbench.figures.style as style
 from nsbench.arms import describe
 from nsbench.figures.annotations import Axes, Cells, Figure, Line2D, Table
+from nsbench.figures.frame import drawn_only
 from nsbench.figures.registry import figure
 
 PAPER = {"modular_addition": 3300 / 4500, "sparse_parity": 1 / 1.35, "next_token": 1000 / 4000}
@@ -38,7 +39,7 @@ def has_curve(group: Cells) -> bool:
     each_task=True,
     needs=has_curve,
     of_curves=True,
-    title="Specification curve, {task}",
+    title="{task}: what the regulariser does to the steps, by the choices that the paper leaves open",
     caption="A specification is one answer to each choice that the paper leaves open. Above, each one's ratio of steps "
     "to target, arm / baseline, sorted: below 1 the regulariser helps. Few pairs settle little, so they are a "
     "description. What is judged is the pooled ratio: the average over all settings that count, with an interval that "
@@ -79,8 +80,6 @@ def draw(specifications: Table, pooled: Table, choices: Table, cells: Cells, sca
         places = _places(rows, upper, lower)
         _effects(upper, rows, places, whole, paper)
         beside.set_axis_off()
-        if not tables:
-            beside.legend(handles=_key(paper, confidence), loc="center left", handlelength=2.2, borderpad=0)
         panels.matrix(lower, group, rows, places, levels[curve, arm])
         panels.forest(forest, answers, levels[curve, arm], whole, paper)
         text = [describe(group[0]["arm_settings"]), *_summary(rows, whole, answers)]
@@ -89,6 +88,8 @@ def draw(specifications: Table, pooled: Table, choices: Table, cells: Cells, sca
         leaks = [f"{leak} ({leaks.count(leak)} of {len(group)})" for leak in dict.fromkeys(leaks)]
         style.header(upper, f"{curve}: {arm}", leaks, entries)
         tables.append(rows)
+    key = drawn_only(figure, _key(paper, confidence))
+    grid[0, 1].legend(handles=key, loc="center left", handlelength=2.2, borderpad=0)
     lines = [*_reading(tables), *footers.text_lines(specifications, drawn), footers.scale_text(drawn, scale)]
     style.footer(figure, lines)
     return figure
@@ -97,15 +98,18 @@ def draw(specifications: Table, pooled: Table, choices: Table, cells: Cells, sca
 def _key(paper: float | None, confidence: str) -> list[Line2D]:
     """What all signs mean."""
     signs = [
-        style.sign(text, ms=5, mew=1.1, **look) for text, look in zip(MEANINGS, panels.LOOKS.values(), strict=True)
+        style.sign(text, ms=5, mew=1.1, gid=effect, **look)
+        for text, (effect, look) in zip(MEANINGS, panels.LOOKS.items(), strict=True)
     ]
-    signs += [style.sign("the base", **BASE), style.sign("no effect", **panels.NO_EFFECT)]
+    signs += [style.sign("the base", gid="base", **BASE), style.sign("no effect", **panels.NO_EFFECT)]
     signs += [style.sign(f"the paper: {paper:.2f}", **panels.OF_PAPER)] if paper else []
     return [
         *signs,
-        style.sign("pooled ratio", color=panels.POOLED, lw=1.6),
-        style.sign(f"its {confidence} interval", color=panels.POOLED, lw=8, alpha=sum(panels.BANDS.values())),
-        style.sign("that of a new setting", color=panels.POOLED, lw=8, alpha=panels.BANDS["new"]),
+        style.sign("pooled ratio", color=panels.POOLED, lw=1.6, gid="pooled"),
+        style.sign(
+            f"its {confidence} interval", color=panels.POOLED, lw=8, alpha=sum(panels.BANDS.values()), gid="band pooled"
+        ),
+        style.sign("that of a new setting", color=panels.POOLED, lw=8, alpha=panels.BANDS["new"], gid="band new"),
     ]
 
 

@@ -21,6 +21,7 @@ import numpy as np
 
 from nsbench.arms import ARMS, describe
 from nsbench.figures.annotations import Axes, Axis, Cell, Cells, Figure, Line2D
+from nsbench.figures.frame import drawn_only
 from nsbench.schemas.metrics import METRICS
 from nsbench.storage.atomic import atomic_write
 
@@ -177,7 +178,7 @@ def log_axis(axes: Axes, low: float, high: float) -> None:
 
 def ratio_axis(axis: Axis, low: float, high: float) -> None:
     """Few enough plain numbers on a logarithmic axis of ratios, 1 among them."""
-    near, chosen = 0.09 * math.log(high / low), [1.0]
+    near, chosen = 0.12 * math.log(high / low), [1.0]
     for tick in sorted(RATIO_TICKS, key=lambda tick: abs(math.log(tick))):
         if low <= tick <= high and all(abs(math.log(tick / other)) > near for other in chosen):
             chosen.append(tick)
@@ -254,7 +255,8 @@ def is_first(axes: Axes) -> bool:
 
 
 def sign(label: str, **look: Any) -> Line2D:
-    """An entry of a legend: a line, or with `marker` a mark, in grey unless `look` has a colour."""
+    """An entry of a legend: a line, or with `marker` a mark, in grey unless `look` has a colour; with a `gid` it stands
+    in a figure's key only where something with that gid is drawn."""
     from matplotlib.lines import Line2D
     from matplotlib.markers import MarkerStyle
 
@@ -292,22 +294,22 @@ def header(axes: Axes, title: str, leaks: list[str], entries: list[Line2D], **lo
 
 
 def footer(figure: Figure, lines: list[str], key: list[Line2D] | None = None) -> None:
-    """A key to the signs and small text, along the bottom edge; room is kept free for them."""
+    """A key to the signs that are drawn and small text, along the bottom edge, placed in inches; room is kept free."""
     width, height = figure.get_figwidth(), figure.get_figheight()
     # An equation is kept on one line: textwrap does not break at no-break spaces.
     unbroken = [line.replace(" = ", "\u00a0=\u00a0") for line in lines]
     wrapped = [part.replace("\u00a0", " ") for line in unbroken for part in textwrap.wrap(line, int(width * 17))]
-    top = (0.155 * len(wrapped) + 0.1) / height
-    figure.text(0.08 / width, top, "\n".join(wrapped), va="top", fontsize=7.5, color=MUTED)
-    if key:
+    top, inches = 0.155 * len(wrapped) + 0.1, figure.dpi_scale_trans
+    figure.text(0.08, top, "\n".join(wrapped), va="top", fontsize=7.5, color=MUTED, transform=inches)
+    if key := drawn_only(figure, key or []):
         needed = [len(entry.get_label()) * 0.071 + 0.5 for entry in key]  # inches
         fitting = (n for n in range(len(key), 1, -1) if sum(map(max, np.array_split(needed, n))) < width - 0.1)
         n_columns = next(fitting, 1)
-        figure.legend(
-            handles=key, loc="lower left", bbox_to_anchor=(0, top), ncols=n_columns, handlelength=2.2, borderaxespad=0.3
-        ).set_in_layout(False)
-        top += (0.19 * math.ceil(len(key) / n_columns) + 0.12) / height
-    figure.get_layout_engine().set(rect=(0, top, 1, 1 - top))
+        at = {"loc": "lower left", "bbox_to_anchor": (0, top), "bbox_transform": inches}
+        legend = figure.legend(handles=key, ncols=n_columns, handlelength=2.2, borderaxespad=0.3, **at)
+        legend.set_in_layout(False)
+        top += 0.19 * math.ceil(len(key) / n_columns) + 0.12
+    figure.get_layout_engine().set(rect=(0, top / height, 1, 1 - top / height))
 
 
 def empty(message: str, remark: str) -> Figure:
@@ -328,6 +330,18 @@ def save(figure: Figure, out_png: Path | str, out_pdf: Path | str) -> None:
         for path, kind in ((out_png, "png"), (out_pdf, "pdf")):
             # In memory first: on a full disk matplotlib stumbles over what it could not write of a PDF.
             drawn = io.BytesIO()
-            figure.savefig(drawn, format=kind, dpi=DPI, metadata=no_traces[kind], facecolor="white")
+            look = {"pil_kwargs": {"compress_level": 0}} if kind == "png" else {}
+            figure.savefig(drawn, format=kind, dpi=DPI, metadata=no_traces[kind], facecolor="white", **look)
             with atomic_write(path) as temporary:
-                temporary.write_bytes(drawn.getvalue())
+                temporary.write_bytes(_few_colours(drawn.getvalue()) if kind == "png" else drawn.getvalue())
+
+
+def _few_colours(png: bytes) -> bytes:
+    """A picture in 256 colours, a third of the size: the report holds them all."""
+    from PIL import Image
+
+    small = io.BytesIO()
+    with Image.open(io.BytesIO(png)) as image:
+        few = image.convert("RGB").quantize(256, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
+        few.save(small, "PNG", dpi=(DPI, DPI))
+    return small.getvalue()

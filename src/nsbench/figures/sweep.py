@@ -12,15 +12,17 @@ import nsbench.figures.curves as curves
 import nsbench.figures.footers as footers
 import nsbench.figures.style as style
 from nsbench.config.settled import FEWER, MORE, OPEN, no_effect
+from nsbench.config.wording import amount, interval
 from nsbench.figures.annotations import Axes, Cells, Figure, Normalize, Table
 from nsbench.figures.registry import figure
 
 STEPS, LOSS = "fewer_steps_percent", "best_val_loss_difference"
-LABELS = {STEPS: "fewer steps to target, %", LOSS: "best validation loss,\narm − baseline (nats)"}
+LABELS = {STEPS: "steps to target", LOSS: "best validation loss,\narm − baseline (nats)"}
 COLOURS = {STEPS: "RdBu", LOSS: "RdBu_r"}
 """Blue is better: fewer steps, a lower loss."""
-FORMS = {STEPS: "{:+.0f}%", LOSS: "{:+.3g}"}
 NO_LOSS = "the best validation loss is of the pairs without them"
+_OF_LOSSES = ", or a lower best validation loss. With this many fields some losses' intervals leave zero by chance."
+_OF_BOUNDS = " With ≤ or ≥: too few runs reached the target for more than a bound."
 CROWD = 0.9
 """Share of the fields that the colours tell apart: one enormous effect must not pale all others."""
 EMPTY = {"fc": "white", "ec": "#C4C4C4", "hatch": "////"}
@@ -31,7 +33,7 @@ EMPTY = {"fc": "white", "ec": "#C4C4C4", "hatch": "////"}
     tables=["effects", "score_effects", "selections", "times"],
     each_task=True,
     needs=comparison.has_sweep,
-    title="The sweep of (ρ, γ), {task}",
+    title="{task}: what each (ρ, γ) of the regulariser changes",
     caption="Each field compares an arm with the baseline of its variant, pair by pair of seeds: above, steps to "
     "target, below, the lowest validation loss. Blue is better. Bold is settled, after the correction for many "
     "comparisons: with a dot as fewer or more steps, with an equals sign as no effect larger than the margin. Losses "
@@ -74,22 +76,27 @@ def draw(effects: Table, score_effects: Table, selections: Table, times: Table, 
         look = {"shrink": 0.9, "aspect": 12, "pad": 0.02, "fraction": 0.06, "extend": "both"}
         bar = figure.colorbar(ScalarMappable(norms[column], COLOURS[column]), ax=row, **look)
         bar.set_label(LABELS[column], fontsize=8)
+        if column == STEPS:
+            bar.ax.yaxis.set_major_formatter(lambda value, _: amount(value, "% fewer") if value else "equal")
         bar.outline.set_visible(False)
         bar.ax.tick_params(labelsize=7, length=2)
         bar.ax.grid(False)
-    interval = footers.interval_text([*effects["confidence"].dropna(), *score_effects["confidence"].dropna()])
+    level = footers.interval_text([*effects["confidence"].dropna(), *score_effects["confidence"].dropna()])
+    bounds = any(_field(row, column)[1] for column, table in tables.items() for row in table.to_dict("records"))
     lines = [
-        f"Each field: an arm against the baseline of its variant, paired by seed, with its {interval} interval over "
-        "seeds. Blue is better: fewer steps, or a lower best validation loss. With this many fields some losses' "
-        "intervals leave zero by chance. With ≤ or ≥: too few runs reached the target for more than a bound.",
-        *footers.remarks(times, cells, scale, stopped=NO_LOSS),
+        f"Each field: an arm against the baseline of its variant, paired by seed, with its {level} interval over "
+        f"seeds. Blue is better: fewer steps{_OF_LOSSES if LOSS in tables else '.'}{_OF_BOUNDS if bounds else ''}",
+        *footers.remarks(times, cells, scale, stopped=NO_LOSS if LOSS in tables else ""),
     ]
-    margin = float(effects["margin"].max())
+    margin, steps = float(effects["margin"].max()), comparison.by_cell(effects)
+    outcomes = {steps[key]["outcome"] for key in swept if key in steps}
+    side = style.sign("bold: settled, fewer or more steps", marker="o", ms=3, color="black")
+    neither = style.sign(f"bold: settled, {no_effect(margin)}", marker="$=$", ms=6, mew=0, color="black")
     signs = [
-        style.sign("bold: settled, fewer or more steps", marker="o", ms=3, color="black"),
-        style.sign(f"bold: settled, {no_effect(margin)}", marker="$=$", ms=6, mew=0, color="black"),
-        Rectangle((0, 0), 1, 1, label="selected on validation data", **_frame()),
-        Rectangle((0, 0), 1, 1, label="no estimate", **EMPTY),
+        *([side] if outcomes & {FEWER, MORE} else []),
+        *([neither] if outcomes - {FEWER, MORE, OPEN} else []),
+        Rectangle((0, 0), 1, 1, label="selected on validation data", gid="selected", **_frame()),
+        Rectangle((0, 0), 1, 1, label="no estimate", gid="field empty", **EMPTY),
     ]
     style.footer(figure, lines, signs)
     return figure
@@ -134,40 +141,44 @@ def _panel(axes: Axes, group: Cells, rows: dict[Any, Any], column: str, norm: No
     axes.spines[["left", "bottom"]].set_visible(False)
 
 
-def _field(row: dict[str, Any] | None, column: str) -> tuple[float, str]:
-    """What a field shows, and the sign before it where that is a bound: at most or at least so much; NaN: nothing."""
+def _field(row: dict[str, Any] | None, column: str) -> tuple[float, int]:
+    """What a field shows, and where that is a bound its side: at most (-1) or at least (1) so much; NaN: nothing."""
     value, low, high = (float(row[f"{column}{end}"]) if row else math.nan for end in ("", "_low", "_high"))
     if math.isfinite(value) or math.isnan(low) or math.isfinite(low) == math.isfinite(high):
-        return value, ""
-    return (high, "≤ ") if math.isfinite(high) else (low, "≥ ")
+        return value, 0
+    return (high, -1) if math.isfinite(high) else (low, 1)
 
 
 def _write(axes: Axes, x: int, y: int, row: dict[str, Any] | None, column: str, norm: Normalize) -> None:
     """A field's estimate and interval, or its bound."""
-    value, sign = _field(row, column)
+    value, side = _field(row, column)
     if not math.isfinite(value):
         reached = row and row.get("n_baseline_reached", 1) + row.get("n_arm_reached", 1)
         text = "not reached" if row and not reached else "none"
         look = {"fontsize": 7, "color": style.MUTED, "bbox": {"fc": "white", "ec": "none", "pad": 1.0}}
         axes.text(x, y, text, ha="center", va="center", gid="field text", **look)
         return
+    unit, form = ("% fewer", _whole) if column == STEPS else ("1", _signed)
+    if column == STEPS and form(abs(value)) == "0":
+        value, unit = 0.0, "%"
     settled = row["outcome"] if column == STEPS else OPEN
     ink = "white" if abs(norm(value) - 0.5) > 0.34 else "#1A1A1A"
     look = {"ha": "center", "va": "center", "color": ink, "gid": "field text"}
-    main = sign + _number(value, column) + {OPEN: "", FEWER: " •", MORE: " •"}.get(settled, " =")
+    main = amount(value, unit, side, form) + {OPEN: "", FEWER: " •", MORE: " •"}.get(settled, " =")
     weight = "normal" if settled == OPEN else "bold"
     ends = [float(row[f"{column}{end}"]) for end in ("_low", "_high")]
-    has_interval = not (sign or np.isnan(ends).any())
+    has_interval = not (side or np.isnan(ends).any())
     axes.text(x, y + 0.16 * has_interval, main, fontsize=8.5, weight=weight, **look)
     if has_interval:
-        interval = " to ".join(_number(end, column) for end in ends).replace("%", "")
-        axes.text(x, y - 0.22, interval, fontsize=6.3, **look)
+        axes.text(x, y - 0.22, interval(*ends, "fewer" if column == STEPS else unit, value, form), fontsize=6.3, **look)
 
 
-def _number(value: float, column: str) -> str:
-    """A number as text, without the sign of one that is shown as 0."""
-    text = FORMS[column].format(value)
-    return style.minus({"-0%": "0%", "+0%": "0%"}.get(text, text).replace("inf", "∞"))
+def _whole(value: float) -> str:
+    return style.minus(f"{value:.0f}".replace("inf", "∞"))
+
+
+def _signed(value: float) -> str:
+    return style.minus(f"{value:+.3g}")
 
 
 def _frame() -> dict[str, Any]:

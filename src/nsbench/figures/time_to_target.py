@@ -43,11 +43,10 @@ def draw(times: Table, kaplan_meier: Table, effects: Table, selections: Table, c
             axes.set_ylabel("share of runs that\nreached the target")
     remarks = footers.remarks(times, drawn, scale, cells, selections, stopped="")
     confidence = kaplan_meier["confidence"].iloc[0]
-    has_bands = any(comparison.of_cell(kaplan_meier, cell)["low"].notna().any() for cell in drawn)
     key = [
-        style.sign("share that has reached the target", lw=2, drawstyle="steps-post"),
-        *([style.sign(f"{confidence:.0%} interval at each step", lw=7, alpha=0.25)] if has_bands else []),
-        style.sign("runs censored at the budget", marker="|", ms=9, mew=1.6),
+        style.sign("share that has reached the target", lw=2, drawstyle="steps-post", gid="curve"),
+        style.sign(f"{confidence:.0%} interval at each step", lw=7, alpha=0.25, gid="band"),
+        style.sign("runs censored at the budget", marker="|", ms=9, mew=1.6, gid="censored"),
     ]
     style.footer(figure, [f"{footers.arms_text(drawn)} {_SETTLED}", *remarks], key)
     return figure
