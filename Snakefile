@@ -61,6 +61,7 @@ if PLAN.config.pretrained is not None:
 
 
 check_targets()
+show_details()
 
 
 onstart:

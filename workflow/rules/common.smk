@@ -162,6 +162,13 @@ def call_pace():
     return Pace(job_seconds.guessed(PLAN, asked, progress.RESULTS / "runs"), at_once, N_GPUS, time.time())
 
 
+def show_details():
+    """Let Snakemake show files and resources of jobs where it speaks itself: of a rule with a message it shows none."""
+    if TERMINAL is None:
+        for each in workflow.rules:
+            each.message = None
+
+
 def begin():
     """Hold the folder of results, or of partial ones, until this process ends, and begin to report."""
     pace = call_pace()
