@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable
 
 NONE = "–"
-OPPOSITES = {"fewer": "more", "more": "fewer", "less": "more", "faster": "slower", "lower": "higher"}
+OPPOSITES = {"fewer": "more", "more": "fewer", "less": "more", "faster": "slower", "sooner": "later", "lower": "higher"}
 SIGNS = {-1: "≤ ", 0: "", 1: "≥ "}
 """Side of a bound -> what stands before the number: it is at most that, that, or at least that."""
 Form = Callable[[float], str]

@@ -11,12 +11,12 @@ import numpy as np
 import pandas as pd
 
 from nsbench.config.settled import OPEN, settles_flops, settles_steps
+from nsbench.config.wording import amount
 from nsbench.figures.style import bound
 from nsbench.report.pictures import Pictures
 from nsbench.report.tables import (
     AGAINST,
     ARM,
-    BOUNDS,
     DIRECTIONS,
     NONE,
     PAIRS,
@@ -70,11 +70,12 @@ def _pairs(row: Record) -> tuple[str, str]:
 
 
 def _percent(row: Record) -> tuple[str, str]:
-    """The typical ratio by both conventions."""
+    """The typical ratio by both conventions, in words."""
     at, side = bound(*(row[f"steps_ratio{end}"] for end in ("", "_low", "_high")))
     if not at > 0:
         return NONE, ""
-    fewer, faster = (BOUNDS[-side] + number(100 * share, "+.1f") + "%" for share in (1 - at, 1 / at - 1))
+    shares = {"% fewer": 1 - at, "% faster": 1 / at - 1}
+    fewer, faster = (amount(100 * share, unit, -side, lambda one: f"{one:.1f}") for unit, share in shares.items())
     return fewer, faster
 
 
@@ -103,7 +104,7 @@ EFFECTS = [
     Column(REACHED.head, f"{REACHED.form}|sooner {{n_baseline_sooner}} : {{n_arm_sooner}}"),
     Column("typical ratio|of steps", lambda row: ratio(row, "steps_ratio"), "n effect"),
     Column("of means|of steps", "{restricted_mean_ratio:.2f}"),
-    Column("fewer steps|faster by", _percent),
+    Column("steps|speed", _percent),
     Column("p|q", "{p_value:p}|{q_value:p}"),
 ]
 COSTS = [

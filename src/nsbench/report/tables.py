@@ -12,14 +12,12 @@ import pandas as pd
 
 from nsbench.analysis.scores import by_variant
 from nsbench.config.settled import settles
+from nsbench.config.wording import NONE, SIGNS
 from nsbench.figures import comparison, style
 from nsbench.figures.style import LEAK
 
-NONE = "–"
 DIRECTIONS = {-1: "fewer", 0: "open", 1: "more"}
 """What an interval settles -> the class that colours it."""
-BOUNDS = {-1: "≤ ", 0: "", 1: "≥ "}
-"""`style.bound`'s side -> what stands before the number."""
 Record = Mapping[str, Any]
 """A row of a table of results."""
 
@@ -34,11 +32,6 @@ def number(value: float | None, form: str = ",.0f") -> str:
     return format(value, form).replace("-", "−").replace("inf", "∞")
 
 
-def digits(value: float | None) -> str:
-    """A number with three digits, or all that stand before its point."""
-    return number(value, ",.0f" if value is not None and 1000 <= abs(value) < math.inf else ".3g")
-
-
 def probability(value: float | None) -> str:
     """A p-value as text."""
     return "< 0.001" if value is not None and value < 0.001 else number(value, ".3f")
@@ -49,7 +42,7 @@ def ratio(row: Record, name: str) -> tuple[str, str]:
     value, low, high = (row[f"{name}{end}"] for end in ("", "_low", "_high"))
     at, side = style.bound(value, low, high)
     if side or math.isnan(low):
-        return BOUNDS[side] + _hundredths(at), ""
+        return SIGNS[side] + _hundredths(at), ""
     if math.isinf(high):
         return _hundredths(value), f"{_hundredths(low)} or more" if low else "no bound"
     return _hundredths(value), f"{_hundredths(low)} to {_hundredths(high)}" if low else f"up to {_hundredths(high)}"

@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 
+from nsbench.config.wording import amount, interval
 from nsbench.report.tables import (
     AGAINST,
     ARM,
@@ -17,6 +18,7 @@ from nsbench.report.tables import (
     Split,
     Table,
     confidence,
+    number,
     ratio,
     settled,
 )
@@ -94,6 +96,12 @@ def _lead(row: Record) -> str:
     return "settled" if settled(row, "typical_lead_steps") else "open"
 
 
+def _lead_text(row: Record) -> tuple[str, str]:
+    """By how much the series begins to move before the loss, with the interval."""
+    value, low, high = (row[f"typical_lead_steps{end}"] for end in ("", "_low", "_high"))
+    return amount(value, "sooner", form=number), interval(low, high, "sooner", value, number)
+
+
 def _measure(row: Record) -> tuple[str, str]:
     rho = "" if pd.isna(row["rho"]) else f", ρ = {row['rho']:g}"
     return row["measure"].replace("_", " "), row["reduction"].replace("_", " ") + rho
@@ -142,7 +150,7 @@ LEADS = [
     Column("which first|series : together : loss", "{n_series_first} : {n_together} : {n_loss_first}"),
     Column("its onset|median step", "{median_series_onset_step}"),
     Column("onset of loss|median step", "{median_loss_onset_step}"),
-    Column("typical lead|steps", "{typical_lead_steps:+,.0f} ±", "n effect"),
+    Column("the series begins|steps", _lead_text, "n effect"),
     Column("evaluated|every … steps", "{resolution_steps}"),
 ]
 RANKS = [
