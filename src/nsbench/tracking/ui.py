@@ -16,6 +16,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
+from nsbench.tracking.pages import REPORT, with_report
 from nsbench.tracking.stores import ENVIRONMENT
 
 HOST = "127.0.0.1"
@@ -57,7 +58,7 @@ def serve(results: Path, port: int) -> None:
         from mlflow.server import constants
 
         os.environ |= {
-            constants.BACKEND_STORE_URI_ENV_VAR: f"sqlite:///{results / 'mlflow.db'}",
+            constants.BACKEND_STORE_URI_ENV_VAR: (store := f"sqlite:///{results / 'mlflow.db'}"),
             constants.ARTIFACT_ROOT_ENV_VAR: "mlflow-artifacts:/",
             constants.ARTIFACTS_DESTINATION_ENV_VAR: str(results / "artifacts"),
             constants.SERVE_ARTIFACTS_ENV_VAR: "true",
@@ -65,10 +66,13 @@ def serve(results: Path, port: int) -> None:
         from mlflow.server.fastapi_app import app
 
         secret = secrets.token_urlsafe(24)
-        address = f"http://{HOST}:{place.getsockname()[1]}/{secret}/{PAGE}"
-        print(f"nsbench | MLflow on {address} (keep this address to yourself; Ctrl-C ends it)", flush=True)
+        address = f"http://{HOST}:{place.getsockname()[1]}/{secret}/"
+        print(f"nsbench | MLflow on {address}{PAGE} (keep this address to yourself; Ctrl-C ends it)", flush=True)
+        print(f"nsbench | the report, with links to its runs, on {address}{REPORT}", flush=True)
         with contextlib.suppress(KeyboardInterrupt):
-            uvicorn.Server(uvicorn.Config(guarded(app, secret), log_level="warning")).run(sockets=[place])
+            uvicorn.Server(uvicorn.Config(guarded(with_report(app, results, store), secret), log_level="warning")).run(
+                sockets=[place]
+            )
 
 
 if __name__ == "__main__":
