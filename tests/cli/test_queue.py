@@ -28,7 +28,7 @@ from tests.workflow_clone import Clone
 
 COMMON = """
 seeds: [0, 1]
-runs_per_pack: 1
+runs_per_pack: 2
 checkpoints: {count: 3}
 evaluation: {rho: [0.5], n_inputs: 20, n_draws: 1}
 theory: null
