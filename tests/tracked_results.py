@@ -94,8 +94,9 @@ class Results:
             database.close()
 
     def runs(self) -> dict[str, str]:
-        """Run ids by name, experiment first; every row of the table, deleted or not."""
-        rows = self.sql("SELECT e.name || '/' || r.name, run_uuid FROM runs r JOIN experiments e USING (experiment_id)")
+        """Run ids by key, as `keys`; every row of the table, deleted or not."""
+        rows = self.sql("SELECT 'nsbench/' || value, run_uuid FROM tags WHERE key = 'nsbench.run'")
+        assert len(rows) == self.sql("SELECT count(*) FROM runs")[0][0]
         assert len(dict(rows)) == len(rows)
         return dict(rows)
 
@@ -179,12 +180,13 @@ def assert_whole(client: Any, results: Results) -> None:
     contents, _ = read_contents(results.folder / "collected", results.folder / "tables", results.cells)
     wanted = {f"nsbench/{content.key}": content for content in contents}
     clone, found = identify(results.folder), []
-    for experiment in client.search_experiments(filter_string="name LIKE 'nsbench/%'"):
+    for experiment in client.search_experiments():
         for run in client.search_runs([experiment.experiment_id], max_results=1000):
-            if not clone.owns(run.data.tags):
+            if importer.NAME_TAG not in run.data.tags or not clone.owns(run.data.tags):
                 continue
-            found.append(key := f"{experiment.name}/{run.info.run_name}")
+            found.append(key := f"nsbench/{run.data.tags[importer.NAME_TAG]}")
             content = wanted[key]
+            assert run.info.run_name == content.name, key
             points = _points(client, results, run)
             assert points == {(point.metric, point.step): point.value for point in content.points}, key
             assert run.data.params == content.parameters, key

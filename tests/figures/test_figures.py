@@ -19,6 +19,7 @@ from PIL import Image
 from nsbench.analysis import statistics
 from nsbench.analysis.lead_lag import onsets
 from nsbench.analysis.statistics.times import trails
+from nsbench.arms.colours import FAMILY_COLOURS
 from nsbench.config.base import ConfigError
 from nsbench.figures import FIGURES, caption, comparison, drawing, figure_05, figure_11, figure_14, of_kind, style
 from nsbench.schemas.analysis import SELECTION
@@ -124,7 +125,7 @@ def test_each_kind_of_arm_has_a_colour_and_arms_of_one_colour_differ_by_dashes()
     dashes = style.arm_dashes([*cells, stronger])
     assert dashes[0] == dashes[1] != dashes[2]
     colours = [style.arm_colour(arm) for arm in (*ARMS.values(), *OTHER_ARMS.values())]
-    cheaper, control = style.FAMILY_COLOURS["cheaper"], style.FAMILY_COLOURS["control"]
+    cheaper, control = FAMILY_COLOURS["cheaper"], FAMILY_COLOURS["control"]
     assert colours == ["#3B3B3B", "#D55E00", "#8E4FA8", cheaper, control, control]
     assert style.arm_text(stronger) == "stronger (ρ = 0.25, γ = 2, S = 1)"
 

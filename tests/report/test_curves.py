@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from nsbench.arms.colours import ARM_COLOURS, FAMILY_COLOURS
 from nsbench.figures import style
 from nsbench.figures.curves import runs_of
 from nsbench.report import curves
@@ -74,7 +75,7 @@ def test_of_many_evaluations_each_run_s_are_thinned_and_the_last_stays(
 
 def test_colours_stand_out_from_the_dark_page_and_stay_apart() -> None:
     page = curves._luminance(curves._rgb(curves.DARK_PAGE))
-    colours = [*style.ARM_COLOURS.values(), *style.FAMILY_COLOURS.values()]
+    colours = [*ARM_COLOURS.values(), *FAMILY_COLOURS.values()]
     on_dark = {colour: curves.on_dark(colour) for colour in colours}
     for colour in on_dark.values():
         assert (curves._luminance(curves._rgb(colour)) + 0.05) / (page + 0.05) >= curves.CONTRAST - 0.1

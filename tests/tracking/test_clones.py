@@ -56,7 +56,7 @@ def losses(results: Results) -> dict[str, float]:
     """The first run's last validation loss, by the folder that its tags name."""
     rows = results.sql(
         "SELECT t.value, m.value FROM latest_metrics m JOIN tags t USING (run_uuid) JOIN runs r USING (run_uuid) "
-        f"WHERE r.name = 'calibrated/baseline/seed-0' AND m.key = 'final/val_loss' AND t.key = '{PLACE_TAG}' "
+        f"WHERE r.name = 'baseline, seed 0 (calibrated)' AND m.key = 'result/val_loss' AND t.key = '{PLACE_TAG}' "
         "AND EXISTS (SELECT 1 FROM tags n WHERE n.run_uuid = r.run_uuid AND n.value LIKE 'modular_addition/%')"
     )
     assert len(dict(rows)) == len(rows)

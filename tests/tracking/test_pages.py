@@ -9,7 +9,7 @@ from urllib.parse import urlencode
 
 import pytest
 
-from nsbench.tracking.pages import with_report
+from nsbench.tracking.pages import CHARTS, with_report
 from tests.tracked_results import LIBRARIES_WARN, Results, cells, lend_tables
 
 pytestmark = [pytest.mark.filterwarnings(one) for one in LIBRARIES_WARN]
@@ -27,7 +27,7 @@ def ask(results: Results, path: str, method: str = "GET", **query: str) -> tuple
         sent.append(message)
 
     scope = {"type": "http", "method": method, "path": path, "query_string": urlencode(query).encode()}
-    asyncio.run(with_report(mlflow, results.folder, results.uri)(scope, None, send))
+    asyncio.run(with_report(mlflow, results.folder, results.uri, b"first")(scope, None, send))
     headers = {name.decode(): value.decode() for name, value in sent[0]["headers"]}
     return sent[0]["status"], headers, sent[1]["body"]
 
@@ -39,7 +39,8 @@ def test_the_report_is_a_page_and_all_else_is_left_to_mlflow(tmp_path: Path) -> 
     status, headers, body = ask(results, "/report.html")
     assert (status, body.decode()) == (200, "the report, ρ")
     assert headers["content-type"] == "text/html; charset=utf-8"
-    for method, path in (("GET", "/"), ("GET", "/ajax-api/2.0/mlflow/runs/search"), ("POST", "/report.html")):
+    assert ask(results, "/")[::2] == (200, b"first")
+    for method, path in (("POST", "/"), ("GET", "/ajax-api/2.0/mlflow/runs/search"), ("POST", "/report.html")):
         assert ask(results, path, method)[0] == 418
 
 
@@ -53,7 +54,7 @@ def test_a_claim_s_link_leads_to_the_experiment_of_its_task_and_its_runs(tmp_pat
     place, _, search = headers["location"].partition("?")
     (experiment,) = results.client().search_experiments(filter_string="tags.`nsbench.task` = 'sparse_parity'")
     assert (status, place) == (302, f"./#/experiments/{experiment.experiment_id}/runs")
-    assert search == urlencode({"searchFilter": expression})
+    assert search == urlencode({"searchFilter": expression} | CHARTS)
     found = results.client().search_runs([experiment.experiment_id], expression)
     assert [run.data.params["task"] for run in found] == ["sparse_parity"]
     assert not results.client().search_runs([experiment.experiment_id], "params.variant = 'other'")

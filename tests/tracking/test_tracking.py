@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import math
+import shutil
 import sqlite3
 import threading
 import time
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
+import yaml
 from filelock import FileLock
 
 from nsbench.analysis.collect import OF_NOISE
+from nsbench.arms.colours import arm_colour
 from nsbench.schemas.training import COLLECTED_RUNS, HISTORY
 from nsbench.storage.parquet import read_table, write_table
 from nsbench.tracking import importer, stores
@@ -53,22 +57,26 @@ def test_one_run_per_key_with_parameters_curves_and_final_metrics(
         "version_torch": "2.13.0",
     }.items() <= run.data.tags.items()
     assert not {"nonfinite", "spec"} & run.data.tags.keys()
-    assert run.data.metrics["final/val_accuracy"] == 1.0
-    assert run.data.metrics["final/flops"] == 2e11
-    assert {name: run.data.metrics[f"time_to_target/{name}"] for name in ("reached", "step", "seconds")} == {
+    assert run.data.metrics["result/val_accuracy"] == 1.0
+    assert run.data.metrics["result/flops"] == 2e11
+    assert {name: run.data.metrics[f"target/{name}"] for name in ("reached", "step", "seconds")} == {
         "reached": 1,
         "step": 200,
         "seconds": 20,
     }
-    assert curve(results, run_id, "val_accuracy") == [(0, 0.0), (100, 0.5), (200, 1.0)]
-    assert [step for step, _ in curve(results, run_id, "train_loss")] == [100, 200]
-    assert curve(results, run_id, "noise_stability/decision/rho_-0.5") == [(0, 0.0), (100, -50.0), (200, -100.0)]
-    assert curve(results, run_id, "average_sensitivity/decision") == [(0, 3.0), (100, 3.0), (200, 3.0)]
+    assert curve(results, run_id, "eval/val_accuracy") == [(0, 0.0), (100, 0.5), (200, 1.0)]
+    assert [step for step, _ in curve(results, run_id, "fit/train_loss")] == [100, 200]
+    assert curve(results, run_id, "measures/noise_stability/decision/rho_-0.5") == [
+        (0, 0.0),
+        (100, -50.0),
+        (200, -100.0),
+    ]
+    assert curve(results, run_id, "measures/average_sensitivity/decision") == [(0, 3.0), (100, 3.0), (200, 3.0)]
     parity = results.runs()["nsbench/sparse_parity/calibrated/baseline/seed-0"]
     assert results.client().get_run(parity).data.params["secret"] == "[1, 4]"
     assert [path.name for path in tmp_path.iterdir()] == ["results"], "MLflow left files in the working directory"
     files = {path.name for path in results.folder.iterdir()} - {"mlflow.db.lock", "track.lock"}
-    assert files == {"collected", "tables", "mlflow.db", "clone.json"}
+    assert files == {"artifacts", "collected", "tables", "mlflow.db", "clone.json"}
 
 
 def test_text_and_leaks_are_told_and_only_curves_of_their_own_are_shown(results: Results) -> None:
@@ -81,9 +89,9 @@ def test_text_and_leaks_are_told_and_only_curves_of_their_own_are_shown(results:
     )
     assert {"text": "a made-up text", "leak": "windows overlap; no mask"}.items() <= text.data.tags.items()
     assert not {"text", "leak"} & addition.data.tags.keys()
-    assert {"val_loss_known", "val_accuracy_unpadded"} <= text.data.metrics.keys()
+    assert {"eval/val_loss_known", "eval/val_accuracy_unpadded"} <= text.data.metrics.keys()
     assert not {name for name in addition.data.metrics if name.endswith(("_known", "_unpadded"))}
-    assert text.data.metrics["val_accuracy_known"] == pytest.approx(0.9)
+    assert text.data.metrics["eval/val_accuracy_known"] == pytest.approx(0.9)
 
 
 def test_what_was_not_measured_is_told_and_is_no_value_that_is_not_finite(results: Results) -> None:
@@ -106,7 +114,7 @@ def test_what_was_not_measured_is_told_and_is_no_value_that_is_not_finite(result
     by_key = {content.key: content for content in contents}
     assert by_key[path].tags["runs_of"] == "a_twin"
     assert not {"nonfinite", "no_evaluation"} & by_key[path].tags.keys()
-    assert not {"stability", "final/stability"} & {point.metric for point in by_key[path].points}
+    assert not {"eval/outputs/stability", "result/stability"} & {point.metric for point in by_key[path].points}
     of_arm = by_key["modular_addition/calibrated/steady/seed-0"].tags
     assert (of_arm["no_evaluation"], "runs_of" in of_arm) == ("measured otherwise", False)
     assert "nonfinite" in by_key["modular_addition/calibrated/steady/seed-1"].tags  # it diverged
@@ -118,9 +126,89 @@ def test_diverged_run_stays_visible(results: Results) -> None:
     run = results.client().get_run(run_id)
     assert (run.info.status, run.data.tags["status"]) == ("FAILED", "diverged")
     assert run.data.tags["nonfinite"] == "train_loss is inf at step 100; val_loss is inf at step 100"
-    assert run.data.metrics["time_to_target/reached"] == 0
-    assert not {"time_to_target/step", "final/val_loss", "train_loss"} & run.data.metrics.keys()
-    assert curve(results, run_id, "val_loss") == [(0, 2.0)]
+    assert run.data.metrics["target/reached"] == 0
+    assert not {"target/step", "result/val_loss", "fit/train_loss"} & run.data.metrics.keys()
+    assert curve(results, run_id, "eval/val_loss") == [(0, 2.0)]
+
+
+def test_validation_accuracy_is_the_first_of_all_charts_and_curves_precede_single_values(results: Results) -> None:
+    """MLflow sorts sections, and the charts in them, by name; what has no later step than 0 it draws as bars."""
+    results.track()
+    run_id = results.runs()["nsbench/sparse_parity/calibrated/baseline/seed-0"]
+    steps = dict(results.sql(f"SELECT key, max(step) FROM metrics WHERE run_uuid = '{run_id}' GROUP BY key"))
+    sections = sorted({name.rpartition("/")[0] for name in steps})
+    measures = [section for section in sections if section.startswith("measures/")]
+    assert sections == ["eval", "eval/outputs", "fit", *measures, "result", "target"]
+    assert min(name for name in steps if name.rpartition("/")[0] == "eval") == "eval/val_accuracy"
+    assert {name.partition("/")[0] for name in steps if steps[name] == 0} == {"result", "target"}
+    # A run's page lists them as they were written.
+    (first,) = results.sql(f"SELECT key FROM latest_metrics WHERE run_uuid = '{run_id}' ORDER BY rowid LIMIT 1")
+    assert first == ("eval/val_accuracy",)
+
+
+def files_of(results: Results, key: str) -> dict[str, str]:
+    run = results.client().get_run(results.runs()[f"nsbench/{key}"])
+    folder = results.folder / "artifacts" / run.info.artifact_uri.removeprefix("mlflow-artifacts:/")
+    return {path.name: path.read_text() for path in folder.iterdir()}
+
+
+def test_a_run_has_a_description_its_settings_and_the_curves_of_its_cell(results: Results) -> None:
+    results.track()
+    client, runs = results.client(), results.runs()
+    steady, diverged = (
+        client.get_run(runs[f"nsbench/modular_addition/calibrated/steady/seed-{seed}"]).data.tags for seed in (0, 1)
+    )
+    note = steady["mlflow.note.content"]
+    for part in (
+        "It reached validation accuracy 0.95 at step 200 and held it, after 20 s of training and 2.00e+11 FLOPs.",
+        "It ended with validation accuracy 1 and validation loss 1.",
+        "Modular addition, variant `calibrated`: a model of 42 parameters, trained for 200 of 200 steps on cpu.",
+        "Arm `steady` (noise stability: rho 0.5), seed 0.",
+        "`runs/modular_addition/calibrated/steady/seed-0` in the results folder (run key `key0`)",
+    ):
+        assert part in note
+    assert "It diverged by step 200. It did not reach validation accuracy 0.95" in diverged["mlflow.note.content"]
+    assert steady["mlflow.runColor"] == diverged["mlflow.runColor"] == arm_colour(results.cells[1]["arm_settings"])
+    files = files_of(results, "modular_addition/calibrated/steady/seed-0")
+    settings = yaml.safe_load(files["settings.yaml"])
+    assert settings["seeds"] == [0]
+    assert settings["grid"] == [
+        {"task": "modular_addition", "variants": ["calibrated"], "arms": ["baseline", "steady"]}
+    ]
+    assert settings["tasks"]["modular_addition"]["arms"]["steady"] == {"kind": "noise_stability", "rho": 0.5}
+    root = ElementTree.fromstring(files["curves.svg"])
+    assert [
+        text.text for text in root.iter("{http://www.w3.org/2000/svg}text") if (text.text or "").startswith("seed")
+    ] == [
+        "seed 0",
+        "seed 1",
+    ]
+    assert len(list(root.iter("{http://www.w3.org/2000/svg}polyline"))) == 4
+    size = sum(map(len, files.values()))
+    assert size < 10_000
+
+
+def test_files_are_renewed_without_the_run_and_removed_with_it(results: Results) -> None:
+    key = "modular_addition/calibrated/baseline/seed-0"
+    results.track()
+    before, files = results.runs(), files_of(results, key)
+    # One seed more changes the picture of the cell, and no run of it.
+    results.cells[0]["seeds"].append(2)
+    results.write()
+    assert results.track().unchanged == 5
+    assert before.items() <= results.runs().items()
+    after = files_of(results, key)
+    assert after["settings.yaml"] == files["settings.yaml"]
+    assert "seed 2" in after["curves.svg"]
+    # What was lost is there again.
+    shutil.rmtree(results.folder / "artifacts")
+    assert results.track().unchanged == 6
+    assert files_of(results, key) == after
+    # A run that is replaced leaves none behind.
+    results.write(val_loss=0.25)
+    assert results.track().replaced == 1
+    folders = {path.parent.name for path in (results.folder / "artifacts").rglob("artifacts")}
+    assert folders == set(results.runs().values())
 
 
 def test_same_content_again_changes_nothing(results: Results) -> None:
@@ -142,7 +230,7 @@ def test_changed_run_is_replaced_and_only_that(results: Results) -> None:
     name = "nsbench/modular_addition/calibrated/baseline/seed-0"
     assert {key for key in before if before[key] != after[key]} == {name}
     assert results.size() == size
-    assert results.client().get_run(after[name]).data.metrics["final/val_loss"] == 0.25
+    assert results.client().get_run(after[name]).data.metrics["result/val_loss"] == 0.25
 
 
 def test_new_seed_adds_and_an_absent_one_is_named(results: Results) -> None:
@@ -183,7 +271,7 @@ def test_interrupted_import_is_healed(results: Results, monkeypatch: pytest.Monk
 
 def test_duplicates_and_deleted_experiments_are_healed(results: Results) -> None:
     results.track()
-    experiment = results.client().get_experiment_by_name("nsbench/modular_addition").experiment_id
+    experiment = results.client().get_experiment_by_name("Modular addition").experiment_id
     first = results.client().search_runs([experiment])[0]
     results.client().create_run(experiment, tags=first.data.tags)
     summary = results.track()
@@ -195,7 +283,7 @@ def test_duplicates_and_deleted_experiments_are_healed(results: Results) -> None
 
 def test_a_renamed_experiment_keeps_its_runs(results: Results) -> None:
     results.track()
-    client, name = results.client(), "nsbench/modular_addition"
+    client, name = results.client(), "Modular addition"
     experiment = client.get_experiment_by_name(name).experiment_id
     client.rename_experiment(experiment, "mine")
     results.write(val_loss=0.25)
@@ -208,12 +296,38 @@ def test_a_renamed_experiment_keeps_its_runs(results: Results) -> None:
     assert len(client.search_runs([experiment])) == 4
 
 
-def test_an_experiment_of_older_code_is_known_once_it_was_seen(results: Results) -> None:
+def test_an_experiment_of_older_code_is_renamed_and_its_runs_are_replaced(results: Results) -> None:
     client = results.client()
-    experiment = client.create_experiment("nsbench/modular_addition")
-    assert results.track().added == 5
+    older = {"mlflow.note.content": "Imported by `nsbench stage track`, one run per variant, arm and seed."}
+    experiment = client.create_experiment("nsbench/modular_addition", tags=older)
+    key = "modular_addition/calibrated/baseline/seed-0"
+    client.create_run(
+        experiment, tags={"nsbench.run": key, "nsbench.content": "0f"}, run_name="calibrated/baseline/seed-0"
+    )
+    summary = results.track()
+    assert (summary.added, summary.replaced) == (4, 1)
+    found = client.get_experiment(experiment)
+    assert (found.name, found.tags["nsbench.task"]) == ("Modular addition", "modular_addition")
+    assert found.tags["mlflow.note.content"].startswith("Runs of the task `modular_addition`")
+    assert client.get_experiment_by_name("nsbench/modular_addition") is None
+    names = sorted(run.info.run_name for run in client.search_runs([experiment]))
+    assert names == [f"{arm}, seed {seed} (calibrated)" for arm in ("baseline", "steady") for seed in (0, 1)]
+    # Found again by its tag, with what a user made of it.
     client.rename_experiment(experiment, "mine")
+    client.set_experiment_tag(experiment, "mlflow.note.content", "my notes")
     assert results.track().unchanged == 5
+    assert client.get_experiment(experiment).name == "mine"
+    assert client.get_experiment(experiment).tags["mlflow.note.content"] == "my notes"
+
+
+def test_an_experiment_of_somebody_else_is_left_alone(results: Results) -> None:
+    client = results.client()
+    other = client.create_experiment("Modular addition")
+    for _ in range(2):
+        assert results.track().added in (5, 0)
+    assert client.search_runs([other]) == []
+    experiment = client.get_experiment_by_name("Modular addition (nsbench)").experiment_id
+    assert len(client.search_runs([experiment])) == 4
 
 
 def test_lost_points_are_imported_again(results: Results) -> None:

@@ -85,6 +85,10 @@ def test_only_who_knows_the_address_is_let_in(tmp_path: Path, tables: Path) -> N
         page = ask("GET", address.path)
         assert page[0] == 200
         assert b"MLflow" in page[1]
+        assert b"autoOpenedOnFirstLoad" in page[1]
+        # Commands of the machine are nobody's, not even by the address.
+        for name in ("ajax-api/3.0/mlflow/assistant/config", "/ajax-api/3.0/mlflow/assistant/config"):
+            assert ask("GET", address.path + name)[0] == 403
         # What the page refers to is relative to its own address.
         assert not re.search(rb'(src|href)="/', page[1])
         status, found = ask("GET", f"{address.path}ajax-api/2.0/mlflow/experiments/search?max_results=9")

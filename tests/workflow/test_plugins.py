@@ -14,6 +14,7 @@ import torch.nn.functional as F
 import yaml
 
 from nsbench import arms
+from nsbench.arms.colours import FAMILY_COLOURS
 from nsbench.cli import parser as cli
 from nsbench.config.base import ConfigError
 from nsbench.figures import style
@@ -60,7 +61,7 @@ def test_a_new_arm_is_one_file_and_three_lines(folder: Path, capsys: pytest.Capt
     assert train_flops(cell) == train_flops(plan.cells[*CELL[:2], "baseline"])
     (shown,) = [values for values in plain(plan.cells.values()) if values["arm"] == KIND]
     assert style.arm_text(shown) == f"{KIND} (ε = 0.1)"
-    assert style.arm_colour(shown["arm_settings"]) == style.FAMILY_COLOURS["own"]
+    assert style.arm_colour(shown["arm_settings"]) == FAMILY_COLOURS["own"]
 
     pack = next(pack[-1] for pack in plan.packs if pack[:3] == CELL)
     spec = plan.train(*CELL, pack)

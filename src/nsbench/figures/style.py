@@ -1,7 +1,7 @@
-"""What all figures share: colours, type, axes, panels with their headers, footers, and saving.
+"""What all figures share: type, axes, panels with their headers, footers, and saving.
 
-One fixed colour per kind of arm, told apart in every common form of colour blindness; arms of one kind differ by
-dashes. Nothing here touches matplotlib's global state, and matplotlib is imported only where something is drawn.
+Each kind of arm has a fixed colour (`arms.colours`); arms of one kind differ by dashes. Nothing here touches
+matplotlib's global state, and matplotlib is imported only where something is drawn.
 """
 
 from __future__ import annotations
@@ -19,18 +19,13 @@ from typing import Any
 
 import numpy as np
 
-from nsbench.arms import ARMS, describe
+from nsbench.arms import describe
+from nsbench.arms.colours import arm_colour
 from nsbench.figures.annotations import Axes, Axis, Cell, Cells, Figure, Line2D
 from nsbench.figures.frame import drawn_only
 from nsbench.schemas.metrics import METRICS
 from nsbench.storage.atomic import atomic_write
 
-ARM_COLOURS = {
-    ("baseline", None): "#3B3B3B",
-    ("noise_stability", 1): "#D55E00",
-    ("noise_stability", 0): "#8E4FA8",
-}
-FAMILY_COLOURS = {"cheaper": "#0039E5", "control": "#4C9972", "own": "#7F6A00", "paper": "#7F6A00"}
 LOSS_COLOUR = "#0072B2"
 STABILITY_COLOUR = "#00845F"
 MUTED, TEXT, INK = "#6B6B6B", "#222222", "#3B3B3B"
@@ -102,12 +97,6 @@ def _matplotlib() -> ModuleType:
 
 
 # --- words and colours ---------------------------------------------------------------------------------
-
-
-def arm_colour(arm_settings: dict[str, Any]) -> str:
-    """The fixed colour of an arm's kind (and orientation S); one for each family of other arms."""
-    of_family = FAMILY_COLOURS[ARMS.find(arm_settings["kind"]).family]
-    return ARM_COLOURS.get((arm_settings["kind"], arm_settings.get("orientation")), of_family)
 
 
 def arm_dashes(cells: Cells) -> list[Any]:

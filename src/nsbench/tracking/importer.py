@@ -1,6 +1,6 @@
 """Import of finished runs into MLflow: a view of the Parquet files, which stay the source.
 
-One MLflow run stands for each (task, variant, arm, seed), in the experiment `nsbench/<task>`. A tag with a digest of
+One MLflow run stands for each (task, variant, arm, seed), in an experiment for each task. A tag with a digest of
 all that was imported is written last: a run that carries the right digest, and as many points, is left alone; any other
 run of the same key, stale or cut short, is deleted and imported anew. Whatever was written is read again, from the
 store opened anew, until nothing is left to do. So an import may be repeated, interrupted, started twice at once or have
@@ -21,8 +21,10 @@ from typing import TYPE_CHECKING, Any
 
 import nsbench.tracking.stores as stores  # not from the package, which imports this module
 from nsbench.config.tracking_uri import shown
+from nsbench.tracking.artifacts import Artifacts
 from nsbench.tracking.clones import Clone, identify
 from nsbench.tracking.content import Content, read_contents
+from nsbench.tracking.descriptions import NOTE, title
 from nsbench.tracking.stores import TrackingError
 
 if TYPE_CHECKING:
@@ -39,11 +41,9 @@ ROUNDS, WAITS = 5, 14
 """How often at most a store is imported into, and a locked one waited for."""
 CHANGED_UNDER_US = {"RESOURCE_DOES_NOT_EXIST", "RESOURCE_ALREADY_EXISTS", "INVALID_STATE", "INVALID_PARAMETER_VALUE"}
 """What MLflow says of a run that somebody else deleted in the middle, or of an experiment that somebody else made."""
-EXPERIMENT_TAGS = {
-    "mlflow.experimentKind": "custom_model_development",
-    "mlflow.note.content": "Imported by `nsbench stage track`, one run per variant, arm and seed. "
-    "Time is training time; the source is the Parquet files of the results folder.",
-}
+NOTE_TAG = "mlflow.note.content"
+OLDER = "Imported by `nsbench stage track`"
+"""How an experiment's description by older code begins; its name was `nsbench/<task>`."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +75,7 @@ class _Import:
     """Whether the store is a file."""
     copied_store: bool
     """Whether the store lies in the results folder."""
+    artifacts: Artifacts
     outcomes: dict[str, str] = field(default_factory=dict)
     """added, replaced or unchanged, by key: what the first look at each run led to."""
 
@@ -111,7 +112,7 @@ def track(
     with stores.one_sentence(uri, os.environ), stores.alone(uri, results):
         file = stores.sqlite_file(uri)
         inside = file is not None and file.parent.resolve() == results.resolve()
-        task = _Import(contents, identify(results), start, file is not None, inside)
+        task = _Import(contents, identify(results), start, file is not None, inside, Artifacts(file, uri))
         _settle(uri, file, task)
     n = Counter(task.outcomes.values())
     counts = {name: n[name] for name in ("added", "replaced", "unchanged")}
@@ -180,13 +181,14 @@ def _import(client: MlflowClient, task: _Import, points: dict[str, int] | None) 
         old, digest = standing.get(content.key, []), content.digest
         whole = len(old) == 1 and old[0].data.tags.get(CONTENT_TAG) == digest
         if whole and (points is None or points.get(old[0].info.run_id) == len(set(content.points))):
-            busy |= _claim(client, old[0], task.clone)
+            busy |= _amend(client, old[0], content, task)
             task.tell(content.key, "unchanged")
             continue
         for run in old:
+            task.artifacts.remove(run)
             _delete(client, run.info.run_id)
         # Newest first is MLflow's order: a millisecond between runs makes it the order of the grid.
-        _write(client, experiment, content, digest, round(task.start * 1000) - index, task.clone)
+        _write(client, experiment, content, digest, round(task.start * 1000) - index, task)
         task.tell(content.key, "replaced" if old else "added")
         busy = True
     return busy
@@ -196,17 +198,29 @@ def _experiment(client: MlflowClient, task: str, local: bool) -> str:
     """The experiment of a task, which a user may have renamed or deleted; made where there is none."""
     from mlflow.entities import ViewType
 
-    name = f"nsbench/{task}"
+    older = f"nsbench/{task}"
     tagged = client.search_experiments(view_type=ViewType.ALL, filter_string=f"tags.`{TASK_TAG}` = '{task}'")
-    experiment = min(tagged, key=lambda one: one.lifecycle_stage, default=None) or client.get_experiment_by_name(name)
+    same = client.get_experiment_by_name(title(task))
+    if same is not None and same.tags.get(TASK_TAG) == task:
+        tagged.append(same)
+    experiment = min(tagged, key=lambda one: one.lifecycle_stage, default=None) or client.get_experiment_by_name(older)
+    # One of that name without the tag is somebody else's.
+    name = title(task) if same is None else f"{title(task)} (nsbench)"
+    tags = {TASK_TAG: task, NOTE_TAG: NOTE.format(task=task)}
     if experiment is None:
-        # Nothing is stored there; a path would be made absolute and break when the results move.
-        location = f"mlflow-artifacts:/{name}" if local else None
-        return client.create_experiment(name, artifact_location=location, tags={**EXPERIMENT_TAGS, TASK_TAG: task})
-    if not tagged:
-        client.set_experiment_tag(experiment.experiment_id, TASK_TAG, task)
+        # A path would be made absolute and break when the results move.
+        location = f"mlflow-artifacts:/nsbench/{task}" if local else None
+        tags["mlflow.experimentKind"] = "custom_model_development"
+        return client.create_experiment(name, artifact_location=location, tags=tags)
     if experiment.lifecycle_stage == "deleted":
         client.restore_experiment(experiment.experiment_id)
+    if experiment.name == older:
+        client.rename_experiment(experiment.experiment_id, name)
+    if not experiment.tags.get(NOTE_TAG, OLDER).startswith(OLDER):  # a user's own
+        del tags[NOTE_TAG]
+    for tag, value in tags.items():
+        if experiment.tags.get(tag) != value:
+            client.set_experiment_tag(experiment.experiment_id, tag, value)
     return experiment.experiment_id
 
 
@@ -222,13 +236,18 @@ def _standing(client: MlflowClient, experiment: str, task: _Import) -> dict[str,
     return found
 
 
-def _claim(client: MlflowClient, run: Run, clone: Clone) -> bool:
-    """Tag a run of ours from before there were identities, or before the folder moved; whether that was needed."""
+def _amend(client: MlflowClient, run: Run, content: Content, task: _Import) -> bool:
+    """Tag a run of ours from before there were identities, or before the folder moved, and renew its files.
+
+    Returns whether there was anything to do.
+    """
     from mlflow.entities import RunTag
 
-    tags = [RunTag(name, value) for name, value in clone.tags.items() if run.data.tags.get(name) != value]
+    tags = {name: value for name, value in task.clone.tags.items() if run.data.tags.get(name) != value}
+    if task.artifacts.missing(run, content.artifacts):
+        tags |= task.artifacts.write(client, run, content.artifacts)
     if tags:
-        client.log_batch(run.info.run_id, tags=tags)
+        client.log_batch(run.info.run_id, tags=[RunTag(name, value) for name, value in tags.items()])
     return bool(tags)
 
 
@@ -237,15 +256,16 @@ def _delete(client: MlflowClient, run_id: str) -> None:
     getattr(client._tracking_client.store, "_hard_delete_run", client.delete_run)(run_id)
 
 
-def _write(client: MlflowClient, experiment: str, content: Content, digest: str, start_ms: int, clone: Clone) -> None:
+def _write(client: MlflowClient, experiment: str, content: Content, digest: str, start_ms: int, task: _Import) -> None:
     """Create a run whose clock is its training time."""
     from mlflow.entities import Metric, Param, RunTag
 
     source = {"name": "nsbench", "type": "LOCAL", "git.commit": content.origin.get("commit", "unknown")}
-    tags = {NAME_TAG: content.key, **clone.tags, **content.tags, **content.origin} | {
+    tags = {NAME_TAG: content.key, **task.clone.tags, **content.tags, **content.origin} | {
         f"mlflow.source.{k}": v for k, v in source.items()
     }
-    run_id = client.create_run(experiment, start_time=start_ms, tags=tags, run_name=content.name).info.run_id
+    run = client.create_run(experiment, start_time=start_ms, tags=tags, run_name=content.name)
+    run_id = run.info.run_id
     parameters = [Param(name, value) for name, value in content.parameters.items()]
     for chunk in _chunks(parameters, PARAMETERS_PER_BATCH):
         client.log_batch(run_id, params=chunk)
@@ -254,7 +274,8 @@ def _write(client: MlflowClient, experiment: str, content: Content, digest: str,
         client.log_batch(run_id, metrics=chunk)
     status, end_ms = "FINISHED" if content.completed else "FAILED", start_ms + round(content.seconds * 1000)
     client.set_terminated(run_id, status=status, end_time=end_ms)
-    client.log_batch(run_id, tags=[RunTag(CONTENT_TAG, digest)])
+    last = {**task.artifacts.write(client, run, content.artifacts), CONTENT_TAG: digest}
+    client.log_batch(run_id, tags=[RunTag(name, value) for name, value in last.items()])
 
 
 def _chunks(items: list[Any], size: int) -> Iterator[list[Any]]:

@@ -17,16 +17,37 @@ from nsbench.tracking.stores import client_of
 
 REPORT, RUNS = "report.html", "runs"
 """Paths below the secret: the page, and `runs?task=...&filter=...` as its links have it (report/page.js.j2)."""
+HEAD = b"""<script>localStorage["mlflow.assistant.fab.autoOpenedOnFirstLoad_v1"] = "true"</script>\
+<style>[data-assistant-ui] {display: none !important}
+@media (max-width: 600px) {aside {display: none !important}}</style>"""
+"""For MLflow's first page: its assistant counts as opened before, and has no button; on a phone the menu, which would
+take half of the page, is hidden, as the path above each page leads to all experiments."""
+CHARTS = {"compareRunsMode": "CHART", "workflowType": "machine_learning"}
+"""How runs are shown."""
+HTML = b"text/html; charset=utf-8"
 NO_REPORT = b"nsbench | results/report.html is not there yet\n"
 App = Callable[[dict[str, Any], Callable[..., Awaitable[Any]], Callable[..., Awaitable[Any]]], Awaitable[None]]
 
 
-def with_report(app: App, results: Path, uri: str) -> App:
-    """An ASGI application that adds the report of a results folder, and the way to runs in the store at `uri`."""
+def first_page() -> bytes:
+    """MLflow's only page of HTML, with `HEAD`."""
+    from mlflow import server
+
+    page = Path(server.__file__).parent / server.REL_STATIC_DIR / "index.html"
+    return page.read_bytes().replace(b"<head>", b"<head>" + HEAD, 1)
+
+
+def with_report(app: App, results: Path, uri: str, first: bytes) -> App:
+    """An ASGI application that adds the report of a results folder, and the way to runs in the store at `uri`.
+
+    first: what is answered for the root.
+    """
 
     async def pages(scope: dict[str, Any], receive: Callable[..., Any], send: Callable[..., Any]) -> None:
-        asked = scope["path"].lstrip("/") if scope["type"] == "http" and scope["method"] == "GET" else ""
-        if asked == REPORT:
+        asked = scope["path"].lstrip("/") if scope["type"] == "http" and scope["method"] == "GET" else None
+        if asked == "":
+            status, headers, body = 200, [(b"content-type", HTML)], first
+        elif asked == REPORT:
             status, headers, body = await asyncio.to_thread(_report, results / REPORT)
         elif asked == RUNS:
             place = await asyncio.to_thread(runs_page, uri, scope["query_string"].decode())
@@ -42,7 +63,7 @@ def with_report(app: App, results: Path, uri: str) -> App:
 def _report(path: Path) -> tuple[int, list[tuple[bytes, bytes]], bytes]:
     if not path.is_file():
         return 404, [(b"content-type", b"text/plain")], NO_REPORT
-    return 200, [(b"content-type", b"text/html; charset=utf-8")], path.read_bytes()
+    return 200, [(b"content-type", HTML)], path.read_bytes()
 
 
 def runs_page(uri: str, query: str) -> str:
@@ -55,4 +76,4 @@ def runs_page(uri: str, query: str) -> str:
     if not found:
         return "./#/experiments"
     chosen = {"searchFilter": asked["filter"]} if "filter" in asked else {}
-    return f"./#/experiments/{found[0].experiment_id}/runs?{urlencode(chosen)}"
+    return f"./#/experiments/{found[0].experiment_id}/runs?{urlencode(chosen | CHARTS)}"

@@ -2,7 +2,8 @@
 
 MLflow lets every account of a machine in, and its artifact routes read and write whatever the server's owner may. So
 every address begins with a secret, new at each start, that only the terminal shows. It is no cookie: browsers send
-cookies to all ports of a host, so to other accounts' servers too. MLflow's pages use relative addresses.
+cookies to all ports of a host, so to other accounts' servers too. MLflow's pages use relative addresses. Its assistant,
+which runs commands on the machine and takes a quarter of the page at the first visit, is left out.
 """
 
 from __future__ import annotations
@@ -16,11 +17,12 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
-from nsbench.tracking.pages import REPORT, with_report
+from nsbench.tracking.pages import REPORT, first_page, with_report
 from nsbench.tracking.stores import ENVIRONMENT
 
 HOST = "127.0.0.1"
 PAGE = "#/experiments?workflowType=machine_learning"
+ASSISTANT = "ajax-api/3.0/mlflow/assistant"
 REFUSED = b"nsbench | open the address that `make ui` printed\n"
 
 App = Callable[[dict[str, Any], Callable[..., Awaitable[Any]], Callable[..., Awaitable[Any]]], Awaitable[None]]
@@ -33,7 +35,8 @@ def guarded(app: App, secret: str) -> App:
         if scope["type"] == "lifespan":
             return await app(scope, receive, send)
         first, slash, rest = scope["path"].removeprefix("/").partition("/")
-        if slash and secrets.compare_digest(first.encode(), secret.encode()):
+        known = slash and secrets.compare_digest(first.encode(), secret.encode())
+        if known and not rest.lower().lstrip("/").startswith(ASSISTANT):
             raw = scope["raw_path"].removeprefix(b"/").partition(b"/")[2]
             return await app({**scope, "path": f"/{rest}", "raw_path": b"/" + raw}, receive, send)
         if scope["type"] == "websocket":
@@ -70,9 +73,8 @@ def serve(results: Path, port: int) -> None:
         print(f"nsbench | MLflow on {address}{PAGE} (keep this address to yourself; Ctrl-C ends it)", flush=True)
         print(f"nsbench | the report, with links to its runs, on {address}{REPORT}", flush=True)
         with contextlib.suppress(KeyboardInterrupt):
-            uvicorn.Server(uvicorn.Config(guarded(with_report(app, results, store), secret), log_level="warning")).run(
-                sockets=[place]
-            )
+            pages = with_report(app, results, store, first_page())
+            uvicorn.Server(uvicorn.Config(guarded(pages, secret), log_level="warning")).run(sockets=[place])
 
 
 if __name__ == "__main__":
