@@ -169,7 +169,8 @@ def test_a_claim_s_evidence_is_downloaded(page: WebDriver) -> None:
 def test_nothing_is_wider_than_the_window(page: WebDriver, width: int) -> None:
     look(page, width)
     drawn(page)
-    wait(page, "return document.querySelector('#curves-plot .main-svg').clientWidth <= innerWidth")
+    plot = "document.getElementById('curves-plot')"  # it follows the window a moment later
+    wait(page, f"return {plot}.querySelector('.main-svg').clientWidth === {plot}.clientWidth")
     whole, wide = page.execute_script(WIDE)
     assert whole <= width
     # A table of many columns scrolls inside its box on a large screen; on a phone its rows are stacked.

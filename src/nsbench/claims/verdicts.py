@@ -76,8 +76,7 @@ def judge_one(claim: Claim, finding: Finding, margin: float) -> Judged:
         if values.get(name) is None or math.isnan(values[name])
     ]
     because = f"; {', '.join(unknown)}" if unknown else _used(names, values, shown_before)
-    note = f" ({finding.note})" if finding.note else ""
-    return Judged(finding, "undecided", f"{number}: no condition of the rule holds{because}{note}")
+    return Judged(finding, "undecided", f"{number}: no condition of the rule holds{because}")
 
 
 def combine(found: list[Judged], command: str = "", all_needed: bool = False) -> tuple[str, str]:

@@ -95,6 +95,7 @@ def _claim(
         "rank": _rank(row["verdict"]),
         "paper": row["paper_text"] or number,
         "paper_number": number if row["paper_text"] else "",
+        "erratum": "" if pd.isna(row["erratum"]) else int(row["erratum"]),
         "rule_name": name,
         "conditions": conditions,
         "evidence": shown,
