@@ -356,7 +356,9 @@ def test_import_waits_for_another_with_a_message(results: Results, caplog: pytes
     def hold() -> None:
         with FileLock(results.folder / "mlflow.db.lock"):
             held.set()
-            time.sleep(0.5)
+            deadline = time.monotonic() + 60
+            while not caplog.messages and time.monotonic() < deadline:
+                time.sleep(0.01)
 
     other = threading.Thread(target=hold)
     other.start()

@@ -242,4 +242,6 @@ def _stopping() -> Iterator[list[int]]:
 
 
 def _say(text: str) -> None:
-    print(f"nsbench | queue: {text}", file=sys.stderr, flush=True)
+    # Over the bar of the workflow that runs (`workflow.terminal`), where there is one.
+    start = "\r\033[K" if sys.stderr.isatty() else ""
+    print(f"{start}nsbench | queue: {text}", file=sys.stderr, flush=True)
