@@ -22,11 +22,22 @@ With accelerate, where a causal model of transformers accumulates the gradients 
                 optimizer.step()
                 optimizer.zero_grad()
 
-With Lightning, which takes the mean over the batches that it accumulates:
+With Lightning, which takes the mean over the batches that it accumulates, and over processes:
 
-    def training_step(self, batch, batch_idx):
-        output = self.model(**batch)
-        return output.loss + self.regularizer(self.model, batch, clean_logits=output.logits)
+    class StableModule(lightning.LightningModule):
+        def __init__(self, model, regularizer):
+            super().__init__()
+            self.model, self.regularizer = model, regularizer
+
+        def training_step(self, batch, batch_idx):
+            output = self.model(**batch)
+            term = self.regularizer(self.model, batch, clean_logits=output.logits, step=self.global_step)
+            return output.loss + term
+
+        def configure_optimizers(self):
+            return torch.optim.AdamW(self.parameters(), lr=1e-4)
+
+    trainer.fit(StableModule(model, regularizer), loader)
 """
 
 from __future__ import annotations

@@ -199,8 +199,9 @@ class NoiseStabilityRegularizer(nn.Module):
         if step is not None and not term.is_due(step):
             return torch.zeros((), device=device)
         self._check_symbols(model)
-        if mask is None and getattr(model_kwargs.get("attention_mask"), "shape", None) == tokens.shape:
-            mask = model_kwargs["attention_mask"]
+        attention = model_kwargs.get("attention_mask")
+        if mask is None and isinstance(attention, Tensor) and attention.shape == tokens.shape:
+            mask = attention
         if mask is not None:
             require(mask.shape == tokens.shape, _shapes("mask", mask, tokens.shape, "of tokens"))
         n_rows = term.rows(batch)
