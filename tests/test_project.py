@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+import nsbench
 from tests.source_code import all_modules, imports
 
 PROJECT = Path(__file__).parents[1]
@@ -137,8 +138,31 @@ def test_both_cis_run_the_same_script() -> None:
     steps = yaml.safe_load((PROJECT / ".github/workflows/ci.yml").read_text())["jobs"]["check"]["steps"]
     assert any(step.get("run") == "bash .ci/run" for step in steps)
     script = (PROJECT / ".ci/run").read_text()
-    for command in ("make install", "make lint", "make test", "tests/config/tiny.yaml"):
+    for command in ("make install", "make lint", "make test", "tests/config/tiny.yaml", "python -m tests.wheel"):
         assert command in script
+
+
+def test_forms_and_the_catalog_s_file_are_as_their_readers_want_them() -> None:
+    forms = list((PROJECT / ".github/ISSUE_TEMPLATE").glob("*.yml"))
+    assert len(forms) == 2
+    for form in forms:
+        read = yaml.safe_load(form.read_text())
+        assert read["name"]
+        assert read["description"]
+        assert all(field["attributes"]["label"] for field in read["body"])
+    usage = yaml.safe_load((PROJECT / ".snakemake-workflow-catalog.yml").read_text())["usage"]
+    assert set(usage) == {"mandatory-flags", "software-stack-deployment", "report"}
+    for name in ("workflow/Snakefile", "config/README.md"):
+        assert (PROJECT / name).is_file()
+    readme = (PROJECT / "README.md").read_text().lower()
+    assert "snakemake" in readme
+    assert "workflow" in readme
+
+
+def test_the_changelog_has_the_version() -> None:
+    heads = re.findall(r"^## (.*)$", (PROJECT / "CHANGELOG.md").read_text(), re.MULTILINE)
+    assert heads[0] == "[Unreleased]"
+    assert re.fullmatch(r"\[(.*)\] - \d{4}-\d\d-\d\d", heads[1])[1] == nsbench.__version__
 
 
 def test_licence_and_citation_are_there() -> None:

@@ -45,7 +45,16 @@ class Clone:
         self.root, self.warm = root, warm
         for kind in ("causal", "encoder"):
             tiny_models.make(root / "tiny_models", kind)
-        for name in ("Snakefile", "config.yaml", "claims.yaml", "workflow", "profiles", "src", "tests/config"):
+        for name in (
+            "Snakefile",
+            "config.yaml",
+            "claims.yaml",
+            "config",
+            "workflow",
+            "profiles",
+            "src",
+            "tests/config",
+        ):
             source, place = PROJECT / name, root / name
             place.parent.mkdir(parents=True, exist_ok=True)
             if source.is_dir():

@@ -44,6 +44,16 @@ def test_the_papers_grid_and_the_demo_can_be_planned(fresh: Clone, overlay: str)
     assert (planned["train_pack"], planned["make_dataset"]) == GRIDS[overlay]
 
 
+@pytest.mark.parametrize("place", ["Snakefile", "workflow/Snakefile"])
+def test_a_grid_of_one_s_own_is_a_few_lines_and_planned_from_where_catalogs_look_too(fresh: Clone, place: str) -> None:
+    overlay = "config/minimal.yaml"
+    assert len((PROJECT / overlay).read_text().splitlines()) <= 15
+    status, said = fresh.snakemake("--dry-run", "--snakefile", place, overlay=overlay)
+    assert status == 0, said
+    jobs = dict(re.findall(r"^(\w+) +(\d+)$", said.rsplit("Job stats:", 1)[1], re.MULTILINE))
+    assert (jobs["train_pack"], jobs["make_dataset"], jobs["write_report"], jobs["all"]) == ("4", "2", "1", "1")
+
+
 @pytest.mark.parametrize(
     ("old", "new", "words"),
     [

@@ -88,7 +88,7 @@ class Config(Closed):
     plugins: list[Words] = Field(default_factory=list, max_length=1000)
     """Python files of your own that register arms, tasks ... (`nsbench new` writes one)."""
     records: list[Words] = Field(default_factory=list, max_length=1000)
-    """Files and folders of records (docs/contributing-runs.md): the runs in them count as finished."""
+    """Files and folders of records (docs/CONTRIBUTING.md): the runs in them count as finished."""
     theory: Theory | None = Theory()
     """The theory beside simulation; null leaves it out."""
     pretrained: Pretrained | None = None
