@@ -107,5 +107,5 @@ format: $(READY)
 lock: $(READY)
 	@pip install --quiet uv
 	@{ sed -n '/^#/p' requirements.lock; \
-	   uv pip compile --quiet --universal --python-version 3.11 --extra dev --extra cluster --no-annotate --no-header pyproject.toml \
+	   uv pip compile --quiet --universal --python-version 3.11 --extra dev --extra cluster --extra docs --no-annotate --no-header pyproject.toml \
 	   | grep -vE '^(nvidia-|cuda-|triton)'; } > requirements.lock.new && mv requirements.lock.new requirements.lock

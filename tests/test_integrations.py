@@ -139,7 +139,11 @@ def test_trainer_evaluates_the_plain_loss(tmp_path: Path) -> None:
 
 def test_accelerate_accumulates_the_gradient_of_one_large_batch() -> None:
     AcceleratorState._reset_state(reset_partial_state=True)
-    accelerator, model, found = Accelerator(cpu=True, gradient_accumulation_steps=4), causal_model(), []
+    accelerator, model, found = (
+        Accelerator(cpu=True, mixed_precision="no", gradient_accumulation_steps=4),
+        causal_model(),
+        [],
+    )
     model, optimizer = accelerator.prepare(model, torch.optim.SGD(model.parameters(), lr=0.0))
     optimizer.optimizer.register_step_pre_hook(lambda *_: found.append(gradient_of(model)))
     batches = [rows(slice(start, start + 2)) for start in range(0, 8, 2)]

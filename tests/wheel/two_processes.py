@@ -26,7 +26,7 @@ def meet(rank: int, port: int) -> None:
 
 
 def of_accelerate(rank: int) -> Tensor:
-    accelerator, model = Accelerator(cpu=True, gradient_accumulation_steps=2), one.causal_model()
+    accelerator, model = Accelerator(cpu=True, mixed_precision="no", gradient_accumulation_steps=2), one.causal_model()
     found: list[Tensor] = []
     optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
     optimizer.register_step_pre_hook(lambda *_: found.append(one.gradient_of(model)))
