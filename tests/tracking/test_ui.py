@@ -12,15 +12,24 @@ import signal
 import socket
 import subprocess
 import sys
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 import pytest
 
-from tests.tracked_results import lend_tables
+from nsbench import report
+from tests.browser import browser, look, needs_browser, wait
+from tests.tracked_results import Results, cells, lend_tables
 
 MODULE = "nsbench.tracking.ui"
+SCRIPT = Path(report.__file__).parent / "page.js.j2"
+FILTER = "params.variant = 'calibrated' and params.arm = 'baseline'"
+PAGE = f'''<input id="search"><output id="found"></output>
+<code data-task="modular_addition" data-filter="{FILTER}">{FILTER}</code><script>{{script}}</script>'''
+"""A page with what the report has of a claim's runs."""
+SHOWN = "return document.body.innerText.includes(arguments[0])"
 ROUTES = """
 GET /
 GET /health
@@ -57,48 +66,94 @@ def another_account() -> Iterator[None]:
         os.seteuid(0)
 
 
-def test_only_who_knows_the_address_is_let_in(tmp_path: Path, tables: Path) -> None:
-    lend_tables(tables, tmp_path / "mlflow.db")
-    command = [sys.executable, "-W", "ignore", "-m", MODULE, str(tmp_path), "0"]
-    server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory, tables: Path) -> Iterator[tuple[subprocess.Popen[str], Results]]:
+    """`make ui` of a folder with runs of two tasks; its address is the process's next line."""
+    results = Results(tmp_path_factory.mktemp("served"), cells())
+    lend_tables(tables, results.folder / "mlflow.db")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # libraries'
+        results.track()
+    (results.folder / "report.html").write_text(PAGE.format(script=SCRIPT.read_text(encoding="utf-8")))
+    command = [sys.executable, "-W", "ignore", "-m", MODULE, str(results.folder), "0"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     try:
-        assert server.stdout is not None
-        address = urlsplit(re.search(r"http://\S+", server.stdout.readline())[0])
-        secret = address.path.strip("/")
-        assert (address.hostname, len(secret)) == ("127.0.0.1", 32)
-
-        def ask(method: str, target: str, body: str = "{}") -> tuple[int, bytes]:
-            link = http.client.HTTPConnection("127.0.0.1", address.port)
-            link.request(method, target, body, {"Content-Type": "application/json"})
-            answer = link.getresponse()
-            found = answer.status, answer.read()
-            link.close()
-            return found
-
-        # All that another account sees of a process.
-        assert secret not in Path(f"/proc/{server.pid}/cmdline").read_text()
-        with another_account():
-            for line in ROUTES.strip().format(secret=secret).splitlines():
-                status, said = ask(*line.split())
-                assert (status, said) == (403, b"nsbench | open the address that `make ui` printed\n"), line
-        assert not (tmp_path / "artifacts").exists()
-        page = ask("GET", address.path)
-        assert page[0] == 200
-        assert b"MLflow" in page[1]
-        assert b"autoOpenedOnFirstLoad" in page[1]
-        # Commands of the machine are nobody's, not even by the address.
-        for name in ("ajax-api/3.0/mlflow/assistant/config", "/ajax-api/3.0/mlflow/assistant/config"):
-            assert ask("GET", address.path + name)[0] == 403
-        # What the page refers to is relative to its own address.
-        assert not re.search(rb'(src|href)="/', page[1])
-        status, found = ask("GET", f"{address.path}ajax-api/2.0/mlflow/experiments/search?max_results=9")
-        assert [experiment["name"] for experiment in json.loads(found)["experiments"]] == ["Default"]
-        server.send_signal(signal.SIGINT)
-        assert server.wait(60) == 0
+        yield process, results
+        process.send_signal(signal.SIGINT)
+        assert process.wait(60) == 0
     finally:
-        server.kill()
-        server.wait()
-        server.stdout.close()
+        process.kill()
+        process.wait()
+        process.stdout.close()
+
+
+@pytest.fixture(scope="module")
+def address(server: tuple[subprocess.Popen[str], Results]) -> SplitResult:
+    """The secret address."""
+    told = [server[0].stdout.readline() for _ in range(2)]
+    found = [urlsplit(re.search(r"http://\S+", line)[0]) for line in told]
+    assert found[1].path == f"{found[0].path}report.html"
+    return found[0]
+
+
+def test_only_who_knows_the_address_is_let_in(
+    server: tuple[subprocess.Popen[str], Results], address: SplitResult
+) -> None:
+    process, results = server
+    secret = address.path.strip("/")
+    assert (address.hostname, len(secret)) == ("127.0.0.1", 32)
+
+    def ask(method: str, target: str, body: str = "{}") -> tuple[int, bytes]:
+        link = http.client.HTTPConnection("127.0.0.1", address.port)
+        link.request(method, target, body, {"Content-Type": "application/json"})
+        answer = link.getresponse()
+        found = answer.status, answer.read()
+        link.close()
+        return found
+
+    # All that another account sees of a process.
+    assert secret not in Path(f"/proc/{process.pid}/cmdline").read_text()
+    before = sorted(results.folder.rglob("*"))
+    with another_account():
+        for line in ROUTES.strip().format(secret=secret).splitlines():
+            status, said = ask(*line.split())
+            assert (status, said) == (403, b"nsbench | open the address that `make ui` printed\n"), line
+    assert sorted(results.folder.rglob("*")) == before
+    page = ask("GET", address.path)
+    assert page[0] == 200
+    assert b"MLflow" in page[1]
+    assert b"autoOpenedOnFirstLoad" in page[1]
+    # Commands of the machine are nobody's, not even by the address.
+    for name in ("ajax-api/3.0/mlflow/assistant/config", "/ajax-api/3.0/mlflow/assistant/config"):
+        assert ask("GET", address.path + name)[0] == 403
+    # What the page refers to is relative to its own address.
+    assert not re.search(rb'(src|href)="/', page[1])
+    status, found = ask("GET", f"{address.path}ajax-api/2.0/mlflow/experiments/search?max_results=9")
+    names = {experiment["name"] for experiment in json.loads(found)["experiments"]}
+    assert names >= {"Modular addition", "Sparse parity"}
+
+
+@needs_browser
+def test_a_browser_shows_experiments_and_from_a_claim_of_the_report_its_runs(
+    address: SplitResult, tmp_path: Path
+) -> None:
+    for driver in browser(tmp_path):
+        look(driver, 1280)
+        driver.get(address.geturl())
+        for name in ("Modular addition", "Sparse parity"):
+            wait(driver, SHOWN, name)
+        driver.get(address._replace(path=f"{address.path}report.html", fragment="").geturl())
+        wait(driver, "return document.querySelector('code + a')").click()
+        driver.switch_to.window(driver.window_handles[-1])
+        # Of five runs the two that the expression is of.
+        name = "baseline, seed 1 (calibrated)"
+        wait(driver, SHOWN, name)
+        shown = driver.execute_script("return document.body.innerText")
+        assert "steady, seed" not in shown
+        assert "2 matching runs" in shown
+        links = "return [...document.querySelectorAll('a')].find((one) => one.innerText === arguments[0])"
+        wait(driver, links, name).click()
+        wait(driver, SHOWN, "val_accuracy")
 
 
 def test_a_port_that_is_taken_is_one_sentence_before_any_address(
