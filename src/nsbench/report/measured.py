@@ -114,7 +114,6 @@ class Measured:
         picture = io.BytesIO()
         self.plot().savefig(picture, format="png", dpi=150)
         page = environment().get_template("measured.html.j2")
-        tables = {title: table.to_html(index=False, border=0) for title, table in self._long().items()}
         text = page.render(
             claims=None,
             about=self._about(),
@@ -122,7 +121,7 @@ class Measured:
             gaps=[*self._gaps(), *self._unknown()],
             picture=base64.b64encode(picture.getvalue()).decode(),
             caption=caption("figure_01")[1],
-            tables=tables,
+            tables=self._long(),
         )
         if path is not None:
             write_text(path, text)
