@@ -22,6 +22,7 @@ from nsbench.analysis.statistics.times import trails
 from nsbench.arms.colours import FAMILY_COLOURS
 from nsbench.config.base import ConfigError
 from nsbench.figures import FIGURES, caption, comparison, drawing, figure_05, figure_11, figure_14, of_kind, style
+from nsbench.figures.frame import set_title
 from nsbench.schemas.analysis import SELECTION
 from tests.figures.artists import check_layout, shown, texts, with_gid
 from tests.synthetic_records import ARMS, OTHER_ARMS, make_cells, make_records, swept, write_results
@@ -380,6 +381,13 @@ def test_a_rendered_figure_has_its_title_and_takes_room_for_it(tmp_path: Path) -
             assert max(image.convert("L").histogram()) == image.convert("L").histogram()[255]  # white stays white
     assert sizes[0][0] == sizes[1][0]
     assert sizes[1][1] - sizes[0][1] > 2 * 0.18 * style.DPI
+
+
+def test_a_figure_of_one_s_own_without_a_layout_has_its_title_too() -> None:
+    for figure in (Figure(), Figure(layout="constrained")):
+        figure.subplots()
+        set_title(figure, "What I saw")
+        assert "What I saw" in texts(figure)
 
 
 def test_the_key_has_what_is_drawn_and_no_more() -> None:

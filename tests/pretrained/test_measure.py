@@ -196,7 +196,7 @@ def test_a_result_is_a_table_a_figure_and_a_page_without_links(found: Measured, 
     assert len(found.plot().axes) >= 1
     page = found.to_html(tmp_path / "page.html")
     assert (tmp_path / "page.html").read_text(encoding="utf-8") == page
-    for part in ("data:image/png;base64,", "average sensitivity"):
+    for part in ("data:image/png;base64,", "average sensitivity", 'data-head="readout">pooled_norm'):
         assert part.lower() in page.lower()
     assert "http" not in page
     assert found.summary(full=True).startswith(found.summary())

@@ -16,13 +16,17 @@ CHARACTERS = 10.5
 def set_title(figure: Figure, text: str) -> None:
     """Write the figure's title above everything, on as many lines as it takes; the figure grows by them.
 
-    What stands in figure coordinates would move: footers stand in inches from below (`style.footer`).
+    What stands in figure coordinates would move: footers stand in inches from below (`style.footer`). A figure of one's
+    own without a constrained layout gets matplotlib's title, and makes its room itself.
     """
     import matplotlib
 
     width, height = figure.get_size_inches()
     lines = _balanced(text, int(width * CHARACTERS))
     room, engine = LINE * len(lines) + 0.12, figure.get_layout_engine()
+    if engine is None or "rect" not in engine.get():
+        figure.suptitle("\n".join(lines), fontsize=TITLE_SIZE, weight="bold")
+        return
     below = engine.get()["rect"][1] * height
     figure.set_figheight(height + room)
     engine.set(rect=(0, below / (height + room), 1, (height - below) / (height + room)))
