@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -157,6 +158,13 @@ def test_forms_and_the_catalog_s_file_are_as_their_readers_want_them() -> None:
     readme = (PROJECT / "README.md").read_text().lower()
     assert "snakemake" in readme
     assert "workflow" in readme
+
+
+def test_the_notebook_is_small_and_has_no_outputs() -> None:
+    path = PROJECT / "examples/does_it_help.ipynb"
+    cells = json.loads(path.read_text())["cells"]
+    assert path.stat().st_size < 100_000
+    assert not any(cell.get("outputs") or cell.get("execution_count") for cell in cells)
 
 
 def test_the_changelog_has_the_version() -> None:

@@ -31,7 +31,7 @@ OTHERS = ("matplotlib", "mlflow", "pandas", "pydantic", "snakemake", "transforme
 """What may not come with the wheel alone."""
 ALONE = ["tests/regularizer/test_alone.py", "tests/regularizer/test_module.py", "tests/test_documents.py"]
 MEASURING = ["tests/test_documents.py", "tests/test_integrations.py"]
-LOOPS = ["tests/wheel/loops.py"]
+LOOPS = ["tests/wheel/loops.py", "tests/wheel/notebook.py"]
 """For the newest alone."""
 
 
@@ -108,7 +108,8 @@ def try_out(folder: Path, wheel: Path, torch: str, transformers: str) -> str:
     without_gpu.complete(site_packages)
     install(wheel, "pytest")
     shutil.copytree(PROJECT / "tests", folder / "project" / "tests", ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copytree(PROJECT / "docs", folder / "project" / "docs")
+    for name in ("docs", "examples"):
+        shutil.copytree(PROJECT / name, folder / "project" / name)
     shutil.copy(PROJECT / "README.md", folder / "project")
     unwanted = [name for name in OTHERS if (site_packages / name).exists()]
     assert not unwanted, f"the wheel alone brings {unwanted}"
