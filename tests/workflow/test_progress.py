@@ -146,10 +146,14 @@ def test_the_end_names_what_was_made_its_verdicts_and_its_scale(results: Path) -
 
 def test_the_end_of_a_failure_names_the_jobs_and_says_that_finished_work_is_kept(results: Path) -> None:
     said: list[str] = []
-    progress.fail([f"train {number}" for number in range(12)], said.append)
+    progress.fail([f"train {number}" for number in range(12)], False, said.append)
     assert said[:2] == ["failed: train 0", "failed: train 1"]
     assert said[10] == "failed: 2 more"
+    assert said[11].startswith("stopped before the end")
     assert "Finished runs are kept" in said[-1]
+    said.clear()
+    progress.fail([], True, said.append)
+    assert said[0] == "interrupted."
     (results / "partial").mkdir()
     (results / "partial" / "report.html").touch()
     progress.fail_partial(said.append)

@@ -103,6 +103,20 @@ def test_a_failure_names_its_job_and_shows_the_end_of_its_log(call: Call, tmp_pa
     assert call.terminal.failed == ["train addition demo, baseline, seeds 0 and 1"]
 
 
+def test_a_job_that_a_user_interrupts_did_not_fail(call: Call, tmp_path: Path) -> None:
+    (tmp_path / "train.log").write_text("line\n")
+    begin(call, Job(4, 30.0))
+    call.start(4)
+    call.tell(None, "Terminating processes on user request, this might take some time.")
+    call.tell("job_error", "Error", logging.ERROR, jobid=4, rule_name="train_pack", log=[str(tmp_path / "train.log")])
+    assert call.lines == [
+        "nsbench | stopping: jobs save their progress",
+        "nsbench | interrupted: train addition demo, baseline, seeds 0 and 1",
+    ]
+    assert call.terminal is not None
+    assert (call.terminal.failed, call.terminal.stopped) == ([], True)
+
+
 def test_what_it_has_no_words_for_is_passed_on(call: Call) -> None:
     call.tell(None, "Nothing to be done (all requested files are present and up to date).")
     call.tell(None, "Select jobs to execute, a warning", logging.WARNING)

@@ -208,7 +208,7 @@ def fail():
     if is_partial():
         progress.fail_partial(say)
     else:
-        progress.fail(TERMINAL.failed if TERMINAL else [], say)
+        progress.fail(TERMINAL.failed if TERMINAL else [], bool(TERMINAL and TERMINAL.stopped), say)
 
 
 def pack_files(name, packs=PLAN.packs):

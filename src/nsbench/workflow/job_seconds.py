@@ -16,7 +16,8 @@ SECONDS = {
     "make_dataset": 5.0,
     "train_pack": 6.0,
     "evaluate_pack": 6.0,
-    "simulate_theory": 8.0,
+    "simulate_theory": 5.0,
+    "measure_model": 12.0,
     "compute_theory": 3.0,
     "join_pretrained": 2.0,
     "track_runs": 10.0,
@@ -25,7 +26,7 @@ SECONDS = {
 OTHER_SECONDS = 4.0
 GFLOPS = {"cpu": 16.0, "cuda": 800.0}
 """Operations of a job per second, in 1e9. A guess of the time left needs no more."""
-TOKEN_SECONDS = 0.06
+TOKEN_SECONDS = 0.1
 """What a pretrained model takes for a token."""
 
 

@@ -90,13 +90,13 @@ def finish(plan: Plan, tracking_uri: str, seconds: float, say: Say) -> None:
         say(f"These are {plan.config.scale}-scale results: they show the workflow, and are no verdict on the paper.")
 
 
-def fail(failed: Sequence[str], say: Say) -> None:
-    """Name the jobs that failed, and say that work is kept."""
+def fail(failed: Sequence[str], stopped: bool, say: Say) -> None:
+    """Name the jobs that failed, and say that work is kept; stopped: whether a user ended the call."""
     for job in failed[:NAMED]:
         say(f"failed: {job}")
     if len(failed) > NAMED:
         say(f"failed: {len(failed) - NAMED} more")
-    say("stopped before the end: see the messages above and results/logs/.")
+    say("interrupted." if stopped and not failed else "stopped before the end: see above and results/logs/.")
     # A log on a full disk may be empty.
     _say_lack_of_room(say)
     say("Finished runs are kept and interrupted ones resume: give the same command again.")

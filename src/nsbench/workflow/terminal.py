@@ -41,9 +41,11 @@ NOISE = (
 """How messages begin that say nothing to a user of this workflow."""
 TOLD = ("CalledProcessError", "At least one job did not complete")
 """What is in errors that a line on the job that failed tells better: the first has its whole command in it."""
+STOPPED = ("Terminating processes on user request", "Will exit after finishing")
+"""How messages begin that say that a user ends the call."""
 LINES_SHOWN, LOGS_SHOWN = 4, 2
 """Of the logs of a job that failed."""
-REDRAW_SECONDS, LOOK_SECONDS, QUIET_SECONDS = 1.0, 5.0, 60.0
+REDRAW_SECONDS, LOOK_SECONDS, QUIET_SECONDS = 1.0, 5.0, 120.0
 """Between two drawings of the bar; between two looks at running jobs; without a line, until one is due in a file."""
 BAR = 24
 
@@ -81,6 +83,8 @@ class Terminal(logging.Handler):
         self.running: dict[int, tuple[str, float]] = {}
         """Jobs by their ids: what each does, and since when."""
         self.failed: list[str] = []
+        self.stopped = False
+        """Whether a user ends the call: what ends now did not fail."""
         self.drawn = False
         self.said_at = time.time()
         self.over = threading.Event()
@@ -121,6 +125,9 @@ class Terminal(logging.Handler):
             told[event](record)
         elif event in SILENT or (record.levelno <= logging.INFO and text.startswith(NOISE)):
             return
+        elif text.startswith(STOPPED):
+            self.stopped = True
+            self._say(f"{NAME}stopping: jobs save their progress")
         elif text.startswith(NAME):
             self._say(text)
         elif not (event == "error" and any(known in text for known in TOLD)):
@@ -148,9 +155,12 @@ class Terminal(logging.Handler):
 
     def _fail(self, record: Any) -> None:
         text, _ = self.running.pop(record.jobid, (describe(None, record.rule_name, {}), 0.0))
-        self.failed.append(text)
         if self.pace is not None:
             self.pace.stop(record.jobid, record.created)
+        if self.stopped:
+            self._say(f"{NAME}interrupted: {text}")
+            return
+        self.failed.append(text)
         self._say(f"{NAME}failed: {text}", red=True)
         for log in record.log[:LOGS_SHOWN]:
             for line in ending(Path(log.removesuffix(" (check log file(s) for error details)"))):
