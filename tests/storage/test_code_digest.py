@@ -152,7 +152,7 @@ def test_what_no_stage_uses_changes_no_digest(before: dict[str, str], copy: Path
         ("data/tasks/template:MyKind", set()),
         (
             "config/canonical:canonical_json",
-            {"finished", "collect", "analyse", "pretrained", "report"}
+            {"finished", "collect", "analyse", "theory", "pretrained", "report"}
             | DATASETS
             | TRAINS
             | EVALUATES

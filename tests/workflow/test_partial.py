@@ -195,8 +195,8 @@ def test_without_a_report_what_lies_there_is_named_as_old(
     progress.PARTIAL.mkdir(parents=True)
     for name in ("report.html", "missing.csv"):
         (progress.PARTIAL / name).write_text("")
-    progress.fail_partial(0)
-    said = capsys.readouterr().err
+    progress.fail_partial(print)
+    said = capsys.readouterr().out
     assert "what is missing: results/partial/missing.csv" in said
     assert "of an earlier report, not of now: results/partial/report.html\n" in said
 

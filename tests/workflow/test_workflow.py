@@ -385,7 +385,7 @@ def test_a_file_of_other_settings_is_made_again_whatever_its_time(clone: Clone) 
     results = clone.root / "results"
     names = (
         *("text", "packs/*/*/*/*/runs", "packs/*/*/*/*/evaluation", "collected/floors", "claim_evidence"),
-        *("theory/*.examples", "theory/*.curves", "tables/theory"),
+        *("theory/*.examples", "tables/theory"),
         *("pretrained/*/measured", "tables/table_1"),
     )
     alone = ["datasets/*/*/*.safetensors", "tables/power.csv"]

@@ -16,7 +16,7 @@ from nsbench.config.wording import amount, direction, interval
 from nsbench.figures import caption
 from nsbench.report.pictures import Pictures
 from nsbench.schemas.claims import CLAIM, CLAIM_EVIDENCE, NO_EFFECT, VERDICTS
-from nsbench.storage.parquet import read_table
+from nsbench.storage.parquet import csv_text, read_table
 
 SIGNS = {
     "reproduced": "✓",
@@ -99,7 +99,7 @@ def _claim(
         "rule_name": name,
         "conditions": conditions,
         "evidence": shown,
-        "csv": base64.b64encode(own_evidence.to_csv(index=False).encode()).decode() if parts else "",
+        "csv": base64.b64encode(csv_text(own_evidence).encode()).decode() if parts else "",
         "runs": [(task, f"params.variant = '{variant}'" if variant else "", variant) for task, variant in runs],
         "curves": next((f"{task}/{variant}" for task, variant in runs if (task, variant) in with_curves), ""),
         "figures": own,

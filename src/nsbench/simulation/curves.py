@@ -59,8 +59,7 @@ def compute_theory(
         if read_stamp(points_file).get("spec") != own:
             raise RecordError(f"{points_file}: was simulated under other settings; run its stage again")
         found, name = list(formulas(spec)), {"experiment": spec.experiment}
-        of_one = stamp | {"spec": own}
-        write_table(folder / f"{spec.experiment}.curves.parquet", curves(found).assign(**name), CURVES, of_one)
+        write_table(folder / f"{spec.experiment}.curves.parquet", curves(found).assign(**name), CURVES, stamp)
         tables.append(compare(points, found).assign(**name))
     joined = pd.concat(tables, ignore_index=True)[THEORY.names]
     write_table(table_out, joined, THEORY, stamp)

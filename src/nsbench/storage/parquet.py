@@ -65,13 +65,18 @@ def write_table(
 
 
 def write_csv(path: Path | str, table: pd.DataFrame) -> None:
-    """Write a table as CSV, whole or not at all; text that a spreadsheet would run as a formula gets an apostrophe."""
+    """Write a table as CSV (`csv_text`), whole or not at all."""
+    write_text(path, csv_text(table))
+
+
+def csv_text(table: pd.DataFrame) -> str:
+    """A table as CSV; text that a spreadsheet would run as a formula gets an apostrophe."""
     for name, column in table.items():
         if not pd.api.types.is_numeric_dtype(column):
             formulas = np.array([_is_formula(value) for value in column], bool)
             if formulas.any():
                 table = table.assign(**{str(name): column.mask(formulas, "'" + column.astype(str))})
-    write_text(path, table.to_csv(index=False, lineterminator="\n"))
+    return table.to_csv(index=False, lineterminator="\n")
 
 
 def _is_formula(value: Any) -> bool:
