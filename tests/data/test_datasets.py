@@ -12,7 +12,7 @@ import torch
 from nsbench.config.base import ConfigError
 from nsbench.config.variant import Noise
 from nsbench.data.datasets import EpochOrder, read_dataset
-from nsbench.data.generate import _check_ids
+from nsbench.data.generate import _check
 from nsbench.data.tasks.sparse_parity import SparseParity
 from nsbench.storage.parquet import RecordError
 from nsbench.storage.seeding import stream
@@ -94,6 +94,6 @@ def test_every_batch_is_full_and_every_epoch_sees_each_example_once(n_examples: 
     ],
 )
 def test_ids_that_no_model_has_are_refused(name: str, value: list[Any], words: str) -> None:
-    _check_ids("mine", {"train_tokens": [[0, 4]], "val_labels": [3]}, 5, 4)
+    _check("mine", {"train_tokens": [[0, 4]], "val_labels": [3]}, 5, 4)
     with pytest.raises(ConfigError, match=words):
-        _check_ids("mine", {name: value}, 5, 4)
+        _check("mine", {name: value}, 5, 4)

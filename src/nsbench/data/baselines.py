@@ -2,10 +2,11 @@
 
 All predictors are fitted on a run's training examples alone. `lookup` answers with the commonest target that training
 has for the same input, and with the commonest of all where training has no such input; `seen` is the share of targets
-for which it has one. For next tokens there are also `commonest`, which always answers with the commonest training
-target, and `bigram`, which answers with the token that most often follows the last one. They answer as freely as a
-model does, whichever targets are counted: where unknown words are the commonest target but not counted, `commonest` is
-never right. A loss is the mean cross entropy of one distribution over all classes.
+for which it has one. For images there is `nearest_mean` instead: the class whose mean training image is nearest. For
+next tokens there are also `commonest`, which always answers with the commonest training target, and `bigram`, which
+answers with the token that most often follows the last one. They answer as freely as a model does, whichever targets
+are counted: where unknown words are the commonest target but not counted, `commonest` is never right. A loss is the
+mean cross entropy of one distribution over all classes.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ from nsbench.schemas.metrics import LEFT_OUT
 SPLITS = ("train", "val", "test")
 CONTEXT = 5
 """Tokens of a text, up to a target, that `lookup` takes for its input."""
+PIECE = 1024
+"""Examples that are numbers of 8 bytes at once."""
 Arrays = dict[str, np.ndarray]
 
 
@@ -71,6 +74,25 @@ def ngram_rows(arrays: Arrays, n_classes: int) -> list[dict[str, Any]]:
         always = _rows(arrays, split, "commonest", np.full(len(labels), commonest), losses[0])
         after_last = _rows(arrays, split, "bigram", pairs.answers(commonest)[last], losses[1])
         rows += [row for both in zip(always, after_last, strict=True) for row in both]
+    return rows
+
+
+def nearest_mean_rows(arrays: Arrays, n_classes: int) -> list[dict[str, Any]]:
+    """The rows of `nearest_mean`, as `lookup_rows`, of a data set of patches with a label for each example.
+
+    It answers with the class whose mean training input is nearest, ties with the smaller; a class without training
+    examples is no answer.
+    """
+    inputs = {split: arrays[f"{split}_tokens"].reshape(len(arrays[f"{split}_tokens"]), -1) for split in SPLITS}
+    labels = arrays["train_labels"]
+    present = np.flatnonzero(np.bincount(labels, minlength=n_classes))
+    means_CF = np.stack([inputs["train"][labels == label].mean(0, dtype=np.float64) for label in present])
+    offsets_C = (means_CF**2).sum(1) / 2
+    rows: list[dict[str, Any]] = []
+    for split in ("val", "test"):
+        pieces = np.array_split(inputs[split], -(-len(inputs[split]) // PIECE))
+        nearness = np.concatenate([piece.astype(np.float64) @ means_CF.T for piece in pieces]) - offsets_C
+        rows += _rows(arrays, split, "nearest_mean", present[nearness.argmax(1)])
     return rows
 
 

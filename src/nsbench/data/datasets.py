@@ -3,8 +3,10 @@
 A data set is a dict of tensors: `train_tokens`, `val_tokens`, `test_tokens` (N, T) and
 `train_labels`, ... (N), or (N, T) with a target at each position, all int64; `symbols` (U), the ids
 that noise redraws from; where there are any, `padding` and `unknown`, the ids that mean no token and
-an unknown word; and whatever the task adds (sparse parity: `secret`). The file's metadata holds
-vocabulary size, number of classes, the text that the data were cut from, and provenance.
+an unknown word; and whatever the task adds (sparse parity: `secret`). Of images, tokens are patches of
+P numbers: (N, T, P), uint8 in the file, float32 in [-1, 1] once read; the vocabulary is 0, and there
+are no symbols. The file's metadata holds vocabulary size, number of classes, what the data were cut
+from, and provenance.
 """
 
 from __future__ import annotations
@@ -37,7 +39,7 @@ class Dataset:
     n_classes: int
     sha256: str
     text: str = ""
-    """The text that the data were cut from; empty for tasks without one."""
+    """The text, or the collection of images, that the data were cut from; empty for tasks without one."""
 
     def __getitem__(self, name: str) -> Tensor:
         return self.tensors[name]
@@ -88,6 +90,7 @@ def read_dataset(path: Path, seed: int, task: str | None = None) -> Dataset:
     digest = hashlib.sha256(json.dumps([vocabulary, n_classes]).encode())
     for name, value in tensors.items():
         digest.update(f"{name}{tuple(value.shape)}".encode() + value.numpy().tobytes())
+    tensors = {name: value / 127.5 - 1 if value.dtype == torch.uint8 else value for name, value in tensors.items()}
     return Dataset(tensors, vocabulary, n_classes, digest.hexdigest(), metadata["text"])
 
 

@@ -31,7 +31,7 @@ def make_datasets(
     """The dataset stage: a data set for each seed, in one safetensors file, and its floors.
 
     text_file: the file of the text stage, for tasks that need one. Raises RecordError where it is
-    missing, ConfigError where the text cannot give the data asked for, or a task makes ids that no model has.
+    missing, ConfigError where the text cannot give the data asked for, or a task makes tokens that no model takes.
     """
     task = parse(TASKS.find(spec.task, "spec.task"), spec.data, "spec.data")
     if task.from_text and text_file is None:
@@ -39,22 +39,37 @@ def make_datasets(
     text, tensors, floors = [read_text_file(text_file)] if task.from_text else [], {}, []
     for seed in spec.seeds:
         made, vocabulary, n_classes = task.make(seed, *text)
-        _check_ids(spec.task, made, vocabulary, n_classes)
+        width = task.token_width()
+        patches = (task.sequence_length(), width) if width else None
+        _check(spec.task, made, vocabulary, n_classes, patches)
         for name, value in made.items():
+            kind = np.uint8 if patches and _is_tokens(name) else np.int64
             # A copy: of an array that is empty or a view, torch would take strides that no file can have.
-            plain = torch.from_numpy(np.asarray(value, dtype=np.int64)).clone(memory_format=torch.contiguous_format)
+            plain = torch.from_numpy(np.asarray(value, dtype=kind)).clone(memory_format=torch.contiguous_format)
             tensors[f"seed-{seed}/{name}"] = plain
         identity = {"task": spec.task, "variant": spec.variant, "seed": seed}
         floors += [{**identity, **row} for row in task.floor_rows(made, n_classes)]
     metadata = {**stamp, "task": spec.task, "vocabulary": str(vocabulary), "n_classes": str(n_classes)}
-    metadata["text"] = text[0].label if text else ""
+    metadata["text"] = text[0].label if text else task.source()
     write_tensors(out, tensors, metadata)
     write_table(floors_file, floors, FLOORS, stamp)
 
 
-def _check_ids(task: str, made: dict[str, Any], vocabulary: int, n_classes: int) -> None:
-    """Refuse tokens, labels and symbols that no model has: nothing that computes with them looks again."""
+def _is_tokens(name: str) -> bool:
+    return name.rpartition("_")[2] == "tokens"
+
+
+def _check(
+    task: str, made: dict[str, Any], vocabulary: int, n_classes: int, patches: tuple[int, int] | None = None
+) -> None:
+    """Refuse tokens, labels and symbols that no model takes: nothing that computes with them looks again.
+
+    patches: how many an example has, and the numbers of each; None where tokens are ids.
+    """
     for name, value in made.items():
+        if patches and _is_tokens(name):
+            _check_patches(f"{task}: {name}", np.asarray(value), patches)
+            continue
         most = {"tokens": vocabulary, "symbols": vocabulary, "labels": n_classes}.get(name.rpartition("_")[2])
         if most is None or not np.size(value):
             continue
@@ -64,3 +79,11 @@ def _check_ids(task: str, made: dict[str, Any], vocabulary: int, n_classes: int)
             raise ConfigError(
                 f"{task}: {name} has ids from {np.min(value)} to {np.max(value)}; 0 to {most - 1} are allowed"
             )
+
+
+def _check_patches(name: str, tokens: np.ndarray, patches: tuple[int, int]) -> None:
+    if tokens.dtype != np.uint8:
+        raise ConfigError(f"{name} has patches of {tokens.dtype}; uint8 is allowed")
+    if tokens.ndim != 3 or tokens.shape[1:] != patches:
+        wanted = "examples x {} patches x {} numbers".format(*patches)
+        raise ConfigError(f"{name} has the shape {' x '.join(map(str, tokens.shape))}; {wanted} is allowed")

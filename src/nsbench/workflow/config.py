@@ -47,9 +47,9 @@ class Variant(Closed):
         data, model, batch = self.data, self.model, self.training.batch_size
         length = data.sequence_length()
         model.check(length, data.every_position)
-        kept = model.activations(batch, length, data.symbol_count())
+        kept = model.activations(batch, length, data.class_count())
         limits.check_activations(kept, batch, length, model.sizes())
-        limits.check_tokens(data.n_train + data.n_val + data.n_test, length)
+        limits.check_tokens(data.n_train + data.n_val + data.n_test, length * max(1, data.token_width()))
         return self
 
 

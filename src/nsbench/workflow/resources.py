@@ -10,6 +10,7 @@ import math
 from collections.abc import Iterable
 
 from nsbench.config.sections import Cluster, Evaluation
+from nsbench.data.tasks import Task
 from nsbench.workflow.grid import Cell
 
 START_MINUTES = 10.0
@@ -29,14 +30,14 @@ OUTPUT_COPIES = 6.0
 ANALYSE_MB, ROW_BYTES = 300, 500
 """What a process takes that makes tables, and more for each row of the histories."""
 FLOAT, DOUBLE, WORD = 4, 8, 8
-"""Bytes of a weight, of a measure's number, of a token."""
+"""Bytes of a weight or a pixel, of a measure's number, of an id."""
 MB = 2**20
 
 
 def forward_flops(cell: Cell) -> float:
     """Operations (multiplications and additions of matrix products) of one sequence's way through the model."""
     data = cell.settings.data
-    return float(2 * cell.settings.model.multiplications(data.sequence_length(), data.symbol_count()))
+    return float(2 * cell.settings.model.multiplications(data.sequence_length(), data.class_count()))
 
 
 def train_flops(cell: Cell) -> float:
@@ -75,10 +76,10 @@ def train_mb(cell: Cell, n_runs: int, device: str) -> int:
     length = settings.data.sequence_length()
     passes = math.ceil(cell.arm_settings.passes(settings.noise.n_draws))
     kept = (
-        settings.model.activations(settings.training.batch_size, length, cell.settings.data.symbol_count()) * FLOAT / MB
+        settings.model.activations(settings.training.batch_size, length, cell.settings.data.class_count()) * FLOAT / MB
     )
     data = settings.data
-    tokens = n_runs * (data.n_train + data.n_val + data.n_test) * length * WORD / MB
+    tokens = n_runs * (data.n_train + data.n_val + data.n_test) * length * _token_bytes(data) / MB
     return _asked(TRAIN_MB + tokens + PASS_COPIES * passes * kept, device)
 
 
@@ -86,9 +87,15 @@ def evaluate_mb(cell: Cell, evaluation: Evaluation, device: str) -> int:
     """Memory of a job that evaluates a pack, in MiB."""
     settings = cell.settings
     rows = settings.data.sequence_length() if settings.model.positions else 1
-    outputs = min(evaluation.n_inputs, settings.data.n_test) * rows * cell.settings.data.symbol_count() * DOUBLE / MB
-    tokens = evaluation.n_inputs * evaluation.n_draws * settings.data.sequence_length() * WORD / MB
+    outputs = min(evaluation.n_inputs, settings.data.n_test) * rows * cell.settings.data.class_count() * DOUBLE / MB
+    data = settings.data
+    tokens = evaluation.n_inputs * evaluation.n_draws * data.sequence_length() * _token_bytes(data) / MB
     return _asked(EVALUATE_MB + OUTPUT_COPIES * outputs + tokens, device)
+
+
+def _token_bytes(data: Task) -> int:
+    """Bytes of one token in a process: of an id, or of a patch's numbers."""
+    return data.token_width() * FLOAT or WORD
 
 
 def analyse_mb(cells: Iterable[Cell]) -> int:

@@ -48,6 +48,9 @@ class Task(Closed):
         `every_position`; `symbols` (U), the ids that noise redraws from; `padding` and `unknown`, if there are any: the
         ids that mean no token and an unknown word; and more, if the task wants it. Random numbers come from
         `nsbench.storage.seeding.stream(seed, "data")` alone. Raises ConfigError where the settings give no such data.
+
+        With a `token_width` of P, tokens are patches: uint8 of shape (N, T, P), which a model sees as numbers in
+        [-1, 1], x / 127.5 - 1; the vocabulary is 0, and there are no `symbols`.
         """
         raise NotImplementedError
 
@@ -58,6 +61,18 @@ class Task(Closed):
     def symbol_count(self) -> int:
         """Symbols of the task, special ones left out."""
         raise NotImplementedError
+
+    def token_width(self) -> int:
+        """Numbers that make one token: P of patches; 0 where tokens are ids."""
+        return 0
+
+    def class_count(self) -> int:
+        """Classes that a label may be."""
+        return self.symbol_count()
+
+    def source(self) -> str:
+        """What the data are cut from besides a text, as "Fashion-MNIST"; empty where nothing is."""
+        return ""
 
     @property
     def every_position(self) -> bool:

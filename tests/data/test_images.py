@@ -1,0 +1,376 @@
+"""Images: idx files, patches, seeded splits, and what is refused."""
+
+from __future__ import annotations
+
+import dataclasses
+import gzip
+import hashlib
+import io
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+from PIL import Image
+
+from nsbench.config.base import ConfigError, parse
+from nsbench.data import images
+from nsbench.data.baselines import nearest_mean_rows
+from nsbench.data.datasets import read_dataset
+from nsbench.data.generate import _check
+from nsbench.data.images import FASHION_MNIST, Collection, idx_bytes, patches, read_idx
+from nsbench.data.tasks.fashion_mnist import FashionMnist
+from nsbench.schemas.training import FLOORS
+from nsbench.storage.parquet import read_table
+from tests.conftest import write_datasets
+
+SIZES = {"train": 24, "test": 9}
+NAMES = {
+    ("train", "images"): "train-images-idx3-ubyte",
+    ("train", "labels"): "train-labels-idx1-ubyte",
+    ("test", "images"): "t10k-images-idx3-ubyte",
+    ("test", "labels"): "t10k-labels-idx1-ubyte",
+}
+
+
+def drawn() -> dict[str, np.ndarray]:
+    """What each idx file holds, by its name; no image occurs twice."""
+    random = np.random.default_rng(0)
+    found = {}
+    for part, n in SIZES.items():
+        found[NAMES[part, "images"]] = random.integers(0, 256, size=(n, 4, 6), dtype=np.uint8)
+        found[NAMES[part, "labels"]] = (np.arange(n) % 3).astype(np.uint8)
+    return found
+
+
+def collection(folder: Path | None = None) -> Collection:
+    """A collection of 33 images of 4 x 6 pixels in three classes, which a package has installed in a folder."""
+    return dataclasses.replace(
+        FASHION_MNIST,
+        name="Tiny images",
+        shape=(4, 6, 1),
+        sizes=SIZES,
+        n_classes=3,
+        sha256={name: hashlib.sha256(idx_bytes(array)).hexdigest() for name, array in drawn().items()},
+        folders={str(folder): "the package tiny-images"} if folder else {},
+        variable="NSBENCH_TINY_IMAGES",
+    )
+
+
+def write(folder: Path, compressed: bool = False) -> Path:
+    folder.mkdir()
+    for name, array in drawn().items():
+        content = idx_bytes(array)
+        path = folder / (f"{name}.gz" if compressed else name)
+        path.write_bytes(gzip.compress(content) if compressed else content)
+    return folder
+
+
+@pytest.fixture
+def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Collection:
+    """The small collection, its idx files in a folder; the task on Fashion-MNIST has it instead."""
+    found = collection(write(tmp_path / "idx"))
+    monkeypatch.delenv(found.variable, raising=False)
+    monkeypatch.setattr(FashionMnist, "collection", found)
+    return found
+
+
+def settings(**others: Any) -> dict[str, Any]:
+    return {"patch": 2, "n_train": 15, "n_val": 6, "n_test": 7, **others}
+
+
+def whole(made: dict[str, np.ndarray], split: str) -> list[tuple[bytes, int]]:
+    """Images of a split as bytes, with their labels."""
+    pixels = made[f"{split}_tokens"].reshape(-1, 2, 3, 2, 2).transpose(0, 1, 3, 2, 4).reshape(-1, 4, 6)
+    return [(image.tobytes(), label) for image, label in zip(pixels, made[f"{split}_labels"].tolist(), strict=True)]
+
+
+# --- files ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("array", [np.arange(24, dtype=np.uint8).reshape(2, 3, 4), np.array([7, 8], dtype=np.uint8)])
+def test_an_idx_file_is_its_header_and_its_bytes(array: np.ndarray) -> None:
+    content = idx_bytes(array)
+    header = [0, 0, 8, array.ndim, *(byte for size in array.shape for byte in (0, 0, 0, size))]
+    assert list(content) == header + array.ravel().tolist()
+    for form in (content, gzip.compress(content)):
+        assert read_idx(form, "x").tolist() == array.tolist()
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (b"", "x: is no idx file of bytes; one that starts with 00 00 08 is allowed"),
+        (b"\0\0\x0d\1\0\0\0\1\0\0\0\0", "x: is no idx file of bytes"),
+        (idx_bytes(np.zeros((2, 3), np.uint8))[:-1], "x: has 17 bytes, and its header makes 18; get it again"),
+        (idx_bytes(np.zeros((2, 3), np.uint8)) + b"\0", "x: has 19 bytes, and its header makes 18"),
+        (b"\0\0\x08\x03\0\0", "x: has 6 bytes, and its header makes"),
+        (gzip.compress(idx_bytes(np.zeros(99, np.uint8)))[:-9], "x: is no whole gzip file"),
+    ],
+)
+def test_broken_idx_files_are_told(content: bytes, told: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        read_idx(content, "x")
+    assert str(caught.value).startswith(told)
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+def test_a_collection_comes_from_the_folder_that_its_variable_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, compressed: bool
+) -> None:
+    monkeypatch.setenv("NSBENCH_TINY_IMAGES", str(write(tmp_path / "mine", compressed)))
+    pool = images.load(collection(tmp_path / "nowhere"))
+    for part in SIZES:
+        pixels, labels = pool[part]
+        assert pixels[..., 0].tolist() == drawn()[NAMES[part, "images"]].tolist()
+        assert (pixels.shape[3], labels.dtype) == (1, np.int64)
+        assert labels.tolist() == drawn()[NAMES[part, "labels"]].tolist()
+
+
+def broken(array: np.ndarray) -> np.ndarray:
+    array = array.copy()
+    array.flat[3] ^= 1
+    return array
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "told"),
+    [
+        ("train-labels-idx1-ubyte", None, "has no train-labels-idx1-ubyte of Tiny images; this file, or train-labels-"),
+        (
+            "t10k-images-idx3-ubyte",
+            lambda array: array[:-1],
+            "its images are 8 x 4 x 6; the test images of Tiny images",
+        ),
+        (
+            "train-images-idx3-ubyte",
+            lambda array: array[:, :, :5],
+            "are 24 x 4 x 5; the train images of Tiny images are",
+        ),
+        (
+            "t10k-labels-idx1-ubyte",
+            broken,
+            "has a wrong checksum and is not t10k-labels-idx1-ubyte of Tiny images; get",
+        ),
+        ("train-images-idx3-ubyte", broken, "has a wrong checksum and is not train-images-idx3-ubyte of Tiny images"),
+    ],
+)
+def test_a_folder_with_other_files_is_told(
+    tiny: Collection, name: str, content: Callable[[np.ndarray], np.ndarray] | None, told: str
+) -> None:
+    (folder,) = map(Path, tiny.folders)
+    (folder / name).unlink()
+    if content:
+        (folder / name).write_bytes(idx_bytes(content(drawn()[name])))
+    with pytest.raises(ConfigError) as caught:
+        FashionMnist(**settings()).make(0)
+    assert told in str(caught.value)
+    assert str(folder) in str(caught.value)
+
+
+def test_a_variable_that_names_no_folder_is_told(tiny: Collection, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(tiny.variable, "gone")
+    told = r"^\$NSBENCH_TINY_IMAGES = 'gone' is no folder; one with the idx files of Tiny images is allowed$"
+    with pytest.raises(ConfigError, match=told):
+        images.load(tiny)
+
+
+# --- the hub -------------------------------------------------------------------------------------------
+
+
+def encoded(array: np.ndarray) -> dict[str, Any]:
+    file = io.BytesIO()
+    Image.fromarray(array).save(file, "PNG")
+    return {"bytes": file.getvalue(), "path": None}
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Collection, dict[str, np.ndarray]], None]:
+    """A function that lets the hub have these arrays, by the names of idx files."""
+
+    def serve(wanted: Collection, arrays: dict[str, np.ndarray]) -> None:
+        monkeypatch.delenv(wanted.variable, raising=False)
+        for part, name in wanted.files.items():
+            pixels, labels = (arrays[NAMES[part, kind]] for kind in ("images", "labels"))
+            rows = {wanted.column: list(map(encoded, pixels)), "label": labels.astype(np.int64)}
+            (tmp_path / name).parent.mkdir(exist_ok=True)
+            pq.write_table(pa.table(rows), tmp_path / name)
+
+        def download(repository: str, revision: str, name: str, kind: str) -> Path:
+            assert (repository, revision, kind) == (wanted.repository, wanted.revision, "dataset")
+            return tmp_path / name
+
+        monkeypatch.setattr(images.hub, "download", download)
+
+    return serve
+
+
+def test_the_hub_gives_what_idx_files_do(
+    tmp_path: Path, hub: Callable[[Collection, dict[str, np.ndarray]], None]
+) -> None:
+    local, remote = images.load(collection(write(tmp_path / "idx"))), collection()
+    hub(remote, drawn())
+    found = images.load(remote)
+    for part in SIZES:
+        for here, there in zip(local[part], found[part], strict=True):
+            assert here.tolist() == there.tolist()
+    other = collection()
+    hub(other, drawn() | {"t10k-images-idx3-ubyte": broken(drawn()["t10k-images-idx3-ubyte"])})
+    with pytest.raises(ConfigError, match=r"^fashion_mnist/test-.*hub: has a wrong checksum and is not t10k-images"):
+        images.load(other)
+    (tmp_path / other.files["train"]).write_bytes(b"PAR1")
+    with pytest.raises(ConfigError, match="is no whole Parquet file of images; remove it from the hub's cache"):
+        images.load(collection())
+
+
+def test_without_any_source_one_sentence_says_what_was_looked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*wanted: str) -> Path:
+        raise ConnectionError("no route to hidden.example.org")
+
+    monkeypatch.delenv("NSBENCH_TINY_IMAGES", raising=False)
+    monkeypatch.setattr(images.hub, "download", fail)
+    with pytest.raises(ConfigError) as caught:
+        images.load(collection(tmp_path / "nowhere"))
+    assert str(caught.value) == (
+        "Tiny images is not here: $NSBENCH_TINY_IMAGES is not set, the package tiny-images is not installed, of "
+        "zalando-datasets/fashion_mnist on the Hugging Face hub: the hub cannot be reached (ConnectionError); install "
+        "the package tiny-images, or set $NSBENCH_TINY_IMAGES to a folder with its idx files, or give the same command "
+        "again with the hub in reach"
+    )
+
+
+# --- data sets -----------------------------------------------------------------------------------------
+
+
+def test_patches_go_row_by_row_and_so_do_their_pixels() -> None:
+    picture = np.arange(4 * 6 * 3).reshape(1, 4, 6, 3)
+    cut = patches(picture, 2)
+    assert cut.shape == (1, 6, 12)
+    for row in range(2):
+        for column in range(3):
+            expected = picture[0, 2 * row : 2 * row + 2, 2 * column : 2 * column + 2].ravel()
+            assert cut[0, 3 * row + column].tolist() == expected.tolist()
+
+
+def test_splits_are_images_of_their_part_each_once_and_the_seed_draws_them(tiny: Collection) -> None:
+    task = FashionMnist(**settings())
+    made, vocabulary, n_classes = task.make(3)
+    assert (vocabulary, n_classes) == (0, 3) == (task.symbol_count(), task.class_count())
+    assert (task.sequence_length(), task.token_width()) == (6, 4) == made["val_tokens"].shape[1:]
+    arrays = drawn()
+    known = {
+        part: {
+            (image.tobytes(), label)
+            for image, label in zip(arrays[NAMES[part, "images"]], arrays[NAMES[part, "labels"]].tolist(), strict=True)
+        }
+        for part in SIZES
+    }
+    train, val, test = (whole(made, split) for split in ("train", "val", "test"))
+    assert list(map(len, (train, val, test))) == [15, 6, 7]
+    assert len({*train, *val}) == 21
+    assert {*train, *val} <= known["train"]
+    assert len({*test}) == 7
+    assert {*test} <= known["test"]
+    again, other = task.make(3)[0], task.make(4)[0]
+    assert all(np.array_equal(made[name], again[name]) for name in made)
+    assert not any(np.array_equal(made[name], other[name]) for name in made)
+
+
+def test_permuted_labels_are_those_of_training_in_another_order(tiny: Collection) -> None:
+    given, permuted = (FashionMnist(**settings(labels=labels)).make(0)[0] for labels in ("given", "permuted"))
+    changed = {name for name in given if not np.array_equal(given[name], permuted[name])}
+    assert changed == {"train_labels"}
+    assert sorted(given["train_labels"]) == sorted(permuted["train_labels"])
+
+
+@pytest.mark.parametrize(
+    ("changed", "told"),
+    [
+        ({"patch": 4}, "patch = 4 does not cut images of 4 x 6 pixels evenly; 1, 2 are allowed"),
+        ({"n_train": 19}, "n_train + n_val = 25 is more than the 24 training images of Tiny images; at most 24 is"),
+        ({"n_test": 10}, "n_test = 10 is more than the 9 test images of Tiny images; at most 9 is allowed"),
+    ],
+)
+def test_settings_that_no_collection_fits_are_told(tiny: Collection, changed: dict[str, int], told: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse(FashionMnist, settings(**changed))
+    assert told in str(caught.value)
+
+
+def test_the_file_gives_back_patches_as_numbers_from_minus_one_to_one(tiny: Collection, tmp_path: Path) -> None:
+    write_datasets("fashion_mnist", settings(), [0, 2], tmp_path / "d")
+    made, *_ = FashionMnist(**settings()).make(2)
+    data = read_dataset(tmp_path / "d", 2, "fashion_mnist")
+    assert (data.vocabulary, data.n_classes, data.text) == (0, 3, "Tiny images")
+    for split in ("train", "val", "test"):
+        tokens, labels = data[f"{split}_tokens"], data[f"{split}_labels"]
+        expected = made[f"{split}_tokens"].astype(np.float64) / 127.5 - 1
+        assert (tokens.dtype, labels.dtype) == (torch.float32, torch.int64)
+        np.testing.assert_allclose(tokens.numpy(), expected, atol=1e-6)
+        assert labels.tolist() == made[f"{split}_labels"].tolist()
+    assert (data["train_tokens"].min(), data["train_tokens"].max()) == (-1, 1)
+    assert data.sha256 != read_dataset(tmp_path / "d", 0).sha256
+    floors = read_table(tmp_path / "d.floors.parquet", FLOORS)
+    assert set(floors["predictor"]) == {"nearest_mean"}
+
+
+@pytest.mark.parametrize(
+    ("tokens", "told"),
+    [
+        (np.zeros((3, 6, 4)), "mine: val_tokens has patches of float64; uint8 is allowed"),
+        (np.zeros((3, 6, 5), np.uint8), "has the shape 3 x 6 x 5; examples x 6 patches x 4 numbers is allowed"),
+        (np.zeros((3, 24), np.uint8), "mine: val_tokens has the shape 3 x 24; examples x 6"),
+    ],
+)
+def test_patches_that_no_model_takes_are_refused(tokens: np.ndarray, told: str) -> None:
+    labels = {"val_labels": np.array([0, 2])}
+    _check("mine", {"val_tokens": np.zeros((3, 6, 4), np.uint8), **labels}, 0, 3, (6, 4))
+    with pytest.raises(ConfigError, match=told):
+        _check("mine", {"val_tokens": tokens, **labels}, 0, 3, (6, 4))
+    with pytest.raises(ConfigError, match="val_labels has ids from 0 to 2; 0 to 1 are allowed"):
+        _check("mine", labels, 0, 2, (6, 4))
+
+
+def test_the_nearest_mean_answers_with_a_class_that_training_has() -> None:
+    random = np.random.default_rng(1)
+    sizes = {"train": 40, "val": 1500, "test": 5}
+    made = {f"{name}_tokens": random.integers(0, 256, (n, 3, 2), dtype=np.uint8) for name, n in sizes.items()}
+    made |= {f"{name}_labels": random.integers(0, 4, n) for name, n in sizes.items()}
+    made["train_labels"] = made["train_labels"] % 3 + (made["train_labels"] % 3 == 1)  # 0, 2 and no 1
+    found = {(row["split"], row["targets"]): row for row in nearest_mean_rows(made, 4)}
+    means = {c: made["train_tokens"][made["train_labels"] == c].mean(0) for c in np.unique(made["train_labels"])}
+    assert 1 not in means
+    for split in ("val", "test"):
+        answers = [
+            min(means, key=lambda c, image=image: ((image - means[c]) ** 2).sum()) for image in made[f"{split}_tokens"]
+        ]
+        row = found[split, "all"]
+        assert (row["accuracy"], row["n_targets"]) == (
+            pytest.approx(np.mean(answers == made[f"{split}_labels"])),
+            sizes[split],
+        )
+
+
+# --- the real one --------------------------------------------------------------------------------------
+
+
+def test_fashion_mnist_as_its_package_has_it() -> None:
+    if not any(Path(folder).is_dir() for folder in FASHION_MNIST.folders):
+        pytest.skip("Debian's package dataset-fashion-mnist is not installed")
+    pool = images.load(FASHION_MNIST)
+    assert {part: pixels.shape for part, (pixels, _) in pool.items()} == {
+        "train": (60_000, 28, 28, 1),
+        "test": (10_000, 28, 28, 1),
+    }
+    assert all((np.bincount(labels) == len(labels) // 10).all() for _, labels in pool.values())
+    train, test = ({image.tobytes() for image in pool[part][0]} for part in ("train", "test"))
+    assert (len(train), len(test), len(train & test)) == (60_000, 10_000, 0)
+    made, *_ = FashionMnist(n_train=5000, n_val=100, n_test=2000).make(0)
+    (accuracy,) = {row["accuracy"] for row in nearest_mean_rows(made, 10) if row["split"] == "test"}
+    assert 0.64 < accuracy < 0.72
