@@ -87,6 +87,14 @@ FUNCTIONS: list[tuple[Callable[..., Any], dict[str, Any], dict[str, list[Any]]]]
         {"rho": 0.5, "depth": 2, "value_norm": 1.0, "kind": "random"},
         {"rho": [1.1], "depth": [-1], "value_norm": [-0.1], "kind": ["sine"]},
     ),
+    *(
+        (
+            kernel,
+            {"t": 0.5, "depth": 2, "activation": "erf", "weight_variance": 2.0, "bias_variance": 0.1},
+            {"t": [1.1], "depth": [0], "activation": ["tanh"], "weight_variance": [0.0], "bias_variance": [-0.1]},
+        )
+        for kernel in (theory.conjugate_kernel, theory.tangent_kernel)
+    ),
     (theory.gaussian_noise_stability, {"f": relu, "rho": 0.5}, {"rho": [-1.01, 1.5]}),
     (theory.hermite_coefficients, {"f": relu, "degree": 2}, {"degree": [-1, 2.5]}),
     (ou_at, {"x": 0.5, "rho": 0.5}, {"x": [-2e9], "rho": [1.5]}),
@@ -129,6 +137,8 @@ ELEMENT_BY_ELEMENT = [
     theory.unchanged_probability,
     theory.gaussian_noise_stability,
     boolean.noise_stability,
+    theory.conjugate_kernel,
+    theory.tangent_kernel,
 ]
 REAL = ("rho", "mean", "std", "mu", "sigma", "alpha", "delta", "epsilon", "stability", "norm2", "total_influence", "x")
 

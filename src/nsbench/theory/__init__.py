@@ -1,4 +1,4 @@
-"""The paper's theory as tested functions: closed forms, Boolean and Hermite analysis, recurrences, intervals.
+"""The papers' theory as tested functions: closed forms, Boolean and Hermite analysis, recurrences, intervals, kernels.
 
 numpy and scipy only. Arguments may be arrays wherever a formula has a continuous argument; scalars in
 give a numpy scalar out. What lies outside a formula's domain raises ValueError naming the argument.
@@ -27,6 +27,17 @@ _NAMES = {
     "recurrences": ("ffn_recurrence", "ffn_fixed_point", "ffn_second_moment", "transformer_recurrence"),
     "lemma_12": ("attention_interval",),
     "propagation": ("network_intervals",),
+    "kernels": (
+        "conjugate_kernel",
+        "tangent_kernel",
+        "overlaps",
+        "cube_spectrum",
+        "network_spectrum",
+        "random_sensitivity",
+        "random_stability",
+    ),
+    "attention_kernels": ("linear_attention_kernel", "linear_attention_overlap", "kernel_matrix", "parity_residuals"),
+    "robustness": ("product_law", "token_sensitivities", "flip_probability"),
 }
 _PUBLIC = {name: f"nsbench.theory.{module}" for module, names in _NAMES.items() for name in names} | {"boolean": ""}
 
