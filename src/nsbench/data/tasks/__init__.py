@@ -5,8 +5,19 @@ The built-in ones are registered as a user's own are (`nsbench.workflow.plugins`
 
 from __future__ import annotations
 
-from nsbench.data.tasks import fashion_mnist, modular_addition, next_token, sparse_parity
+from nsbench.data.tasks import cifar10, fashion_mnist, mnist, modular_addition, next_token, sparse_parity
 from nsbench.data.tasks.base import Task, split
 from nsbench.data.tasks.registry import TASKS, task
 
-__all__ = ["TASKS", "Task", "fashion_mnist", "modular_addition", "next_token", "sparse_parity", "split", "task"]
+__all__ = [
+    "TASKS",
+    "Task",
+    "cifar10",
+    "fashion_mnist",
+    "mnist",
+    "modular_addition",
+    "next_token",
+    "sparse_parity",
+    "split",
+    "task",
+]

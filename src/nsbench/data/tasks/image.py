@@ -2,30 +2,32 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from pydantic import Field, model_validator
 
-from nsbench.data.images import Collection, load, patches
+from nsbench.data.images import Collection, load
 from nsbench.data.tasks.base import Arrays, Examples, Task
 
-if TYPE_CHECKING:
-    from nsbench.data.images import Pool
+Patch = Annotated[int, Field(ge=1, le=1024)]
 
 
 class ImageTask(Task):
-    """Classify the images of a `collection`, each a sequence of patches."""
+    """Classify the images of a collection, each a sequence of patches. A task of this kind says which collection."""
 
-    collection: ClassVar[Collection]
-
-    patch: Annotated[int, Field(ge=1, le=1024)] = 7
+    patch: Patch = 7
     """Side of a patch in pixels; it divides the image's."""
     labels: Literal["given", "permuted"] = "given"
     """`permuted`: the labels of the training images are shuffled among them, a control; others stay as they are."""
     n_train: Examples = 10_000
     n_val: Examples = 2_000
     n_test: Examples = 10_000
+
+    @property
+    def collection(self) -> Collection:
+        """The images."""
+        raise NotImplementedError
 
     @model_validator(mode="after")
     def _fits(self) -> ImageTask:
@@ -36,42 +38,41 @@ class ImageTask(Task):
                 f"patch = {self.patch} does not cut images of {height} x {width} pixels evenly; "
                 f"{', '.join(map(str, allowed))} are allowed"
             )
-        most = self.collection.sizes
-        if self.n_train + self.n_val > most["train"]:
-            raise ValueError(
-                f"n_train + n_val = {self.n_train + self.n_val} is more than the {most['train']} training images of "
-                f"{self.collection}; at most {most['train']} is allowed"
-            )
-        if self.n_test > most["test"]:
-            raise ValueError(
-                f"n_test = {self.n_test} is more than the {most['test']} test images of {self.collection}; at most "
-                f"{most['test']} is allowed"
-            )
+        for names, part in self._cuts().items():
+            wanted, have = sum(getattr(self, f"n_{name}") for name in names), self.collection.sizes[part]
+            if wanted > have:
+                kind = {"train": "training ", "test": "test "}[part] if "test" in self.collection.sizes else ""
+                raise ValueError(
+                    f"{' + '.join(f'n_{name}' for name in names)} = {wanted} is more than the {have} {kind}images of "
+                    f"{self.collection.name}; at most {have} is allowed"
+                )
         return self
+
+    def _cuts(self) -> dict[tuple[str, ...], str]:
+        """Splits -> the part of the collection that they are cut from."""
+        if "test" in self.collection.sizes:
+            return {("train", "val"): "train", ("test",): "test"}
+        return {("train", "val", "test"): "train"}
 
     def make(self, seed: int) -> tuple[Arrays, int, int]:
         """Images that the seed draws without replacement, in patches: (N, T, P) uint8, and labels (N).
 
-        Training and validation images are training images of the collection, test images its test images. Raises
-        ConfigError where the collection cannot be had or is not what it should be.
+        Training and validation images are training images of the collection, and test images are its test images; where
+        it has none, all three are cut from one set. Raises ConfigError where the collection cannot be had or is not
+        what it should be.
         """
         from nsbench.storage.seeding import stream
 
-        random, pool = stream(seed, "data"), load(self.collection)
-        shuffled = {part: random.permutation(len(labels)) for part, (_, labels) in pool.items()}
-        order = shuffled["train"][: self.n_train + self.n_val]
-        made = {
-            **self._cut(pool, "train", "train", order[: self.n_train]),
-            **self._cut(pool, "train", "val", order[self.n_train :]),
-            **self._cut(pool, "test", "test", shuffled["test"][: self.n_test]),
-        }
+        random, pool, made = stream(seed, "data"), load(self.collection), {}
+        for names, part in self._cuts().items():
+            images, labels = pool[part]
+            order = random.permutation(len(labels))
+            for name in names:
+                rows, order = np.split(order, [getattr(self, f"n_{name}")])
+                made |= {f"{name}_tokens": patches(images[rows], self.patch), f"{name}_labels": labels[rows]}
         if self.labels == "permuted":
             made["train_labels"] = random.permutation(made["train_labels"])
         return made, 0, self.collection.n_classes
-
-    def _cut(self, pool: Pool, part: str, split: str, rows: np.ndarray) -> Arrays:
-        images, labels = pool[part]
-        return {f"{split}_tokens": patches(images[rows], self.patch), f"{split}_labels": labels[rows]}
 
     def sequence_length(self) -> int:
         height, width, _ = self.collection.shape
@@ -94,3 +95,13 @@ class ImageTask(Task):
         from nsbench.data.baselines import nearest_mean_rows
 
         return nearest_mean_rows(arrays, n_classes)
+
+
+def patches(images_NHWC: np.ndarray, patch: int) -> np.ndarray:
+    """Images as sequences of square patches: (N, T, P), P = patch x patch x channels.
+
+    Patches go row by row over the image, and so do the pixels in a patch, channels last.
+    """
+    n, height, width, channels = images_NHWC.shape
+    cut = images_NHWC.reshape(n, height // patch, patch, width // patch, patch, channels)
+    return cut.transpose(0, 1, 3, 2, 4, 5).reshape(n, -1, patch * patch * channels)
