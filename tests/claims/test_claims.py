@@ -15,7 +15,7 @@ import pytest
 from nsbench.claims.evidence import Evidence
 from nsbench.claims.ledger import counts, markdown, write_claims
 from nsbench.claims.verdicts import kind_of
-from nsbench.schemas.claims import CLAIM, CLAIM_EVIDENCE, VERDICTS
+from nsbench.schemas.claims import CLAIM, CLAIM_EVIDENCE, SOURCES, VERDICTS
 from nsbench.storage.parquet import RecordError, read_stamp, read_table
 from tests.claims.synthetic_claims import CLAIMS, Folders, claims, full_folders, judged, training_folder
 from tests.synthetic_records import make_cells
@@ -242,9 +242,29 @@ def test_the_verdicts_end_with_their_counts_by_group(ledger: Path) -> None:
     for heading in ("Measure", "Theory", "Training", "Pretrained", "Statement of numbers"):
         assert f"**{heading}**" in text.splitlines()
     *groups, errors = counts(table).splitlines()
-    assert text.splitlines()[-6:] == [f"- {line}" for line in (*groups, errors)]
+    assert text.splitlines()[-len(groups) - 1 :] == [f"- {line}" for line in (*groups, errors)]
     numbers = [int(part.split()[0]) for line in groups for part in line.split(": ")[1].split(", ")]
-    assert (len(groups), sum(numbers)) == (5, len(table))
+    assert (len(groups), sum(numbers)) == (table[["source", "group"]].drop_duplicates().shape[0], len(table))
+
+
+def test_each_paper_has_its_own_tables_and_counts(ledger: Path) -> None:
+    table = read_table(ledger / "claims.parquet", CLAIM)
+    assert set(table["source"]) == set(SOURCES)
+    lines, numbers = markdown(table).splitlines(), {}
+    for source, (name, title) in SOURCES.items():
+        own = table[table["source"] == source]
+        start = lines.index(f"### {name}: {title}")
+        end = next((at for at in range(start + 1, len(lines)) if lines[at].startswith(("### ", "- "))), None)
+        assert sum(line.startswith("| ") for line in lines[start:end]) == len(own) + own["group"].nunique()
+        counted = [line for line in counts(table).splitlines() if line.startswith(f"{name}, ")]
+        numbers[source] = [int(part.split()[0]) for line in counted for part in line.split(": ")[1].split(", ")]
+        assert sum(numbers[source]) == len(own)
+        # Of one paper alone: the same numbers without its name.
+        alone = counts(own).splitlines()
+        assert [line.removeprefix(f"{name}, ").capitalize() for line in counted] == [
+            line.capitalize() for line in alone if "cause" not in line
+        ]
+        assert "###" not in markdown(own)
 
 
 def test_errors_of_the_paper_with_one_cause_are_counted_once(ledger: Path) -> None:

@@ -52,7 +52,15 @@ def make_claims(scale: str | None = None) -> tuple[pd.DataFrame, pd.DataFrame]:
     claims["n"] = claims["n"].astype(object).where(claims["n"].notna(), None)
     claims["reason"] = [f"because of {name}" for name in claims["id"]]
     claims = claims.assign(
-        rule=RULE, settings="calibrated", text="", partial="", note="", severity="", erratum=None, n_settings=1
+        source="haris2026",
+        rule=RULE,
+        settings="calibrated",
+        text="",
+        partial="",
+        note="",
+        severity="",
+        erratum=None,
+        n_settings=1,
     )
     claims.loc[claims["id"] == "grok_parity", "n_settings"] = 2
     claims.loc[claims["id"] == "grok_parity", "note"] = "few pairs"
@@ -127,6 +135,36 @@ def test_verdicts_and_groups_are_counted_and_can_be_picked(html: str) -> None:
     for name in ("verdict", "group", "order"):
         group = [a for tag, a in page.tags if tag == "input" and a.get("name") == name]
         assert sum("checked" in attributes for attributes in group) == 1
+
+
+def test_of_several_papers_each_can_be_picked(results: Path, html: str, tmp_path: Path) -> None:
+    assert "Haris et al." not in html
+    tables = make_claims()
+    tables[0].loc[tables[0]["id"].isin(["relu", "stable"]), "source"] = "vasudeva2025"
+    page = report(results, tmp_path / "report.html", claims=write_claims(tmp_path, tables))
+    text = flat(section(page, "verdicts"))
+    assert (
+        "8 statements of the papers Noise Stability of Transformer Models (Haris et al. 2026) and Transformers" in text
+    )
+    assert "Paper all Haris et al. 2026 6 Vasudeva et al. 2025 2 Part" in text
+    rows = verdict_rows(page)
+    assert flat(rows["relu"]).startswith("Theorem 5.1 theory, Vasudeva et al. 2025 The stability")
+    marks = {name: set(re.search(r'class="([^"]*)"', row).group(1).split()) for name, row in rows.items()}
+    assert [name for name in marks if "p1" in marks[name]] == ["relu", "stable"]
+    assert sum("p0" in found for found in marks.values()) == 6
+    heads = re.findall(r"<h3>(.*?)</h3>", section(page, "claims"))
+    assert [flat(head) for head in heads if "et al." in head] == [
+        *(f"{part} (Haris et al. 2026)" for part in ("Measure", "Theory", "Training", "Pretrained")),
+        *(f"{part} (Vasudeva et al. 2025)" for part in ("Theory", "Training")),
+    ]
+    # Partly (v2) is of both theory and training, and of the first paper (p0) alone.
+    empty = re.findall(r"#verdicts((?::has\(#pick-\w+:checked\))+) \.none", page)
+    chosen = {frozenset(re.findall(r"pick-(\w+)", keys)) for keys in empty}
+    there = [found | {""} for found in marks.values()]
+    assert {"v2", "p1"} in chosen
+    for keys in chosen:
+        assert not any(keys <= found for found in there)
+        assert all(any(keys - {key} <= found for found in there) for key in keys)
 
 
 def test_a_pick_without_rows_says_so(html: str) -> None:

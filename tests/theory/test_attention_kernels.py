@@ -15,7 +15,7 @@ from nsbench.theory.attention_kernels import (
     kernel_matrix,
     linear_attention_kernel,
     linear_attention_overlap,
-    parity_residuals,
+    parity_quotients,
 )
 from nsbench.theory.kernels import cube_spectrum, overlaps
 
@@ -96,16 +96,19 @@ def test_there_parities_are_eigenfunctions_in_weak_order(embedding: str, activat
     n, depth = 5, 2
     matrix = kernel_matrix(n, embedding, depth, activation)
     spectrum = cube_spectrum(linear_attention_overlap(n, embedding, depth, activation))
-    assert parity_residuals(matrix).max() < 1e-14
+    quotients, residuals = parity_quotients(matrix)
+    assert residuals.max() < 1e-14
     by_degree = np.repeat(spectrum.eigenvalues, spectrum.multiplicities.astype(int))
     assert np.linalg.eigvalsh(matrix / 2**n) == pytest.approx(np.sort(by_degree), abs=1e-14)
+    sizes = np.bitwise_count(np.arange(2**n))
+    assert quotients * matrix[0, 0] == pytest.approx(spectrum.eigenvalues[sizes], abs=1e-14)
     assert not spectrum.broken(2).size
 
 
 def test_elsewhere_they_are_not() -> None:
     """By how much, in the largest value of the difference, at six tokens."""
     found = {
-        (embedding, depth): parity_residuals(kernel_matrix(6, embedding, depth)).max()
+        (embedding, depth): parity_quotients(kernel_matrix(6, embedding, depth))[1].max()
         for embedding in ("additive", "scalar")
         for depth in (1, 2)
     }
@@ -122,7 +125,9 @@ def test_a_residual_is_what_the_parities_span_leaves() -> None:
         parity = boolean.parity(n, [i for i in range(n) if subset >> i & 1])
         image = np.array([sum(row[y] * parity[y] for y in range(2**n)) / 2**n for row in matrix])
         left = image - np.mean(image * parity) * parity
-        assert parity_residuals(matrix)[subset] == pytest.approx(np.abs(left).max() / matrix[0, 0], abs=1e-15)
+        quotients, residuals = parity_quotients(matrix)
+        assert quotients[subset] == pytest.approx(np.mean(image * parity) / matrix[0, 0], abs=1e-15)
+        assert residuals[subset] == pytest.approx(np.abs(left).max() / matrix[0, 0], abs=1e-15)
 
 
 def test_what_is_outside_a_domain_is_named() -> None:
@@ -133,7 +138,8 @@ def test_what_is_outside_a_domain_is_named() -> None:
         (lambda: linear_attention_kernel(X, Y, "scalar", 0), r"depth = 0"),
         (lambda: linear_attention_overlap(4, "additive"), r"embedding = 'additive' .* signed_position"),
         (lambda: kernel_matrix(11, "scalar"), r"n = 11"),
-        (lambda: parity_residuals(np.ones(4)), r"matrix has shape \(4,\)"),
+        (lambda: parity_quotients(np.ones(4)), r"matrix has shape \(4,\)"),
+        (lambda: parity_quotients(np.ones((3, 3))), r"matrix has shape \(3, 3\)"),
     ):
         with pytest.raises(ValueError, match=named):
             call()

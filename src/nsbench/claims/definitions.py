@@ -1,4 +1,4 @@
-"""claims.yaml: the claims of the paper, and the rules that make a verdict of a number."""
+"""claims.yaml: the claims of the papers, and the rules that make a verdict of a number."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from nsbench.claims.conditions import ALWAYS, check, names_in
 from nsbench.claims.registry import QUANTITIES, Parameters, Quantity
 from nsbench.config.base import Closed, ConfigError, Name, Real, known, no_duplicates, parse
 from nsbench.config.loader import read
-from nsbench.schemas.claims import GROUPS, IN_ERROR, RULED, SEVERITIES
+from nsbench.schemas.claims import GROUPS, IN_ERROR, RULED, SEVERITIES, SOURCES
 
 Words = Field(min_length=1)
 
@@ -30,6 +30,8 @@ class Entry(Closed):
 
     id: Name
     """Its name, once in the file."""
+    source: Literal[tuple(SOURCES)] = "haris2026"
+    """The paper that it is of."""
     place: str = Words
     """Where the paper says it."""
     group: Literal[GROUPS]

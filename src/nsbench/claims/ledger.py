@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from nsbench.claims.definitions import load_claims
 from nsbench.claims.evidence import Evidence
 from nsbench.claims.verdicts import judge, kind_of
 from nsbench.config import wording
-from nsbench.schemas.claims import CLAIM, CLAIM_EVIDENCE, GROUPS, IN_ERROR, SEVERITIES, VERDICTS
+from nsbench.schemas.claims import CLAIM, CLAIM_EVIDENCE, GROUPS, IN_ERROR, SEVERITIES, SOURCES, VERDICTS
 from nsbench.storage.atomic import write_text
 from nsbench.storage.parquet import write_csv, write_table
 from nsbench.storage.provenance import stamp
@@ -40,9 +41,15 @@ def write_claims(claims_file: Path | str, evidence: Evidence, out_folder: Path |
 
 
 def markdown(claims: pd.DataFrame) -> str:
-    """The verdict table as one would paste it into a README: columns of CLAIM in, Markdown without HTML out."""
-    lines = _remarks(claims)
-    for group, rows in _grouped(claims):
+    """The verdict table as one would paste it into a README: columns of CLAIM in, Markdown without HTML out.
+
+    Claims of several papers stand under the name of each.
+    """
+    lines, before = _remarks(claims), ""
+    for source, group, rows in _grouped(claims):
+        if source != before and claims["source"].nunique() > 1:
+            lines += [f"### {': '.join(SOURCES[source])}", ""]
+        before = source
         lines += [f"**{group.capitalize()}**", "", "| place | claim | paper | ours | n | verdict |", "|---" * 6 + "|"]
         for row in rows:
             cells = [row["place"], row["claim"], row["paper_text"], _ours(row), counted(row), verdict_text(row)]
@@ -62,21 +69,23 @@ def counted(row: Mapping[str, Any]) -> str:
 def counts(claims: pd.DataFrame) -> str:
     """How many claims have each verdict, a line for each group; errors of the paper by severity, each cause once.
 
-    One sum over all would add statements about training to misprints.
+    One sum over all would add statements about training to misprints. With several papers each line names its own.
     """
-    lines = []
-    for group, rows in _grouped(claims):
+    several, lines = claims["source"].nunique() > 1, []
+    for source, group, rows in _grouped(claims):
         number = pd.Series([row["verdict"] for row in rows]).value_counts()
         order = sorted(number.index, key=lambda verdict: list(VERDICTS).index(kind_of(verdict)))
         of_demo = sum(row["scale"] == "demo" and row["verdict"] != "not run" for row in rows)
         demo = f" ({of_demo} at demo scale)" if of_demo else ""
         parts = ", ".join(f"{number[verdict]} {verdict}" for verdict in order)
-        lines.append(f"{group.capitalize()}{demo}: {parts}.")
-    errors = claims[claims["verdict"] == IN_ERROR]
-    causes = errors["erratum"].where(errors["erratum"].notna(), errors["id"])
-    of = {severity: causes[errors["severity"] == severity].nunique() for severity in SEVERITIES}
-    if found := ", ".join(f"{count} {severity}" for severity, count in of.items() if count):
-        lines.append(f"Errors of the paper, each cause once: {found}.")
+        name = f"{SOURCES[source][0]}, {group}" if several else group.capitalize()
+        lines.append(f"{name}{demo}: {parts}.")
+    for source, errors in claims[claims["verdict"] == IN_ERROR].groupby("source"):
+        causes = errors["erratum"].where(errors["erratum"].notna(), errors["id"])
+        of = {severity: causes[errors["severity"] == severity].nunique() for severity in SEVERITIES}
+        found = ", ".join(f"{count} {severity}" for severity, count in of.items() if count)
+        whose = SOURCES[source][0] if several else "the paper"
+        lines.append(f"Errors of {whose}, each cause once: {found}.")
     return "\n".join(lines)
 
 
@@ -97,10 +106,10 @@ def _remarks(claims: pd.DataFrame) -> list[str]:
     return [line for remark in remarks for line in (remark, "")]
 
 
-def _grouped(claims: pd.DataFrame) -> list[tuple[str, list[dict[str, Any]]]]:
-    """The groups that have claims, with their rows."""
-    groups = [(group, claims[claims["group"] == group].to_dict("records")) for group in GROUPS]
-    return [(group, rows) for group, rows in groups if rows]
+def _grouped(claims: pd.DataFrame) -> list[tuple[str, str, list[dict[str, Any]]]]:
+    """The papers and the groups that have claims, with their rows."""
+    found = {part: rows.to_dict("records") for part, rows in claims.groupby(["source", "group"])}
+    return [(*part, found[part]) for part in itertools.product(SOURCES, GROUPS) if part in found]
 
 
 def _ours(row: Mapping[str, Any]) -> str:

@@ -137,7 +137,7 @@ def _row(claim: Claim, evidence: Evidence, found: list[Judged]) -> dict[str, Any
     notes = [f"{one.setting}: {one.note}" if len(counted) > 1 else one.note for one in counted if one.note]
     status = {ASIDE: "does not count", STAND_IN: "{} (stands in)"}
     settings = [f"{one.finding.setting}: {status.get(one.finding.status, '{}').format(one.verdict)}" for one in found]
-    names = ("id", "place", "group", "claim", "paper_text", "unit", "erratum", "figure")
+    names = ("id", "source", "place", "group", "claim", "paper_text", "unit", "erratum", "figure")
     return {
         **{name: getattr(entry, name) for name in names},
         **_ours(counted[0] if counted else Finding("")),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import itertools
 import math
 from collections.abc import Collection
 from pathlib import Path
@@ -15,7 +16,7 @@ from nsbench.claims.verdicts import kind_of
 from nsbench.config.wording import amount, direction, interval
 from nsbench.figures import caption
 from nsbench.report.pictures import Pictures
-from nsbench.schemas.claims import CLAIM, CLAIM_EVIDENCE, NO_EFFECT, VERDICTS
+from nsbench.schemas.claims import CLAIM, CLAIM_EVIDENCE, NO_EFFECT, SOURCES, VERDICTS
 from nsbench.storage.parquet import csv_text, read_table
 
 SIGNS = {
@@ -38,7 +39,8 @@ CURVE = "specification_curve_"
 
 
 def section(folder: Path | None, pictures: Pictures, with_curves: Collection[tuple[str, str]] = ()) -> dict[str, Any]:
-    """The claims of a ledger's folder as texts, in its order, with counts by verdict and by group; empty without any.
+    """The claims of a ledger's folder as texts, in its order, with counts by verdict, paper and group; empty without
+    any.
 
     with_curves: (task, variant) that claims can link to. Each picture is taken by the first claim that names it, except
     those that have sections of their own. Raises RecordError for a missing table.
@@ -52,8 +54,18 @@ def section(folder: Path | None, pictures: Pictures, with_curves: Collection[tup
     rows = [_claim(row, evidence, pictures, with_curves) for row in claims.to_dict("records")]
     shown = sorted(claims["verdict"].unique(), key=_rank)
     verdicts = {name: f"v{_rank(name)}" for name in shown}
+    papers = {name: f"p{at}" for at, name in enumerate(name for name in SOURCES if name in set(claims["source"]))}
     groups = {name: f"g{at}" for at, name in enumerate(claims["group"].unique())}
-    there = set(zip(claims["verdict"], claims["group"], strict=True))
+    picks = [claims["verdict"].map(verdicts), claims["source"].map(papers), claims["group"].map(groups)]
+    there = set(zip(*picks, strict=True))
+    choices = [["", *keys.values()] for keys in (verdicts, papers if len(papers) > 1 else {}, groups)]
+
+    def some(*picked: str) -> bool:
+        return any(all(key in ("", own) for key, own in zip(picked, keys, strict=True)) for keys in there)
+
+    for row in rows:
+        row["paper_key"] = papers[row["source"]]
+        row["source"] = SOURCES[row["source"]][0] if len(papers) > 1 else ""
     return {
         "rows": rows,
         "verdicts": [
@@ -61,14 +73,15 @@ def section(folder: Path | None, pictures: Pictures, with_curves: Collection[tup
             for name, key in verdicts.items()
         ],
         "meanings": [(SIGNS[verdict], verdict, meaning) for verdict, meaning in VERDICTS.items()],
-        "groups": [
-            {"key": key, "name": name, "count": int((claims["group"] == name).sum())} for name, key in groups.items()
+        "papers": [
+            {"key": key, "name": SOURCES[name][0], "title": SOURCES[name][1], "count": int((picks[1] == key).sum())}
+            for name, key in papers.items()
         ],
+        "groups": [{"key": key, "name": name, "count": int((picks[2] == key).sum())} for name, key in groups.items()],
         "empty": [
-            (verdicts[verdict], groups[group])
-            for verdict in verdicts
-            for group in groups
-            if (verdict, group) not in there
+            [key for key in chosen if key]
+            for chosen in itertools.product(*choices)
+            if not some(*chosen) and all(some(*chosen[:at], "", *chosen[at + 1 :]) for at in range(3) if chosen[at])
         ],
         "n_demo": int((claims["scale"] == "demo").sum()),
         "n_formulas": int(((claims["scale"] == "none") & (claims["verdict"] != "not run")).sum()),

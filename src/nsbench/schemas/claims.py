@@ -1,4 +1,4 @@
-"""The ledger's Parquet files: one row per claim of the paper, and one per setting that it was looked at in."""
+"""The ledger's Parquet files: one row per claim of a paper, and one per setting that it was looked at in."""
 
 from __future__ import annotations
 
@@ -34,6 +34,11 @@ SEVERITIES = {
     "inconsistent numbers": "numbers of the paper that do not fit each other",
 }
 """How grave it is that the paper is in error, the gravest first, and what that means."""
+SOURCES = {
+    "haris2026": ("Haris et al. 2026", "Noise Stability of Transformer Models"),
+    "vasudeva2025": ("Vasudeva et al. 2025", "Transformers Learn Low Sensitivity Functions"),
+}
+"""The papers that claims are of: name -> authors and year, title."""
 GROUPS = ("training", "measure", "theory", "pretrained", "statement of numbers")
 SCALES = ("paper", "demo", "none")
 """Scale of what was measured; none: computed from formulas alone, whatever the scale."""
@@ -51,6 +56,7 @@ _OURS = [
 CLAIM = pa.schema(
     [
         label("id", "claim, as claims.yaml names it"),
+        label("source", "the paper that it is of, one of SOURCES"),
         label("place", "where the paper says it", "text"),
         label("group", "one of GROUPS"),
         label("claim", "what the paper says, in our words", "text"),

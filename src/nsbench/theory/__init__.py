@@ -36,7 +36,7 @@ _NAMES = {
         "random_sensitivity",
         "random_stability",
     ),
-    "attention_kernels": ("linear_attention_kernel", "linear_attention_overlap", "kernel_matrix", "parity_residuals"),
+    "attention_kernels": ("linear_attention_kernel", "linear_attention_overlap", "kernel_matrix", "parity_quotients"),
     "robustness": ("product_law", "token_sensitivities", "flip_probability"),
 }
 _PUBLIC = {name: f"nsbench.theory.{module}" for module, names in _NAMES.items() for name in names} | {"boolean": ""}

@@ -3,7 +3,7 @@
 A layer takes the covariances kappa_ab of token a of x and token b of y to kappa_ab sum_ij kappa_ij^2 (Hron et al. 2020,
 arXiv 2006.10540: logits divided by the root of their width, no softmax); the output is the mean over tokens. Such a
 kernel depends on <x, y> alone, so that parities are its eigenfunctions (`nsbench.theory.kernels`), only if each
-position has embeddings of its own; `parity_residuals` says how far it is from that.
+position has embeddings of its own; `parity_quotients` says how far it is from that.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from nsbench.theory.boolean import fourier_transform
 from nsbench.theory.domain import COUNT, one_of, real, whole
 from nsbench.theory.kernels import ACTIVATIONS, Array, dual
 
@@ -35,6 +34,8 @@ OF_OVERLAP = ("position_symbol", "signed_position")
 """Embeddings whose kernel depends on <x, y> alone."""
 MOST_ENUMERATED = 10
 """Variables of a kernel matrix on the whole cube."""
+_AT_ONCE = 500_000
+"""Covariances of tokens that a kernel matrix is made from at a time."""
 
 
 def _same(x: Bits, y: Bits) -> Array:
@@ -92,21 +93,27 @@ def kernel_matrix(n: int, embedding: str, depth: int = 1, activation: str | None
     """The kernel at all pairs of points of {-1, 1}^n, in the order of `nsbench.theory.boolean`: (2^n, 2^n)."""
     n = whole("n", n, 1, MOST_ENUMERATED)
     points = 1.0 - 2.0 * ((np.arange(1 << n)[:, None] >> np.arange(n)) & 1)
-    return np.array([linear_attention_kernel(point, points, embedding, depth, activation) for point in points])
+    rows = max(1, _AT_ONCE // (len(points) * n * n))
+    parts = np.split(points, range(rows, len(points), rows))
+    return np.vstack([linear_attention_kernel(part[:, None], points, embedding, depth, activation) for part in parts])
 
 
-def parity_residuals(matrix: ArrayLike) -> Array:
-    """How far each parity chi_S is from an eigenfunction of a kernel on the cube, as a share of the kernel at (1, 1).
+def parity_quotients(matrix: ArrayLike) -> tuple[Array, Array]:
+    """<chi_S, K chi_S> of each parity chi_S, and how far it is from an eigenfunction of a kernel on the cube.
 
-    max over x of |K chi_S - <chi_S, K chi_S> chi_S|, with (K f)(x) = E_y[K(x, y) f(y)]: 0 for all S if and only if all
-    parities are eigenfunctions. matrix: (2^n, 2^n), entry (0, 0) at (1, 1); the result is (2^n,).
+    The second is max over x of |K chi_S - <chi_S, K chi_S> chi_S|, with (K f)(x) = E_y[K(x, y) f(y)]. Both are
+    shares of the kernel at (1, 1). All parities are eigenfunctions if and only if the second is 0 for all, and then the
+    first are the eigenvalues. matrix: (2^n, 2^n), entry (0, 0) at (1, 1), n at most 10; the results are (2^n,).
     """
     matrix = real("matrix", matrix)
-    if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1]:
-        raise ValueError(f"matrix has shape {matrix.shape}; allowed: (2^n, 2^n)")
-    image_XS = np.array([fourier_transform(row) for row in matrix])
-    parity_XS = len(matrix) * np.array([fourier_transform(row) for row in np.eye(len(matrix))])
-    return np.abs(image_XS - (parity_XS * image_XS).mean(0) * parity_XS).max(0) / matrix[0, 0]
+    size = len(matrix) if matrix.ndim else 0
+    if matrix.shape != (size, size) or size & (size - 1) or not 1 <= size <= 1 << MOST_ENUMERATED:
+        raise ValueError(f"matrix has shape {matrix.shape}; allowed: (2^n, 2^n) with n at most {MOST_ENUMERATED}")
+    places = np.arange(size)
+    parity_XS = 1.0 - 2.0 * (np.bitwise_count(places[:, None] & places) % 2)
+    image_XS = matrix @ parity_XS / (size * matrix[0, 0])
+    quotients = (parity_XS * image_XS).mean(0)
+    return quotients, np.abs(image_XS - quotients * parity_XS).max(0)
 
 
 def _bits(name: str, value: ArrayLike) -> Bits:

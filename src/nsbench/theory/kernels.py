@@ -137,7 +137,8 @@ def dual(activation: str, k_xy: Array, k_xx: Array, k_yy: Array) -> tuple[Array,
         return 2 / np.pi * np.arcsin(sine), 4 / np.pi / (scale * np.sqrt((1 - sine) * (1 + sine)))
     scale = np.sqrt(k_xx * k_yy)
     rho = np.clip(k_xy / scale, -1.0, 1.0)
-    return scale * relu_stability(rho), (np.pi - np.arccos(rho)) / (2 * np.pi)
+    slope = (np.pi - np.arccos(rho)) / (2 * np.pi)  # Theorem 5.1, in which owens_t would take most of the time
+    return scale * (np.sqrt((1 - rho) * (1 + rho)) / (2 * np.pi) + rho * slope), slope
 
 
 def _network(t: Array, depth: int, activation: str, weight: Array | float, bias: Array | float) -> tuple[Array, Array]:
