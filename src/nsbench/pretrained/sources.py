@@ -10,7 +10,6 @@ import contextlib
 import hashlib
 import importlib.metadata
 import logging
-import os
 import shutil
 import tempfile
 import textwrap
@@ -23,6 +22,7 @@ from filelock import FileLock
 from nsbench.config.pretrained import HubModel, Model, PackageModel
 from nsbench.data import hub
 from nsbench.storage.atomic import explained
+from nsbench.storage.cache import cache_folder
 from nsbench.storage.code_digest import code_digest
 
 logger = logging.getLogger(__name__)
@@ -77,13 +77,6 @@ def fetch(name: str, model: Model, cache: Path | None = None) -> Fetched:
         return Fetched(folder, _sum_of(folder))
     except OSError as error:
         raise ModelError(f"{name}: {error.filename} cannot be read ({error.strerror}); make it readable") from error
-
-
-def cache_folder() -> Path:
-    """Where converted weights are kept: $NSBENCH_CACHE, $XDG_CACHE_HOME/nsbench or ~/.cache/nsbench."""
-    if given := os.environ.get("NSBENCH_CACHE"):
-        return Path(given).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "nsbench"
 
 
 def from_hub(name: str, model: HubModel) -> Path:

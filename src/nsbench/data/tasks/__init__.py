@@ -5,7 +5,16 @@ The built-in ones are registered as a user's own are (`nsbench.workflow.plugins`
 
 from __future__ import annotations
 
-from nsbench.data.tasks import cifar10, fashion_mnist, mnist, modular_addition, next_token, sparse_parity
+from nsbench.data.tasks import (
+    cifar10,
+    fashion_mnist,
+    glue,
+    mnist,
+    modular_addition,
+    movie_snippets,
+    next_token,
+    sparse_parity,
+)
 from nsbench.data.tasks.base import Task, split
 from nsbench.data.tasks.registry import TASKS, task
 
@@ -14,8 +23,10 @@ __all__ = [
     "Task",
     "cifar10",
     "fashion_mnist",
+    "glue",
     "mnist",
     "modular_addition",
+    "movie_snippets",
     "next_token",
     "sparse_parity",
     "split",

@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 
 from nsbench.data.images import Collection, load
 from nsbench.data.tasks.base import Arrays, Examples, Task
+from nsbench.data.tasks.pool import drawn, shortage
 
 Patch = Annotated[int, Field(ge=1, le=1024)]
 
@@ -38,38 +39,21 @@ class ImageTask(Task):
                 f"patch = {self.patch} does not cut images of {height} x {width} pixels evenly; "
                 f"{', '.join(map(str, allowed))} are allowed"
             )
-        for names, part in self._cuts().items():
-            wanted, have = sum(getattr(self, f"n_{name}") for name in names), self.collection.sizes[part]
-            if wanted > have:
-                kind = {"train": "training ", "test": "test "}[part] if "test" in self.collection.sizes else ""
-                raise ValueError(
-                    f"{' + '.join(f'n_{name}' for name in names)} = {wanted} is more than the {have} {kind}images of "
-                    f"{self.collection.name}; at most {have} is allowed"
-                )
+        if told := shortage(self, self.collection.sizes, f"images of {self.collection.name}"):
+            raise ValueError(told)
         return self
-
-    def _cuts(self) -> dict[tuple[str, ...], str]:
-        """Splits -> the part of the collection that they are cut from."""
-        if "test" in self.collection.sizes:
-            return {("train", "val"): "train", ("test",): "test"}
-        return {("train", "val", "test"): "train"}
 
     def make(self, seed: int) -> tuple[Arrays, int, int]:
         """Images that the seed draws without replacement, in patches: (N, T, P) uint8, and labels (N).
 
-        Training and validation images are training images of the collection, and test images are its test images; where
-        it has none, all three are cut from one set. Raises ConfigError where the collection cannot be had or is not
-        what it should be.
+        Raises ConfigError where the collection cannot be had or is not what it should be.
         """
         from nsbench.storage.seeding import stream
 
         random, pool, made = stream(seed, "data"), load(self.collection), {}
-        for names, part in self._cuts().items():
+        for name, (part, rows) in drawn(self, self.collection.sizes, random).items():
             images, labels = pool[part]
-            order = random.permutation(len(labels))
-            for name in names:
-                rows, order = np.split(order, [getattr(self, f"n_{name}")])
-                made |= {f"{name}_tokens": patches(images[rows], self.patch), f"{name}_labels": labels[rows]}
+            made |= {f"{name}_tokens": patches(images[rows], self.patch), f"{name}_labels": labels[rows]}
         if self.labels == "permuted":
             made["train_labels"] = random.permutation(made["train_labels"])
         return made, 0, self.collection.n_classes
