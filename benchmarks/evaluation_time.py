@@ -12,10 +12,12 @@ from __future__ import annotations
 
 import argparse
 import ctypes
+import json
 import math
 import statistics
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -23,11 +25,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from nsbench.config.base import parse
+from nsbench.config.shape import Shape
 from nsbench.config.variant import Noise
 from nsbench.data.datasets import Dataset, read_dataset
 from nsbench.evaluation.run import Checkpoint, estimates
 from nsbench.measures import MeasureSettings
-from nsbench.regularizer.noise import resample_tokens
+from nsbench.perturbations.tokens import resample_tokens
 from nsbench.schemas.metrics import TARGETS
 from nsbench.storage.device import M_MMAP_THRESHOLD, M_TRIM_THRESHOLD, keep_heap
 from nsbench.storage.seeding import torch_stream
@@ -87,9 +90,10 @@ def plainly(model: Callable[[Tensor], Tensor], data: Dataset) -> Values:
 def made(name: str) -> tuple[dict[str, Tensor], dict[str, str], Dataset]:
     """A checkpoint of random weights, its metadata and made-up data."""
     model, length, classes = MODELS[name]
-    stack, shape = model.build(classes, classes, [0]), [N_TEST, length][: 1 + model.positions]
+    size = Shape(length, classes, classes)
+    stack, shape = model.build(size, [0]), [N_TEST, length][: 1 + model.positions]
     weights = stack.run_weights(0)
-    metadata = {"model": model.model_dump_json(), "vocabulary": str(classes), "n_classes": str(classes)}
+    metadata = {"model": model.model_dump_json(), "shape": json.dumps(asdict(size))}
     tensors = {
         "test_tokens": torch.randint(classes, (N_TEST, length)),
         "test_labels": torch.randint(classes, shape),

@@ -15,6 +15,7 @@ from statistics import median
 import torch
 import torch.nn.functional as F
 
+from nsbench.config.shape import Shape
 from nsbench.regularizer.stability import agreement
 from nsbench.training.models.transformer import Transformer
 from nsbench.training.models.transformer_stack import TransformerStack
@@ -44,7 +45,7 @@ def main() -> None:
     torch.set_num_threads(1)
     print("| case | step, ms | columns, ms | share of training |\n|---|---|---|---|")
     for name, (model, vocabulary, n_classes, length, batch, every) in CASES.items():
-        stack = TransformerStack(model, vocabulary, n_classes, [0])
+        stack = TransformerStack(model, Shape(length, vocabulary, n_classes), [0])
         generator = torch.Generator().manual_seed(0)
         tokens = torch.randint(vocabulary, (1, N_VALIDATION, length), generator=generator)
         with torch.no_grad():

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 import torch
 
 from nsbench.config.base import parse
+from nsbench.config.shape import Shape
 from nsbench.data.datasets import Dataset
 from nsbench.training.models.transformer import Transformer
 from nsbench.training.run import TrainSpec
@@ -68,7 +69,7 @@ def training_step(
     arm = {"kind": "noise_stability", "rho": 0.25, "gamma": 0.75} if regularised else {"kind": "baseline"}
     training = {"batch_size": case.batch, "precision": precision}
     spec = parse(TrainSpec, {**SPEC, "arm_settings": arm, "model": case.model, "training": training, "seeds": seeds})
-    stack = case.model.build(case.vocabulary, case.classes, seeds).to(device)
+    stack = case.model.build(Shape(case.length, case.vocabulary, case.classes), seeds).to(device)
     return TrainingStep(stack, [spec] * n_runs, seeds, [data] * n_runs)
 
 

@@ -23,6 +23,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from nsbench.config.base import parse
+from nsbench.config.shape import Shape
 from nsbench.data.datasets import Dataset
 from nsbench.training.models import transformer_stack
 from nsbench.training.models.transformer import Transformer
@@ -105,7 +106,7 @@ def ours(case: Case, device: torch.device, n_runs: int = 1, regularised: bool = 
     data, seeds = Dataset(tensors, case.vocabulary, case.classes, ""), list(range(n_runs))
     arm = {"kind": "noise_stability", "rho": 0.25, "gamma": 0.75} if regularised else {"kind": "baseline"}
     spec = {"arm_settings": arm, "model": case.model, "seeds": seeds, "training": {"batch_size": case.batch}}
-    stack = case.model.build(case.vocabulary, case.classes, seeds).to(device)
+    stack = case.model.build(Shape(case.length, case.vocabulary, case.classes), seeds).to(device)
     return TrainingStep(stack, [parse(TrainSpec, {**SPEC, **spec})] * n_runs, seeds, [data] * n_runs)
 
 

@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from nsbench.arms import Arm, LossTerm, Real, arm
     from nsbench.claims import Evidence, Finding, claim_quantity
+    from nsbench.config.shape import Shape
     from nsbench.data.tasks import Task, task
     from nsbench.figures import figure
     from nsbench.measures import Estimate
+    from nsbench.perturbations.tokens import resample_tokens
     from nsbench.regularizer.module import NoiseStabilityRegularizer
-    from nsbench.regularizer.noise import resample_tokens
     from nsbench.report.measure import measure
     from nsbench.training.models import Model, model
     from nsbench.training.models.stack import Stack
@@ -27,11 +28,12 @@ __version__ = "0.1.0"
 
 _PUBLIC = {
     "NoiseStabilityRegularizer": "nsbench.regularizer.module",
-    "resample_tokens": "nsbench.regularizer.noise",
+    "resample_tokens": "nsbench.perturbations.tokens",
     **dict.fromkeys(("Arm", "LossTerm", "Real", "arm"), "nsbench.arms"),
     **dict.fromkeys(("Task", "task"), "nsbench.data.tasks"),
     **dict.fromkeys(("Model", "model"), "nsbench.training.models"),
     "Stack": "nsbench.training.models.stack",
+    "Shape": "nsbench.config.shape",
     **dict.fromkeys(("Evidence", "Finding", "claim_quantity"), "nsbench.claims"),
     "Estimate": "nsbench.measures",
     "measure": "nsbench.report.measure",
@@ -47,6 +49,7 @@ __all__ = [
     "Model",
     "NoiseStabilityRegularizer",
     "Real",
+    "Shape",
     "Stack",
     "Task",
     "arm",

@@ -11,14 +11,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from nsbench.config.shape import Shape
 from nsbench.data.tasks.modular_addition import ModularAddition
 from nsbench.data.tasks.sparse_parity import SparseParity
 from nsbench.measures import outputs
 from nsbench.measures.outputs import CleanOutputs
 from nsbench.measures.scores import scores
 from nsbench.measures.sensitivity import average_sensitivity
-from nsbench.measures.stability import noise_stability
-from nsbench.regularizer.noise import resample_tokens
+from nsbench.measures.stability import NoisyCopy, noise_stability
+from nsbench.perturbations.tokens import resample_tokens
 from nsbench.theory import resampling_correlation
 from nsbench.training.models.transformer import Transformer
 
@@ -32,6 +33,10 @@ def parity(secret: list[int]) -> object:
 
 def modular_sum(modulus: int) -> object:
     return lambda tokens: SURE * F.one_hot(tokens.sum(1) % modulus, modulus).double()
+
+
+def redrawn(symbols: int | Tensor, **options: Any) -> NoisyCopy:
+    return lambda tokens, rho, generator: resample_tokens(tokens, rho, symbols, generator, **options)
 
 
 def all_inputs(symbols: int, length: int) -> Tensor:
@@ -48,10 +53,9 @@ def test_stability_of_a_known_parity_is_its_closed_form(k: int, same_symbol: boo
         parity(list(range(k))),
         tokens,
         rhos,
-        2,
+        redrawn(2, same_symbol=same_symbol),
         torch.Generator().manual_seed(1),
         n_draws=400,
-        same_symbol=same_symbol,
     )
     seen = 0
     for estimate in found:
@@ -70,10 +74,9 @@ def test_stability_of_a_known_sum_is_its_closed_form(same_symbol: bool) -> None:
         modular_sum(5),
         all_inputs(5, 2),
         [-1.0, 0.0, 0.6],
-        5,
+        redrawn(5, same_symbol=same_symbol),
         torch.Generator().manual_seed(2),
         n_draws=1000,
-        same_symbol=same_symbol,
     ):
         kappa = resampling_correlation(estimate.rho, 5, same_symbol)
         exact = data.target_value("noise_stability", estimate.reduction, kappa)
@@ -93,7 +96,7 @@ def test_standard_error_is_that_of_inputs() -> None:
     estimate = next(
         e
         for e in noise_stability(
-            model, tokens, [-1.0], torch.tensor([1]), torch.Generator(), fixed_ids=torch.tensor([2, 3])
+            model, tokens, [-1.0], redrawn(torch.tensor([1]), fixed_ids=torch.tensor([2, 3])), torch.Generator()
         )
         if e.reduction == "decision"
     )
@@ -138,7 +141,7 @@ def test_real_models_are_measured_as_by_the_definition(
     for name in ("INPUTS", "GPU_INPUTS"):
         monkeypatch.setattr(outputs, name, 16)
     settings = Transformer(d_model=16, n_heads=2, mask="causal", pooling=pooling, embedding_scale="none")
-    stack = settings.build(7, 7, seeds=[0])
+    stack = settings.build(Shape(4, 7, 7), seeds=[0])
     stack.load_run(0, {name: 5 * weight for name, weight in stack.run_weights(0).items()})
     stack.to(device)
     passed = []
@@ -153,7 +156,7 @@ def test_real_models_are_measured_as_by_the_definition(
     passed.clear()
     generator = torch.Generator().manual_seed(3)
     there = tokens.to(device)
-    found = [*noise_stability(model, there, rhos, symbols, generator, n_draws=2)]
+    found = [*noise_stability(model, there, rhos, redrawn(symbols), generator, n_draws=2)]
     assert max(map(len, passed[1:])) == 16
     # At rho 0.9 four in five copies are as they were, at 1 all.
     assert sum(map(len, passed[1:])) < 150
@@ -219,7 +222,10 @@ def test_average_sensitivity_by_enumeration(model: Any, symbols: int, length: in
 def test_stability_of_outputs_at_every_position_is_the_mean_over_positions() -> None:
     """Each position agrees where its token stays: with probability (1 + kappa) / 2 = 0.875 at rho = 1/2."""
     tokens = all_inputs(2, 4).repeat(200, 1)
-    found = {e.reduction: e for e in noise_stability(each_position, tokens, [0.5], 2, torch.Generator().manual_seed(0))}
+    found = {
+        e.reduction: e
+        for e in noise_stability(each_position, tokens, [0.5], redrawn(2), torch.Generator().manual_seed(0))
+    }
     assert found["probability_dot"].value == pytest.approx(0.875, abs=0.01)
     assert found["decision"].value == pytest.approx(0.75, abs=0.02)
     # Four independent positions an input: its mean has a quarter of the variance of one.

@@ -16,7 +16,7 @@ from nsbench.config.variant import Noise
 from nsbench.data.datasets import read_dataset
 from nsbench.measures import MEASURES, Estimate, MeasureSettings
 from nsbench.measures.regularizer_gradient import regularizer_gradient
-from nsbench.regularizer.noise import resample_tokens
+from nsbench.perturbations.tokens import resample_tokens
 from nsbench.theory import confidence_gradients
 from tests.conftest import make_dataset, train_spec
 
@@ -45,7 +45,7 @@ def by_autograd(stack: nn.Module, tokens: Tensor, labels: Tensor, noisy: list[Te
 )
 def test_it_is_what_a_plain_loop_gives(tmp_path: Path, task: str, gradient: str) -> None:
     data, spec = read_dataset(make_dataset(tmp_path, task), 3), train_spec(task)
-    stack = spec.model.build(data.vocabulary, data.n_classes, [3])
+    stack = spec.model.build(data.shape, [3])
     for weight in stack.parameters():
         weight.detach().mul_(3)
     noise = Noise(gradient=gradient, positions="task", same_symbol=False)
@@ -90,7 +90,7 @@ def test_a_reward_of_confidence_has_the_share_of_the_closed_form(q: float) -> No
     stack = OneNumber(math.log(q * 4 / (1 - q)), 5)
     tokens, labels = torch.zeros(3, 2, dtype=torch.long), torch.zeros(3, dtype=torch.long)
     ratio, cosine = regularizer_gradient(
-        stack, tokens, labels, [1.0], torch.arange(5), torch.Generator(), Noise(), n_draws=1
+        stack, tokens, labels, [1.0], lambda tokens, *_: tokens, torch.Generator(), Noise(), n_draws=1
     )
     of_loss, of_term = confidence_gradients(q, 5, 1.0, 1.0, 2, 5)
     assert ratio.value == pytest.approx(abs(of_term / of_loss))

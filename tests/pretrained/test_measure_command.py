@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -157,9 +158,9 @@ def run_folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPath
     data = read_dataset(dataset, 3)
     pooling = {"mask": "causal", "pooling": "none"} if task == "next_token" else {}
     settings = Transformer(d_model=8, n_layers=1, n_heads=2, **pooling)
-    stack = settings.build(data.vocabulary, data.n_classes, [7])
+    stack = settings.build(data.shape, [7])
     folder = RunFolder(root / "runs", task, "tiny", "baseline", 3, "key")
-    metadata = {"model": canonical_json(settings), "vocabulary": str(data.vocabulary), "n_classes": str(data.n_classes)}
+    metadata = {"model": canonical_json(settings), "shape": canonical_json(asdict(data.shape))}
     for step in (0, 10):
         folder.save_checkpoint(step, stack.run_weights(0), metadata)
     return folder.path, dataset
@@ -182,7 +183,7 @@ def test_a_checkpoint_is_the_model_that_was_saved(run_folder: tuple[Path, Path])
     tokens = checkpoints.dataset_tokens(checkpoints.find_checkpoint(folder), dataset, 4)
     assert torch.equal(tokens.text_NT, data["test_tokens"][:4])
     assert torch.equal(tokens.labels, data["test_labels"][:4])
-    stack = read_model(safe_metadata(folder)["model"]).build(data.vocabulary, data.n_classes, [7])
+    stack = read_model(safe_metadata(folder)["model"]).build(data.shape, [7])
     with torch.no_grad():
         wanted = stack(tokens.text_NT[None])[0]
         found = model.states(model.embed(tokens.text_NT))

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch.overrides import TorchFunctionMode
 
-from nsbench.regularizer.noise import StackNoise, resample_tokens
+from nsbench.perturbations.tokens import StackNoise, resample_tokens
 from nsbench.storage.philox import Stream, random_words, run_keys
 from nsbench.theory import resampling_correlation
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from nsbench.regularizer.noise import below
+from nsbench.perturbations.tokens import below
 from nsbench.storage import philox as module
 from nsbench.storage.philox import Stream, fill_bits, philox, random_words, run_keys
 from nsbench.storage.seeding import stream_key

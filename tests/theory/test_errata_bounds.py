@@ -11,7 +11,7 @@ import pytest
 import torch
 from scipy import optimize, stats
 
-from nsbench.regularizer.noise import resample_tokens
+from nsbench.perturbations.tokens import resample_tokens
 from nsbench.theory import (
     attention_interval,
     bonami_beckner_relu,

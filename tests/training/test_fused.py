@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
+from nsbench.config.shape import Shape
 from nsbench.storage import philox
 from nsbench.training.models import Transformer, transformer_stack
 from nsbench.training.models.stack import DropoutMasks
@@ -23,6 +24,7 @@ pytest.importorskip("numba")
 fused = importlib.import_module("nsbench.training.models.fused")
 
 VOCABULARY, CLASSES, BATCH, LENGTH = 11, 5, 9, 6
+SHAPE = Shape(LENGTH, VOCABULARY, CLASSES)
 CHOICES = {
     "as in table 2": {},
     "post-norm, causal, last": {"norm": "post", "mask": "causal", "pooling": "last"},
@@ -46,7 +48,7 @@ def use(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
 def stirred(**choices: Any) -> TransformerStack:
     """A model with all weights moved off their initial values."""
     settings = Transformer(**{"d_model": 12, "n_heads": 3, **choices})
-    stack, generator = TransformerStack(settings, VOCABULARY, CLASSES, [0]), torch.Generator().manual_seed(7)
+    stack, generator = TransformerStack(settings, SHAPE, [0]), torch.Generator().manual_seed(7)
     with torch.no_grad():
         for weight in stack.parameters():
             weight += 0.3 * torch.randn(weight.shape, generator=generator)
@@ -130,7 +132,7 @@ def test_twenty_steps_lose_as_much(monkeypatch: pytest.MonkeyPatch) -> None:
     losses = {}
     for path in ("fused", "autograd"):
         use(path, monkeypatch)
-        stack, losses[path] = TransformerStack(Transformer(d_model=32), VOCABULARY, CLASSES, [3]), 0.0
+        stack, losses[path] = TransformerStack(Transformer(d_model=32), SHAPE, [3]), 0.0
         optimizer = torch.optim.AdamW(stack.parameters(), lr=1e-3)
         for step in range(20):
             loss = loss_of(logits(stack, *tokens_and_bits(stack, seed=step)))
@@ -186,8 +188,8 @@ def test_the_products_that_a_counter_sees_are_autograds(monkeypatch: pytest.Monk
 
 
 def test_what_it_does_not_serve_takes_autograds_path() -> None:
-    assert TransformerStack(Transformer(d_model=8), VOCABULARY, CLASSES, [0, 1]).gradient_path == "autograd"
-    assert TransformerStack(Transformer(d_model=8), VOCABULARY, CLASSES, [0]).double().gradient_path == "autograd"
+    assert TransformerStack(Transformer(d_model=8), SHAPE, [0, 1]).gradient_path == "autograd"
+    assert TransformerStack(Transformer(d_model=8), SHAPE, [0]).double().gradient_path == "autograd"
     stack = stirred()
     stack.weight("0.qkv.bias").requires_grad_(False)
     stack(tokens_and_bits(stack)[0])

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from nsbench.config.shape import Shape
 from nsbench.config.variant import Optimizer
 from nsbench.training.models import Transformer
 from nsbench.training.models.stack import Stack
@@ -17,7 +18,7 @@ RATES, DECAYS = [0.003, 0.01, 0.02], [0.3, 0.0, 0.05]
 
 
 def stack_of(n_runs: int = 3) -> Stack:
-    return Transformer(d_model=6, n_heads=2, n_layers=1).build(5, 4, list(range(n_runs)))
+    return Transformer(d_model=6, n_heads=2, n_layers=1).build(Shape(3, 5, 4), list(range(n_runs)))
 
 
 def settings(convention: str) -> list[Optimizer]:

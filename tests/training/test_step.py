@@ -50,7 +50,7 @@ def built(specs: list[TrainSpec], seeds: list[int], root: Path, device: Any) -> 
     """A stack of runs, each with settings of its own, and its step."""
     path = make_dataset(root, specs[0].task)
     datasets = [read_dataset(path, seed) for seed in seeds]
-    stack = specs[0].model.build(datasets[0].vocabulary, datasets[0].n_classes, seeds).to(device)
+    stack = specs[0].model.build(datasets[0].shape, seeds).to(device)
     return stack, TrainingStep(stack, specs, seeds, datasets)
 
 
@@ -119,7 +119,7 @@ class Plain:
         self.settings, self.n_draws, self.device = settings, spec.noise.n_draws, device
         self.symbols = data.noise_symbols(spec.noise).tolist()
         # On the same device: Adam with L2 decay blows rounding up wherever a gradient is next to nothing.
-        self.stack = spec.model.build(data.vocabulary, data.n_classes, [3]).to(device)
+        self.stack = spec.model.build(data.shape, [3]).to(device)
         rate, convention = spec.optimizer.learning_rate, spec.optimizer.weight_decay_convention
         decay = settings["value"] if settings["kind"] == "weight_decay" else spec.optimizer.weight_decay
         # "per step" is torch's convention with the decay divided by the learning rate.

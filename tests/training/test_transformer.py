@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 
+from nsbench.config.shape import Shape
 from nsbench.training.models import Transformer
 from nsbench.training.models.stack import DropoutMasks
 from nsbench.training.models.transformer_stack import TransformerStack, _Attention, sinusoidal_positions
@@ -53,7 +54,7 @@ def reference(stack: TransformerStack, run: int, tokens: torch.Tensor) -> torch.
 
 def stirred(settings: Transformer, seeds: list[int]) -> TransformerStack:
     """A stack with all weights moved off their initial values, biases and norms included."""
-    stack = TransformerStack(settings, VOCABULARY, CLASSES, seeds)
+    stack = TransformerStack(settings, Shape(LENGTH, VOCABULARY, CLASSES), seeds)
     generator = torch.Generator().manual_seed(7)
     with torch.no_grad():
         for weight in stack.parameters():
@@ -107,9 +108,10 @@ def test_attention_s_own_gradient_is_that_of_finite_differences(mask: bool, drop
 
 def test_initial_weights_are_the_papers_and_depend_on_the_seed_alone() -> None:
     settings = Transformer(d_model=128)
-    stack = TransformerStack(settings, 118, 113, [5, 6])
+    stack = TransformerStack(settings, Shape(4, 118, 113), [5, 6])
     assert torch.equal(
-        stack.run_weights(1)["embedding"], TransformerStack(settings, 118, 113, [6]).run_weights(0)["embedding"]
+        stack.run_weights(1)["embedding"],
+        TransformerStack(settings, Shape(4, 118, 113), [6]).run_weights(0)["embedding"],
     )
     assert not torch.equal(stack.run_weights(0)["embedding"], stack.run_weights(1)["embedding"])
     for name, weight in stack.run_weights(0).items():
@@ -122,7 +124,9 @@ def test_initial_weights_are_the_papers_and_depend_on_the_seed_alone() -> None:
             assert 0.98 * bound < weight.abs().max() <= bound
         else:
             assert weight.std().item() == pytest.approx(0.02, rel=0.05)
-    xavier = TransformerStack(Transformer(d_model=128, qkv_init="xavier"), 118, 113, [5]).run_weights(0)["0.qkv.weight"]
+    xavier = TransformerStack(Transformer(d_model=128, qkv_init="xavier"), Shape(4, 118, 113), [5]).run_weights(0)[
+        "0.qkv.weight"
+    ]
     assert xavier.std().item() == pytest.approx(math.sqrt(2 / 256), rel=0.05)
 
 
@@ -130,10 +134,10 @@ def test_weights_are_counted_as_table_2_has_them() -> None:
     d, layers, vocabulary, classes = 128, 2, 118, 113
     per_layer = 4 * d * d + 4 * d + 8 * d * d + 5 * d + 4 * d
     expected = vocabulary * d + layers * per_layer + 2 * d + d * classes + classes
-    stack = Transformer().build(vocabulary, classes, [0])
+    stack = Transformer().build(Shape(4, vocabulary, classes), [0])
     assert stack.n_parameters() == expected
     matrices = [weight for weight in stack.run_weights(0).values() if weight.dim() == 2]
-    assert Transformer().n_weights(vocabulary, classes) == sum(weight.numel() for weight in matrices)
+    assert Transformer().n_weights(Shape(4, vocabulary, classes)) == sum(weight.numel() for weight in matrices)
 
 
 def test_dropout_has_the_rate_keeps_the_mean_and_uses_each_bit_once() -> None:

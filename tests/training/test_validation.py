@@ -22,7 +22,7 @@ SEEDS = [3, 4]
 def stack_of(task: str, data: Dataset, scale: float = 20.0) -> Stack:
     """Two random models of a task whose decisions differ between examples."""
     settings = Transformer(d_model=8, n_heads=2, **MODEL.get(task, {}))
-    stack = settings.build(data.vocabulary, data.n_classes, SEEDS)
+    stack = settings.build(data.shape, SEEDS)
     with torch.no_grad():
         stack.weights["head_weight"] *= scale
         # Centred, so that no class wins everywhere.

@@ -13,6 +13,7 @@ import yaml
 
 from nsbench.cli import parser as cli
 from nsbench.config.base import ConfigError
+from nsbench.config.shape import Shape
 from nsbench.schemas.training import EVALUATION, RUNS
 from nsbench.storage.parquet import read_table
 from nsbench.training.models import MODELS
@@ -33,20 +34,20 @@ from nsbench import Model, model
 
 @model("bare")
 class Bare(Model):
-    def n_weights(self, vocabulary, n_classes):
-        return vocabulary
+    def n_weights(self, shape):
+        return shape.vocabulary
 
-    def activations(self, batch, length, n_classes):
+    def activations(self, batch, shape):
         return batch
 
-    def build(self, vocabulary, n_classes, seeds):
+    def build(self, shape, seeds):
         from nsbench import Stack
 
         class Bare(Stack):
             def forward(self, tokens_RBT, dropout=None):
                 return self.lookup("table", tokens_RBT[..., 0])[..., 0]
 
-        return Bare(self, {"table": (vocabulary, 1)}, seeds)
+        return Bare(self, {"table": (shape.vocabulary, 1)}, seeds)
 """
 """A model without dropout, whose logits lack the axis of classes."""
 FILE = ["--plugins", f"{KIND}.py"]
@@ -129,7 +130,8 @@ def test_a_sweep_over_kinds_brings_the_plug_in_to_the_stages_of_the_grid(folder:
 def test_the_network_is_two_layers_over_one_hot_tokens(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     plugins.load(new(capsys)["plugins"])
     settings, vocabulary = MODELS[KIND](width=6, dropout=0.5), 5
-    stack = settings.build(vocabulary, 3, [0, 1])
+    shape = Shape(3, vocabulary, 3)
+    stack = settings.build(shape, [0, 1])
     tokens_RBT = torch.randint(vocabulary, (2, 4, 3))
     logits_RBC = stack(tokens_RBT)
     for run in range(2):
@@ -142,7 +144,7 @@ def test_the_network_is_two_layers_over_one_hot_tokens(folder: Path, capsys: pyt
     assert not torch.equal(stack(tokens_RBT, masks), logits_RBC)
     assert masks._used == settings.dropout_size(4, 3)
     matrices = [weight for weight in stack.run_weights(0).values() if weight.dim() == 2]
-    assert settings.n_weights(vocabulary, 3) == sum(weight.numel() for weight in matrices)
+    assert settings.n_weights(shape) == sum(weight.numel() for weight in matrices)
 
 
 def test_its_runs_depend_on_no_pack_and_stop_where_it_does_not_fit(

@@ -25,13 +25,16 @@ class Baseline(Arm):
 
 @arm("augmentation")
 class Augmentation(Arm):
-    """gamma x the cross entropy of M(Y) with the label of X is added to the loss: noise as data augmentation."""
+    """gamma x the cross entropy of M(Y) with the label of X is added to the loss: noise as data augmentation.
+
+    A rho of null changes one token of each example, as `sensitivity` does.
+    """
 
     family = "control"
     draws_noise = True
     per_run = frozenset({"rho", "gamma"})
 
-    rho: Rho
+    rho: Rho | None
     gamma: Gamma
 
     def loss_term(self, noise: Noise) -> LossTerm:

@@ -7,8 +7,10 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from nsbench.config.base import Closed, Real
+from nsbench.config.shape import Shape
 from nsbench.schemas.metrics import METRICS, VALIDATION_METRICS
 
+PATCH_LAWS = "'patch_gaussian', 'ornstein_uhlenbeck' or 'other_patch'"
 MOST_STEPS = 10_000_000
 MOST_EVALUATIONS = 100_000
 """Of a run: its history has a row each."""
@@ -44,6 +46,10 @@ class Optimizer(Closed):
 class Noise(Closed):
     """What Definition 6.1 leaves open; shared by all arms and by the measures."""
 
+    law: Literal["resample", "patch_gaussian", "ornstein_uhlenbeck", "other_patch"] = "resample"
+    """What noise makes of a token: of an id another one (Equation 7), of a patch as `perturbations.patches` says."""
+    sigma: Annotated[Real, Field(gt=0.0, le=1e6)] = 1.0
+    """Of `patch_gaussian` and `ornstein_uhlenbeck`."""
     symbols: Literal["task", "vocabulary"] = "task"
     """[U]: redraw from the task's symbols, or from the whole vocabulary."""
     positions: Literal["all", "task"] = "all"
@@ -58,6 +64,14 @@ class Noise(Closed):
     """Draws of Y per step; each costs a forward pass."""
     dropout_masks: Literal["independent", "shared"] = "independent"
     """Whether M(Y) uses dropout masks of its own or those of M(X)."""
+
+    def check(self, shape: Shape) -> None:
+        """Refuse a law for other tokens than a task's. Raises ValueError naming the law and what is allowed."""
+        if bool(shape.token_width) == (self.law == "resample"):
+            tokens, allowed = ("patches of an image", PATCH_LAWS) if shape.token_width else ("ids", "'resample'")
+            raise ValueError(
+                f"noise.law = '{self.law}' does not fit the task's tokens, which are {tokens}; {allowed} is allowed"
+            )
 
 
 class Training(Closed):

@@ -19,7 +19,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from nsbench.config.shape import Shape
 from nsbench.config.variant import Noise
+from nsbench.perturbations.patches import PatchChange, PatchLaw, StackPatchNoise, change_patches
+from nsbench.perturbations.tokens import StackNoise, resample_tokens
 from nsbench.schemas.metrics import LEFT_OUT
 from nsbench.storage.parquet import RecordError
 from nsbench.storage.seeding import stream
@@ -43,6 +46,22 @@ class Dataset:
 
     def __getitem__(self, name: str) -> Tensor:
         return self.tensors[name]
+
+    @property
+    def shape(self) -> Shape:
+        """What a model of these data is built for."""
+        _, length, *width = self["train_tokens"].shape
+        return Shape(length, self.vocabulary, self.n_classes, *width)
+
+    def noisy_copy(self, tokens_NT: Tensor, rho: float, noise: Noise, generator: torch.Generator) -> Tensor:
+        """Y of Definition 6.1 for examples of these data, by a variant's noise: (N, T), or (N, T, P), as they are."""
+        if noise.law == "resample":
+            symbols, fixed_ids = self.noise_symbols(noise), self.fixed_ids(noise)
+            return resample_tokens(
+                tokens_NT, rho, symbols, generator, same_symbol=noise.same_symbol, fixed_ids=fixed_ids
+            )
+        changed_NT = torch.rand(tokens_NT.shape[:2], generator=generator) >= (1 + rho) / 2
+        return change_patches(tokens_NT, changed_NT, patch_change([self], noise.law, noise.sigma), generator)
 
     def noise_symbols(self, noise: Noise) -> Tensor:
         """The ids that noise redraws from: the task's symbols or the whole vocabulary."""
@@ -68,6 +87,31 @@ class Dataset:
     def secret(self) -> list[int] | None:
         secret = self.tensors.get("secret")
         return None if secret is None else secret.tolist()
+
+
+def stack_noise(
+    datasets: list[Dataset], rhos: list[float | None], noise: Noise, device: torch.device
+) -> StackNoise | StackPatchNoise:
+    """A variant's noise for a stack of runs, of a data set and a rho each; these share all but what tokens hold."""
+    if noise.law != "resample":
+        return StackPatchNoise(rhos, patch_change(datasets, noise.law, noise.sigma, device), device)
+    data = datasets[0]
+    symbols, fixed_ids = data.noise_symbols(noise), data.fixed_ids(noise)
+    return StackNoise(rhos, symbols, data.vocabulary, device, same_symbol=noise.same_symbol, fixed_ids=fixed_ids)
+
+
+def patch_change(
+    datasets: list[Dataset], law: PatchLaw, sigma: float, device: torch.device | str = "cpu"
+) -> PatchChange:
+    """How patches change, with the mean and the standard deviation of the training pixels of each data set."""
+    patches = [data["train_tokens"] for data in datasets]
+    mean_R, std_R = (torch.tensor(values, device=device) for values in zip(*map(_moments, patches), strict=True))
+    return PatchChange(law, sigma, mean_R.view(-1, 1, 1, 1), std_R.view(-1, 1, 1, 1))
+
+
+def _moments(x: Tensor) -> tuple[float, float]:
+    std, mean = torch.std_mean(x.double())
+    return mean.item(), std.item()
 
 
 def read_dataset(path: Path, seed: int, task: str | None = None) -> Dataset:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import json
 import logging
 import math
 from collections.abc import Iterable, Iterator
@@ -17,6 +18,7 @@ from torch import Tensor
 from nsbench.config.base import Closed, ConfigError, FilePart, Seeds, parse
 from nsbench.config.canonical import canonical_json
 from nsbench.config.sections import Evaluation
+from nsbench.config.shape import Shape
 from nsbench.config.variant import Noise
 from nsbench.data.datasets import Dataset, read_dataset
 from nsbench.data.tasks import TASKS
@@ -166,7 +168,7 @@ class Checkpoint:
         self.device = device
         settings = read_model(metadata["model"])
         self.causal = settings.causal
-        self.stack = settings.build(int(metadata["vocabulary"]), int(metadata["n_classes"]), seeds=[0])
+        self.stack = settings.build(Shape(**json.loads(metadata["shape"])), seeds=[0])
         self.stack.load_run(0, weights)
         self.stack.to(device)
         self.test_NT, self.test_logits = test_NT.to(device), None

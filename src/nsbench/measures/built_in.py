@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from nsbench.data.datasets import Dataset
+    from nsbench.measures.stability import NoisyCopy
 
 
 @measure("noise_stability")
@@ -31,11 +32,9 @@ def noise_stability(
         model,
         data["test_tokens"][: settings.n_inputs].to(model.device),
         settings.rho,
-        data.noise_symbols(settings.noise),
+        _noisy_copy(data, settings.noise),
         generator,
         n_draws=settings.n_draws,
-        same_symbol=settings.noise.same_symbol,
-        fixed_ids=data.fixed_ids(settings.noise),
     )
     return (replace(one, correlation=_correlation(one.rho, data, settings.noise)) for one in found)
 
@@ -46,7 +45,7 @@ def average_sensitivity(
 ) -> Iterator[Estimate]:
     """`nsbench.measures.sensitivity` of the task's symbols, whatever the variant's noise."""
     import nsbench.measures.sensitivity as sensitivity
-    from nsbench.regularizer.noise import resample_tokens
+    from nsbench.perturbations.tokens import resample_tokens
 
     tokens_NT, specials = data["test_tokens"][: settings.n_inputs], data.fixed_ids(Noise(positions="task"))
     # It shares a stream with noise stability and draws second, whether that is asked for or not.
@@ -121,25 +120,30 @@ def regularizer_gradient(
         tokens_NT,
         labels_N,
         sorted({*PAPER_RHO, *settings.rho}),
-        data.noise_symbols(settings.noise),
+        _noisy_copy(data, settings.noise),
         generator,
         settings.noise,
         n_draws=settings.n_draws,
-        fixed_ids=data.fixed_ids(settings.noise),
     )
     return (replace(one, correlation=_correlation(one.rho, data, settings.noise)) for one in found)
+
+
+def _noisy_copy(data: Dataset, noise: Noise) -> NoisyCopy:
+    return lambda tokens, rho, generator: data.noisy_copy(tokens, rho, noise, generator)
 
 
 def _correlation(rho: float, data: Dataset, noise: Noise) -> float:
     """The correlation of a symbol and its noisy copy.
 
-    NaN for noise that leaves the domain of the task's function: it puts something else than a symbol of the task on a
-    position, or replaces a token that is none.
+    NaN for noise of patches, and for noise that leaves the domain of the task's function: it puts something else than a
+    symbol of the task on a position, or replaces a token that is none.
     """
     import torch
 
     from nsbench.theory.resampling import resampling_correlation
 
+    if noise.law != "resample":
+        return math.nan
     symbols = data.noise_symbols(noise)
     only_symbols = noise.positions == "task" or torch.isin(data["test_tokens"], data["symbols"]).all()
     if len(symbols) != len(data["symbols"]) or not only_symbols:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from nsbench.config.variant import Noise
 from nsbench.measures.base import Estimate
-from nsbench.regularizer.noise import resample_tokens
+from nsbench.measures.stability import NoisyCopy
 from nsbench.regularizer.stability import stability_term
 from nsbench.training.models.stack import Stack
 
@@ -21,12 +21,11 @@ def regularizer_gradient(
     tokens_NT: Tensor,
     labels_N: Tensor,
     rhos: Iterable[float],
-    symbols: Tensor,
+    noisy_copy: NoisyCopy,
     generator: torch.Generator,
     noise: Noise,
     *,
     n_draws: int = 1,
-    fixed_ids: Tensor | None = None,
 ) -> Iterator[Estimate]:
     """The gradients by all weights of R (Definition 6.1, S = 1), averaged over draws, and of the mean cross entropy, of
     one batch without dropout, for each rho. Reductions:
@@ -35,8 +34,8 @@ def regularizer_gradient(
     cosine: of the two, above 0 where the regulariser pulls as the cross entropy does; with S = 0 its negative.
 
     stack: one model. tokens_NT, labels_N (N, or N, T): the batch, on the stack's device. Standard errors are those of
-    the draws for this batch, by leaving one out; NaN with one. noise: `gradient`, `output` and `same_symbol` of it
-    count. generator, symbols and fixed_ids as in `nsbench.resample_tokens`.
+    the draws for this batch, by leaving one out; NaN with one. noise: its `gradient` and `output` count.
+    noisy_copy: as in `measures.stability`.
     """
     term, weights = stability_term(1.0, gradient=noise.gradient, output=noise.output), list(stack.parameters())
     drawn_NT = tokens_NT.to(generator.device)
@@ -50,9 +49,7 @@ def regularizer_gradient(
         for rho in rhos:
             draws = []
             for _ in range(n_draws):
-                noisy_NT = resample_tokens(
-                    drawn_NT, rho, symbols, generator, same_symbol=noise.same_symbol, fixed_ids=fixed_ids
-                )
+                noisy_NT = noisy_copy(drawn_NT, rho, generator)
                 logits = [stack(tokens[None])[0] for tokens in (tokens_NT, noisy_NT.to(tokens_NT.device))]
                 draws.append(gradient(term.strength * term.penalty(*logits, labels_N).mean()))
             yield from _compared(rho, loss_P, torch.stack(draws), len(tokens_NT))

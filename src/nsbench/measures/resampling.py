@@ -18,7 +18,7 @@ from torch import Tensor
 from nsbench.measures.base import Estimate
 from nsbench.measures.estimate import ByInput, correlations, estimate
 from nsbench.measures.outputs import CleanOutputs, batches
-from nsbench.regularizer.noise import resample_tokens
+from nsbench.perturbations.tokens import resample_tokens
 
 OUTPUT = -1
 """In place of a readout's index: the measure is of the output itself."""

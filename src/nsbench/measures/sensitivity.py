@@ -11,7 +11,7 @@ from torch import Tensor
 from nsbench.measures.base import Estimate
 from nsbench.measures.estimate import estimate
 from nsbench.measures.outputs import CleanOutputs, passes
-from nsbench.regularizer.noise import resample_tokens
+from nsbench.perturbations.tokens import resample_tokens
 
 
 def average_sensitivity(

@@ -10,41 +10,35 @@ from torch import Tensor
 from nsbench.measures.base import Estimate
 from nsbench.measures.estimate import estimate
 from nsbench.measures.outputs import CleanOutputs, passes
-from nsbench.regularizer.noise import resample_tokens
+
+NoisyCopy = Callable[[Tensor, float, torch.Generator], Tensor]
 
 
 def noise_stability(
     model: Callable[[Tensor], Tensor],
     tokens_NT: Tensor,
     rhos: Iterable[float],
-    symbols: int | Tensor,
+    noisy_copy: NoisyCopy,
     generator: torch.Generator,
     *,
     n_draws: int = 1,
-    same_symbol: bool = True,
-    fixed_ids: Tensor | None = None,
 ) -> Iterator[Estimate]:
     """E <M(X), M(Y)> over inputs and noise, for each rho. Reductions, of the softmax probabilities p and q:
 
     probability_dot: <p, q>, Equation 6 without its sign. probability_cosine: <p, q> / (|p| |q|).
     decision: for two classes, the product of the +-1 decisions.
 
-    model: tokens (N, T) to logits (N, C), or (N, T, C), on the tokens' device; of the latter Definition 6.1 is applied
-    at each position and an input's value is the mean over them. n_draws: noisy copies of each input, averaged first.
-    generator, symbols, same_symbol and fixed_ids as in `nsbench.resample_tokens`; copies are drawn on the
-    generator's device. A copy that no token has changed in is not computed.
+    model: tokens (N, T), or patches (N, T, P), to logits (N, C), or (N, T, C), on the tokens' device; of the latter
+    Definition 6.1 is applied at each position and an input's value is the mean over them. n_draws: noisy copies of each
+    input, averaged first. noisy_copy: (tokens, rho, generator) -> Y, on the generator's device. A copy that no token
+    has changed in is not computed.
     """
     clean = CleanOutputs(model(tokens_NT))
     binary = clean.probabilities_NTC.shape[-1] == 2
     drawn_NT, n_inputs = tokens_NT.to(generator.device), len(tokens_NT)
     for rho in rhos:
-        noisy_MT = torch.cat(
-            [
-                resample_tokens(drawn_NT, rho, symbols, generator, same_symbol=same_symbol, fixed_ids=fixed_ids)
-                for _ in range(n_draws)
-            ]
-        )
-        changed = (noisy_MT != drawn_NT.repeat(n_draws, 1)).any(1).nonzero().squeeze(1)
+        noisy_MT = torch.cat([noisy_copy(drawn_NT, rho, generator) for _ in range(n_draws)])
+        changed = (noisy_MT != torch.cat([drawn_NT] * n_draws)).flatten(1).any(1).nonzero().squeeze(1)
         values_AM = clean.unchanged().repeat(1, n_draws)
         decisions_M = torch.ones_like(values_AM[0])
         for cut in passes(len(changed), tokens_NT.device):

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import re
+from dataclasses import astuple
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from nsbench.config.base import ConfigError
+from nsbench.config.shape import Shape
 from nsbench.config.variant import Noise
 from nsbench.data.datasets import Dataset, read_dataset
 from nsbench.pretrained.inputs import Tokens
@@ -47,12 +50,12 @@ def load_checkpoint(path: Path, device: torch.device, control_seed: int | None =
     """
     metadata = _metadata(path)
     weights, _ = read_checkpoint(path, metadata["run_key"])
-    settings, vocabulary, n_classes = _shape(path, metadata)
+    settings, shape = _model(path, metadata)
     other = RecordError(f"{path}: its weights are not those of the model that it names; {INSTEAD}")
     # Before a model is built, of whatever size a file may claim.
-    if settings.n_weights(vocabulary, n_classes) > sum(weight.numel() for weight in weights.values()):
+    if settings.n_weights(shape) > sum(weight.numel() for weight in weights.values()):
         raise other
-    stack = settings.build(vocabulary, n_classes, [control_seed or 0])
+    stack = settings.build(shape, [control_seed or 0])
     if _shapes(stack.run_weights(0)) != _shapes(weights):
         raise other
     if control_seed is None:
@@ -79,8 +82,8 @@ def load_checkpoint(path: Path, device: torch.device, control_seed: int | None =
         n_layers=settings.n_layers,
         n_heads=settings.n_heads,
         d_model=settings.d_model,
-        n_vocabulary=vocabulary,
-        values_per_token=settings.n_layers * (16 * settings.d_model + 4 * settings.hidden_width) + 3 * n_classes,
+        n_vocabulary=shape.vocabulary,
+        values_per_token=settings.n_layers * (16 * settings.d_model + 4 * settings.hidden_width) + 3 * shape.n_classes,
         device=device,
         pooled=settings.pooling != "none",
     )
@@ -111,12 +114,12 @@ def dataset_tokens(checkpoint: Path, dataset: Path, count: int) -> Tokens:
     return Tokens(tokens_NT, labels, data["symbols"], fixed_ids, 0, label)
 
 
-def _shape(path: Path, metadata: dict[str, str]) -> tuple[Transformer, int, int]:
-    """The model that a checkpoint names, its vocabulary and its classes."""
+def _model(path: Path, metadata: dict[str, str]) -> tuple[Transformer, Shape]:
+    """The model that a checkpoint names, and what it was built for."""
     try:
         settings = read_model(metadata["model"])
-        vocabulary, n_classes = int(metadata["vocabulary"]), int(metadata["n_classes"])
-        if min(vocabulary, n_classes) < 1:
+        shape = Shape(**json.loads(metadata["shape"]))
+        if not (all(type(size) is int for size in astuple(shape)) and min(shape.length, shape.n_classes) >= 1):
             raise ValueError
     except (KeyError, ValueError, TypeError, AttributeError, RecursionError) as error:
         if isinstance(error, ConfigError):
@@ -124,7 +127,9 @@ def _shape(path: Path, metadata: dict[str, str]) -> tuple[Transformer, int, int]
         raise RecordError(f"{path}: does not say of which model it is a checkpoint; {INSTEAD}") from None
     if not isinstance(settings, Transformer):
         raise ModelError(f"{path}: is a model of kind '{settings.kind}'; one of kind 'transformer' can be measured")
-    return settings, vocabulary, n_classes
+    if shape.token_width:
+        raise ModelError(f"{path}: reads patches of images; a model of token ids can be measured")
+    return settings, shape
 
 
 def _shapes(weights: dict[str, Tensor]) -> dict[str, torch.Size]:

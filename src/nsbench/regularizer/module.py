@@ -29,8 +29,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from nsbench.perturbations.tokens import as_symbols, require_tokens, resample_tokens
 from nsbench.regularizer.chunks import chunked_agreement
-from nsbench.regularizer.noise import as_symbols, require_tokens, resample_tokens
 from nsbench.regularizer.stability import Output, agreement, require, stability_term
 from nsbench.regularizer.term import Branch
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import time
+from dataclasses import asdict
 from typing import Any
 
 import torch
@@ -29,7 +30,7 @@ class StackTraining:
         seeds, datasets = [run.seed for run in runs], [run.data for run in runs]
         self.n_train = len(datasets[0]["train_labels"])
         self.batch_size = self.spec.training.batch_size
-        self.stack = self.spec.model.build(datasets[0].vocabulary, datasets[0].n_classes, seeds).to(device)
+        self.stack = self.spec.model.build(datasets[0].shape, seeds).to(device)
         self.step = TrainingStep(self.stack, [run.spec for run in runs], seeds, datasets)
         self.validation = Validation(datasets, seeds, self.spec.noise, self.batch_size, device)
         self.writer = Writer()
@@ -174,8 +175,7 @@ class StackTraining:
                 run = self.runs[index]
                 metadata = {
                     "model": canonical_json(self.step.model),
-                    "vocabulary": str(run.data.vocabulary),
-                    "n_classes": str(run.data.n_classes),
+                    "shape": canonical_json(asdict(run.data.shape)),
                 }
                 named = self.stack.unflattened(weights()[index]).items()
                 run.folder.save_checkpoint(step, {name: value.to(dtype) for name, value in named}, metadata)

@@ -18,8 +18,7 @@ from torch import Tensor
 from nsbench.arms import LossTerm
 from nsbench.config.base import ConfigError
 from nsbench.config.variant import Training
-from nsbench.data.datasets import Dataset
-from nsbench.regularizer.noise import StackNoise
+from nsbench.data.datasets import Dataset, stack_noise
 from nsbench.storage.device import out_of_memory
 from nsbench.storage.philox import Stream, fill_bits, random_words, run_keys
 from nsbench.training.batches import Batches
@@ -65,14 +64,7 @@ class TrainingStep:
         if self.term:
             self.strength_R = torch.tensor([float(term.strength) for term in terms]).to(self.device)
         if self.n_draws:
-            self.resample = StackNoise(
-                [one.arm_settings.rho for one in specs],
-                data.noise_symbols(spec.noise),
-                data.vocabulary,
-                self.device,
-                same_symbol=spec.noise.same_symbol,
-                fixed_ids=data.fixed_ids(spec.noise),
-            )
+            self.noisy_copy = stack_noise(datasets, [one.arm_settings.rho for one in specs], spec.noise, self.device)
 
         batch_size, length = spec.training.batch_size, data["train_tokens"].shape[1]
         # What the arm adds to the loss is of so many examples.
@@ -212,9 +204,8 @@ class TrainingStep:
 
     def noisy_tokens(self, tokens_RBT: Tensor, draw: int) -> Tensor:
         """The noisy copy of the first examples of a batch."""
-        n_runs, rows, length = tokens_RBT.shape
-        words_RW = random_words(self.keys_R, 2 * rows * length, self.number, Stream.NOISE, draw)
-        return self.resample(tokens_RBT, words_RW.view(n_runs, 2, rows, length))
+        n_words = self.noisy_copy.n_words(tokens_RBT.shape[1:])
+        return self.noisy_copy(tokens_RBT, random_words(self.keys_R, n_words, self.number, Stream.NOISE, draw))
 
     def _masks(self, rows: int | None = None) -> DropoutMasks | None:
         """The masks of the clean pass, or those of its first `rows` examples."""

@@ -11,7 +11,6 @@ from torch import Tensor
 
 from nsbench.config.variant import Noise, Training
 from nsbench.data.datasets import Dataset
-from nsbench.regularizer.noise import resample_tokens
 from nsbench.regularizer.stability import outputs
 from nsbench.schemas.metrics import TARGETS
 from nsbench.storage.seeding import torch_stream
@@ -38,14 +37,7 @@ class Validation:
         counted = [torch.stack([data.counted(kind, "val") for data in datasets]) for kind in TARGETS]
         self.counted_KRN = torch.stack(counted).to(device)
         noisy_NT = [
-            resample_tokens(
-                data["val_tokens"],
-                STABILITY_RHO,
-                data.noise_symbols(noise),
-                torch_stream(seed, "validation_noise"),
-                same_symbol=noise.same_symbol,
-                fixed_ids=data.fixed_ids(noise),
-            )
+            data.noisy_copy(data["val_tokens"], STABILITY_RHO, noise, torch_stream(seed, "validation_noise"))
             for seed, data in zip(seeds, datasets, strict=True)
         ]
         self.noisy_RNT = torch.stack(noisy_NT).to(device)

@@ -44,12 +44,11 @@ class Variant(Closed):
 
     @model_validator(mode="after")
     def _fits(self) -> Variant:
-        data, model, batch = self.data, self.model, self.training.batch_size
-        length = data.sequence_length()
-        model.check(length, data.every_position)
-        kept = model.activations(batch, length, data.class_count())
-        limits.check_activations(kept, batch, length, model.sizes())
-        limits.check_tokens(data.n_train + data.n_val + data.n_test, length * max(1, data.token_width()))
+        data, model, batch, shape = self.data, self.model, self.training.batch_size, self.data.shape()
+        model.check(shape, data.every_position)
+        self.noise.check(shape)
+        limits.check_activations(model.activations(batch, shape), batch, shape.length, model.sizes())
+        limits.check_tokens(data.n_train + data.n_val + data.n_test, shape.length * max(1, shape.token_width))
         return self
 
 

@@ -10,7 +10,7 @@ import math
 from collections.abc import Iterable
 
 from nsbench.config.sections import Cluster, Evaluation
-from nsbench.data.tasks import Task
+from nsbench.config.shape import Shape
 from nsbench.workflow.grid import Cell
 
 START_MINUTES = 10.0
@@ -36,8 +36,7 @@ MB = 2**20
 
 def forward_flops(cell: Cell) -> float:
     """Operations (multiplications and additions of matrix products) of one sequence's way through the model."""
-    data = cell.settings.data
-    return float(2 * cell.settings.model.multiplications(data.sequence_length(), data.class_count()))
+    return float(2 * cell.settings.model.multiplications(cell.settings.data.shape()))
 
 
 def train_flops(cell: Cell) -> float:
@@ -73,29 +72,21 @@ def pack_minutes(train: float, evaluate: float, device: str, cluster: Cluster, a
 def train_mb(cell: Cell, n_runs: int, device: str) -> int:
     """Memory of a job that trains a pack of so many runs, in MiB; on a CPU it trains one after the other."""
     settings = cell.settings
-    length = settings.data.sequence_length()
+    data, shape = settings.data, settings.data.shape()
     passes = math.ceil(cell.arm_settings.passes(settings.noise.n_draws))
-    kept = (
-        settings.model.activations(settings.training.batch_size, length, cell.settings.data.class_count()) * FLOAT / MB
-    )
-    data = settings.data
-    tokens = n_runs * (data.n_train + data.n_val + data.n_test) * length * _token_bytes(data) / MB
+    kept = settings.model.activations(settings.training.batch_size, shape) * FLOAT / MB
+    tokens = n_runs * (data.n_train + data.n_val + data.n_test) * _token_bytes(shape) / MB
     return _asked(TRAIN_MB + tokens + PASS_COPIES * passes * kept, device)
 
 
 def evaluate_mb(cell: Cell, evaluation: Evaluation, device: str) -> int:
     """Memory of a job that evaluates a pack, in MiB."""
     settings = cell.settings
-    rows = settings.data.sequence_length() if settings.model.positions else 1
-    outputs = min(evaluation.n_inputs, settings.data.n_test) * rows * cell.settings.data.class_count() * DOUBLE / MB
-    data = settings.data
-    tokens = evaluation.n_inputs * evaluation.n_draws * data.sequence_length() * _token_bytes(data) / MB
+    shape = settings.data.shape()
+    rows = shape.length if settings.model.positions else 1
+    outputs = min(evaluation.n_inputs, settings.data.n_test) * rows * shape.n_classes * DOUBLE / MB
+    tokens = evaluation.n_inputs * evaluation.n_draws * _token_bytes(shape) / MB
     return _asked(EVALUATE_MB + OUTPUT_COPIES * outputs + tokens, device)
-
-
-def _token_bytes(data: Task) -> int:
-    """Bytes of one token in a process: of an id, or of a patch's numbers."""
-    return data.token_width() * FLOAT or WORD
 
 
 def analyse_mb(cells: Iterable[Cell]) -> int:
@@ -105,6 +96,11 @@ def analyse_mb(cells: Iterable[Cell]) -> int:
         training = cell.settings.training
         rows += len(cell.seeds) * (training.steps // training.eval_every_steps + 1)
     return _asked(ANALYSE_MB + rows * ROW_BYTES / MB, "cpu")
+
+
+def _token_bytes(shape: Shape) -> int:
+    """Of an example's tokens."""
+    return shape.length * (shape.token_width * FLOAT or WORD)
 
 
 def _asked(mb: float, device: str) -> int:

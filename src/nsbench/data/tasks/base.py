@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 from pydantic import Field
 
 from nsbench.config.base import Closed
+from nsbench.config.shape import Shape
 
 if TYPE_CHECKING:
     import numpy as np
@@ -73,6 +74,10 @@ class Task(Closed):
     def source(self) -> str:
         """What the data are cut from besides a text, as "Fashion-MNIST"; empty where nothing is."""
         return ""
+
+    def shape(self) -> Shape:
+        """What a model of the task is built for; of its vocabulary only the symbols are known yet."""
+        return Shape(self.sequence_length(), self.symbol_count(), self.class_count(), self.token_width())
 
     @property
     def every_position(self) -> bool:

@@ -4,20 +4,23 @@
     class MLP(Model):
         width: Annotated[int, Field(ge=1, le=65536)] = 128
 
-        def n_weights(self, vocabulary: int, n_classes: int) -> int: ...
-        def build(self, vocabulary: int, n_classes: int, seeds: list[int]) -> Stack: ...
+        def n_weights(self, shape: Shape) -> int: ...
+        def activations(self, batch: int, shape: Shape) -> int: ...
+        def build(self, shape: Shape, seeds: list[int]) -> Stack: ...
 
 Planning imports this module, so torch is imported by `build`, not here.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import model_validator
 
 from nsbench.config import limits
 from nsbench.config.base import Closed
+from nsbench.config.shape import Shape
 
 if TYPE_CHECKING:
     from nsbench.training.models.stack import Stack
@@ -29,14 +32,17 @@ class Model(Closed):
     A field `dropout` is the rate of dropout, which an arm may replace; a field `max_length` the longest sequence.
     """
 
+    reads_patches: ClassVar[frozenset[bool]] = frozenset({False})
+    """Whether its tokens are patches of an image (True), ids (False), or either."""
+
     kind: str
     """The name under which the class is registered."""
 
-    def build(self, vocabulary: int, n_classes: int, seeds: list[int]) -> Stack:
+    def build(self, shape: Shape, seeds: list[int]) -> Stack:
         """One model for each seed, side by side, with its initial weights."""
         raise NotImplementedError
 
-    def n_weights(self, vocabulary: int, n_classes: int) -> int:
+    def n_weights(self, shape: Shape) -> int:
         """How many weights one model has, roughly. Models that no machine holds are refused by it."""
         raise NotImplementedError
 
@@ -59,28 +65,33 @@ class Model(Closed):
         """How many random numbers of 16 bits one pass of one model takes from `DropoutMasks`."""
         return 0
 
-    def activations(self, batch: int, length: int, n_classes: int) -> int:
+    def activations(self, batch: int, shape: Shape) -> int:
         """How many numbers a forward pass keeps for its gradient, roughly, for limits of memory."""
         raise NotImplementedError
 
-    def multiplications(self, length: int, n_classes: int) -> int:
+    def multiplications(self, shape: Shape) -> int:
         """Multiplications of a forward pass for one sequence, roughly, for limits of time.
 
         Left out: each weight at each position, but for a table of tokens.
         """
-        return length * self.n_weights(0, n_classes)
+        return shape.length * self.n_weights(replace(shape, vocabulary=0))
 
-    def check(self, length: int, every_position: bool) -> None:
-        """Refuse sequences or targets that the model does not serve.
+    def check(self, shape: Shape, every_position: bool) -> None:
+        """Refuse examples or targets that the model does not serve.
 
-        length: tokens of an example. every_position: whether there is a target at each. Raises ValueError, its message
-        naming the setting, its value and what is allowed.
+        every_position: whether there is a target at each token. Raises ValueError, its message naming the setting, its
+        value and what is allowed.
         """
-        longest = getattr(self, "max_length", length)
-        if length > longest:
+        if bool(shape.token_width) not in self.reads_patches:
+            wanted, given = ("ids", "patches of an image") if shape.token_width else ("patches of an image", "ids")
             raise ValueError(
-                f"the task's sequences have {length} tokens, more than model.max_length = {longest}; "
-                f"at least {length} is allowed for it"
+                f"model.kind = '{self.kind}' reads {wanted}, and the task's tokens are {given}; another kind is needed"
+            )
+        longest = getattr(self, "max_length", shape.length)
+        if shape.length > longest:
+            raise ValueError(
+                f"the task's sequences have {shape.length} tokens, more than model.max_length = {longest}; "
+                f"at least {shape.length} is allowed for it"
             )
         if every_position != self.positions:
             outputs, targets = ("each position", "an example") if self.positions else ("an example", "each position")
@@ -95,5 +106,5 @@ class Model(Closed):
 
     @model_validator(mode="after")
     def _can_be_held(self) -> Model:
-        limits.check_weights(self.n_weights(0, 0), self.sizes())
+        limits.check_weights(self.n_weights(Shape()), self.sizes())
         return self

@@ -76,14 +76,17 @@ class Stack(nn.Module):
     def __init__(self, settings: Any, shapes: dict[str, tuple[int, ...]], seeds: list[int]) -> None:
         super().__init__()
         self.settings = settings
-        streams = [torch_stream(seed, "init") for seed in seeds]
-        runs = [{name: self.initial(name, shape, stream) for name, shape in shapes.items()} for stream in streams]
+        runs = [self.initial_weights(shapes, torch_stream(seed, "init")) for seed in seeds]
         # Parameter names may hold no dots.
-        self._names = {name.replace(".", "_"): name for name in shapes}
+        self._names = {name.replace(".", "_"): name for name in runs[0]}
         self.weights = nn.ParameterDict(
             {key: nn.Parameter(torch.stack([run[name] for run in runs])) for key, name in self._names.items()}
         )
         self.register_buffer("runs_R", torch.arange(len(seeds)), persistent=False)
+
+    def initial_weights(self, shapes: dict[str, tuple[int, ...]], generator: torch.Generator) -> dict[str, Tensor]:
+        """The initial weights of one model, by name."""
+        return {name: self.initial(name, shape, generator) for name, shape in shapes.items()}
 
     def initial(self, name: str, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
         """The initial value of one weight of one model: vectors 0, all else Xavier uniform."""
@@ -91,7 +94,10 @@ class Stack(nn.Module):
         return weight if len(shape) == 1 else nn.init.xavier_uniform_(weight, generator=generator)
 
     def forward(self, tokens_RBT: Tensor, dropout: DropoutMasks | None = None) -> Tensor:
-        """Logits (R, B, C), or (R, B, T, C) if `Model.positions`. Without `dropout` nothing is dropped."""
+        """Logits (R, B, C), or (R, B, T, C) if `Model.positions`. Without `dropout` nothing is dropped.
+
+        tokens_RBT: ids; or patches (R, B, T, P).
+        """
         raise NotImplementedError
 
     def weight(self, name: str) -> Tensor:

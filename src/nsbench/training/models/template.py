@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from nsbench import Model, Real, model
+from nsbench import Model, Real, Shape, model
 
 
 @model("my_kind")
@@ -24,7 +24,7 @@ class MyKindModel(Model):
     max_length: Annotated[int, Field(ge=1, le=65536)] = 128
     """Longest sequence."""
 
-    def build(self, vocabulary: int, n_classes: int, seeds: list[int]) -> Any:
+    def build(self, shape: Shape, seeds: list[int]) -> Any:
         """The stack: planning reads this file too and should stay fast, so what needs torch is imported here."""
         import torch
 
@@ -34,15 +34,15 @@ class MyKindModel(Model):
             def forward(self, tokens_RBT: torch.Tensor, dropout: Any = None) -> torch.Tensor:
                 """Logits (R, B, C); (R, B, T, C) where `positions` is true."""
                 place_T = torch.arange(tokens_RBT.shape[-1], device=tokens_RBT.device)
-                rows_RBTW = self.lookup("first.weight", tokens_RBT + place_T * vocabulary)
+                rows_RBTW = self.lookup("first.weight", tokens_RBT + place_T * shape.vocabulary)
                 hidden_RBW = (rows_RBTW.sum(2) + self.weight("first.bias")[:, None]).relu()
                 return self.linear("head", hidden_RBW if dropout is None else dropout(hidden_RBW))
 
         shapes = {
-            "first.weight": (self.max_length * vocabulary, self.width),
+            "first.weight": (self.max_length * shape.vocabulary, self.width),
             "first.bias": (self.width,),
-            "head.weight": (self.width, n_classes),
-            "head.bias": (n_classes,),
+            "head.weight": (self.width, shape.n_classes),
+            "head.bias": (shape.n_classes,),
         }
         return MLP(self, shapes, seeds)
 
@@ -50,10 +50,10 @@ class MyKindModel(Model):
         """How many random numbers the masks of one pass of one model take."""
         return batch * self.width if self.dropout else 0
 
-    def n_weights(self, vocabulary: int, n_classes: int) -> int:
+    def n_weights(self, shape: Shape) -> int:
         """How many weights one model has, roughly, for limits of memory and time."""
-        return self.width * (self.max_length * vocabulary + n_classes)
+        return self.width * (self.max_length * shape.vocabulary + shape.n_classes)
 
-    def activations(self, batch: int, length: int, n_classes: int) -> int:
+    def activations(self, batch: int, shape: Shape) -> int:
         """How many numbers a forward pass keeps for its gradient, roughly, for limits of memory."""
-        return batch * (self.width * (length + 2) + n_classes)
+        return batch * (self.width * (shape.length + 2) + shape.n_classes)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import Field, model_validator
 
 from nsbench.config.base import Real
+from nsbench.config.shape import Shape
 from nsbench.training.models.base import Model
 from nsbench.training.models.registry import model
 
@@ -16,7 +17,9 @@ if TYPE_CHECKING:
 
 @model("transformer")
 class Transformer(Model):
-    """The transformer of section J.1, with the choices that the paper leaves open."""
+    """The transformer of section J.1, with the choices that the paper leaves open; of patches a vision transformer."""
+
+    reads_patches = frozenset({False, True})
 
     d_model: Annotated[int, Field(ge=1, le=16384)] = 128
     n_layers: Annotated[int, Field(ge=1, le=256)] = 2
@@ -28,6 +31,8 @@ class Transformer(Model):
     mask: Literal["none", "causal"] = "none"
     pooling: Literal["mean", "last", "none"] = "mean"
     """What is classified: the mean over positions, the last position, or each position by itself."""
+    position_encoding: Literal["sinusoidal", "none"] = "sinusoidal"
+    """Fixed sines and cosines, or none: then the order of tokens is not seen, but for a causal mask."""
     embedding_scale: Literal["sqrt_d", "none"] = "sqrt_d"
     """Factor on token embeddings before positions are added."""
     qkv_init: Literal["normal", "xavier"] = "normal"
@@ -58,10 +63,10 @@ class Transformer(Model):
     def causal(self) -> bool:
         return self.mask == "causal"
 
-    def build(self, vocabulary: int, n_classes: int, seeds: list[int]) -> TransformerStack:
+    def build(self, shape: Shape, seeds: list[int]) -> TransformerStack:
         from nsbench.training.models.transformer_stack import TransformerStack
 
-        return TransformerStack(self, vocabulary, n_classes, seeds)
+        return TransformerStack(self, shape, seeds)
 
     def dropout_size(self, batch: int, length: int) -> int:
         if self.dropout == 0:
@@ -69,25 +74,27 @@ class Transformer(Model):
         per_position = self.n_heads * length + self.d_model + self.hidden_width
         return self.n_layers * batch * length * per_position
 
-    def n_weights(self, vocabulary: int, n_classes: int) -> int:
+    def n_weights(self, shape: Shape) -> int:
         """Biases and norms left out."""
         layer = self.d_model * (4 * self.d_model + 2 * self.hidden_width)
-        return self.n_layers * layer + (vocabulary + n_classes) * self.d_model
+        return self.n_layers * layer + (shape.vocabulary + shape.token_width + shape.n_classes) * self.d_model
 
-    def activations(self, batch: int, length: int, n_classes: int) -> int:
+    def activations(self, batch: int, shape: Shape) -> int:
         """Of each position and layer its sublayers and attention weights; logits."""
+        length = shape.length
         layer = 8 * self.d_model + 2 * self.hidden_width + 2 * self.n_heads * length
-        return batch * (length * self.n_layers * layer + n_classes * (length if self.positions else 1))
+        return batch * (length * self.n_layers * layer + shape.n_classes * (length if self.positions else 1))
 
-    def multiplications(self, length: int, n_classes: int) -> int:
+    def multiplications(self, shape: Shape) -> int:
         """Those of matrix products; a head for one prediction a sequence is left out."""
-        layer = 4 * self.d_model**2 + 2 * self.d_model * self.hidden_width + 2 * self.d_model * length
-        return length * (self.n_layers * layer + (self.d_model * n_classes if self.positions else 0))
+        layer = 4 * self.d_model**2 + 2 * self.d_model * self.hidden_width + 2 * self.d_model * shape.length
+        per_token = self.d_model * (shape.token_width + (shape.n_classes if self.positions else 0))
+        return shape.length * (self.n_layers * layer + per_token)
 
-    def check(self, length: int, every_position: bool) -> None:
+    def check(self, shape: Shape, every_position: bool) -> None:
         if every_position != self.positions:
             raise ValueError(
                 f"model.pooling = {self.pooling!r} does not fit the targets: with a target at every position 'none' is "
                 "allowed, with one target 'mean' or 'last'"
             )
-        super().check(length, every_position)
+        super().check(shape, every_position)

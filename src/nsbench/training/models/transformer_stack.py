@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from nsbench.config.shape import Shape
 from nsbench.storage.philox import has_numba
 from nsbench.training.models.stack import DropoutMasks, Stack
 
@@ -81,15 +82,18 @@ def sinusoidal_positions(length: int, d_model: int) -> Tensor:
 
 
 class TransformerStack(Stack):
-    """R transformers of one shape: tokens (R, B, T) to logits (R, B, C), or (R, B, T, C) without pooling.
+    """R transformers of one shape: ids (R, B, T), or patches (R, B, T, P), to logits (R, B, C), or (R, B, T, C) without
+    pooling.
 
     settings: a `Transformer`. Initial weights: linear ones N(0, 0.02^2), biases 0, norms 1 and 0, all else (embeddings,
-    and query, key and value weights if `qkv_init` is "xavier") Xavier uniform.
+    those of patches, and query, key and value weights if `qkv_init` is "xavier") Xavier uniform.
     """
 
-    def __init__(self, settings: Any, vocabulary: int, n_classes: int, seeds: list[int]) -> None:
+    def __init__(self, settings: Any, shape: Shape, seeds: list[int]) -> None:
         d, width = settings.d_model, settings.hidden_width
-        shapes: dict[str, tuple[int, ...]] = {"embedding": (vocabulary, d)}
+        shapes: dict[str, tuple[int, ...]] = {"embedding": (shape.vocabulary, d)}
+        if shape.token_width:
+            shapes = {"patch.weight": (shape.token_width, d), "patch.bias": (d,)}
         for layer in range(settings.n_layers):
             for part in ("attention_norm", "ffn_norm"):
                 shapes |= {f"{layer}.{part}.weight": (d,), f"{layer}.{part}.bias": (d,)}
@@ -102,13 +106,16 @@ class TransformerStack(Stack):
                 shapes |= {f"{layer}.{part}.weight": (n_in, n_out), f"{layer}.{part}.bias": (n_out,)}
         if settings.norm == "pre":
             shapes |= {"final_norm.weight": (d,), "final_norm.bias": (d,)}
-        shapes |= {"head.weight": (d, n_classes), "head.bias": (n_classes,)}
+        shapes |= {"head.weight": (d, shape.n_classes), "head.bias": (shape.n_classes,)}
         super().__init__(settings, shapes, seeds)
-        self.register_buffer("positions_TD", sinusoidal_positions(settings.max_length, d), persistent=False)
+        positions_TD = sinusoidal_positions(settings.max_length, d)
+        if settings.position_encoding == "none":
+            positions_TD = torch.zeros_like(positions_TD)
+        self.register_buffer("positions_TD", positions_TD, persistent=False)
 
     def initial(self, name: str, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
         weight = torch.zeros(shape)
-        if name == "embedding":
+        if name in ("embedding", "patch.weight"):
             nn.init.xavier_uniform_(weight, generator=generator)
         elif name.endswith("qkv.weight") and self.settings.qkv_init == "xavier":
             for third in weight.chunk(3, dim=1):
@@ -129,8 +136,8 @@ class TransformerStack(Stack):
 
     @property
     def gradient_path(self) -> str:
-        weight = self.weight("embedding")
-        fits = self.n_runs == 1 and weight.device.type == "cpu" and weight.dtype == torch.float32
+        weight, ids = self.weight("head.weight"), "embedding" in self.weights
+        fits = self.n_runs == 1 and ids and weight.device.type == "cpu" and weight.dtype == torch.float32
         return "fused" if fits and has_numba() else "autograd"
 
     @functools.cached_property
@@ -140,7 +147,9 @@ class TransformerStack(Stack):
         return FusedTransformer(self.settings, self.positions_TD)
 
     def embed(self, tokens_RBT: Tensor) -> Tensor:
-        """The tokens' embeddings (R, B, T, D), as the weights hold them: not scaled, without positions."""
+        """The tokens' embeddings (R, B, T, D), as the weights give them: not scaled, without positions."""
+        if tokens_RBT.is_floating_point():
+            return self.linear("patch", tokens_RBT.flatten(1, 2)).view(*tokens_RBT.shape[:3], -1)
         return self.lookup("embedding", tokens_RBT)
 
     def hidden(self, x_RBTD: Tensor, dropout: DropoutMasks | None = None) -> Tensor:

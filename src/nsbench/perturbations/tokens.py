@@ -1,10 +1,11 @@
-"""The noisy copy of a token sequence (Equation 7).
+"""Noisy copies of sequences of token ids (Equation 7).
 
 Its correlation with the original is not rho: see `nsbench.theory.resampling_correlation`.
 """
 
 from __future__ import annotations
 
+import math
 import reprlib
 from collections.abc import Sequence
 from typing import Any
@@ -75,12 +76,13 @@ def _uniform(shape: tuple[int, ...], generator: torch.Generator | None, device: 
 class StackNoise:
     """`resample_tokens` for a stack: each run with a rho of its own, from random words, reading no value of a tensor.
 
-    rhos: one a run. symbols, same_symbol, fixed_ids: as there. vocabulary: all ids are below it. Suffix V: id.
+    rhos: one a run; None redraws one token of each example. symbols, same_symbol, fixed_ids: as there; a token of
+    `fixed_ids` stays where it is the one. vocabulary: all ids are below it. Suffix V: id.
     """
 
     def __init__(
         self,
-        rhos: list[float],
+        rhos: list[float | None],
         symbols: Tensor,
         vocabulary: int,
         device: torch.device,
@@ -95,11 +97,15 @@ class StackNoise:
             free_V[fixed_ids] = False
         self.same_symbol = same_symbol
         self.ids, self.place_V, self.free_V = (table.to(device) for table in (ids, place_V, free_V))
-        self.kept_R11 = torch.tensor([round((1 + rho) / 2 * 2**32) for rho in rhos]).view(-1, 1, 1).to(device)
+        self.changed = ChangedPositions(rhos, device)
 
-    def __call__(self, tokens_RBT: Tensor, words_R2BT: Tensor) -> Tensor:
-        """Y for tokens below the vocabulary. words_R2BT: of `philox.random_words`, whether to redraw and what."""
-        chance_RBT, choice_RBT = words_R2BT.unbind(1)
+    def n_words(self, shape: tuple[int, ...]) -> int:
+        """Random words that one run takes for a batch (B, T)."""
+        return 2 * math.prod(shape)
+
+    def __call__(self, tokens_RBT: Tensor, words_RW: Tensor) -> Tensor:
+        """Y for tokens below the vocabulary. words_RW: of `philox.random_words`, whether to redraw and what."""
+        chance_RBT, choice_RBT = words_RW.view(len(tokens_RBT), 2, *tokens_RBT.shape[1:]).unbind(1)
         n_ids = len(self.ids)
         if self.same_symbol:
             drawn_RBT = below(choice_RBT, n_ids)
@@ -108,8 +114,31 @@ class StackNoise:
             known_RBT = place_RBT >= 0
             steps_RBT = below(choice_RBT, n_ids - known_RBT.long())
             drawn_RBT = torch.where(known_RBT, (place_RBT + 1 + steps_RBT) % n_ids, steps_RBT)
-        redraw_RBT = (chance_RBT >= self.kept_R11) & self.free_V[tokens_RBT]
+        redraw_RBT = self.changed(chance_RBT) & self.free_V[tokens_RBT]
         return torch.where(redraw_RBT, self.ids[drawn_RBT], tokens_RBT)
+
+
+class ChangedPositions:
+    """Which tokens of a stack's batches noise changes.
+
+    rhos: one a run. A token changes with probability (1 - rho) / 2, whatever the others do (Equation 7); None: one
+    token of each example does, each with the same chance.
+    """
+
+    def __init__(self, rhos: list[float | None], device: torch.device) -> None:
+        kept = [0 if rho is None else round((1 + rho) / 2 * 2**32) for rho in rhos]
+        self._kept_R11 = torch.tensor(kept).view(-1, 1, 1).to(device)
+        self._one_R11 = torch.tensor([rho is None for rho in rhos]).view(-1, 1, 1).to(device)
+        self._some_one = None in rhos
+
+    def __call__(self, chance_RBT: Tensor) -> Tensor:
+        """Bool, of the shape of the random words that it takes."""
+        each_RBT = chance_RBT >= self._kept_R11
+        if not self._some_one:
+            return each_RBT
+        length = chance_RBT.shape[-1]
+        one_RBT = torch.arange(length, device=chance_RBT.device) == below(chance_RBT[..., :1], length)
+        return torch.where(self._one_R11, one_RBT, each_RBT)
 
 
 def below(words: Tensor, n: int | Tensor) -> Tensor:

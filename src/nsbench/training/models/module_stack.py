@@ -1,0 +1,44 @@
+"""A stack of networks made of torch.nn's own layers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, vmap
+
+from nsbench.training.models.stack import DropoutMasks, Stack
+
+
+class ModuleStack(Stack):
+    """R networks of one architecture: tokens (R, B, T), or patches (R, B, T, P), to logits (R, B, C).
+
+    make: builds one network, from tokens (B, T), or (B, T, P), to logits (B, C), its initial weights by torch's global
+    generator, which is set from a run's seed and put back. Networks without buffers and dropout are allowed. vmaps:
+    whether `torch.func.vmap` knows all of its layers; where not, a stack's networks run one after the other.
+    """
+
+    def __init__(self, settings: Any, make: Callable[[], nn.Module], seeds: list[int], *, vmaps: bool = True) -> None:
+        # Not a module of the stack: its weights are nobody's.
+        self.__dict__["_make"], self.__dict__["_vmaps"] = make, vmaps
+        super().__init__(settings, {}, seeds)
+        self.__dict__["_network"] = make().requires_grad_(False)
+
+    def initial_weights(self, shapes: dict[str, tuple[int, ...]], generator: torch.Generator) -> dict[str, Tensor]:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(generator.initial_seed())
+            return {name: weight.detach() for name, weight in self._make().named_parameters()}
+
+    def forward(self, tokens_RBT: Tensor, dropout: DropoutMasks | None = None) -> Tensor:
+        weights_R = {name: self.weights[key] for key, name in self._names.items()}
+
+        def of_one(weights: dict[str, Tensor], tokens_BT: Tensor) -> Tensor:
+            return functional_call(self._network, weights, (tokens_BT,))
+
+        if self._vmaps and self.n_runs > 1:
+            return vmap(of_one)(weights_R, tokens_RBT)
+        # One by one a convolution of a CPU is not one of many groups, which is slow.
+        rows = zip(*(weight.unbind(0) for weight in weights_R.values()), tokens_RBT.unbind(0), strict=True)
+        return torch.stack([of_one(dict(zip(weights_R, row, strict=True)), tokens) for *row, tokens in rows])
