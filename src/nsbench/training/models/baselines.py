@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field
 
@@ -12,6 +12,8 @@ from nsbench.training.models.base import Model
 from nsbench.training.models.registry import model
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from nsbench.training.models.module_stack import ModuleStack
 
 Width = Annotated[int, Field(ge=1, le=65536)]
@@ -21,13 +23,29 @@ EITHER = frozenset({False, True})
 PATCHES = frozenset({True})
 
 
+class Network(Model):
+    """Settings of a network of torch.nn's layers."""
+
+    vmaps: ClassVar[bool] = True
+    """Whether `torch.func.vmap` knows all of its layers."""
+
+    def network(self, shape: Shape) -> nn.Module:
+        """One network, with the initial weights that its layers have."""
+        raise NotImplementedError
+
+    def build(self, shape: Shape, seeds: list[int]) -> ModuleStack:
+        from nsbench.training.models.module_stack import ModuleStack
+
+        return ModuleStack(self, lambda: self.network(shape), seeds, vmaps=self.vmaps)
+
+
 def _embedding(shape: Shape, width: int) -> int:
     """Weights that embed a token."""
     return (shape.token_width + 1 if shape.token_width else shape.vocabulary) * width
 
 
 @model("mlp")
-class MLP(Model):
+class MLP(Network):
     """ReLU layers over all tokens of an example side by side."""
 
     reads_patches = EITHER
@@ -41,11 +59,10 @@ class MLP(Model):
             raise ValueError("model.embedding_width = null with a task whose tokens are ids; a number is allowed")
         super().check(shape, every_position)
 
-    def build(self, shape: Shape, seeds: list[int]) -> ModuleStack:
-        from nsbench.training.models import modules
-        from nsbench.training.models.module_stack import ModuleStack
+    def network(self, shape: Shape) -> nn.Module:
+        from nsbench.training.models.modules import mlp
 
-        return ModuleStack(self, lambda: modules.mlp(shape, self.embedding_width, self.widths), seeds)
+        return mlp(shape, self.embedding_width, self.widths)
 
     def n_weights(self, shape: Shape) -> int:
         sizes = [shape.length * (self.embedding_width or shape.token_width), *self.widths, shape.n_classes]
@@ -61,7 +78,7 @@ class MLP(Model):
 
 
 @model("cnn")
-class CNN(Model):
+class CNN(Network):
     """Three 3 x 3 convolutions with ReLU and max pooling."""
 
     reads_patches = PATCHES
@@ -72,11 +89,10 @@ class CNN(Model):
     """What is classified: the mean over places, or all places side by side."""
     norm: GroupNorm = "group"
 
-    def build(self, shape: Shape, seeds: list[int]) -> ModuleStack:
-        from nsbench.training.models import modules
-        from nsbench.training.models.module_stack import ModuleStack
+    def network(self, shape: Shape) -> nn.Module:
+        from nsbench.training.models.modules import cnn
 
-        return ModuleStack(self, lambda: modules.cnn(shape, self.width, self.pooling, self.norm), seeds)
+        return cnn(shape, self.width, self.pooling, self.norm)
 
     def _layers(self, shape: Shape) -> list[tuple[int, int]]:
         """Weights of each convolution, biases left out, and the pixels that it makes of each channel."""
@@ -104,7 +120,7 @@ class CNN(Model):
 
 
 @model("convmixer")
-class ConvMixer(Model):
+class ConvMixer(Network):
     """ConvMixer (arXiv 2201.09792) over the grid of patches."""
 
     reads_patches = PATCHES
@@ -114,14 +130,10 @@ class ConvMixer(Model):
     kernel: Literal[3, 5, 7, 9] = 3
     norm: GroupNorm = "group"
 
-    def build(self, shape: Shape, seeds: list[int]) -> ModuleStack:
-        from nsbench.training.models import modules
-        from nsbench.training.models.module_stack import ModuleStack
+    def network(self, shape: Shape) -> nn.Module:
+        from nsbench.training.models.modules import convmixer
 
-        def make() -> modules.nn.Module:
-            return modules.convmixer(shape, self.width, self.depth, self.kernel, self.norm)
-
-        return ModuleStack(self, make, seeds)
+        return convmixer(shape, self.width, self.depth, self.kernel, self.norm)
 
     def n_weights(self, shape: Shape) -> int:
         layer = self.width * (self.width + self.kernel**2)
@@ -135,7 +147,7 @@ class ConvMixer(Model):
 
 
 @model("resnet")
-class ResNet(Model):
+class ResNet(Network):
     """A residual network for small images (arXiv 1512.03385); the default is ResNet-18."""
 
     reads_patches = PATCHES
@@ -146,11 +158,10 @@ class ResNet(Model):
     """Basic blocks of each stage."""
     norm: GroupNorm = "group"
 
-    def build(self, shape: Shape, seeds: list[int]) -> ModuleStack:
-        from nsbench.training.models import modules
-        from nsbench.training.models.module_stack import ModuleStack
+    def network(self, shape: Shape) -> nn.Module:
+        from nsbench.training.models.modules import resnet
 
-        return ModuleStack(self, lambda: modules.resnet(shape, self.width, self.blocks, self.norm), seeds)
+        return resnet(shape, self.width, self.blocks, self.norm)
 
     def _stages(self) -> list[tuple[int, int, int]]:
         """Of each stage its width, its blocks and its weights, norms left out."""
@@ -176,25 +187,21 @@ class ResNet(Model):
 
 
 @model("lstm")
-class LSTM(Model):
+class LSTM(Network):
     """Layers of LSTM over the tokens in their order."""
 
     reads_patches = EITHER
+    vmaps = False
 
     width: Width = 96
     depth: Depth = 2
     readout: Literal["last", "mean"] = "last"
     """What is classified: the last state, or the mean of all."""
 
-    def build(self, shape: Shape, seeds: list[int]) -> ModuleStack:
-        from nsbench.training.models import modules
-        from nsbench.training.models.module_stack import ModuleStack
+    def network(self, shape: Shape) -> nn.Module:
+        from nsbench.training.models.modules import Recurrent
 
-        def make() -> modules.nn.Module:
-            return modules.LSTM(shape, self.width, self.depth, self.readout)
-
-        # torch.func.vmap has no rule for the recurrent kernels.
-        return ModuleStack(self, make, seeds, vmaps=False)
+        return Recurrent(shape, self.width, self.depth, self.readout)
 
     def n_weights(self, shape: Shape) -> int:
         return (

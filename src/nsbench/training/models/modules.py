@@ -124,7 +124,7 @@ def resnet(shape: Shape, width: int, blocks: list[int], norm_kind: str) -> nn.Mo
     return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(n_in, shape.n_classes))
 
 
-class LSTM(nn.Module):
+class Recurrent(nn.Module):
     """Layers of LSTM over the tokens in their order; the last state, or the mean of all, is classified."""
 
     def __init__(self, shape: Shape, width: int, depth: int, readout: str) -> None:
