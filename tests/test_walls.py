@@ -243,7 +243,7 @@ def test_formulas_are_imported_from_their_own_modules() -> None:
         ("from . import style", {"nsbench.figures", "nsbench.figures.style"}),
         ("from .style import save", {"nsbench.figures.style"}),
         ("from ..storage.parquet import read_table", {"nsbench.storage.parquet"}),
-        ("from ..regularizer import noise as n", {"nsbench.regularizer", "nsbench.perturbations.tokens"}),
+        ("from ..perturbations import tokens as t", {"nsbench.perturbations", "nsbench.perturbations.tokens"}),
         ("def f():\n    if True:\n        import mlflow.entities", {"mlflow.entities"}),
         ("try:\n    import torch\nexcept ImportError:\n    torch = None", {"torch"}),
         ('text = "import torch"', set()),

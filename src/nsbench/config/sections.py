@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 
 from nsbench.config.base import KEEPS_ORDER, Closed, Level, Name, Real, Words, no_duplicates
 from nsbench.config.tracking_uri import ELSEWHERE, brief, flaw, has_secret
+from nsbench.config.variant import Law
 
 MOST_SPECIFICATIONS = 4096
 """Specifications that a block may have."""
@@ -134,6 +135,48 @@ class Checkpoints(Closed):
     """Whether a run's checkpoints stay on disk once they are evaluated."""
 
 
+class Perturbation(Closed):
+    """A law by which one token is changed, or several."""
+
+    law: Law | Literal["scattered_gaussian"]
+    """As `noise.law`; `scattered_gaussian` adds noise to as many pixels as a patch has, anywhere in the image, as the
+    code of arXiv 2403.06925 does."""
+    sigma: Annotated[Real, Field(gt=0.0, le=1e6)] = 1.0
+
+    def __str__(self) -> str:
+        return self.law if self.law in ("resample", "other_patch") else f"{self.law}-{self.sigma:g}"
+
+
+class Sensitivity(Closed):
+    """Settings of the measure `token_sensitivity`."""
+
+    perturbations: Annotated[list[Perturbation], Field(min_length=1, max_length=100)] = Field(
+        default_factory=lambda: [
+            Perturbation(law="patch_gaussian"),
+            Perturbation(law="patch_gaussian", sigma=0.5),
+            Perturbation(law="patch_gaussian", sigma=2.0),
+            Perturbation(law="scattered_gaussian"),
+            Perturbation(law="ornstein_uhlenbeck"),
+            Perturbation(law="other_patch"),
+            Perturbation(law="resample"),
+        ]
+    )
+    """Of a task's tokens, ids or patches, those count that are for them. The first is the one whose positions are told
+    apart."""
+    kept: Annotated[list[Annotated[Real, Field(ge=0.0, lt=1.0)]], Field(max_length=100)] = Field(
+        default_factory=lambda: [0.9, 0.75, 0.5, 0.25]
+    )
+    """kappa: chances at which each token is kept where all may change, the same law's noise stability."""
+    n_inputs: Annotated[int, Field(ge=2, le=10_000_000)] = 200
+    n_draws: Annotated[int, Field(ge=1, le=100_000)] = 2
+
+    @model_validator(mode="after")
+    def _fits(self) -> Sensitivity:
+        no_duplicates([str(one) for one in self.perturbations], "perturbations")
+        no_duplicates(self.kept, "kept")
+        return self
+
+
 MOST_COPIES = 20_000_000
 """Noisy copies of a checkpoint's evaluation."""
 
@@ -152,6 +195,7 @@ class Evaluation(Closed):
     """Test inputs used, at most as many as there are."""
     n_draws: Annotated[int, Field(ge=1, le=100_000)] = 8
     """Noisy copies per input."""
+    sensitivity: Sensitivity = Sensitivity()
 
     @model_validator(mode="after")
     def _fits(self) -> Evaluation:

@@ -11,6 +11,7 @@ from nsbench.config.shape import Shape
 from nsbench.schemas.metrics import METRICS, VALIDATION_METRICS
 
 PATCH_LAWS = "'patch_gaussian', 'ornstein_uhlenbeck' or 'other_patch'"
+Law = Literal["resample", "patch_gaussian", "ornstein_uhlenbeck", "other_patch"]
 MOST_STEPS = 10_000_000
 MOST_EVALUATIONS = 100_000
 """Of a run: its history has a row each."""
@@ -46,7 +47,7 @@ class Optimizer(Closed):
 class Noise(Closed):
     """What Definition 6.1 leaves open; shared by all arms and by the measures."""
 
-    law: Literal["resample", "patch_gaussian", "ornstein_uhlenbeck", "other_patch"] = "resample"
+    law: Law = "resample"
     """What noise makes of a token: of an id another one (Equation 7), of a patch as `perturbations.patches` says."""
     sigma: Annotated[Real, Field(gt=0.0, le=1e6)] = 1.0
     """Of `patch_gaussian` and `ornstein_uhlenbeck`."""

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from nsbench.config.shape import Shape
-from nsbench.config.variant import Noise
+from nsbench.config.variant import Law, Noise
 from nsbench.perturbations.patches import PatchChange, PatchLaw, StackPatchNoise, change_patches
 from nsbench.perturbations.tokens import StackNoise, resample_tokens
 from nsbench.schemas.metrics import LEFT_OUT
@@ -54,14 +54,27 @@ class Dataset:
         return Shape(length, self.vocabulary, self.n_classes, *width)
 
     def noisy_copy(self, tokens_NT: Tensor, rho: float, noise: Noise, generator: torch.Generator) -> Tensor:
-        """Y of Definition 6.1 for examples of these data, by a variant's noise: (N, T), or (N, T, P), as they are."""
+        """Y of Definition 6.1 for examples of these data (N, T), or (N, T, P), by a variant's noise."""
         if noise.law == "resample":
             symbols, fixed_ids = self.noise_symbols(noise), self.fixed_ids(noise)
             return resample_tokens(
                 tokens_NT, rho, symbols, generator, same_symbol=noise.same_symbol, fixed_ids=fixed_ids
             )
         changed_NT = torch.rand(tokens_NT.shape[:2], generator=generator) >= (1 + rho) / 2
-        return change_patches(tokens_NT, changed_NT, patch_change([self], noise.law, noise.sigma), generator)
+        return self.changed(tokens_NT, changed_NT, noise.law, noise.sigma, generator)
+
+    def changed(
+        self, tokens_NT: Tensor, changed_NT: Tensor, law: Law, sigma: float, generator: torch.Generator
+    ) -> Tensor:
+        """Examples of these data with the tokens changed by a law that `changed_NT` marks.
+
+        `resample` puts any symbol of the task in the place of a symbol, and leaves other ids.
+        """
+        if law != "resample":
+            return change_patches(tokens_NT, changed_NT, patch_change([self], law, sigma), generator)
+        symbols = self["symbols"]
+        drawn_NT = symbols[torch.randint(len(symbols), tokens_NT.shape, generator=generator)]
+        return torch.where(changed_NT & torch.isin(tokens_NT, symbols), drawn_NT, tokens_NT)
 
     def noise_symbols(self, noise: Noise) -> Tensor:
         """The ids that noise redraws from: the task's symbols or the whole vocabulary."""

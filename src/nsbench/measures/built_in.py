@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import torch
     from numpy.typing import NDArray
 
+    from nsbench.config.sections import Perturbation
     from nsbench.data.datasets import Dataset
     from nsbench.measures.stability import NoisyCopy
 
@@ -43,9 +44,12 @@ def noise_stability(
 def average_sensitivity(
     model: Model, data: Dataset, generator: torch.Generator, settings: MeasureSettings
 ) -> Iterator[Estimate]:
-    """`nsbench.measures.sensitivity` of the task's symbols, whatever the variant's noise."""
+    """`nsbench.measures.sensitivity` of the task's symbols, whatever the variant's noise; nothing for patches."""
     import nsbench.measures.sensitivity as sensitivity
     from nsbench.perturbations.tokens import resample_tokens
+
+    if data.shape.token_width:
+        return iter(())
 
     tokens_NT, specials = data["test_tokens"][: settings.n_inputs], data.fixed_ids(Noise(positions="task"))
     # It shares a stream with noise stability and draws second, whether that is asked for or not.
@@ -74,9 +78,12 @@ def fourier_weight(
 ) -> Iterator[Estimate]:
     """`nsbench.measures.fourier` of the probabilities, of two classes their difference, on uniform symbols of the task.
 
-    Nothing for a task with a target at each position, or whose symbols and other tokens have no fixed places.
+    Nothing for a task with a target at each position or patches, or whose symbols and other tokens have no fixed places.
     """
     import torch
+
+    if data.shape.token_width:
+        return
 
     import nsbench.measures.fourier as fourier
     from nsbench.theory.resampling import resampling_correlation
@@ -126,6 +133,78 @@ def regularizer_gradient(
         n_draws=settings.n_draws,
     )
     return (replace(one, correlation=_correlation(one.rho, data, settings.noise)) for one in found)
+
+
+@measure("token_sensitivity")
+def token_sensitivity(
+    model: Model, data: Dataset, generator: torch.Generator, settings: MeasureSettings
+) -> Iterator[Estimate]:
+    """`nsbench.measures.token_sensitivity` for each of `evaluation.sensitivity.perturbations` that suits the tokens.
+
+    Reductions are <law>-<sigma>-<split>, with -normalised for S / Pr[two decisions differ], -kept<kappa> where each
+    token changes on its own, and -position<i> for one position of the first law. Nothing for a task with a target at
+    each position.
+    """
+    import torch
+
+    import nsbench.measures.token_sensitivity as flips
+    from nsbench.measures.estimate import estimate
+    from nsbench.perturbations.patches import scatter
+
+    chosen, images = settings.sensitivity, bool(data.shape.token_width)
+    laws = [one for one in chosen.perturbations if (one.law == "resample") != images]
+    if data["test_labels"].ndim > 1:
+        return
+    for split in ("train", "test"):
+        tokens = data[f"{split}_tokens"][: chosen.n_inputs]
+        movable_NT = torch.ones(tokens.shape[:2], dtype=torch.bool) if images else torch.isin(tokens, data["symbols"])
+        for place, one in enumerate(laws):
+            decisions = flips.Decisions(model, tokens, f"{one}-{split}")
+            if one.law == "scattered_gaussian":
+                repeats = range(chosen.n_draws * flips.SCATTERED_REPEATS)
+                found = [decisions.flips(scatter(tokens, one.sigma, generator)) for _ in repeats]
+                yield from decisions.estimates(torch.stack(found))
+                continue
+
+            def change(tokens: torch.Tensor, which: torch.Tensor, one: Perturbation = one) -> torch.Tensor:
+                return data.changed(tokens, which, one.law, one.sigma, generator)
+
+            flips_DN, flips_DNT = flips.one_token(decisions, change, movable_NT, chosen.n_draws)
+            yield from decisions.estimates(flips_DN)
+            if not place:
+                for position, of_position_N in enumerate(flips_DNT.mean(0).T):
+                    if not of_position_N.isnan().any():
+                        named = f"{decisions.name}-position{position}"
+                        yield estimate("token_sensitivity", named, math.nan, of_position_N, chosen.n_draws)
+            for kept in chosen.kept:
+                flips_DN = flips.each_token(decisions, change, kept, chosen.n_draws, generator)
+                yield from decisions.estimates(flips_DN, f"kept{kept:g}")
+
+
+@measure("weight_noise")
+def weight_noise(
+    model: Any, data: Dataset, generator: torch.Generator, settings: MeasureSettings
+) -> Iterator[Estimate]:
+    """`nsbench.measures.weight_noise` on the first training examples; nothing with a target at each position."""
+    import nsbench.measures.weight_noise as sharpness
+
+    if data["train_labels"].ndim > 1:
+        return
+    n = settings.sensitivity.n_inputs
+    given = data["train_tokens"][:n], data["train_labels"][:n], generator, settings.sensitivity.n_draws
+    yield from sharpness.weight_noise(model, model.stack, *given)
+
+
+@measure("corruptions")
+def corruptions(
+    model: Model, data: Dataset, generator: torch.Generator, settings: MeasureSettings
+) -> Iterator[Estimate]:
+    """`nsbench.measures.corruptions` of the first test images; nothing for a task of ids."""
+    import nsbench.measures.corruptions as images
+
+    if data.shape.token_width:
+        n = settings.n_inputs
+        yield from images.corruptions(model, data["test_tokens"][:n], data["test_labels"][:n], data.shape, generator)
 
 
 def _noisy_copy(data: Dataset, noise: Noise) -> NoisyCopy:

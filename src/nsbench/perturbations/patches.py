@@ -61,6 +61,18 @@ def change_patches(x_NTP: Tensor, changed_NT: Tensor, change: PatchChange, gener
     return torch.where(changed_NT[..., None], y_NTP, x_NTP)
 
 
+def scatter(x_NTP: Tensor, sigma: float, generator: torch.Generator) -> Tensor:
+    """sigma z added at as many pixels as a patch has, drawn with replacement over the whole image, once for all images.
+
+    This is what the code of arXiv 2403.06925 measures where the text has a patch; z differs from image to image.
+    """
+    n_images, length, width = x_NTP.shape
+    pixels_P = torch.randint(length * width, (width,), generator=generator).unique()
+    y_NX = x_NTP.flatten(1).clone()
+    y_NX[:, pixels_P] += sigma * torch.randn(n_images, len(pixels_P), generator=generator)
+    return y_NX.view(x_NTP.shape)
+
+
 class StackPatchNoise:
     """Noisy copies of a stack's batches of images, from random words; no value of a tensor is read.
 

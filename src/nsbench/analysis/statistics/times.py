@@ -129,8 +129,9 @@ def _check_grid(steps: dict[RunKey, np.ndarray]) -> None:
 
 
 def arm_columns(cell: dict[str, Any]) -> dict[str, float]:
-    """rho, gamma and orientation of a cell's arm; NaN for the baseline."""
-    return {name: float(cell["arm_settings"].get(name, np.nan)) for name in ("rho", "gamma", "orientation")}
+    """rho, gamma and orientation of a cell's arm; NaN where it has none."""
+    found = {name: cell["arm_settings"].get(name) for name in ("rho", "gamma", "orientation")}
+    return {name: np.nan if value is None else float(value) for name, value in found.items()}
 
 
 def time_to_target(history: pd.DataFrame, runs: pd.DataFrame, cells: list[dict[str, Any]]) -> pd.DataFrame:

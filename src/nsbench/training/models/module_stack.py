@@ -20,6 +20,8 @@ class ModuleStack(Stack):
     whether `torch.func.vmap` knows all of its layers; where not, a stack's networks run one after the other.
     """
 
+    output_axis = 0
+
     def __init__(self, settings: Any, make: Callable[[], nn.Module], seeds: list[int], *, vmaps: bool = True) -> None:
         # Not a module of the stack: its weights are nobody's.
         self.__dict__["_make"], self.__dict__["_vmaps"] = make, vmaps

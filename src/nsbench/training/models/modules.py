@@ -34,16 +34,21 @@ class Embedding(nn.Module):
 
 
 class ToImage(nn.Module):
-    """Patches (B, T, P) as an image (B, C, H, W)."""
+    """`fold` as a layer."""
 
     def __init__(self, shape: Shape) -> None:
         super().__init__()
-        self.grid, self.side, self.channels = shape.image
+        self.shape = shape
 
     def forward(self, patches_BTP: Tensor) -> Tensor:
-        grid, side, channels = self.grid, self.side, self.channels
-        parts = patches_BTP.view(-1, grid, grid, side, side, channels)
-        return parts.permute(0, 5, 1, 3, 2, 4).contiguous().view(-1, channels, grid * side, grid * side)
+        return fold(patches_BTP, self.shape)
+
+
+def fold(patches_BTP: Tensor, shape: Shape) -> Tensor:
+    """Patches (B, T, P) as images (B, C, H, W). Raises ValueError where they make no square image."""
+    grid, side, channels = shape.image
+    parts = patches_BTP.view(-1, grid, grid, side, side, channels)
+    return parts.permute(0, 5, 1, 3, 2, 4).contiguous().view(-1, channels, grid * side, grid * side)
 
 
 def mlp(shape: Shape, embedding_width: int | None, widths: list[int]) -> nn.Module:

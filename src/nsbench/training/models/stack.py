@@ -7,7 +7,7 @@ Shape suffixes: R run, B batch (example), T position, C class; X stands for any 
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -72,6 +72,9 @@ class Stack(nn.Module):
     initial weights come from its seed's stream "init" alone. On a GPU `forward` is captured as part of a CUDA graph: it
     works on tensors of fixed shapes and reads no value of them. Dropout comes from its argument, not from settings.
     """
+
+    output_axis: ClassVar[int] = -1
+    """The axis of a matrix that stands for its outputs."""
 
     def __init__(self, settings: Any, shapes: dict[str, tuple[int, ...]], seeds: list[int]) -> None:
         super().__init__()

@@ -1,0 +1,85 @@
+"""Token sensitivity: how often a decision flips when a token is changed by a law (arXiv 2403.06925, Definition 4.1).
+
+S is the mean over inputs x and their tokens i of Pr[argmax f(x with token i changed) != argmax f(x)]; labels do not count.
+Noise stability under the same law changes each token on its own with probability 1 - kappa; its chance of a flip is
+(1 - kappa) T S + O((1 - kappa)^2), so S is the slope at kappa = 1. Shape suffixes: N input, T position, C class.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor
+
+from nsbench.measures.base import Estimate
+from nsbench.measures.estimate import estimate
+
+SCATTERED_REPEATS = 5
+"""Sets of scattered pixels that are drawn, as in the paper's code."""
+
+Change = Callable[[Tensor, Tensor], Tensor]
+"""(tokens, which to change (N, T)) -> the changed tokens, with new random numbers at each call."""
+
+
+class Decisions:
+    """A model's decisions for some inputs, to hold those for changed inputs against.
+
+    model: tokens (N, T), or (N, T, P), to logits (N, C). name: the first part of the estimates' reductions.
+    """
+
+    def __init__(self, model: Callable[[Tensor], Tensor], tokens: Tensor, name: str) -> None:
+        logits_NC = model(tokens)
+        self.model, self.tokens, self.name, self.clean_N = model, tokens, name, logits_NC.argmax(-1)
+        shares_C = torch.bincount(self.clean_N, minlength=logits_NC.shape[-1]).double() / len(tokens)
+        n = len(tokens)
+        self.differ = (1 - shares_C.square().sum()).item() * n / max(1, n - 1)
+        """Pr[the decisions for two inputs differ]."""
+        self._off_N = -2 * (shares_C[self.clean_N] - shares_C.square().sum())
+        """How far each input moves it, to first order."""
+
+    def flips(self, changed: Tensor) -> Tensor:
+        """(N) float64: 1 where the decision for the changed input is another."""
+        there = (changed != self.tokens).flatten(1).any(1).nonzero().squeeze(1)
+        flips_N = torch.zeros(len(self.tokens), dtype=torch.float64)
+        if len(there):
+            flips_N[there] = (self.model(changed[there]).argmax(-1) != self.clean_N[there]).double()
+        return flips_N
+
+    def estimates(self, flips_DN: Tensor, of: str = "") -> Iterator[Estimate]:
+        """The mean of flips over D draws and N inputs, and that mean over `differ` (reduction `...-normalised`).
+
+        The second is 0 for a model that gives nothing away about tokens, and NaN for one with one class for all
+        inputs, whose first is 0 as well.
+        """
+        reduction = "-".join(filter(None, [self.name, of]))
+        plain = estimate("token_sensitivity", reduction, math.nan, flips_DN.mean(0), len(flips_DN))
+        yield plain
+        value = plain.value / self.differ if self.differ > 0 else math.nan
+        off_N = (flips_DN.mean(0) - plain.value - value * self._off_N) / (self.differ or math.nan)
+        error = (off_N.std() / math.sqrt(len(off_N))).item() if len(off_N) > 1 else math.nan
+        named = f"{reduction}-normalised"
+        yield Estimate("token_sensitivity", named, math.nan, value, error, plain.n_inputs, plain.n_draws)
+
+
+def one_token(decisions: Decisions, change: Change, movable_NT: Tensor, n_draws: int) -> tuple[Tensor, Tensor]:
+    """Whether the decision flips where one token is changed: (D, N), means over an input's tokens that may change; and
+    (D, N, T) by position, NaN where it may not."""
+    tokens, shape = decisions.tokens, movable_NT.shape
+    flips_DNT = torch.full((n_draws, *shape), math.nan, dtype=torch.float64)
+    for draw in range(n_draws):
+        changed = change(tokens, torch.ones(shape, dtype=torch.bool))
+        for position in movable_NT.any(0).nonzero().squeeze(1).tolist():
+            one = tokens.clone()
+            one[:, position] = changed[:, position]
+            flips_DNT[draw, :, position] = decisions.flips(one)
+    flips_DNT[:, ~movable_NT] = math.nan
+    return flips_DNT.nanmean(-1), flips_DNT
+
+
+def each_token(decisions: Decisions, change: Change, kept: float, n_draws: int, generator: torch.Generator) -> Tensor:
+    """(D, N): whether the decision flips where each token is kept with that chance, and else changed."""
+    shape = decisions.tokens.shape[:2]
+    masks_DNT = (torch.rand(shape, generator=generator) >= kept for _ in range(n_draws))
+    return torch.stack([decisions.flips(change(decisions.tokens, mask_NT)) for mask_NT in masks_DNT])
