@@ -78,7 +78,7 @@ def fourier_weight(
 ) -> Iterator[Estimate]:
     """`nsbench.measures.fourier` of the probabilities, of two classes their difference, on uniform symbols of the task.
 
-    Nothing for a task with a target at each position or patches, or whose symbols and other tokens have no fixed places.
+    Nothing for patches, a target at each position, or a task whose symbols and other tokens have no fixed places.
     """
     import torch
 

@@ -1,6 +1,6 @@
 """Token sensitivity: how often a decision flips when a token is changed by a law (arXiv 2403.06925, Definition 4.1).
 
-S is the mean over inputs x and their tokens i of Pr[argmax f(x with token i changed) != argmax f(x)]; labels do not count.
+S is the mean over inputs x and their tokens i of Pr[argmax f(x with token i changed) != argmax f(x)]; no label counts.
 Noise stability under the same law changes each token on its own with probability 1 - kappa; its chance of a flip is
 (1 - kappa) T S + O((1 - kappa)^2), so S is the slope at kappa = 1. Shape suffixes: N input, T position, C class.
 """

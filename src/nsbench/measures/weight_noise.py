@@ -16,8 +16,8 @@ from nsbench.measures.outputs import passes
 from nsbench.training.models.stack import Stack
 
 SCALES = {"absolute": 0.05, "relative": 0.1, "filter": 0.1}
-"""The noise's standard deviation: as it is, as the paper's code has it; times the root mean square of the tensor that it
-is added to; or times that of the weights of each of its outputs ("filter-normalised")."""
+"""The noise's standard deviation: as it is, as the paper's code has it; times the root mean square of the tensor that
+it is added to; or times that of the weights of each of its outputs ("filter-normalised")."""
 
 
 def weight_noise(
