@@ -11,7 +11,7 @@ mean cross entropy of one distribution over all classes.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -83,17 +83,28 @@ def nearest_mean_rows(arrays: Arrays, n_classes: int) -> list[dict[str, Any]]:
     It answers with the class whose mean training input is nearest, ties with the smaller; a class without training
     examples is no answer.
     """
-    inputs = {split: arrays[f"{split}_tokens"].reshape(len(arrays[f"{split}_tokens"]), -1) for split in SPLITS}
-    labels = arrays["train_labels"]
+
+    def flat(tokens: np.ndarray) -> np.ndarray:
+        return tokens.reshape(len(tokens), -1)
+
+    train, labels = flat(arrays["train_tokens"]), arrays["train_labels"]
     present = np.flatnonzero(np.bincount(labels, minlength=n_classes))
-    means_CF = np.stack([inputs["train"][labels == label].mean(0, dtype=np.float64) for label in present])
+    means_CF = np.stack([train[labels == label].mean(0, dtype=np.float64) for label in present])
     offsets_C = (means_CF**2).sum(1) / 2
-    rows: list[dict[str, Any]] = []
-    for split in ("val", "test"):
-        pieces = np.array_split(inputs[split], -(-len(inputs[split]) // PIECE))
+
+    def answers(tokens: np.ndarray) -> np.ndarray:
+        pieces = np.array_split(flat(tokens), -(-len(tokens) // PIECE))
         nearness = np.concatenate([piece.astype(np.float64) @ means_CF.T for piece in pieces]) - offsets_C
-        rows += _rows(arrays, split, "nearest_mean", present[nearness.argmax(1)])
-    return rows
+        return present[nearness.argmax(1)]
+
+    return rule_rows(arrays, "nearest_mean", answers)
+
+
+def rule_rows(arrays: Arrays, predictor: str, answers: Callable[[np.ndarray], np.ndarray]) -> list[dict[str, Any]]:
+    """The rows of a rule, as `lookup_rows`. answers: of tokens (N, ...) the labels that it gives, (N)."""
+    return [
+        row for split in ("val", "test") for row in _rows(arrays, split, predictor, answers(arrays[f"{split}_tokens"]))
+    ]
 
 
 def _rows(

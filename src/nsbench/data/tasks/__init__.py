@@ -14,6 +14,7 @@ from nsbench.data.tasks import (
     movie_snippets,
     next_token,
     sparse_parity,
+    token_mixture,
 )
 from nsbench.data.tasks.base import Task, split
 from nsbench.data.tasks.registry import TASKS, task
@@ -31,4 +32,5 @@ __all__ = [
     "sparse_parity",
     "split",
     "task",
+    "token_mixture",
 ]
