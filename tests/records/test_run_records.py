@@ -357,14 +357,20 @@ def test_a_folder_has_runs_on_one_text(records: Path, tmp_path: Path) -> None:
     assert outcome.refused[second.name].startswith(
         "its text is 'local text (mine), not WikiText-2', that of records in"
     )
+    images = changed(one, summary={**one.row["summary"], "text": "Fashion-MNIST"})
+    assert merge([images], tmp_path).added == [ONE]
+    assert merge([changed(images, variant="other")], tmp_path).refused == {}
 
 
-@pytest.mark.parametrize(("source", "taken"), [("auto", True), ("embedded", False)])
+@pytest.mark.parametrize(
+    ("source", "text", "taken"),
+    [("auto", "WikiText-2", True), ("embedded", "WikiText-2", False), ("embedded", "Fashion-MNIST", True)],
+)
 def test_runs_on_another_text_than_the_grid_asks_for_do_not_count(
-    source: str, taken: bool, records: Path, tmp_path: Path
+    source: str, text: str, taken: bool, records: Path, tmp_path: Path
 ) -> None:
     (zero, _) = read_records(records / BASELINE)
-    merge([changed(zero, summary={**zero.row["summary"], "text": "WikiText-2"})], tmp_path)
+    merge([changed(zero, summary={**zero.row["summary"], "text": text})], tmp_path)
     plan = plan_of(records=[str(tmp_path)], text={"source": source})
     assert bool(_all(plan)) == taken
 

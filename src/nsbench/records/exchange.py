@@ -29,7 +29,7 @@ from nsbench.storage.run_folder import RunFolder, evaluation_key, history_digest
 from nsbench.training.run import TrainSpec
 from nsbench.workflow.grid import Cell
 from nsbench.workflow.plan import Plan
-from nsbench.workflow.recorded_runs import current, difference, settings_of
+from nsbench.workflow.recorded_runs import OF_TEXTS, current, difference, settings_of
 
 
 @dataclass
@@ -98,6 +98,11 @@ def import_records(plan: Plan, sources: Iterable[Path | str], into: Path) -> Out
     return merge(fitting, into, outcome)
 
 
+def _texts(row: dict[str, Any]) -> set[str]:
+    """The label of the text that a run's data were cut from; none of images and of other data."""
+    return {label for label in (row["summary"]["text"],) if label.startswith(OF_TEXTS)}
+
+
 def merge(records: Iterable[Record], folder: Path, outcome: Outcome | None = None) -> Outcome:
     """Add records to a folder of them, a file for each cell: <task>/<variant>/<arm>.parquet.
 
@@ -114,20 +119,22 @@ def merge(records: Iterable[Record], folder: Path, outcome: Outcome | None = Non
         for path in sorted(folder.rglob("*.parquet")):
             for row in read_identities(path):
                 there[_identity(row)] = (path, row)
-                texts |= {row["summary"]["text"]} - {""}
+                texts |= _texts(row)
         changed: dict[Path, list[Record]] = {}
         for record in records:
             path, old = there.get(_identity(record.row), (None, None))
             own = folder / record.row["task"] / record.row["variant"] / f"{record.row['arm']}.parquet"
-            text = record.row["summary"]["text"]
+            text = _texts(record.row)
             if old is not None and old["summary"]["history_sha256"] != record.numbers:
                 outcome.refused[record.name] = f"{path} has a record of this run with other numbers"
-            elif text and texts - {text}:
-                outcome.refused[record.name] = f"its text is {text!r}, that of records in {folder} {texts.pop()!r}"
+            elif text and texts - text:
+                outcome.refused[record.name] = (
+                    f"its text is {text.pop()!r}, that of records in {folder} {texts.pop()!r}"
+                )
             elif old is None or (old["evaluation_settings"] is None and record.row["evaluation_settings"]):
                 changed.setdefault(path or own, []).append(record)
                 there[_identity(record.row)] = (path or own, record.row)
-                texts |= {text} - {""}
+                texts |= text
                 outcome.added.append(record.name)
             else:
                 outcome.kept.append(record.name)

@@ -19,8 +19,10 @@ from nsbench.storage.records import Recorded, read_identities, record_files
 from nsbench.training.models import AnyModel
 from nsbench.workflow.config import Config
 
-TEXTS = {"auto": "", "hub": "WikiText-2", "local": ("WikiText-2", "local text"), "embedded": "Wikipedia excerpt"}
-"""`text.source` -> how the label of a text begins that it gives (`nsbench.data.text_sources`)."""
+OF_TEXTS = ("WikiText-2", "local text", "Wikipedia excerpt")
+"""How the label of a text begins (`nsbench.data.text_sources`), not that of images or of other data."""
+TEXTS = {"auto": OF_TEXTS, "hub": OF_TEXTS[0], "local": OF_TEXTS[:2], "embedded": OF_TEXTS[2]}
+"""`text.source` -> how the label of a text begins that it gives."""
 
 
 class RunSettings(Closed):
@@ -77,7 +79,8 @@ class RecordIndex:
         for path in record_files(paths):
             self.files.append(path)
             for row in read_identities(path):
-                if row["summary"]["text"] and not row["summary"]["text"].startswith(TEXTS[text]):
+                label = row["summary"]["text"]
+                if label.startswith(OF_TEXTS) and not label.startswith(TEXTS[text]):
                     continue
                 try:
                     key = (current(row["settings"]), row["seed"])
