@@ -72,6 +72,36 @@ def test_a_checkpoint_is_evaluated_on_clean_noisy_and_replaced_inputs_and_the_te
     assert needs.evaluate_flops(cell_of(), evaluation, checkpoints=4) == expected
 
 
+def test_patches_count_by_their_numbers_and_outputs_by_their_classes() -> None:
+    """20,000 images of 16 patches of 49 numbers of 4 bytes; 500 test images with ten logits of 8 bytes, six times, and
+    their noisy copies."""
+    sizes = {"n_train": 10_000, "n_val": 5_000, "n_test": 5_000}
+    images = place(
+        overlaid(TINY),
+        "tasks.fashion_mnist",
+        {
+            "arms": {"baseline": {"kind": "baseline"}},
+            "variants": {
+                "tiny": {
+                    "data": sizes,
+                    "model": {"d_model": 8},
+                    "training": {"batch_size": 1},
+                    "noise": {"law": "patch_gaussian"},
+                }
+            },
+        },
+    )
+    images["grid"].append({"task": "fashion_mnist", "variants": ["tiny"], "arms": ["baseline"]})
+    cell = Plan(load(images)).cells["fashion_mnist", "tiny", "baseline"]
+    data = 20_000 * 16 * 49 * 4 / 2**20
+    spare = needs.MARGIN * (needs.PASS_COPIES * 1 + needs.TRAIN_MB) + needs.SNAKEMAKE_MB + 100
+    assert needs.MARGIN * 3 * data <= needs.train_mb(cell, 3, "cpu") <= needs.MARGIN * 3 * data + spare
+    evaluation = Evaluation(n_inputs=500, n_draws=8)
+    used = needs.EVALUATE_MB + (6 * 500 * 10 * 8 + 500 * 8 * 16 * 49 * 4) / 2**20
+    asked = needs.SNAKEMAKE_MB + needs.MARGIN * used
+    assert asked <= needs.evaluate_mb(cell, evaluation, "cpu") < asked + 100
+
+
 # --- against measured jobs -----------------------------------------------------------------------------
 
 # Of one run each: 1e9 operations as torch counts them, peak resident memory (MB) as Snakemake's benchmark files give
