@@ -27,7 +27,8 @@ FASHION_MNIST = Collection(
 )
 """Pictures of clothes (Xiao, Rasul and Vollgraf, 2017, arXiv:1708.07747), under the MIT licence.
 
-No two of the 70,000 images are equal, so no test image is in training.
+No two of the 70,000 images are equal, so no test image is in training; 12 of the 10,000 are within 8 grey levels (root
+mean square) of a training image, one of them within 1, all with its label.
 """
 
 

@@ -17,8 +17,8 @@ from nsbench.data.tasks.sentence import Sentences, SentenceTask
 class MovieSnippets(SentenceTask):
     """10,566 rated snippets of film reviews; label 1 where the mean rating is above zero.
 
-    A bag of words (logistic regression, 4,000 words) reaches a validation accuracy of 0.757, and 0.813 with
-    `least_rating` 1; a transformer of two layers and width 64 the same within its error.
+    Validation accuracy of a bag of words (logistic regression, 4,000 words): 0.757 +- 0.014, and 0.813 +- 0.012 where
+    `least_rating` is 1; of a transformer with two layers of width 64 after two epochs: 0.75 and 0.78 (two seeds).
     """
 
     title = "film snippets"
