@@ -36,7 +36,7 @@ def weight_noise(
     for scale, size in SCALES.items():
         effects = []
         for _ in range(n_draws):
-            with _disturbed(stack, scale, size, generator):
+            with disturbed(stack, scale, size, generator):
                 cuts = passes(len(tokens), model.device)
                 logits_NC = torch.cat([stack(tokens[None, cut].to(model.device))[0].cpu() for cut in cuts])
             flips_N = (logits_NC.argmax(-1) != clean_NC.argmax(-1)).double()
@@ -47,7 +47,8 @@ def weight_noise(
 
 
 @contextlib.contextmanager
-def _disturbed(stack: Stack, scale: str, size: float, generator: torch.Generator) -> Iterator[None]:
+def disturbed(stack: Stack, scale: str, size: float, generator: torch.Generator) -> Iterator[None]:
+    """Inside, the one model of a stack has noise on its weights."""
     before = {name: weight.clone() for name, weight in stack.run_weights(0).items()}
     with torch.no_grad():
         axis = stack.output_axis

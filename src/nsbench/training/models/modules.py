@@ -12,14 +12,18 @@ from torch import Tensor, nn
 
 from nsbench.config.shape import Shape
 
-MOST_GROUPS = 8
+MOST_GROUPS, LEAST_CHANNELS = 8, 4
 
 
 def norm(channels: int, kind: str) -> nn.Module:
-    """GroupNorm of as many groups, 8 at most, as divide the channels; or nothing."""
+    """GroupNorm of as many groups, 8 at most, as divide the channels into four or more; or nothing.
+
+    Of groups of one channel the mean over places would be the same for all images.
+    """
     if kind == "none":
         return nn.Identity()
-    return nn.GroupNorm(next(n for n in range(MOST_GROUPS, 0, -1) if channels % n == 0), channels)
+    most = max(1, min(MOST_GROUPS, channels // LEAST_CHANNELS))
+    return nn.GroupNorm(next(n for n in range(most, 0, -1) if channels % n == 0), channels)
 
 
 class Embedding(nn.Module):
