@@ -167,7 +167,7 @@ def test_what_no_stage_uses_changes_no_digest(before: dict[str, str], copy: Path
         ("arms/template:MyKindArm", set()),
         ("regularizer/term:LossTerm", TRAINS | TELL_OF_ARMS | {"finished"}),
         ("training/models/transformer_stack:TransformerStack", TRAINS | EVALUATES),
-        ("perturbations/tokens:resample_tokens", {"pretrained"} | TRAINS | EVALUATES),
+        ("perturbations/tokens:resample_tokens", {"pretrained", "finished"} | TRAINS | EVALUATES),
         ("measures/stability:noise_stability", EVALUATES),
         ("measures/base:Estimate", {"pretrained"} | EVALUATES),
         ("measures/resampling:token_noise_stability", {"pretrained"}),

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from nsbench.config.base import ConfigError
+from nsbench.config.shape import Shape
 from nsbench.training import models
 from nsbench.training.models import Model, Transformer, read_model
 from tests.conftest import train_spec
@@ -48,7 +49,7 @@ def test_settings_without_a_kind_are_a_transformer_s() -> None:
 @pytest.mark.parametrize(
     ("model", "told"),
     [
-        ({"kind": "mpl"}, "model.kind: 'mpl' is not allowed; allowed: transformer"),
+        ({"kind": "mpl"}, "model.kind: 'mpl' is not allowed, did you mean 'mlp'?; allowed: "),
         ({"d_modle": 8}, "model.d_modle: unknown key, did you mean 'd_model'?"),
         ({"n_heads": 3}, "model: d_model = 8 is not divisible by n_heads = 3; a multiple of it is allowed"),
         (
@@ -74,6 +75,6 @@ def test_settings_that_no_model_has_are_told(model: dict[str, Any], told: str) -
 def test_sequences_and_targets_that_do_not_fit_are_told(
     settings: dict[str, Any], length: int, every_position: bool, told: str
 ) -> None:
-    Transformer(pooling="none").check(512, True)
+    Transformer(pooling="none").check(Shape(512), True)
     with pytest.raises(ValueError, match=re.escape(told)):
-        Transformer(**settings).check(length, every_position)
+        Transformer(**settings).check(Shape(length), every_position)

@@ -27,8 +27,8 @@ from tests.conftest import train, train_spec
 from tests.training.test_training import numbers, same
 from tests.workflow.conftest import forget
 
-KIND, TASK = "mlp", "modular_addition"
-CELL = (TASK, "mlp", "noise_stability")
+KIND, TASK = "perceptron", "modular_addition"
+CELL = (TASK, KIND, "noise_stability")
 BARE = """
 from nsbench import Model, model
 
@@ -82,12 +82,12 @@ def test_a_new_model_runs_from_its_file_to_its_measures(folder: Path, capsys: py
     assert stage("dataset", specs[0], "--out", "data", "--floors", "floors") == 0
     given = ["--dataset", "data", "--run-store", "runs", "--runs", "r", "--device", "cpu"]
     assert stage("train", specs[1], *given, "--history", "h") == 2
-    assert "spec.model.kind: 'mlp' is not allowed" in capsys.readouterr().err
+    assert "spec.model.kind: 'perceptron' is not allowed" in capsys.readouterr().err
     assert stage("train", specs[1], *given, "--history", "h", *FILE) == 0
     assert read_table(folder / "r", RUNS)["status"].tolist() == ["completed"] * 2
     forget()
     assert stage("evaluate", specs[2], *given, "--out", "e") == 2
-    assert "model: unknown kind of model 'mlp'; allowed: transformer" in capsys.readouterr().err
+    assert "model: unknown kind of model 'perceptron'; allowed: mlp," in capsys.readouterr().err
     assert stage("evaluate", specs[2], *given, "--out", "e", *FILE) == 0
     found = read_table(folder / "e", EVALUATION)
     assert {"noise_stability", "average_sensitivity", "test_accuracy"} <= set(found["measure"])
@@ -171,4 +171,4 @@ def test_its_runs_depend_on_no_pack_and_stop_where_it_does_not_fit(
     with pytest.raises(
         ValueError, match=r"model\.kind = 'bare' has one output for an example; with a target for each position"
     ):
-        MODELS["bare"]().check(4, True)
+        MODELS["bare"]().check(Shape(4), True)

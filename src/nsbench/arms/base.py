@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from nsbench.config.variant import Noise, Optimizer
 
 Rho = Annotated[Real, Field(ge=-1.0, le=1.0, title="ρ")]
+OneOrRho = Annotated[Rho | None, Field(title="ρ")]
+"""A rho, or null: then the noisy copy differs in one token."""
 Gamma = Annotated[Real, Field(ge=0.0, le=1e6, title="γ")]
 Orientation = Annotated[int, Field(ge=0, le=1, title="S")]
 Family = Literal["paper", "cheaper", "control", "own"]

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from pydantic import Field
 
-from nsbench.arms.base import Arm, Gamma, LossTerm, M, Orientation, Rho
+from nsbench.arms.base import Arm, Gamma, LossTerm, M, OneOrRho, Orientation
 from nsbench.arms.registry import arm
 from nsbench.config.base import Real
 
@@ -34,7 +34,7 @@ class Augmentation(Arm):
     draws_noise = True
     per_run = frozenset({"rho", "gamma"})
 
-    rho: Rho | None
+    rho: OneOrRho
     gamma: Gamma
 
     def loss_term(self, noise: Noise) -> LossTerm:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
-from nsbench.arms.base import Arm, Gamma, LossTerm, Rho
+from nsbench.arms.base import Arm, Gamma, LossTerm, OneOrRho
 from nsbench.arms.registry import arm
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ class Sensitivity(Arm):
     draws_noise = True
     per_run = frozenset({"rho", "gamma"})
 
-    rho: Rho | None = None
+    rho: OneOrRho = None
     """null: Y differs from X in one token, drawn anew for each example and step; else in each with probability
     (1 - rho) / 2. What that token becomes is the variant's `noise.law`."""
     gamma: Gamma

@@ -119,7 +119,7 @@ def _model(path: Path, metadata: dict[str, str]) -> tuple[Transformer, Shape]:
     try:
         settings = read_model(metadata["model"])
         shape = Shape(**json.loads(metadata["shape"]))
-        if not (all(type(size) is int for size in astuple(shape)) and min(shape.length, shape.n_classes) >= 1):
+        if not (all(type(size) is int for size in astuple(shape)) and min(astuple(shape)) >= 0 and shape.n_classes):
             raise ValueError
     except (KeyError, ValueError, TypeError, AttributeError, RecursionError) as error:
         if isinstance(error, ConfigError):
