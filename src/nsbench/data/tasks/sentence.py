@@ -90,8 +90,8 @@ class SentenceTask(Task):
         while sum(kept) > self.length - self.pairs:
             kept[int(np.argmax(kept))] -= 1
         joined: list[int] = []
-        for sentence, size in zip(sentences, kept, strict=True):
-            joined += [self.n_symbols + 1] if self.pairs and sentence is sentences[1] else []
+        for place, (sentence, size) in enumerate(zip(sentences, kept, strict=True)):
+            joined += [self.n_symbols + 1] * (place > 0)
             joined += sentence[:size].tolist()
         return [self.n_symbols] * (self.length - len(joined)) + joined
 
