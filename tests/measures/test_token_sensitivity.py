@@ -14,6 +14,7 @@ from torch import Tensor
 from nsbench.config.base import parse
 from nsbench.config.shape import Shape
 from nsbench.data.datasets import Dataset
+from nsbench.data.tasks.token_mixture import TokenMixture
 from nsbench.evaluation.run import estimates
 from nsbench.measures import MEASURES, Estimate, MeasureSettings
 from nsbench.measures.corruptions import CORRUPTIONS, cut
@@ -54,8 +55,8 @@ class Named:
 
 def run(name: str, model: Any, data: Dataset, **sections: Any) -> dict[str, Estimate]:
     settings = parse(MeasureSettings, {"noise": sections.pop("noise", {}), **sections})
-    found = MEASURES[name](model, data, torch.Generator().manual_seed(0), settings)
-    return {one.reduction: one for one in found}
+    settings = settings.model_copy(update={"measures": [name]})
+    return {one.reduction: one for one in estimates(model, data, settings, 0)}
 
 
 def answer(tokens: Tensor) -> Tensor:
@@ -245,3 +246,18 @@ def test_measures_that_need_ids_say_nothing_of_images() -> None:
     found = [*estimates(model, data, settings, 0)]
     assert {one.measure for one in found} == {"noise_stability", "test_accuracy", "test_loss"}
     assert all(math.isnan(one.correlation) for one in found)
+
+
+def test_swapped_examples_tell_which_tokens_a_model_follows() -> None:
+    task = TokenMixture(n_train=20, n_val=20, n_test=300)
+    made, vocabulary, n_classes = task.make(3)
+    data = Dataset({name: torch.tensor(value) for name, value in made.items()}, vocabulary, n_classes, "mixture")
+    first, second = (range(task.frequent_symbols * c, task.frequent_symbols * (c + 1)) for c in (0, 1))
+
+    def frequent(tokens: Tensor) -> Tensor:
+        counts = [torch.isin(tokens, torch.tensor([*ids])).sum(1) for ids in (first, second)]
+        return (counts[1] > counts[0]).long()
+
+    assert run("swapped_accuracy", Named(frequent), data)["mean"].value == 1
+    assert run("swapped_accuracy", Named(lambda tokens: 1 - frequent(tokens)), data)["mean"].value == 0
+    assert run("swapped_accuracy", Named(answer), words()) == {}

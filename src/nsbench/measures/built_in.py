@@ -181,6 +181,16 @@ def token_sensitivity(
                 yield from decisions.estimates(flips_DN, f"kept{kept:g}")
 
 
+@measure("swapped_accuracy")
+def swapped_accuracy(
+    model: Model, data: Dataset, generator: torch.Generator, settings: MeasureSettings
+) -> torch.Tensor | tuple[()]:
+    """Whether each of a task's swapped examples is answered as their frequent tokens say (`token_mixture`)."""
+    if "swapped_tokens" not in data.tensors:
+        return ()
+    return (model(data["swapped_tokens"]).argmax(-1) == data["swapped_labels"]).double()
+
+
 @measure("weight_noise")
 def weight_noise(
     model: Any, data: Dataset, generator: torch.Generator, settings: MeasureSettings
