@@ -54,6 +54,8 @@ class Named:
 
 
 def run(name: str, model: Any, data: Dataset, **sections: Any) -> dict[str, Estimate]:
+    if not hasattr(model, "stack"):
+        sections["sensitivity"] = {"perturbations": [{"law": "resample"}], **sections.get("sensitivity", {})}
     settings = parse(MeasureSettings, {"noise": sections.pop("noise", {}), **sections})
     settings = settings.model_copy(update={"measures": [name]})
     return {one.reduction: one for one in estimates(model, data, settings, 0)}
@@ -126,7 +128,8 @@ def test_the_normalised_error_is_that_of_fresh_inputs() -> None:
         tokens = torch.randint(SYMBOLS, (100, LENGTH), generator=torch.Generator().manual_seed(seed))
         data = words()
         data.tensors["train_tokens"] = tokens
-        settings = parse(MeasureSettings, {"noise": {}, "sensitivity": {"n_draws": 1, "kept": []}})
+        chosen = {"perturbations": [{"law": "resample"}], "n_draws": 1, "kept": []}
+        settings = parse(MeasureSettings, {"noise": {}, "sensitivity": chosen})
         generator = torch.Generator().manual_seed(1000 + seed)
         found = {one.reduction: one for one in MEASURES["token_sensitivity"](Named(answer), data, generator, settings)}
         values.append(found["resample-train-normalised"].value)
@@ -261,3 +264,32 @@ def test_swapped_examples_tell_which_tokens_a_model_follows() -> None:
     assert run("swapped_accuracy", Named(frequent), data)["mean"].value == 1
     assert run("swapped_accuracy", Named(lambda tokens: 1 - frequent(tokens)), data)["mean"].value == 0
     assert run("swapped_accuracy", Named(answer), words()) == {}
+
+
+def test_noise_on_the_vectors_of_ids_is_in_units_of_their_size_and_leaves_other_tokens() -> None:
+    """A class for the sign of the first token's first number; the last token is padding."""
+    data, table = words(fixed=True), torch.tensor([[1.0, 2.0], [-1.0, 0.5], [3.0, -1.0], [1.0, 1.0]])
+
+    class Stack:
+        def embed(self, tokens: Tensor) -> Tensor:
+            return table[tokens]
+
+    class Model(Named):
+        stack = Stack()
+
+        def __call__(self, tokens: Tensor) -> Tensor:
+            x = tokens if tokens.is_floating_point() else table[tokens]
+            if tokens.is_floating_point():
+                assert torch.equal(x[:, -1], table[3].expand(len(x), 2))
+            return F.one_hot((x[:, 0, 0] > 0).long(), 2).float()
+
+    sigma, draws = 1.5, 3000
+    one = {"law": "embedding_gaussian", "sigma": sigma}
+    chosen = {"perturbations": [one], "n_draws": draws, "kept": [0.5]}
+    found = run("token_sensitivity", Model(None), data, sensitivity=chosen)
+    size = sigma * table[data["train_tokens"]].square().mean().sqrt()
+    flips = torch.special.ndtr(-table[:3, 0].abs() / size).mean().item()
+    error = 4.5 * 0.5 / math.sqrt(draws * len(data["train_tokens"]))
+    assert found["embedding_gaussian-1.5-train-position0"].value == pytest.approx(flips, abs=error)
+    assert found["embedding_gaussian-1.5-train"].value == pytest.approx(flips / 3, abs=error)
+    assert found["embedding_gaussian-1.5-train-kept0.5"].value == pytest.approx(flips / 2, abs=error)

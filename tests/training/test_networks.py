@@ -122,6 +122,16 @@ def test_training_is_that_of_torch_nns_own_module_in_a_plain_loop(name: str, sha
             torch.testing.assert_close(stack.run_weights(run)[key], weight, rtol=1e-4, atol=2e-5)
 
 
+@pytest.mark.parametrize("name", OF_WORDS)
+@pytest.mark.parametrize("n_runs", [1, 2])
+def test_the_vectors_of_ids_stand_for_them(name: str, n_runs: int) -> None:
+    stack, tokens = model_of(name).build(WORDS, [0, 1][:n_runs]), inputs(WORDS, n_runs, 5)
+    vectors = stack.embed(tokens)
+    assert vectors.shape[:3] == tokens.shape
+    torch.testing.assert_close(stack(vectors), stack(tokens))
+    assert not torch.allclose(stack(vectors.flip(-1)), stack(tokens))
+
+
 def test_patches_fold_to_the_image_that_they_were_cut_from() -> None:
     for channels in (1, 3):
         image = torch.randn(2, 12, 12, channels)

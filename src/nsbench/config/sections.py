@@ -138,9 +138,10 @@ class Checkpoints(Closed):
 class Perturbation(Closed):
     """A law by which one token is changed, or several."""
 
-    law: Law | Literal["scattered_gaussian"]
+    law: Law | Literal["scattered_gaussian", "embedding_gaussian"]
     """As `noise.law`; `scattered_gaussian` adds noise to as many pixels as a patch has, anywhere in the image, as the
-    code of arXiv 2403.06925 does."""
+    code of arXiv 2403.06925 does; `embedding_gaussian` to the vector that stands for an id, sigma in units of the root
+    mean square of the inputs' vectors."""
     sigma: Annotated[Real, Field(gt=0.0, le=1e6)] = 1.0
 
     def __str__(self) -> str:
@@ -159,6 +160,8 @@ class Sensitivity(Closed):
             Perturbation(law="ornstein_uhlenbeck"),
             Perturbation(law="other_patch"),
             Perturbation(law="resample"),
+            Perturbation(law="embedding_gaussian"),
+            Perturbation(law="embedding_gaussian", sigma=4.0),
         ]
     )
     """Of a task's tokens, ids or patches, those count that are for them. The first is the one whose positions are told

@@ -175,7 +175,7 @@ class Checkpoint:
 
     def __call__(self, tokens_NT: Tensor) -> Tensor:
         here_NT = tokens_NT.to(self.device)
-        if not torch.equal(here_NT, self.test_NT[: len(here_NT)]):
+        if here_NT.dtype != self.test_NT.dtype or not torch.equal(here_NT, self.test_NT[: len(here_NT)]):
             return self._logits(here_NT).to(tokens_NT.device)
         if self.test_logits is None:
             self.test_logits = self._logits(self.test_NT)

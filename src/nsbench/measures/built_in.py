@@ -137,7 +137,7 @@ def regularizer_gradient(
 
 @measure("token_sensitivity")
 def token_sensitivity(
-    model: Model, data: Dataset, generator: torch.Generator, settings: MeasureSettings
+    model: Any, data: Dataset, generator: torch.Generator, settings: MeasureSettings
 ) -> Iterator[Estimate]:
     """`nsbench.measures.token_sensitivity` for each of `evaluation.sensitivity.perturbations` that suits the tokens.
 
@@ -152,22 +152,25 @@ def token_sensitivity(
     from nsbench.perturbations.patches import scatter
 
     chosen, images = settings.sensitivity, bool(data.shape.token_width)
-    laws = [one for one in chosen.perturbations if (one.law == "resample") != images]
+    laws = [one for one in chosen.perturbations if (one.law in ("resample", "embedding_gaussian")) != images]
     if data["test_labels"].ndim > 1:
         return
     for split in ("train", "test"):
         tokens = data[f"{split}_tokens"][: chosen.n_inputs]
         movable_NT = torch.ones(tokens.shape[:2], dtype=torch.bool) if images else torch.isin(tokens, data["symbols"])
         for place, one in enumerate(laws):
-            decisions = flips.Decisions(model, tokens, f"{one}-{split}")
+            x = model.stack.embed(tokens[None].to(model.device))[0] if one.law == "embedding_gaussian" else tokens
+            decisions = flips.Decisions(model, x, f"{one}-{split}")
             if one.law == "scattered_gaussian":
                 repeats = range(chosen.n_draws * flips.SCATTERED_REPEATS)
                 found = [decisions.flips(scatter(tokens, one.sigma, generator)) for _ in repeats]
                 yield from decisions.estimates(torch.stack(found))
                 continue
 
-            def change(tokens: torch.Tensor, which: torch.Tensor, one: Perturbation = one) -> torch.Tensor:
-                return data.changed(tokens, which, one.law, one.sigma, generator)
+            def change(x: torch.Tensor, which_NT: torch.Tensor, law: Perturbation = one) -> torch.Tensor:
+                if law.law == "embedding_gaussian":
+                    return flips.noisy_vectors(x, which_NT, law.sigma, generator)
+                return data.changed(x, which_NT, law.law, law.sigma, generator)
 
             flips_DN, flips_DNT = flips.one_token(decisions, change, movable_NT, chosen.n_draws)
             yield from decisions.estimates(flips_DN)
@@ -177,7 +180,7 @@ def token_sensitivity(
                         named = f"{decisions.name}-position{position}"
                         yield estimate("token_sensitivity", named, math.nan, of_position_N, chosen.n_draws)
             for kept in chosen.kept:
-                flips_DN = flips.each_token(decisions, change, kept, chosen.n_draws, generator)
+                flips_DN = flips.each_token(decisions, change, movable_NT, kept, chosen.n_draws, generator)
                 yield from decisions.estimates(flips_DN, f"kept{kept:g}")
 
 

@@ -63,13 +63,19 @@ class Decisions:
         yield Estimate("token_sensitivity", named, math.nan, value, error, plain.n_inputs, plain.n_draws)
 
 
+def noisy_vectors(x_NTD: Tensor, which_NT: Tensor, sigma: float, generator: torch.Generator) -> Tensor:
+    """Vectors with N(0, s^2) added where `which_NT` says, s being sigma times the root mean square of all of them."""
+    noise_NTD = torch.randn(x_NTD.shape, generator=generator).to(x_NTD.device)
+    return x_NTD + sigma * x_NTD.square().mean().sqrt() * noise_NTD * which_NT[..., None].to(x_NTD.device)
+
+
 def one_token(decisions: Decisions, change: Change, movable_NT: Tensor, n_draws: int) -> tuple[Tensor, Tensor]:
     """Whether the decision flips where one token is changed: (D, N), means over an input's tokens that may change; and
     (D, N, T) by position, NaN where it may not."""
     tokens, shape = decisions.tokens, movable_NT.shape
     flips_DNT = torch.full((n_draws, *shape), math.nan, dtype=torch.float64)
     for draw in range(n_draws):
-        changed = change(tokens, torch.ones(shape, dtype=torch.bool))
+        changed = change(tokens, movable_NT)
         for position in movable_NT.any(0).nonzero().squeeze(1).tolist():
             one = tokens.clone()
             one[:, position] = changed[:, position]
@@ -78,8 +84,10 @@ def one_token(decisions: Decisions, change: Change, movable_NT: Tensor, n_draws:
     return flips_DNT.nanmean(-1), flips_DNT
 
 
-def each_token(decisions: Decisions, change: Change, kept: float, n_draws: int, generator: torch.Generator) -> Tensor:
-    """(D, N): whether the decision flips where each token is kept with that chance, and else changed."""
-    shape = decisions.tokens.shape[:2]
-    masks_DNT = (torch.rand(shape, generator=generator) >= kept for _ in range(n_draws))
+def each_token(
+    decisions: Decisions, change: Change, movable_NT: Tensor, kept: float, n_draws: int, generator: torch.Generator
+) -> Tensor:
+    """(D, N): whether the decision flips where each token that may change is kept with that chance, else changed."""
+    shape = movable_NT.shape
+    masks_DNT = (movable_NT & (torch.rand(shape, generator=generator) >= kept) for _ in range(n_draws))
     return torch.stack([decisions.flips(change(decisions.tokens, mask_NT)) for mask_NT in masks_DNT])

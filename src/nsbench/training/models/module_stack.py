@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
+from nsbench.training.models.modules import Embedding
 from nsbench.training.models.stack import DropoutMasks, Stack
 
 
@@ -32,6 +33,14 @@ class ModuleStack(Stack):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(generator.initial_seed())
             return {name: weight.detach() for name, weight in self._make().named_parameters()}
+
+    def embed(self, tokens_RBT: Tensor) -> Tensor:
+        name, layer = next(pair for pair in self._network.named_modules() if isinstance(pair[1], Embedding))
+        tables = self.weight(f"{name}.map.weight").unbind(0)
+        each = [
+            functional_call(layer, {"map.weight": table}, (ids,)) for table, ids in zip(tables, tokens_RBT, strict=True)
+        ]
+        return torch.stack(each)
 
     def forward(self, tokens_RBT: Tensor, dropout: DropoutMasks | None = None) -> Tensor:
         weights_R = {name: self.weights[key] for key, name in self._names.items()}

@@ -27,14 +27,15 @@ def norm(channels: int, kind: str) -> nn.Module:
 
 
 class Embedding(nn.Module):
-    """A vector for each token: of an id from a table, of a patch by a linear map."""
+    """A vector for each token: of an id from a table, of a patch by a linear map. In the place of ids vectors stay."""
 
     def __init__(self, shape: Shape, width: int) -> None:
         super().__init__()
         self.map = nn.Linear(shape.token_width, width) if shape.token_width else nn.Embedding(shape.vocabulary, width)
 
     def forward(self, tokens_BT: Tensor) -> Tensor:
-        return self.map(tokens_BT)
+        embedded = isinstance(self.map, nn.Embedding) and tokens_BT.is_floating_point()
+        return tokens_BT if embedded else self.map(tokens_BT)
 
 
 class ToImage(nn.Module):

@@ -99,8 +99,12 @@ class Stack(nn.Module):
     def forward(self, tokens_RBT: Tensor, dropout: DropoutMasks | None = None) -> Tensor:
         """Logits (R, B, C), or (R, B, T, C) if `Model.positions`. Without `dropout` nothing is dropped.
 
-        tokens_RBT: ids; or patches (R, B, T, P).
+        tokens_RBT: ids, or in their place the vectors that `embed` gives; or patches (R, B, T, P).
         """
+        raise NotImplementedError
+
+    def embed(self, tokens_RBT: Tensor) -> Tensor:
+        """The vectors (R, B, T, D) that stand for ids; needed for noise on them alone."""
         raise NotImplementedError
 
     def weight(self, name: str) -> Tensor:

@@ -127,7 +127,8 @@ class TransformerStack(Stack):
         return weight
 
     def forward(self, tokens_RBT: Tensor, dropout: DropoutMasks | None = None) -> Tensor:
-        if self.gradient_path == "fused" and not torch.is_autocast_enabled("cpu"):
+        of_ids = not tokens_RBT.is_floating_point()
+        if of_ids and self.gradient_path == "fused" and not torch.is_autocast_enabled("cpu"):
             weights = {name: self.weights[key] for key, name in self._names.items() if not name.startswith("head.")}
             wanted = {torch.is_grad_enabled() and weight.requires_grad for weight in weights.values()}
             if len(wanted) == 1:
@@ -147,8 +148,13 @@ class TransformerStack(Stack):
         return FusedTransformer(self.settings, self.positions_TD)
 
     def embed(self, tokens_RBT: Tensor) -> Tensor:
-        """The tokens' embeddings (R, B, T, D), as the weights give them: not scaled, without positions."""
+        """The tokens' embeddings (R, B, T, D), as the weights give them: not scaled, without positions.
+
+        In the place of ids it takes such embeddings too, which stay as they are.
+        """
         if tokens_RBT.is_floating_point():
+            if "embedding" in self.weights:
+                return tokens_RBT
             return self.linear("patch", tokens_RBT.flatten(1, 2)).view(*tokens_RBT.shape[:3], -1)
         return self.lookup("embedding", tokens_RBT)
 
