@@ -286,7 +286,7 @@ def test_a_grid_is_drawn_the_figures_that_it_can_fill() -> None:
     assert figures_for(curve) == ["specification_curve_modular_addition"]
     apart = figures_for([], theory=True, pretrained=True)
     assert apart == [*of_kind("theory"), *of_kind("pretrained")]
-    assert (len(apart), apart[0], apart[-1]) == (10, "figure_02", "figure_08")
+    assert (len(apart), apart[0], apart[-1]) == (12, "figure_02", "figure_08")
 
 
 def test_a_task_of_one_s_own_has_curves_and_a_sweep_with_its_name() -> None:

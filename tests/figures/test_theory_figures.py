@@ -24,7 +24,9 @@ from tests.synthetic_theory import Tables, make
 
 STATUS = {"published": "exact", "linear": "approximation", "cosine": "limit", "pearson": "limit"}
 """Of the series of Figure 4b, by the kind of recurrence."""
-MODULES = {FIGURES[name].experiment: name for name in of_kind("theory") if name != "intervals"}
+OWN_TESTS = ("intervals", "kernels")
+"""Experiments whose figures have tests of their own."""
+MODULES = {FIGURES[name].experiment: name for name in of_kind("theory") if FIGURES[name].experiment not in OWN_TESTS}
 """Experiment -> its figure."""
 
 

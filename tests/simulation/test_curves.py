@@ -26,6 +26,7 @@ SMALL = {
     "recurrence": {"depth": 4, "rho": [0.5, 1.0]},
     "relu": {"means": [0.0, 0.5]},
     "transformer": {"depth": 3, "value_norms": [0.0, 0.5, 1.0]},
+    "kernels": {"n_variables": 6, "depth": 3, "kept": 0.25},
     "intervals": {"n_tokens": 3, "d_model": 4, "depth": 2, "logit_scales": [0.1]},
 }
 

@@ -25,6 +25,7 @@ SMALL = parse(
         "relu": {"rho": [-1.0, 0.2], "means": [0.0, 0.5], "n_draws": 3, "n_pairs": 2_500},
         "transformer": {"n_tokens": 6, "d_model": 20, "depth": 3, "n_draws": 3, "n_pairs": 17},
         "intervals": {"depth": 2, "logit_scales": [0.1], "n_draws": 3, "n_pairs": 100},
+        "kernels": {"n_variables": 6, "width": 30, "depth": 3, "n_draws": 3, "n_pairs": 70},
     },
 )
 """Settings of each experiment whose pairs take several chunks of 4000 numbers."""

@@ -184,7 +184,27 @@ class IntervalsExperiment(Experiment):
         return Held(self.n_tokens * (8 * self.d_model + 2 * self.n_tokens), kept=self.n_draws * n_moments)
 
 
-EXPERIMENTS = ("attention", "patterns", "feed_forward", "recurrence", "relu", "transformer", "intervals")
+class KernelsExperiment(Experiment):
+    """Kernels of wide networks on {-1, 1}^n: spectra, and how sensitive and how stable random networks are."""
+
+    n_variables: Annotated[int, Field(ge=2, le=64)] = 20
+    depth: Annotated[int, Field(ge=1, le=64)] = 8
+    """Hidden layers at most; spectra are shown at powers of two."""
+    kept: Correlation = 0.5
+    """Probability that a variable is not redrawn, for the stability."""
+    width: Width = 256
+    n_readouts: Count = 16
+    """Outputs of each network, whose signs are compared."""
+    n_draws: Draws = 100
+    n_pairs: Count = 100
+
+    def held(self) -> Held:
+        """Three inputs, their hidden layer and outputs, and up to five more such arrays; W of a layer, readouts."""
+        per_pair = 3 * self.n_variables + 5 * max(self.width, self.n_variables) + 5 * self.n_readouts
+        return Held(per_pair, kept=self.width * (max(self.width, self.n_variables) + self.n_readouts))
+
+
+EXPERIMENTS = ("attention", "patterns", "feed_forward", "recurrence", "relu", "transformer", "intervals", "kernels")
 """Sections of Theory that are experiments; each is a module of `nsbench.simulation`."""
 
 
@@ -208,7 +228,7 @@ class TheorySpec(Closed):
 
 
 class Theory(Closed):
-    """The theory beside simulation; each experiment has a figure."""
+    """The theory beside simulation; each experiment has a figure, or two."""
 
     seed: Seed = 0
     max_values: Annotated[int, Field(ge=1_000, le=10_000_000_000)] = 4_000_000
@@ -221,6 +241,7 @@ class Theory(Closed):
     relu: ReluExperiment = ReluExperiment()
     transformer: TransformerExperiment = TransformerExperiment()
     intervals: IntervalsExperiment = IntervalsExperiment()
+    kernels: KernelsExperiment = KernelsExperiment()
 
     @model_validator(mode="after")
     def _fits(self) -> Theory:

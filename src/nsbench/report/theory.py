@@ -21,7 +21,7 @@ def section(table_file: Path | str | None, pictures: Pictures) -> dict[str, Any]
     if table_file is None:
         return {}
     points = read_table(table_file, THEORY)
-    named = {FIGURES[name].experiment: name for name in of_kind("theory")}
+    named = {FIGURES[name].experiment: name for name in of_kind("theory") if "points" in FIGURES[name].tables}
     keys = ["experiment", "reading", "formula", "status"]
 
     def formulas(*statuses: str) -> Table:

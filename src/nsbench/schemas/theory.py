@@ -14,7 +14,7 @@ THEORY_POINT = [
 SIMULATION = pa.schema(
     [
         *THEORY_POINT,
-        number("x", "1", "correlation rho, or layers passed"),
+        number("x", "1", "correlation rho, layers passed, or degree"),
         number("value", "1", "Monte Carlo mean"),
         number("standard_error", "1", "standard error over independent draws"),
         count("n_draws", "1", "independent draws (of weights, where weights are random)"),
@@ -38,7 +38,7 @@ CURVES = pa.schema(
         *THEORY_POINT,
         label("formula", "the formula, as a legend names it"),
         label("status", "one of STATUSES"),
-        number("x", "1", "correlation rho, or layers passed"),
+        number("x", "1", "correlation rho, layers passed, or degree"),
         number("value", "1", "the formula's value"),
     ]
 )
@@ -47,7 +47,7 @@ THEORY = pa.schema(
         *THEORY_POINT,
         label("formula", "the formula"),
         label("status", "one of STATUSES"),
-        number("x", "1", "correlation rho, or layers passed"),
+        number("x", "1", "correlation rho, layers passed, or degree"),
         number("theory", "1", "the formula's value"),
         number("simulated", "1", "Monte Carlo mean"),
         number("standard_error", "1", "standard error of `simulated` over independent draws"),

@@ -80,3 +80,27 @@ INTERVAL_QUANTITIES = {
 def entry_moments(part: str, quantity: str) -> str:
     """Series of a quantity of INTERVAL_QUANTITIES after a part of INTERVAL_PARTS."""
     return f"{INTERVAL_PARTS[part]}: {INTERVAL_QUANTITIES[quantity]}"
+
+
+NETWORKS = {"relu": "ReLU network", "erf": "erf network"}
+"""Activation of fully connected networks on the Boolean cube -> label."""
+KERNELS = {"conjugate": "conjugate kernel", "tangent": "neural tangent kernel"}
+"""Kind of kernel -> label."""
+LINEAR_ATTENTION = {
+    "linear attention": ("position_symbol", None),
+    "linear attention and ReLU layers": ("position_symbol", "relu"),
+    "linear attention of x_i e_i and ReLU layers": ("signed_position", "relu"),
+}
+"""Label -> embedding and activation of `nsbench.theory.attention_kernels`."""
+SIGN_READINGS = {"sensitivity": "average sensitivity", "stability": "noise stability"}
+"""Quantity of the sign of a random network -> reading."""
+
+
+def n_layers(count: int) -> str:
+    """Series of networks with this many hidden layers."""
+    return f"{count} layer{'s' * (count > 1)}"
+
+
+def spectrum_of(network: str, kernel: str = "conjugate") -> str:
+    """Reading with the spectrum of a network's kernel, a key of KERNELS."""
+    return f"{network}, {KERNELS[kernel]}"

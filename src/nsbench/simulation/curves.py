@@ -18,6 +18,15 @@ from nsbench.schemas import theory_labels as labels
 from nsbench.schemas.theory import CURVES, SIMULATION, THEORY
 from nsbench.storage.parquet import RecordError, read_stamp, read_table, write_csv, write_table
 from nsbench.theory.attention import attention_pattern_stability
+from nsbench.theory.attention_kernels import linear_attention_overlap
+from nsbench.theory.kernels import (
+    conjugate_kernel,
+    cube_spectrum,
+    network_spectrum,
+    overlaps,
+    random_sensitivity,
+    random_stability,
+)
 from nsbench.theory.propagation import network_intervals, random_network
 from nsbench.theory.recurrences import ffn_recurrence, ffn_second_moment, transformer_recurrence
 from nsbench.theory.relu import relu_stability, relu_stability_quadratic
@@ -198,6 +207,44 @@ def _intervals(settings: Any, seed: int) -> Iterator[Formula]:
                     yield formula._replace(x=formula.x[~np.isnan(trajectory)])
 
 
+def _kernels(settings: Any, _: int) -> Iterator[Formula]:
+    """Mass by degree at powers of two of layers; sensitivity and stability of signs after each number of layers."""
+    d, depths = settings.n_variables, range(1, settings.depth + 1)
+    of = {
+        name: [conjugate_kernel(overlaps(d), depth, activation) for depth in depths]
+        for activation, name in labels.NETWORKS.items()
+    }
+    of |= {
+        name: [linear_attention_overlap(d, embedding, depth, activation) for depth in depths]
+        for name, (embedding, activation) in labels.LINEAR_ATTENTION.items()
+    }
+    spectra = {
+        (labels.spectrum_of(network, kernel), depth): network_spectrum(
+            d, depth, activation, tangent=kernel == "tangent"
+        )
+        for activation, network in labels.NETWORKS.items()
+        for kernel in labels.KERNELS
+        for depth in depths
+        if depth.bit_count() == 1
+    }
+    spectra |= {
+        (labels.spectrum_of(name), depth): cube_spectrum(of[name][depth - 1])
+        for name in labels.LINEAR_ATTENTION
+        for depth in depths
+        if depth.bit_count() == 1
+    }
+    for (reading, depth), spectrum in spectra.items():
+        yield _layers(reading, labels.n_layers(depth), "C(n, k) μ_k", "limit", spectrum.mass)
+    for name, values in of.items():
+        for quantity, reading in labels.SIGN_READINGS.items():
+            found = [
+                random_sensitivity(psi) if quantity == "sensitivity" else float(random_stability(psi, settings.kept))
+                for psi in values
+            ]
+            formula = _layers(reading, name, "wide limit", "limit", np.array([math.nan, *found]))
+            yield formula._replace(x=formula.x[1:])
+
+
 _FORMULAS: dict[str, Callable[[Any, int], Iterator[Formula]]] = {
     "attention": _attention,
     "patterns": _patterns,
@@ -206,5 +253,6 @@ _FORMULAS: dict[str, Callable[[Any, int], Iterator[Formula]]] = {
     "relu": _relu,
     "transformer": _transformer,
     "intervals": _intervals,
+    "kernels": _kernels,
 }
 """Experiment -> its formulas, from its settings and the seed."""

@@ -34,6 +34,7 @@ OF_OVERLAP = ("position_symbol", "signed_position")
 """Embeddings whose kernel depends on <x, y> alone."""
 MOST_ENUMERATED = 10
 """Variables of a kernel matrix on the whole cube."""
+MOST_TOKENS = 64
 _AT_ONCE = 500_000
 """Covariances of tokens that a kernel matrix is made from at a time."""
 
@@ -81,12 +82,12 @@ def linear_attention_overlap(d: int, embedding: str, depth: int = 1, activation:
     """Psi of that kernel at `kernels.overlaps(d)`, shape (d + 1,), for embeddings whose kernel depends on <x, y> alone.
 
     Without an activation it is ((1 + t) / 2)^((3^depth + 1) / 2) / d with a vector for each position and symbol, and
-    t / d with x_i e_i. embedding: a name of OF_OVERLAP.
+    t / d with x_i e_i. d: 1 to 64. embedding: a name of OF_OVERLAP.
     """
     one_of("embedding", embedding, OF_OVERLAP)
-    d = whole("d", d, 1, 256)
+    d = whole("d", d, 1, MOST_TOKENS)
     y = np.where(np.arange(d) < np.arange(d + 1)[:, None], -1.0, 1.0)
-    return np.array([linear_attention_kernel(np.ones(d), one, embedding, depth, activation) for one in y])
+    return linear_attention_kernel(np.ones(d), y, embedding, depth, activation)
 
 
 def kernel_matrix(n: int, embedding: str, depth: int = 1, activation: str | None = None) -> Array:

@@ -230,6 +230,7 @@ def _integral(outer: Array, inner: Array, start: float) -> Array:
 
 
 def _multiplicities(d: int) -> Array:
+    """C(d, k) for k = 0 ... d."""
     return np.array([float(math.comb(d, k)) for k in range(d + 1)])
 
 
@@ -247,11 +248,9 @@ def random_stability(values: ArrayLike, rho: ArrayLike) -> np.float64 | Array:
 
     The number of coordinates that differ is binomial. rho: in [-1, 1], any shape, which the result has.
     """
-    from scipy.stats import binom
-
-    disagreement = _disagreements(values)
-    d = len(disagreement) - 1
-    weights = binom.pmf(np.arange(d + 1), d, (1 - real("rho", rho, -1.0, 1.0)[..., None]) / 2)
+    disagreement, rho = _disagreements(values), real("rho", rho, -1.0, 1.0)[..., None]
+    r = np.arange(len(disagreement))
+    weights = _multiplicities(r[-1]) * ((1 - rho) / 2) ** r * ((1 + rho) / 2) ** r[::-1]
     return (weights @ (1 - 2 * disagreement))[()]
 
 
