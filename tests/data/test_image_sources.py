@@ -22,6 +22,7 @@ from nsbench.data.idx import idx_bytes, read_idx
 from nsbench.data.images import IDX_NAMES, CsvPackage, HubImages, IdxFolder, IdxPackage
 from nsbench.data.tasks import TASKS
 from nsbench.data.tasks.cifar10 import CIFAR10, Cifar10
+from nsbench.data.tasks.digits import Digits
 from nsbench.data.tasks.fashion_mnist import FashionMnist
 from nsbench.data.tasks.image import ImageTask
 from nsbench.data.tasks.mnist import COLLECTIONS, Mnist
@@ -246,3 +247,15 @@ def test_all_that_a_collection_has_is_compared_with_a_checksum(name: str) -> Non
             files |= {CsvPackage: {source.file}} if isinstance(source, CsvPackage) else {}
             named = task.collection.sha256.keys()
             assert idx <= named or files[type(source)] <= named
+
+
+def test_the_digits_are_those_of_scikit_learn_at_full_contrast() -> None:
+    datasets = pytest.importorskip("sklearn.datasets")
+    there = datasets.load_digits()
+    made, vocabulary, n_classes = Digits(n_train=1_400, n_val=197, n_test=200, patch=8).make(4)
+    images = np.concatenate([made[f"{split}_tokens"] for split in SPLITS]).reshape(-1, 64)
+    labels = np.concatenate([made[f"{split}_labels"] for split in SPLITS])
+    assert (vocabulary, n_classes, images.dtype, images.max()) == (0, 10, np.uint8, 255)
+    wanted = np.rint(there.data * 255 / 16).astype(np.uint8)
+    ours, theirs = (np.c_[pixels, answers] for pixels, answers in ((images, labels), (wanted, there.target)))
+    np.testing.assert_array_equal(ours[np.lexsort(ours.T)], theirs[np.lexsort(theirs.T)])

