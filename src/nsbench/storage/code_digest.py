@@ -21,7 +21,15 @@ from pathlib import Path
 
 from nsbench.storage import definitions
 from nsbench.storage.atomic import FileError, only_if, write_text
-from nsbench.storage.definitions import Definition, definitions_of, parts, source_digest, source_files
+from nsbench.storage.definitions import (
+    Definition,
+    definitions_of,
+    first_times,
+    parts,
+    source_digest,
+    source_files,
+    source_times,
+)
 
 CHANGES_NO_RESULT = True
 
@@ -46,7 +54,7 @@ def code_digest(*roots: str) -> str:
         return given[key]
     if key not in known:
         known[key] = _computed(roots)
-        if source_digest.__wrapped__() != source_digest():  # Edited since: what was read is of no one source.
+        if source_times() != first_times():  # Edited since: what was read is of no one source.
             definitions.forget()
             _known.cache_clear()
             return known[key]

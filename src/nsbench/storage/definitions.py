@@ -6,6 +6,8 @@ import ast
 import contextlib
 import functools
 import hashlib
+import itertools
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -40,7 +42,7 @@ Part = str | Definition | Reference
 
 def forget() -> None:
     """Read the source again: it was edited, or `elsewhere` has more."""
-    for function in (module_path, source_digest, _module, _find, parts):
+    for function in (module_path, source_digest, first_times, _module, _data, _find, parts):
         function.cache_clear()
 
 
@@ -58,14 +60,41 @@ def module_path(module: str) -> Path | None:
 
 def source_files() -> list[tuple[str, Path]]:
     """All files whose content may count, each with a name; an editor's hidden ones, as `.#step.py`, do not."""
-    files = [file for file in sorted(SOURCE_FOLDER.rglob("[!.]*.*")) if file.suffix in {".py", *DATA_SUFFIXES}]
-    named = [(str(file.relative_to(SOURCE_FOLDER)), file) for file in files if file.parent.name != "__pycache__"]
-    return named + [(name, file) for name, path in sorted(elsewhere.items()) for file in (path, *_beside(path))]
+    named = sorted((os.path.relpath(entry.path, SOURCE_FOLDER), Path(entry.path)) for entry in _counted(SOURCE_FOLDER))
+    return named + _elsewhere()
+
+
+def source_times() -> list[tuple[str, int, int]]:
+    """Path, time and size of these files: an edit shows in them, without a look into the files."""
+    found = []
+    for entry in (*_counted(SOURCE_FOLDER), *(path for _, path in _elsewhere())):
+        with contextlib.suppress(FileNotFoundError):
+            about = entry.stat()
+            found.append((os.fspath(entry), about.st_mtime_ns, about.st_size))
+    return sorted(found)
+
+
+def _counted(folder: str | Path) -> Iterator[os.DirEntry[str]]:
+    for entry in os.scandir(folder):
+        if entry.is_dir(follow_symlinks=False):
+            if entry.name != "__pycache__":
+                yield from _counted(entry.path)
+        elif entry.name.endswith((".py", *DATA_SUFFIXES)) and entry.name[0] != ".":
+            yield entry
+
+
+def _elsewhere() -> list[tuple[str, Path]]:
+    return [(name, file) for name, path in sorted(elsewhere.items()) for file in (path, *_beside(path))]
+
+
+first_times = functools.cache(source_times)
+"""Those from before the source was read."""
 
 
 @functools.cache
 def source_digest() -> str:
     """A digest of all files whose content may count."""
+    first_times()
     found = []
     for name, file in source_files():
         with contextlib.suppress(FileNotFoundError):
@@ -136,6 +165,7 @@ def _read(name: str, package: str, text: str) -> _Module:
     return module
 
 
+@functools.cache
 def _data(name: str) -> list[str]:
     """Digests of the files beside a module that share its name."""
     return [hashlib.sha256(file.read_bytes()).hexdigest() for file in _beside(module_path(name))]
@@ -216,7 +246,7 @@ def parts(found: Definition) -> list[str | Definition]:
     if module.left_out:
         return ["left out"]
     if found.name not in module.written:
-        module.written[found.name] = _Writer(module).written(found.name)
+        module.written[found.name] = _merged(_Writer(module).written(found.name))
     content = [] if found.name else _data(found.module)
     for part in module.written[found.name]:
         if not isinstance(part, Reference):
@@ -228,6 +258,15 @@ def parts(found: Definition) -> list[str | Definition]:
     if found.name and (module.effects or _data(found.module)):
         content.append(Definition(found.module, ""))
     return content
+
+
+def _merged(written: list[Part]) -> list[Part]:
+    """The same text in fewer parts."""
+    merged: list[Part] = []
+    for is_text, run in itertools.groupby(written, lambda part: isinstance(part, str)):
+        alike = list(run)
+        merged += ["\n".join(alike)] if is_text else alike
+    return merged
 
 
 class _Writer:
