@@ -168,7 +168,7 @@ def test_texts_do_not_overlap_and_the_text_is_named() -> None:
     effects, times = tables(cells, text="made-up text")
     figure = arms.draw(effects, times.assign(text="made-up text"), cells, "demo")
     check_layout(figure, shown(figure))
-    assert "Text: made-up text." in texts(figure)
+    assert "Data: made-up text." in texts(figure)
     assert len(with_gid(figure, "leak")) == 1
     extents = [label.get_window_extent() for label in figure.axes[0].get_yticklabels()]
     for place, one in enumerate(extents):

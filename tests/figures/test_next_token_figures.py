@@ -87,7 +87,7 @@ def test_leaks_the_text_and_the_scale_are_told(made: Any, module: Any, options: 
     (panel,) = [axes for axes in shown(figure) if axes.get_legend() and "LEAK" in texts(axes.get_legend())]
     assert panel.get_legend().get_title().get_text() == "leaky"
     flat = " ".join(texts(figure).split())
-    assert f"Text: {TEXT}." in flat
+    assert f"Data: {TEXT}." in flat
     assert "DEMO SCALE, not the paper's setting: vocabulary of 500, 20 tokens per example" in flat
 
 

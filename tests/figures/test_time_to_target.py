@@ -98,7 +98,7 @@ def test_diverged_runs_leaks_and_the_text_are_told() -> None:
     figure, _ = drawn(cells, diverged=(("gentle", 0),), text="a book")
     assert ", 1 diverged" in texts(figure)
     assert "LEAK: windows overlap" in texts(figure)
-    assert "Text: a book." in texts(figure)
+    assert "Data: a book." in texts(figure)
     assert "DEMO SCALE" in texts(figure)
 
 

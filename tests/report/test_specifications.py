@@ -56,7 +56,7 @@ def test_pooled_ratios_are_of_specifications_that_count(html: str) -> None:
     assert re.search(middle + r"\d\.\d\d, 0\.\d\d 0\.[45]\d to 1\.2\d 1, 1, 1 none is settled", text)
     assert "noise_stability curve of rows LEAK: &lt;windows&gt; overlap 0 of 2 – – – – – –" in text
     assert "1 of 4 specifications not counted" in text
-    assert "Text: Some &lt;excerpt&gt; (rows of next_token)." in text
+    assert "Data: Some &lt;excerpt&gt; (rows of next_token)." in text
 
 
 def test_each_answer_to_each_choice_has_a_row(html: str) -> None:

@@ -28,7 +28,7 @@ TEXT_CELLS = [
     ),
     *make_cells(arms=("baseline", "gentle"), seeds=(0, 1)),
 ]
-LABEL = "Text: Some <excerpt> (rows of next_token)."
+LABEL = "Data: Some <excerpt> (rows of next_token)."
 
 
 @pytest.fixture(scope="module")

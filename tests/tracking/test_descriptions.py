@@ -35,7 +35,7 @@ def test_a_note_says_what_is_known_and_nothing_of_what_is_not() -> None:
         "It reached validation accuracy on known targets 0.5 at step 120 and held it, after 3.21 s of training",
         "Later it missed it at 2 evaluations.",
         "It ended with validation accuracy 0.618 and validation loss 1.5.",
-        "Text: WikiText-2.",
+        "Data: WikiText-2.",
         "**Leak:** windows overlap; no mask.",
         "it came from `records/a.parquet` (run key `0a1b2c3d4e5f`)",
     ):
@@ -77,7 +77,7 @@ def test_the_text_that_a_run_saw_is_named_with_its_settings() -> None:
     text = settings_text(cell("next_token", "baseline", [3]), {**RUN, "text": "WikiText-2"})
     assert text.splitlines()[:2] == [
         "# Trains this run again, beside its baseline: make reproduce OVERLAY=settings.yaml",
-        "# The text it saw: WikiText-2",
+        "# The data it saw: WikiText-2",
     ]
     assert yaml.safe_load(text)["tasks"]["next_token"]["variants"]["calibrated"]["data"] == {"n": 4}
 

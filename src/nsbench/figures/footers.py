@@ -52,10 +52,10 @@ def arms_text(cells: Cells) -> str:
 
 
 def text_lines(table: Table, cells: Cells) -> list[str]:
-    """The text that was used, where it is not WikiText-2; `table` has a column `text` beside those of a cell."""
+    """What the data were cut from, where it is not WikiText-2; `table` has a column `text` beside those of a cell."""
     texts = dict.fromkeys(text for cell in cells for text in comparison.of_cell(table, cell)["text"].unique())
     labels = [text for text in texts if text not in KNOWN_TEXTS]
-    return [f"Text: {'; '.join(labels)}."] if labels else []
+    return [f"Data: {'; '.join(labels)}."] if labels else []
 
 
 def scale_text(cells: Cells, scale: str) -> str:

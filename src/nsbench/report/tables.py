@@ -204,12 +204,12 @@ class Split:
 
 
 def labels(results: pd.DataFrame) -> list[str]:
-    """A line on each text that is not the paper's, and the tasks of its rows."""
+    """A line on each text, or other data, that the paper did not have, and the tasks of its rows."""
     if results.empty:
         return []
     strange = results[~results["text"].isin(style.KNOWN_TEXTS)]
     tasks = strange.groupby("text", sort=False)["task"].unique()
-    return [f"Text: {text} (rows of {', '.join(names)})." for text, names in tasks.items()]
+    return [f"Data: {text} (rows of {', '.join(names)})." for text, names in tasks.items()]
 
 
 def confidence(results: pd.DataFrame) -> str:

@@ -58,7 +58,7 @@ def run_note(
         + f" on {run['device']}."
     )
     arm = f"Arm `{cell['arm']}` ({_arm(cell['arm_settings'])}), seed {run['seed']}."
-    data = f"Text: {run['text']}." if run["text"] else ""
+    data = f"Data: {run['text']}." if run["text"] else ""
     leaks = f"**Leak:** {'; '.join(cell['leaks'])}." if cell["leaks"] else ""
     parts = [f"**Result:** {_result(run, last, target)}", f"**Trained:** {trained} {arm} {data}".strip(), leaks]
     return "\n\n".join(filter(None, [*parts, f"**Record:** {_record(run)}"]))
@@ -78,7 +78,7 @@ def settings_text(cell: dict[str, Any], run: dict[str, Any]) -> str:
     }
     dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
     head = f"# Trains this run again, beside its baseline: make reproduce OVERLAY={SETTINGS}\n"
-    head += f"# The text it saw: {run['text']}\n" if run["text"] else ""
+    head += f"# The data it saw: {run['text']}\n" if run["text"] else ""
     return head + yaml.dump(overlay, Dumper=dumper, sort_keys=False, allow_unicode=True)
 
 
