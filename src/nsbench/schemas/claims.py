@@ -72,7 +72,7 @@ CLAIM = pa.schema(
         label("figure", "figure that shows it, or empty"),
         label("scale", "one of SCALES"),
         label("partial", "of partial work, how much of the grid it is made from; empty: all", "text"),
-        label("text", "the text that the data were cut from; empty for claims without one"),
+        label("text", "the text, or other published data, that the data were cut from; empty for claims without one"),
         label("note", "what to know before reading the verdict", "text"),
     ]
 )

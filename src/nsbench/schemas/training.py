@@ -84,7 +84,7 @@ RUNS = pa.schema(
         label("commit", "commit of the code that trained the run", "git"),
         label("source_digest", "digest of that code", "sha256"),
         field("secret", pa.list_(pa.int64()), "positions", "sparse parity: the secret set", nullable=True),
-        label("text", "the text that the data were cut from; empty for tasks without one"),
+        label("text", "the text, or other published data, that the data were cut from; empty for tasks without one"),
     ]
 )
 
@@ -104,7 +104,8 @@ FLOORS = pa.schema(
         count("seed", "1", "replicate; arms share its data"),
         label(
             "predictor",
-            "commonest (always that target), bigram (a table of the last token) or lookup (of training's inputs)",
+            "commonest (always that target), bigram (a table of the last token), lookup (of training's inputs), "
+            "nearest_mean (the class whose mean input is nearest) or a rule of the task",
         ),
         label("split", "val or test"),
         label("targets", "all, unpadded (no padding) or known (no padding, no unknown word)"),
