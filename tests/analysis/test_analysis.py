@@ -260,10 +260,13 @@ def test_texts_of_two_kinds_are_refused_by_both_runs(tmp_path: Path) -> None:
     made = make_records(cells, text="WikiText-2")
     assert collected(tmp_path / "same", made, cells)
     other = made["runs"]["variant"].eq("windows")
-    made["runs"].loc[other, "text"] = "a book"
+    made["runs"].loc[other, "text"] = "local text (a book), not WikiText-2"
     with pytest.raises(
         RecordError,
-        match=r"windows / baseline / seed 1: its text is 'a book', that of next_token / rows / \w+ / seed \d another",
+        match=r"windows / baseline / seed 1: its text is 'local .*', that of next_token / rows / \w+ / seed \d another",
     ):
         collected(tmp_path, made, cells)
     assert not list((tmp_path / "collected").glob("*"))
+    # Images are no text.
+    made["runs"].loc[other, "text"] = "Fashion-MNIST"
+    assert collected(tmp_path / "images", made, cells)

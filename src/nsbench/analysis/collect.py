@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from nsbench.analysis.statistics.times import RUN_KEYS, RunKey, grid_runs, run_name
-from nsbench.schemas.training import COLLECTED_RUNS, EVALUATION, FLOORS, HISTORY, RUNS
+from nsbench.schemas.training import COLLECTED_RUNS, EVALUATION, FLOORS, HISTORY, RUNS, TEXT_LABELS
 from nsbench.storage.atomic import atomic_write
 from nsbench.storage.parquet import CHECKSUM, OWN, RecordError, read_arrow, stamp_checksum, write_table
 from nsbench.storage.provenance import stamp
@@ -271,10 +271,11 @@ def _check_data(runs: pa.Table) -> None:
                 f"{run_name(*key)}: was trained on other data than {run_name(*other)}; arms are compared on the same "
                 "data, so leave one's record out and train it here"
             )
-        if text and (other := next((of for name, of in texts.items() if name != text), None)):
+        if not text.startswith(TEXT_LABELS):
+            continue
+        if other := next((of for name, of in texts.items() if name != text), None):
             raise RecordError(
                 f"{run_name(*key)}: its text is {text!r}, that of {run_name(*other)} another; one text is allowed for "
                 "the whole grid"
             )
-        if text:
-            texts[text] = key
+        texts[text] = key

@@ -12,7 +12,7 @@ from nsbench.config.base import NAME_PATTERN, ConfigError, parse
 from nsbench.config.canonical import canonical_json
 from nsbench.data.datasets import read_dataset
 from nsbench.evaluation.run import EvaluateSpec
-from nsbench.schemas.training import EVALUATION, FLOORS, RUNS
+from nsbench.schemas.training import EVALUATION, FLOORS, RUNS, TEXT_LABELS
 from nsbench.storage.atomic import FileError
 from nsbench.storage.locks import locked
 from nsbench.storage.parquet import RecordError, read_arrow, read_stamp
@@ -29,7 +29,7 @@ from nsbench.storage.run_folder import RunFolder, evaluation_key, history_digest
 from nsbench.training.run import TrainSpec
 from nsbench.workflow.grid import Cell
 from nsbench.workflow.plan import Plan
-from nsbench.workflow.recorded_runs import OF_TEXTS, current, difference, settings_of
+from nsbench.workflow.recorded_runs import current, difference, settings_of
 
 
 @dataclass
@@ -100,7 +100,7 @@ def import_records(plan: Plan, sources: Iterable[Path | str], into: Path) -> Out
 
 def _texts(row: dict[str, Any]) -> set[str]:
     """The label of the text that a run's data were cut from; none of images and of other data."""
-    return {label for label in (row["summary"]["text"],) if label.startswith(OF_TEXTS)}
+    return {label for label in (row["summary"]["text"],) if label.startswith(TEXT_LABELS)}
 
 
 def merge(records: Iterable[Record], folder: Path, outcome: Outcome | None = None) -> Outcome:

@@ -122,6 +122,8 @@ TEXT = pa.schema(
         label("line", "a line of the text: words apart by spaces; blank lines are kept", "text"),
     ]
 )
+TEXT_LABELS = ("WikiText-2", "local text", "Wikipedia excerpt")
+"""How the label of a text begins, in `text` of RUNS; that of other data begins otherwise. A grid has one text."""
 
 EVALUATION = pa.schema(
     [

@@ -14,15 +14,14 @@ from nsbench.config.canonical import canonical_json
 from nsbench.config.sections import Evaluation
 from nsbench.config.variant import Noise, Optimizer, Target, Training
 from nsbench.data.tasks import TASKS
+from nsbench.schemas.training import TEXT_LABELS
 from nsbench.storage.parquet import RecordError
 from nsbench.storage.records import Recorded, read_identities, record_files
 from nsbench.training.models import AnyModel
 from nsbench.workflow.config import Config
 
-OF_TEXTS = ("WikiText-2", "local text", "Wikipedia excerpt")
-"""How the label of a text begins (`nsbench.data.text_sources`), not that of images or of other data."""
-TEXTS = {"auto": OF_TEXTS, "hub": OF_TEXTS[0], "local": OF_TEXTS[:2], "embedded": OF_TEXTS[2]}
-"""`text.source` -> how the label of a text begins that it gives."""
+TEXTS = {"auto": TEXT_LABELS, "hub": TEXT_LABELS[0], "local": TEXT_LABELS[:2], "embedded": TEXT_LABELS[2]}
+"""`text.source` -> how the label of a text begins that it gives (`nsbench.data.text_sources`)."""
 
 
 class RunSettings(Closed):
@@ -80,7 +79,7 @@ class RecordIndex:
             self.files.append(path)
             for row in read_identities(path):
                 label = row["summary"]["text"]
-                if label.startswith(OF_TEXTS) and not label.startswith(TEXTS[text]):
+                if label.startswith(TEXT_LABELS) and not label.startswith(TEXTS[text]):
                     continue
                 try:
                     key = (current(row["settings"]), row["seed"])
