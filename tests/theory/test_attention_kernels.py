@@ -90,6 +90,17 @@ def test_closed_forms_where_each_position_has_embeddings_of_its_own() -> None:
         assert linear_attention_overlap(d, "signed_position", depth) * d == pytest.approx(overlaps(d), abs=1e-14)
 
 
+def test_closed_forms_with_a_dense_layer() -> None:
+    """A layer leaves correlation s = (1 + t) / 2 between equal tokens at one position, and none between others."""
+    d = 9
+    equal, s = d * (1 + overlaps(d)) / 2, (1 + overlaps(d)) / 2
+    relu = (np.sqrt(1 - s**2) + s * (np.pi - np.arccos(s))) / np.pi
+    exact = {"relu": (equal * relu + (d * d - equal) / np.pi) / d**2}
+    exact["erf"] = equal * 4 / np.pi * np.arcsin(2 * s / 3) / d**2
+    for activation, values in exact.items():
+        assert linear_attention_overlap(d, "position_symbol", 1, activation) == pytest.approx(values, abs=1e-14)
+
+
 @pytest.mark.parametrize("activation", [None, "relu", "erf"])
 @pytest.mark.parametrize("embedding", OF_OVERLAP)
 def test_there_parities_are_eigenfunctions_in_weak_order(embedding: str, activation: str | None) -> None:
