@@ -27,6 +27,9 @@ ROWS = {
     "score": 6,
     "measure": 20,  # 2 arms x (2 rho x 2 reductions of stability, 2 scores x 3 kinds of targets)
     "selection": 0,
+    "matched_measure": 0,
+    "matched_effect": 0,
+    "rank_agreement": 0,
     "onset": 36,
     "lead_lag": 12,
     "early_rank": 2,

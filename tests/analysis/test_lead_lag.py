@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from nsbench.analysis.lead_lag import SERIES, early_rank, lead_lag, onset, onsets, spearman
+from nsbench.analysis.lead_lag import SERIES, early_rank, lead_lag, onset, onsets
+from nsbench.analysis.statistics.ranks import spearman
 from nsbench.analysis.statistics.times import trails
 from nsbench.config.sections import Analysis
 from nsbench.schemas.analysis import EARLY_RANK, LEAD_LAG, ONSET

@@ -18,11 +18,11 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from nsbench.analysis.statistics.intervals import Interval, expanded, shared_notes, typical
+from nsbench.analysis.statistics.intervals import shared_notes, typical
+from nsbench.analysis.statistics.ranks import percentile_interval, resamples, spearman
 from nsbench.analysis.statistics.times import CELL_KEYS, RUN_KEYS, RunKey, Trail, by_variant, grid_runs, quantile
 from nsbench.arms import ARMS
 from nsbench.config.sections import Analysis
-from nsbench.config.settled import few
 from nsbench.schemas.analysis import EARLY_RANK, LEAD_LAG, ONSET
 from nsbench.schemas.metrics import METRICS, Metric
 
@@ -48,8 +48,6 @@ SERIES = {
 }
 """Column of HISTORY -> how its onset is found. Definition 6.1's dot product is of second order in a small coefficient
 of the target, as the decisions' agreement is not."""
-N_RESAMPLES = 1999
-"""Bootstrap resamples of the seeds."""
 GROUPS = ("baseline", "all arms")
 NOT_THERE = "none in its history"
 """Why a run has no onset of a series: of stability, it is shared with a variant of other noise
@@ -207,48 +205,12 @@ def _ranks(table: pd.DataFrame, step: int, settings: Analysis) -> dict[str, Any]
         return {"n_ranked": len(kept), "note": "; ".join([*notes, f"{why}: no ranks"])}
     seeds, place = np.unique(kept["seed"], return_inverse=True)
     # How often each seed is drawn says all that a resample needs.
-    random, chances = np.random.default_rng(0), np.full(len(seeds), 1 / len(seeds))
-    draws_BS = random.multinomial(len(seeds), chances, N_RESAMPLES)
+    draws_BS = resamples(len(seeds))
     found = {}
     for column in ("stability", "val_loss"):
         values, time = kept[column].to_numpy(float), kept["time"].to_numpy(float)
         (value,) = spearman(values, time, np.ones((1, len(kept))))
         resampled = spearman(values, time, draws_BS[:, place])
-        found[column] = _percentiles(value, resampled, len(seeds), settings.confidence)
+        found[column] = percentile_interval(value, resampled, len(seeds), settings.confidence)
     columns = {key: end for name, interval in found.items() for key, end in interval.columns(f"rank_by_{name}").items()}
     return {"n_ranked": len(kept), **columns, "note": "; ".join([*notes, *shared_notes(found)])}
-
-
-def _percentiles(value: float, resampled: np.ndarray, n_seeds: int, confidence: float) -> Interval:
-    """A correlation with its expanded percentile interval; resamples without ranks are left out, with a note."""
-    if math.isnan(value):
-        return Interval(math.nan, math.nan, math.nan, ["alike in all runs, no ranks"])
-    defined = resampled[np.isfinite(resampled)]
-    level = expanded(confidence, n_seeds) if n_seeds > 1 else confidence
-    low, high = np.quantile(defined, [(1 - level) / 2, (1 + level) / 2]) if len(defined) else (0.0, 0.0)
-    lost = 1 - len(defined) / len(resampled)
-    notes = [f"{lost:.0%} of the resamples have no ranks and are left out"] if lost > 0.01 else []
-    if too_few := few(n_seeds, "seeds", confidence) or ["no resample has ranks"] * (not len(defined)):
-        return Interval(float(value), math.nan, math.nan, notes + too_few)
-    return Interval(float(value), float(low), float(high), notes)
-
-
-def spearman(x: np.ndarray, y: np.ndarray, counts_BN: np.ndarray) -> np.ndarray:
-    """Spearman's correlation (B,) of x and y (N,) in B resamples that hold value i `counts_BN[b, i]` times.
-
-    Ties share their mean rank. NaN where a resample has x or y constant. Values may be infinite.
-    """
-    counts_BN = counts_BN.astype(float)
-    middle_B1 = (counts_BN.sum(axis=1, keepdims=True) + 1) / 2
-    x_BN, y_BN = (_ranks_of_resamples(values, counts_BN) - middle_B1 for values in (x, y))
-    products = [np.einsum("bn,bn,bn->b", counts_BN, a, b) for a, b in ((x_BN, y_BN), (x_BN, x_BN), (y_BN, y_BN))]
-    scale_B = np.sqrt(products[1] * products[2])
-    return np.divide(products[0], scale_B, out=np.full(len(counts_BN), np.nan), where=scale_B > 0)
-
-
-def _ranks_of_resamples(values: np.ndarray, counts_BN: np.ndarray) -> np.ndarray:
-    """Mean ranks (B, N) of `values` (N,) in each resample."""
-    levels, place = np.unique(values, return_inverse=True)
-    held_BL = counts_BN @ (place[:, None] == np.arange(len(levels))).astype(float)
-    # The m values of a level share the ranks from (all below) + 1 to (all below) + m.
-    return (held_BL.cumsum(axis=1) - (held_BL - 1) / 2)[:, place]

@@ -8,6 +8,9 @@ from typing import Any
 import pandas as pd
 
 from nsbench.analysis.lead_lag import early_rank, lead_lag, onsets
+from nsbench.analysis.matched import matched_measures
+from nsbench.analysis.matched_effects import matched_effects
+from nsbench.analysis.rank_agreement import rank_agreement
 from nsbench.analysis.scores import measures, run_scores, score_effects, scores
 from nsbench.analysis.selection import selections
 from nsbench.analysis.specification_curves import (
@@ -51,6 +54,7 @@ def analyse(
     onset, scored = onsets(every, settings.onset_share), run_scores(every, runs, evaluation)
 
     effects = paired_effects(times, runs, settings, cells)
+    matched = matched_measures(every, evaluation, cells)
     specified = specifications(curve_effects(times, runs, cells, settings), cells)
     made: dict[str, pd.DataFrame] = {
         "time_to_target": times,
@@ -68,6 +72,9 @@ def analyse(
         "specification": specified,
         "specification_curve": specification_curves(specified, times, settings.confidence),
         "specification_choice": specification_choices(specified, times, settings.confidence),
+        "matched_measure": matched,
+        "matched_effect": matched_effects(matched, cells, settings),
+        "rank_agreement": rank_agreement(matched, cells, settings.confidence),
     }
     provenance = stamp(spec, digest, partial=partial)
     texts, groups = of_runs(runs, "text", cells), by_variant(cells)
@@ -79,6 +86,9 @@ def analyse(
         if "variant" in table:
             variants = list(zip(table["task"], table["variant"], strict=True))
             table = table.assign(**{label: [of[variant] for variant in variants] for label, of in labels.items()})
+        elif "curve" not in table:
+            of_task = {task: labels["text"][task, variant] for task, variant in reversed(groups)}
+            table = table.assign(text=table["task"].map(of_task), leaks="")
         table = table[TABLES[name].names]
         write_table(Path(out_folder) / f"{name}.parquet", table, TABLES[name], provenance)
         write_csv(Path(out_folder) / f"{name}.csv", table)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pyarrow as pa
 
+from nsbench.schemas.matched import MATCHED_EFFECT, MATCHED_MEASURE, RANK_AGREEMENT
 from nsbench.schemas.statistics import (
     BASELINE,
     CELL_SUMMARY,
@@ -269,6 +270,9 @@ _MADE = {
     "specification": SPECIFICATION,
     "specification_curve": SPECIFICATION_CURVE,
     "specification_choice": SPECIFICATION_CHOICE,
+    "matched_measure": MATCHED_MEASURE,
+    "matched_effect": MATCHED_EFFECT,
+    "rank_agreement": RANK_AGREEMENT,
 }
 _LABELS = [RUNS.field("text"), _LEAKS]
 TABLES = {

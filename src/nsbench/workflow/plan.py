@@ -346,6 +346,7 @@ def plain(cells: Iterable[Cell]) -> list[dict[str, Any]]:
             "seeds": cell.seeds,
             "target": cell.settings.target.model_dump(mode="json"),
             "budget_steps": cell.settings.training.steps,
+            "n_tokens": cell.settings.data.sequence_length(),
             "leaks": cell.settings.data.leaks(cell.settings.model),
             "curve": cell.curve,
             "choices": cell.choices,
