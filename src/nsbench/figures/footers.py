@@ -16,6 +16,7 @@ DATA_SIGNS = {
     "label_noise": "label noise {}",
     "n_symbols": "vocabulary of {}",
     "length": "{} tokens per example",
+    "patch": "patches of {} pixels a side",
     "n_train": "{} training examples",
 }
 MOST_NAMED = 4
