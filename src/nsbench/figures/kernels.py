@@ -15,9 +15,7 @@ from nsbench.figures.registry import figure
 from nsbench.schemas import theory_labels as labels
 
 FLOOR = 1e-7
-"""Lower end of the axes of masses."""
-NOISE = 4e-15
-"""By how much sqrt(C(n, k)) mu_k may be off, as a share of K(x, x), where the kernel's values are rounded."""
+"""Lower end of the axes of masses; smaller ones are not told from rounding where there are many variables."""
 PARITIES = (("even degree", "o"), ("odd degree", "^"))
 """Of degrees 0, 2, ... and of 1, 3, ...: what it is called, and its marker."""
 PANELS = {
@@ -70,8 +68,7 @@ def draw_spectrum(curves: Table, settings: KernelsExperiment, scale: str) -> Fig
             degrees, mass = rows["x"].to_numpy(int), rows["value"].to_numpy(float)
             _by_parity(axes, degrees, mass, look.colour, series)
             counts = np.array([float(math.comb(settings.n_variables, degree)) for degree in degrees])
-            leeway = NOISE / np.sqrt(np.minimum(counts[1:], counts[:-1]))
-            rises[series] = int((np.diff(mass / counts) > leeway).sum())
+            rises[series] = int((np.diff(mass / counts) * counts[1:] > FLOOR).sum())
         style.log_axis(axes, FLOOR, 2.0)
         axes.set_xlim(-0.04 * settings.n_variables, 1.04 * settings.n_variables)
         axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))

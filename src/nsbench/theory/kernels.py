@@ -91,8 +91,8 @@ def cube_spectrum(values: ArrayLike) -> Spectrum:
     The sum is exact, in whole numbers, so that only the rounding of the values is left: mu_k is off by at most about
     e / sqrt(C(d, k)) with e = 2e-15 max |Psi| (`errors`), whatever the method: Psi in float64 says no more. The mass of
     a degree is off by e sqrt(C(d, k)): 1e-12 at d = 20 and 3e-6 at d = 64, k = 32. But an eigenvalue near k = d is off
-    by e as it is near k = 0, and far smaller than that: at d = 16 those of a ReLU network are known to a few digits, at
-    d = 64 most of those above k = 48 not at all. `network_spectrum` knows all of them.
+    by e as it is near k = 0, and far smaller: of networks with 1 to 8 layers at d = 20 all are known to 5 digits, at
+    d = 64 those below k = 23 (erf) to 51 (ReLU, tangent) to one. `network_spectrum` knows all of them.
     """
     values = real("values", values)
     if values.ndim != 1 or not 2 <= len(values) <= MAX_DIMENSION + 1:
