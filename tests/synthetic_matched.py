@@ -34,7 +34,7 @@ ARMS: dict[str, dict[str, Any]] = {
 }
 LESS = {"sensitivity": 0.5, "one_agreement": 0.7, "all_mse": 0.4, "all_agreement": 0.5, "augmentation": 0.6}
 """Sensitivity of an arm, as a multiple of the baseline's."""
-BUDGET, EVERY, CHECKPOINTS, N_TOKENS, N_INPUTS = 1600, 80, 9, 16, 200
+BUDGET, EVERY, CHECKPOINTS, N_TOKENS, N_INPUTS = 1600, 80, 11, 16, 200
 
 
 def make_image_cells(

@@ -185,14 +185,17 @@ def test_every_claim_is_answered_where_all_was_run(ledger: Path) -> None:
     table = read_table(ledger / "claims.parquet", CLAIM).set_index("id")
     assert list(table.index) == list(claims())
     left = table.index[table["verdict"] == "not run"]
-    assert set(left) == {"consistently", "equally_tuned", "tail_bound_on_tasks"}, table.loc[left, "reason"].tolist()
+    of_other = {name for name in left if table.loc[name, "source"] == "vasudeva2025"}
+    assert len(of_other) == 16  # its grid is another
+    alone = {"consistently", "equally_tuned", "tail_bound_on_tasks"}
+    assert set(left) - of_other == alone, table.loc[left, "reason"].tolist()
     assert (
         "modular_addition, sparse_parity, next_token: the grid has no specification curve"
         in table.loc["consistently", "reason"]
     )
     assert set(map(kind_of, table["verdict"])) <= set(VERDICTS)
     for name in ("place", "claim", "paper_text", "rule", "settings", "reason"):
-        assert (table[name] != "").all(), name
+        assert (table.drop(index=list(of_other) if name == "settings" else [])[name] != "").all(), name
     assert table["reason"].str.fullmatch(r"[^\n]*\.").all()
     evidence = read_table(ledger / "claim_evidence.parquet", CLAIM_EVIDENCE)
     assert set(evidence["id"]) == set(table.index)

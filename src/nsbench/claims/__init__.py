@@ -4,7 +4,17 @@
 verdict of several settings; `registry` has what a claim can ask for, the other modules register it.
 """
 
-from nsbench.claims import computed, curves, low_sensitivity, pretrained_models, simulations, sweeps, training  # noqa: F401
+from nsbench.claims import (  # noqa: F401
+    architectures,
+    computed,
+    curves,
+    low_sensitivity,
+    pretrained_models,
+    progress,
+    simulations,
+    sweeps,
+    training,
+)
 from nsbench.claims.evidence import Evidence, Finding
 from nsbench.claims.ledger import write_claims
 from nsbench.claims.registry import QUANTITIES, claim_quantity

@@ -25,9 +25,9 @@ COMMANDS = {
 """Where a number comes from -> the command that makes it."""
 _COLLECTED = {"history": HISTORY, "runs": COLLECTED_RUNS, "evaluation": EVALUATION}
 
-COUNTS, ASIDE, STAND_IN, MISSING = "counts", "aside", "stand-in", "missing"
-"""What a setting is to its claim: it counts; it was run and does not count; it stands in for what the claim is
-about, which could not be had; it was not run."""
+COUNTS, ASIDE, BESIDE, STAND_IN, MISSING = "counts", "aside", "beside", "stand-in", "missing"
+"""What a setting is to its claim: it counts; it was run and does not count; it is another reading, judged and shown
+beside those that decide; it stands in for what the claim is about, which could not be had; it was not run."""
 
 
 class Missing(Exception):
@@ -42,8 +42,8 @@ class Finding:
     """What was found in one setting.
 
     value, low, high: a number in the claim's unit and the ends of its interval; NaN where there is none.
-    extras: further numbers that conditions may name. status: COUNTS, ASIDE, STAND_IN or MISSING, and `why` where it is
-    not COUNTS. text: the text that data were cut from. task, variant: of the runs that it was found in; empty without.
+    extras: further numbers that conditions may name. status: COUNTS, ASIDE, BESIDE, STAND_IN or MISSING, and `why`
+    where it does not count or is missing. text: the text that data were cut from. task, variant: of the runs that it was found in; empty without.
     """
 
     setting: str

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from nsbench.claims.conditions import holds, names_in
 from nsbench.claims.definitions import Claim
-from nsbench.claims.evidence import ASIDE, COMMANDS, COUNTS, MISSING, STAND_IN, Evidence, Finding, Missing
+from nsbench.claims.evidence import ASIDE, BESIDE, COMMANDS, COUNTS, MISSING, STAND_IN, Evidence, Finding, Missing
 from nsbench.config import wording
 from nsbench.config.settled import no_effect
 from nsbench.schemas.claims import IN_ERROR, NO_EFFECT, SCALES
@@ -135,7 +135,7 @@ def _row(claim: Claim, evidence: Evidence, found: list[Judged]) -> dict[str, Any
     entry, source = claim.entry, claim.quantity.source
     counted = [one.finding for one in found if one.finding.status == COUNTS]
     notes = [f"{one.setting}: {one.note}" if len(counted) > 1 else one.note for one in counted if one.note]
-    status = {ASIDE: "does not count", STAND_IN: "{} (stands in)"}
+    status = {ASIDE: "does not count", BESIDE: "{} (beside)", STAND_IN: "{} (stands in)"}
     settings = [f"{one.finding.setting}: {status.get(one.finding.status, '{}').format(one.verdict)}" for one in found]
     names = ("id", "source", "place", "group", "claim", "paper_text", "unit", "erratum", "figure")
     return {
