@@ -43,7 +43,8 @@ class Finding:
 
     value, low, high: a number in the claim's unit and the ends of its interval; NaN where there is none.
     extras: further numbers that conditions may name. status: COUNTS, ASIDE, BESIDE, STAND_IN or MISSING, and `why`
-    where it does not count or is missing. text: the text that data were cut from. task, variant: of the runs that it was found in; empty without.
+    where it does not count or is missing. text: the text that data were cut from. task, variant: of the runs that it
+    was found in; empty without.
     """
 
     setting: str
