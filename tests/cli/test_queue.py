@@ -85,7 +85,7 @@ class Place:
         )
 
     def start(self) -> subprocess.Popen[str]:
-        options = "queue run --overlays overlays --records records --cores 2 --export-every 0.1s"
+        options = "queue run --overlays overlays --records records --cores 2 --export-every 3s"
         command = [sys.executable, "-m", "nsbench.cli", *options.split()]
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
         return subprocess.Popen(command, cwd=self.clone.root, env=self.environment, text=True, **pipes)
