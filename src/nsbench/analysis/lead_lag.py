@@ -190,8 +190,13 @@ def _early_step(cell: dict[str, Any], early_share: float) -> int:
 
 def _early(trail: Trail, step: int, targets: str) -> tuple[float, float]:
     """Stability and validation loss at a step; NaN if it was not reached."""
-    found = trail.rows.loc[trail.rows["step"] == step, ["stability", Metric("val", "loss", targets).name]]
-    return tuple(found.to_numpy(float)[0]) if len(found) else (math.nan, math.nan)
+    at = np.flatnonzero(trail.rows["step"].to_numpy() == step)[:1]
+    if not len(at):
+        return math.nan, math.nan
+    stability, loss = (
+        trail.rows[name].to_numpy(float)[at[0]] for name in ("stability", Metric("val", "loss", targets).name)
+    )
+    return float(stability), float(loss)
 
 
 def _ranks(table: pd.DataFrame, step: int, settings: Analysis) -> dict[str, Any]:

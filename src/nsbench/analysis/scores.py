@@ -60,7 +60,7 @@ def final_score(trail: Trail, column: str) -> float:
         return np.inf if METRICS[column].is_loss else -np.inf
     if trail.status == "stopped":
         return np.nan
-    return float(trail.rows[column].tail(FINAL_EVALUATIONS).mean(skipna=False))
+    return float(trail.rows[column].to_numpy(float)[-FINAL_EVALUATIONS:].mean())
 
 
 def curves_on_test(evaluation: pd.DataFrame) -> dict[tuple[str, str, str, int, str, str], pd.Series]:
@@ -80,9 +80,10 @@ def run_scores(every: dict[RunKey, Trail], runs: pd.DataFrame, evaluation: pd.Da
 
     Raises RecordError naming a run that completed without test scores and without a reason for it.
     """
-    on_test, why = curves_on_test(evaluation), runs.set_index(RUN_KEYS)["no_evaluation"].to_dict()
-    rows = []
+    on_test = {key: curve.to_dict() for key, curve in curves_on_test(evaluation).items()}
+    why, rows = runs.set_index(RUN_KEYS)["no_evaluation"].to_dict(), []
     for key, trail in every.items():
+        steps = trail.rows["step"].to_numpy()
         for kind, suffix in TARGETS.items():
             row = {**dict(zip(RUN_KEYS, key, strict=True)), "targets": kind, "status": trail.status}
             row |= {f"final_{name}": final_score(trail, name + suffix) for name in ("val_accuracy", "val_loss")}
@@ -90,19 +91,19 @@ def run_scores(every: dict[RunKey, Trail], runs: pd.DataFrame, evaluation: pd.Da
             if trail.status == "diverged":
                 row |= {"best_val_loss": np.inf, "test_accuracy": -np.inf, "test_loss": np.inf}
             elif trail.status == "completed":
-                losses = trail.rows.set_index("step")["val_loss" + suffix].dropna()
-                curves = [on_test.get((*key, kind, name), pd.Series(dtype=float)) for name in TEST_SCORES]
-                tested = losses[[all(step in curve.index for curve in curves) for step in losses.index]]
-                if kind == "all" and tested.empty and not why[key]:
+                loss = trail.rows["val_loss" + suffix].to_numpy(float)
+                losses = {step: value for step, value in zip(steps, loss, strict=True) if not np.isnan(value)}
+                curves = {name: on_test.get((*key, kind, name), {}) for name in TEST_SCORES}
+                tested = [step for step in losses if all(step in curve for curve in curves.values())]
+                if kind == "all" and not tested and not why[key]:
                     raise RecordError(
                         f"{run_name(*key)}: this run has no test scores at checkpoints; evaluate it again"
                     )
-                row["best_val_loss"] = float(losses.min())
-                row["best_val_loss_step"] = float(losses.idxmin()) if len(losses) else np.nan
-                if len(tested):
-                    row |= {
-                        name: float(curve[tested.idxmin()]) for name, curve in zip(TEST_SCORES, curves, strict=True)
-                    }
+                row["best_val_loss_step"] = min(losses, key=losses.__getitem__, default=np.nan)
+                row["best_val_loss"] = losses.get(row["best_val_loss_step"], np.nan)
+                if tested:
+                    best = min(tested, key=losses.__getitem__)
+                    row |= {name: curve[best] for name, curve in curves.items()}
             rows.append(row)
     names = [*RUN_KEYS, "targets", "status", *_RUN_VALUES, "best_val_loss_step", "no_evaluation"]
     table = pd.DataFrame(rows, columns=names)
