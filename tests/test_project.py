@@ -139,7 +139,7 @@ def test_both_cis_run_the_same_script() -> None:
     steps = yaml.safe_load((PROJECT / ".github/workflows/ci.yml").read_text())["jobs"]["check"]["steps"]
     assert any(step.get("run") == "bash .ci/run" for step in steps)
     script = (PROJECT / ".ci/run").read_text()
-    for command in ("make install", "make lint", "make test", "tests/config/tiny.yaml"):
+    for command in ("make install", "make lint", "make test", "tests/config/tiny.yaml", "mkdocs build --strict"):
         assert command in script
 
 

@@ -115,7 +115,7 @@ def test_a_stopped_queue_goes_on_in_a_fresh_clone_from_its_records_alone(warm: W
         assert process.poll() is None, process.communicate()[0]
         time.sleep(0.1)
     process.send_signal(signal.SIGTERM)
-    said = process.communicate(timeout=120)[0]
+    said = process.communicate(timeout=900)[0]
     assert process.returncode == 128 + signal.SIGTERM, said
     before = first.recorded()
     # A run that is trained and not measured yet has no record: elsewhere it trains again.
@@ -139,7 +139,7 @@ def test_a_stopped_queue_goes_on_in_a_fresh_clone_from_its_records_alone(warm: W
     assert all(row["hours left"] == 0 and row["hours spent"] > 0 for row in rows)
 
     process = second.start()
-    said = process.communicate(timeout=120)[0]
+    said = process.communicate(timeout=900)[0]
     assert process.returncode == 0
     assert said.count("all runs are recorded") == 2
 

@@ -281,7 +281,7 @@ def test_training_never_touches_mlflow(results: Results, tmp_path: Path) -> None
     held.execute("BEGIN EXCLUSIVE")
     command = [sys.executable, "-c", WATCHED, "stage", "train", *map(str, arguments)]
     environment = os.environ | {"NSBENCH_TRACKING_URI": "http://127.0.0.1:9"}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=900)
     held.close()
     assert json.loads(done.stdout.splitlines()[-1]) == [0, [], []], done.stderr
     assert (out / "r.parquet").exists()

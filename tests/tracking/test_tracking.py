@@ -356,7 +356,7 @@ def test_import_waits_for_another_with_a_message(results: Results, caplog: pytes
     def hold() -> None:
         with FileLock(results.folder / "mlflow.db.lock"):
             held.set()
-            deadline = time.monotonic() + 60
+            deadline = time.monotonic() + 600
             while not caplog.messages and time.monotonic() < deadline:
                 time.sleep(0.01)
 

@@ -32,7 +32,7 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Clone]:
 def test_a_killed_workflow_is_finished_by_the_next_call_and_a_second_beside_it_is_refused(clone: Clone) -> None:
     results = clone.root / "results"
     call = Workflow(clone, (TARGET,))
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 900
     # Some runs are finished, another is in the middle.
     while not (list(results.rglob("run.json")) and progress(results)):
         assert time.monotonic() < deadline
