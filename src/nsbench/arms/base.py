@@ -72,9 +72,12 @@ class Arm(Closed):
     """The name under which the class is registered."""
 
     def describe(self) -> str:
-        """The settings as figures show them, each under its field's title or name: `ρ = 0.25, γ = 0.75`."""
+        """The settings as figures show them, each under its field's title or name: `ρ = 0.25, γ = 0.75`; a rho of null
+        as `one token`."""
         fields = {name: field.title or name for name, field in type(self).model_fields.items() if name != "kind"}
-        return ", ".join(f"{sign} = {_short(getattr(self, name))}" for name, sign in fields.items())
+        values = {name: getattr(self, name) for name in fields}
+        one = {"rho": "one token"} if values.get("rho", 0.0) is None else {}
+        return ", ".join(one.get(name, f"{sign} = {_short(values[name])}") for name, sign in fields.items())
 
     def stacked(self) -> dict[str, Any]:
         """The settings in which the runs of a stack agree: all but `per_run`.

@@ -38,6 +38,11 @@ def by_cell(table: Table) -> dict[tuple[str, str, str], dict[str, Any]]:
     return {(row["task"], row["variant"], row["arm"]): row for row in table.to_dict("records")}
 
 
+def model_kind(cell: Cell) -> str:
+    """The kind of a cell's model."""
+    return str(cell.get("settings", {}).get("model", {}).get("kind", "transformer"))
+
+
 def family(cell: Cell) -> str:
     """The family of a cell's arm (`Arm.family`)."""
     return ARMS.find(cell["arm_settings"]["kind"]).family

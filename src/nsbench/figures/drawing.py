@@ -40,14 +40,20 @@ class TheoryFigureSpec(Closed):
 def shown(drawing: Drawing, cells: Cells, task: str = "") -> Cells:
     """The cells of a grid that a figure of training shows: those of its tasks, in variants that have what it needs.
 
-    Variants with a baseline alone, as its tuning makes, are left to the tables where another of the task has an arm.
+    Variants with a baseline alone, as its tuning makes, are left to the tables where another of the task has an arm,
+    unless models are compared.
     """
     if not drawing.of_curves:
         cells = [cell for cell in cells if not cell.get("curve_only", False)]
     tasks = (task,) if task else drawing.tasks
     groups = [group for (of, _), group in comparison.by_variant(cells).items() if of in tasks or not tasks]
-    compared = {group[0]["task"] for group in groups if len(group) > 1}
-    groups = [group for group in groups if len(group) > 1 or group[0]["task"] not in compared]
+    if drawing.compares_models:
+        kinds = {(group[0]["task"], comparison.model_kind(group[0])) for group in groups}
+        several = [of for of in {of for of, _ in kinds} if sum(of == other for other, _ in kinds) > 1]
+        groups = [group for group in groups if group[0]["task"] in several]
+    else:
+        compared = {group[0]["task"] for group in groups if len(group) > 1}
+        groups = [group for group in groups if len(group) > 1 or group[0]["task"] not in compared]
     return [cell for group in groups if drawing.needs(group) for cell in group]
 
 

@@ -39,6 +39,9 @@ TABLES: dict[str, dict[str, tuple[str, Any]]] = {
         "specifications": ("tables/specification", analysis.SPECIFICATION),
         "pooled": ("tables/specification_curve", analysis.SPECIFICATION_CURVE),
         "choices": ("tables/specification_choice", analysis.SPECIFICATION_CHOICE),
+        "matched": ("tables/matched_measure", analysis.TABLES["matched_measure"]),
+        "matched_effects": ("tables/matched_effect", analysis.TABLES["matched_effect"]),
+        "rank_agreement": ("tables/rank_agreement", analysis.TABLES["rank_agreement"]),
     },
     "theory": {
         "curves": ("theory/{experiment}.curves", theory.CURVES),
@@ -74,6 +77,8 @@ class Drawing:
     """Whether there is one for each task of the grid, called `<name>_<task>`."""
     needs: Callable[[Cells], bool] = bool
     """Whether the cells of one variant are shown."""
+    compares_models: bool = False
+    """Whether it is of tasks with several kinds of model, and shows variants with a baseline alone too."""
     of_curves: bool = False
     """Whether variants are shown that are in the grid for a specification curve alone."""
     notes: Mapping[str, str] = field(default_factory=dict)
