@@ -36,6 +36,8 @@ $(READY): pyproject.toml requirements.lock
 	@$(VENV)/bin/pip install --quiet --no-compile --disable-pip-version-check -c requirements.lock -e '.[dev]'
 	@$(VENV)/bin/python -m compileall -q src
 	@-PYTHONDONTWRITEBYTECODE= MLFLOW_DISABLE_TELEMETRY=true $(VENV)/bin/python -W ignore -c 'import $(IMPORTED)'
+	@# Numba's kernels, 13 s of processor time; else the first jobs, two at once, each compile them.
+	@-$(VENV)/bin/python -W ignore -c 'from tests.conftest import compile_kernels; compile_kernels()'
 	@$(VENV)/bin/nsbench --help > /dev/null || { echo "nsbench | the command does not run in $(VENV): see above"; exit 1; }
 	@touch $(READY)
 

@@ -11,6 +11,7 @@ from collections import Counter
 from pathlib import Path
 
 from tests import source_code, tiny_models
+from tests.conftest import compile_kernels
 from tests.warm import Warm
 
 PROJECT = Path(__file__).parents[1]
@@ -43,6 +44,7 @@ class Clone:
 
     def __init__(self, root: Path, warm: Warm) -> None:
         self.root, self.warm = root, warm
+        compile_kernels()
         for kind in ("causal", "encoder"):
             tiny_models.make(root / "tiny_models", kind)
         for name in (
@@ -58,7 +60,9 @@ class Clone:
             source, place = PROJECT / name, root / name
             place.parent.mkdir(parents=True, exist_ok=True)
             if source.is_dir():
-                shutil.copytree(source, place, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
+                shutil.copytree(
+                    source, place, ignore=shutil.ignore_patterns("*.pyc", "code_digests.json", "*.egg-info")
+                )
             elif source.exists():
                 shutil.copy(source, place)
 

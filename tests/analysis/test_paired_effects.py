@@ -152,7 +152,7 @@ RANKS = {FEWER: 0, NONE: 1, OPEN: 1, MORE: 2}
 """As pairs go towards fewer steps, an outcome goes down: more steps, then none or open, then fewer."""
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=25)
 @given(two_strengths(8))
 def test_more_extreme_pairs_never_settle_less(strengths: tuple[list[tuple[float, float]], ...]) -> None:
     weak, strong = (effects_of(*map(list, zip(*pairs, strict=True)), budget=8) for pairs in strengths)

@@ -541,11 +541,11 @@ def test_the_primary_comparison_decides_alone(tmp_path: Path) -> None:
     cells = make_cells(variants=("as_published", "calibrated"), seeds=tuple(range(8)))
     primary = {"modular_addition": {"variant": "calibrated", "arm": "gentle"}}
     given = {"as_published": sooner, "calibrated": later}
-    found = {}
+    found, made = {}, {}
     for name, settings in (("none", {}), ("primary", {"primary": primary})):
-        evidence = training_folder(tmp_path / name, cells, given, **settings).evidence()
+        made[name] = training_folder(tmp_path / name, cells, given, **settings).evidence()
         named = {"modular_addition": "calibrated / gentle"} if settings else {}
-        found[name] = judged(replace(evidence, primary=named), "modular_addition_speed")
+        found[name] = judged(replace(made[name], primary=named), "modular_addition_speed")
     row, settings = found["none"]
     assert (row["verdict"], [one["verdict"] for one in settings]) == ("partly", ["reproduced", "opposite"])
     row, settings = found["primary"]
@@ -559,8 +559,8 @@ def test_the_primary_comparison_decides_alone(tmp_path: Path) -> None:
     row, _ = judged(replace(evidence, primary={"modular_addition": "third / gentle"}), "modular_addition_speed")
     assert row["verdict"] == "opposite"
     # A primary that the grid does not have leaves the task open, whatever the others say.
-    evidence = training_folder(tmp_path / "typo", cells, given).evidence()
-    row, _ = judged(replace(evidence, primary={"modular_addition": "calibrated / gentel"}), "modular_addition_speed")
+    misnamed = replace(made["none"], primary={"modular_addition": "calibrated / gentel"})
+    row, _ = judged(misnamed, "modular_addition_speed")
     assert row["verdict"] == "undecided"
     assert "calibrated / gentel" in row["settings"]
 
