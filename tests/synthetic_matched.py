@@ -116,7 +116,7 @@ def make_image_records(
             for step in np.linspace(0, BUDGET, CHECKPOINTS).astype(int):
                 at, share = {**name, "step": int(step)}, 1 - math.exp(-step / 300)
                 s, accuracy = math.exp(own) * share, float(np.interp(step, steps, tested))
-                rows = list(_flip_rows(random, laws, variant, s, accuracy))
+                rows = list(_flip_rows(random, laws, variant, s, accuracy, step == BUDGET))
                 corrupted = accuracy - 0.12 + (robust * (own + 3.5) + gain) * share
                 rows += [("corruptions", "clean", accuracy, 2000, 1), ("corruptions", "mean", corrupted, 2000, 1)]
                 for scale, kind in itertools.product(("absolute", "relative", "filter"), ("logits", "flips", "loss")):
@@ -130,7 +130,14 @@ def make_image_records(
     return {"history": pd.concat(history, ignore_index=True), "runs": pd.DataFrame(runs), "evaluation": table}
 
 
-def _flip_rows(random: np.random.Generator, laws: Mapping[str, float], variant: str, s: float, accuracy: float) -> Any:
+def _flip_rows(
+    random: np.random.Generator,
+    laws: Mapping[str, float],
+    variant: str,
+    s: float,
+    accuracy: float,
+    by_position: bool,
+) -> Any:
     """Counted flips: where the law is another patch, the order of architectures is turned round."""
     differ = 0.9 * min(1.0, accuracy + 0.05)
     for split, (law, size) in itertools.product(("train", "test"), laws.items()):
@@ -140,7 +147,7 @@ def _flip_rows(random: np.random.Generator, laws: Mapping[str, float], variant: 
         value = random.binomial(N_INPUTS * draws * tokens, chance) / (N_INPUTS * draws * tokens)
         yield ("token_sensitivity", f"{law}-{split}", value, N_INPUTS, draws)
         yield ("token_sensitivity", f"{law}-{split}-normalised", value / differ if differ else np.nan, N_INPUTS, draws)
-        if law == next(iter(laws)):
+        if by_position and law == next(iter(laws)):
             slope = 1.5 if variant == "lstm" else 0.0
             for position in range(N_TOKENS):
                 tilted = chance * (1 + slope * (position / (N_TOKENS - 1) - 0.5))

@@ -18,11 +18,12 @@ from nsbench.figures import FIGURES, architectures
 from nsbench.figures.drawing import figures_for, shown
 from tests.figures.artists import check_layout, texts, with_gid
 from tests.figures.artists import shown as panels_of
-from tests.synthetic_matched import ARMS, KINDS, LAWS, TASK, make_image_cells, make_image_records
+from tests.synthetic_matched import ARMS, LAWS, TASK, make_image_cells, make_image_records
 from tests.synthetic_records import make_cells
 
 SEEDS = (0, 1, 2, 3, 4, 5)
-CELLS = make_image_cells(SEEDS)
+KINDS = {"vit": "transformer", "mlp": "mlp", "convmixer": "convmixer", "lstm": "lstm"}
+CELLS = make_image_cells(SEEDS, KINDS)
 MEASURES = ["token_sensitivity", "weight_noise", "corruptions", "test_scores"]
 OF_MODELS = [name for name, one in FIGURES.items() if one.compares_models]
 
@@ -62,6 +63,21 @@ def test_each_names_the_data_and_its_texts_do_not_touch(name: str, tables: dict[
     figure = drawn(name, tables)
     assert "Fashion-MNIST" in texts(figure)
     check_layout(figure, panels_of(figure))
+
+
+@pytest.mark.parametrize("name", OF_MODELS)
+def test_a_task_of_text_with_two_models_leaves_out_what_it_lacks(name: str, tables: dict[str, pd.DataFrame]) -> None:
+    kinds = ("vit", "lstm")
+    cells = [cell for cell in CELLS if cell["variant"] in kinds and cell["arm"] == "baseline"]
+    own = {one: table[table["variant"].isin(kinds)] for one, table in tables.items() if "variant" in table}
+    matched = own["matched"][~own["matched"]["quantity"].isin(["clean_accuracy", "corrupted_accuracy"])]
+    own |= {"matched": matched, "rank_agreement": rank_agreement(matched, cells, 0.95)}
+    figure = drawn(name, own, cells)
+    check_layout(figure, panels_of(figure))
+    if name == "sensitivity_robustness":
+        assert "corrupted images" not in texts(figure)
+    if name == "rank_agreement":
+        assert "fewer than four variants" in texts(figure)
 
 
 def test_every_run_of_every_law_has_a_mark(tables: dict[str, pd.DataFrame]) -> None:

@@ -12,6 +12,7 @@ from nsbench.figures.registry import figure
 
 COLOURS = ("#D55E00", "#0072B2", "#00845F", "#8E4FA8", "#B8860B", "#3B3B3B")
 ALIKE = 0.9
+NOTHING = {"ha": "center", "va": "center", "fontsize": 8, "color": style.MUTED, "gid": "nothing"}
 
 
 @figure(
@@ -34,9 +35,10 @@ def draw(rank_agreement: Table, matched: Table, cells: Cells, scale: str) -> Fig
     tau = rows[rows["statistic"] == "tau"]
     partial = rows[(rows["statistic"] == "partial") & (rows["group"] == "all arms")]
     laws = list(dict.fromkeys([*tau["law"], *partial["law"]]))
-    figure, ((left,), (right,)) = style.columns(2, 1, 4.2, 2.9, below=1.3)
+    figure, columns = style.columns(1 + len(partial.index[:1]), 1, 4.2, 2.9, below=1.3)
+    left, *others = (axes for (axes,) in columns)
     shares = sorted({*tau["kept"].dropna(), *partial["kept"].dropna()}, reverse=True)
-    for axes, table, label in ((left, tau, "Kendall's tau"), (right, partial, "partial rank correlation")):
+    for axes, table in ((left, tau), *((axes, partial) for axes in others)):
         names = [] if axes is left else ["S"]
         names += [f"{100 * share:g}%" for share in shares]
         for place, law in enumerate(laws):
@@ -46,15 +48,20 @@ def draw(rank_agreement: Table, matched: Table, cells: Cells, scale: str) -> Fig
             at = [0.0 if np.isnan(kept) else shares.index(kept) + first for kept in own["kept"]]
             _line(axes, np.array(at) + 0.09 * (place - (len(laws) - 1) / 2), own, COLOURS[place % len(COLOURS)])
         axes.set_xticks(range(len(names)), names)
-        axes.set_xlim(-0.5, len(names) - 0.5)
+        axes.set_xlim(-0.5, max(len(names), 1) - 0.5)
+        if not table["rank"].notna().any():
+            axes.text(
+                0.5, 0.6, "fewer than four variants, or runs\nalike: no ranks", **NOTHING, transform=axes.transAxes
+            )
         axes.grid(axis="x", visible=False)
         axes.axhline(0, color=style.MUTED, lw=0.8, zorder=1)
         axes.set_ylim(-1.05, 1.05)
-        axes.set_ylabel(label)
+        axes.set_ylabel("Kendall's tau" if axes is left else "partial rank correlation")
         axes.set_xlabel("tokens kept, the others changed")
     left.axhline(ALIKE, color=style.MUTED, lw=1, ls=(0, (4, 2)), zorder=1, gid="alike")
     style.header(left, "ranking of architectures", [], [], handlelength=0)
-    style.header(right, "with robustness, given clean accuracy", [], [], handlelength=0)
+    for axes in others:
+        style.header(axes, "with robustness, given clean accuracy", [], [], handlelength=0)
     key = [
         style.sign(models.law_text(law), color=COLOURS[place % len(COLOURS)], marker="o", ms=4, ls="-")
         for place, law in enumerate(laws)

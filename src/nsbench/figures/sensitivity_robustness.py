@@ -35,7 +35,7 @@ GROUP = "all arms"
     "all weights asks more of models with small weights; that in units of each filter's weights does not.",
 )
 def draw(matched: Table, rank_agreement: Table, cells: Cells, scale: str) -> Figure:
-    """Three panels over S of the first law on training inputs: PANELS."""
+    """A panel over S of the first law on training inputs for each of PANELS that was measured."""
     found, task = models.looks(cells), cells[0]["task"]
     rows = matched[(matched["task"] == task) & (matched["matching"] == "end")]
     sensitivity = rows[(rows["quantity"] == "sensitivity") & (rows["split"] == "train")]
@@ -43,9 +43,10 @@ def draw(matched: Table, rank_agreement: Table, cells: Cells, scale: str) -> Fig
     index = ["variant", "arm", "seed"]
     s = sensitivity[sensitivity["law"] == law].set_index(index)["value"]
     clean = rows[rows["quantity"] == "clean_accuracy"].set_index(index)["value"]
-    figure, columns = style.columns(len(PANELS), 1, 3.1, 2.9, below=1.2)
+    panels = [one for one in PANELS if (rows["quantity"] == one[0]).any()]
+    figure, columns = style.columns(max(len(panels), 1), 1, 3.1, 2.9, below=1.2)
     limits = models.log_limits(s.to_numpy(float))
-    for (axes,), (quantity, scale_of, label) in zip(columns, PANELS, strict=True):
+    for (axes,), (quantity, scale_of, label) in zip(columns, panels, strict=False):
         here = rows[(rows["quantity"] == quantity) & (rows["law"] == scale_of)].set_index(index)["value"]
         for cell in cells:
             look = found[task, cell["variant"]]
