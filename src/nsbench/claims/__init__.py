@@ -11,6 +11,7 @@ from nsbench.claims import (  # noqa: F401
     low_sensitivity,
     pretrained_models,
     progress,
+    rankings,
     simulations,
     sweeps,
     training,
