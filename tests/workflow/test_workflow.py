@@ -112,7 +112,7 @@ def test_first_call_makes_everything_and_says_so(finished: Clone) -> None:
     # The verdicts, and what they are worth at this scale.
     assert (results / "claims.md").stat().st_size > 0
     assert "no verdict on the paper" in said
-    assert re.search(r"^nsbench \|     Training \(\d+ at demo scale\): ", said, flags=re.MULTILINE)
+    assert re.search(r"^nsbench \|     Haris et al\. 2026, training \(\d+ at demo scale\): ", said, flags=re.MULTILINE)
     assert f"{SEEDS * sum(PACKS.values())} runs in {sum(PACKS.values())} packs" in said
     assert (results / "mlflow.db").exists()
     times = pd.read_parquet(results / "tables/time_to_target.parquet")
