@@ -96,6 +96,7 @@ def made(name: str) -> tuple[dict[str, Tensor], dict[str, str], Dataset]:
     metadata = {"model": model.model_dump_json(), "shape": json.dumps(asdict(size))}
     tensors = {
         "test_tokens": torch.randint(classes, (N_TEST, length)),
+        "train_tokens": torch.zeros(1, length, dtype=torch.int64),
         "test_labels": torch.randint(classes, shape),
         "symbols": torch.arange(classes),
     }
