@@ -56,6 +56,10 @@ def test_settings_without_a_kind_are_a_transformer_s() -> None:
             {"d_model": 16384, "n_layers": 256},
             "model: d_model = 16384, n_layers = 256, n_heads = 2, max_length = 512 make 8.25e+11 parameters",
         ),
+        (
+            {"kind": "mlp", "widths": [65536] * 6},
+            "model: widths = [65536, 65536, 65536, 65536, 65536, 65536] make 2.15e+10 parameters",
+        ),
     ],
 )
 def test_settings_that_no_model_has_are_told(model: dict[str, Any], told: str) -> None:

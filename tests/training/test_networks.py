@@ -161,7 +161,7 @@ def test_a_transformer_without_positions_sees_no_order() -> None:
             "modular_addition",
             {"kind": "cnn"},
             {},
-            "model.kind = 'cnn' reads patches of an image, and the task's tokens",
+            "model.kind = 'cnn' reads patches, and the task's tokens are ids",
         ),
         ("modular_addition", {"kind": "mlp"}, {}, "model.embedding_width = null with a task whose tokens are ids"),
     ],

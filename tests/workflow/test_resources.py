@@ -70,6 +70,12 @@ def test_a_checkpoint_is_evaluated_on_clean_noisy_and_replaced_inputs_and_the_te
     # 12 test examples; of 10 the clean ones twice, 2 rho x 3 copies, and one for each of 2 tokens.
     expected = 4 * (10 * (2 + 6 + 2) + 12) * needs.forward_flops(cell_of())
     assert needs.evaluate_flops(cell_of(), evaluation, checkpoints=4) == expected
+    more = {"measures": ["test_scores", "token_sensitivity"]}
+    more["sensitivity"] = {"perturbations": [{"law": "resample"}], "kept": [0.5], "n_inputs": 7, "n_draws": 3}
+    chosen = Evaluation(**{**evaluation.model_dump(), **more})
+    length = cell_of().settings.data.sequence_length()
+    added = needs.evaluate_flops(cell_of(), chosen, checkpoints=4) - expected
+    assert added == 4 * 2 * 7 * 3 * (length + 1) * needs.forward_flops(cell_of())
 
 
 def test_patches_count_by_their_numbers_and_outputs_by_their_classes() -> None:

@@ -6,6 +6,8 @@ large GPU: nothing that could run is refused.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 MOST_WEIGHTS = 20_000_000_000
 """Of one model: with gradients and AdamW's two moments 320 GB. A pack may have more, for it is halved where it must."""
 MOST_ACTIVATIONS = 50_000_000_000
@@ -14,13 +16,13 @@ MOST_TOKENS = 2_000_000_000
 """Of one seed's data set: 16 GB."""
 
 
-def check_weights(n_weights: int, sizes: dict[str, int]) -> None:
+def check_weights(n_weights: int, sizes: Mapping[str, int | list[int]]) -> None:
     """Refuse a model of so many weights. Raises ValueError naming its sizes."""
     if n_weights > MOST_WEIGHTS:
         raise ValueError(f"{_listed(sizes)} make {n_weights:.3g} parameters; at most {MOST_WEIGHTS:.0e} are allowed")
 
 
-def check_activations(n_activations: int, batch: int, length: int, sizes: dict[str, int]) -> None:
+def check_activations(n_activations: int, batch: int, length: int, sizes: Mapping[str, int | list[int]]) -> None:
     """Refuse a step that keeps so many numbers. Raises ValueError naming the settings."""
     if n_activations > MOST_ACTIVATIONS:
         listed = _listed({f"model.{name}": value for name, value in sizes.items()})
@@ -40,5 +42,5 @@ def check_tokens(n_examples: int, length: int) -> None:
         )
 
 
-def _listed(sizes: dict[str, int]) -> str:
+def _listed(sizes: Mapping[str, int | list[int]]) -> str:
     return ", ".join(f"{name} = {value}" for name, value in sizes.items())

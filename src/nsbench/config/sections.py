@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 
 from nsbench.config.base import KEEPS_ORDER, Closed, Level, Name, Real, Words, no_duplicates
 from nsbench.config.tracking_uri import ELSEWHERE, brief, flaw, has_secret
-from nsbench.config.variant import Law
+from nsbench.perturbations import Law
 
 MOST_SPECIFICATIONS = 4096
 """Specifications that a block may have."""

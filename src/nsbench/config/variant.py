@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from pydantic import Field, model_validator
 
 from nsbench.config.base import Closed, Real
 from nsbench.config.shape import Shape
+from nsbench.perturbations import Law, PatchLaw
 from nsbench.schemas.metrics import METRICS, VALIDATION_METRICS
 
-PATCH_LAWS = "'patch_gaussian', 'ornstein_uhlenbeck' or 'other_patch'"
-Law = Literal["resample", "patch_gaussian", "ornstein_uhlenbeck", "other_patch"]
 MOST_STEPS = 10_000_000
 MOST_EVALUATIONS = 100_000
 """Of a run: its history has a row each."""
@@ -69,9 +68,10 @@ class Noise(Closed):
     def check(self, shape: Shape) -> None:
         """Refuse a law for other tokens than a task's. Raises ValueError naming the law and what is allowed."""
         if bool(shape.token_width) == (self.law == "resample"):
-            tokens, allowed = ("patches of an image", PATCH_LAWS) if shape.token_width else ("ids", "'resample'")
+            tokens, laws = ("patches", get_args(PatchLaw)) if shape.token_width else ("ids", ("resample",))
             raise ValueError(
-                f"noise.law = '{self.law}' does not fit the task's tokens, which are {tokens}; {allowed} is allowed"
+                f"noise.law = '{self.law}' does not fit the task's tokens, which are {tokens}; "
+                f"allowed: {', '.join(laws)}"
             )
 
 

@@ -11,6 +11,7 @@ from, and provenance.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 from dataclasses import dataclass
@@ -20,8 +21,9 @@ import torch
 from torch import Tensor
 
 from nsbench.config.shape import Shape
-from nsbench.config.variant import Law, Noise
-from nsbench.perturbations.patches import PatchChange, PatchLaw, StackPatchNoise, change_patches
+from nsbench.config.variant import Noise
+from nsbench.perturbations import Law, PatchLaw
+from nsbench.perturbations.patches import PatchChange, StackPatchNoise, change_patches
 from nsbench.perturbations.tokens import StackNoise, resample_tokens
 from nsbench.schemas.metrics import LEFT_OUT
 from nsbench.storage.parquet import RecordError
@@ -52,6 +54,12 @@ class Dataset:
         """What a model of these data is built for."""
         _, length, *width = self["train_tokens"].shape
         return Shape(length, self.vocabulary, self.n_classes, *width)
+
+    @functools.cached_property
+    def moments(self) -> tuple[float, float]:
+        """Mean and standard deviation of all training pixels."""
+        std, mean = torch.std_mean(self["train_tokens"].double())
+        return mean.item(), std.item()
 
     def noisy_copy(self, tokens_NT: Tensor, rho: float, noise: Noise, generator: torch.Generator) -> Tensor:
         """Y of Definition 6.1 for examples of these data (N, T), or (N, T, P), by a variant's noise."""
@@ -117,14 +125,9 @@ def patch_change(
     datasets: list[Dataset], law: PatchLaw, sigma: float, device: torch.device | str = "cpu"
 ) -> PatchChange:
     """How patches change, with the mean and the standard deviation of the training pixels of each data set."""
-    patches = [data["train_tokens"] for data in datasets]
-    mean_R, std_R = (torch.tensor(values, device=device) for values in zip(*map(_moments, patches), strict=True))
+    moments = zip(*(data.moments for data in datasets), strict=True)
+    mean_R, std_R = (torch.tensor(values, device=device) for values in moments)
     return PatchChange(law, sigma, mean_R.view(-1, 1, 1, 1), std_R.view(-1, 1, 1, 1))
-
-
-def _moments(x: Tensor) -> tuple[float, float]:
-    std, mean = torch.std_mean(x.double())
-    return mean.item(), std.item()
 
 
 def read_dataset(path: Path, seed: int, task: str | None = None) -> Dataset:

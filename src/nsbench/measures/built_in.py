@@ -159,7 +159,9 @@ def token_sensitivity(
         tokens = data[f"{split}_tokens"][: chosen.n_inputs]
         movable_NT = torch.ones(tokens.shape[:2], dtype=torch.bool) if images else torch.isin(tokens, data["symbols"])
         for place, one in enumerate(laws):
-            x = model.stack.embed(tokens[None].to(model.device))[0] if one.law == "embedding_gaussian" else tokens
+            x = tokens
+            if one.law == "embedding_gaussian":
+                x = model.stack.embed(tokens[None].to(model.device))[0].detach().to(tokens.device)
             decisions = flips.Decisions(model, x, f"{one}-{split}")
             if one.law == "scattered_gaussian":
                 repeats = range(chosen.n_draws * flips.SCATTERED_REPEATS)

@@ -10,14 +10,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor
 
+from nsbench.perturbations import PatchLaw
 from nsbench.perturbations.tokens import ChangedPositions, below
-
-PatchLaw = Literal["patch_gaussian", "ornstein_uhlenbeck", "other_patch"]
 
 
 @dataclass(frozen=True)
@@ -56,7 +54,8 @@ def change_patches(x_NTP: Tensor, changed_NT: Tensor, change: PatchChange, gener
     if change.normals:
         y_NTP = change(x_NTP[None], torch.randn(x_NTP.shape, generator=generator)[None])[0]
     else:
-        others_NT = torch.randint(1, len(x_NTP), changed_NT.shape, generator=generator)
+        # A single image has itself alone.
+        others_NT = torch.randint(1, max(2, len(x_NTP)), changed_NT.shape, generator=generator)
         y_NTP = _of_others(x_NTP[None], others_NT[None])[0]
     return torch.where(changed_NT[..., None], y_NTP, x_NTP)
 

@@ -48,9 +48,14 @@ def train_flops(cell: Cell) -> float:
 
 def evaluate_flops(cell: Cell, evaluation: Evaluation, checkpoints: int) -> float:
     """Operations of a run's evaluation on so many checkpoints."""
-    copies = 2 + len(evaluation.rho) * evaluation.n_draws + cell.settings.data.sequence_length()
-    inputs = min(evaluation.n_inputs, cell.settings.data.n_test)
-    return checkpoints * (inputs * copies + cell.settings.data.n_test) * forward_flops(cell)
+    length, n_test = cell.settings.data.sequence_length(), cell.settings.data.n_test
+    copies = 2 + len(evaluation.rho) * evaluation.n_draws + length
+    passes = min(evaluation.n_inputs, n_test) * copies + n_test
+    if "token_sensitivity" in evaluation.measures:
+        chosen = evaluation.sensitivity
+        changed = chosen.n_draws * len(chosen.perturbations) * (length + len(chosen.kept))
+        passes += 2 * chosen.n_inputs * changed  # of training and of test inputs
+    return checkpoints * passes * forward_flops(cell)
 
 
 def minutes(flops: float, device: str, cluster: Cluster, attempt: int) -> int:

@@ -32,8 +32,8 @@ class Model(Closed):
     A field `dropout` is the rate of dropout, which an arm may replace; a field `max_length` the longest sequence.
     """
 
-    reads_patches: ClassVar[frozenset[bool]] = frozenset({False})
-    """Whether its tokens are patches of an image (True), ids (False), or either."""
+    reads: ClassVar[frozenset[str]] = frozenset({"ids"})
+    """What its tokens may be: `ids`, `patches` of an image, or either."""
 
     kind: str
     """The name under which the class is registered."""
@@ -82,10 +82,11 @@ class Model(Closed):
         every_position: whether there is a target at each token. Raises ValueError, its message naming the setting, its
         value and what is allowed.
         """
-        if bool(shape.token_width) not in self.reads_patches:
-            wanted, given = ("ids", "patches of an image") if shape.token_width else ("patches of an image", "ids")
+        given = "patches" if shape.token_width else "ids"
+        if given not in self.reads:
             raise ValueError(
-                f"model.kind = '{self.kind}' reads {wanted}, and the task's tokens are {given}; another kind is needed"
+                f"model.kind = '{self.kind}' reads {' or '.join(sorted(self.reads))}, and the task's tokens are "
+                f"{given}; another kind is needed"
             )
         longest = getattr(self, "max_length", shape.length)
         if shape.length > longest:
@@ -100,9 +101,9 @@ class Model(Closed):
                 "needed"
             )
 
-    def sizes(self) -> dict[str, int]:
-        """The settings that are whole numbers."""
-        return {name: value for name, value in self if type(value) is int}
+    def sizes(self) -> dict[str, int | list[int]]:
+        """The settings that are whole numbers, or lists of them."""
+        return {name: value for name, value in self if type(value) is int or isinstance(value, list)}
 
     @model_validator(mode="after")
     def _can_be_held(self) -> Model:

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 Width = Annotated[int, Field(ge=1, le=65536)]
 Depth = Annotated[int, Field(ge=1, le=256)]
 GroupNorm = Literal["group", "none"]
-EITHER = frozenset({False, True})
-PATCHES = frozenset({True})
+EITHER = frozenset({"ids", "patches"})
+PATCHES = frozenset({"patches"})
 
 
 class Network(Model):
@@ -48,7 +48,7 @@ def _embedding(shape: Shape, width: int) -> int:
 class MLP(Network):
     """ReLU layers over all tokens of an example side by side."""
 
-    reads_patches = EITHER
+    reads = EITHER
 
     widths: Annotated[list[Width], Field(min_length=1, max_length=256)] = Field(default_factory=lambda: [160, 96])
     embedding_width: Width | None = None
@@ -81,7 +81,7 @@ class MLP(Network):
 class CNN(Network):
     """Three 3 x 3 convolutions with ReLU and max pooling."""
 
-    reads_patches = PATCHES
+    reads = PATCHES
 
     width: Width = 48
     """Channels of the first layer; the others have twice as many."""
@@ -123,7 +123,7 @@ class CNN(Network):
 class ConvMixer(Network):
     """ConvMixer (arXiv 2201.09792) over the grid of patches."""
 
-    reads_patches = PATCHES
+    reads = PATCHES
 
     width: Width = 140
     depth: Depth = 6
@@ -150,7 +150,7 @@ class ConvMixer(Network):
 class ResNet(Network):
     """A residual network for small images (arXiv 1512.03385); the default is ResNet-18."""
 
-    reads_patches = PATCHES
+    reads = PATCHES
 
     width: Width = 64
     """Channels of the first stage; each further one has twice as many."""
@@ -190,7 +190,7 @@ class ResNet(Network):
 class LSTM(Network):
     """Layers of LSTM over the tokens in their order."""
 
-    reads_patches = EITHER
+    reads = EITHER
     vmaps = False
 
     width: Width = 96

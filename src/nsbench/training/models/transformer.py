@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 class Transformer(Model):
     """The transformer of section J.1, with the choices that the paper leaves open; of patches a vision transformer."""
 
-    reads_patches = frozenset({False, True})
+    reads = frozenset({"ids", "patches"})
 
     d_model: Annotated[int, Field(ge=1, le=16384)] = 128
     n_layers: Annotated[int, Field(ge=1, le=256)] = 2
