@@ -94,6 +94,9 @@ def test_a_stack_computes_what_its_networks_compute_alone(name: str, shape: Shap
         other.load_run(0, stack.run_weights(run))
         torch.testing.assert_close(other(tokens[run : run + 1])[0], logits[run])
     assert not torch.allclose(logits[0], stack(tokens[:1].expand_as(tokens))[1])
+    if not name.startswith("transformer"):
+        stack.__dict__["_convolves"] = False  # as on a GPU: at once
+        torch.testing.assert_close(stack(tokens), logits)
 
 
 @pytest.mark.parametrize("n_runs", [1, 3])

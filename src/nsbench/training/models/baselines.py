@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
@@ -26,9 +26,6 @@ PATCHES = frozenset({"patches"})
 class Network(Model):
     """Settings of a network of torch.nn's layers."""
 
-    vmaps: ClassVar[bool] = True
-    """Whether `torch.func.vmap` knows all of its layers."""
-
     def network(self, shape: Shape) -> nn.Module:
         """One network, with the initial weights that its layers have."""
         raise NotImplementedError
@@ -36,7 +33,7 @@ class Network(Model):
     def build(self, shape: Shape, seeds: list[int]) -> ModuleStack:
         from nsbench.training.models.module_stack import ModuleStack
 
-        return ModuleStack(self, lambda: self.network(shape), seeds, vmaps=self.vmaps)
+        return ModuleStack(self, lambda: self.network(shape), seeds)
 
 
 def _embedding(shape: Shape, width: int) -> int:
@@ -191,7 +188,6 @@ class LSTM(Network):
     """Layers of LSTM over the tokens in their order."""
 
     reads = EITHER
-    vmaps = False
 
     width: Width = 96
     depth: Depth = 2
