@@ -17,9 +17,9 @@ class ModuleStack(Stack):
     """R networks of one architecture: tokens (R, B, T), or patches (R, B, T, P), to logits (R, B, C).
 
     make: builds one network, from tokens (B, T), or (B, T, P), to logits (B, C), its initial weights by torch's global
-    generator, which is set from a run's seed and put back. Networks without buffers and dropout are allowed. They run at
-    once by `torch.func.vmap`; one after the other with an LSTM, which it does not know, and with convolutions on a CPU:
-    it makes of them one of many groups, which took 1.5 to 1.8 times as long.
+    generator, which is set from a run's seed and put back. Networks without buffers and dropout are allowed. They run
+    at once by `torch.func.vmap`; one after the other with an LSTM, which it does not know, and with convolutions on a
+    CPU: it makes of them one of many groups, which took 1.5 to 1.8 times as long.
     """
 
     output_axis = 0
