@@ -22,6 +22,7 @@ from nsbench.report import (
     origin,
     partial,
     pretrained,
+    sensitivity,
     specifications,
     theory,
     training,
@@ -41,6 +42,7 @@ TABLES = {
         *("cells", "paired_effect", "kaplan_meier", "power"),
         *("specification", "specification_curve", "specification_choice"),
         *("score", "score_effect", "measure", "selection", "lead_lag", "early_rank"),
+        *("matched_effect", "rank_agreement"),
     )
 }
 """The tables that the page reads, and their schemas."""
@@ -101,6 +103,7 @@ def write_report(results: Results, out: Path | str, spec: str, digest: str) -> N
         "specifications": specifications.section(tables, cells, pictures),
         "effects": effects.section(tables, split, pictures),
         **training.section(tables, split),
+        "sensitivity": sensitivity.section(tables, cells, pictures),
         "theory": theory.section(results.theory, pictures),
         "pretrained": pretrained.section(results.pretrained, pictures),
         "figures": pictures.rest(),
