@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     import torch
     from numpy.typing import NDArray
 
-    from nsbench.config.sections import Perturbation
     from nsbench.data.datasets import Dataset
     from nsbench.measures.stability import NoisyCopy
 
@@ -139,51 +138,11 @@ def regularizer_gradient(
 def token_sensitivity(
     model: Any, data: Dataset, generator: torch.Generator, settings: MeasureSettings
 ) -> Iterator[Estimate]:
-    """`nsbench.measures.token_sensitivity` for each of `evaluation.sensitivity.perturbations` that suits the tokens.
-
-    Reductions are <law>-<sigma>-<split>, with -normalised for S / Pr[two decisions differ], -kept<kappa> where each
-    token changes on its own, and -position<i> for one position of the first law. Nothing for a task with a target at
-    each position.
-    """
-    import torch
-
+    """`nsbench.measures.token_sensitivity`; nothing for a task with a target at each position."""
     import nsbench.measures.token_sensitivity as flips
-    from nsbench.measures.estimate import estimate
-    from nsbench.perturbations.patches import scatter
 
-    chosen, images = settings.sensitivity, bool(data.shape.token_width)
-    laws = [one for one in chosen.perturbations if (one.law in ("resample", "embedding_gaussian")) != images]
-    if data["test_labels"].ndim > 1:
-        return
-    for split in ("train", "test"):
-        tokens = data[f"{split}_tokens"][: chosen.n_inputs]
-        movable_NT = torch.ones(tokens.shape[:2], dtype=torch.bool) if images else torch.isin(tokens, data["symbols"])
-        for place, one in enumerate(laws):
-            x = tokens
-            if one.law == "embedding_gaussian":
-                x = model.stack.embed(tokens[None].to(model.device))[0].detach().to(tokens.device)
-            decisions = flips.Decisions(model, x, f"{one}-{split}")
-            if one.law == "scattered_gaussian":
-                repeats = range(chosen.n_draws * flips.SCATTERED_REPEATS)
-                found = [decisions.flips(scatter(tokens, one.sigma, generator)) for _ in repeats]
-                yield from decisions.estimates(torch.stack(found))
-                continue
-
-            def change(x: torch.Tensor, which_NT: torch.Tensor, law: Perturbation = one) -> torch.Tensor:
-                if law.law == "embedding_gaussian":
-                    return flips.noisy_vectors(x, which_NT, law.sigma, generator)
-                return data.changed(x, which_NT, law.law, law.sigma, generator)
-
-            flips_DN, flips_DNT = flips.one_token(decisions, change, movable_NT, chosen.n_draws)
-            yield from decisions.estimates(flips_DN)
-            if not place:
-                for position, of_position_N in enumerate(flips_DNT.mean(0).T):
-                    if not of_position_N.isnan().any():
-                        named = f"{decisions.name}-position{position}"
-                        yield estimate("token_sensitivity", named, math.nan, of_position_N, chosen.n_draws)
-            for kept in chosen.kept:
-                flips_DN = flips.each_token(decisions, change, movable_NT, kept, chosen.n_draws, generator)
-                yield from decisions.estimates(flips_DN, f"kept{kept:g}")
+    if data["test_labels"].ndim == 1:
+        yield from flips.token_sensitivity(model, data, settings.sensitivity, generator)
 
 
 @measure("swapped_accuracy")

@@ -9,18 +9,64 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from nsbench.config.sections import Perturbation, Sensitivity
+from nsbench.data.datasets import Dataset
 from nsbench.measures.base import Estimate
 from nsbench.measures.estimate import estimate
+from nsbench.perturbations.patches import scatter
 
 SCATTERED_REPEATS = 5
 """Sets of scattered pixels that are drawn, as in the paper's code."""
 
 Change = Callable[[Tensor, Tensor], Tensor]
 """(tokens, which to change (N, T)) -> the changed tokens, with new random numbers at each call."""
+
+
+def token_sensitivity(model: Any, data: Dataset, chosen: Sensitivity, generator: torch.Generator) -> Iterator[Estimate]:
+    """Sensitivity on training and on test inputs, by each of the chosen perturbations that suits the tokens.
+
+    model: from tokens (N, T), or (N, T, P), to logits (N, C), with `stack` and `device`. Reductions are
+    <law>-<sigma>-<split>, with -normalised for S / Pr[two decisions differ], -kept<kappa> where each token changes on
+    its own, and -position<i> for one position of the first law.
+    """
+    images = bool(data.shape.token_width)
+    laws = [one for one in chosen.perturbations if (one.law in ("resample", "embedding_gaussian")) != images]
+    for split in ("train", "test"):
+        tokens = data[f"{split}_tokens"][: chosen.n_inputs]
+        movable_NT = torch.ones(tokens.shape[:2], dtype=torch.bool) if images else torch.isin(tokens, data["symbols"])
+        for one in laws:
+            x = tokens
+            if one.law == "embedding_gaussian":
+                x = model.stack.embed(tokens[None].to(model.device))[0].detach().to(tokens.device)
+            decisions = Decisions(model, x, f"{one}-{split}")
+            if one.law == "scattered_gaussian":
+                repeats = range(chosen.n_draws * SCATTERED_REPEATS)
+                yield from decisions.estimates(
+                    torch.stack([decisions.flips(scatter(tokens, one.sigma, generator)) for _ in repeats])
+                )
+                continue
+            change = _change(data, one, generator)
+            flips_DN, flips_DNT = one_token(decisions, change, movable_NT, chosen.n_draws)
+            yield from decisions.estimates(flips_DN)
+            if one is laws[0]:
+                for position, of_position_N in enumerate(flips_DNT.mean(0).T):
+                    if not of_position_N.isnan().any():
+                        named = f"{decisions.name}-position{position}"
+                        yield estimate("token_sensitivity", named, math.nan, of_position_N, chosen.n_draws)
+            for kept in chosen.kept:
+                flips_DN = each_token(decisions, change, movable_NT, kept, chosen.n_draws, generator)
+                yield from decisions.estimates(flips_DN, f"kept{kept:g}")
+
+
+def _change(data: Dataset, one: Perturbation, generator: torch.Generator) -> Change:
+    if one.law == "embedding_gaussian":
+        return lambda vectors, which_NT: noisy_vectors(vectors, which_NT, one.sigma, generator)
+    return lambda tokens, which_NT: data.changed(tokens, which_NT, one.law, one.sigma, generator)
 
 
 class Decisions:
