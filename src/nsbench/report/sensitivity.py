@@ -143,8 +143,8 @@ EFFECTS = [
     MODEL,
     Column("pairs", lambda row: str(row["own"]["n_pairs"].iloc[0])),
     *(Column(f"sensitivity|{text}", _effect("sensitivity", "train", name)) for name, text in MATCHINGS.items()),
-    Column("accuracy on|corrupted images, points", _effect("corrupted_accuracy", "test", "end", "", good=1)),
-    Column("flips under|noise on weights", _effect("weight_flips", "train", "end", WEIGHTS)),
+    Column("corrupted accuracy|points more", _effect("corrupted_accuracy", "test", "end", "", good=1)),
+    Column("weight noise|flips", _effect("weight_flips", "train", "end", WEIGHTS)),
 ]
 LAWS = [
     MODEL,
