@@ -13,10 +13,10 @@ import pytest
 from tests.warm import PLANNING, Warm
 from tests.workflow_clone import PROJECT, TINY, Clone
 
-GRIDS = {"": (556, 184), "workflow/config/demo.yaml": (12, 7)}
+GRIDS = {"": (556, 184), "workflow/config/demo.yaml": (11, 7)}
 """Overlay -> packs and data sets. The paper's: 16 variants x 3 arms, 2 x 11 and 5 x 14, 10 seeds in packs of five;
 and three specification curves, 69 variants of their own x 2 arms, 6 seeds in two packs. The demo's: a pack
-a cell, but for one that shares another's runs."""
+a cell."""
 
 
 @pytest.fixture(scope="module")
