@@ -1,10 +1,10 @@
 """The wheel in fresh environments, with the oldest torch and transformers that it allows and with the newest.
 
-    python -m tests.wheel [--only oldest|newest|container]
+    python -m tests.wheel [--only oldest newest container]
 
 Each environment first gets what the wheel alone brings, then the extra `measure`. A third is made by the container's
-steps, where pip finds the lock's torch for CPUs. Where pip's cache is empty, about
-2 GB are loaded down, most of it torch; where pip finds no index, that is said and nothing is done.
+steps, where pip finds the lock's torch for CPUs. Where pip's cache is empty, about 2 GB are loaded down, most of it
+torch; where pip finds no index, that is said and nothing is done.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ PACKAGE = tomllib.loads((PROJECT / "pyproject.toml").read_text(encoding="utf-8")
 LOCKED_TORCH = re.search(r"^torch==(\S+)", (PROJECT / "requirements.lock").read_text(), re.MULTILINE)[1]
 OTHERS = ("matplotlib", "mlflow", "pandas", "pydantic", "snakemake", "transformers")
 """What may not come with the wheel alone."""
+ENVIRONMENTS = ("oldest", "newest", "container")
 ALONE = ["tests/regularizer/test_alone.py", "tests/regularizer/test_module.py", "tests/test_documents.py"]
 MEASURING = ["tests/test_documents.py", "tests/test_integrations.py"]
 LOOPS = ["tests/wheel/loops.py", "tests/wheel/notebook.py"]
@@ -37,7 +38,7 @@ LOOPS = ["tests/wheel/loops.py", "tests/wheel/notebook.py"]
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", choices=("oldest", "newest", "container"))
+    parser.add_argument("--only", nargs="+", choices=ENVIRONMENTS, default=ENVIRONMENTS)
     only = parser.parse_args().only
     found = {name: listed(name) for name in ("torch", "transformers")}
     if not all(found.values()):
@@ -49,9 +50,9 @@ def main() -> None:
         wheel = build(folder)
         oldest = [f"{name}=={oldest_series(name, versions)}.*" for name, versions in found.items()]
         for end, asked in (("oldest", oldest), ("newest", list(found))):
-            if only in (None, end):
+            if end in only:
                 tried[end] = pool.submit(try_out, folder / end, wheel, *asked)
-        if only in (None, "container"):
+        if "container" in only:
             if f"{LOCKED_TORCH}+cpu" in found["torch"]:
                 tried["container"] = pool.submit(container.try_out, folder / "container")
             else:

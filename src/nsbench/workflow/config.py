@@ -47,7 +47,6 @@ class Variant(Closed):
         data, model, batch, shape = self.data, self.model, self.training.batch_size, self.data.shape()
         model.check(shape, data.every_position)
         self.noise.check(shape)
-        limits.check_weights(model.n_weights(shape), model.sizes())
         limits.check_activations(model.activations(batch, shape), batch, shape.length, model.sizes())
         limits.check_tokens(data.n_train + data.n_val + data.n_test, shape.length * max(1, shape.token_width))
         return self

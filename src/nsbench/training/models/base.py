@@ -16,6 +16,9 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar
 
+from pydantic import model_validator
+
+from nsbench.config import limits
 from nsbench.config.base import Closed
 from nsbench.config.shape import Shape
 
@@ -101,3 +104,8 @@ class Model(Closed):
     def sizes(self) -> dict[str, int | list[int]]:
         """The settings that are whole numbers, or lists of them."""
         return {name: value for name, value in self if type(value) is int or isinstance(value, list)}
+
+    @model_validator(mode="after")
+    def _can_be_held(self) -> Model:
+        limits.check_weights(self.n_weights(Shape()), self.sizes())
+        return self

@@ -102,6 +102,8 @@ class CNN(Network):
         ]
 
     def n_weights(self, shape: Shape) -> int:
+        if not shape.token_width:
+            return 54 * self.width**2
         layers = self._layers(shape)
         places = 1 if self.pooling == "mean" else layers[-1][1]
         return sum(weights for weights, _ in layers) + 2 * self.width * places * shape.n_classes
