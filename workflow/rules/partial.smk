@@ -113,8 +113,8 @@ rule draw_finished_runs:
         mem_mb=megabytes(4000),
         runtime=minutes(60),
     params:
-        spec=PLAN.grid(adds="figure"),
-        digest=code_by("figures", PLAN.grid(adds="figure")),
+        spec=PLAN.grid("evaluation", adds="figure"),
+        digest=code_by("figures", PLAN.grid("evaluation", adds="figure")),
         finished=FINISHED,
         folder=lambda w: PARTIAL,
     message:

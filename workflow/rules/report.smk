@@ -53,8 +53,8 @@ rule write_report:
         mem_mb=megabytes(4000),
         runtime=minutes(30),
     params:
-        spec=PLAN.grid(adds="figure"),
-        digest=code_by("report", PLAN.grid(adds="figure")),
+        spec=PLAN.grid("evaluation", adds="figure"),
+        digest=code_by("report", PLAN.grid("evaluation", adds="figure")),
         finished="",
         folder=lambda w: "results",
         more_figures="",
