@@ -27,7 +27,7 @@ SETTINGS = (
     "K = 113", "rho = 0.25, gamma = 0.75", "rho = gamma = 0.05", "n = 20, k = 2", "n = 10", "n = 256", "Table 2",
     "at 8, 12, 16 and 20 pairs", "30% of the pairs", "on a tenth of the batch", "in every tenth step", "10,000 steps",
     "every 10 steps", "reaches 95%", "From 95% on training data to 95%", "reaches 70%", "judged at eight",
-    "(0.003 and 0.003)", "3,000-step runs", "(rho, gamma) of four adds 10%", "by more than 10%", "of six probed",
+    "(0.003 and 0.003)", "3,000-step runs", "by more than 10%", "of six probed",
     "One comparison", "one branch", "of the first 42", "WikiText-2",
 )  # fmt: skip
 """What was run, and how it is judged."""
@@ -65,6 +65,10 @@ def median(variant: str, column: str = "median_step") -> float:
     return float(value)
 
 
+def reached(variant: str) -> int:
+    return int(CELLS.loc[CELLS["variant"] == variant, "n_reached"].sum())
+
+
 def stability(arm: str, claim: str) -> str:
     rows = EVIDENCE.loc[[claim]]
     (value,) = rows.loc[rows["setting"].str.endswith(f"{arm}, decision_agreement"), "ours"]
@@ -94,6 +98,8 @@ LOSS = SCORES[SCORES["variant"] == "calibrated"].iloc[0]
 GROKKING = EVIDENCE.loc["catalyses_grokking"].iloc[0]
 TRIED = len(CELLS[CELLS["variant"].str.startswith("third-")])
 THIRD = ("noise_stability_s0", "tenth_of_batch", "every_10th", "one_branch")
+FIRST, RUNS, LEAD = leads("calibrated-n20-k2-steps3000")
+TWICE = {2: "twice"}.get(round(FINE.flops_ratio / FINE.steps_ratio, 6), "not twice")
 N_TEXT = word(median("windows_overlapping", "n_seeds"))
 
 
@@ -104,12 +110,14 @@ def loss(end: str = "") -> str:
 README = [
     f"({word(CALIBRATED.n_pairs)} pairs; {MIRRORED} of validation pairs stand mirrored in training): "
     f"{steps(CALIBRATED).replace('more', '*more*')} ({ends(CALIBRATED)}) at {CALIBRATED.flops_ratio:.2f} times",
-    f"no (rho, gamma) of {word(SELECTIONS.n_arms[0])} changes",
+    f"{'no' if settled('third', SELECTIONS.n_arms[0]) == NO_EFFECT else 'a'} (rho, gamma) of "
+    f"{SELECTIONS.n_arms[0]} changes",
     f"makes it {median('third') / median('third-learning_rate0.003-weight_decay0.003'):.1f} times faster",
     f"({word(FINE.n_pairs)} pairs): {FINE.outcome}",
     f"({word(TEXT.n_pairs)} pairs of a leaky protocol",
     steps(TEXT).replace("more", "*more*"),
-    "twice the operations a step",
+    f"{TWICE} the operations a step",
+    f"{'no' if settled('third_tuned', 4) == NO_EFFECT else 'a'} (rho, gamma) of four adds 10% to that",
     f"[{len((PROJECT / 'src/nsbench/report/errata.json').read_text().splitlines())} errata]",
 ]
 RESULTS = [
@@ -118,7 +126,8 @@ RESULTS = [
     f"{MIRRORED} of validation pairs stand mirrored",
     f"takes {GROKKING.ours:g} steps more ({GROKKING.ours_low:g} to {GROKKING.ours_high:g})",
     f"{loss()} lower ({100 * LOSS.confidence:g}% interval {loss('_high')} to {loss('_low')})",
-    f"(`as_published`, {word(effect('as_published').n_pairs)} pairs): no run of either arm",
+    f"(`as_published`, {word(effect('as_published').n_pairs)} pairs): "
+    f"{'no run' if reached('as_published') == 0 else 'a run'} of either arm",
     f"(`third`, {word(BEST.n_pairs)} pairs each): with all {SELECTIONS.n_arms[0]} (rho, gamma) "
     f"**{settled('third', SELECTIONS.n_arms[0])}**",
     f"through one branch alone: {'none either' if settled('third', 4, *THIRD) == NO_EFFECT else 'not that'}",
@@ -132,13 +141,10 @@ RESULTS = [
     f"doubling the decay takes {steps(effect('calibrated_fine', 'double_weight_decay'))}",
     f"tripling it {steps(effect('calibrated_fine', 'more_weight_decay')).partition(' ')[0]} "
     f"({word(effect('calibrated_fine', 'more_weight_decay').n_pairs)} pairs, open)",
-    f"(`fine`, {FINE.n_pairs} pairs): **{FINE.outcome}**. {steps(FINE)} {across(FINE)}, twice the FLOPs",
+    f"(`fine`, {FINE.n_pairs} pairs): **{FINE.outcome}**. {steps(FINE)} {across(FINE)}, {TWICE} the FLOPs",
     f"with its sign turned {steps(TURNED).removesuffix(' steps')} {across(TURNED)}",
     f"{word(effect('calibrated-n20-k2-steps3000').n_pairs).capitalize()} pairs each",
-    "in all {1} baselines of `calibrated`, by {2:g} steps".format(
-        *(leads("calibrated-n20-k2-steps3000")[0], word(leads("calibrated-n20-k2-steps3000")[1])),
-        leads("calibrated-n20-k2-steps3000")[2],
-    ),
+    f"in {'all' if FIRST == RUNS else word(FIRST) + ' of'} {word(RUNS)} baselines of `calibrated`, by {LEAD:g} steps",
     f"({re.search(r'[0-9]+%', str(effect('as_published-n10-k2-steps1000').leaks))[0]} of the validation strings are",
     "in {} of {} of `as_published`".format(*map(word, leads("as_published-n10-k2-steps1000")[:2])),
     f"{N_TEXT.capitalize()} pairs, judged at {word(TEXT.n_pairs)}: **later**. {steps(TEXT)} ({ends(TEXT)}), "
