@@ -27,7 +27,7 @@ def html(tmp_path_factory: pytest.TempPathFactory) -> str:
 def test_models_are_compared_at_each_matching_with_their_intervals(html: str) -> None:
     part = section(html, "sensitivity")
     text = flat(open_part(part))
-    assert "Fashion mnist: one token changed by noise on a patch, σ = 1" in text
+    assert "Fashion-MNIST: one token changed by noise on a patch, σ = 1" in text
     for variant in ("mlp", "cnn", "convmixer", "lstm"):
         row = re.search(rf"{variant} / baseline vit / baseline 6 {RATIO * 4}", text)
         assert row, variant

@@ -7,8 +7,9 @@ from typing import Any
 import pandas as pd
 
 from nsbench.analysis.matched import TRAIN_ACCURACY
-from nsbench.analysis.matched_effects import PRIMARY
+from nsbench.analysis.matched_effects import PRIMARY, first_law
 from nsbench.config.wording import NONE
+from nsbench.data.tasks import TASKS
 from nsbench.figures.architectures import law_text
 from nsbench.report.pictures import Pictures
 from nsbench.report.tables import (
@@ -57,17 +58,17 @@ def section(tables: dict[str, pd.DataFrame], cells: list[dict[str, Any]], pictur
     found = []
     for task in dict.fromkeys(cell["task"] for cell in cells):
         rows = effects[effects["task"] == task]
-        laws = rows.loc[rows["quantity"] == "sensitivity", "law"].unique()
-        if not (rows["role"] == PRIMARY).any() or not len(laws):
+        law = first_law(rows, task)
+        if not law or not (rows["role"] == PRIMARY).any():
             continue
         found.append(
             {
-                "title": task.replace("_", " ").capitalize(),
+                "title": TASKS[task].title,
                 "figures": pictures.take(*(f"{name}_{task}" for name in FIGURES)),
-                "law": law_text(laws[0]),
-                "compared": _compared(rows, laws[0]),
+                "law": law_text(law),
+                "compared": _compared(rows, law),
                 "laws": _by_law(rows),
-                "ranks": table(RANKS, _ranks(ranks[ranks["task"] == task], laws[0])),
+                "ranks": table(RANKS, _ranks(ranks[ranks["task"] == task], law)),
             }
         )
     shown = effects[effects["task"].isin({cell["task"] for cell in cells})]
