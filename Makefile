@@ -72,7 +72,7 @@ published: $(READY)
 	@nsbench records check --configfile config.yaml workflow/config/published.yaml
 	snakemake results/report.html $(OPTIONS) --configfile workflow/config/published.yaml
 	@cp results/claims.md results/claims.csv results/claim_evidence.csv $(PUBLISHED)
-	@set -e; for part in training theory; do \
+	@set -e; for part in training theory low_sensitivity; do \
 		for file in $(PUBLISHED)/$$part/*.csv; do cp results/tables/$${file##*/} $$file; done; \
 		for file in $(PUBLISHED)/$$part/*.png; do cp results/figures/$${file##*/} $$file; done; \
 	done

@@ -32,7 +32,7 @@ from transformers.models.auto import modeling_auto
 from transformers.models.gpt2 import modeling_gpt2  # noqa: F401  Loaded once, for all processes.
 
 from nsbench.cli import parser
-from nsbench.pretrained import models, run
+from nsbench.pretrained import checks, models, run
 
 CAUSAL, MASKED = modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES, modeling_auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES
 LARGEST = 20_000_000
@@ -163,7 +163,7 @@ def outcome(name: str, model_type: str, folder: Path) -> dict[str, Any]:
     except Exception as error:
         return row | {"detail": f"{type(error).__name__}: {error}".splitlines()[0]}
     (folder / "text.txt").write_text(text())
-    given = ["--model", folder / "model", "--text", folder / "text.txt", "--device", "cpu"]
+    given = [folder / "model", "--text", folder / "text.txt", "--device", "cpu"]
     short = ["--n-tokens", 12, "--n-sequences", 3, "--rho", 0.5, "--readouts", "top_logit_last", "pooled_norm"]
     short += ["--no-control"]
     said = io.StringIO()
@@ -175,7 +175,7 @@ def outcome(name: str, model_type: str, folder: Path) -> dict[str, Any]:
     if status == 2:
         return row | {"outcome": "refused", "detail": said.getvalue().strip().splitlines()[-1]}
     found = difference(folder / "model")
-    equal = "measured, logits equal" if found <= models.LARGEST_DIFFERENCE else "measured, logits NOT equal"
+    equal = "measured, logits equal" if found <= checks.LARGEST_DIFFERENCE else "measured, logits NOT equal"
     remark = said.getvalue().partition("parameters")[2].splitlines()[0].lstrip("; ")
     return row | {"outcome": equal if status == 0 else f"status {status}", "detail": f"{found:.2g} {remark}"}
 

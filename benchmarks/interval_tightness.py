@@ -19,8 +19,6 @@ from nsbench.simulation import intervals
 from nsbench.simulation.montecarlo import MonteCarlo
 from nsbench.theory.propagation import network_intervals, random_network
 
-MAX_VALUES = 4_000_000
-
 
 def main() -> None:
     """Print the table."""
@@ -33,7 +31,7 @@ def main() -> None:
     series = labels.entry_moments("attention", "mean")
     found: dict[tuple[float, int, str], list[tuple[float, float]]] = {}
     for seed in range(options.networks):
-        run = MonteCarlo("intervals", settings, seed, MAX_VALUES, torch.device("cpu"))
+        run = MonteCarlo("intervals", settings, seed, torch.device("cpu"))
         intervals.simulate(run)
         simulated = {(row["reading"], row["x"]): row["value"] for row in run.points() if row["series"] == series}
         for scale in settings.logit_scales:

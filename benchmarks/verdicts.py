@@ -237,13 +237,32 @@ def curves(reps: int) -> None:
     show("Pooled curves: coverage of the mean's and a new setting's interval, %, by settings", header, rows)
 
 
+def few_seeds(reps: int) -> None:
+    """120 settings that differ by 0.2, errors of sd 0.2: what the mean's interval is where fewer seeds are shared."""
+    rows = []
+    for sd_seeds in (0.0, 0.03, 0.08):
+        cells = []
+        for n_seeds in (2, 4, 8):
+            random, covered, reach = np.random.default_rng(5), 0, []
+            for _ in range(reps // 5):
+                effects_SN = 0.2 * random.standard_normal((120, 1)) + sd_seeds * random.standard_normal(n_seeds)
+                found = pool(effects_SN + 0.2 * random.standard_normal((120, n_seeds)), SETTINGS.confidence)
+                covered += found.low <= 0 <= found.high
+                reach.append((found.high - found.low) / 2)
+            usual, wide = 100 * np.quantile(reach, [0.5, 0.9])
+            cells += [percent(covered / (reps // 5)), f"{usual:.1f} ({wide:.1f})"]
+        rows.append([f"{sd_seeds:g}", *cells])
+    header = ["sd of seeds", *(f"{n}: {what}" for n in (2, 4, 8) for what in ("coverage", "half width"))]
+    show("Few seeds: coverage of the mean's interval and its half width (a tenth are wider), %, by seeds", header, rows)
+
+
 def main() -> None:
     """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--reps", type=int, default=20_000, help="experiments; of grids a 20th, of curves a 5th")
     options = parser.parse_args()
     check_intervals()
-    for table in (coverage, sequences, power, grid, curves):
+    for table in (coverage, sequences, power, grid, curves, few_seeds):
         table(options.reps)
 
 

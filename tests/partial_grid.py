@@ -10,8 +10,7 @@ from typing import Any
 import pandas as pd
 
 from nsbench.cli import parser as cli
-from nsbench.schemas.run_states import RUN_STATE
-from nsbench.schemas.training import EVALUATION, FLOORS, HISTORY, RUNS
+from nsbench.schemas.training import EVALUATION, FLOORS, HISTORY, RUN_STATE, RUNS
 from nsbench.storage.parquet import read_table, write_table
 from nsbench.storage.run_folder import order_key
 from nsbench.workflow.grid import load

@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from nsbench.cli import parser as cli
+from nsbench.workflow.digests import digest
 from nsbench.workflow.grid import load
-from nsbench.workflow.plan import Plan, digest
+from nsbench.workflow.plan import Plan
 from nsbench.workflow.recorded_runs import index
 from tests.config.test_config import TINY, overlaid
 

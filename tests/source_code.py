@@ -6,7 +6,7 @@ import ast
 import functools
 from pathlib import Path
 
-from nsbench.storage import definitions
+from nsbench.storage import syntax
 from nsbench.storage.definitions import PACKAGE, SOURCE_FOLDER, module_path
 
 
@@ -46,11 +46,11 @@ def edit(folder: Path, place: str) -> None:
     lines = path.read_text(encoding="utf-8").split("\n")
     for node in ast.parse("\n".join(lines)).body:
         if getattr(node, "name", "") == name:
-            first = node.body[1] if len(node.body) > 1 and definitions._is_text(node.body[0]) else node.body[0]
+            first = node.body[1] if len(node.body) > 1 and syntax.is_docstring(node.body[0]) else node.body[0]
             line = first.lineno - 1 - len(getattr(first, "decorator_list", []))
             lines.insert(line, " " * first.col_offset + "edited = 1")
             break
-        if name in definitions._bound(node):
+        if name in syntax.bound_names(node):
             lines.insert(node.end_lineno, f"{name} = ({name}, 1)")
             break
     else:

@@ -163,3 +163,18 @@ def _row(at: dict[str, Any], measure: str, reduction: str, value: float, n_input
     nothing = {"rho": np.nan, "correlation": np.nan, "standard_error": 0.01, "target_value": np.nan}
     found = {"measure": measure, "reduction": reduction, "value": value, "n_inputs": n_inputs, "n_draws": n_draws}
     return {**at, **nothing, **found}
+
+
+def moving(cells: list[dict[str, Any]], at: dict[str, int]) -> dict[str, pd.DataFrame]:
+    """Records in which sensitivity, flips, test loss and weight norm move at once at these steps."""
+    records = make_image_records(cells)
+    table, history = records["evaluation"], records["history"]
+    later = {name: table["step"] >= step for name, step in at.items()}
+    is_law = table["reduction"].str.startswith("patch_gaussian-1-train")
+    joint = table["reduction"].str.contains("kept")
+    table.loc[is_law & ~joint, "value"] = np.where(later["sensitivity"], 0.01, 0.2)[is_law & ~joint]
+    table.loc[is_law & joint, "value"] = np.where(later["stability"], 0.1, 0.5)[is_law & joint]
+    loss = table["measure"] == "test_loss"
+    table.loc[loss, "value"] = np.where(later["test_loss"], 0.1, 4.0)[loss]
+    history["weight_norm"] = np.where(history["step"] >= at["weight_norm"], 9.0, 12.0)
+    return records

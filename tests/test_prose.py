@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
 import pytest
+
+from nsbench.theory import parity_gradients
 
 PROJECT = Path(__file__).parents[1]
 PUBLISHED = PROJECT / "results/published"
@@ -16,11 +19,15 @@ EFFECTS, CELLS, SELECTIONS, LEADS, SCORES = (
     pd.read_csv(PUBLISHED / f"training/{name}.csv")
     for name in ("paired_effect", "cells", "selection", "lead_lag", "score_effect")
 )
+THEORY = pd.read_csv(PUBLISHED / "theory/theory.csv")
+CONCENTRATION = pd.read_csv(PUBLISHED / "pretrained/concentration.csv")
+CLAIMS = pd.read_csv(PUBLISHED / "claims.csv")
 EVIDENCE = pd.read_csv(PUBLISHED / "claim_evidence.csv").set_index("id")
 NO_EFFECT = "no effect larger than 10%"
 PAPER = (
-    "26.7% fewer (36% faster)", "4,500 to 3,300 steps, 26.7% fewer", "not 1.33 times", "not 4,000", "near 70%",
-    "Theorems 5.1 to 5.3", "settle at 2/(3 pi)", "Definition 6.1's", "The paper's four",
+    "26.7% fewer (36% faster)", "| 26.7% fewer |", "| about 35% sooner |", "| about 75% fewer |",
+    "4,500 to 3,300 steps", "not 1.33 times", "not 4,000", "near 70%", "Theorems 5.1 to 5.3", "settle at 2/(3 pi)",
+    "Definition 6.1's", "The paper's four",
 )  # fmt: skip
 """What the paper says."""
 SETTINGS = (
@@ -28,7 +35,10 @@ SETTINGS = (
     "at 8, 12, 16 and 20 pairs", "30% of the pairs", "on a tenth of the batch", "in every tenth step", "10,000 steps",
     "every 10 steps", "reaches 95%", "From 95% on training data to 95%", "reaches 70%", "judged at eight",
     "(0.003 and 0.003)", "3,000-step runs", "by more than 10%", "of six probed",
-    "One comparison", "one branch", "of the first 42", "WikiText-2",
+    "ne comparison", "one branch", "of the first 42", "WikiText-2", "SmolLM2", "beyond 10%", "200 specifications",
+    "below 1 and", "(95%; next tokens 70%)", "sigma = 1", "training accuracy 0.95", "over 0.9",
+    "checkpoints lie 40 apart", "CIFAR-10, SVHN", "at 98.2%", "ranks at 95%", "(Six pairs.)",
+    "9 of 12 frequent", "11 of 20 all", "30% of the examples", "none beyond 10%", "beyond 10%",
 )  # fmt: skip
 """What was run, and how it is judged."""
 
@@ -90,6 +100,27 @@ def leads(variant: str) -> tuple[int, int, float]:
     return int(row["n_series_first"]), int(row["n_runs"]), float(row["typical_lead_steps"])
 
 
+def decides(found: pd.Series) -> str:
+    """The end of a line in the table of the comparisons that decide."""
+    fewer = found.steps_ratio_low < 1 < found.steps_ratio_high
+    interval = across(found) if fewer else f"({ends(found)})"
+    outcome = {"more steps": "later", "fewer steps": "sooner"}.get(found.outcome, found.outcome)
+    effect = steps(found).removesuffix(" steps")
+    return f"| {effect} {interval} | {found.flops_ratio:.2f} times | {found.n_pairs} | {outcome} |"
+
+
+def percents(name: str, what: str) -> str:
+    """A claim's number of percent, where the regulariser has more of something."""
+    found = EVIDENCE.loc[[name]].iloc[0]
+    return f"{-found.ours:.1f}% {what} ({-found.ours_high:.1f} to {-found.ours_low:.1f}%)"
+
+
+def share(c: float) -> str:
+    """The regulariser's gradient beside the cross entropy's, of a parity of two bits at confidence c."""
+    of_loss, of_regularizer = parity_gradients(c, 2, 0.05, 0.05, 0.1)
+    return f"{100 * of_regularizer / of_loss:.2f}%"
+
+
 CALIBRATED, FINE, TEXT = effect("calibrated"), effect("fine"), effect("windows_overlapping")
 TURNED, BEST = effect("fine", "noise_stability_s0"), effect("third", "noise_stability-rho0.75-gamma2")
 MIRRORED = re.search(r"\d+%", str(CALIBRATED.leaks))[0]
@@ -99,6 +130,7 @@ GROKKING = EVIDENCE.loc["catalyses_grokking"].iloc[0]
 TRIED = len(CELLS[CELLS["variant"].str.startswith("third-")])
 THIRD = ("noise_stability_s0", "tenth_of_batch", "every_10th", "one_branch")
 FIRST, RUNS, LEAD = leads("calibrated-n20-k2-steps3000")
+OUTCOMES = [found.outcome for found in (CALIBRATED, FINE, TEXT)]
 TWICE = {2: "twice"}.get(round(FINE.flops_ratio / FINE.steps_ratio, 6), "not twice")
 N_TEXT = word(median("windows_overlapping", "n_seeds"))
 
@@ -107,22 +139,95 @@ def loss(end: str = "") -> str:
     return f"{-LOSS[f'best_val_loss_difference{end}']:.4f}".lstrip("0")
 
 
+def deep_networks() -> str:
+    """Where deep ReLU networks are after their last layer, beside the fixed point of Equation 5's linear form."""
+    rows = THEORY[THEORY["experiment"] == "feed_forward"]
+    last = rows.loc[rows["x"] == rows["x"].max(), "simulated"]
+    return "In no reading" if ((last * 3 * math.pi / 2 - 1).abs() > 0.1).all() else "In some reading"
+
+
+def large(norm: str, readout: str = "", weights: str = "pretrained") -> int:
+    """The most positions with a tenth of the influence on text, by readout."""
+    rows = CONCENTRATION[(CONCENTRATION["site"] == "embeddings") & (CONCENTRATION["of"] == "mean")]
+    rows = rows[(rows["inputs"] == "text") & (rows["norm"] == norm) & (rows["weights"] == weights)]
+    return int(rows.loc[(rows["readout"] == readout) | (readout == ""), "n_large"].max())
+
+
+def short(found: pd.Series) -> str:
+    """The same without pairs and outcome."""
+    return "|".join(decides(found).split("|")[:3]) + "|"
+
+
+def counted(group: str = "", source: str = "haris2026") -> str:
+    """A line of a paper's claims by verdict; open: undecided, not run, or not testable as stated."""
+    rows = CLAIMS.loc[(CLAIMS["source"] == source) & ((CLAIMS["group"] == group) | (group == "")), "verdict"]
+    kinds = (["reproduced"], ["partly"], ["not reproduced", "opposite", NO_EFFECT], ["paper in error"])
+    found = [int(rows.isin(kind).sum()) for kind in kinds]
+    return " | ".join(map(str, [*found, len(rows) - sum(found)])) + " |"
+
+
+def ranging(variant: str, n: int) -> str:
+    """The least and the largest effect of the variant's (rho, gamma), if none of these has one beyond the margin."""
+    rows = EFFECTS[(EFFECTS["variant"] == variant) & EFFECTS["arm"].str.contains("-rho")]
+    assert len(rows) == n
+    assert (rows["outcome"] == NO_EFFECT).all()
+    fewer = [100 * (1 - ratio) for ratio in (rows["steps_ratio"].max(), rows["steps_ratio"].min())]
+    return f"{-fewer[0]:.1f}% more to {fewer[1]:.1f}%" if fewer[0] < 0 else f"{fewer[0]:.1f} to {fewer[1]:.1f}%"
+
+
+def those_with(outcome: str) -> str:
+    """The tasks whose deciding comparison has this outcome."""
+    rows = {"addition": CALIBRATED, "parity": FINE, "next tokens": TEXT}
+    return " and ".join(name for name, row in rows.items() if row.outcome == outcome)
+
+
+def asked(claim: str, setting: str) -> pd.Series:
+    """A setting of a claim of the second paper."""
+    rows = EVIDENCE.loc[[claim]]
+    (row,) = rows[rows["setting"] == setting].to_dict("records")
+    return pd.Series(row)
+
+
+def numbers(claim: str, setting: str, sign: int = 1, digits: int = 2) -> str:
+    """Its number and the ends of its interval, times `sign`."""
+    row = asked(claim, setting)
+    low, high = sorted(sign * end for end in (row.ours_low, row.ours_high))
+    return f"{sign * row.ours:.{digits}f} ({low:.{digits}f} to {high:.{digits}f})"
+
+
+def verdict(claim: str) -> str:
+    (found,) = CLAIMS.loc[CLAIMS["id"] == claim, "verdict"]
+    return f"**{'open' if found == 'undecided' else found}**"
+
+
+def follows_frequent(kind: str, model: str) -> str:
+    """How often a model of the token mixture follows the frequent tokens, as its claim's note tells."""
+    shares = dict(re.findall(r"(\w+): ([\d.]+)", asked("frequent_tokens", f"token_mixture / {kind}").note))
+    return f"{100 * float(shares[model]):.0f}%"
+
+
 README = [
-    f"({word(CALIBRATED.n_pairs)} pairs; {MIRRORED} of validation pairs stand mirrored in training): "
-    f"{steps(CALIBRATED).replace('more', '*more*')} ({ends(CALIBRATED)}) at {CALIBRATED.flops_ratio:.2f} times",
-    f"{'no' if settled('third', SELECTIONS.n_arms[0]) == NO_EFFECT else 'a'} (rho, gamma) of "
-    f"{SELECTIONS.n_arms[0]} changes",
+    f"more steps on {those_with('more steps')}, an effect beyond 10% ruled out on {those_with(NO_EFFECT)}",
+    f"with {100 * CALIBRATED.confidence:g}% intervals",
+    f"| modular addition, {CALIBRATED.n_pairs} | 26.7% fewer {short(CALIBRATED)}",
+    f"| sparse parity, {FINE.n_pairs} | about 35% sooner {short(FINE)}",
+    f"| next tokens, {TEXT.n_pairs}; training windows overlap validation's | about 75% fewer {short(TEXT)}",
+    f"{SELECTIONS.n_arms[0]} settings of rho and gamma take {ranging('third', SELECTIONS.n_arms[0])} fewer steps",
     f"makes it {median('third') / median('third-learning_rate0.003-weight_decay0.003'):.1f} times faster",
-    f"({word(FINE.n_pairs)} pairs): {FINE.outcome}",
-    f"({word(TEXT.n_pairs)} pairs of a leaky protocol",
-    steps(TEXT).replace("more", "*more*"),
-    f"{TWICE} the operations a step",
-    f"{'no' if settled('third_tuned', 4) == NO_EFFECT else 'a'} (rho, gamma) of four adds 10% to that",
-    f"[{len((PROJECT / 'src/nsbench/report/errata.json').read_text().splitlines())} errata]",
+    f"four settings take {ranging('third_tuned', 4)} fewer steps",
+    f"[{len(re.findall('^[|] [0-9]', (PROJECT / 'docs/errata.md').read_text(), re.MULTILINE))} errata]",
+    *(f"| {group} | {counted(group)}" for group in ("training", "measure", "theory", "statement of numbers")),
+    f"| pretrained ([other models]) | {counted('pretrained')}",
+    f"| second paper, with four questions of ours | {counted(source='vasudeva2025')}",
 ]
 RESULTS = [
+    f"in {word(OUTCOMES.count('more steps'))} the regulariser takes more steps, in "
+    f"{word(OUTCOMES.count(NO_EFFECT))} it changes nothing beyond 10%, and each step costs {TWICE} the operations",
+    f"| modular addition | 26.7% fewer {decides(CALIBRATED)}",
+    f"| sparse parity | about 35% sooner {decides(FINE)}",
+    f"| next tokens | about 75% fewer {decides(TEXT)}",
     f"`calibrated`, {word(CALIBRATED.n_pairs)} pairs: **later**. {steps(CALIBRATED)} ({100 * CALIBRATED.confidence:g}% "
-    f"interval {ends(CALIBRATED)}), {CALIBRATED.flops_ratio:.2f} times the FLOPs",
+    f"interval {ends(CALIBRATED)})",
     f"{MIRRORED} of validation pairs stand mirrored",
     f"takes {GROKKING.ours:g} steps more ({GROKKING.ours_low:g} to {GROKKING.ours_high:g})",
     f"{loss()} lower ({100 * LOSS.confidence:g}% interval {loss('_high')} to {loss('_low')})",
@@ -132,7 +237,7 @@ RESULTS = [
     f"**{settled('third', SELECTIONS.n_arms[0])}**",
     f"through one branch alone: {'none either' if settled('third', 4, *THIRD) == NO_EFFECT else 'not that'}",
     f"rho = 0.75 and gamma = 2, takes {steps(BEST)} ({ends(BEST)})",
-    f"Of {TRIED} settings of learning rate and decay",
+    f"of {TRIED} settings of learning rate and decay",
     f"takes {median('third-learning_rate0.003-weight_decay0.003'):g} steps instead of {median('third'):,g}",
     f"takes {TUNED.val_steps_ratio:.1f} times the steps "
     f"({TUNED.val_steps_ratio_low:.1f} to {TUNED.val_steps_ratio_high:.1f}",
@@ -141,17 +246,101 @@ RESULTS = [
     f"doubling the decay takes {steps(effect('calibrated_fine', 'double_weight_decay'))}",
     f"tripling it {steps(effect('calibrated_fine', 'more_weight_decay')).partition(' ')[0]} "
     f"({word(effect('calibrated_fine', 'more_weight_decay').n_pairs)} pairs, open)",
-    f"(`fine`, {FINE.n_pairs} pairs): **{FINE.outcome}**. {steps(FINE)} {across(FINE)}, {TWICE} the FLOPs",
+    f"(`fine`, {FINE.n_pairs} pairs): **{FINE.outcome}**",
     f"with its sign turned {steps(TURNED).removesuffix(' steps')} {across(TURNED)}",
     f"{word(effect('calibrated-n20-k2-steps3000').n_pairs).capitalize()} pairs each",
-    f"in {'all' if FIRST == RUNS else word(FIRST) + ' of'} {word(RUNS)} baselines of `calibrated`, by {LEAD:g} steps",
+    f"in {'all' if FIRST == RUNS else word(FIRST) + ' of'} {word(RUNS)} baselines of parity's `calibrated`, by "
+    f"{LEAD:g} steps",
     f"({re.search(r'[0-9]+%', str(effect('as_published-n10-k2-steps1000').leaks))[0]} of the validation strings are",
     "in {} of {} of `as_published`".format(*map(word, leads("as_published-n10-k2-steps1000")[:2])),
-    f"{N_TEXT.capitalize()} pairs, judged at {word(TEXT.n_pairs)}: **later**. {steps(TEXT)} ({ends(TEXT)}), "
-    f"{TEXT.flops_ratio:.2f} times the FLOPs",
+    f"{N_TEXT.capitalize()} pairs, judged at {word(TEXT.n_pairs)}: **later**. {steps(TEXT)} ({ends(TEXT)})",
     f"at {median('windows_overlapping', 'min_step'):g} to {median('windows_overlapping', 'max_step'):g} steps",
+    f"validation loss has {percents('validation_loss', 'more area')}",
+    f"fluctuates {percents('steadier_training', 'more')}",
     f"to {stability('baseline', 'baseline_becomes_unstable')} of its highest value without and "
     f"{stability('noise_stability', 'regularised_stays_stable')} with the regulariser",
+    f"{deep_networks()} tried does a deep ReLU network settle at 2/(3 pi)",
+    f"{'no' if large('l1') == 0 else 'a'} position has a tenth of the influence in the L1 norm",
+    "In the squared norm SmolLM2 looks like a junta, as do random copies"
+    if 0 < large("squared_l2", "top_logit_last") < 3 and 0 < large("squared_l2", weights="random") < 3
+    else "neither looks like one",
+    f"derived to be {share(0.1)} to {share(0.7)} of the cross entropy's",
+]
+
+
+IMAGES, SNIPPETS = "fashion_mnist", "movie_snippets"
+OF_RUNS = pd.read_csv(PUBLISHED / "training/time_to_target.csv")
+SECOND = OF_RUNS["task"].isin([IMAGES, SNIPPETS, "token_mixture"]) | (OF_RUNS["variant"] == "grokking")
+MLP, LSTM, GAIN = f"{IMAGES} / mlp", f"{SNIPPETS} / lstm", f"{IMAGES} / less baseline"
+
+
+def moves(claim: str, over: str) -> list[str]:
+    """Steps by which S moves first, and the ends of their interval."""
+    row = asked(claim, f"grokking / {over}")
+    return [f"{row.ours:g}", f"{row.ours_low:,.0f} to {row.ours_high:,.0f}"]
+
+
+def one_less_all() -> list[str]:
+    """What noising one token loses of clean accuracy beside noising all, and the ends of its interval."""
+    row = asked("better_regulariser", f"{IMAGES} / one token less all / test_accuracy")
+    assert row.ours < 0 < row.ours_high < 0.0005
+    return [f"{-row.ours:.3f}", f"{-row.ours_low:.3f} less to {row.ours_high:.3f} more"]
+
+
+LOW_SENSITIVITY = [
+    f"{SECOND.sum()} runs, in",
+    f"the MLP's S over the transformer's: {numbers('sensitivity_fashion_mnist', MLP)}, "
+    f"{verdict('sensitivity_fashion_mnist')}",
+    f"at sigma = 2 it is {numbers('sensitivity_fashion_mnist', f'{MLP} / patch_gaussian-2')}",
+    f"at sigma = 0.5 it is {numbers('sensitivity_fashion_mnist', f'{MLP} / patch_gaussian-0.5')}",
+    f"the released code {numbers('sensitivity_fashion_mnist', f'{MLP} / scattered_gaussian-1')}",
+    "they have {} times the transformer's S ({}".format(
+        *numbers("sensitivity_fashion_mnist", f"{IMAGES} / cnn / equal_test_accuracy").split(" (")
+    ),
+    "the LSTM has {} times the transformer's S ({}".format(*numbers("sensitivity_text", LSTM).split(" (")),
+    "and {} times ({}".format(*numbers("sensitivity_text", f"{LSTM} / embedding_gaussian-1").split(" (")),
+    f"Token mixture, {word(asked('frequent_tokens', 'token_mixture / mlp').n)} pairs: {verdict('frequent_tokens')}",
+    f"in {follows_frequent('mlp', 'transformer')} of the swapped examples",
+    f"the MLP in {follows_frequent('mlp', 'mlp')}, the LSTM in {follows_frequent('lstm', 'lstm')}",
+    f"{verdict('robust_if_insensitive')}: partial rank correlation {numbers('robust_if_insensitive', IMAGES)}",
+    f"nothing is seen: {numbers('robust_if_insensitive', f'{IMAGES} / train_accuracy')}",
+    f"{verdict('flat_if_insensitive')}: {numbers('flat_if_insensitive', IMAGES)}",
+    f"it is the reverse: {numbers('flat_if_insensitive', f'{IMAGES} / other_patch')}",
+    f"{verdict('same_ranking').replace('open', 'Open')}: Kendall's tau is "
+    + numbers("same_ranking", f"{IMAGES}, 50% kept"),
+    f"{numbers('same_ranking', f'{IMAGES}, 25% kept')} where a quarter is",
+    f"most: {numbers('same_ranking', f'{IMAGES}, 50% kept / other_patch')}",
+    f"{word(asked('regulariser_robust', GAIN).n)} pairs: {verdict('regulariser_robust')}",
+    "It has {} more accuracy on corrupted images than the baseline ({}".format(
+        *numbers("regulariser_robust", GAIN, digits=3).split(" (")
+    ),
+    "and {} more than augmentation by the same noise ({}".format(
+        *numbers("regulariser_robust", f"{IMAGES} / less augmentation", digits=3).split(" (")
+    ),
+    "it has {} more than the baseline ({}".format(
+        *numbers("regulariser_robust", f"{GAIN} / test_accuracy", digits=3).split(" (")
+    ),
+    "{}: S moves {} steps before noise stability ({}; ".format(
+        verdict("better_progress").replace("open", "Open"), *moves("better_progress", "stability")
+    ),
+    "S {} steps before the raw test loss ({}), ".format(*moves("sensitivity_leads_loss", "test_loss"))
+    + verdict("sensitivity_leads_loss"),
+    "and {} before the norm of the weights ({}), ".format(*moves("sensitivity_leads_norm", "weight_norm"))
+    + verdict("sensitivity_leads_norm"),
+    "{}: on corrupted images that of S has {} more accuracy than that of noise stability ({}".format(
+        verdict("better_regulariser").replace("open", "Open"),
+        *numbers("better_regulariser", f"{IMAGES} / less all_agreement", digits=3).split(" ("),
+    ),
+    "squared error of logits has {} more than agreement ({}".format(
+        *numbers("better_regulariser", f"{IMAGES} / MSE less agreement / test_accuracy", digits=3).split(" (")
+    ),
+    "one token {} less than all ({})".format(*one_less_all()),
+    "its partial correlation is by {} ({} the stronger".format(
+        *numbers("better_predictor", f"{IMAGES}, 50% kept").split(" (")
+    ),
+    "at sigma = 2 it is the weaker by "
+    + numbers("better_predictor", f"{IMAGES}, 50% kept / patch_gaussian-2", sign=-1),
+    f"on test inputs by {numbers('better_predictor', f'{IMAGES}, 50% kept / test', sign=-1)}",
 ]
 
 
@@ -165,7 +354,8 @@ def prose(name: str, first: str, last: str) -> str:
 
 PAGES: dict[str, tuple[list[str], Callable[[], str]]] = {
     "README.md": (README, lambda: prose("README.md", "## Results so far", "\n## ")),
-    "docs/results.md": (RESULTS, lambda: prose("docs/results.md", "## Training", "\n## Theory")),
+    "docs/low_sensitivity.md": (LOW_SENSITIVITY, lambda: prose("docs/low_sensitivity.md", "## Results", "\n## Limits")),
+    "docs/results.md": (RESULTS, lambda: prose("docs/results.md", "# Results", "\n## What would change")),
 }
 
 

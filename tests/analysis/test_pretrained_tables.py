@@ -15,7 +15,6 @@ from nsbench.analysis.pretrained_tables import (
     INFLUENCE_READINGS,
     READINGS,
     join_models,
-    nearest_reading,
     smaller_bounds,
     tail_bounds,
 )
@@ -252,41 +251,7 @@ def test_no_measured_case_gives_no_bounds() -> None:
     )
     assert tail.columns.tolist() == TAIL.names
     assert tail.empty
-    assert nearest_reading(tail).empty
     assert smaller_bounds(tail).empty
-
-
-def two_of_the_paper() -> pd.DataFrame:
-    """bert (0.04, 0.02) and roberta (0.19, 0.02): the token reading is 0.04 and 0.38, so the factors are 1 and 2."""
-    names = {"b": "bert", "r": "roberta"}
-    redrawn = [
-        stable("replacement", "half_square", math.nan, DEGREE * bound, model=name)
-        for name, bound in (("b", 0.04), ("r", 0.38))
-    ]
-    noisy = [stable("gaussian", "normalised", 0.5, 1 - 0.0002 * 7 / 8, model=name) for name in names]
-    extra = [stable("gaussian", "normalised", 0.9, 0.5, model="b")]
-    moments = [moment(norm2=1.0, model=name) for name in names]
-    return tail_of(
-        [*redrawn, *noisy, *extra], moments, models=[model(name, paper=paper) for name, paper in names.items()]
-    )
-
-
-def test_the_nearest_reading_is_told_by_its_factors() -> None:
-    found = nearest_reading(two_of_the_paper())
-    at = found[found["divided_by"] == "norm2"].set_index(["reading", "unit"])[["largest_factor", "mean_factor"]]
-    assert at.loc[[("token", "share")]].to_numpy()[0] == pytest.approx([2.0, math.sqrt(2.0)])
-    assert at.loc[[("token", "percent")]].to_numpy()[0] == pytest.approx([200.0, 100 * math.sqrt(2.0)])
-    # No influence at all is infinitely far from any number.
-    assert at.loc[[("spectral", "share")]].to_numpy()[0].tolist() == [math.inf, math.inf]
-    # 0.0002 is 0.02 percent.
-    exact = found.iloc[0]
-    assert (exact["reading"], exact["unit"], exact["n_models"]) == ("gaussian", "percent", 2)
-    assert exact["largest_factor"] == pytest.approx(1.0)
-    # What only one of the models has comes after what both have.
-    assert found["n_models"].tolist() == sorted(found["n_models"], reverse=True)
-    assert found["n_models"].iloc[-1] == 1
-    both = found[found["n_models"] == 2]
-    assert both["largest_factor"].is_monotonic_increasing
 
 
 def sample(n: int, ratio: float, seed: int, factor: float = 1.0) -> dict[str, Any]:

@@ -214,7 +214,7 @@ def test_a_budget_that_is_not_known_leaves_the_ratio_unknown() -> None:
 # --- more extreme evidence is never weaker ---------------------------------------------------------------------
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None)
 @given(two_strengths(), st.sampled_from([0.95, 0.8]), st.sampled_from([(8.0, 8.0), (8.0, 16.0)]))
 def test_more_extreme_pairs_never_move_an_end_upward(
     strengths: tuple[list[tuple[float, float]], ...], confidence: float, budgets: tuple[float, float]

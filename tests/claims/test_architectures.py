@@ -7,17 +7,16 @@ import math
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import pytest
 
-from nsbench.analysis.matched import architecture
 from nsbench.claims.evidence import Evidence
+from nsbench.config.cells import model_kind
 from nsbench.schemas.analysis import TABLES
 from nsbench.schemas.training import COLLECTED_RUNS, EVALUATION, HISTORY
 from nsbench.storage.parquet import write_table
 from tests.claims.synthetic_claims import STAMP, claims, judged
-from tests.synthetic_matched import make_image_cells, make_image_records
+from tests.synthetic_matched import make_image_cells, moving
 
 SEEDS = tuple(range(6))
 CELLS = make_image_cells(SEEDS)
@@ -86,7 +85,7 @@ def test_the_transformer_is_judged_beside_both_others(tmp_path: Path, mlp: Any, 
 
 def test_what_the_grid_lacks_is_named(tmp_path: Path) -> None:
     evidence = planted(tmp_path, matched_effect=effects(mlp=MORE))
-    evidence.cells = [cell for cell in CELLS if architecture(cell) != "cnn"]
+    evidence.cells = [cell for cell in CELLS if model_kind(cell) != "cnn"]
     row, _ = judged(evidence, "sensitivity_fashion_mnist")
     assert row["verdict"] == "partly"
     assert "fashion_mnist / cnn: the grid has no cnn of it" in row["reason"]
@@ -253,21 +252,6 @@ def test_the_share_that_follows_frequent_tokens_is_compared(tmp_path: Path) -> N
     assert [one["verdict"] for one in found] == ["reproduced", "opposite"]
     assert row["verdict"] == "not reproduced"
     assert found[0]["ours"] == pytest.approx(0.6)
-
-
-def moving(cells: list[dict[str, Any]], at: dict[str, int]) -> dict[str, pd.DataFrame]:
-    """Records in which sensitivity, flips, test loss and weight norm move at once at these steps."""
-    records = make_image_records(cells)
-    table, history = records["evaluation"], records["history"]
-    later = {name: table["step"] >= step for name, step in at.items()}
-    is_law = table["reduction"].str.startswith("patch_gaussian-1-train")
-    joint = table["reduction"].str.contains("kept")
-    table.loc[is_law & ~joint, "value"] = np.where(later["sensitivity"], 0.01, 0.2)[is_law & ~joint]
-    table.loc[is_law & joint, "value"] = np.where(later["stability"], 0.1, 0.5)[is_law & joint]
-    loss = table["measure"] == "test_loss"
-    table.loc[loss, "value"] = np.where(later["test_loss"], 0.1, 4.0)[loss]
-    history["weight_norm"] = np.where(history["step"] >= at["weight_norm"], 9.0, 12.0)
-    return records
 
 
 def test_what_sensitivity_leads_is_told_by_onsets_at_checkpoints(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from collections.abc import Iterator
@@ -15,26 +16,18 @@ from nsbench.cli import parser as cli
 from nsbench.config.base import ConfigError
 from nsbench.schemas.claims import CLAIM
 from nsbench.schemas.training import COLLECTED_RUNS
-from nsbench.storage import code_digest, definitions
 from nsbench.storage.parquet import read_table, write_table
 from nsbench.workflow import plugins
+from nsbench.workflow.digests import digest
 from nsbench.workflow.grid import load
-from nsbench.workflow.plan import Plan, digest
+from nsbench.workflow.plan import Plan
 from nsbench.workflow.plugins import added_to
 from tests.claims.synthetic_claims import STAMP
 from tests.config.test_config import ROOT, TINY, overlaid
 from tests.synthetic_records import make_cells, make_records
+from tests.workflow.conftest import forget
 
 NAME = "share_diverged"
-
-
-def forget() -> None:
-    """Be a process that has loaded no plug-in."""
-    for name in list(plugins._FILES):
-        for quantity in [quantity for quantity, own in QUANTITIES.items() if own.__module__ == name]:
-            del QUANTITIES[quantity]
-        del plugins._FILES[name], sys.modules[name], definitions.elsewhere[name]
-    code_digest.forget()
 
 
 def claims_digest() -> str:
@@ -79,13 +72,15 @@ def test_a_quantity_of_one_s_own_answers_a_claim(plugin: Path) -> None:
     assert claims_digest() not in (after, before[0])
 
 
-def test_a_file_that_registers_no_quantity_is_told(plugin: Path) -> None:
+def test_a_file_that_registers_no_quantity_is_told(plugin: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
     known = dict(QUANTITIES)
     for text, told in [
         ('@nsbench.claim_quantity("arithmetic")\ndef mine(evidence): ...', "'arithmetic' is taken by nsbench"),
         ('@nsbench.claim_quantity("mine")\ndef mine(evidence, task): ...', "'task' of mine has no type"),
     ]:
         plugin.write_text(f"import nsbench\n{text}\n")
+        os.utime(plugin, (1e9, 1e9))  # an edit within a second, of the same length: Python's cache would miss it
         with pytest.raises(ConfigError, match=told):
             plugins.load(["mine.py"])
         assert known == QUANTITIES

@@ -410,34 +410,34 @@ def test_runs_without_measures_or_stability_are_left_out_and_the_note_says_so(tm
     assert rough.n == 6
 
 
-def test_stability_of_a_parity_at_checkpoints(tmp_path: Path) -> None:
-    folders = training_folder(tmp_path, make_cells("sparse_parity", seeds=SEEDS))
-    evidence = folders.evidence()
-    (change,) = findings(evidence, "stability_change", task="sparse_parity")  # no cosine was evaluated
+@pytest.fixture(scope="module")
+def parity(tmp_path_factory: pytest.TempPathFactory) -> Evidence:
+    return training_folder(tmp_path_factory.mktemp("parity"), make_cells("sparse_parity", seeds=SEEDS)).evidence()
+
+
+def test_stability_of_a_parity_at_checkpoints(parity: Evidence) -> None:
+    (change,) = findings(parity, "stability_change", task="sparse_parity")  # no cosine was evaluated
     assert (change.setting, change.value) == ("calibrated / decision at 0.75", pytest.approx(0.75**2 - 1, abs=0.03))
-    (unseen,) = findings(evidence, "final_stability", task="sparse_parity", correlations=[0.7])
+    (unseen,) = findings(parity, "final_stability", task="sparse_parity", correlations=[0.7])
     assert (unseen.status, unseen.why) == (MISSING, "stability was not evaluated at rho = 0.4 (evaluation.rho)")
-    row, found = judged(evidence, "stability_decreases")
+    row, found = judged(parity, "stability_decreases")
     assert row["verdict"] == "reproduced"
     assert "without as_published: this variant is not in the grid" in row["reason"]
-    row, found = judged(evidence, "stability_converges")
+    row, found = judged(parity, "stability_converges")
     assert row["verdict"] == "reproduced"
     assert [one["setting"] for one in found[:2]] == ["calibrated / decision at 0.5", "calibrated / decision at 0.75"]
-    ends = findings(
-        evidence, "final_stability", task="sparse_parity", reductions=["decision"], correlations=[0.5, 0.75]
-    )
+    ends = findings(parity, "final_stability", task="sparse_parity", reductions=["decision"], correlations=[0.5, 0.75])
     assert [one.extras["target"] for one in ends] == [0.5**2, 0.75**2]
     assert all(one.extras["start"] == pytest.approx(1, abs=0.03) for one in ends)
 
 
-def test_a_lead_is_set_beside_what_anybody_could_look_at(tmp_path: Path) -> None:
-    evidence = training_folder(tmp_path, make_cells("sparse_parity", seeds=SEEDS)).evidence()
-    table = evidence.table("lead_lag").set_index(["arm", "series"])["typical_lead_steps"]["baseline"]
-    leads = findings(evidence, "lead", task="sparse_parity")
+def test_a_lead_is_set_beside_what_anybody_could_look_at(parity: Evidence) -> None:
+    table = parity.table("lead_lag").set_index(["arm", "series"])["typical_lead_steps"]["baseline"]
+    leads = findings(parity, "lead", task="sparse_parity")
     assert {one.setting.removeprefix("calibrated / "): one.value for one in leads} == table.to_dict()
     assert [one.status for one in leads] == [ASIDE] + [COUNTS] * 2 + [ASIDE] * 3
-    (rank,) = findings(evidence, "early_rank", task="sparse_parity")
-    by_loss = evidence.table("early_rank").set_index("group").loc["baseline", "rank_by_val_loss"]
+    (rank,) = findings(parity, "early_rank", task="sparse_parity")
+    by_loss = parity.table("early_rank").set_index("group").loc["baseline", "rank_by_val_loss"]
     assert rank.extras["rank_by_val_loss"] == by_loss
 
 

@@ -101,7 +101,11 @@ BAD: list[tuple[str, Any, list[str]]] = [
     (f"{NEXT}.data", {"examples": "rows"}, [f"{NEXT}.data: examples = 'rows'", "targets = 'every' is allowed"]),
     (f"{NEXT}.data", {"tokenizer": "bpe", "n_symbols": 200}, ["n_symbols = 200 is too small", "at least 257"]),
     ("pretrained.only", ["tiny"], ["pretrained: only: unknown model 'tiny', did you mean 'tiny_causal'?"]),
-    ("theory.recurrence.width", 3000, ["max_values: 4000000 is too small for the sizes of recurrence"]),
+    ("theory.recurrence.width", 10**5, ["theory.recurrence: n_pairs = ", "array of 1e+10 numbers", "at most 1e+09"]),
+    ("theory.patterns.n_tokens", [10**5], ["theory.patterns: n_pairs = ", "at most 1e+09"]),
+    ("theory.relu", {"n_pairs": 10**7}, ["theory.relu.n_pairs: 10000000", "less than or equal to 1000000"]),
+    ("theory.attention", {"n_draws": 10**6, "n_pairs": 10**4}, ["theory.attention: n_pairs", "1e+13 in all draws"]),
+    ("theory.kernels.n_variables", 49, ["theory.kernels.n_variables: 49", "less than or equal to 48"]),
     # How effects are judged.
     (LOOKS, [], [f"{LOOKS}: [] is not allowed", "at least 1 item"]),
     (LOOKS, [8, 12, 12], ["analysis.looks: pairs [8, 12, 12]: ascending numbers are allowed, each once"]),
@@ -147,7 +151,6 @@ BAD: list[tuple[str, Any, list[str]]] = [
     (f"{VARIANT}.model", {"d_model": 16384, "n_layers": 256}, ["d_model = 16384", "at most 2e+10"]),
     (PARITY, {"data": {"n": 500, "n_train": 10**7}}, ["10002000 examples of 500 tokens", "at most 2e+09"]),
     ("evaluation", {"n_inputs": 10**6, "n_draws": 100}, ["evaluation: 5 rho x n_inputs = 1000000", "20,000,000"]),
-    ("theory.relu", {"n_pairs": 10**8, "n_draws": 10**6}, ["theory.relu: n_draws = 1000000", "at most 1e+13"]),
     (
         "grid.0.sweep",
         {"data.modulus": list(range(7, 1000)), "training.steps": list(range(4, 1000))},

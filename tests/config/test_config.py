@@ -20,7 +20,7 @@ from nsbench.config.base import parse
 from nsbench.config.canonical import canonical_json
 from nsbench.data.tasks.modular_addition import ModularAddition
 from nsbench.workflow.config import variant_model
-from nsbench.workflow.grid import Cell, expand, load, load_files, packs
+from nsbench.workflow.grid import Cell, expand, load, load_files
 
 ROOT = Path(__file__).parents[2]
 
@@ -274,19 +274,6 @@ def test_every_model_is_closed_and_frozen() -> None:
     for model in models:
         rules = model.model_config
         assert (rules["extra"], rules["frozen"], rules["strict"]) == ("forbid", True, True), model
-
-
-@pytest.mark.parametrize(
-    ("seeds", "size", "expected"),
-    [
-        ([0, 1, 2, 3, 4], 2, [[0, 1], [2, 3], [4]]),
-        ([7, 3, 5], 3, [[7, 3, 5]]),
-        ([7, 3], 5, [[7, 3]]),
-        ([1], 1, [[1]]),
-    ],
-)
-def test_packs_keep_order_and_lose_no_seed(seeds: list[int], size: int, expected: list[list[int]]) -> None:
-    assert packs(seeds, size) == expected
 
 
 def test_a_block_s_own_seeds_replace_those_of_the_grid() -> None:

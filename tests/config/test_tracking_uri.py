@@ -120,7 +120,7 @@ def test_a_file_that_is_named_by_a_uri_is_refused_as_mlflow_would_make_folders_o
         "names its file by a URI of its own; give its path: sqlite:////folder/mlflow.db"
     )
     with pytest.raises(ConfigError, match="tracking: uri"):
-        load(config(uri=f"sqlite:///{uri}"))
+        parse(Tracking, {"uri": f"sqlite:///{uri}"}, "tracking")
 
 
 @pytest.mark.parametrize(
@@ -130,16 +130,20 @@ def test_a_file_that_is_named_by_a_uri_is_refused_as_mlflow_would_make_folders_o
 def test_what_is_no_store_is_refused_before_anything_runs(uri: str) -> None:
     assert ALLOWED in flaw(uri)
     with pytest.raises(ConfigError, match="tracking: uri") as caught:
-        load(config(uri=uri))
+        parse(Tracking, {"uri": uri}, "tracking")
     assert str(caught.value).endswith(ALLOWED)
 
 
-@pytest.mark.parametrize("uri", [uri for uri, seen in SHOWN.items() if uri != seen])
+@pytest.mark.parametrize(
+    "uri",
+    ["http://alice:pass@host:5000", "https://host/x?access=token#pass", "postgresql://alice:p@s/s#wrd@host/runs"],
+)
 def test_config_refuses_a_password_without_printing_it(uri: str) -> None:
     with pytest.raises(ConfigError, match=r"tracking: uri '.*\*\*\*.*' has a password or token in it") as caught:
-        load(config(uri=uri))
+        load({**yaml.safe_load((PROJECT / "config.yaml").read_text()), "tracking": {"uri": uri}})
     assert f"{VARIABLE} to the whole URI" in str(caught.value)
-    assert not [secret for secret in ("pass@", "=pass", "token", "p@s", "34") if secret in without_advice(caught.value)]
+    told = str(caught.value).partition(" has a password or token in it")[0]
+    assert not [secret for secret in ("pass", "token", "p@s") if secret in told]
 
 
 SECRET = "postgresql://alice:S3cret@host/" + "runs" * 30
@@ -159,14 +163,6 @@ SECRET = "postgresql://alice:S3cret@host/" + "runs" * 30
 )
 def test_no_other_complaint_about_tracking_prints_the_password(section: Any) -> None:
     with pytest.raises(ConfigError, match="tracking") as caught:
-        load({**config(), "tracking": section})
+        parse(Tracking, section, "tracking")
     assert "S3cret" not in str(caught.value)
     assert len(str(caught.value)) < 600
-
-
-def without_advice(error: Exception) -> str:
-    return str(error).partition(" has a password or token in it")[0]
-
-
-def config(**tracking: Any) -> dict[str, Any]:
-    return {**yaml.safe_load((PROJECT / "config.yaml").read_text()), "tracking": tracking}

@@ -14,7 +14,6 @@ from nsbench.config.variant import Noise
 from nsbench.data.datasets import EpochOrder, read_dataset
 from nsbench.data.generate import _check
 from nsbench.data.tasks.sparse_parity import SparseParity
-from nsbench.storage.parquet import RecordError
 from nsbench.storage.seeding import stream
 from tests.conftest import write_datasets
 
@@ -35,20 +34,6 @@ def test_the_file_gives_back_what_was_made_for_each_seed_whatever_the_pack(tmp_p
         digests.add(data.sha256)
     assert len(digests) == 3
     assert read_dataset(tmp_path / "alone.safetensors", 13).sha256 in digests
-
-
-def test_bad_data_files_are_named(tmp_path: Path) -> None:
-    path = tmp_path / "d.safetensors"
-    with pytest.raises(RecordError, match=r"d\.safetensors: no such file; run the stage that makes it$"):
-        read_dataset(path, 0)
-    write_datasets("sparse_parity", TINY, [3], path)
-    with pytest.raises(RecordError, match=r"d\.safetensors: has no data for seed 0; delete it and"):
-        read_dataset(path, 0)
-    with pytest.raises(RecordError, match="data set of sparse_parity, not of modular_addition"):
-        read_dataset(path, 3, "modular_addition")
-    path.write_bytes(path.read_bytes()[:-9])
-    with pytest.raises(RecordError, match=r"d\.safetensors: not a whole data set"):
-        read_dataset(path, 3)
 
 
 @pytest.mark.parametrize(

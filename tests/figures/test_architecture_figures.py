@@ -18,7 +18,7 @@ from nsbench.figures import FIGURES, architectures
 from nsbench.figures.drawing import figures_for, shown
 from tests.figures.artists import check_layout, texts, with_gid
 from tests.figures.artists import shown as panels_of
-from tests.synthetic_matched import ARMS, LAWS, TASK, make_image_cells, make_image_records
+from tests.synthetic_matched import ARMS, LAWS, TASK, make_image_cells, make_image_records, moving
 from tests.synthetic_records import make_cells
 
 SEEDS = (0, 1, 2, 3, 4, 5)
@@ -65,14 +65,19 @@ def test_each_names_the_data_and_its_texts_do_not_touch(name: str, tables: dict[
     check_layout(figure, panels_of(figure))
 
 
-@pytest.mark.parametrize("name", OF_MODELS)
-def test_a_task_of_text_with_two_models_leaves_out_what_it_lacks(name: str, tables: dict[str, pd.DataFrame]) -> None:
+@pytest.fixture(scope="module")
+def of_text(tables: dict[str, pd.DataFrame]) -> tuple[dict[str, pd.DataFrame], list[dict[str, Any]]]:
+    """The tables and cells of a task of text with two models."""
     kinds = ("vit", "lstm")
     cells = [cell for cell in CELLS if cell["variant"] in kinds and cell["arm"] == "baseline"]
     own = {one: table[table["variant"].isin(kinds)] for one, table in tables.items() if "variant" in table}
     matched = own["matched"][~own["matched"]["quantity"].isin(["clean_accuracy", "corrupted_accuracy"])]
-    own |= {"matched": matched, "rank_agreement": rank_agreement(matched, cells, 0.95)}
-    figure = drawn(name, own, cells)
+    return own | {"matched": matched, "rank_agreement": rank_agreement(matched, cells, 0.95)}, cells
+
+
+@pytest.mark.parametrize("name", OF_MODELS)
+def test_a_task_of_text_with_two_models_leaves_out_what_it_lacks(name: str, of_text: Any) -> None:
+    figure = drawn(name, *of_text)
     check_layout(figure, panels_of(figure))
     if name == "sensitivity_robustness":
         assert "corrupted images" not in texts(figure)
@@ -153,3 +158,45 @@ def test_variants_of_one_kind_differ_by_mark() -> None:
     looks = architectures.looks(cells)
     assert looks[TASK, "a"]["color"] == looks[TASK, "b"]["color"] != looks[TASK, "c"]["color"]
     assert looks[TASK, "a"]["marker"] != looks[TASK, "b"]["marker"]
+
+
+def test_what_moves_first_while_a_model_groks_is_marked_and_smoothing_delays_the_loss() -> None:
+    cells = make_image_cells(
+        SEEDS, {"grokking": "transformer", "other": "transformer"}, ("baseline",), "modular_addition"
+    )
+    at = {"sensitivity": 640, "stability": 800, "test_loss": 1280, "weight_norm": 320}
+    records = moving(cells, at)
+    no_sensitivity = (records["evaluation"]["variant"] == "other") & (
+        records["evaluation"]["measure"] == "token_sensitivity"
+    )
+    tables = {**records, "evaluation": records["evaluation"][~no_sensitivity]}
+    tables["onsets"] = pd.DataFrame({"share": [0.1]})
+    tables["times"] = records["runs"].assign(text="")
+    drawing = FIGURES["sensitivity_grokking"]
+
+    def draw(**changed: pd.DataFrame) -> Any:
+        return drawing(*({**tables, **changed}[one] for one in drawing.tables), cells=cells, scale="paper")
+
+    figure = draw()
+    (panel,) = panels_of(figure)
+    assert {mark.get_label(): list(mark.get_xdata()) for mark in with_gid(panel, "onset")} == {
+        name: [step] * len(SEEDS) for name, step in at.items()
+    }
+    for name, step in at.items():
+        (line,) = with_gid(panel, f"median {name}")
+        assert dict(zip(line.get_xdata(), line.get_ydata(), strict=True)) == {
+            one: float(one >= step) for one in line.get_xdata()
+        }
+    (smooth,) = with_gid(panel, "smoothed")
+    delayed = smooth.get_ydata()[list(smooth.get_xdata()).index(1280)]
+    assert 0 < delayed < 1
+    check_layout(figure, [panel])
+    rising = tables["evaluation"].copy()
+    one = (rising["measure"] == "test_loss") & (rising["seed"] == 0)
+    rising.loc[one, "value"] = 4.0 + rising.loc[one, "step"]  # a loss that never falls does not begin to
+    (axes,) = panels_of(draw(evaluation=rising))
+    assert {mark.get_label(): len(mark.get_xdata()) for mark in with_gid(axes, "onset")} == {
+        name: len(SEEDS) - (name == "test_loss") for name in at
+    }
+    without = records["evaluation"][records["evaluation"]["measure"] != "token_sensitivity"]
+    assert "No run of modular addition has token sensitivity" in texts(draw(evaluation=without))

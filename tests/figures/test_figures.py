@@ -6,6 +6,7 @@ import math
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -280,8 +281,10 @@ def test_a_grid_is_drawn_the_figures_that_it_can_fill() -> None:
     measured = figures_for(text, measures=["regularizer_gradient", "fourier_weight"])
     assert measured == [*of_text, "time_to_target", "grokking_gap", "gradient_share"]  # text has no Fourier weight
     tuned = [{**addition[0], "variant": f"calibrated-decay{decay}"} for decay in (1, 2)]
-    drawn = drawing.shown(drawing.FIGURES["time_to_target"], [*addition, *tuned, parity[0]])
-    assert drawn == [*addition, parity[0]]  # a baseline's tuning is in the tables; one that is alone is shown
+    times = drawing.FIGURES["time_to_target"]
+    assert drawing.shown(times, [*addition, *tuned, parity[0]]) == addition  # baselines alone are in the tables
+    assert drawing.shown(times, [*tuned, parity[0]]) == [*tuned, parity[0]]  # but for a grid of nothing else
+    assert drawing.shown(replace(times, of_baselines=True), [*addition, *tuned]) == [*addition, *tuned]
     curve = [{**cell, "curve": cell["variant"], "curve_only": True} for cell in addition]
     assert figures_for(curve) == ["specification_curve_modular_addition"]
     apart = figures_for([], theory=True, pretrained=True)

@@ -51,13 +51,17 @@ def drawn(settings: IntervalsExperiment = SETTINGS, scale: str = "paper") -> Fig
     return intervals.draw(curves, points, settings, scale)
 
 
+@pytest.fixture(scope="module")
+def figure() -> Figure:
+    return drawn()
+
+
 def line(axes: object, gid: str, method: str) -> np.ndarray:
     (found,) = [artist for artist in with_gid(axes, gid) if artist.get_label() == method]
     return np.asarray(found.get_ydata(), dtype=float)
 
 
-def test_each_logit_scale_has_its_moments_above_their_tightness() -> None:
-    figure = drawn()
+def test_each_logit_scale_has_its_moments_above_their_tightness(figure: Figure) -> None:
     assert len(shown(figure)) == 6
     for top, bottom in zip(*columns(figure), strict=True):
         for quantity in ("mean", "largest"):
@@ -79,10 +83,10 @@ def columns(figure: Figure) -> tuple[list[object], list[object]]:
     return tops, bottoms
 
 
-def test_lines_and_points_are_the_tables_numbers_and_stay_on_the_axis() -> None:
+def test_lines_and_points_are_the_tables_numbers_and_stay_on_the_axis(figure: Figure) -> None:
     points = tables()[1]
     is_mean = points["series"].isin([labels.entry_moments(part, "mean") for part in labels.INTERVAL_PARTS])
-    for scale, top, bottom in zip(SETTINGS.logit_scales, *columns(drawn()), strict=True):
+    for scale, top, bottom in zip(SETTINGS.logit_scales, *columns(figure), strict=True):
         network = random_network(3, SETTINGS.d_model, scale, 0)
         for method in labels.INTERVAL_METHODS:
             found = network_intervals(network, SETTINGS.n_tokens, SETTINGS.rho, method)
@@ -98,9 +102,9 @@ def test_lines_and_points_are_the_tables_numbers_and_stay_on_the_axis() -> None:
             np.testing.assert_allclose(line(bottom, f"tightness {name}", "sharp"), np.clip(ratio, *bottom.get_ylim()))
 
 
-def test_how_far_a_bound_leaves_the_panel_is_told_above_it() -> None:
+def test_how_far_a_bound_leaves_the_panel_is_told_above_it(figure: Figure) -> None:
     curves, _ = tables()
-    tops, _ = columns(drawn())
+    tops, _ = columns(figure)
     for scale, top in zip(SETTINGS.logit_scales, tops, strict=True):
         rows = curves[(curves["reading"] == labels.logit_scale(scale)) & (curves["formula"] == "Lemma 12")]
         highest = rows.loc[rows["status"] == "upper", "value"].max()
@@ -130,8 +134,8 @@ def test_a_dead_unit_is_a_triangle_on_the_edge_that_the_key_explains() -> None:
         assert list(below.get_xdata()) == [4]
 
 
-def test_what_was_simulated_and_the_scale_are_told() -> None:
-    told = " ".join(texts(drawn()).replace("\u00a0", " ").split())
+def test_what_was_simulated_and_the_scale_are_told(figure: Figure) -> None:
+    told = " ".join(texts(figure).replace("\u00a0", " ").split())
     assert "n = 4 tokens, d = 4, depth 3, uniform inputs with ρ = 0.5" in told
     assert "50 draws of inputs to one network × 4,000 pairs of inputs" in told
     assert "SCALE" not in told

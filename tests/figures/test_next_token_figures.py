@@ -12,7 +12,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from nsbench.analysis.statistics import time_to_target
-from nsbench.figures import comparison, curves, figure_06, figure_12, figure_13, figure_14, style, sweep
+from nsbench.figures import comparison, figure_06, figure_12, figure_13, figure_14, style, sweep
 from nsbench.figures.drawing import shown as shown_cells
 from nsbench.schemas.analysis import SELECTION
 from nsbench.schemas.metrics import TARGETS
@@ -72,15 +72,20 @@ DRAWN = {
     "14": (figure_14, {}),
     "sweep": (sweep, {}),
 }
-EVERY_FIGURE = pytest.mark.parametrize(("module", "options"), DRAWN.values(), ids=DRAWN)
+EVERY_FIGURE = pytest.mark.parametrize("name", DRAWN)
+
+
+@pytest.fixture(scope="module")
+def drawn(made: Any) -> dict[str, Figure]:
+    return {name: draw(module, made, **options) for name, (module, options) in DRAWN.items()}
 
 
 # --- all -----------------------------------------------------------------------------------------------
 
 
 @EVERY_FIGURE
-def test_leaks_the_text_and_the_scale_are_told(made: Any, module: Any, options: Any) -> None:
-    figure = draw(module, made, **options)
+def test_leaks_the_text_and_the_scale_are_told(drawn: dict[str, Figure], name: str) -> None:
+    figure = drawn[name]
     (leak,) = [text for text in with_gid(figure, "leak") if "LEAK" in text.get_text()]
     assert " ".join(leak.get_text().split()) == f"LEAK: {OVERLAP}"
     assert leak.get_color() == style.WARNING
@@ -109,9 +114,8 @@ def test_runs_that_were_stopped_early_are_told(made: Any, module: Any) -> None:
 
 
 @EVERY_FIGURE
-def test_nothing_lies_over_anything_else(made: Any, module: Any, options: Any) -> None:
-    figure = draw(module, made, **options)
-    check_layout(figure, shown(figure))
+def test_nothing_lies_over_anything_else(drawn: dict[str, Figure], name: str) -> None:
+    check_layout(drawn[name], shown(drawn[name]))
 
 
 def test_panels_of_many_variants_wrap_to_blocks() -> None:
@@ -125,12 +129,6 @@ def test_panels_of_many_variants_wrap_to_blocks() -> None:
         assert all(
             spec.rowspan.start == column[0].rowspan.start + row for column in places for row, spec in enumerate(column)
         )
-
-
-def test_a_metric_s_label() -> None:
-    assert style.metric_label("train_loss") == "training loss (nats)"
-    assert style.metric_label("val_loss_known") == "validation loss (nats),\nwithout padding and unknown words"
-    assert (curves.is_loss("val_loss_known"), curves.is_loss("val_accuracy")) == (True, False)
 
 
 # --- arms that are compared ----------------------------------------------------------------------------
@@ -165,8 +163,8 @@ def test_arms_that_are_missing_are_left_out() -> None:
 # --- figure 6 ------------------------------------------------------------------------------------------
 
 
-def test_figure_6_draws_three_arms_and_the_lines_across(made: Any) -> None:
-    figure = draw(figure_06, made)
+def test_figure_6_draws_three_arms_and_the_lines_across(drawn: dict[str, Figure]) -> None:
+    figure = drawn["06"]
     panels = shown(figure)
     assert [axes.get_legend().get_title().get_text() for axes in panels] == list(VARIANTS)
     for axes in panels:
@@ -216,8 +214,8 @@ def test_figure_6_tells_a_target_that_is_a_loss(made: Any) -> None:
 # --- figure 12 -----------------------------------------------------------------------------------------
 
 
-def test_figure_12_has_the_kinds_of_targets_that_differ(made: Any) -> None:
-    panels = shown(draw(figure_12, made))
+def test_figure_12_has_the_kinds_of_targets_that_differ(made: Any, drawn: dict[str, Figure]) -> None:
+    panels = shown(drawn["12"])
     assert len(panels) == 9
     endings = {style.COUNTED_LABELS[kind]: ending for kind, ending in TARGETS.items()}
     history = made[1]["history"]
@@ -229,20 +227,20 @@ def test_figure_12_has_the_kinds_of_targets_that_differ(made: Any) -> None:
         np.testing.assert_allclose(with_gid(axes, "median")[0].get_ydata(), median)
 
 
-def test_figure_12_leaves_out_kinds_that_change_nothing(made: Any) -> None:
+def test_figure_12_leaves_out_kinds_that_change_nothing(made: Any, drawn: dict[str, Figure]) -> None:
     figure = draw(figure_12, only(made, variant=("plain", "leaky")))
     assert len(shown(figure)) == 2
     assert "changes nothing here" in texts(figure)
-    assert "changes nothing here" not in texts(draw(figure_12, made))
+    assert "changes nothing here" not in texts(drawn["12"])
 
 
 # --- figure 13 -----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("metric", ["train_loss", "val_loss"])
-def test_figure_13_draws_the_median_of_every_arm(made: Any, metric: str) -> None:
-    panels = shown(draw(figure_13, made, metric=metric))
-    assert len(panels) == 3
+@pytest.mark.parametrize(("metric", "label"), [("train_loss", "training loss"), ("val_loss", "validation loss")])
+def test_figure_13_draws_the_median_of_every_arm(made: Any, drawn: dict[str, Figure], metric: str, label: str) -> None:
+    panels = shown(drawn["13"] if metric == "val_loss" else draw(figure_13, made, metric=metric))
+    assert [axes.get_ylabel() for axes in panels] == [f"{label} (nats)", "", ""]
     for axes in panels:
         assert [len(with_gid(axes, f"median {name}")) for name in ("baseline", "swept", "reversed")] == [1, 4, 1]
         looks = {
@@ -255,24 +253,23 @@ def test_figure_13_draws_the_median_of_every_arm(made: Any, metric: str) -> None
         assert len(with_gid(axes, "minimum")) == 6 * (metric == "val_loss")
 
 
-def test_figure_13_marks_the_minimum_of_the_median(made: Any) -> None:
+def test_figure_13_marks_the_minimum_of_the_median(made: Any, drawn: dict[str, Figure]) -> None:
     history = made[1]["history"]
     chosen = history[(history["variant"] == "plain") & (history["arm"] == "baseline")]
     median = chosen.pivot(index="step", columns="seed", values="val_loss").median(axis=1)
-    mark = with_gid(shown(draw(figure_13, made, metric="val_loss"))[0], "minimum")[0]
+    mark = with_gid(shown(drawn["13"])[0], "minimum")[0]
     assert (mark.get_xdata()[0], mark.get_ydata()[0]) == (median.idxmin(), pytest.approx(median.min()))
 
 
-def test_figure_13_says_when_an_arm_leaves_the_panel(made: Any) -> None:
+def test_figure_13_says_when_an_arm_leaves_the_panel(made: Any, drawn: dict[str, Figure]) -> None:
     cells, tables = made
     history = tables["history"].copy()
     history.loc[history["arm"] == LOST, "val_loss"] *= 100
     figure = draw(figure_13, (cells, {**tables, "history": history}), metric="val_loss")
     assert f"{LOST} above the panel, up to 6" in " ".join(texts(figure).replace(f"{LOST}\n", f"{LOST} ").split())
     assert all(axes.get_ylim()[1] < 12 for axes in shown(figure))
-    calm = draw(figure_13, made, metric="val_loss")
-    assert "above the panel" not in texts(calm)
-    for axes in shown(calm):
+    assert "above the panel" not in texts(drawn["13"])
+    for axes in shown(drawn["13"]):
         assert all(axes.get_ylim()[1] >= np.nanmax(line.get_ydata()) for line in with_gid(axes, "median swept"))
 
 
@@ -290,8 +287,8 @@ def test_figure_13_ends_an_arm_where_most_of_its_runs_diverged() -> None:
 # --- figure 14 -----------------------------------------------------------------------------------------
 
 
-def test_figure_14_has_stability_above_the_loss(made: Any) -> None:
-    figure = draw(figure_14, made)
+def test_figure_14_has_stability_above_the_loss(made: Any, drawn: dict[str, Figure]) -> None:
+    figure = drawn["14"]
     panels = shown(figure)
     assert len(panels) == 6
     history = made[1]["history"]
@@ -316,9 +313,8 @@ def fields(axes: Any) -> list[str]:
     return [text.get_text() for text in with_gid(axes, "field text")]
 
 
-def test_the_sweep_shows_every_arm_with_its_interval(made: Any) -> None:
-    figure = draw(sweep, made)
-    panels = [axes for axes in shown(figure) if with_gid(axes, "field")]
+def test_the_sweep_shows_every_arm_with_its_interval(made: Any, drawn: dict[str, Figure]) -> None:
+    panels = [axes for axes in shown(drawn["sweep"]) if with_gid(axes, "field")]
     assert len(panels) == 6
     assert all(len(with_gid(axes, "field")) == 4 for axes in panels)
     row = made[1]["effects"].set_index(["variant", "arm"]).loc[("plain", SWEPT[0])]
@@ -331,17 +327,16 @@ def test_the_sweep_shows_every_arm_with_its_interval(made: Any) -> None:
     assert [label.get_text() for label in panels[0].get_yticklabels()] == ["0.05", "0.5"]
 
 
-def test_the_sweep_frames_the_selected_arm(made: Any) -> None:
-    figure = draw(sweep, made)
-    for axes in [axes for axes in shown(figure) if with_gid(axes, "field")]:
+def test_the_sweep_frames_the_selected_arm(made: Any, drawn: dict[str, Figure]) -> None:
+    for axes in [axes for axes in shown(drawn["sweep"]) if with_gid(axes, "field")]:
         (frame,) = with_gid(axes, "selected")
         assert (round(frame.get_x()), round(frame.get_y())) == (0, 0)  # gamma 0.05, rho 0.05
     cells, tables = made
     assert not with_gid(draw(sweep, (cells, tables | {"selections": tables["selections"].iloc[:0]})), "selected")
 
 
-def test_of_an_arm_beyond_the_budget_the_sweep_shows_the_bound(made: Any) -> None:
-    panel = next(axes for axes in shown(draw(sweep, made)) if with_gid(axes, "field"))
+def test_of_an_arm_beyond_the_budget_the_sweep_shows_the_bound(made: Any, drawn: dict[str, Figure]) -> None:
+    panel = next(axes for axes in shown(drawn["sweep"]) if with_gid(axes, "field"))
     row = made[1]["effects"].set_index(["variant", "arm"]).loc[("plain", LOST)]
     assert np.isnan(row["fewer_steps_percent"])
     assert np.isneginf(row["fewer_steps_percent_low"])

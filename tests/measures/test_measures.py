@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from typing import Any
 
@@ -22,6 +21,7 @@ from nsbench.measures.stability import NoisyCopy, noise_stability
 from nsbench.perturbations.tokens import resample_tokens
 from nsbench.theory import resampling_correlation
 from nsbench.training.models.transformer import Transformer
+from tests.measures.resampled_functions import all_inputs
 
 SURE = 50.0
 """Logit of a certain answer: its probability is 1 in float64."""
@@ -37,10 +37,6 @@ def modular_sum(modulus: int) -> object:
 
 def redrawn(symbols: int | Tensor, **options: Any) -> NoisyCopy:
     return lambda tokens, rho, generator: resample_tokens(tokens, rho, symbols, generator, **options)
-
-
-def all_inputs(symbols: int, length: int) -> Tensor:
-    return torch.tensor(list(itertools.product(range(symbols), repeat=length)))
 
 
 @pytest.mark.parametrize("same_symbol", [True, False])

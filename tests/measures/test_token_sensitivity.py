@@ -268,7 +268,7 @@ def test_swapped_examples_tell_which_tokens_a_model_follows() -> None:
 
 def test_noise_on_the_vectors_of_ids_is_in_units_of_their_size_and_leaves_other_tokens() -> None:
     """A class for the sign of the first token's first number; the last token is padding."""
-    data, table = words(fixed=True), torch.tensor([[1.0, 2.0], [-1.0, 0.5], [3.0, -1.0], [1.0, 1.0]])
+    data, table = words(fixed=True), torch.tensor([[1.0, 2.0], [-1.0, 0.5], [3.0, -1.0], [3.0, 3.0]])
 
     class Stack:
         def embed(self, tokens: Tensor) -> Tensor:
@@ -283,7 +283,7 @@ def test_noise_on_the_vectors_of_ids_is_in_units_of_their_size_and_leaves_other_
                 assert torch.equal(x[:, -1], table[3].expand(len(x), 2))
             return F.one_hot((x[:, 0, 0] > 0).long(), 2).float()
 
-    sigma, draws = 1.5, 3000
+    sigma, draws = 1.5, 300
     one = {"law": "embedding_gaussian", "sigma": sigma}
     chosen = {"perturbations": [one], "n_draws": draws, "kept": [0.5]}
     found = run("token_sensitivity", Model(None), data, sensitivity=chosen)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from typing import Any
 
@@ -13,7 +12,6 @@ from torch.overrides import TorchFunctionMode
 
 from nsbench.perturbations.tokens import StackNoise, resample_tokens
 from nsbench.storage.philox import Stream, random_words, run_keys
-from nsbench.theory import resampling_correlation
 
 RHOS = [-1.0, -0.5, 0.0, 0.25, 0.5, 0.9, 1.0]
 
@@ -202,31 +200,6 @@ def test_tokens_that_are_not_contiguous_are_served() -> None:
     drawn = resample_tokens(tokens.T, -1.0, 5, generator(2), same_symbol=False)
     assert not (drawn == tokens.T).any()
     assert (drawn.shape, drawn.dtype) == ((40, 30), tokens.dtype)
-
-
-@pytest.mark.parametrize("n_symbols", [2, 3, 7])
-@pytest.mark.parametrize("same_symbol", [True, False])
-@pytest.mark.parametrize("rho", RHOS)
-def test_the_effective_correlation_is_that_of_every_mean_zero_function(
-    n_symbols: int, same_symbol: bool, rho: float
-) -> None:
-    """By enumeration of (X, Y): E[f(X) g(Y)] = kappa E[f g] for all functions of mean zero."""
-    keep = (1 + rho) / 2
-    others = n_symbols if same_symbol else n_symbols - 1
-    joint = torch.zeros(n_symbols, n_symbols, dtype=torch.float64)
-    for x, y in itertools.product(range(n_symbols), repeat=2):
-        redrawn = (1 - keep) / others if same_symbol or x != y else 0.0
-        joint[x, y] = (keep * (x == y) + redrawn) / n_symbols
-    assert joint.sum().item() == pytest.approx(1)
-    basis = torch.eye(n_symbols, dtype=torch.float64) - 1 / n_symbols
-    kappa = resampling_correlation(rho, n_symbols, same_symbol)
-    assert torch.allclose(basis @ joint @ basis.T, kappa * basis @ basis.T / n_symbols, atol=1e-12)
-
-
-def test_known_values_of_the_resampling_correlation() -> None:
-    assert resampling_correlation(0.5, 113) == 0.75  # not 0.5: the paper's rho is no correlation
-    assert resampling_correlation(0.3, 2, include_same=False) == pytest.approx(0.3)  # for bits it is
-    assert resampling_correlation(-1, 3, include_same=False) == -0.5
 
 
 # --- of a stack ---------------------------------------------------------------------------------------------

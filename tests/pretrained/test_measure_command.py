@@ -74,13 +74,11 @@ def test_measure_finds_names_of_config(
     monkeypatch.setattr(library, "_known", lambda config: known)
     monkeypatch.setattr(hub, "download_model", lambda name: (_ for _ in ()).throw(ConnectionError))
     monkeypatch.chdir(tmp_path)
-    assert (
-        measure("--model", "mine", "--text", made / "text.txt", "--out", "out", *SHORT, "--no-control", "--full") == 0
-    )
+    assert measure("mine", "--text", made / "text.txt", "--out", "out", *SHORT, "--no-control", "--full") == 0
     said = capsys.readouterr().out
     assert "top_logit_last on text: not_applicable (the model has no language-model head)" in said
     assert "Whether that was learned is not known: no random copy was measured." in said
-    assert measure("--model", "mime", "--text", made / "text.txt", "--out", "out2", *SHORT) == 2
+    assert measure("mime", "--text", made / "text.txt", "--out", "out2", *SHORT) == 2
     assert "'mime' is neither a folder nor a model of config, did you mean 'mine'?" in (said := capsys.readouterr().err)
     assert "the hub cannot be reached (ConnectionError)" in said
     assert not (tmp_path / "out2").exists()
@@ -139,7 +137,7 @@ def test_help_has_defaults_choices_and_an_example(capsys: pytest.CaptureFixture[
 def test_measure_refuses_in_one_sentence(
     made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: tuple[Any, ...], words: str
 ) -> None:
-    given = ("--model", made / "causal", "--text", made / "text.txt", "--out", tmp_path / "out")
+    given = (made / "causal", "--text", made / "text.txt", "--out", tmp_path / "out")
     assert measure(*given, *SHORT, *arguments) == 2
     said = capsys.readouterr().err.strip().splitlines()[-1]
     assert said.startswith("nsbench measure: ")
@@ -203,7 +201,7 @@ def test_measure_takes_a_run_and_its_data_set(
     run_folder: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder, dataset = run_folder
-    given = ("--model", folder, "--text", dataset, "--out", tmp_path / "out")
+    given = (folder, "--text", dataset, "--out", tmp_path / "out")
     assert measure(*given, *SHORT, "--inputs", "text", "uniform", "--full") == 0
     said = capsys.readouterr().out
     assert "baseline-seed-3: TransformerStack" in said
@@ -261,6 +259,6 @@ def test_measure_refuses_what_is_not_a_run_s(
         (made / "causal/model.safetensors", dataset, "is no checkpoint of an nsbench run"),
         (checkpoint, dataset, "does not lie in a run's folder"),
     ):
-        assert measure("--model", model, "--text", text, "--out", tmp_path / "out", *SHORT) == 2
+        assert measure(model, "--text", text, "--out", tmp_path / "out", *SHORT) == 2
         assert words in capsys.readouterr().err
     assert not (tmp_path / "out").exists()

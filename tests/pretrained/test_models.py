@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from nsbench.measures import readouts
-from nsbench.pretrained import inputs, models
+from nsbench.pretrained import checks, inputs, models
 from nsbench.pretrained.sources import ModelError
 from tests import tiny_models
 from tests.pretrained.small_models import CPU, loaded, text_of
@@ -68,7 +68,7 @@ def test_embeddings_give_what_tokens_do_in_other_families(name: str, tmp_path: P
         found = model.states(model.embed(tokens_NT))
     torch.testing.assert_close(found.logits, wanted.logits)
     torch.testing.assert_close(found.hidden_NTC, wanted.hidden_states[-1])
-    models.try_out("mine", model, tokens_NT)
+    checks.try_out("mine", model, tokens_NT)
     assert (len(model.layers), len(model.heads), model.remarks) == (2, 2, [])
 
 
@@ -127,9 +127,9 @@ def test_a_control_has_the_spread_that_is_asked_for(made: Path) -> None:
 
 def test_more_tokens_than_a_model_has_positions_are_refused(made: Path) -> None:
     model = loaded(made, "masked")
-    models.try_out("mine", model, torch.arange(128).view(2, 64) % 31)
+    checks.try_out("mine", model, torch.arange(128).view(2, 64) % 31)
     with pytest.raises(ModelError, match="mine: BertForMaskedLM cannot be measured at 65 tokens"):
-        models.try_out("mine", model, torch.arange(130).view(2, 65) % 31)
+        checks.try_out("mine", model, torch.arange(130).view(2, 65) % 31)
 
 
 def test_a_model_that_takes_positions_first_is_refused(made: Path) -> None:
@@ -138,7 +138,7 @@ def test_a_model_that_takes_positions_first_is_refused(made: Path) -> None:
     model.layers, model.heads = {"0": turned}, {}
     model.states = lambda x_NTC: states(turned(x_NTC.transpose(0, 1)).transpose(0, 1))
     with pytest.raises(ModelError, match=r"has layers that take \(8, 2, 16\), not sequences first"):
-        models.try_out("mine", model, torch.arange(5, 21).view(2, 8))
+        checks.try_out("mine", model, torch.arange(5, 21).view(2, 8))
 
 
 def test_a_tokenizer_of_another_model_is_refused(made: Path) -> None:

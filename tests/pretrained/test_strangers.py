@@ -13,7 +13,7 @@ import transformers
 
 from benchmarks import architectures
 from nsbench.config.pretrained import Measurement, MeasureSpec
-from nsbench.pretrained import inputs, models, run, texts
+from nsbench.pretrained import checks, inputs, models, run, texts
 from nsbench.pretrained.sources import ModelError
 from tests.pretrained.small_models import CPU, STAMP, loaded, measured, spec_of
 
@@ -48,7 +48,7 @@ def built(name: str, folder: Path) -> Path:
 @pytest.mark.parametrize("name", MEASURED)
 def test_tokens_and_their_embeddings_give_the_same_logits(name: str, tmp_path: Path) -> None:
     model = models.load("mine", built(name, tmp_path), CPU)
-    models.try_out("mine", model, TOKENS_NT)
+    checks.try_out("mine", model, TOKENS_NT)
     theirs = getattr(transformers, name).from_pretrained(tmp_path).eval()
     with torch.no_grad():
         wanted, found = theirs(input_ids=TOKENS_NT, use_cache=False).logits, model.states(model.embed(TOKENS_NT)).logits
@@ -60,7 +60,7 @@ def test_tokens_and_their_embeddings_give_the_same_logits(name: str, tmp_path: P
 def test_what_cannot_be_measured_is_refused_before_work_begins(name: str, tmp_path: Path) -> None:
     folder = built(name, tmp_path)
     with pytest.raises(ModelError, match=REFUSED[name]) as refused:
-        models.try_out("mine", models.load("mine", folder, CPU), TOKENS_NT)
+        checks.try_out("mine", models.load("mine", folder, CPU), TOKENS_NT)
     assert "\n" not in str(refused.value)
 
 
@@ -68,9 +68,9 @@ def test_a_model_that_does_something_to_tokens_alone_is_refused(made: Path) -> N
     model = loaded(made, "causal")
     plain = model.of_tokens
     model.of_tokens = lambda tokens_NT: plain(tokens_NT + (tokens_NT == 20).long())  # One token in a row of others.
-    models.try_out("mine", model, TOKENS_NT[:, :4])
+    checks.try_out("mine", model, TOKENS_NT[:, :4])
     with pytest.raises(ModelError, match="gives other outputs for tokens than for their embeddings"):
-        models.try_out("mine", model, TOKENS_NT)
+        checks.try_out("mine", model, TOKENS_NT)
 
 
 @pytest.mark.parametrize(

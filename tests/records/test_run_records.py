@@ -14,7 +14,7 @@ import yaml
 
 from nsbench.analysis.collect import OF_NOISE
 from nsbench.cli import parser as cli
-from nsbench.records import verify
+from nsbench.records import exchange, verify
 from nsbench.records.exchange import export_records, import_records, merge
 from nsbench.schemas.training import COLLECTED_RUNS, EVALUATION, FLOORS, HISTORY
 from nsbench.storage import records as record_format
@@ -22,7 +22,7 @@ from nsbench.storage.parquet import RecordError, read_stamp, read_table, write_t
 from nsbench.storage.provenance import commit, cpu
 from nsbench.storage.records import NO_EVALUATION, Record, read_records, record_files, write_records
 from nsbench.storage.run_folder import evaluation_key, history_digest
-from nsbench.workflow.plan import digest
+from nsbench.workflow.digests import digest
 from nsbench.workflow.recorded_runs import current
 from tests.recorded_grid import collect, plan_of, train, values_of
 
@@ -272,6 +272,29 @@ def test_a_recorded_run_stands_for_the_cells_that_share_it(records: Path, result
     assert other[list(OF_NOISE)].isna().all(axis=None)
     own = [name for name in one if name not in OF_NOISE]
     pd.testing.assert_frame_equal(one[own], other[own], check_exact=True)
+
+
+def test_cells_that_a_sweep_makes_share_files(records: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three runs a file, here: a file is filled before the next begins, and a run stays where it is."""
+    monkeypatch.setattr(exchange, "RUNS_A_FILE", 3)
+    (zero, _) = read_records(records / BASELINE)
+    settings = json.loads(zero.settings)
+
+    def made(rate: float) -> Record:
+        optimizer = {**settings["optimizer"], "learning_rate": rate}
+        return changed(zero, variant=f"tiny-rate{rate:g}", settings=json.dumps({**settings, "optimizer": optimizer}))
+
+    rates = [0.1, 0.2, 0.3, 0.4, 0.5]
+    merge([zero, *map(made, rates[:2])], tmp_path / "mine")
+    outcome = merge(map(made, rates), tmp_path / "mine")
+    assert (len(outcome.added), len(outcome.kept)) == (3, 2)
+    where = {path.relative_to(tmp_path / "mine"): read_records(path) for path in (tmp_path / "mine").rglob("*.parquet")}
+    shared = BASELINE.parent
+    assert {path: [record.row["variant"] for record in found] for path, found in where.items()} == {
+        BASELINE: ["tiny"],
+        shared / "00.parquet": [made(rate).row["variant"] for rate in rates[:3]],
+        shared / "01.parquet": [made(rate).row["variant"] for rate in rates[3:]],
+    }
 
 
 def test_rows_that_move_while_a_grid_is_collected_are_found_again_or_told(

@@ -145,7 +145,7 @@ def test_the_search_shows_what_it_finds_and_no_more(page: WebDriver) -> None:
     assert page.execute_script(shown, "section > figure") == ["time_to_target"]
     # Rows of tables too, by what stands above them; a folded table is opened.
     assert search("reversed effects paired") == "1 row of tables"
-    assert page.execute_script(shown, "section#effects, section#errata") == ["effects"]
+    assert page.execute_script(shown, "section#effects, section#figures") == ["effects"]
     assert search("no such word anywhere") == "nothing found"
     assert page.execute_script(shown, "main > section") == []
     assert search("") == ""

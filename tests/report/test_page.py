@@ -9,11 +9,9 @@ import tomllib
 from fnmatch import fnmatch
 from pathlib import Path
 
-import pandas as pd
 import pyarrow as pa
 import pytest
 
-from nsbench.report import errata
 from nsbench.report.page import FOLDER, TABLES
 from nsbench.storage.code_digest import reached
 from nsbench.storage.parquet import RecordError, read_table, write_table
@@ -103,15 +101,6 @@ def test_a_page_of_numbers_that_are_not_there_is_whole(results: Path, tmp_path: 
         assert not re.search(r"\bnan\b|\bNone\b", text)
 
 
-def test_the_errata_are_those_of_the_docs(plain: str) -> None:
-    text = (Path(__file__).parents[2] / "docs/errata.md").read_text(encoding="utf-8")
-    listed = re.findall(r"^\| (\d+) \| (.*?) \| (.*?) \| (.*?) \|$", text, flags=re.MULTILINE)
-    assert [tuple(map(str, row)) for row in pd.read_json(errata.ENTRIES, lines=True).to_numpy()] == listed
-    part = flat(section(plain, "errata"))
-    assert f"{len(listed)} entries: 13 claim unsupported" in part
-    assert "40 Lemma 12 an index in the proof slip in a proof" in part
-
-
 def test_provenance_names_time_and_what_each_part_was_made_by(plain: str) -> None:
     text = flat(section(plain, "provenance"))
     for part in ("fedcba9876543210", "cpu: 18 runs", "18 collected, 1 diverged", "torch"):
@@ -127,9 +116,9 @@ def test_provenance_names_time_and_what_each_part_was_made_by(plain: str) -> Non
 
 
 def test_every_template_counts_in_the_stage_s_digest_and_is_installed() -> None:
-    templates = [path.name for path in FOLDER.iterdir() if path.suffix in (".j2", ".json")]
+    templates = [path.name for path in FOLDER.iterdir() if path.suffix == ".j2"]
     modules = {found.module for found in reached("nsbench.report.page:write_report", "nsbench.report.measured")}
-    assert {"page.html.j2", "page.css.j2", "claims.html.j2", "errata.json"} <= set(templates)
+    assert {"page.html.j2", "page.css.j2", "claims.html.j2"} <= set(templates)
     # A module's data files are those beside it that share its name.
     assert {f"nsbench.report.{name.partition('.')[0]}" for name in templates} <= modules
     project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text(encoding="utf-8"))

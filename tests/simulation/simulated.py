@@ -8,11 +8,9 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
-from torch.multiprocessing.reductions import StorageWeakRef
-from torch.overrides import TorchFunctionMode
 
 from nsbench.config.theory import EXPERIMENTS, Theory
-from nsbench.simulation.montecarlo import Gaussians, MonteCarlo
+from nsbench.simulation.montecarlo import MonteCarlo, gaussians
 from nsbench.storage.seeding import torch_stream
 
 CPU = torch.device("cpu")
@@ -21,11 +19,11 @@ Lines = dict[tuple[str, str], dict[str, NDArray]]
 
 
 def simulated(
-    settings: Any, seed: int = 0, max_values: int = 4_000_000, device: torch.device = CPU
+    settings: Any, seed: int = 0, device: torch.device = CPU
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """Points and examples of an experiment, by the model of its settings."""
     name = next(name for name in EXPERIMENTS if isinstance(settings, Theory.model_fields[name].annotation))
-    run = MonteCarlo(name, settings, seed, max_values, device)
+    run = MonteCarlo(name, settings, seed, device)
     examples = importlib.import_module(f"nsbench.simulation.{name}").simulate(run)
     return run.points(), examples or []
 
@@ -40,48 +38,14 @@ def simulate(settings: Any, device: torch.device = CPU, seed: int = 0) -> Lines:
     return {key: {name: np.array(values) for name, values in line.items()} for key, line in found.items()}
 
 
-def stream(*name: str | int, dtype: torch.dtype = torch.float32) -> Gaussians:
+def inputs(*name: str | int, shape: tuple[int, ...]) -> torch.Tensor:
     """The Gaussian numbers of seed 0's named stream."""
-    return Gaussians(torch_stream(0, "theory", *name, device=CPU), dtype)
+    return gaussians(torch_stream(0, "theory", *name, device=CPU), *shape)
 
 
 def weights(*name: str | int, shape: tuple[int, ...]) -> torch.Tensor:
     """The standard Gaussian matrix of seed 0's named stream."""
     return torch.randn(shape, generator=torch_stream(0, "theory", *name, device=CPU))
-
-
-class Live(TorchFunctionMode):
-    """Counts the numbers in all arrays made while this is on that are there at once, views and all, each once.
-
-    What an operation holds within itself alone is not seen.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.most = 0
-        """Numbers held at the fullest moment."""
-        self._held: dict[int, tuple[StorageWeakRef, int]] = {}
-        self._now = 0
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        made = func(*args, **(kwargs or {}))
-        for array in made if isinstance(made, tuple) else [made]:
-            if isinstance(array, torch.Tensor):
-                self._note(array)
-        # Until it counts more than the most so far, it may count what has gone already: that is not looked for.
-        if self._now > self.most:
-            self._held = {key: (ref, numbers) for key, (ref, numbers) in self._held.items() if not ref.expired()}
-            self._now = sum(numbers for _, numbers in self._held.values())
-            self.most = max(self.most, self._now)
-        return made
-
-    def _note(self, array: torch.Tensor) -> None:
-        storage = array.untyped_storage()
-        # A storage whose weak reference is kept leaves its key to no other.
-        if storage._cdata not in self._held:
-            numbers = storage.nbytes() // array.element_size()
-            self._held[storage._cdata] = (StorageWeakRef(storage), numbers)
-            self._now += numbers
 
 
 def assert_near(line: dict[str, NDArray], exact: ArrayLike, standard_errors: float = 4.5, bias: float = 0.0) -> None:

@@ -12,7 +12,7 @@ from nsbench.config.theory import FeedForwardExperiment, RecurrenceExperiment, T
 from nsbench.schemas import theory_labels as labels
 from nsbench.simulation import feed_forward, transformer
 from nsbench.simulation.montecarlo import correlate
-from tests.simulation.simulated import assert_near, relu_product, simulate, stream, weights
+from tests.simulation.simulated import assert_near, inputs, relu_product, simulate, weights
 
 
 def iterated(step: Any, rho: float, depth: int) -> list[float]:
@@ -72,7 +72,7 @@ def test_a_network_is_what_its_definition_gives() -> None:
     settings = FeedForwardExperiment(width=5, depth=2, rho=[0.7], n_draws=2, n_pairs=4)
     values = np.zeros(3)
     for draw in range(2):
-        x, z = (stream("feed_forward", name, draw).take(4, 5) for name in "XZ")
+        x, z = (inputs("feed_forward", name, draw, shape=(4, 5)) for name in "XZ")
         y = correlate(x, z, 0.7)
         values[0] += (x * y).mean().item() / 2
         for layer in (1, 2):

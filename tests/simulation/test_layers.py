@@ -15,7 +15,7 @@ from torch import Tensor
 from nsbench.config.theory import AttentionExperiment, PatternsExperiment, ReluExperiment
 from nsbench.schemas import theory_labels as labels
 from nsbench.simulation.montecarlo import correlate
-from tests.simulation.simulated import assert_near, simulate, simulated, stream, weights
+from tests.simulation.simulated import assert_near, inputs, simulate, simulated, weights
 
 PRINTED, SCALED = labels.ATTENTION_SCALINGS
 
@@ -72,7 +72,7 @@ def test_attention_is_what_its_definition_gives() -> None:
     settings = attention_settings(n_tokens=3, d_model=5, rho=[0.7], ranks=[2], n_draws=2, n_pairs=4)
     sums: dict[tuple[str, str], float] = {}
     for draw in range(2):
-        x, z = (stream("attention", name, draw).take(4, 3, 5) for name in "XZ")
+        x, z = (inputs("attention", name, draw, shape=(4, 3, 5)) for name in "XZ")
         y = correlate(x, z, 0.7).double()
         w = weights("attention", "W", draw, shape=(5, 5)).double()
         u = weights("attention", "U", 2, draw, shape=(5, 2)).double()
@@ -117,7 +117,7 @@ def test_a_pattern_is_the_row_maximum_of_the_logits() -> None:
     settings = PatternsExperiment(n_tokens=[5], d_model=8, rho=[0.7], n_draws=2, n_pairs=9)
     share = 0.0
     for draw in range(2):
-        x, z = (stream("patterns", 5, draw, name).take(9, 5, 8) for name in "XZ")
+        x, z = (inputs("patterns", 5, draw, name, shape=(9, 5, 8)) for name in "XZ")
         w = weights("patterns", 5, draw, "W", shape=(8, 8))
         for clean, noisy in zip(x, correlate(x, z, 0.7), strict=True):
             chosen = [[np.argmax([float(row @ w @ other) for other in h]) for row in h] for h in (clean, noisy)]
@@ -138,5 +138,5 @@ def test_examples_of_patterns_are_two_attention_matrices_for_each_length(shown_r
         assert len(rows) == 2 * n * n
         np.testing.assert_allclose([clean.sum(1), noisy.sum(1)], 1.0, atol=1e-5)
         assert np.allclose(clean, noisy) == (shown_rho == 1.0)
-        x, w = stream("patterns", n, 0, "X").take(n, 32), weights("patterns", n, 0, "W", shape=(32, 32))
+        x, w = inputs("patterns", n, 0, "X", shape=(n, 32)), weights("patterns", n, 0, "W", shape=(32, 32))
         np.testing.assert_allclose(clean, (x @ w @ x.T).softmax(-1).numpy(), atol=1e-3)

@@ -1,4 +1,4 @@
-"""What all simulations share: Gaussian pairs, chunks, standard errors, memory, seeds and devices."""
+"""What all simulations share: Gaussian pairs, standard errors, seeds and devices."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ import torch
 
 from nsbench.config.base import ConfigError, parse
 from nsbench.config.theory import EXPERIMENTS, Theory
-from nsbench.simulation.montecarlo import BLOCK, Gaussians, MonteCarlo, correlate, point
+from nsbench.simulation import montecarlo
+from nsbench.simulation.montecarlo import BLOCK, MonteCarlo, correlate, point
 from nsbench.storage.seeding import torch_stream
-from tests.simulation.simulated import CPU, Live, simulated
+from tests.simulation.simulated import CPU, simulated
 
 SMALL = parse(
     Theory,
@@ -28,12 +29,12 @@ SMALL = parse(
         "kernels": {"n_variables": 6, "width": 30, "depth": 3, "n_draws": 3, "n_pairs": 70},
     },
 )
-"""Settings of each experiment whose pairs take several chunks of 4000 numbers."""
+"""Small settings of each experiment."""
 EACH = pytest.mark.parametrize("experiment", EXPERIMENTS)
 
 
-def gaussians(name: str, device: torch.device = CPU) -> Gaussians:
-    return Gaussians(torch_stream(1, name, device=device))
+def gaussians(name: str, *shape: int, device: torch.device) -> torch.Tensor:
+    return montecarlo.gaussians(torch_stream(1, name, device=device), *shape)
 
 
 def column(points: list[dict[str, Any]], name: str) -> np.ndarray:
@@ -55,7 +56,7 @@ def test_a_points_standard_error_is_that_of_a_mean_of_draws() -> None:
 
 def test_points_are_means_over_the_pairs_of_each_draw() -> None:
     settings = SMALL.relu.model_copy(update={"n_draws": 2, "n_pairs": 3})
-    run = MonteCarlo("relu", settings, 0, 1000, CPU)
+    run = MonteCarlo("relu", settings, 0, CPU)
     run.record("r", "whole", 0.5, torch.tensor([7.0, 4.0]))
     for draw, values in ((0, [1.0, 2.0]), (0, [6.0]), (1, [5.0, 5.0, 5.0])):
         run.add(draw, "r", "s", 0.5, torch.tensor(values))
@@ -64,23 +65,23 @@ def test_points_are_means_over_the_pairs_of_each_draw() -> None:
     assert (whole["value"], whole["standard_error"], whole["n_pairs"]) == (5.5, pytest.approx(1.5), 3)
 
 
-def test_gaussians_do_not_depend_on_how_many_are_taken_at_a_time(device: torch.device) -> None:
-    sizes = [3, BLOCK - 4, 1, 2 * BLOCK, 700, 1, 2763]
-    whole = gaussians("name", device).take(sum(sizes))
-    stream = gaussians("name", device)
-    assert torch.equal(whole, torch.cat([stream.take(size) for size in sizes]))
+def test_gaussians_do_not_depend_on_how_many_are_taken(device: torch.device) -> None:
+    whole = gaussians("name", 5 * BLOCK + 3, device=device)
+    for size in (1, BLOCK - 4, BLOCK, 2 * BLOCK + 700):
+        assert torch.equal(gaussians("name", size, device=device), whole[:size])
+    assert torch.equal(gaussians("name", 7, 100, device=device), whole[:700].view(7, 100))
     assert len(whole.unique()) > 0.99 * len(whole)
 
 
 def test_gaussians_are_standard_and_their_streams_apart(device: torch.device) -> None:
-    x, y = (gaussians(name, device).take(100, 1000).double() for name in "XZ")
+    x, y = (gaussians(name, 100, 1000, device=device).double() for name in "XZ")
     for moment, exact, spread in ((x, 0, 1), (x**2, 1, 2), (x**3, 0, 15), (x**4, 3, 96), (x * y, 0, 1)):
         assert moment.mean().item() == pytest.approx(exact, abs=5 * math.sqrt(spread / 1e5))
 
 
 @pytest.mark.parametrize("rho", [-1.0, -0.4, 0.9])
 def test_correlated_numbers_have_their_correlation_and_variance(rho: float, device: torch.device) -> None:
-    x, z = (gaussians(name, device).take(200, 500) for name in "XZ")
+    x, z = (gaussians(name, 200, 500, device=device) for name in "XZ")
     y = correlate(x, z, rho)
     assert (x * y).mean().item() == pytest.approx(rho, abs=5 * math.sqrt((1 + rho**2) / 1e5))
     assert (y * y).mean().item() == pytest.approx(1.0, abs=5 * math.sqrt(2 / 1e5))
@@ -88,49 +89,13 @@ def test_correlated_numbers_have_their_correlation_and_variance(rho: float, devi
         assert torch.equal(y, rho * x)
 
 
-@pytest.mark.parametrize(("n_pairs", "sizes"), [(7, [3, 3, 1]), (6, [3, 3])])
-def test_chunks_are_as_large_as_fit_and_leave_no_pair_out(n_pairs: int, sizes: list[int]) -> None:
-    settings = SMALL.relu.model_copy(update={"n_pairs": n_pairs})
-    assert MonteCarlo("relu", settings, 0, 3 * settings.held().per_pair + 2, CPU).chunks == sizes
-
-
-@EACH
-def test_all_arrays_together_hold_what_max_values_allows(experiment: str) -> None:
-    """And not much less: chunks are no smaller than they must be. Weights, and sums by draw, come beside them."""
-    settings, max_values = getattr(SMALL, experiment).model_copy(update={"n_draws": 2}), 10_000
-    settings = settings.model_copy(update={"n_pairs": 4 * max_values // settings.held().per_pair})
-    with Live() as live:
-        points, _ = simulated(settings, max_values=max_values)
-    beside = (3 if experiment == "intervals" else 2) * BLOCK + 2 * len(points)
-    assert 5_000 <= live.most <= max_values + 3 * settings.held().kept + beside
-
-
-@EACH
-def test_settings_refuse_what_a_simulation_could_not_hold(experiment: str) -> None:
-    settings = getattr(SMALL, experiment).model_copy(update={"n_pairs": 5})
-    least = max(settings.held())
-    assert simulated(settings, max_values=least)[0]
-    with pytest.raises(ConfigError, match=f"max_values: {least - 1} is too small for the sizes of {experiment}"):
-        simulated(settings, max_values=least - 1)
-    with pytest.raises(ConfigError, match=r"max_values: 2000 is too small for the sizes of attention; .* 27264"):
-        parse(Theory, {"max_values": 2000})
-
-
-@EACH
-def test_max_values_changes_numbers_by_rounding_alone(experiment: str, device: torch.device) -> None:
-    settings = getattr(SMALL, experiment)
-    (small, shown), (large, same) = (simulated(settings, 0, size, device) for size in (4_000, 4_000_000))
-    for name in ("value", "standard_error"):
-        np.testing.assert_allclose(column(small, name), column(large, name), rtol=1e-4, atol=1e-6)
-    assert shown == same
-    assert {(row["n_draws"], row["n_pairs"]) for row in small} == {(3, settings.n_pairs)}
-    assert len({(row["reading"], row["series"], row["x"]) for row in small}) == len(small)
-
-
 @EACH
 def test_a_seed_gives_its_numbers_again_and_another_seed_gives_others(experiment: str, device: torch.device) -> None:
     first, again, other = (simulated(getattr(SMALL, experiment), seed, device=device) for seed in (0, 0, 1))
     assert first == again
+    points = first[0]
+    assert {(row["n_draws"], row["n_pairs"]) for row in points} == {(3, getattr(SMALL, experiment).n_pairs)}
+    assert len({(row["reading"], row["series"], row["x"]) for row in points}) == len(points)
     random = column(first[0], "standard_error") > 1e-9
     assert random.mean() >= 0.5
     assert (column(first[0], "value") != column(other[0], "value"))[random].mean() > 0.9

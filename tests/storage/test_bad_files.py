@@ -254,7 +254,7 @@ def test_a_stage_ends_with_a_sentence_about_a_bad_file_and_writes_nothing(
         assert changed <= {path, *stage.before}, path
 
 
-@pytest.mark.parametrize("name", STAGES)
+@pytest.mark.parametrize("name", ["train baseline", "figure time_to_target", "report"])
 def test_a_stage_is_held_to_the_code_that_was_planned_when_it_begins_and_when_it_writes(
     stages: dict[str, Stage],
     tmp_path: Path,
@@ -411,7 +411,7 @@ def test_a_checkpoint_that_is_gone_is_missed(
 
 def measure(model: Path, text: Path, out: Path) -> int:
     sizes = ["--n-tokens", "8", "--n-sequences", "2", "--rho", "0.5", "--device", "cpu", "--no-control"]
-    return cli.main(["measure", "--model", str(model), "--text", str(text), "--out", str(out), *sizes])
+    return cli.main(["measure", str(model), "--text", str(text), "--out", str(out), *sizes])
 
 
 @pytest.mark.parametrize(

@@ -189,7 +189,7 @@ def test_no_text_of_a_csv_file_is_a_formula(tmp_path: Path) -> None:
     table = pd.DataFrame(
         {
             "text": ['=HYPERLINK("http://x")', "@SUM(1)", "-2+3+cmd|' /C calc'!A0", "-0.5", "+7%", "plain = -1"],
-            "number": [-1.0, 2.0, math.nan, -math.inf, 0.5, 1e-9],
+            "number": [-1.0, 2.0, math.nan, -math.inf, 1 / 7, 1e-9],
             "whole": [None, 3, None, None, -4, 5],
         }
     )
@@ -204,8 +204,9 @@ def test_no_text_of_a_csv_file_is_a_formula(tmp_path: Path) -> None:
         "'+7%",
         "plain = -1",
     ]
-    rest = table[["number", "whole"]]
-    assert kept[["number", "whole"]].to_csv(index=False) == rest.to_csv(index=False)
+    # Floats have 8 digits, which another CPU's rounding does not reach.
+    assert kept["number"].tolist() == ["-1", "2", "", "-inf", "0.14285714", "1e-09"]
+    assert kept["whole"].tolist() == ["", "3.0", "", "", "-4.0", "5.0"]
     others = [path.name for path in (Path(__file__).parents[2] / "src").rglob("*.py") if ".to_csv(" in path.read_text()]
     assert others == ["parquet.py"]
 

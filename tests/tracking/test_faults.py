@@ -78,9 +78,10 @@ def test_a_store_that_is_deleted_again_and_again_is_given_up(
 
 
 def test_garbage_written_into_the_store_in_the_middle_is_told(
-    results: Results, monkeypatch: pytest.MonkeyPatch
+    results: Results, monkeypatch: pytest.MonkeyPatch, tables: Path
 ) -> None:
     store = results.folder / "mlflow.db"
+    monkeypatch.setattr(stores, "make_sqlite", lambda path: lend_tables(tables, path))
 
     def spoil() -> None:
         with store.open("r+b") as file:
@@ -153,7 +154,9 @@ def test_tables_are_made_whole_or_not_at_all(results: Results, monkeypatch: pyte
 
 
 @pytest.mark.parametrize("leave", [40, 900])
-def test_a_full_disk_is_told_and_the_next_import_is_whole(tmp_path: Path, tables: Path, leave: int) -> None:
+def test_a_full_disk_is_told_and_the_next_import_is_whole(
+    tmp_path: Path, tables: Path, monkeypatch: pytest.MonkeyPatch, leave: int
+) -> None:
     def check(disk: Disk) -> None:
         results = Results(disk.path / "results", cells())
         if leave < 900:  # else it is full while the tables are made
@@ -164,6 +167,7 @@ def test_a_full_disk_is_told_and_the_next_import_is_whole(tmp_path: Path, tables
         assert str(disk.path) in str(caught.value)
         assert "\n" not in str(caught.value)
         (disk.path / "ballast").unlink()
+        monkeypatch.setattr(stores, "make_sqlite", lambda path: lend_tables(tables, path))
         results.track()
         assert_whole(results.client(), results)
 

@@ -188,14 +188,21 @@ def test_a_run_has_a_description_its_settings_and_the_curves_of_its_cell(results
     assert size < 10_000
 
 
-def test_files_are_renewed_without_the_run_and_removed_with_it(results: Results) -> None:
+def test_what_is_new_changed_or_lost_is_imported_and_nothing_else(results: Results) -> None:
     key = "modular_addition/calibrated/baseline/seed-0"
     results.track()
-    before, files = results.runs(), files_of(results, key)
-    # One seed more changes the picture of the cell, and no run of it.
-    results.cells[0]["seeds"].append(2)
+    before, size, files = results.runs(), results.size(), files_of(results, key)
+    # The same content again changes nothing.
     results.write()
-    assert results.track().unchanged == 5
+    summary = results.track()
+    assert (summary.added, summary.replaced, summary.unchanged) == (0, 0, 5)
+    assert (results.runs(), results.size()) == (before, size)
+    # A seed that is absent is named; one more changes the picture of the cell, and no run of it.
+    results.cells[0]["seeds"].append(2)
+    assert results.track().missing == ("modular_addition/calibrated/baseline/seed-2",)
+    results.write()
+    summary = results.track()
+    assert (summary.added, summary.unchanged, summary.missing) == (1, 5, ())
     assert before.items() <= results.runs().items()
     after = files_of(results, key)
     assert after["settings.yaml"] == files["settings.yaml"]
@@ -204,44 +211,17 @@ def test_files_are_renewed_without_the_run_and_removed_with_it(results: Results)
     shutil.rmtree(results.folder / "artifacts")
     assert results.track().unchanged == 6
     assert files_of(results, key) == after
-    # A run that is replaced leaves none behind.
-    results.write(val_loss=0.25)
-    assert results.track().replaced == 1
-    folders = {path.parent.name for path in (results.folder / "artifacts").rglob("artifacts")}
-    assert folders == set(results.runs().values())
-
-
-def test_same_content_again_changes_nothing(results: Results) -> None:
-    results.track()
-    runs, size = results.runs(), results.size()
-    results.write()
-    summary = results.track()
-    assert (summary.added, summary.replaced, summary.unchanged) == (0, 0, 5)
-    assert (results.runs(), results.size()) == (runs, size)
-
-
-def test_changed_run_is_replaced_and_only_that(results: Results) -> None:
-    results.track()
+    # A run that is changed is replaced, and only that; its files leave none behind.
     before, size = results.runs(), results.size()
     results.write(val_loss=0.25)
     summary = results.track()
-    assert (summary.added, summary.replaced, summary.unchanged) == (0, 1, 4)
-    after = results.runs()
-    name = "nsbench/modular_addition/calibrated/baseline/seed-0"
-    assert {key for key in before if before[key] != after[key]} == {name}
+    assert (summary.added, summary.replaced, summary.unchanged) == (0, 1, 5)
+    runs, name = results.runs(), f"nsbench/{key}"
+    assert {one for one in before if before[one] != runs[one]} == {name}
     assert results.size() == size
-    assert results.client().get_run(after[name]).data.metrics["result/val_loss"] == 0.25
-
-
-def test_new_seed_adds_and_an_absent_one_is_named(results: Results) -> None:
-    results.track()
-    before = results.runs()
-    results.cells[0]["seeds"].append(2)
-    assert results.track().missing == ("modular_addition/calibrated/baseline/seed-2",)
-    results.write()
-    summary = results.track()
-    assert (summary.added, summary.unchanged, summary.missing) == (1, 5, ())
-    assert before.items() <= results.runs().items()
+    assert results.client().get_run(runs[name]).data.metrics["result/val_loss"] == 0.25
+    folders = {path.parent.name for path in (results.folder / "artifacts").rglob("artifacts")}
+    assert folders == set(runs.values())
 
 
 @pytest.mark.parametrize("cut", ["set_terminated", "log_batch"])
@@ -296,23 +276,14 @@ def test_a_renamed_experiment_keeps_its_runs(results: Results) -> None:
     assert len(client.search_runs([experiment])) == 4
 
 
-def test_an_experiment_of_older_code_is_renamed_and_its_runs_are_replaced(results: Results) -> None:
+def test_an_experiment_is_found_again_with_what_a_user_made_of_it(results: Results) -> None:
     client = results.client()
-    older = {"mlflow.note.content": "Imported by `nsbench stage track`, one run per variant, arm and seed."}
-    experiment = client.create_experiment("nsbench/modular_addition", tags=older)
-    key = "modular_addition/calibrated/baseline/seed-0"
-    client.create_run(
-        experiment, tags={"nsbench.run": key, "nsbench.content": "0f"}, run_name="calibrated/baseline/seed-0"
-    )
-    summary = results.track()
-    assert (summary.added, summary.replaced) == (4, 1)
-    found = client.get_experiment(experiment)
-    assert (found.name, found.tags["nsbench.task"]) == ("Modular addition", "modular_addition")
+    assert results.track().added == 5
+    found = client.get_experiment_by_name("Modular addition")
+    experiment = found.experiment_id
     assert found.tags["mlflow.note.content"].startswith("Runs of the task `modular_addition`")
-    assert client.get_experiment_by_name("nsbench/modular_addition") is None
     names = sorted(run.info.run_name for run in client.search_runs([experiment]))
     assert names == [f"{arm}, seed {seed} (calibrated)" for arm in ("baseline", "steady") for seed in (0, 1)]
-    # Found again by its tag, with what a user made of it.
     client.rename_experiment(experiment, "mine")
     client.set_experiment_tag(experiment, "mlflow.note.content", "my notes")
     assert results.track().unchanged == 5

@@ -23,8 +23,8 @@ from nsbench.training.operations import OperationCounter
 pytest.importorskip("numba")
 fused = importlib.import_module("nsbench.training.models.fused")
 
-VOCABULARY, CLASSES, BATCH, LENGTH = 11, 5, 9, 6
-SHAPE = Shape(LENGTH, VOCABULARY, CLASSES)
+VOCABULARY, CLASSES, BATCH, LENGTH, WIDTH = 11, 5, 9, 6, 3
+OF_IDS, OF_PATCHES = Shape(LENGTH, VOCABULARY, CLASSES), Shape(LENGTH, 0, CLASSES, WIDTH)
 CHOICES = {
     "as in table 2": {},
     "post-norm, causal, last": {"norm": "post", "mask": "causal", "pooling": "last"},
@@ -32,6 +32,8 @@ CHOICES = {
     "no dropout": {"dropout": 0.0},
     "post-norm, no dropout": {"dropout": 0.0, "norm": "post", "ffn_width": 7, "n_layers": 1},
     "wide heads": {"d_model": 40, "n_heads": 1},
+    "patches": {"shape": OF_PATCHES},
+    "patches, post-norm, no dropout": {"shape": OF_PATCHES, "norm": "post", "dropout": 0.0, "embedding_scale": "none"},
 }
 
 
@@ -45,10 +47,10 @@ def use(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(transformer_stack, "has_numba", lambda: path == "fused")
 
 
-def stirred(**choices: Any) -> TransformerStack:
+def stirred(shape: Shape = OF_IDS, **choices: Any) -> TransformerStack:
     """A model with all weights moved off their initial values."""
     settings = Transformer(**{"d_model": 12, "n_heads": 3, **choices})
-    stack, generator = TransformerStack(settings, SHAPE, [0]), torch.Generator().manual_seed(7)
+    stack, generator = TransformerStack(settings, shape, [0]), torch.Generator().manual_seed(7)
     with torch.no_grad():
         for weight in stack.parameters():
             weight += 0.3 * torch.randn(weight.shape, generator=generator)
@@ -58,6 +60,8 @@ def stirred(**choices: Any) -> TransformerStack:
 def tokens_and_bits(stack: TransformerStack, seed: int = 0, batch: int = BATCH) -> tuple[Tensor, Tensor]:
     generator, size = torch.Generator().manual_seed(seed), stack.settings.dropout_size(BATCH, LENGTH)
     tokens_RBT = torch.randint(VOCABULARY, (1, batch, LENGTH), generator=generator)
+    if "embedding" not in stack.weights:
+        tokens_RBT = torch.randn(1, batch, LENGTH, WIDTH, generator=generator)
     return tokens_RBT, torch.randint(-(2**15), 2**15, (1, size), dtype=torch.int16, generator=generator)
 
 
@@ -132,7 +136,7 @@ def test_twenty_steps_lose_as_much(monkeypatch: pytest.MonkeyPatch) -> None:
     losses = {}
     for path in ("fused", "autograd"):
         use(path, monkeypatch)
-        stack, losses[path] = TransformerStack(Transformer(d_model=32), SHAPE, [3]), 0.0
+        stack, losses[path] = TransformerStack(Transformer(d_model=32), OF_IDS, [3]), 0.0
         optimizer = torch.optim.AdamW(stack.parameters(), lr=1e-3)
         for step in range(20):
             loss = loss_of(logits(stack, *tokens_and_bits(stack, seed=step)))
@@ -175,8 +179,9 @@ def test_a_fresh_model_gives_the_same_to_the_bit(path: str) -> None:
     assert all(torch.equal(one, other) for one, other in zip(*found, strict=True))
 
 
-def test_the_products_that_a_counter_sees_are_autograds(monkeypatch: pytest.MonkeyPatch) -> None:
-    stack, counted = stirred(mask="causal"), {}
+@pytest.mark.parametrize("shape", [OF_IDS, OF_PATCHES], ids=["ids", "patches"])
+def test_the_products_that_a_counter_sees_are_autograds(shape: Shape, monkeypatch: pytest.MonkeyPatch) -> None:
+    stack, counted = stirred(shape, mask="causal"), {}
     for path in ("fused", "autograd"):
         use(path, monkeypatch)
         with FlopCounterMode(display=False) as torchs, OperationCounter() as ours:
@@ -188,12 +193,16 @@ def test_the_products_that_a_counter_sees_are_autograds(monkeypatch: pytest.Monk
 
 
 def test_what_it_does_not_serve_takes_autograds_path() -> None:
-    assert TransformerStack(Transformer(d_model=8), SHAPE, [0, 1]).gradient_path == "autograd"
-    assert TransformerStack(Transformer(d_model=8), SHAPE, [0]).double().gradient_path == "autograd"
+    assert TransformerStack(Transformer(d_model=8), OF_IDS, [0, 1]).gradient_path == "autograd"
+    assert TransformerStack(Transformer(d_model=8), OF_IDS, [0]).double().gradient_path == "autograd"
     stack = stirred()
     stack.weight("0.qkv.bias").requires_grad_(False)
     stack(tokens_and_bits(stack)[0])
-    assert "_fused" not in vars(stack)
+    embedded, patches = stirred(), stirred(OF_PATCHES)
+    embedded(embedded.embed(tokens_and_bits(embedded)[0]))
+    given = tokens_and_bits(patches)[0].requires_grad_()
+    assert torch.autograd.grad(patches(given).sum(), given)[0].any()
+    assert not any("_fused" in vars(one) for one in (stack, embedded, patches))
 
 
 def test_without_numba_it_is_told_once(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:

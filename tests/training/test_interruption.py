@@ -44,15 +44,25 @@ def spec_of(*seeds: int) -> TrainSpec:
     return train_spec(arm_settings=arm(), seeds=list(seeds))
 
 
+@pytest.fixture(scope="module")
+def calm(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The history of seeds 3 and 4, each trained alone and never disturbed."""
+    torch.set_num_threads(1)  # a fixture of a module comes before that of each test
+    return train(tmp_path_factory.mktemp("calm"), spec_of(3, 4))[0]
+
+
 # --- asked to stop -------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_saves_the_progress_at_that_step_and_ends_the_process(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, number: signal.Signals
+    calm: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    number: signal.Signals,
 ) -> None:
     spec, before = spec_of(3, 4), signal.getsignal(number)
-    calm, _ = train(tmp_path / "calm", spec)
     seen = []
 
     def stop(step: Any, at: int) -> None:
@@ -100,10 +110,9 @@ def test_a_signal_at_the_very_end_of_a_run_is_heard_too(
 
 
 def test_a_run_whose_checkpoints_are_lost_starts_from_the_beginning_and_says_so(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    calm: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Else its evaluation would lack a step."""
-    calm, _ = train(tmp_path / "calm", spec_of(3))
 
     def dies(_: Any, at: int) -> None:
         if at == 20:
@@ -118,7 +127,7 @@ def test_a_run_whose_checkpoints_are_lost_starts_from_the_beginning_and_says_so(
     stormy, _ = train(tmp_path / "stormy", spec_of(3))
     assert "seed 3: starts from the beginning, since " in caplog.text
     assert "step-00000012.safetensors is gone" in caplog.text
-    assert same(numbers(calm), numbers(stormy))
+    assert same(numbers(calm, 3), numbers(stormy))
     assert len(list(trail.iterdir())) == 3
 
 
@@ -182,11 +191,10 @@ def test_a_clearing_leaves_the_lock_and_what_is_being_written(tmp_path: Path) ->
 
 
 def test_a_run_whose_checkpoints_another_process_removed_is_not_finished(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    calm: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A shorter trail would be evaluated as if it were all of it."""
     spec = spec_of(3)
-    calm, _ = train(tmp_path / "calm", spec)
 
     def begins_anew(_: Any, at: int) -> None:
         if at == 20:
@@ -198,7 +206,7 @@ def test_a_run_whose_checkpoints_another_process_removed_is_not_finished(
     assert not (tmp_path / "two/runs/modular_addition/tiny/arm/seed-3/run.json").exists()
     every_step(monkeypatch, lambda *_: None)
     again, _ = train(tmp_path / "two", spec)
-    assert same(numbers(calm), numbers(again))
+    assert same(numbers(calm, 3), numbers(again))
 
 
 # --- writing ----------------------------------------------------------------------------------------------
@@ -206,10 +214,9 @@ def test_a_run_whose_checkpoints_another_process_removed_is_not_finished(
 
 @pytest.mark.parametrize("name", ["save_checkpoint", "save_progress", "report_status"])
 def test_a_file_that_cannot_be_written_ends_the_run_loudly(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+    calm: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     """Files are written beside the training, by a thread: its error is the run's."""
-    calm, _ = train(tmp_path / "calm", spec_of(3))
     written, trained = [], []
 
     def fails(*arguments: Any) -> None:
@@ -225,13 +232,12 @@ def test_a_file_that_cannot_be_written_ends_the_run_loudly(
     assert not (tmp_path / "full/runs/modular_addition/tiny/arm/seed-3/run.json").exists()
     assert len(trained) < 24
     again, _ = train(tmp_path / "full", spec_of(3))
-    assert same(numbers(calm), numbers(again))
+    assert same(numbers(calm, 3), numbers(again))
 
 
 def test_what_is_written_is_the_state_of_its_step_however_slow_the_writer_is(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    calm: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    train(tmp_path / "calm", spec_of(3))
     save = RunFolder.save_checkpoint
 
     def slowly(*arguments: Any) -> None:
@@ -241,7 +247,8 @@ def test_what_is_written_is_the_state_of_its_step_however_slow_the_writer_is(
     monkeypatch.setattr(RunFolder, "save_checkpoint", slowly)
     train(tmp_path / "slow", spec_of(3))
     for step in (0, 12, 24):
-        files = [next((tmp_path / name).glob(f"runs/**/trail/step-{step:08d}*")) for name in ("calm", "slow")]
+        pattern = f"runs/**/seed-3/trail/step-{step:08d}*"
+        files = [next(root.glob(pattern)) for root in (calm.parent, tmp_path / "slow")]
         (one, _), (other, _) = (read_tensors(path, "checkpoint", "") for path in files)
         assert list(one) == list(other)
         assert all(torch.equal(value, other[key]) for key, value in one.items())
@@ -268,9 +275,8 @@ def small_memory(monkeypatch: pytest.MonkeyPatch, most: int, at: int) -> None:
     every_step(monkeypatch, full)
 
 
-@pytest.mark.parametrize("progress", [3600.0, 0.0])
 def test_out_of_memory_halves_the_pack_and_gives_the_same_numbers(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, progress: float
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     seeds = (3, 4, 5)
     with monkeypatch.context() as patch:
@@ -279,12 +285,15 @@ def test_out_of_memory_halves_the_pack_and_gives_the_same_numbers(
         halves, _ = train(tmp_path / "halves", spec_of(*seeds))
     alone, _ = train(tmp_path / "alone", spec_of(*seeds))
     small_memory(monkeypatch, most=2, at=9)
-    full, runs = train(tmp_path / "full", spec_of(*seeds), progress_every_seconds=progress)
-    assert "3 runs at once do not fit into the memory of this machine: going on with stacks of at most 2" in caplog.text
-    assert list(read_table(runs, RUNS)["status"]) == ["completed"] * 3
-    if progress:
-        assert same(numbers(full), numbers(halves))
-    assert numbers(full) == pytest.approx(numbers(alone), rel=1e-4, nan_ok=True)
+    told = "3 runs at once do not fit into the memory of this machine: going on with stacks of at most 2"
+    for progress in (3600.0, 0.0):
+        caplog.clear()
+        full, runs = train(tmp_path / f"full {progress}", spec_of(*seeds), progress_every_seconds=progress)
+        assert told in caplog.text
+        assert list(read_table(runs, RUNS)["status"]) == ["completed"] * 3
+        if progress:
+            assert same(numbers(full), numbers(halves))
+        assert numbers(full) == pytest.approx(numbers(alone), rel=1e-4, nan_ok=True)
 
 
 def test_a_run_that_does_not_fit_alone_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

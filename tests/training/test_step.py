@@ -209,24 +209,6 @@ def test_a_noisy_pass_has_dropout_masks_of_its_own_or_shares_those_of_its_exampl
         assert torch.allclose(found, same, rtol=1e-5) == (masks == "shared")
 
 
-SETTINGS = {**ARMS, "dropout": {"kind": "dropout", "rate": 0.4}}
-
-
-@pytest.mark.parametrize("name", SETTINGS)
-def test_a_stack_agrees_with_its_runs_alone(tmp_path: Path, device: torch.device, name: str) -> None:
-    spec = train_spec(arm_settings=SETTINGS[name], seeds=[3, 4, 5])
-    together, step = build(spec, tmp_path, device)
-    for number in range(4):
-        step(number)
-    for run, seed in enumerate(spec.seeds):
-        alone, single = build(train_spec(arm_settings=SETTINGS[name], seeds=[seed]), tmp_path, device)
-        for number in range(4):
-            single(number)
-        assert gap(together, run, alone, 0) < 2e-5
-        assert step.sums_3R[0, run].item() == pytest.approx(single.sums_3R[0, 0].item(), rel=1e-5)
-    assert step.flops_after(7) == pytest.approx(single.flops_after(7))
-
-
 OTHERS = {"rho": -0.5, "gamma": 0.2, "orientation": 0, "value": 0.01, "every": 4, "share": 0.5, "branch": "noisy"}
 OTHERS |= {"rate": 0.2, "alpha": 0.5, "lamb": 1.0, "epsilon": -0.2}
 """Another value of each field of an arm."""
@@ -254,6 +236,8 @@ def test_runs_that_differ_as_their_arm_allows_share_a_stack_and_no_others(
         for number in range(4):
             single(number)
         assert gap(together, run, alone, 0) < 2e-5
+        assert step.sums_3R[0, run].item() == pytest.approx(single.sums_3R[0, 0].item(), rel=1e-5)
+    assert step.flops_after(7) == pytest.approx(single.flops_after(7))
     assert (gap(together, 0, together, 1) > 1e-4) == bool(per_run)
 
 
@@ -334,12 +318,12 @@ def test_state_carries_a_run_into_another_process(tmp_path: Path, device: torch.
     assert all(torch.equal(value, step.state[key]) for key, value in later.state.items())
 
 
-@pytest.mark.parametrize("name", SETTINGS)
-def test_a_step_needs_no_value_and_no_tensor_of_the_cpu(tmp_path: Path, name: str) -> None:
+@pytest.mark.parametrize("settings", [*ARMS_BY_KIND.values(), ARMS["noisy branch"]], ids=str)
+def test_a_step_needs_no_value_and_no_tensor_of_the_cpu(tmp_path: Path, settings: dict[str, Any]) -> None:
     """On torch's meta device, which has neither: as a CUDA graph needs it."""
     for task in ("modular_addition", "next_token"):
         noise = {"n_draws": 2, "same_symbol": False, "positions": "task"}
-        stack, step = build(train_spec(task, SETTINGS[name], noise=noise), tmp_path, torch.device("meta"))
+        stack, step = build(train_spec(task, settings, noise=noise), tmp_path, torch.device("meta"))
         with OnMeta():
             for number in range(2):
                 step._run((step._regularised(number),))

@@ -1,16 +1,27 @@
-"""What tests of plug-ins share: a working folder, and registries that are as before afterwards."""
+"""What tests share: a plan with changes, and of plug-ins a working folder, and registries as before afterwards."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from nsbench.config.registry import REGISTRIES
 from nsbench.storage import code_digest, definitions
 from nsbench.workflow import plugins
+from nsbench.workflow.grid import load
+from nsbench.workflow.plan import Plan
+from tests.config.test_config import TINY, overlaid, place
+
+
+def plan_of(*changes: tuple[str, Any], overlay: str = TINY) -> Plan:
+    values = overlaid(overlay)
+    for path, value in changes:
+        values = place(values, path, value)
+    return Plan(load(values))
 
 
 def forget() -> None:

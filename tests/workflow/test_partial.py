@@ -22,8 +22,7 @@ from nsbench.records.exchange import export_records
 from nsbench.report import page
 from nsbench.report.partial import section
 from nsbench.schemas.analysis import TABLES
-from nsbench.schemas.run_states import FINISHED, RUN_STATE
-from nsbench.schemas.training import EVALUATION
+from nsbench.schemas.training import EVALUATION, FINISHED, RUN_STATE
 from nsbench.storage.parquet import read_stamp, write_table
 from nsbench.storage.records import NO_EVALUATION, Record, read_records, write_records
 from nsbench.storage.run_folder import evaluation_key

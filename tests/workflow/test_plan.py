@@ -25,7 +25,9 @@ from nsbench.workflow import grid, job_seconds
 from nsbench.workflow.grid import expand, load, parsed
 from nsbench.workflow.pace import Pace
 from nsbench.workflow.plan import Plan, digest, grid_cells, pack_name, plain
+from nsbench.workflow.recorded_runs import index
 from tests.config.test_config import DEMO, TINY, overlaid, place
+from tests.workflow.conftest import plan_of
 
 ROOT = Path(__file__).parents[2]
 QUEUE = sorted(str(path.relative_to(ROOT)) for path in ROOT.glob("workflow/config/queue/*.yaml"))
@@ -33,13 +35,6 @@ MODULAR = "tasks.modular_addition.variants.tiny"
 PARITY = "tasks.sparse_parity.variants.tiny"
 
 Specs = dict[tuple[str, ...], str]
-
-
-def plan_of(*changes: tuple[str, Any], overlay: str = TINY) -> Plan:
-    values = overlaid(overlay)
-    for path, value in changes:
-        values = place(values, path, value)
-    return Plan(load(values))
 
 
 def specs(plan: Plan) -> Specs:
@@ -211,7 +206,6 @@ def test_the_work_of_planning_grows_as_the_grid_does() -> None:
         ("tracking.uri", "http://localhost:1", {("grid", "tracking")}),
         ("analysis.confidence", 0.9, {("grid", "analysis")}),
         ("scale", "paper", GRIDS | THEORY_FIGURES),
-        ("theory.max_values", 2000, set()),
         ("theory.seed", 1, THEORY | THEORY_FIGURES),
         ("theory.relu.n_draws", 9, {("experiment", "relu"), ("theory-figure", "relu")}),
         (f"{MODULAR}.target", {"threshold": 0.5}, GRIDS),
@@ -390,3 +384,11 @@ def test_packs_are_planned_as_one_stack_where_their_runs_may_share_one(tmp_path:
     for (one, first), (other, second) in itertools.permutations(specs.items(), 2):
         share = (one[:2], one[3]) == (other[:2], other[3]) and may_share(first, second)
         assert (plan.train(*other) in found[one]) == share
+
+
+@pytest.mark.parametrize("overlay", ["published", "low_sensitivity", "low_sensitivity_grokking"])
+def test_a_published_grid_has_a_record_of_each_run(overlay: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So the settings that these overlays repeat are the same in each of them."""
+    monkeypatch.chdir(ROOT)
+    config = load(overlaid(f"workflow/config/{overlay}.yaml"))
+    assert Plan(config, index(config)).packs == []

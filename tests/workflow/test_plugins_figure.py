@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,20 +18,12 @@ from nsbench.workflow.grid import load
 from nsbench.workflow.plan import Plan, digest, plain
 from tests.config.test_config import TINY, overlaid
 from tests.synthetic_records import make_records, write_results
-from tests.workflow.test_plugins import forget
+from tests.workflow.conftest import forget
 
 NAME = "my_losses"
 
 
-@pytest.fixture(autouse=True)
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """The working folder; what a test registers is gone afterwards."""
-    monkeypatch.chdir(tmp_path)
-    before = dict(FIGURES)
-    yield tmp_path
-    forget()
-    FIGURES.clear()
-    FIGURES.update(before)
+pytestmark = pytest.mark.usefixtures("folder")
 
 
 def planned(capsys: pytest.CaptureFixture[str]) -> Plan:

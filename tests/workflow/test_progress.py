@@ -14,13 +14,12 @@ from nsbench.config.base import parse
 from nsbench.storage.run_folder import RunFolder, order_key
 from nsbench.training.run import TrainSpec
 from nsbench.workflow import progress
-from nsbench.workflow.grid import load
 from nsbench.workflow.job_seconds import GFLOPS, OTHER_SECONDS, SECONDS, Asked, guessed
 from nsbench.workflow.pace import Job, Pace
 from nsbench.workflow.plan import Plan
 from nsbench.workflow.resources import train_flops
 from nsbench.workflow.results_lock import HOLDER, LOCK, OccupiedError
-from tests.config.test_config import TINY, overlaid, place
+from tests.workflow.conftest import plan_of
 
 RUN = ("modular_addition", "tiny", "baseline", 0)
 PACK = dict(zip(("task", "variant", "arm", "pack"), (*RUN[:3], "seeds-0-1"), strict=True))
@@ -31,13 +30,6 @@ def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(progress, "RESULTS", tmp_path)
     monkeypatch.setattr(progress, "PARTIAL", tmp_path / "partial")
     return tmp_path
-
-
-def plan_of(*changes: tuple[str, Any], names: tuple[str, ...] = (TINY,)) -> Plan:
-    values = overlaid(*names)
-    for path, value in changes:
-        values = place(values, path, value)
-    return Plan(load(values))
 
 
 # --- what jobs take ------------------------------------------------------------------------------------
@@ -97,15 +89,6 @@ def test_the_status_of_another_order_counts_as_nothing(results: Path, change: tu
     RunFolder(results / "runs", *RUN).report_status(order(plan_of(), *RUN), 1.0)
     assert training(plan_of(change), results).share() == 0  # type: ignore[misc]
     assert training(plan_of(change), results).seconds > training(plan_of(), results).seconds
-
-
-@pytest.mark.parametrize("content", ["{", '{"share": 1.0}'])
-def test_a_broken_status_counts_as_nothing(results: Path, content: str) -> None:
-    before = training(plan_of(), results).seconds
-    folder = RunFolder(results / "runs", *RUN)
-    folder.path.mkdir(parents=True)
-    (folder.path / "status.json").write_text(content)
-    assert training(plan_of(), results).seconds == before
 
 
 # --- what is said --------------------------------------------------------------------------------------

@@ -170,11 +170,10 @@ def test_a_comment_reruns_nothing(clone: Clone) -> None:
     assert clone.planned() == {}
 
 
-def test_device_rhythm_and_memory_rerun_nothing(clone: Clone) -> None:
+def test_device_and_rhythm_rerun_nothing(clone: Clone) -> None:
     clone.edit(
         TINY,
         ("scale: demo", "scale: demo\ndevice: cpu\nprogress_every_seconds: 5"),
-        ("theory:\n", "theory:\n  max_values: 2000000\n"),
     )
     assert clone.planned() == {}
 

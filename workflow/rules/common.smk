@@ -1,10 +1,12 @@
 # Validates the configuration, expands the grid, and gives each stage its spec and code digest.
 # The only rules file with functions.
+import atexit
 import contextlib
 import json
 import math
 import os
 import shlex
+import stat
 import sys
 import time
 from pathlib import Path
@@ -82,15 +84,18 @@ DEVICE_ASKED = "cuda" if GPUS_PER_JOB else "cpu"
 QUIET = {"rules", "host", "reason", "progress"}
 """What may be said after `--quiet`."""
 HELD = contextlib.ExitStack()
+atexit.register(HELD.close)
 BEGUN = time.time()
 PARTIAL = str(progress.PARTIAL)
 
 
 def is_on_record(persistence, output):
     """Whether Snakemake has a record of an output as it is: of this time, so of the job that wrote it."""
-    record = persistence.metadata(output)
-    marker = Path(output, ".snakemake_timestamp")
-    return record is not None and record.endtime == os.lstat(marker if marker.exists() else output).st_mtime
+    record, found = persistence.metadata(output), os.lstat(output)
+    marker = os.path.join(output, ".snakemake_timestamp")
+    if stat.S_ISDIR(found.st_mode) and os.path.exists(marker):
+        found = os.lstat(marker)
+    return record is not None and record.endtime == found.st_mtime
 
 
 def params_changed(persistence, job, file=None, recorded=PersistenceBase.params_changed):
@@ -107,6 +112,8 @@ def params_changed(persistence, job, file=None, recorded=PersistenceBase.params_
 # Without this, Snakemake takes outputs that it has no record of for up to date.
 PersistenceBase.has_metadata = lambda persistence, job: True
 PersistenceBase.params_changed = params_changed
+# Its way with params that are data frames, of which there are none, imports pandas: a tenth of a call with nothing to do.
+PersistenceBase._serialize_param = PersistenceBase._serialize_param_builtin
 
 
 def is_partial():

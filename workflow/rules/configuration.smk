@@ -10,8 +10,9 @@ from snakemake.exceptions import WorkflowError
 from snakemake.logging import logger
 from snakemake.utils import update_config
 
-# Modules and jobs stay: searching them for garbage again and again takes up to a sixth of a call's time.
-gc.set_threshold(100_000, 50, 100)
+# Modules and jobs stay: searching them for garbage again and again takes up to a quarter of a call's time.
+gc.freeze()
+gc.set_threshold(1_000_000, 50, 100)
 
 # A node's output, and that of a part of a call, is Snakemake's own.
 TERMINAL = take_over(logger, workflow.output_settings) if workflow.is_main_process else None

@@ -15,16 +15,15 @@ rule simulate_theory:
         gpu=GPUS_PER_JOB,
         device=PLAN.config.device,
         per_gpu=PLAN.config.processes_per_gpu,
-        max_values=PLAN.config.theory.max_values,
     params:
         spec=lambda w: PLAN.experiment(w.experiment),
         digest=lambda w: digest("simulate", w.experiment),
     message:
         "simulate {wildcards.experiment}"
     shell:
-        "nsbench stage simulate --spec {params.spec:q} --digest {params.digest} --max-values {resources.max_values}"
-        " --points {output.points} --examples {output.examples} --device {resources.device}"
-        " --processes-per-gpu {resources.per_gpu} > {log} 2>&1"
+        "nsbench stage simulate --spec {params.spec:q} --digest {params.digest} --points {output.points}"
+        " --examples {output.examples} --device {resources.device} --processes-per-gpu {resources.per_gpu}"
+        " > {log} 2>&1"
 
 
 rule compute_theory:

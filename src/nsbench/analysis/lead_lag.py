@@ -20,8 +20,9 @@ import pandas as pd
 
 from nsbench.analysis.statistics.intervals import shared_notes, typical
 from nsbench.analysis.statistics.ranks import percentile_interval, resamples, spearman
-from nsbench.analysis.statistics.times import CELL_KEYS, RUN_KEYS, RunKey, Trail, by_variant, grid_runs, quantile
+from nsbench.analysis.statistics.times import CELL_KEYS, RUN_KEYS, RunKey, Trail, grid_runs, quantile
 from nsbench.arms import ARMS
+from nsbench.config.cells import by_variant
 from nsbench.config.sections import Analysis
 from nsbench.schemas.analysis import EARLY_RANK, LEAD_LAG, ONSET
 from nsbench.schemas.metrics import METRICS, Metric

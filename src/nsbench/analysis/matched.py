@@ -17,7 +17,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from nsbench.analysis.statistics.times import RUN_KEYS, RunKey, Trail, by_variant, grid_runs
+from nsbench.analysis.statistics.times import RUN_KEYS, RunKey, Trail, grid_runs
+from nsbench.config.cells import model_kind, of_baseline
 from nsbench.schemas.matched import MATCHED_MEASURE, MATCHINGS
 
 TRAIN_ACCURACY = 0.95
@@ -26,8 +27,6 @@ CHANCES = ("sensitivity", "sensitivity_normalised", "flips", "weight_flips")
 """Quantities that are chances of a flip."""
 SCATTERED = "scattered_gaussian"
 """The law that changes no single token: its count has no tokens in it."""
-DEFAULT_KIND = "transformer"
-"""The kind of a model whose settings name none."""
 _OF_TOKENS = re.compile(r"(?P<law>.+?)-(?P<split>train|test)(-kept(?P<kept>.+?))?(?P<normalised>-normalised)?")
 _OF_IMAGES = {"clean": "clean_accuracy", "mean": "corrupted_accuracy"}
 
@@ -68,21 +67,9 @@ def what(measure: str, reduction: str) -> What | None:
     return What("sensitivity" + "_normalised" * bool(found["normalised"]), found["law"], found["split"])
 
 
-def architecture(cell: dict[str, Any]) -> str:
-    """The kind of a cell's model."""
-    return str(cell["settings"].get("model", {}).get("kind", DEFAULT_KIND))
-
-
 def is_control(cell: dict[str, Any]) -> bool:
     """Whether a cell learns permuted labels: then it has no say in which test accuracy all can be compared at."""
     return bool(cell["settings"]["data"].get("labels", "given") != "given")
-
-
-def of_baseline(cells: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The first baseline of every variant that is compared, in grid order: those of specification curves are not."""
-    groups = by_variant([cell for cell in cells if not cell.get("curve_only", False)]).values()
-    found = [[cell for cell in group if cell["arm_settings"]["kind"] == "baseline"] for group in groups]
-    return [baselines[0] for baselines in found if baselines]
 
 
 def matched_measures(every: dict[RunKey, Trail], evaluation: pd.DataFrame, cells: list[dict[str, Any]]) -> pd.DataFrame:
@@ -118,7 +105,7 @@ def matched_measures(every: dict[RunKey, Trail], evaluation: pd.DataFrame, cells
     for key, run in curves.items():
         baseline = every.get((*key[:2], baselines.get(key[:2], ""), key[3]))
         places = _places(every[key], run, levels.get((key[0], key[3]), math.nan), baseline)
-        name = {**dict(zip(RUN_KEYS, key, strict=True)), "architecture": architecture(keys[key])}
+        name = {**dict(zip(RUN_KEYS, key, strict=True)), "architecture": model_kind(keys[key])}
         values = {matching: run.at(places[matching].step) for matching in MATCHINGS}
         for (at, one), matching in itertools.product(enumerate(run.whats), MATCHINGS):
             place, value = places[matching], values[matching][at]

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from nsbench.analysis.matched import DEFAULT_KIND, architecture, of_baseline
 from nsbench.analysis.statistics.signed_rank import typical_value
-from nsbench.analysis.statistics.times import CELL_KEYS, by_variant
+from nsbench.analysis.statistics.times import CELL_KEYS
+from nsbench.config.cells import DEFAULT_KIND, by_variant, model_kind, of_baseline
 from nsbench.config.sections import Analysis
 from nsbench.config.settled import OPEN, few, no_effect, settles
 from nsbench.schemas.matched import MATCHED_EFFECT, QUANTITIES, RATIO
@@ -29,7 +29,7 @@ def reference(cells: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
     """Task -> the cell that architectures are compared with: the baseline of its first variant with a transformer."""
     found: dict[str, dict[str, Any]] = {}
     for cell in of_baseline(cells):
-        if architecture(cell) == DEFAULT_KIND:
+        if model_kind(cell) == DEFAULT_KIND:
             found.setdefault(cell["task"], cell)
     return found
 

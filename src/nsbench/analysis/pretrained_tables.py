@@ -21,29 +21,25 @@ from nsbench.theory.domain import whole
 CASE_NAMES = [column.name for column in CASE]
 """model, weights, inputs, readout."""
 
-INFLUENCE_READINGS = {
-    "spectral": "Σ E[(∂f)²], standard units",
-    "spectral_raw": "Σ E[(∂f)²], raw embeddings",
-    "geometric": "Σ E|∂f|, standard units",
-    "geometric_raw": "Σ E|∂f|, raw embeddings",
-    "token": "Σ E[(f − f, token redrawn)²] / 2",
-}
-"""What I[f] may be, with its label."""
-STABILITY_READINGS = {
-    "gaussian": "Gaussian noise on embeddings",
-    "resampling": "tokens redrawn, correlation (1 + ρ) / 2",
-    "resampling_rho": "tokens redrawn, correlation taken as ρ",
-}
-"""Which noise the stability is under and what its correlation is taken to be, with its label."""
-READINGS = INFLUENCE_READINGS | STABILITY_READINGS
-NORM2, VARIANCE, ONE = "norm2", "variance", "one"
-DIVISORS = {NORM2: "E f²", VARIANCE: "the variance", ONE: "1, as printed"}
-"""What a bound is divided by, with its label; of the geometric readings its square root."""
+INFLUENCE_READINGS = (
+    "spectral",  # Σ E[(∂f)²], standard units
+    "spectral_raw",  # the same of raw embeddings
+    "geometric",  # Σ E|∂f|, standard units
+    "geometric_raw",
+    "token",  # Σ E[(f − f, token redrawn)²] / 2
+)
+"""What I[f] may be."""
+STABILITY_READINGS = (
+    "gaussian",  # on embeddings
+    "resampling",  # tokens redrawn, correlation (1 + ρ) / 2
+    "resampling_rho",  # tokens redrawn, correlation taken as ρ
+)
+"""Which noise the stability is under, and what its correlation is taken to be."""
+READINGS = INFLUENCE_READINGS + STABILITY_READINGS
+DIVISORS = NORM2, VARIANCE, ONE = "norm2", "variance", "one"
+"""What a bound is divided by (1 as printed); of the geometric readings its square root."""
 PROVED = {"spectral": "gaussian", "gaussian": "gaussian", "token": "uniform", "resampling": "uniform"}
 """Reading -> the inputs under whose law it is a bound on the share of norm2 or of the variance."""
-UNITS = {"share": 1.0, "percent": 0.01}
-"""How the paper's numbers may be read, and what that multiplies them by."""
-
 WITH_GAPS = ("concentration", "pretrained_stability", "table_1")
 """Tables whose CSV has a row for each case that was not measured; in Parquet `pretrained_measured` says so."""
 
@@ -236,31 +232,6 @@ def _from_stability(stability: pd.DataFrame, moments: pd.DataFrame, degree: int)
         yield at_each
         keys = [*CASE_NAMES, "bound_from", "reading", "divided_by"]
         yield at_each.groupby(keys, sort=False, as_index=False)["value"].min().assign(rho=math.nan)
-
-
-def nearest_reading(tail: pd.DataFrame) -> pd.DataFrame:
-    """How far each reading is from the paper's numbers, over the models that have them; the nearest first.
-
-    tail: of schema TAIL. Columns: bound_from, reading, rho, divided_by, inputs, readout; unit, how the paper's numbers
-    are read (UNITS); n_models; largest_factor and mean_factor, the largest and the geometric mean over models of
-    max(ours / theirs, theirs / ours): 1 where all agree, infinite where a model has 0 or NaN. Readings of more models
-    come first, of those the ones with the smallest largest factor. No rows where no model has a published number.
-    """
-    keys = [*_COLUMNS, "inputs", "readout"]
-    known = tail[tail["published"].notna()]
-    tables = [pd.DataFrame(columns=[*keys, "unit", "n_models", "largest_factor", "mean_factor"])]
-    for unit, factor in UNITS.items():
-        with np.errstate(divide="ignore"):
-            apart = np.log((known["value"] / (known["published"] * factor)).to_numpy("float64"))
-        apart = np.where(np.isnan(apart), math.inf, np.abs(apart))
-        groups = known[keys].assign(_apart=apart).groupby(keys, sort=False, dropna=False)["_apart"]
-        found = groups.agg(n_models="size", largest_factor="max", mean_factor="mean").reset_index()
-        if len(found):
-            logs = {name: np.exp(found[name]) for name in ("largest_factor", "mean_factor")}
-            tables.append(found.assign(unit=unit, **logs)[tables[0].columns])
-    ranked = pd.concat(tables if len(tables) == 1 else tables[1:], ignore_index=True)
-    order = ["n_models", "largest_factor", "mean_factor"]
-    return ranked.sort_values(order, ascending=[False, True, True], kind="stable", ignore_index=True)
 
 
 def smaller_bounds(tail: pd.DataFrame) -> pd.DataFrame:

@@ -9,10 +9,11 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from nsbench.analysis.matched import is_control, of_baseline
+from nsbench.analysis.matched import is_control
 from nsbench.analysis.statistics.intervals import Interval, shared_notes, typical
 from nsbench.analysis.statistics.ranks import centred_ranks, correlation, partial, percentile_interval, resamples
 from nsbench.analysis.statistics.times import CELL_KEYS
+from nsbench.config.cells import of_baseline
 from nsbench.schemas.matched import RANK_AGREEMENT
 
 GROUPS = ("baselines", "all arms")

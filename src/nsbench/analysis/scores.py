@@ -22,9 +22,9 @@ from nsbench.analysis.statistics.times import (
     RunKey,
     Trail,
     arm_columns,
-    by_variant,
     run_name,
 )
+from nsbench.config.cells import by_variant
 from nsbench.schemas.analysis import MEASURE, SCORE, SCORE_EFFECT
 from nsbench.schemas.metrics import METRICS, TARGETS, TEST_SCORES
 from nsbench.storage.parquet import RecordError

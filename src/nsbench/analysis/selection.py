@@ -29,7 +29,8 @@ from nsbench.analysis.statistics.intervals import (
     shared_notes,
     typical_difference,
 )
-from nsbench.analysis.statistics.times import RUN_KEYS, RunKey, by_variant, crossing, run_name
+from nsbench.analysis.statistics.times import RUN_KEYS, RunKey, crossing, run_name
+from nsbench.config.cells import by_variant, swept
 from nsbench.config.sections import Analysis
 from nsbench.config.target import first_held
 from nsbench.schemas.analysis import SELECTION
@@ -65,12 +66,6 @@ class _Sweep(NamedTuple):
     times: pd.DataFrame
     test_times: pd.DataFrame
     scored: pd.DataFrame
-
-
-def candidates(group: list[dict[str, Any]]) -> list[str]:
-    """Names of the arms among a variant's cells that reward stability (orientation 1), in grid order."""
-    of_paper = [cell for cell in group if cell["arm_settings"]["kind"] == "noise_stability"]
-    return [cell["arm"] for cell in of_paper if cell["arm_settings"].get("orientation") == 1]
 
 
 def tuned_baselines(group: list[dict[str, Any]], cells: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -141,7 +136,7 @@ def selections(
     """
     every, rows = (times, scored[scored["targets"] == "all"], evaluation), []
     for (task, variant), group in by_variant(cells).items():
-        if len(candidates(group)) < 2:
+        if len(swept(group)) < 2:
             continue
         baselines, tables = tuned_baselines(group, cells), [table[table["task"] == task] for table in every]
         for procedure in PROCEDURES if len(baselines) > 1 else PROCEDURES[:2]:
@@ -161,7 +156,7 @@ def _sweep(
     evaluation: pd.DataFrame,
 ) -> _Sweep:
     lacking = set(scored.loc[scored["no_evaluation"] != "", RUN_KEYS].itertuples(index=False, name=None))
-    arms = [cell for cell in group if cell["arm"] in candidates(group)]
+    arms = swept(group)
     wanted = [*baselines, *arms]
     rivals, names = ([(cell["variant"], cell["arm"]) for cell in some] for some in (baselines, arms))
     seeds = [seed for seed in baselines[0]["seeds"] if all(seed in cell["seeds"] for cell in wanted)]

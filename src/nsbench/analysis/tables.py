@@ -22,7 +22,8 @@ from nsbench.analysis.specification_curves import (
 from nsbench.analysis.statistics import paired_effects, summarise_cells, time_to_target
 from nsbench.analysis.statistics.power import power
 from nsbench.analysis.statistics.survival import kaplan_meier
-from nsbench.analysis.statistics.times import by_variant, grid_runs, of_runs, trails
+from nsbench.analysis.statistics.times import grid_runs, of_runs, trails
+from nsbench.config.cells import by_variant
 from nsbench.config.sections import Analysis
 from nsbench.schemas.analysis import TABLES
 from nsbench.schemas.training import COLLECTED_RUNS, EVALUATION, FLOORS, HISTORY

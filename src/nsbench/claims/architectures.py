@@ -14,13 +14,14 @@ import numpy as np
 import pandas as pd
 from pydantic import Field
 
-from nsbench.analysis.matched import architecture, is_control, of_baseline
+from nsbench.analysis.matched import is_control
 from nsbench.analysis.matched_effects import first_law, reference
 from nsbench.analysis.statistics.intervals import typical
 from nsbench.claims.evidence import ASIDE, BESIDE, COUNTS, MISSING, STAND_IN, Evidence, Finding, Missing
 from nsbench.claims.registry import Parameters, claim_quantity
 from nsbench.claims.training import SIZES
 from nsbench.claims.variants import joined
+from nsbench.config.cells import model_kind, of_baseline
 from nsbench.schemas.matched import MATCHINGS
 
 NOT_MEASURED = "token_sensitivity was not measured in it"
@@ -56,7 +57,7 @@ def of_tasks(evidence: Evidence, of: OfTasks, find: Callable[[str, Cells], list[
 
 def of_kind(cells: Cells, kind: str) -> Cells:
     """The baselines whose model is of a kind, in grid order; those of permuted labels left out."""
-    return [cell for cell in of_baseline(cells) if architecture(cell) == kind and not is_control(cell)]
+    return [cell for cell in of_baseline(cells) if model_kind(cell) == kind and not is_control(cell)]
 
 
 class Ratio(OfTasks):

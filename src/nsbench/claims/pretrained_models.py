@@ -16,11 +16,10 @@ from pydantic import Field
 from nsbench.analysis.pretrained_tables import smaller_bounds
 from nsbench.claims.evidence import COUNTS, MISSING, STAND_IN, Evidence, Finding
 from nsbench.claims.registry import Parameters, claim_quantity
-from nsbench.schemas.pretrained import PAPER
+from nsbench.schemas.pretrained import PAPER, PAPER_NAMES
 
 UNITS = {"embeddings": "positions", "layer": "layers", "head": "heads"}
 """Site of a gradient -> what its numbers are taken over."""
-NAMES = {"gpt2": "GPT-2", "bert": "BERT", "roberta": "RoBERTa", "gemma": "Gemma"}
 quantity = functools.partial(claim_quantity, source="pretrained", all_needed=True)
 
 
@@ -66,7 +65,7 @@ def _of_models(
     for name, paper, status, text in models[["model", "paper", "status", "text"]].itertuples(index=False, name=None):
         is_of_paper, own = paper in papers, rows[rows["model"] == name]
         if status != "measured" and is_of_paper:
-            found.append(Finding(name, status=MISSING, why=f"{NAMES[paper]} is unavailable"))
+            found.append(Finding(name, status=MISSING, why=f"{PAPER_NAMES[paper]} is unavailable"))
         elif status == "measured" and (is_of_paper or stand_ins):
             common = {"status": COUNTS if is_of_paper else STAND_IN, "text": text}
             found += [Finding(name, status=MISSING, why=without)] if own.empty else make(name, own, common)

@@ -13,7 +13,8 @@ from nsbench.claims.curves import STABILITIES, kept_stability
 from nsbench.claims.evidence import ASIDE, COUNTS, MISSING, Evidence, Finding
 from nsbench.claims.registry import claim_quantity
 from nsbench.claims.training import SIZES, Convention, found_row, of_ratio, percent
-from nsbench.claims.variants import OfTask, Variant, each, is_swept, joined, of_rows
+from nsbench.claims.variants import OfTask, Variant, each, joined, of_rows
+from nsbench.config.cells import swept
 from nsbench.config.settled import FEWER, OPEN
 
 NO_SWEEP = "the grid has no sweep of (rho, gamma) of it"
@@ -59,7 +60,7 @@ def _sweep_breadth(evidence: Evidence, of: OfTask) -> list[Finding]:
     """
 
     def breadth(variant: Variant) -> list[Finding]:
-        arms = [cell["arm"] for cell in variant.cells if is_swept(cell)]
+        arms = [cell["arm"] for cell in swept(variant.cells)]
         if len(arms) < 2:
             return [variant.finding(status=MISSING, why=NO_SWEEP)]
         table = evidence.table("paired_effect")
@@ -79,7 +80,7 @@ def _sweep_stability(evidence: Evidence, of: OfTask) -> list[Finding]:
     """
 
     def kept(variant: Variant) -> list[Finding]:
-        arms = [cell["arm"] for cell in variant.cells if is_swept(cell)]
+        arms = [cell["arm"] for cell in swept(variant.cells)]
         if len(arms) < 2:
             return [variant.finding(status=MISSING, why=NO_SWEEP)]
         by_arm, found = [kept_stability(evidence, variant, arm) for arm in arms], []
@@ -129,7 +130,7 @@ def _pooled_effect(
     """
     table, found = evidence.table("specification_curve"), []
     for task in tasks:
-        names = {cell["arm"] for cell in evidence.cells if cell["task"] == task and is_swept(cell)}
+        names = {cell["arm"] for cell in swept(evidence.cells) if cell["task"] == task}
         rows = table[(table["task"] == task) & table["arm"].isin(names)]
         if rows.empty:
             found.append(Finding(task, status=MISSING, why="the grid has no specification curve of it"))

@@ -16,6 +16,7 @@ from pydantic import Field
 
 from nsbench.claims.evidence import ASIDE, COUNTS, MISSING, Evidence, Finding, Missing
 from nsbench.claims.registry import Parameters
+from nsbench.config.cells import orientation
 
 BY_OUTCOME = "they ended by their outcome, and what is left would be selected by it"
 """Why there is no number where runs were stopped or diverged."""
@@ -88,7 +89,7 @@ class Variant(NamedTuple):
             if not asks_for_arm(of):
                 fits = arm["kind"] == "baseline"
             else:
-                fits = is_swept(cell) and (arm["rho"], arm["gamma"]) == (of.rho, of.gamma)
+                fits = orientation(cell) == 1 and (arm["rho"], arm["gamma"]) == (of.rho, of.gamma)
             if fits:
                 return str(cell["arm"])
         return None
@@ -155,12 +156,6 @@ def of_rows(
         return [make(variant, row)]
 
     return each(evidence, of, find)
-
-
-def is_swept(cell: dict[str, Any]) -> bool:
-    """Whether a cell's arm is the paper's regulariser, with whatever (rho, gamma)."""
-    arm = cell["arm_settings"]
-    return bool(arm["kind"] == "noise_stability" and arm["orientation"] == 1)
 
 
 def row_of(table: pd.DataFrame, **where: Any) -> pd.Series | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from nsbench.figures import FIGURES, find
-from nsbench.workflow.plan import USES, digest
+from nsbench.workflow.digests import USES, digest
 from nsbench.workflow.plugins import added_to
 
 

@@ -19,7 +19,7 @@ class Grid(NamedTuple):
     cells: list[dict[str, Any]]
     scale: str
     states: pd.DataFrame | None
-    """The state of every run of the grid (nsbench.schemas.run_states.RUN_STATE); None for a whole one."""
+    """The state of every run of the grid (nsbench.schemas.training.RUN_STATE); None for a whole one."""
 
     @property
     def partial(self) -> str:

@@ -19,18 +19,17 @@ def measure_one(options: argparse.Namespace) -> None:
 
     Raises ConfigError, ModelError, InputError, RecordError or DeviceError, each one sentence.
     """
-    given = options.model or options.model_option
-    if given is None:
-        raise ConfigError("no model is given; a folder, a name of config or of the hub, or a run is allowed")
     if not options.text.exists():
         raise ConfigError(f"--text {options.text}: no such file; a UTF-8 text is allowed")
-    model = find_model(given, options.config)  # Before torch is loaded: most of what is wrong is found here.
+    model = find_model(options.model, options.config)  # Before torch is loaded: most of what is wrong is found here.
     _use_cores()
     if sys.stderr.isatty():  # Else lines of the log instead of a bar.
         logging.getLogger("nsbench.pretrained").setLevel(logging.WARNING)
     settings = {name: getattr(options, name) for name in SETTINGS}
     control = not options.no_control
-    found = measure(model, texts=options.text, out=options.out, control=control, name=name_for(given), **settings)
+    found = measure(
+        model, texts=options.text, out=options.out, control=control, name=name_for(options.model), **settings
+    )
     if options.out:
         from nsbench.figures.style import save
 

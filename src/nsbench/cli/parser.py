@@ -148,8 +148,7 @@ COMMANDS = {
         _measure,
         "how stable a language model is, and which positions of its input it depends on",
         (
-            Argument("model", {"type": words, "nargs": "?", "help": MODEL_HELP}),
-            option("model", words, "the same", dest="model_option", metavar="MODEL"),
+            Argument("model", {"type": words, "help": MODEL_HELP}),
             option("text", given_path, "a UTF-8 text; of a run its data set's file", required=True),
             option("out", made_folder, "folder for tables, figure and page; left out, nothing is written"),
             Argument("--full", {"action": "store_true", "help": "print all tables too"}),

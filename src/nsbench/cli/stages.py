@@ -6,142 +6,27 @@ A stage is a function of its parsed options, and of a device if it takes one: `n
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
 import os
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from nsbench.cli.arguments import (
-    DEVICE,
-    MEMORY,
-    Argument,
-    Command,
-    count,
-    given_path,
-    made_file,
-    made_folder,
-    option,
-    seconds,
-)
+from nsbench.cli.arguments import MEMORY, Argument, given_path, option, seconds
 from nsbench.cli.grid import pictures, read_grid, sources_of
-from nsbench.config.base import Closed, ConfigError, parse
+from nsbench.cli.stage import STAGES, given_json, given_spec, stage, stamp_of
+from nsbench.config.base import ConfigError
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     import torch
 
-SPEC = Argument("--spec", {"required": True, "help": "the stage's settings, as canonical JSON"})
-DIGEST = Argument("--digest", {"help": "digest of the code that was planned; left out, of the code as it is"})
-PROCESSES = option("processes-per-gpu", count, "processes that share a GPU", default=1)
+__all__ = ["STAGES"]
+
 PLUGINS = option("plugins", given_path, "files of the plug-ins that are used", nargs="+", default=[])
 PROGRESS = option("progress-every", seconds, "seconds between progress files, as 60s", default=60.0)
-MAX_VALUES = option("max-values", count, "numbers held at once: bounds memory", default=4_000_000)
 NAME = Argument("name", {"help": "the figure's name"})
 UNREACHABLE = Argument("--unreachable", {"choices": ["stop", "skip"], "default": "stop", "help": "if it is not there"})
 LEFT_OUT = "what is left out, since it was made by other settings or code"
 OUTDATED = Argument("--outdated", {"choices": ["theory", "pretrained"], "nargs": "+", "default": [], "help": LEFT_OUT})
 TEXT_SPEC = Argument("--text-spec", {"default": "null", "help": "settings of the stage text, if a task needs one"})
-
-STAGES: dict[str, Command] = {}
-
-
-def stage(
-    name: str,
-    help_: str,
-    *more: Argument,
-    reads: str = "",
-    lists: str = "",
-    optional: str = "",
-    makes: str = "",
-    folders: str = "",
-    device: bool = False,
-) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Make a function the stage `name`, with `--spec`, `--digest` and an option for each of the names.
-
-    reads, lists, optional: files or folders, one, several or perhaps none, that it reads. makes, folders: files and
-    folders that it makes. device: whether the function takes one besides its options. Plug-ins are loaded before.
-    """
-    arguments = [SPEC, DIGEST, *more]
-    for names, type_, text, how in (
-        (reads, given_path, "what to read", {"required": True}),
-        (lists, given_path, "what to read", {"required": True, "nargs": "+"}),
-        (optional, given_path, "what to read, if any", {}),
-        (makes, made_file, "file to make", {"required": True}),
-        (folders, made_folder, "folder to fill", {"required": True}),
-    ):
-        arguments += [option(each, type_, text, **how) for each in names.split()]
-
-    def add(function: Callable[..., None]) -> Callable[..., None]:
-        def run(options: argparse.Namespace) -> None:
-            with contextlib.ExitStack() as held:
-                given = []
-                if device:
-                    from nsbench.storage.device import use_device
-
-                    # What imports torch comes after: it may see that device alone.
-                    given = [held.enter_context(use_device(options.device, options.processes_per_gpu))]
-                _hold_to_code(name, options, held)
-                function(options, *given)
-
-        STAGES[name] = Command(run, help_, (*arguments, *((DEVICE, PROCESSES) if device else ())))
-        return function
-
-    return add
-
-
-def _hold_to_code(stage: str, options: argparse.Namespace, held: contextlib.ExitStack) -> None:
-    """Load the plug-ins of a stage, and let it write only as long as its code is what was planned.
-
-    Raises CodeError, or ConfigError for what cannot be loaded.
-    """
-    from nsbench.storage.code_digest import held_to
-
-    spec = _json(options)
-    of_grid = spec.get("plugins") if isinstance(spec, dict) else None
-    if of_grid or hasattr(options, "plugins"):
-        from nsbench.workflow import plugins
-
-        plugins.load([*getattr(options, "plugins", []), *(path for path in of_grid or [] if isinstance(path, str))])
-
-    def own() -> str:
-        from nsbench.cli.code import stage_code
-
-        model = _evaluated(options.runs) if stage == "evaluate" else ""
-        return stage_code(stage, spec, getattr(options, "name", ""), model)
-
-    if options.digest is None:
-        # A spec that is none is told of by what reads it.
-        with contextlib.suppress(KeyError, TypeError, AttributeError, ConfigError):
-            options.digest = own()
-    if options.digest is not None:
-        held.enter_context(held_to(options.digest, own))
-
-
-def _evaluated(runs: Path) -> str:
-    """The kind of the model that a pack was trained with, empty where its file does not say."""
-    from nsbench.storage.parquet import read_stamp
-
-    return json.loads(read_stamp(runs).get("spec", "{}")).get("model", {}).get("kind", "")
-
-
-def _json(options: argparse.Namespace, name: str = "spec") -> Any:
-    try:
-        return json.loads(getattr(options, name))
-    except (ValueError, RecursionError) as error:
-        flag = name.replace("_", "-")
-        raise ConfigError(f"--{flag}: not JSON ({error}); the stage's settings as a JSON object are allowed") from None
-
-
-def _spec(options: argparse.Namespace, model: type[Closed]) -> Any:
-    return parse(model, _json(options), "spec")
-
-
-def _stamp(options: argparse.Namespace, device: torch.device | str = "cpu") -> dict[str, str]:
-    from nsbench.storage.provenance import stamp
-
-    return stamp(options.spec, options.digest, str(device))
 
 
 # --- runs -----------------------------------------------------------------------------------------------
@@ -153,21 +38,21 @@ def text(options: argparse.Namespace) -> None:
     from nsbench.data.text_sources import TextError, TextSpec, make_text, resolve
     from nsbench.storage.atomic import only_if
 
-    spec = _spec(options, TextSpec)
+    spec = given_spec(options, TextSpec)
 
     def check() -> None:
         if spec.fingerprint and resolve(TextSource(source=spec.source, path=spec.path), {}) != spec:
             raise TextError(f"{spec.path}: edited since the workflow began; give the same command again")
 
     with only_if(check):
-        make_text(spec, options.out, _stamp(options))
+        make_text(spec, options.out, stamp_of(options))
 
 
 @stage("dataset", "make a pack's data sets, and their n-gram baselines", PLUGINS, optional="text", makes="out floors")
 def dataset(options: argparse.Namespace) -> None:
     from nsbench.data.generate import DatasetSpec, make_datasets
 
-    make_datasets(_spec(options, DatasetSpec), options.out, options.floors, _stamp(options), options.text)
+    make_datasets(given_spec(options, DatasetSpec), options.out, options.floors, stamp_of(options), options.text)
 
 
 @stage(
@@ -189,7 +74,7 @@ def train(options: argparse.Namespace, device: torch.device) -> None:
     keep_heap()
     files = (options.dataset, options.run_store, options.history, options.runs)
     stacks = options.stacks if device.type == "cuda" else None
-    train_pack(_spec(options, TrainSpec), options.digest, *files, device, options.progress_every, stacks)
+    train_pack(given_spec(options, TrainSpec), options.digest, *files, device, options.progress_every, stacks)
 
 
 @stage(
@@ -203,7 +88,7 @@ def evaluate(options: argparse.Namespace, device: torch.device) -> None:
     from nsbench.workflow.run_states import same_data
 
     keep_heap()
-    spec = _spec(options, EvaluateSpec)
+    spec = given_spec(options, EvaluateSpec)
     if not same_data(options.dataset, spec.task, read_table(options.runs, RUNS)):
         raise RecordError(
             f"{options.dataset}: is not the data set that {options.runs} was trained on; delete it and run its stage "
@@ -229,9 +114,9 @@ def finished(options: argparse.Namespace) -> None:
     from nsbench.workflow.recorded_runs import index
     from nsbench.workflow.run_states import write_states
 
-    config = parsed(_json(options))
+    config = parsed(given_json(options))
     made = (options.out, options.missing, options.spec, options.digest)
-    write_states(Plan(config, index(config)), options.results, _json(options, "text_spec"), *made)
+    write_states(Plan(config, index(config)), options.results, given_json(options, "text_spec"), *made)
 
 
 @stage(
@@ -240,7 +125,7 @@ def finished(options: argparse.Namespace) -> None:
 def collect(options: argparse.Namespace) -> None:
     from nsbench.analysis.collect import collect
 
-    grid = read_grid(_json(options), options.finished)
+    grid = read_grid(given_json(options), options.finished)
     sources = sources_of(grid, options.packs, options.datasets)
     collect(grid.cells, sources, options.out, options.spec, options.digest, grid.partial)
 
@@ -249,7 +134,7 @@ def collect(options: argparse.Namespace) -> None:
 def analyse(options: argparse.Namespace) -> None:
     from nsbench.analysis.tables import analyse
 
-    grid = read_grid(_json(options), options.finished)
+    grid = read_grid(given_json(options), options.finished)
     made = (options.out, options.spec, options.digest)
     analyse(options.collected, grid.cells, grid.config.analysis, *made, grid.partial)
 
@@ -262,7 +147,7 @@ def figure(options: argparse.Namespace) -> None:
 
     specs = {"theory": TheoryFigureSpec, "pretrained": PretrainedFigureSpec}
     spec = specs.get(find(options.name)[0].kind)
-    settings = _spec(options, spec) if spec else Grid(*read_grid(_json(options))[1:3])
+    settings = given_spec(options, spec) if spec else Grid(*read_grid(given_json(options))[1:3])
     render(options.name, options.results, settings, options.png, options.pdf)
 
 
@@ -270,7 +155,7 @@ def figure(options: argparse.Namespace) -> None:
 def figures(options: argparse.Namespace) -> None:
     from nsbench.figures.drawing import render_all
 
-    grid = read_grid(_json(options), options.finished)
+    grid = read_grid(given_json(options), options.finished)
     render_all(options.results, grid.cells, grid.scale, options.out, grid.config.evaluation.measures)
 
 
@@ -285,7 +170,7 @@ def figures(options: argparse.Namespace) -> None:
 def claims(options: argparse.Namespace) -> None:
     from nsbench.claims import Evidence, write_claims
 
-    grid = read_grid(_json(options), options.finished, [options.claims])
+    grid = read_grid(given_json(options), options.finished, [options.claims])
     settings = grid.config.analysis
     files = (options.tables, options.collected, grid.cells, grid.scale, options.theory, options.pretrained)
     primary = {task: f"{one.variant} / {one.arm}" for task, one in settings.primary.items()}
@@ -305,7 +190,7 @@ def claims(options: argparse.Namespace) -> None:
 def report(options: argparse.Namespace) -> None:
     from nsbench.report.page import Results, write_report
 
-    grid = read_grid(_json(options), options.finished)
+    grid = read_grid(given_json(options), options.finished)
     shown, not_drawn = pictures(options.figures, grid, bool(options.theory), bool(options.pretrained))
     given = {name: getattr(options, name) for name in ("tables", "collected", "theory", "pretrained", "claims")}
     of_grid = {"cells": grid.cells, "scale": grid.scale, "states": grid.states}
@@ -319,7 +204,7 @@ def track(options: argparse.Namespace) -> None:
     from nsbench.storage.atomic import write_text
     from nsbench.tracking import track
 
-    grid = read_grid(_json(options))
+    grid = read_grid(given_json(options))
     uri = resolve(grid.config.tracking.uri, os.environ, f"sqlite:///{options.out.parent}/mlflow.db")
     summary = track(options.collected, options.tables, grid.cells, uri, options.spec, options.digest)
     write_text(options.out, json.dumps(vars(summary)))
@@ -328,13 +213,13 @@ def track(options: argparse.Namespace) -> None:
 # --- theory, and pretrained models ----------------------------------------------------------------------
 
 
-@stage("simulate", "simulate an experiment of the theory", MAX_VALUES, makes="points examples", device=True)
+@stage("simulate", "simulate an experiment of the theory", makes="points examples", device=True)
 def simulate(options: argparse.Namespace, device: torch.device) -> None:
     from nsbench.config.theory import ExperimentSpec
     from nsbench.simulation.run import simulate
 
-    made = (options.points, options.examples, device, _stamp(options, device))
-    simulate(_spec(options, ExperimentSpec), options.max_values, *made)
+    made = (options.points, options.examples, device, stamp_of(options, device))
+    simulate(given_spec(options, ExperimentSpec), *made)
 
 
 @stage("theory", "formulas as curves, and beside each simulated point", reads="theory", makes="table csv")
@@ -342,8 +227,8 @@ def theory(options: argparse.Namespace) -> None:
     from nsbench.config.theory import TheorySpec
     from nsbench.simulation.curves import compute_theory
 
-    specs = _spec(options, TheorySpec).experiments
-    compute_theory(specs, options.theory, options.table, options.csv, _stamp(options))
+    specs = given_spec(options, TheorySpec).experiments
+    compute_theory(specs, options.theory, options.table, options.csv, stamp_of(options))
 
 
 @stage(
@@ -361,10 +246,10 @@ def pretrained(options: argparse.Namespace, device: torch.device) -> None:
     from nsbench.workflow.plan import files_of
 
     how = {"unreachable": options.unreachable, "max_memory_gb": options.max_memory_gb}
-    spec = _spec(options, MeasureSpec)
+    spec = given_spec(options, MeasureSpec)
     if spec.files and spec.files != files_of(spec.model):
         raise ConfigError(f"{spec.model.path}: its files changed since the workflow began; give the same command again")
-    measure_model(spec, options.text, options.out, device, _stamp(options, device), **how)
+    measure_model(spec, options.text, options.out, device, stamp_of(options, device), **how)
 
 
 @stage("pretrained-tables", "join the files of pretrained models, and Table 1", lists="models", folders="out")
@@ -372,4 +257,4 @@ def pretrained_tables(options: argparse.Namespace) -> None:
     from nsbench.analysis.pretrained_tables import join_models
     from nsbench.config.pretrained import TablesSpec
 
-    join_models(options.models, _spec(options, TablesSpec), options.out, _stamp(options))
+    join_models(options.models, given_spec(options, TablesSpec), options.out, stamp_of(options))

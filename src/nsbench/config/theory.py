@@ -8,14 +8,13 @@ of correlated inputs each.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
 from nsbench.config.base import Closed, ConfigError, Real, no_duplicates, parse
-from nsbench.schemas import theory_labels as labels
 
-Count = Annotated[int, Field(ge=1, le=100_000_000)]
+Count = Annotated[int, Field(ge=1, le=1_000_000)]
 Width = Annotated[int, Field(ge=2, le=100_000_000)]
 Draws = Annotated[int, Field(ge=2, le=1_000_000)]
 Depth = Annotated[int, Field(ge=1, le=10_000)]
@@ -24,17 +23,8 @@ Correlation = Annotated[Real, Field(ge=0.0, le=1.0)]
 Some = Field(min_length=1, max_length=1000)
 Correlations = Annotated[list[Correlation], Some]
 TENTHS = [round(0.1 * step, 1) for step in range(11)]
-MOST_NUMBERS = 10**13
-"""That an experiment may make for one point, pair after pair: days on a CPU."""
-
-
-class Held(NamedTuple):
-    """Numbers that a simulation holds at once, at its fullest moment."""
-
-    per_pair: int
-    """In all arrays that grow with the pairs of a chunk, for one pair of inputs."""
-    kept: int
-    """In what serves all chunks: weights (of one layer, where each layer has its own), or sums by draw."""
+MOST_HELD, MOST_MADE = 10**9, 10**13
+"""Numbers in one array of a draw, 4 to 8 GB; and in this array of all draws, days on a CPU."""
 
 
 class Experiment(Closed):
@@ -45,24 +35,24 @@ class Experiment(Closed):
         for name, values in self:
             if isinstance(values, list):
                 no_duplicates([value if isinstance(value, int) else float(f"{value:g}") for value in values], name)
-        numbers = self.held().per_pair * self.n_draws * self.n_pairs
-        if numbers > MOST_NUMBERS:
+        held = self._held()
+        if held > MOST_HELD or held * self.n_draws > MOST_MADE:
             raise ConfigError(
-                f"n_draws = {self.n_draws} x n_pairs = {self.n_pairs} at these sizes make {numbers:.3g} numbers for "
-                f"each point; at most {MOST_NUMBERS:.0e} are allowed"
+                f"n_pairs = {self.n_pairs} and n_draws = {self.n_draws} at these sizes make an array of {held:.3g} "
+                f"numbers in each draw; at most {MOST_HELD:.0e}, and {MOST_MADE:.0e} in all draws, are allowed"
             )
         return self
 
-    def held(self) -> Held:
-        """What a simulation holds: `max_values` bounds it."""
-        raise NotImplementedError
+    def _held(self) -> int:
+        """Numbers in the largest array of a draw: the inputs of all pairs, patterns of attention, or a matrix."""
 
+        def largest(*names: str) -> int:
+            found = [getattr(self, name, 1) for name in names]
+            return max(max(value) if isinstance(value, list) else value for value in found)
 
-def check_memory(experiment: Experiment, max_values: int, name: str) -> None:
-    """Raise ConfigError where max_values is smaller than what one pair of inputs takes, or weights and sums do."""
-    least = max(experiment.held())
-    if max_values < least:
-        raise ConfigError(f"max_values: {max_values} is too small for the sizes of {name}; allowed: at least {least}")
+        tokens = largest("n_tokens")
+        units = largest("d_model", "width", "n_variables", "ranks", "n_readouts")
+        return max(self.n_pairs * tokens * max(tokens, units), units**2)
 
 
 class AttentionExperiment(Experiment):
@@ -76,13 +66,6 @@ class AttentionExperiment(Experiment):
     n_draws: Draws = 100
     n_pairs: Count = 100
 
-    def held(self) -> Held:
-        """X, Y, Z, a projection; of n_tokens^2: each clean pattern, and seven more; W and each U."""
-        tokens, units = self.n_tokens, self.d_model
-        n_clean = (len(self.ranks) + 3) * len(labels.ATTENTION_SCALINGS)
-        per_pair = tokens * (3 * units + max(units, *self.ranks)) + tokens**2 * (n_clean + 7)
-        return Held(per_pair, kept=units * (units + sum(self.ranks)))
-
 
 class PatternsExperiment(Experiment):
     """Figure 3: which token each row of the attention matrix attends to, W with entries N(0, 1)."""
@@ -95,11 +78,6 @@ class PatternsExperiment(Experiment):
     n_draws: Draws = 100
     n_pairs: Count = 100
 
-    def held(self) -> Held:
-        """X, Y, Z, a projection; logits and weights; which token each row attends to, four times; W."""
-        tokens, units = max(self.n_tokens), self.d_model
-        return Held(tokens * (4 * units + 2 * tokens + 4), kept=units**2)
-
 
 class FeedForwardExperiment(Experiment):
     """Figure 4a: second moment E[h(X) h(Y)] after each layer of a deep ReLU network, by its weights."""
@@ -109,11 +87,6 @@ class FeedForwardExperiment(Experiment):
     rho: Correlations = [0.0, 0.5, 0.9]
     n_draws: Draws = 200
     n_pairs: Count = 50
-
-    def held(self) -> Held:
-        """A layer of each input by kind of weights, three more arrays of that size, three numbers; W."""
-        n_layers = (1 + len(self.rho)) * len(labels.FEED_FORWARD_WEIGHTS)
-        return Held(self.width * (n_layers + 3) + 3, kept=self.width**2)
 
 
 class RecurrenceExperiment(Experiment):
@@ -125,10 +98,6 @@ class RecurrenceExperiment(Experiment):
     width: Width = 512
     n_draws: Draws = 200
     n_pairs: Count = 50
-
-    def held(self) -> Held:
-        """A layer of each input in both networks, and six more arrays of that size; W."""
-        return Held(self.width * (2 * (1 + len(self.rho)) + 6), kept=self.width**2)
 
 
 class ReluExperiment(Experiment):
@@ -142,10 +111,6 @@ class ReluExperiment(Experiment):
     n_draws: Draws = 100
     n_pairs: Count = 100_000
 
-    def held(self) -> Held:
-        """ReLU(m + X) of each mean m, and seven more numbers."""
-        return Held(len(self.means) + 7, kept=0)
-
 
 class TransformerExperiment(Experiment):
     """Figure 10: second moment after each attention and ReLU layer, W_Q W_K^T = I, W_V of norm gamma."""
@@ -157,11 +122,6 @@ class TransformerExperiment(Experiment):
     value_norms: Annotated[list[Annotated[Real, Field(ge=0.0, le=1e6)]], Some] = [0.5, 0.8, 0.9, 1.0]
     n_draws: Draws = 200
     n_pairs: Count = 16
-
-    def held(self) -> Held:
-        """A layer of X and of Y by kind of W_V and gamma, three more arrays of that size, two patterns; W_V."""
-        n_layers = 2 * len(labels.VALUE_WEIGHTS) * len(self.value_norms)
-        return Held(self.n_tokens * (self.d_model * (n_layers + 3) + 2 * self.n_tokens), kept=self.d_model**2)
 
 
 class IntervalsExperiment(Experiment):
@@ -177,17 +137,12 @@ class IntervalsExperiment(Experiment):
     """Batches of inputs; the network is one and the same."""
     n_pairs: Count = 4_000
 
-    def held(self) -> Held:
-        """Eight arrays of the inputs' size and two patterns; each moment's sum, by draw."""
-        n_places = self.depth * len(labels.INTERVAL_PARTS)
-        n_moments = len(self.logit_scales) * n_places * min(self.n_tokens, 2) * self.d_model**2
-        return Held(self.n_tokens * (8 * self.d_model + 2 * self.n_tokens), kept=self.n_draws * n_moments)
-
 
 class KernelsExperiment(Experiment):
     """Kernels of wide networks on {-1, 1}^n: spectra, and how sensitive and how stable random networks are."""
 
-    n_variables: Annotated[int, Field(ge=2, le=64)] = 20
+    n_variables: Annotated[int, Field(ge=2, le=48)] = 20
+    """With more, rounding makes masses that the figure of spectra would show."""
     depth: Annotated[int, Field(ge=1, le=64)] = 8
     """Hidden layers at most; spectra are shown at powers of two."""
     kept: Correlation = 0.5
@@ -197,11 +152,6 @@ class KernelsExperiment(Experiment):
     """Outputs of each network, whose signs are compared."""
     n_draws: Draws = 100
     n_pairs: Count = 100
-
-    def held(self) -> Held:
-        """Three inputs, their hidden layer and outputs, and up to five more such arrays; W of a layer, readouts."""
-        per_pair = 3 * self.n_variables + 5 * max(self.width, self.n_variables) + 5 * self.n_readouts
-        return Held(per_pair, kept=self.width * (max(self.width, self.n_variables) + self.n_readouts))
 
 
 EXPERIMENTS = ("attention", "patterns", "feed_forward", "recurrence", "relu", "transformer", "intervals", "kernels")
@@ -231,9 +181,6 @@ class Theory(Closed):
     """The theory beside simulation; each experiment has a figure, or two."""
 
     seed: Seed = 0
-    max_values: Annotated[int, Field(ge=1_000, le=10_000_000_000)] = 4_000_000
-    """Numbers that a simulation holds at once in all arrays of its pairs together. Weights, or sums by draw, are at
-    most as many, up to three times over while they are made or used. Results change with it by rounding alone."""
     attention: AttentionExperiment = AttentionExperiment()
     patterns: PatternsExperiment = PatternsExperiment()
     feed_forward: FeedForwardExperiment = FeedForwardExperiment()
@@ -242,9 +189,3 @@ class Theory(Closed):
     transformer: TransformerExperiment = TransformerExperiment()
     intervals: IntervalsExperiment = IntervalsExperiment()
     kernels: KernelsExperiment = KernelsExperiment()
-
-    @model_validator(mode="after")
-    def _fits(self) -> Theory:
-        for name in EXPERIMENTS:
-            check_memory(getattr(self, name), self.max_values, name)
-        return self

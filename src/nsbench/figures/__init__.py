@@ -18,7 +18,7 @@ _MODELS = (
     "sensitivity_laws",
     "sensitivity_by_position",
 )
-_MODELS += ("sensitivity_robustness", "rank_agreement", "two_by_two")
+_MODELS += ("sensitivity_robustness", "rank_agreement", "two_by_two", "sensitivity_grokking")
 _THEORY = ("figure_02", "figure_03", "figure_04a", "figure_04b", "figure_09", "intervals", "kernels")
 _PRETRAINED = ("figure_01", "figure_07")
 for _name in (*_TRAINING, *_GRIDS, *_MODELS, *_THEORY, *_PRETRAINED):

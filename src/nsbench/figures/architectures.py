@@ -10,6 +10,7 @@ import numpy as np
 import nsbench.figures.comparison as comparison
 import nsbench.figures.footers as footers
 import nsbench.figures.style as style
+from nsbench.config.cells import by_variant, model_kind
 from nsbench.figures.annotations import Axes, Cells, Line2D, Table
 from nsbench.schemas.matched import MATCHINGS
 
@@ -37,8 +38,8 @@ Look = dict[str, Any]
 def looks(cells: Cells) -> dict[tuple[str, str], Look]:
     """(task, variant) -> colour, marker and dashes of a variant."""
     found: dict[tuple[str, str], Look] = {}
-    for name, group in comparison.by_variant(cells).items():
-        kind = comparison.model_kind(group[0])
+    for name, group in by_variant(cells).items():
+        kind = model_kind(group[0])
         place = sum(look["kind"] == kind and task == name[0] for (task, _), look in found.items())
         look = {"color": KIND_COLOURS.get(kind, OTHER), "marker": MARKERS[place % len(MARKERS)]}
         found[name] = {**look, "ls": style.DASHES[place % len(style.DASHES)], "kind": kind}
@@ -58,12 +59,6 @@ def law_text(law: str) -> str:
     """A law of `matched.law` in words, as `noise on a patch, σ = 1`."""
     name, _, sigma = law.partition("-")
     return LAWS.get(name, name) + (f", σ = {sigma}" if sigma else "")
-
-
-def baselines(cells: Cells) -> Cells:
-    """The baseline of each variant."""
-    groups = comparison.by_variant(cells).values()
-    return [cell for group in groups for cell in group if cell["arm_settings"]["kind"] == "baseline"][: len(cells)]
 
 
 def matching_of(matched: Table, cells: Cells) -> str:
@@ -88,7 +83,7 @@ def remarks(matched: Table, cells: Cells, scale: str, *lines: str) -> list[str]:
     return [*lines, *footers.text_lines(matched, cells), footers.scale_text(cells, scale)]
 
 
-def points(axes: Axes, at: float, values: np.ndarray, look: Look, floor: float = math.nan) -> None:
+def points(axes: Axes, at: float, values: np.ndarray, look: Look, floor: float) -> None:
     """The runs of a cell at a height: a mark each, the median as a line; without a flip at the floor, hollow."""
     known = values[np.isfinite(values)]
     if not len(known):
@@ -102,7 +97,7 @@ def points(axes: Axes, at: float, values: np.ndarray, look: Look, floor: float =
     axes.plot(known[~zero], at + spread[~zero], gid="run", **common)
     if zero.any():
         axes.plot(np.full(zero.sum(), floor), at + spread[zero], mfc="white", gid="no flip", clip_on=False, **common)
-    median = max(float(np.median(known)), floor if math.isfinite(floor) else -math.inf)
+    median = max(float(np.median(known)), floor)
     axes.plot([median] * 2, [at - 0.32, at + 0.32], color=look["color"], lw=2.2, gid="median")
 
 

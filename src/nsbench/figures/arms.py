@@ -11,6 +11,7 @@ import nsbench.figures.comparison as comparison
 import nsbench.figures.footers as footers
 import nsbench.figures.style as style
 from nsbench.arms import describe
+from nsbench.config.cells import by_variant, swept
 from nsbench.config.settled import OPEN
 from nsbench.figures.annotations import Axes, Cell, Cells, Figure, Table
 from nsbench.figures.registry import figure
@@ -51,7 +52,7 @@ def draw(effects: Table, times: Table, cells: Cells, scale: str) -> Figure:
     is a triangle at its bound. Where there is neither, or the grid's arm has no row, it says so. Of a sweep of
     (rho, gamma) only arms with a cheaper arm's values are shown, or the first.
     """
-    groups = comparison.by_variant(cells)
+    groups = by_variant(cells)
     lists = {name: _rows(group) for name, group in groups.items()}
     drawn = [row for rows in lists.values() for row in rows if isinstance(row, dict)]
     found = comparison.by_cell(effects)
@@ -100,7 +101,7 @@ def _rows(group: Cells) -> list[Row]:
     if comparison.has_sweep(group):
         pairs = {comparison.pair(cell) for cell in found["cheaper"]}
         matching = [cell for cell in found["paper"] if comparison.pair(cell) in pairs]
-        found["paper"] = matching or comparison.swept(group)[:1]
+        found["paper"] = matching or swept(group)[:1]
     return [row for family, members in found.items() if members for row in (HEADINGS[family], *members)]
 
 

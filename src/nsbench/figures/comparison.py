@@ -5,18 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from nsbench.arms import ARMS
+from nsbench.config.cells import orientation, swept
 from nsbench.figures.annotations import Cell, Cells, Table
 
 SWEEP_PAIRS = 3
 """Distinct (rho, gamma) that make a sweep."""
-
-
-def by_variant(cells: Cells) -> dict[tuple[str, str], Cells]:
-    """The cells of every (task, variant), in grid order."""
-    groups: dict[tuple[str, str], Cells] = {}
-    for cell in cells:
-        groups.setdefault((cell["task"], cell["variant"]), []).append(cell)
-    return groups
 
 
 def of_cell(table: Table, cell: Cell) -> Table:
@@ -38,11 +31,6 @@ def by_cell(table: Table) -> dict[tuple[str, str, str], dict[str, Any]]:
     return {(row["task"], row["variant"], row["arm"]): row for row in table.to_dict("records")}
 
 
-def model_kind(cell: Cell) -> str:
-    """The kind of a cell's model."""
-    return str(cell.get("settings", {}).get("model", {}).get("kind", "transformer"))
-
-
 def family(cell: Cell) -> str:
     """The family of a cell's arm (`Arm.family`)."""
     return ARMS.find(cell["arm_settings"]["kind"]).family
@@ -56,17 +44,6 @@ def of_paper(group: Cells) -> Cells:
 def has_other_arms(group: Cells) -> bool:
     """Whether one variant's cells hold arms that are not the paper's beside those."""
     return 0 < sum(family(cell) != "paper" for cell in group) < len(group)
-
-
-def orientation(cell: Cell) -> int | None:
-    """The S of a noise-stability arm; None for other arms."""
-    arm = cell["arm_settings"]
-    return arm.get("orientation", 1) if arm["kind"] == "noise_stability" else None
-
-
-def swept(group: Cells) -> Cells:
-    """The noise-stability arms with S = 1 of one variant's cells, in grid order."""
-    return [cell for cell in group if orientation(cell) == 1]
 
 
 def pair(cell: Cell) -> tuple[float, float]:

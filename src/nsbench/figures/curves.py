@@ -6,6 +6,7 @@ import numpy as np
 
 import nsbench.figures.comparison as comparison
 import nsbench.figures.style as style
+from nsbench.config.cells import by_variant
 from nsbench.figures.annotations import Axes, Cell, Cells, Line2D, Series, Table
 from nsbench.schemas.metrics import METRICS
 
@@ -32,7 +33,7 @@ def is_loss(metric: str) -> bool:
 
 def groups_of(cells: Cells, selections: Table | None = None) -> dict[str, Cells]:
     """Variant -> its cells; with `selections` those that are `comparison.shown`."""
-    groups = {variant: group for (_, variant), group in comparison.by_variant(cells).items()}
+    groups = {variant: group for (_, variant), group in by_variant(cells).items()}
     if selections is None:
         return groups
     return {variant: comparison.shown(group, selections) for variant, group in groups.items()}

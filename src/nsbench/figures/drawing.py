@@ -7,9 +7,9 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-import nsbench.figures.comparison as comparison
 from nsbench.config.base import Closed
 from nsbench.config.canonical import canonical_json
+from nsbench.config.cells import by_variant, model_kind
 from nsbench.config.theory import ExperimentSpec
 from nsbench.figures.annotations import Cells
 from nsbench.figures.registry import FIGURES, TABLES, Drawing, caption, find, of_kind
@@ -40,20 +40,19 @@ class TheoryFigureSpec(Closed):
 def shown(drawing: Drawing, cells: Cells, task: str = "") -> Cells:
     """The cells of a grid that a figure of training shows: those of its tasks, in variants that have what it needs.
 
-    Variants with a baseline alone, as its tuning makes, are left to the tables where another of the task has an arm,
-    unless models are compared.
+    Variants with a baseline alone, as its tuning makes, are left to the tables where another has an arm, unless the
+    figure is of baselines or compares models.
     """
     if not drawing.of_curves:
         cells = [cell for cell in cells if not cell.get("curve_only", False)]
     tasks = (task,) if task else drawing.tasks
-    groups = [group for (of, _), group in comparison.by_variant(cells).items() if of in tasks or not tasks]
+    groups = [group for (of, _), group in by_variant(cells).items() if of in tasks or not tasks]
     if drawing.compares_models:
-        kinds = {(group[0]["task"], comparison.model_kind(group[0])) for group in groups}
+        kinds = {(group[0]["task"], model_kind(group[0])) for group in groups}
         several = [of for of in {of for of, _ in kinds} if sum(of == other for other, _ in kinds) > 1]
         groups = [group for group in groups if group[0]["task"] in several]
-    else:
-        compared = {group[0]["task"] for group in groups if len(group) > 1}
-        groups = [group for group in groups if len(group) > 1 or group[0]["task"] not in compared]
+    elif not drawing.of_baselines:
+        groups = [group for group in groups if len(group) > 1] or groups
     return [cell for group in groups if drawing.needs(group) for cell in group]
 
 

@@ -11,6 +11,7 @@ import nsbench.figures.comparison as comparison
 import nsbench.figures.curves as curves
 import nsbench.figures.footers as footers
 import nsbench.figures.style as style
+from nsbench.config.cells import orientation
 from nsbench.figures.annotations import Axes, Cell, Cells, Figure, Line2D, Table
 from nsbench.figures.registry import figure
 
@@ -119,17 +120,17 @@ def _looks(cells: Cells) -> Looks:
 
 def _look(cell: Cell, looks: Looks) -> tuple[dict[str, Any], str]:
     """A cell's look and the mark that its curve carries."""
-    orientation = comparison.orientation(cell)
-    if orientation is None:
+    sign = orientation(cell)
+    if sign is None:
         return BASELINE_LOOK, "median baseline"
-    return (looks[comparison.pair(cell)], "median swept") if orientation == 1 else (REVERSED_LOOK, "median reversed")
+    return (looks[comparison.pair(cell)], "median swept") if sign == 1 else (REVERSED_LOOK, "median reversed")
 
 
 def _key(cells: Cells, looks: Looks) -> list[Line2D]:
     """What colours and dashes mean, in all panels."""
     rhos, gammas = comparison.sweep_values(cells)
     signs = [style.sign("baseline", **BASELINE_LOOK)]
-    if any(comparison.orientation(cell) == 0 for cell in cells):
+    if any(orientation(cell) == 0 for cell in cells):
         signs.append(style.sign("S = 0", **REVERSED_LOOK))
     signs += [style.sign(f"γ = {gamma:g}", color=looks[rhos[0], gamma]["color"], lw=3) for gamma in gammas]
     signs += [style.sign(f"ρ = {rho:g}", **looks[rho, gammas[0]] | {"color": style.MUTED}) for rho in rhos]

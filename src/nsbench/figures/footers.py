@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import nsbench.figures.comparison as comparison
+from nsbench.config.cells import by_variant, swept
 from nsbench.figures.annotations import Cells, Series, Table
 from nsbench.figures.style import KNOWN_TEXTS, arm_text
 
@@ -89,11 +90,11 @@ def interval_text(confidences: Iterable[float]) -> str:
 
 def choice_lines(cells: Cells, drawn: Cells, selections: Table) -> list[str]:
     """Which regularised arms are `drawn` of all `cells`; none where all are."""
-    drawn_of = comparison.by_variant(drawn)
+    drawn_of = by_variant(drawn)
     counts: dict[str, set[int]] = {}
-    for name, group in comparison.by_variant(cells).items():
-        n_arms = len(comparison.swept(group))
-        if len(comparison.swept(drawn_of.get(name, []))) < n_arms:
+    for name, group in by_variant(cells).items():
+        n_arms = len(swept(group))
+        if len(swept(drawn_of.get(name, []))) < n_arms:
             why = "the first."
             if comparison.selected(group, selections):
                 why = "the one that the validation data of all seeds select. That flatters it; choosing on other seeds "

@@ -7,6 +7,7 @@ import numpy as np
 import nsbench.figures.comparison as comparison
 import nsbench.figures.footers as footers
 import nsbench.figures.style as style
+from nsbench.config.cells import by_variant
 from nsbench.figures.annotations import Axes, Cell, Cells, Figure, Table
 from nsbench.figures.registry import figure
 
@@ -38,7 +39,7 @@ def draw(evaluation: Table, times: Table, selections: Table, cells: Cells, scale
     """A column per variant: `degree_j` of `measures.fourier_weight` by step, of baseline and regularised arm,
     and at the last step `tail_j` with its bounds, those from stability at the correlation nearest to 3/4.
     """
-    groups = {name: comparison.shown(group, selections)[:2] for name, group in comparison.by_variant(cells).items()}
+    groups = {name: comparison.shown(group, selections)[:2] for name, group in by_variant(cells).items()}
     drawn = [cell for group in groups.values() for cell in group]
     evaluation = evaluation[evaluation["measure"] == MEASURE]
     figure, columns = style.columns(len(groups), 3, 3.4, 2.2, below=1.6)

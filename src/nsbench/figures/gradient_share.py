@@ -10,6 +10,7 @@ import nsbench.figures.comparison as comparison
 import nsbench.figures.curves as curves
 import nsbench.figures.footers as footers
 import nsbench.figures.style as style
+from nsbench.config.cells import by_variant, swept
 from nsbench.figures.annotations import Cells, Figure, Table
 from nsbench.figures.registry import figure
 
@@ -32,7 +33,7 @@ LEAST = 1e-5
 def draw(evaluation: Table, times: Table, selections: Table, cells: Cells, scale: str) -> Figure:
     """A column per variant: gamma times `norm_ratio` above `cosine`, of `measures.regularizer_gradient`, of the arms of
     `comparison.shown`."""
-    groups = {name: comparison.shown(group, selections) for name, group in comparison.by_variant(cells).items()}
+    groups = {name: comparison.shown(group, selections) for name, group in by_variant(cells).items()}
     drawn = [cell for group in groups.values() for cell in group]
     evaluation = evaluation[evaluation["measure"] == MEASURE]
     figure, columns = style.columns(len(groups), 2, 3.4, 2.4, below=1.5, sharey="row")
@@ -61,7 +62,7 @@ def draw(evaluation: Table, times: Table, selections: Table, cells: Cells, scale
 
 def _arm(group: Cells, evaluation: Table) -> tuple[float, float, str]:
     """rho and gamma of the variant's regularised arm, or else the lowest rho that was evaluated and gamma = 1."""
-    for cell in comparison.swept(group):
+    for cell in swept(group):
         rho, gamma = comparison.pair(cell)
         if np.isclose(evaluation["rho"].astype(float), rho).any():
             return rho, gamma, f"ρ = {rho:g}, γ = {gamma:g}"

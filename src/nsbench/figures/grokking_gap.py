@@ -6,6 +6,7 @@ import nsbench.figures.comparison as comparison
 import nsbench.figures.curves as curves
 import nsbench.figures.footers as footers
 import nsbench.figures.style as style
+from nsbench.config.cells import by_variant
 from nsbench.figures.annotations import Axes, Cells, Figure, Table
 from nsbench.figures.registry import figure
 
@@ -21,7 +22,7 @@ from nsbench.figures.registry import figure
 )
 def draw(times: Table, effects: Table, selections: Table, cells: Cells, scale: str) -> Figure:
     """A panel per variant with a line for each run, the arms of `comparison.shown` one below the other."""
-    groups = {name: comparison.shown(group, selections) for name, group in comparison.by_variant(cells).items()}
+    groups = {name: comparison.shown(group, selections) for name, group in by_variant(cells).items()}
     drawn = [cell for group in groups.values() for cell in group]
     entries = {name: curves.arm_entries(group, times, effects) for name, group in groups.items()}
     tallest = max(style.header_height(group[0].get("leaks", []), entries[name]) for name, group in groups.items())

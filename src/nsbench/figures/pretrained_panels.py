@@ -12,23 +12,10 @@ import nsbench.figures.footers as footers
 import nsbench.figures.style as style
 from nsbench.config.pretrained import PretrainedFigureSpec, Shown
 from nsbench.figures.annotations import Axes, Figure, Line2D, Table
-from nsbench.schemas.pretrained import WEIGHTS
+from nsbench.schemas.pretrained import INPUTS, NORMS, PAPER_NAMES, READOUTS, WEIGHTS
 
 COLOURS = {"pretrained": style.LOSS_COLOUR, "random": style.MUTED}
 NAMES = {"pretrained": "pretrained", "random": "random copy"}
-READOUTS = {
-    "top_logit_last": "largest logit at the last position",
-    "mean_top_logit": "mean over positions of the largest logit",
-    "cross_entropy": "cross entropy",
-    "pooled_norm": "norm of the mean hidden state",
-}
-NORMS = {"l1": "L1 norm", "l2": "L2 norm", "squared_l2": "squared L2 norm"}
-INPUTS = {
-    "text": "text",
-    "uniform": "token ids drawn uniformly",
-    "gaussian": "normal embeddings with the text's mean and scale",
-}
-OF_THE_PAPER = {"gpt2": "GPT-2", "bert": "BERT", "roberta": "RoBERTa", "gemma": "Gemma"}
 NOTHING = "no influence: its total over positions is 0, or not finite"
 READING = (
     " The paper does not say its readout (the one number of the output whose gradient is taken), its norm, its special "
@@ -67,7 +54,7 @@ def _subject(name: str, models: Table, measured: Table, shown: Shown) -> Subject
     if "pretrained" not in of_model:
         return Subject(name, "", shown.readout, "unavailable: the tables have no row of this model", {})
     own = of_model["pretrained"]
-    paper = f"the paper's {OF_THE_PAPER.get(own.paper, own.paper)}" if own.paper else "not one of the paper's models"
+    paper = f"the paper's {PAPER_NAMES.get(own.paper, own.paper)}" if own.paper else "not one of the paper's models"
     about = "; ".join(part for part in (paper, own.remark) if part)
     if own.status != "measured":
         return Subject(name, about, shown.readout, f"{own.status}: {own.reason}", {})

@@ -79,6 +79,8 @@ class Drawing:
     """Whether the cells of one variant are shown."""
     compares_models: bool = False
     """Whether it is of tasks with several kinds of model, and shows variants with a baseline alone too."""
+    of_baselines: bool = False
+    """Whether variants with a baseline alone are shown beside those with arms."""
     of_curves: bool = False
     """Whether variants are shown that are in the grid for a specification curve alone."""
     notes: Mapping[str, str] = field(default_factory=dict)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import nsbench.figures.architectures as models
 import nsbench.figures.comparison as comparison
 import nsbench.figures.style as style
+from nsbench.config.cells import of_baseline
 from nsbench.figures.annotations import Cells, Figure, Table
 from nsbench.figures.registry import figure
 
@@ -25,7 +26,7 @@ QUANTITIES = {"sensitivity": "S", "sensitivity_normalised": "S / Pr[two answers 
 )
 def draw(matched: Table, cells: Cells, scale: str) -> Figure:
     """A column for each law, on training inputs; S above, normalised below; a row in a panel for each variant."""
-    cells = models.baselines(cells)
+    cells = of_baseline(cells)
     matching = models.matching_of(matched, cells)
     found, names = models.looks(cells), [cell["variant"] for cell in cells]
     rows = matched[(matched["matching"] == matching) & (matched["split"] == "train")]

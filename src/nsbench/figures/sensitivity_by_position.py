@@ -5,6 +5,7 @@ from __future__ import annotations
 import nsbench.figures.architectures as models
 import nsbench.figures.comparison as comparison
 import nsbench.figures.style as style
+from nsbench.config.cells import of_baseline
 from nsbench.data.tasks import TASKS
 from nsbench.figures.annotations import Cells, Figure, Table
 from nsbench.figures.registry import figure
@@ -22,7 +23,7 @@ from nsbench.figures.registry import figure
 )
 def draw(evaluation: Table, matched: Table, cells: Cells, scale: str) -> Figure:
     """A panel for each task with sensitivity by position: S of a position over the run's mean, at the last step."""
-    cells = models.baselines(cells)
+    cells = of_baseline(cells)
     rows = evaluation[evaluation["measure"] == "token_sensitivity"]
     rows = rows[rows["reduction"].str.contains(r"-train-position\d+$")]
     rows = rows.assign(position=rows["reduction"].str.extract(r"(\d+)$")[0].astype(int))

@@ -7,6 +7,7 @@ import numpy as np
 import nsbench.figures.architectures as models
 import nsbench.figures.comparison as comparison
 import nsbench.figures.style as style
+from nsbench.config.cells import of_baseline
 from nsbench.figures.annotations import Cells, Figure, Table
 from nsbench.figures.registry import figure
 
@@ -26,7 +27,7 @@ LEVEL = 0.95
 )
 def draw(evaluation: Table, history: Table, matched: Table, cells: Cells, scale: str) -> Figure:
     """A panel for each law: S on training inputs at the checkpoints by `train_accuracy` of the history there."""
-    cells = models.baselines(cells)
+    cells = of_baseline(cells)
     found = models.looks(cells)
     laws = list(dict.fromkeys(matched.loc[_is_own(matched, cells), "law"]))
     keys = ["task", "variant", "arm", "seed", "step"]

@@ -11,6 +11,7 @@ import nsbench.figures.comparison as comparison
 import nsbench.figures.footers as footers
 import nsbench.figures.specification_panels as panels
 import nsbench.figures.style as style
+from nsbench.config.cells import of_baseline
 from nsbench.figures.annotations import Axes, Cells, Figure, Table
 from nsbench.figures.registry import figure
 
@@ -35,7 +36,7 @@ FORMS = {"sensitivity": "as it is", "sensitivity_normalised": "normalised"}
 )
 def draw(matched_effects: Table, cells: Cells, scale: str) -> Figure:
     """A block for each other architecture, from top to bottom: its ratios in order, and the choices of each."""
-    cells = models.baselines(cells)
+    cells = of_baseline(cells)
     task = cells[0]["task"]
     rows = matched_effects[(matched_effects["task"] == task) & matched_effects["quantity"].isin(FORMS)]
     rows = rows[rows["matching"].isin(SHORT) & (rows["reference_variant"] != rows["variant"]) & rows["effect"].notna()]

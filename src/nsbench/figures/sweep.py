@@ -11,6 +11,7 @@ import nsbench.figures.comparison as comparison
 import nsbench.figures.curves as curves
 import nsbench.figures.footers as footers
 import nsbench.figures.style as style
+from nsbench.config.cells import swept
 from nsbench.config.settled import FEWER, MORE, OPEN, no_effect
 from nsbench.config.wording import amount, interval
 from nsbench.figures.annotations import Axes, Cells, Figure, Normalize, Table
@@ -54,10 +55,10 @@ def draw(effects: Table, score_effects: Table, selections: Table, times: Table, 
     from matplotlib.patches import Rectangle
 
     groups = curves.groups_of(cells)
-    swept = [comparison.key(cell) for cell in comparison.swept(cells)]
+    arms = [comparison.key(cell) for cell in swept(cells)]
     tables = {STEPS: effects, LOSS: score_effects}
     losses = comparison.by_cell(score_effects)
-    if not any(math.isfinite(_field(losses.get(key), LOSS)[0]) for key in swept):
+    if not any(math.isfinite(_field(losses.get(key), LOSS)[0]) for key in arms):
         del tables[LOSS]  # as of runs that end at their target
     norms = {column: _norm(table, column, cells) for column, table in tables.items()}
     sizes = [list(map(len, comparison.sweep_values(group))) for group in groups.values()]
@@ -89,7 +90,7 @@ def draw(effects: Table, score_effects: Table, selections: Table, times: Table, 
         *footers.remarks(times, cells, scale, stopped=NO_LOSS if LOSS in tables else ""),
     ]
     margin, steps = float(effects["margin"].max()), comparison.by_cell(effects)
-    outcomes = {steps[key]["outcome"] for key in swept if key in steps}
+    outcomes = {steps[key]["outcome"] for key in arms if key in steps}
     side = style.sign("bold: settled, fewer or more steps", marker="o", ms=3, color="black")
     neither = style.sign(f"bold: settled, {no_effect(margin)}", marker="$=$", ms=6, mew=0, color="black")
     signs = [
@@ -107,7 +108,7 @@ def _norm(table: Table, column: str, cells: Cells) -> Normalize:
     from matplotlib.colors import Normalize
 
     rows = comparison.by_cell(table)
-    sizes = [abs(_field(rows[key], column)[0]) for key in map(comparison.key, comparison.swept(cells)) if key in rows]
+    sizes = [abs(_field(rows[key], column)[0]) for key in map(comparison.key, swept(cells)) if key in rows]
     sizes = [size for size in sizes if math.isfinite(size)]
     limit = float(np.quantile(sizes, CROWD, method="lower")) if sizes else 0.0
     if column == STEPS:  # what counts as no effect is pale
@@ -122,7 +123,7 @@ def _panel(axes: Axes, group: Cells, rows: dict[Any, Any], column: str, norm: No
 
     rhos, gammas = comparison.sweep_values(group)
     colours = matplotlib.colormaps[COLOURS[column]]
-    for cell in comparison.swept(group):
+    for cell in swept(group):
         rho, gamma = comparison.pair(cell)
         x, y = gammas.index(gamma), rhos.index(rho)
         row = rows.get(comparison.key(cell))

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from typing import Any
 
-import nsbench.figures.comparison as comparison
 import nsbench.figures.curves as curves
 import nsbench.figures.footers as footers
 import nsbench.figures.style as style
 from nsbench import figure
+from nsbench.config.cells import by_variant
 
 
 @figure(
@@ -29,7 +29,7 @@ def draw(history: Any, times: Any, cells: list[dict[str, Any]], scale: str) -> A
     """
     # Where you need matplotlib or pandas itself, import it here: planning reads this file too, and should stay fast.
     # Text between dollars is mathematics only with parse_math=True.
-    groups = comparison.by_variant(cells)
+    groups = by_variant(cells)
     figure, columns = style.columns(len(groups), n_rows=1, width=3.7, height=3.2, below=1.2)
     for (name, group), (axes,) in zip(groups.items(), columns, strict=True):
         low, high = curves.of_arms(axes, group, history, times, "val_loss")

@@ -6,6 +6,7 @@ import nsbench.figures.comparison as comparison
 import nsbench.figures.curves as curves
 import nsbench.figures.footers as footers
 import nsbench.figures.style as style
+from nsbench.config.cells import by_variant
 from nsbench.figures.annotations import Axes, Cells, Figure, Table
 from nsbench.figures.registry import figure
 
@@ -28,7 +29,7 @@ def draw(times: Table, kaplan_meier: Table, effects: Table, selections: Table, c
     The arms are those of `comparison.shown`; bands are the table's intervals, ticks at the budget mark arms with
     censored runs.
     """
-    groups = {name: comparison.shown(group, selections) for name, group in comparison.by_variant(cells).items()}
+    groups = {name: comparison.shown(group, selections) for name, group in by_variant(cells).items()}
     drawn = [cell for group in groups.values() for cell in group]
     many_tasks = len({task for task, _ in groups}) > 1
     entries = {name: curves.arm_entries(group, times, effects) for name, group in groups.items()}

@@ -11,6 +11,7 @@ import nsbench.figures.comparison as comparison
 import nsbench.figures.footers as footers
 import nsbench.figures.style as style
 from nsbench.arms import describe
+from nsbench.config.cells import by_variant
 from nsbench.figures.annotations import Axes, Cell, Cells, Figure, Table
 from nsbench.figures.registry import figure
 
@@ -42,7 +43,7 @@ def has_regulariser(group: Cells) -> bool:
 )
 def draw(matched_effects: Table, cells: Cells, scale: str) -> Figure:
     """A row for each arm and a column for each of PANELS, S of the first law on training inputs; a block a variant."""
-    groups = comparison.by_variant(cells)
+    groups = by_variant(cells)
     arms = {
         name: [cell for cell in group if cell["arm_settings"]["kind"] != "baseline"] for name, group in groups.items()
     }

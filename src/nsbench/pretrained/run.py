@@ -24,7 +24,7 @@ from tqdm import tqdm
 
 from nsbench.config.canonical import canonical_json
 from nsbench.config.pretrained import Measurement, MeasureSpec
-from nsbench.pretrained import models
+from nsbench.pretrained import checks, models
 from nsbench.pretrained.cases import Found, measure_case, passes
 from nsbench.pretrained.inputs import Tokens, make_inputs, tokenise, trial_tokens
 from nsbench.pretrained.models import LanguageModel, States
@@ -106,7 +106,7 @@ def measure(
         model = subject.load(seed)
         if seed is None and model.n_positions is not None and n_tokens > model.n_positions:
             logger.warning("%s: sequences of %d tokens, more than its %d positions", name, n_tokens, model.n_positions)
-        models.try_out(name, model, trial_tokens(model, tokens))
+        checks.try_out(name, model, trial_tokens(model, tokens))
         found, scale = make_inputs(model, tokens, settings.inputs, settings.seed, "cross_entropy" in settings.readouts)
         row = _model_row(name, weights, model, subject, settings) | {"scale": scale}
         frames["models"].append(pd.DataFrame([row]))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,6 +32,9 @@ from nsbench.training.run import TrainSpec
 from nsbench.workflow.grid import Cell
 from nsbench.workflow.plan import Plan
 from nsbench.workflow.recorded_runs import current, difference, settings_of
+
+RUNS_A_FILE = 100
+"""Runs in a file of several cells: a file has 13 kB before its first run, a run of a curve takes about 6."""
 
 
 @dataclass
@@ -104,26 +109,28 @@ def _texts(row: dict[str, Any]) -> set[str]:
 
 
 def merge(records: Iterable[Record], folder: Path, outcome: Outcome | None = None) -> Outcome:
-    """Add records to a folder of them, a file for each cell: <task>/<variant>/<arm>.parquet.
+    """Add records to a folder of them: <task>/<variant>/<arm>.parquet, or for cells that a sweep or specifications make
+    of a variant, which may be hundreds, <task>/<variant>/<number>.parquet with RUNS_A_FILE runs each.
 
-    A run that the folder has with other numbers, under whatever name, is refused, and so is one on another text than
-    its runs; one that it has without measures is replaced by one with them. A file whose records stay is not written
-    again. Waits while another process adds to the folder.
+    Only new records are placed so; where others lie does not matter. A run that the folder has with other numbers,
+    under whatever name, is refused, and so is one on another text than its runs; one that it has without measures is
+    replaced by one with them. A file whose records stay is not written again. Waits while another process adds to the
+    folder.
     """
     outcome = outcome or Outcome()
     records = list(records)
     if not records:
         return outcome
     with locked(folder / ".lock", f"another process adds records to {folder}; waiting for that"):
-        there, texts = {}, set()
+        there, texts, held = {}, set(), Counter[Path]()
         for path in sorted(folder.rglob("*.parquet")):
             for row in read_identities(path):
                 there[_identity(row)] = (path, row)
                 texts |= _texts(row)
+                held[path] += 1
         changed: dict[Path, list[Record]] = {}
         for record in records:
             path, old = there.get(_identity(record.row), (None, None))
-            own = folder / record.row["task"] / record.row["variant"] / f"{record.row['arm']}.parquet"
             text = _texts(record.row)
             if old is not None and old["summary"]["history_sha256"] != record.numbers:
                 outcome.refused[record.name] = f"{path} has a record of this run with other numbers"
@@ -132,8 +139,10 @@ def merge(records: Iterable[Record], folder: Path, outcome: Outcome | None = Non
                     f"its text is {text.pop()!r}, that of records in {folder} {texts.pop()!r}"
                 )
             elif old is None or (old["evaluation_settings"] is None and record.row["evaluation_settings"]):
-                changed.setdefault(path or own, []).append(record)
-                there[_identity(record.row)] = (path or own, record.row)
+                own = path or _file_for(record.row, folder, held)
+                held[own] += path is None
+                changed.setdefault(own, []).append(record)
+                there[_identity(record.row)] = (own, record.row)
                 texts |= text
                 outcome.added.append(record.name)
             else:
@@ -142,6 +151,16 @@ def merge(records: Iterable[Record], folder: Path, outcome: Outcome | None = Non
             kept = {_identity(record.row): record for record in (read_records(path) if path.exists() else [])}
             write_records(path, (kept | {_identity(record.row): record for record in new}).values())
     return outcome
+
+
+def _file_for(row: dict[str, Any], folder: Path, held: Counter[Path]) -> Path:
+    """Where a new record goes; held: how many records the files of the folder have."""
+    variant, _, made = row["variant"].partition("-")
+    files = folder / row["task"] / variant
+    if not made:
+        return files / f"{row['arm']}.parquet"
+    numbered = (files / f"{number:02}.parquet" for number in itertools.count())
+    return next(path for path in numbered if held[path] < RUNS_A_FILE)
 
 
 def _identity(row: dict[str, Any]) -> tuple[str, int]:

@@ -25,7 +25,7 @@ from nsbench.storage.seeding import one_thread
 from nsbench.training.pack import train_pack
 from nsbench.training.run import TrainSpec
 from nsbench.training.step import ENGINE
-from nsbench.workflow.plan import digest
+from nsbench.workflow.digests import digest
 from nsbench.workflow.recorded_runs import current
 
 TOLERANCES = (1e-4, 0.05)

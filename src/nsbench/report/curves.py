@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from nsbench.config.cells import by_variant
 from nsbench.figures import comparison, style
 from nsbench.figures.curves import arm_entries, is_loss, median_of
 from nsbench.storage.parquet import RecordError
@@ -41,7 +42,7 @@ def section(
     metrics = list(dict.fromkeys([*METRICS, *(cell["target"]["metric"] for cell in cells)]))
     runs_of, times_of = (dict(iter(table.groupby(CELL, sort=False))) for table in (history, times))
     every = max(1, math.ceil(len(history) / MOST_EVALUATIONS))
-    groups, variants = comparison.by_variant([cell for cell in cells if comparison.key(cell) in runs_of]), []
+    groups, variants = by_variant([cell for cell in cells if comparison.key(cell) in runs_of]), []
     for (task, variant), group in groups.items():
         here = pd.concat([times_of[comparison.key(cell)] for cell in group])
         shown, entries = {cell["arm"] for cell in comparison.shown(group, selections)}, arm_entries(group, here)

@@ -7,7 +7,6 @@ import math
 from collections import Counter
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from nsbench.config.settled import OPEN, settles_flops, settles_steps
@@ -30,8 +29,6 @@ from nsbench.report.tables import (
     ratio,
 )
 
-PARTS_OF_BUDGET = {"¼ of it": 0.25, "½": 0.5, "¾": 0.75, "all": 1.0}
-"""Where the table of Kaplan-Meier shares reads the curves."""
 POWER = ["spread", "spread_low", "spread_high", "note"]
 """Columns of POWER that are the same for all effects and looks of a comparison."""
 
@@ -51,7 +48,6 @@ def section(tables: dict[str, pd.DataFrame], split: Split, pictures: Pictures) -
         "work": _work(shown),
         "arms": pictures.take("arms"),
         "times": split(tables["cells"].assign(note=""), TIMES),
-        "waiting": split(_by_part(tables["kaplan_meier"]), WAITING),
         "curves": pictures.take("time_to_target"),
         "seeds": split(waiting, _seed_columns(power)),
         "spent": int((effects["role"].isin(["primary", "secondary"]) & (effects["outcome"] == OPEN)).sum())
@@ -126,24 +122,6 @@ TIMES = [
     Column("FLOPs|median", "{median_flops:.2e}"),
     Column("seconds|median", "{median_seconds:,.1f}"),
 ]
-WAITING = [
-    ARM,
-    Column("budget|steps", "{budget}"),
-    *(Column(head, f"{{at_{at}:.0%}} ±") for at, head in enumerate(PARTS_OF_BUDGET)),
-]
-
-
-def _by_part(curves: pd.DataFrame) -> pd.DataFrame:
-    """A row for each cell with what its Kaplan-Meier curve says at parts of the budget."""
-    found = []
-    for _, curve in curves.groupby(["task", "variant", "arm"], sort=False):
-        steps, budget = curve["step"].to_numpy(), curve["step"].max()
-        row = curve[["task", "variant", "arm", "text", "note"]].iloc[0].to_dict() | {"budget": budget}
-        for at, part in enumerate(PARTS_OF_BUDGET.values()):
-            point = curve.iloc[max(int(np.searchsorted(steps, part * budget, side="right")) - 1, 0)]
-            row |= {f"at_{at}": point["not_reached"], f"at_{at}_low": point["low"], f"at_{at}_high": point["high"]}
-        found.append(row)
-    return pd.DataFrame(found)
 
 
 def _to_add(effects: pd.DataFrame, power: pd.DataFrame) -> pd.DataFrame:

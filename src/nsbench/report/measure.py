@@ -161,7 +161,7 @@ def _subject(
     folder: Path,
 ) -> Subject:
     """What is measured; `folder`, empty, gets a model that is in memory."""
-    from nsbench.pretrained import models, run, sources
+    from nsbench.pretrained import checks, models, run, sources
     from nsbench.pretrained.inputs import trial_tokens
     from nsbench.pretrained.texts import read_lines
 
@@ -180,7 +180,7 @@ def _subject(
     def load(seed: int | None) -> models.LanguageModel:
         copy = subject.load(seed)
         if seed is None:
-            models.compare(name, own, copy, trial_tokens(copy, subject.tokens))
+            checks.compare(name, own, copy, trial_tokens(copy, subject.tokens))
         return copy
 
     return subject._replace(load=load, row=subject.row | about)

@@ -17,9 +17,8 @@ from nsbench.config.pretrained import PretrainedFigureSpec, Shown
 from nsbench.figures.registry import FIGURES, caption
 from nsbench.measures.estimate import LEAST_INPUTS
 from nsbench.pretrained.sources import ModelError
-from nsbench.report.model_rows import READOUTS
 from nsbench.report.page import environment
-from nsbench.schemas.pretrained import PARTS
+from nsbench.schemas.pretrained import PARTS, READOUTS
 from nsbench.storage.atomic import write_text
 from nsbench.storage.parquet import read_table
 

@@ -7,14 +7,8 @@ from collections.abc import Callable
 import pandas as pd
 
 from nsbench.report.tables import NONE, Cell, Column, Row, Table
+from nsbench.schemas.pretrained import INPUTS, READOUTS
 
-READOUTS = {
-    "top_logit_last": "top logit, last position",
-    "mean_top_logit": "top logit, mean over positions",
-    "cross_entropy": "cross entropy",
-    "pooled_norm": "norm of the pooled hidden state",
-}
-INPUTS = {"text": "text", "uniform": "uniform tokens", "gaussian": "Gaussian embeddings"}
 OF_OUTPUT = "output"
 """The readout of what is measured on the whole output."""
 UNKNOWN = "not measured"
@@ -60,7 +54,7 @@ class Rows:
                 continue
             alike: dict[str, list[str]] = {}
             for readout in readouts:
-                label = READOUTS.get(readout, readout)
+                label = READOUTS[readout]
                 why = absent if isinstance(absent, str) else absent.get(readout, UNKNOWN)
                 row = self._row(model, inputs, readout, cells, label, why)
                 if isinstance(row, str):
@@ -68,7 +62,7 @@ class Rows:
                 else:
                     rows.append(Row([*row.cells, *more(model)]))
             rows += [_missing(model, reason, len(heads), *labels) for reason, labels in alike.items()]
-        return listing(first, heads, rows)
+        return _listing(first, heads, rows)
 
     def of_output(self, first: str, heads: list[str], inputs: str, cells: dict[str, Cells]) -> Table:
         """Rows of what is measured on the whole output, by label; what is missing of a model is said once."""
@@ -77,7 +71,7 @@ class Rows:
             made = [self._row(model, inputs, OF_OUTPUT, found, label, UNKNOWN) for label, found in cells.items()]
             there = [row for row in made if isinstance(row, Row)]
             rows += there or [_missing(model, self._unavailable(model) or str(made[0]), len(heads))]
-        return listing(first, heads, rows)
+        return _listing(first, heads, rows)
 
     def _unavailable(self, model: str) -> str:
         """Why none of a model's weights is to be had; empty where some are."""
@@ -105,7 +99,7 @@ class Rows:
         return Row([Cell(model, (label, *gaps)), *pairs])
 
 
-def listing(first: str, heads: list[str], rows: list[Row]) -> Table:
+def _listing(first: str, heads: list[str], rows: list[Row]) -> Table:
     """A table the first column of which names what its rows are of."""
     return Table([Column(first, "", "what", True), *(Column(head, "") for head in heads or [""])], rows)
 

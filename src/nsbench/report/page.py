@@ -18,7 +18,6 @@ from nsbench.report import (
     claims,
     curves,
     effects,
-    errata,
     origin,
     partial,
     pretrained,
@@ -39,7 +38,7 @@ FOLDER = Path(__file__).parent
 TABLES = {
     name: analysis.TABLES[name]
     for name in (
-        *("cells", "paired_effect", "kaplan_meier", "power"),
+        *("cells", "paired_effect", "power"),
         *("specification", "specification_curve", "specification_choice"),
         *("score", "score_effect", "measure", "selection", "lead_lag", "early_rank"),
         *("matched_effect", "rank_agreement"),
@@ -68,7 +67,7 @@ class Results:
     claims: Path | None = None
     """Folder with `claims` and `claim_evidence`."""
     states: pd.DataFrame | None = None
-    """Of partial work the state of every run of the grid (nsbench.schemas.run_states.RUN_STATE)."""
+    """Of partial work the state of every run of the grid (nsbench.schemas.training.RUN_STATE)."""
     outdated: Collection[str] = ()
     """`theory` or `pretrained`: left out of partial work since what is there is of other settings or code."""
     not_drawn: Collection[str] = ()
@@ -95,10 +94,9 @@ def write_report(results: Results, out: Path | str, spec: str, digest: str) -> N
     split, pictures = Split(cells, tables["selection"]), Pictures(results.figures)
     # In the page's order: each takes the pictures that are left.
     drawn = curves.section(cells, history, times, tables["selection"])
-    ledger = claims.section(results.claims, pictures, set(drawn.get("names", [])))
     parts = {
         "partial": partial.section(states, runs, results.outdated, results.not_drawn),
-        "claims": ledger,
+        "claims": claims.section(results.claims, pictures, set(drawn.get("names", []))),
         "curves": drawn,
         "specifications": specifications.section(tables, cells, pictures),
         "effects": effects.section(tables, split, pictures),
@@ -108,7 +106,6 @@ def write_report(results: Results, out: Path | str, spec: str, digest: str) -> N
         "pretrained": pretrained.section(results.pretrained, pictures),
         "figures": pictures.rest(),
         "index": pictures.index(),
-        "errata": errata.section(ledger.get("rows", [])),
         "origin": origin.section(cells, runs, split, files, stamp(spec, digest)),
         "overview": origin.overview(cells, runs, len(history), None if states is None else len(states)),
     }

@@ -8,8 +8,7 @@ from typing import Any
 import pandas as pd
 
 from nsbench.report.tables import ARM, Column, Table, table
-from nsbench.schemas.run_states import FINISHED
-from nsbench.schemas.training import CELL
+from nsbench.schemas.training import CELL, FINISHED
 
 SHOWN, N_REASONS = 30, 12
 """Cells, and reasons, that are shown; the other cells are folded away, missing.csv has all reasons."""

@@ -11,13 +11,13 @@ import pandas as pd
 
 from nsbench.analysis import pretrained_tables
 from nsbench.figures import of_kind, style
-from nsbench.report.model_rows import INPUTS, READOUTS, Cells, Rows, listing
+from nsbench.report.model_rows import Cells, Rows
 from nsbench.report.pictures import Pictures
-from nsbench.report.tables import NONE, Cell, Column, Record, Row, Table, number, table
-from nsbench.schemas.pretrained import TABLES
+from nsbench.report.tables import NONE, Cell, Column, Record, Table, number, table
+from nsbench.schemas.pretrained import INPUTS, NORMS, TABLES
 from nsbench.storage.parquet import read_table
 
-NORMS = {"l1": "L1 norm", "squared_l2": "Squared L2 norm"}
+SHOWN = ("l1", "squared_l2")
 """Norms whose patterns are shown: the geometric influence, and the one that bounds the mass in high degrees."""
 PATTERNS = ["at least 0.1|positions", "hold half|positions", "first|share", "last|share", "without influence|positions"]
 CHANGES = {
@@ -31,14 +31,11 @@ OUTPUT = {
     "decision": "positions with the same answer",
 }
 """Reductions of the whole output, under resampling."""
-N_NEAREST = 3
-"""Readings of Table 1 shown for each of its columns and each unit."""
 FROM = ("influence", "stability")
 DIVIDED = [
     *("from influence|of E f²", "from stability|of E f²", "from influence|of the variance"),
     *("from stability|of the variance", "smaller|stability's over influence's"),
 ]
-NEAREST = ["bound from", "paper's unit", "models", "largest factor", "mean factor"]
 Titled = list[tuple[str, Table]]
 """Tables with their titles."""
 
@@ -122,9 +119,13 @@ def _patterns(rows: Rows, concentration: pd.DataFrame) -> dict[str, Any]:
             return lambda model, weights, readout: found.get((model, weights, readout, norm, of), [])
 
         absent = "no influence at any position"
-        return [(name, rows.table("model", PATTERNS, inputs, cells(norm), absent)) for norm, name in NORMS.items()]
+        return [(_title(NORMS[norm]), rows.table("model", PATTERNS, inputs, cells(norm), absent)) for norm in SHOWN]
 
-    return {"inputs": INPUTS.get(inputs, inputs), "patterns": by_norm("mean"), "patterns_each": by_norm("each")}
+    return {"inputs": INPUTS[inputs], "patterns": by_norm("mean"), "patterns_each": by_norm("each")}
+
+
+def _title(label: str) -> str:
+    return label[0].upper() + label[1:]
 
 
 def _pattern(row: Record) -> list[str]:
@@ -160,7 +161,7 @@ def _stability(rows: Rows, stability: pd.DataFrame) -> dict[str, Any]:
 
     outputs, sensitivity, gaussian = [], [], []
     for kind in rows.inputs:
-        title, first = INPUTS[kind].capitalize(), f"readout, {INPUTS[kind]}"
+        title, first = _title(INPUTS[kind]), f"readout, {INPUTS[kind]}"
         gaussian.append((title, rows.table(first, heads, kind, cells(kind, "gaussian", ["pearson"]))))
         if kind != "gaussian":
             first = f"output, {INPUTS[kind]}"
@@ -180,14 +181,8 @@ def _estimate(row: Record) -> str:
 
 
 def _table_1(rows: Rows, tail: pd.DataFrame) -> dict[str, Any]:
-    """Table 1 (schema TAIL): proved bounds, and of all readings those nearest to the paper's numbers."""
-    nearest = pretrained_tables.nearest_reading(tail)
-    return {
-        "bounds": _proved(rows, tail),
-        "degree": "k" if tail.empty else str(tail["degree"].iloc[0]),
-        "nearest": listing("reading", NEAREST, _nearest(nearest)),
-        "n_readings": f"{len(nearest):,}",
-    }
+    """Table 1 (schema TAIL): proved bounds."""
+    return {"bounds": _proved(rows, tail), "degree": "k" if tail.empty else str(tail["degree"].iloc[0])}
 
 
 def _proved(rows: Rows, tail: pd.DataFrame) -> Titled:
@@ -219,7 +214,7 @@ def _proved(rows: Rows, tail: pd.DataFrame) -> Titled:
         return rows.table("model", heads, inputs, cells, absent, papers)
 
     kinds = dict.fromkeys(pretrained_tables.PROVED.values())
-    return [(INPUTS[kind].capitalize(), of(kind)) for kind in kinds if kind in rows.inputs]
+    return [(_title(INPUTS[kind]), of(kind)) for kind in kinds if kind in rows.inputs]
 
 
 def _bound(value: float, upper: float) -> str:
@@ -234,21 +229,3 @@ def _smaller(row: Record) -> str:
     ends = [number(row[f"over_influence_{end}"], ".3g") for end in ("low", "high")]
     why = "no interval" if NONE in ends else f"{number(row['over_influence'], '.3g')}, {ends[0]} to {ends[1]}"
     return row["smaller"] if row["smaller"] == "neither" else f"{row['smaller']} ({why})"
-
-
-def _nearest(ranked: pd.DataFrame) -> list[Row]:
-    """The readings nearest to each column of Table 1, its numbers read as shares and as percentages."""
-    first = ranked.groupby(["bound_from", "unit"], sort=False).head(N_NEAREST)
-    rows = []
-    for row in first.sort_values(["bound_from", "unit"], ascending=[True, False], kind="stable").to_dict("records"):
-        least = "least over ρ" if row["bound_from"] == "stability" else ""
-        under = (
-            READOUTS.get(row["readout"], row["readout"]),
-            INPUTS.get(row["inputs"], row["inputs"]),
-            f"divided by {pretrained_tables.DIVISORS[row['divided_by']]}",
-            least if math.isnan(row["rho"]) else f"ρ = {row['rho']:g}",
-        )
-        factors = (number(row[factor], ".3g") for factor in ("largest_factor", "mean_factor"))
-        texts = (row["bound_from"], row["unit"], str(row["n_models"]), *factors)
-        rows.append(Row([Cell(pretrained_tables.READINGS[row["reading"]], under), *map(Cell, texts)]))
-    return rows

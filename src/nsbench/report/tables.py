@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from nsbench.analysis.scores import by_variant
+from nsbench.config.cells import by_variant
 from nsbench.config.settled import settles
 from nsbench.config.wording import NONE, SIGNS
 from nsbench.figures import comparison, style

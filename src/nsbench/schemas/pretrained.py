@@ -14,6 +14,20 @@ PAPER = {
 }
 """Table 1: model -> (tail mass bound from I[f], from Stab_rho(f))."""
 
+PAPER_NAMES = {"gpt2": "GPT-2", "bert": "BERT", "roberta": "RoBERTa", "gemma": "Gemma"}
+READOUTS = {
+    "top_logit_last": "largest logit at the last position",
+    "mean_top_logit": "mean over positions of the largest logit",
+    "cross_entropy": "cross entropy",
+    "pooled_norm": "norm of the mean hidden state",
+}
+INPUTS = {
+    "text": "text",
+    "uniform": "token ids drawn uniformly",
+    "gaussian": "normal embeddings with the text's mean and scale",
+}
+NORMS = {"l1": "L1 norm", "l2": "L2 norm", "squared_l2": "squared L2 norm"}
+
 WEIGHTS = ("pretrained", "random")
 NONE = -1
 """Layer or head of a row that is of none."""

@@ -26,22 +26,14 @@ def simulate(run: MonteCarlo) -> None:
         # U with entries N(0, 1/k)
         factors = {k: run.weights("U", k, draw, shape=(units, k)).div_(math.sqrt(k)) for k in run.settings.ranks}
         square_CC = run.weights("W", draw, shape=(units, units))
-        xs, zs = (run.gaussians(name, draw) for name in "XZ")
-        for pairs in run.chunks:
-            _add_chunk(run, draw, xs.take(pairs, *shape), zs.take(pairs, *shape), factors, square_CC)
-
-
-def _add_chunk(
-    run: MonteCarlo, draw: int, x_PTC: Tensor, z_PTC: Tensor, factors: dict[int, Tensor], square_CC: Tensor
-) -> None:
-    clean = dict(_patterns(x_PTC, factors, square_CC))
-    for rho in run.settings.rho:
-        y_PTC = correlate(x_PTC, z_PTC, rho)
-        products_PTS = x_PTC @ y_PTC.mT
-        for (scaling, series), noisy_PTT in _patterns(y_PTC, factors, square_CC):
-            value_P = mean_product(clean[scaling, series], noisy_PTT, products_PTS) / run.settings.d_model
-            run.add(draw, scaling, series, rho, value_P)
-        del y_PTC  # The next rho's Y would be made beside it.
+        x_PTC, z_PTC = (run.inputs(name, draw, shape=shape) for name in "XZ")
+        clean = dict(_patterns(x_PTC, factors, square_CC))
+        for rho in run.settings.rho:
+            y_PTC = correlate(x_PTC, z_PTC, rho)
+            products_PTS = x_PTC @ y_PTC.mT
+            for (scaling, series), noisy_PTT in _patterns(y_PTC, factors, square_CC):
+                value_P = mean_product(clean[scaling, series], noisy_PTT, products_PTS) / units
+                run.add(draw, scaling, series, rho, value_P)
 
 
 def mean_product(clean_PTT: Tensor, noisy_PTT: Tensor, products_PTS: Tensor) -> Tensor:
@@ -64,12 +56,8 @@ def _logits(x_PTC: Tensor, factors: dict[int, Tensor], square_CC: Tensor) -> Ite
     """X W X^T of each kind of W."""
     yield labels.IDENTITY, x_PTC @ x_PTC.mT
     for rank, factor_CK in factors.items():
-        yield labels.low_rank(rank), _gram(x_PTC @ factor_CK)
+        x_PTK = x_PTC @ factor_CK
+        yield labels.low_rank(rank), x_PTK @ x_PTK.mT
     logits_PTS = x_PTC @ square_CC @ x_PTC.mT
     yield labels.UNSTRUCTURED, logits_PTS
     yield labels.SMALL_UNSTRUCTURED, logits_PTS / math.sqrt(x_PTC.shape[-1])
-
-
-def _gram(x_PTK: Tensor) -> Tensor:
-    """Products of rows with rows; a function, so that its argument is freed when it returns."""
-    return x_PTK @ x_PTK.mT

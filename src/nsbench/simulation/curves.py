@@ -22,10 +22,10 @@ from nsbench.theory.attention_kernels import linear_attention_overlap
 from nsbench.theory.kernels import (
     conjugate_kernel,
     cube_spectrum,
-    network_spectrum,
     overlaps,
     random_sensitivity,
     random_stability,
+    tangent_kernel,
 )
 from nsbench.theory.propagation import network_intervals, random_network
 from nsbench.theory.recurrences import ffn_recurrence, ffn_second_moment, transformer_recurrence
@@ -218,10 +218,9 @@ def _kernels(settings: Any, _: int) -> Iterator[Formula]:
         name: [linear_attention_overlap(d, embedding, depth, activation) for depth in depths]
         for name, (embedding, activation) in labels.LINEAR_ATTENTION.items()
     }
+    kernels = {"conjugate": conjugate_kernel, "tangent": tangent_kernel}
     spectra = {
-        (labels.spectrum_of(network, kernel), depth): network_spectrum(
-            d, depth, activation, tangent=kernel == "tangent"
-        )
+        (labels.spectrum_of(network, kernel), depth): cube_spectrum(kernels[kernel](overlaps(d), depth, activation))
         for activation, network in labels.NETWORKS.items()
         for kernel in labels.KERNELS
         for depth in depths

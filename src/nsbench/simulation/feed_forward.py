@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn.functional import layer_norm
 
 from nsbench.schemas import theory_labels as labels
-from nsbench.simulation.montecarlo import Gaussians, MonteCarlo, correlate
+from nsbench.simulation.montecarlo import MonteCarlo, correlate
 
 EPSILON = 1e-12
 """Added to the variance under the layer norm's root: a layer of equal units becomes 0, not NaN."""
@@ -24,26 +24,18 @@ EPSILON = 1e-12
 def simulate(run: MonteCarlo) -> None:
     """Points of each kind of weights and each rho, x being the layers passed, from 0."""
     for draw in range(run.settings.n_draws):
-        xs, zs = (run.gaussians(name, draw) for name in "XZ")
-        for layer, kind, rho, clean_PC, noisy_PC in layers(run, draw, labels.FEED_FORWARD_WEIGHTS, xs, zs):
+        x_PC, z_PC = (run.inputs(name, draw, shape=(run.settings.width,)) for name in "XZ")
+        for layer, kind, rho, clean_PC, noisy_PC in layers(run, draw, labels.FEED_FORWARD_WEIGHTS, x_PC, z_PC):
             value_P = (clean_PC * noisy_PC).mean(-1)
             run.add(draw, labels.FEED_FORWARD_WEIGHTS[kind], labels.correlation(rho), layer, value_P)
 
 
 def layers(
-    run: MonteCarlo, draw: int, kinds: Iterable[str], xs: Gaussians, zs: Gaussians
-) -> Iterator[tuple[int, str, float, Tensor, Tensor]]:
-    """Chunk by chunk: layer, kind of weights, rho, and the layer's two arrays (P, C), from the inputs on, layer 0."""
-    for pairs in run.chunks:
-        yield from _layers(run, draw, kinds, *(stream.take(pairs, run.settings.width) for stream in (xs, zs)))
-
-
-def _layers(
     run: MonteCarlo, draw: int, kinds: Iterable[str], x_PC: Tensor, z_PC: Tensor
 ) -> Iterator[tuple[int, str, float, Tensor, Tensor]]:
+    """Layer, kind of weights, rho, and the layer's two arrays (P, C), from the inputs on, layer 0."""
     inputs = [x_PC, *(correlate(x_PC, z_PC, rho) for rho in run.settings.rho)]
     hidden = {kind: list(inputs) for kind in kinds}
-    del inputs, x_PC, z_PC  # Else the first layer would be made beside them.
     for layer in range(run.settings.depth + 1):
         if layer:
             w_CC = run.weights("W", draw, layer, shape=(run.settings.width, run.settings.width))
@@ -63,8 +55,7 @@ def pass_layer(kind: str, arrays: list[Tensor], w_CC: Tensor) -> None:
     width = len(w_CC)
     if kind != "identity":
         w_CC = w_CC * math.sqrt((2.0 if kind == "he" else 1.0) / width)
-    # One array after another, so that the old and the new of one alone are there at once; and one product an
-    # array, not one of all stacked: equal inputs (rho = 1) then give equal layers, bit by bit.
+    # One product an array, not one of all stacked: equal inputs (rho = 1) then give equal layers, bit by bit.
     for place, hidden_PC in enumerate(arrays):
         if kind == "identity":
             arrays[place] = hidden_PC.relu()

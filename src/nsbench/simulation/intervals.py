@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from nsbench.schemas import theory_labels as labels
-from nsbench.simulation.montecarlo import Gaussians, MonteCarlo
+from nsbench.simulation.montecarlo import MonteCarlo
 from nsbench.theory.propagation import Layer, random_network
 
 WIDE = torch.float64
@@ -43,28 +43,22 @@ def simulate(run: MonteCarlo) -> None:
     shape = (settings.n_draws, len(places), min(tokens, 2), units, units)
     sums_DLSCC = {reading: torch.zeros(shape, dtype=WIDE, device=device) for reading in networks}
     for draw in range(settings.n_draws):
-        streams = [run.gaussians(name, draw, dtype=WIDE) for name in ("X", "fresh", "kept")]
-        for pairs in run.chunks:
-            x_PTC, y_PTC = _inputs(streams, (pairs, tokens, units), settings.rho)
-            for reading, network in networks.items():
-                _add_chunk(sums_DLSCC[reading][draw], network, x_PTC, y_PTC)
-            del x_PTC, y_PTC  # Else the next chunk would be made beside them.
+        x_PTC, y_PTC = _inputs(run, draw)
+        for reading, network in networks.items():
+            after = zip(outputs(x_PTC, network), outputs(y_PTC, network), strict=True)
+            for place, (clean_PTC, noisy_PTC) in enumerate(after):
+                sums_DLSCC[reading][draw, place] = moment_sums(clean_PTC, noisy_PTC)
     for reading, sums in sums_DLSCC.items():
         for place, (layer, part) in enumerate(places):
             for quantity, values_D in quantities(sums[:, place] / settings.n_pairs).items():
                 run.record(reading, labels.entry_moments(part, quantity), layer, values_D)
 
 
-def _inputs(streams: list[Gaussians], shape: tuple[int, ...], rho: float) -> tuple[Tensor, Tensor]:
-    """X and Y: the streams' numbers, made uniform on [0, 1] by their distribution function."""
-    x_PTC, fresh_PTC, kept_PTC = (torch.special.ndtr(stream.take(*shape)) for stream in streams)
-    return x_PTC, torch.where(kept_PTC < rho, x_PTC, fresh_PTC)
-
-
-def _add_chunk(sums_LSCC: Tensor, network: list[Layer], x_PTC: Tensor, y_PTC: Tensor) -> None:
-    after = zip(outputs(x_PTC, network), outputs(y_PTC, network), strict=True)
-    for sums_SCC, (clean_PTC, noisy_PTC) in zip(sums_LSCC, after, strict=True):
-        sums_SCC += moment_sums(clean_PTC, noisy_PTC)
+def _inputs(run: MonteCarlo, draw: int) -> tuple[Tensor, Tensor]:
+    """X and Y: Gaussian numbers, made uniform on [0, 1] by their distribution function."""
+    shape, names = (run.settings.n_tokens, run.settings.d_model), ("X", "fresh", "kept")
+    x_PTC, fresh_PTC, kept_PTC = (torch.special.ndtr(run.inputs(name, draw, shape=shape, dtype=WIDE)) for name in names)
+    return x_PTC, torch.where(kept_PTC < run.settings.rho, x_PTC, fresh_PTC)
 
 
 def outputs(x_PTC: Tensor, network: list[Layer]) -> Iterator[Tensor]:
@@ -72,7 +66,6 @@ def outputs(x_PTC: Tensor, network: list[Layer]) -> Iterator[Tensor]:
     for layer in network:
         attended_PTT = (x_PTC @ (layer.query @ layer.key.mT) @ x_PTC.mT).softmax(-1)
         x_PTC = attended_PTT @ (x_PTC @ layer.value)
-        del attended_PTT
         yield x_PTC
         x_PTC = (x_PTC @ layer.mlp).relu_()
         yield x_PTC

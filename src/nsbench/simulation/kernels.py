@@ -21,11 +21,10 @@ from nsbench.simulation.montecarlo import MonteCarlo
 def simulate(run: MonteCarlo) -> None:
     """Points of each quantity and each kind of network, x being the hidden layers passed, from 1."""
     for draw in range(run.settings.n_draws):
-        streams = [run.gaussians(name, draw) for name in ("X", "place", "noise")]
-        for pairs in run.chunks:
-            inputs = _inputs(run, *(stream.take(pairs, run.settings.n_variables) for stream in streams))
-            for activation in labels.NETWORKS:
-                _add_network(run, draw, activation, list(inputs))
+        names, shape = ("X", "place", "noise"), (run.settings.n_variables,)
+        inputs = _inputs(run, *(run.inputs(name, draw, shape=shape) for name in names))
+        for activation in labels.NETWORKS:
+            _add_network(run, draw, activation, inputs)
 
 
 def _inputs(run: MonteCarlo, bits_PV: Tensor, place_PV: Tensor, noise_PV: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -37,16 +36,12 @@ def _inputs(run: MonteCarlo, bits_PV: Tensor, place_PV: Tensor, noise_PV: Tensor
     return x_PV, one_PV, many_PV
 
 
-def _add_network(run: MonteCarlo, draw: int, activation: str, hidden: list[Tensor]) -> None:
+def _add_network(run: MonteCarlo, draw: int, activation: str, hidden: tuple[Tensor, ...]) -> None:
     settings, name = run.settings, labels.NETWORKS[activation]
     for layer in range(1, settings.depth + 1):
         fan_in = hidden[0].shape[1]
         w_CC = run.weights("W", draw, layer, shape=(fan_in, settings.width)).mul_(math.sqrt(2 / fan_in))
-        for place, h_PC in enumerate(hidden):
-            hidden[place] = h_PC @ w_CC
-            del h_PC
-            hidden[place].relu_() if activation == "relu" else hidden[place].erf_()
-        del w_CC
+        hidden = tuple((h_PC @ w_CC).relu_() if activation == "relu" else (h_PC @ w_CC).erf_() for h_PC in hidden)
         readout_CR = run.weights("readout", draw, layer, shape=(settings.width, settings.n_readouts))
         x_PR, one_PR, many_PR = (h_PC @ readout_CR > 0 for h_PC in hidden)
         for quantity, other_PR in (("sensitivity", one_PR), ("stability", many_PR)):

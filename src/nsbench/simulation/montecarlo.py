@@ -1,13 +1,11 @@
-"""What the simulations share: Gaussian pairs, chunks that bound the memory, means and their standard errors.
+"""What the simulations share: Gaussian pairs, means and their standard errors.
 
 A simulation makes `n_draws` independent draws (fresh weights and fresh inputs), each of `n_pairs` pairs of
 correlated inputs under one and the same weights. The replicates are the draws: a standard error is the
 standard deviation of their means over the root of their number.
 
-Pairs come in chunks, so that all arrays of a chunk together hold at most `max_values` numbers, as `held` of the
-experiment's settings counts them; weights, or sums by draw, hold at most as many, up to three times over while they
-are made or used. Chunks change no number drawn: inputs are taken in order from a stream of their draw, weights from a
-stream of their draw and layer. So `max_values` changes results by rounding alone.
+All pairs of a draw are in memory at once, and one draw at a time: `n_draws` costs time alone. Inputs are of a stream
+of their draw, weights of a stream of their draw and layer.
 """
 
 from __future__ import annotations
@@ -19,29 +17,23 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from nsbench.config.theory import check_memory
 from nsbench.storage.seeding import torch_stream
 
 BLOCK = 512
-"""Numbers that `Gaussians` makes at a time; not more than the least `max_values` that settings allow."""
+"""Numbers that `gaussians` makes at a time: another size would make others."""
 
 
 class MonteCarlo:
-    """One experiment's simulation: its random streams, the sizes of its chunks, and its points."""
+    """One experiment's simulation: its random streams and its points."""
 
-    def __init__(self, experiment: str, settings: Any, seed: int, max_values: int, device: torch.device) -> None:
-        """Raises ConfigError naming max_values where one pair, or what serves all chunks, takes more values."""
-        check_memory(settings, max_values, experiment)
+    def __init__(self, experiment: str, settings: Any, seed: int, device: torch.device) -> None:
         self.experiment, self.settings, self.seed, self.device = experiment, settings, seed, device
-        most, n_pairs = max_values // settings.held().per_pair, settings.n_pairs
-        self.chunks = [most] * (n_pairs // most) + [n_pairs % most] * (n_pairs % most > 0)
-        """Pairs of each chunk; they sum to n_pairs."""
         self._sums: dict[tuple[str, str, float], Tensor] = {}
         self._points: list[dict[str, Any]] = []
 
-    def gaussians(self, *name: str | int, dtype: torch.dtype = torch.float32) -> Gaussians:
-        """The numbers of a named stream, to be taken chunk by chunk."""
-        return Gaussians(self._stream(name), dtype)
+    def inputs(self, *name: str | int, shape: tuple[int, ...] = (), dtype: torch.dtype = torch.float32) -> Tensor:
+        """Standard Gaussian numbers of a named stream, of this shape for each pair: (n_pairs, *shape)."""
+        return gaussians(self._stream(name), self.settings.n_pairs, *shape, dtype=dtype)
 
     def weights(self, *name: str | int, shape: tuple[int, ...], dtype: torch.dtype = torch.float32) -> Tensor:
         """A standard Gaussian matrix of a named stream."""
@@ -85,35 +77,13 @@ def point(reading: str, series: str, x: float, values_D: Tensor | ArrayLike, n_p
     }
 
 
-class Gaussians:
-    """Independent standard Gaussian numbers in a fixed order, however many are taken at a time.
-
-    Taking 3 and then 5 gives the numbers of taking 8; torch's own generators do not promise that.
-    """
-
-    def __init__(self, generator: torch.Generator, dtype: torch.dtype = torch.float32) -> None:
-        self._generator = generator
-        self._block = torch.empty(BLOCK, dtype=dtype, device=generator.device)
-        self._left = 0
-
-    def take(self, *shape: int) -> Tensor:
-        """The next numbers, in this shape."""
-        out = self._block.new_empty(math.prod(shape))
-        filled = 0
-        while filled < len(out):
-            count = min(self._left or BLOCK, len(out) - filled)
-            part = out[filled : filled + count]
-            if self._left == 0 and count == BLOCK:
-                part.normal_(generator=self._generator)
-            else:
-                if self._left == 0:
-                    self._block.normal_(generator=self._generator)
-                    self._left = BLOCK
-                start = BLOCK - self._left
-                part.copy_(self._block[start : start + count])
-                self._left -= count
-            filled += count
-        return out.view(shape)
+def gaussians(generator: torch.Generator, *shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
+    """Independent standard Gaussian numbers; a smaller shape gives the first of a larger one's."""
+    size = math.prod(shape)
+    blocks = torch.empty(math.ceil(size / BLOCK), BLOCK, dtype=dtype, device=generator.device)
+    for block in blocks:
+        block.normal_(generator=generator)
+    return blocks.flatten()[:size].view(shape)
 
 
 def correlate(x: Tensor, z: Tensor, rho: float) -> Tensor:

@@ -26,16 +26,14 @@ def simulate(run: MonteCarlo) -> list[dict[str, Any]]:
         series = labels.n_tokens(tokens)
         for draw in range(settings.n_draws):
             square_CC = run.weights(tokens, draw, "W", shape=(units, units))
-            xs, zs = (run.gaussians(tokens, draw, name) for name in "XZ")
-            for pairs in run.chunks:
-                x_PTC, z_PTC = xs.take(pairs, tokens, units), zs.take(pairs, tokens, units)
-                clean_PT = _logits(x_PTC, square_CC).argmax(-1)
-                for rho in settings.rho:
-                    noisy_PT = _logits(correlate(x_PTC, z_PTC, rho), square_CC).argmax(-1)
-                    same_P = (clean_PT == noisy_PT).double().mean(-1)
-                    run.add(draw, labels.PATTERNS_READING, series, rho, same_P)
-                if not examples or examples[-1]["series"] != series:
-                    examples += _examples(series, x_PTC[:1], z_PTC[:1], settings.shown_rho, square_CC)
+            x_PTC, z_PTC = (run.inputs(tokens, draw, name, shape=(tokens, units)) for name in "XZ")
+            clean_PT = _logits(x_PTC, square_CC).argmax(-1)
+            for rho in settings.rho:
+                noisy_PT = _logits(correlate(x_PTC, z_PTC, rho), square_CC).argmax(-1)
+                same_P = (clean_PT == noisy_PT).double().mean(-1)
+                run.add(draw, labels.PATTERNS_READING, series, rho, same_P)
+            if draw == 0:
+                examples += _examples(series, x_PTC[:1], z_PTC[:1], settings.shown_rho, square_CC)
     return examples
 
 

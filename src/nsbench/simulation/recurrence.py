@@ -25,8 +25,8 @@ def simulate(run: MonteCarlo) -> None:
     """Points of each start and each kind but the linear one, x being the layers passed, from 0."""
     for draw in range(run.settings.n_draws):
         _iterate(run, draw)
-        xs, zs = (run.gaussians(f"network {name}", draw) for name in "XZ")
-        for layer, weighting, rho, clean_PC, noisy_PC in layers(run, draw, NETWORKS, xs, zs):
+        x_PC, z_PC = (run.inputs(f"network {name}", draw, shape=(run.settings.width,)) for name in "XZ")
+        for layer, weighting, rho, clean_PC, noisy_PC in layers(run, draw, NETWORKS, x_PC, z_PC):
             kind = NETWORKS[weighting]
             value_P = _similarity(kind, clean_PC, noisy_PC)
             run.add(draw, labels.correlation(rho), labels.RECURRENCE_KINDS[kind], layer, value_P)
@@ -37,16 +37,13 @@ def _iterate(run: MonteCarlo, draw: int) -> None:
     width, n_pairs, estimates = run.settings.width, run.settings.n_pairs, {start: start for start in run.settings.rho}
     for layer in range(run.settings.depth + 1):
         if layer:
-            sums = dict.fromkeys(estimates, 0.0)
-            xs, zs = (run.gaussians(name, draw, layer) for name in "XZ")
-            for pairs in run.chunks:
-                x_PC, z_PC = xs.take(pairs, width), zs.take(pairs, width)
-                clean_PC = x_PC.relu()
-                for start, rho in estimates.items():
-                    product_PC = correlate(x_PC, z_PC, rho).relu_().mul_(clean_PC)
-                    sums[start] += product_PC.sum(dtype=torch.float64).item()
-            # An estimate from few pairs can pass 1, which no correlation does.
-            estimates = {start: min(total / (n_pairs * width), 1.0) for start, total in sums.items()}
+            x_PC, z_PC = (run.inputs(name, draw, layer, shape=(width,)) for name in "XZ")
+            clean_PC = x_PC.relu()
+            for start, rho in estimates.items():
+                product_PC = correlate(x_PC, z_PC, rho).relu_().mul_(clean_PC)
+                total = product_PC.sum(dtype=torch.float64).item()
+                # An estimate from few pairs can pass 1, which no correlation does.
+                estimates[start] = min(total / (n_pairs * width), 1.0)
         for start, rho in estimates.items():
             series = labels.RECURRENCE_KINDS["published"]
             run.add(draw, labels.correlation(start), series, layer, rho * n_pairs)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from torch import Tensor
-
 from nsbench.schemas import theory_labels as labels
 from nsbench.simulation.montecarlo import MonteCarlo, correlate
 
@@ -11,14 +9,9 @@ from nsbench.simulation.montecarlo import MonteCarlo, correlate
 def simulate(run: MonteCarlo) -> None:
     """Points of each mean m and each rho; the same X and Z serve them all."""
     for draw in range(run.settings.n_draws):
-        xs, zs = (run.gaussians(name, draw) for name in "XZ")
-        for pairs in run.chunks:
-            _add_chunk(run, draw, xs.take(pairs), zs.take(pairs))
-
-
-def _add_chunk(run: MonteCarlo, draw: int, x_P: Tensor, z_P: Tensor) -> None:
-    clean = {mean: (mean + x_P).relu_() for mean in run.settings.means}
-    for rho in run.settings.rho:
-        y_P = correlate(x_P, z_P, rho)
-        for mean, clean_P in clean.items():
-            run.add(draw, labels.RELU_READING, labels.mean(mean), rho, (mean + y_P).relu_().mul_(clean_P))
+        x_P, z_P = (run.inputs(name, draw) for name in "XZ")
+        clean = {mean: (mean + x_P).relu_() for mean in run.settings.means}
+        for rho in run.settings.rho:
+            y_P = correlate(x_P, z_P, rho)
+            for mean, clean_P in clean.items():
+                run.add(draw, labels.RELU_READING, labels.mean(mean), rho, (mean + y_P).relu_().mul_(clean_P))

@@ -18,7 +18,6 @@ logger = logging.getLogger(__name__)
 
 def simulate(
     spec: ExperimentSpec,
-    max_values: int,
     points_out: Path,
     examples_out: Path,
     device: torch.device,
@@ -26,10 +25,9 @@ def simulate(
 ) -> None:
     """Simulate an experiment and write its points and its examples.
 
-    max_values: numbers held at once in all arrays of the pairs; changes no number but by rounding. Raises
-    ConfigError for settings that do not fit the experiment, and where max_values is too small for it.
+    Raises ConfigError for settings that do not fit the experiment.
     """
-    run = MonteCarlo(spec.experiment, spec.parsed(), spec.seed, max_values, device)
+    run = MonteCarlo(spec.experiment, spec.parsed(), spec.seed, device)
     module = importlib.import_module(f"nsbench.simulation.{spec.experiment}")
     examples, points = module.simulate(run) or [], run.points()
     named = {"experiment": spec.experiment}

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from nsbench.schemas import theory_labels as labels
-from nsbench.simulation.montecarlo import Gaussians, MonteCarlo, correlate
+from nsbench.simulation.montecarlo import MonteCarlo, correlate
 
 WIDE = torch.float64
 
@@ -23,32 +23,24 @@ def simulate(run: MonteCarlo) -> None:
     """Points of each kind of W_V and each gamma, x being the layers passed, from 0."""
     units = run.settings.d_model
     for draw in range(run.settings.n_draws):
-        xs, zs = (run.gaussians(name, draw, dtype=WIDE) for name in "XZ")
-        for pairs in run.chunks:
-            hidden = _inputs(run, pairs, xs, zs)
-            for layer in range(run.settings.depth + 1):
-                if layer:
-                    _pass_layer(hidden, run.weights("W_V", draw, layer, shape=(units, units), dtype=WIDE))
+        hidden = _inputs(run, draw)
+        for layer in range(run.settings.depth + 1):
+            if layer:
+                w_CC = run.weights("W_V", draw, layer, shape=(units, units), dtype=WIDE)
+                values = {kind: value_weights(kind, w_CC) for kind in labels.VALUE_WEIGHTS}
                 for (kind, gamma), pair in hidden.items():
-                    reading, series = labels.VALUE_WEIGHTS[kind], labels.value_norm(gamma)
-                    run.add(draw, reading, series, layer, (pair[0] * pair[1]).mean((-2, -1)))
-            hidden.clear()  # Else the next chunk's inputs would be made beside it.
+                    pair[:] = [next_layer(hidden_PTC, gamma, values[kind]) for hidden_PTC in pair]
+            for (kind, gamma), (x_PTC, y_PTC) in hidden.items():
+                reading, series = labels.VALUE_WEIGHTS[kind], labels.value_norm(gamma)
+                run.add(draw, reading, series, layer, (x_PTC * y_PTC).mean((-2, -1)))
 
 
-def _inputs(run: MonteCarlo, pairs: int, xs: Gaussians, zs: Gaussians) -> dict[tuple[str, float], list[Tensor]]:
+def _inputs(run: MonteCarlo, draw: int) -> dict[tuple[str, float], list[Tensor]]:
     """X and Y, in a list of its own for each kind of W_V and each gamma."""
-    shape = (pairs, run.settings.n_tokens, run.settings.d_model)
-    x_PTC = xs.take(*shape)
-    y_PTC = correlate(x_PTC, zs.take(*shape), run.settings.rho)
+    shape = (run.settings.n_tokens, run.settings.d_model)
+    x_PTC, z_PTC = (run.inputs(name, draw, shape=shape, dtype=WIDE) for name in "XZ")
+    y_PTC = correlate(x_PTC, z_PTC, run.settings.rho)
     return {(kind, gamma): [x_PTC, y_PTC] for kind in labels.VALUE_WEIGHTS for gamma in run.settings.value_norms}
-
-
-def _pass_layer(hidden: dict[tuple[str, float], list[Tensor]], w_CC: Tensor) -> None:
-    """Put the next layer in the place of each array, one after another, so that few are there at once."""
-    values = {kind: value_weights(kind, w_CC) for kind in labels.VALUE_WEIGHTS}
-    for (kind, gamma), pair in hidden.items():
-        for place, hidden_PTC in enumerate(pair):
-            pair[place] = next_layer(hidden_PTC, gamma, values[kind])
 
 
 def next_layer(hidden_PTC: Tensor, gamma: float, value_CC: Tensor | None) -> Tensor:

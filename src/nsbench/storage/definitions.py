@@ -12,13 +12,22 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from nsbench.storage.syntax import (
+    bound_names,
+    imports_of,
+    is_check,
+    is_docstring,
+    is_field,
+    is_plain,
+    local_names,
+    only_imports,
+)
+
 CHANGES_NO_RESULT = True
 PACKAGE = "nsbench"
 SOURCE_FOLDER = Path(__file__).parents[1]
 DATA_SUFFIXES = {".j2", ".json", ".yaml"}
 MARK = "CHANGES_NO_RESULT"
-CHECKS = ("field_validator", "model_validator", "field_serializer", "model_serializer")
-"""What decorates methods of settings that check or write values, and compute nothing for a stage."""
 
 elsewhere: dict[str, Path] = {}
 """Modules outside this package whose code counts as ours: name -> file."""
@@ -149,18 +158,18 @@ def _module(name: str) -> _Module:
 @functools.lru_cache(maxsize=1000)
 def _read(name: str, package: str, text: str) -> _Module:
     tree = ast.parse(text)
-    left_out = any(MARK in _bound(statement) for statement in tree.body)
+    left_out = any(MARK in bound_names(statement) for statement in tree.body)
     module = _Module(name, package, {}, {}, [], left_out, {})
     for statement in tree.body:
-        if _is_text(statement):
+        if is_docstring(statement):
             continue
-        module.imports.update(_imports(statement, package))
+        module.imports.update(imports_of(statement, package))
         if isinstance(statement, ast.Import | ast.ImportFrom):
             continue
-        bound = list(_bound(statement))
+        bound = list(bound_names(statement))
         for own in bound:
             module.own.setdefault(own, []).append(statement)
-        if not bound and not _only_imports(statement):
+        if not bound and not only_imports(statement):
             module.effects.append(statement)
     return module
 
@@ -173,49 +182,6 @@ def _data(name: str) -> list[str]:
 
 def _beside(path: Path) -> list[Path]:
     return [file for file in sorted(path.parent.glob(f"{path.stem}.*")) if file.suffix in DATA_SUFFIXES]
-
-
-def _imports(node: ast.AST, package: str) -> Iterator[tuple[str, str]]:
-    """The names that import statements in a node bind, and what they stand for."""
-    for found in ast.walk(node):
-        if isinstance(found, ast.Import):
-            for alias in found.names:
-                yield (alias.asname, alias.name) if alias.asname else (alias.name.split(".")[0],) * 2
-        elif isinstance(found, ast.ImportFrom):
-            parent = package.rsplit(".", found.level - 1)[0] if found.level else ""
-            base = ".".join(part for part in (parent, found.module) if part)
-            for alias in found.names:
-                yield alias.asname or alias.name, f"{base}.{alias.name}"
-        elif isinstance(found, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) and found is node:
-            return
-
-
-def _only_imports(statement: ast.stmt) -> bool:
-    """Whether a statement, such as `if TYPE_CHECKING`, does nothing but import."""
-    inner = [node for node in ast.walk(statement) if isinstance(node, ast.stmt) and node is not statement]
-    return bool(inner) and all(isinstance(entry, ast.Import | ast.ImportFrom | ast.Pass) for entry in inner)
-
-
-def _bound(statement: ast.stmt) -> Iterator[str]:
-    """The names that a statement at the top of a module binds, imports apart."""
-    if isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-        yield statement.name
-    elif isinstance(statement, ast.Assign | ast.AnnAssign | ast.AugAssign):
-        targets = statement.targets if isinstance(statement, ast.Assign) else [statement.target]
-        for target in targets:
-            for node in ast.walk(target):
-                if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
-                    yield node.id
-    elif isinstance(statement, ast.If | ast.Try | ast.With | ast.For):
-        for node in ast.iter_child_nodes(statement):
-            if isinstance(node, ast.stmt | ast.ExceptHandler):
-                inner = node.body if isinstance(node, ast.ExceptHandler) else [node]
-                for entry in inner:
-                    yield from _bound(entry)
-
-
-def _is_text(node: ast.AST) -> bool:
-    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
 
 
 @functools.cache
@@ -283,7 +249,7 @@ class _Writer:
         if not name:
             self.statements(self.module.effects)
         for statement in self.module.own.get(name, []):
-            names = list(dict.fromkeys(_bound(statement)))
+            names = list(dict.fromkeys(bound_names(statement)))
             if len(names) > 1:
                 self.parts.append(f"number {names.index(name)}")
             self.node(statement, own=names)
@@ -291,7 +257,7 @@ class _Writer:
 
     def statements(self, body: list[ast.stmt]) -> None:
         for statement in body:
-            if not (_is_text(statement) or isinstance(statement, ast.Import | ast.ImportFrom)):
+            if not (is_docstring(statement) or isinstance(statement, ast.Import | ast.ImportFrom)):
                 self.node(statement)
 
     def node(self, node: ast.AST, own: list[str] | None = None) -> None:
@@ -303,13 +269,13 @@ class _Writer:
         scoped = isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda) or hasattr(node, "generators")
         if scoped:
             inner = node.body if isinstance(getattr(node, "body", None), list) else []
-            self.local.append(_local(node))
-            self.imports.append(dict(_imports(ast.Module(inner, []), self.module.package)))
+            self.local.append(local_names(node))
+            self.imports.append(dict(imports_of(ast.Module(inner, []), self.module.package)))
         body = self.of_settings(node) if isinstance(node, ast.ClassDef) else None
         for field, value in ast.iter_fields(node):
             if value is None or value == [] or field in ("ctx", "type_comment", "kind"):
                 continue
-            if own and (field == "name" or (field in ("targets", "target") and _is_plain(value))):
+            if own and (field == "name" or (field in ("targets", "target") and is_plain(value))):
                 continue
             self.parts.append(field)
             self.value(body if field == "body" and body is not None else value)
@@ -351,7 +317,7 @@ class _Writer:
         """What counts of a class of settings: its methods and constants. None for any other class."""
         if not any(self.is_settings(base) for base in node.bases):
             return None
-        return [entry for entry in node.body if not (_is_field(entry) or _is_check(entry))]
+        return [entry for entry in node.body if not (is_field(entry) or is_check(entry))]
 
     def is_settings(self, base: ast.expr) -> bool:
         dotted = self.full_name(base)
@@ -365,36 +331,3 @@ class _Writer:
         statements = _module(found.module).own[found.name]
         inner = _Writer(_module(found.module))
         return any(isinstance(entry, ast.ClassDef) and any(map(inner.is_settings, entry.bases)) for entry in statements)
-
-
-def _is_plain(value: Any) -> bool:
-    """Whether the target of an assignment is a name, or several."""
-    targets = value if isinstance(value, list) else [value]
-    return all(isinstance(target, ast.Name) for target in targets)
-
-
-def _is_field(entry: ast.stmt) -> bool:
-    return isinstance(entry, ast.AnnAssign) and "ClassVar" not in ast.unparse(entry.annotation)
-
-
-def _is_check(entry: ast.stmt) -> bool:
-    if not isinstance(entry, ast.FunctionDef):
-        return False
-    return any(check in ast.unparse(decorator) for decorator in entry.decorator_list for check in CHECKS)
-
-
-def _local(node: ast.AST) -> set[str]:
-    """The names that a function or a comprehension binds itself."""
-    names: set[str] = set()
-    of_module: set[str] = set()
-    for inner in ast.walk(node):
-        match inner:
-            case ast.arg(arg=name) | ast.Name(id=name, ctx=ast.Store() | ast.Del()):
-                names.add(name)
-            case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.ClassDef(name=name):
-                names |= {name} - ({name} if inner is node else set())
-            case ast.ExceptHandler(name=str(name)) | ast.MatchAs(name=str(name)) | ast.MatchStar(name=str(name)):
-                names.add(name)
-            case ast.Global(names=found):
-                of_module |= set(found)
-    return names - of_module

@@ -8,8 +8,6 @@ import logging
 from collections.abc import Iterator
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
 from nsbench.storage.atomic import AGAIN, FileError, explained
 
 CHANGES_NO_RESULT = True
@@ -33,6 +31,8 @@ def locked(path: Path, meanwhile: str | None) -> Iterator[None]:
     meanwhile: what to log before waiting where another process holds it; None: raise HeldError at once. If locking is
     unsupported, warn and continue. Raises FileError where the file cannot be made, or is held for a week.
     """
+    from filelock import FileLock, Timeout  # .04 s, and most calls of Snakemake lock nothing
+
     # Users who share a folder share its locks.
     lock = FileLock(path, mode=0o666)
     held = True

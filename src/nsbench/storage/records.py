@@ -14,9 +14,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -26,6 +25,9 @@ from nsbench.schemas.training import field as column
 from nsbench.storage.atomic import atomic_write
 from nsbench.storage.parquet import RecordError, refused
 from nsbench.storage.run_folder import history_digest
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 GET_IT_AGAIN = "get the file again from where it came from"
 NO_EVALUATION = "its record has no measures"

@@ -100,25 +100,6 @@ def dictator(n: int, i: int = 0) -> NDArray[np.float64]:
     return parity(n, [whole("i", i, 0, n - 1)])
 
 
-@checked(n=_N)
-def AND(n: int) -> NDArray[np.float64]:
-    """Truth table (2^n,) of -1 (True) where every coordinate is -1, else 1. n: 1 to 20."""
-    return tribes(n, 1)
-
-
-@checked(width=_N)
-def tribes(width: int, count: int) -> NDArray[np.float64]:
-    """Truth table (2^(width count),) of -1 (True) where some tribe is unanimously -1, else 1.
-
-    Tribe t holds the `width` neighbouring coordinates from t * width on. P(True) = 1 - (1 - 2^-width)^count.
-    width, count: at least 1, their product at most 20.
-    """
-    count = whole("count", count, 1, MAX_VARIABLES // width)
-    inputs, tribe = np.arange(1 << (width * count)), (1 << width) - 1
-    some = np.any([(inputs >> (t * width)) & tribe == tribe for t in range(count)], axis=0)
-    return np.where(some, -1.0, 1.0)
-
-
 def _checked(truth_table: ArrayLike) -> tuple[NDArray[np.float64], int]:
     """The truth table as an array of shape (2^n,), and n."""
     table = real("truth_table", truth_table)

@@ -22,7 +22,7 @@ from numpy.polynomial import chebyshev
 from numpy.polynomial.legendre import leggauss
 from numpy.typing import ArrayLike, NDArray
 
-from nsbench.theory.domain import CORRELATION, COUNT_FROM_0, checked, real
+from nsbench.theory.domain import CORRELATION, COUNT_FROM_0, checked
 
 Array = NDArray[np.float64]
 Function = Callable[[Array], ArrayLike]
@@ -54,10 +54,10 @@ def hermite_coefficients(f: Function, degree: int) -> Array:
     f: as in this module's first lines. degree: whole, at least 0.
     Raises ValueError naming f or degree. Source: Equation 3, Appendix C.1 (docs/errata.md, entries 2 and 7).
     """
-    reach = _reach(f, 0.0, 1.0, 4.0, _REACHES[-1])
+    reach = _reach(f)
     # He_k has about sqrt(k) waves in 2 pi: panels narrow with it.
     n_panels = math.ceil(2.0 * reach / min(_PANEL, 16.0 / math.sqrt(degree + 1.0)))
-    x_N, mass_N = _rule(np.union1d(_breaks(f, 0.0, 0.0, reach)[0], np.linspace(-reach, reach, n_panels + 1)))
+    x_N, mass_N = _rule(np.union1d(_breaks(f, reach)[0], np.linspace(-reach, reach, n_panels + 1)))
     weighted_N = mass_N * _values(f, x_N)
     found = np.empty(degree + 1)
     # He_k / sqrt(k!) by its recurrence: He_k and k! apart overflow from k of about 270 on.
@@ -75,55 +75,9 @@ def gaussian_noise_stability(f: Function, rho: ArrayLike) -> Array | np.float64:
     f: as in this module's first lines. rho: in [-1, 1], any shape; the result has its shape. The error is that of
     rounding, about 1e-13 of E[f(X)^2]. Raises ValueError naming f or rho. Source: Definition 4.1, Equation 2.
     """
-    reach = _reach(f, 0.0, 1.0, 4.0, _REACHES[-1])
-    breaks_B, rough_R = _breaks(f, 0.0, 0.0, math.sqrt(2.0) * reach)
+    reach = _reach(f)
+    breaks_B, rough_R = _breaks(f, math.sqrt(2.0) * reach)
     return np.array([_stability(f, r, reach, breaks_B, rough_R) for r in rho.ravel().tolist()]).reshape(rho.shape)[()]
-
-
-@checked(rho=CORRELATION)
-def ou_operator(f: Function, rho: ArrayLike) -> Callable[[ArrayLike], Array | np.float64]:
-    """The function T_rho f of the Ornstein-Uhlenbeck operator: g(x) = E[f(rho x + sqrt(1 - rho^2) Z)], Z ~ N(0, 1).
-
-    T_1 f = f, T_0 f = E[f(Z)], T_r T_s = T_(r s), T_rho He_k = rho^k He_k, and E[f(X) g(X)] is the noise stability.
-
-    f: as in this module's first lines, but that |f(rho x + sqrt(1 - rho^2) z)| exp(-z^2 / 2) is what must be
-    negligible by |z| = 36; finite within 48 sqrt(1 - rho^2) + 8 of every rho x. rho: in [-1, 1], any shape.
-    g takes x in [-1e9, 1e9], of any shape, and returns the shape of rho followed by that of x: g(x)[i, j] is
-    (T_rho[i] f)(x[j]). Raises ValueError naming rho, or from g, f or x.
-    Source: Mehler's formula, Appendix C.3, with Z ~ N(0, 1) (docs/errata.md, entry 3).
-    """
-    operators = [_operator(f, r) for r in rho.ravel().tolist()]
-
-    def smoothed(x: ArrayLike) -> Array | np.float64:
-        xs = real("x", x, -1e9, 1e9)
-        return np.array([operator(xs.ravel()) for operator in operators]).reshape(rho.shape + xs.shape)[()]
-
-    return smoothed
-
-
-def _operator(f: Function, rho: float) -> Callable[[Array], Array]:
-    """T_rho f for one rho, on arrays of one axis."""
-    spread, cell = _spread(rho), 8.0
-    pieces_of: dict[float, tuple[float, Array]] = {}
-
-    def smoothed(x_N: Array) -> Array:
-        if spread == 0.0:
-            return _values(f, rho * x_N)
-        # f's pieces are sought where they matter only, cell by cell, so that a value depends on its own x alone.
-        cells_N = np.floor(rho * x_N / cell)
-        found_N = np.empty_like(x_N)
-        for c in np.unique(cells_N).tolist():
-            if c not in pieces_of:
-                low, high = c * cell, (c + 1.0) * cell
-                # As far as can be, or as far as f is finite; at 48, where the density is 0 in floats, even an f that
-                # falls only there is just small where x is.
-                looks = (_REACHES[-1], *_REACHES, 48.0)
-                reach = max(_reach(f, mean, spread, 2.0, *looks) for mean in (low, high))
-                pieces_of[c] = reach, _breaks(f, low, high, reach * spread)[0]
-            found_N[cells_N == c] = _smoothed(f, rho, *pieces_of[c], x_N[cells_N == c])
-        return found_N
-
-    return smoothed
 
 
 def _stability(f: Function, rho: float, reach: float, breaks_B: Array, rough_R: Array) -> float:
@@ -173,36 +127,30 @@ def _rule(edges: Array) -> tuple[Array, Array]:
     return nodes.reshape(shape), weights.reshape(shape)
 
 
-def _reach(f: Function, mean: float, spread: float, variance: float, *looks: float) -> float:
-    """The |z| beyond which |f(mean + spread z)| exp(-z^2 / variance) is negligible; `looks`: ranges tried in order."""
-    for look in looks:
-        edges = np.linspace(-look, look, round(2.0 * look) + 1)
-        z_PS = _points(edges[:-1], edges[1:])
-        try:
-            values_PS = _values(f, mean + spread * z_PS)
-        except ValueError:
-            if look == looks[-1]:
-                raise
-            continue
-        with np.errstate(divide="ignore"):
-            sizes_P = (np.log(np.abs(values_PS)) - z_PS**2 / variance).max(1)
-        counts_P = sizes_P > sizes_P.max() + math.log(_NEGLIGIBLE)
-        last, before = sizes_P[[0, -1]].max(), sizes_P[[1, -2]].max()
-        if last == -math.inf or (last < before and not counts_P[[0, -1]].any()):
-            needed = np.abs(z_PS[counts_P]).max(initial=0.0)
-            return next((reach for reach in _REACHES if reach > needed), _REACHES[-1])
-    raise ValueError(f"f grows too fast: it still matters {looks[-1]:g} standard deviations from {mean:g}")
+def _reach(f: Function) -> float:
+    """The |x| beyond which f(x)^2 exp(-x^2 / 2) is negligible."""
+    most = _REACHES[-1]
+    edges = np.linspace(-most, most, round(2.0 * most) + 1)
+    x_PS = _points(edges[:-1], edges[1:])
+    values_PS = _values(f, x_PS)
+    with np.errstate(divide="ignore"):
+        sizes_P = (np.log(np.abs(values_PS)) - x_PS**2 / 4.0).max(1)
+    counts_P = sizes_P > sizes_P.max() + math.log(_NEGLIGIBLE)
+    last, before = sizes_P[[0, -1]].max(), sizes_P[[1, -2]].max()
+    if last == -math.inf or (last < before and not counts_P[[0, -1]].any()):
+        needed = np.abs(x_PS[counts_P]).max(initial=0.0)
+        return next(reach for reach in _REACHES if reach > needed)
+    raise ValueError(f"f grows too fast: it still matters {most:g} standard deviations from 0")
 
 
-def _breaks(f: Function, low: float, high: float, reach: float) -> tuple[Array, Array]:
+def _breaks(f: Function, reach: float) -> tuple[Array, Array]:
     """Ends of the pieces on which f is smooth, and those of them where f itself is not: shapes (B,) and (R,).
 
-    They cover low - reach to high + reach, for Gaussians whose means are between low and high.
-    Panels on which f is no short Chebyshev series are halved until a kink or jump is known to a few units of
-    rounding; then neighbours that are one series together are joined. (Adaptive rules without nodes at the ends of
-    a panel would not do: they overlook a jump beside an end, and an odd one in the middle.)
+    They cover -reach to reach. Panels on which f is no short Chebyshev series are halved until a kink or jump is known
+    to a few units of rounding; then neighbours that are one series together are joined. (Adaptive rules without nodes
+    at the ends of a panel would not do: they overlook a jump beside an end, and an odd one in the middle.)
     """
-    first = np.linspace(low - reach, high + reach, math.ceil((high - low + 2.0 * reach) / _FIRST_WIDTH) + 1)
+    first = np.linspace(-reach, reach, math.ceil(2.0 * reach / _FIRST_WIDTH) + 1)
     left_P, right_P = first[:-1], first[1:]
     ends = f"[{first[0]:g}, {first[-1]:g}]"
     too_rough = f"f has more than {_MOST_PIECES} smooth pieces in {ends}: too many kinks, jumps or waves, or noise"
@@ -210,7 +158,7 @@ def _breaks(f: Function, low: float, high: float, reach: float) -> tuple[Array, 
     n_done, scale = 0, 0.0
     while len(left_P):
         points_PS = _points(left_P, right_P)
-        values_PS, leeway_PS = _values(f, points_PS), _leeway(points_PS, low, high)
+        values_PS, leeway_PS = _values(f, points_PS), _leeway(points_PS)
         sizes_P = (np.abs(values_PS) / leeway_PS).max(1)
         # f's size on the first panels, but no smaller than floats are precise.
         scale = scale or max(float(sizes_P.max()), np.finfo(np.float64).tiny)
@@ -231,7 +179,7 @@ def _breaks(f: Function, low: float, high: float, reach: float) -> tuple[Array, 
 
     def smooth(left_P: Array, right_P: Array) -> NDArray[np.bool_]:
         points_PS = _points(left_P, right_P)
-        return _smooth(_values(f, points_PS), scale, _leeway(points_PS, low, high))
+        return _smooth(_values(f, points_PS), scale, _leeway(points_PS))
 
     edges_B = _joined(smooth, np.unique(np.concatenate([first[[0, -1]], *lefts, *rights])))
     if len(edges_B) > _MOST_PIECES + 1:
@@ -242,9 +190,9 @@ def _breaks(f: Function, low: float, high: float, reach: float) -> tuple[Array, 
     return edges_B, inner_B[~smooth(inner_B - around_B, inner_B + around_B)]
 
 
-def _leeway(points: Array, low: float, high: float) -> Array:
-    """By how much f may be larger at points, for Gaussians whose means are between low and high."""
-    return np.exp((points - np.clip(points, low, high)) ** 2 / 4.0)
+def _leeway(points: Array) -> Array:
+    """By how much f may be larger at points."""
+    return np.exp(points**2 / 4.0)
 
 
 def _joined(smooth: Callable[[Array, Array], NDArray[np.bool_]], edges_B: Array) -> Array:

@@ -16,11 +16,11 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from nsbench.theory import bounds
 from nsbench.theory.bounds import Array, Bounds
-from nsbench.theory.domain import AT_LEAST_0, COUNT, COUNT_FROM_0, SHARE, checked, one_of
-from nsbench.theory.lemma_12 import interval_of_moments, one_sign, square_weights
+from nsbench.theory.domain import AT_LEAST_0, COUNT, COUNT_FROM_0, SHARE, checked, one_of, real
 
 METHODS = ("lemma", "range", "sharp")
 PARTS = ("attention", "MLP")
@@ -90,7 +90,7 @@ def network_intervals(network: Sequence[Layer], n_tokens: int, rho: float, metho
 
     Raises ValueError where an argument is outside its domain.
     """
-    layers = [Layer(*square_weights(**layer._asdict())) for layer in network]
+    layers = [Layer(*_square_weights(**layer._asdict())) for layer in network]
     if not layers or len({layer.value.shape for layer in layers}) > 1:
         raise ValueError("network is not allowed; allowed: at least one layer, all of one size")
     kept = float(rho)
@@ -202,4 +202,42 @@ def _lemma_step(state: _State, layer: Layer) -> Bounds:
         return Bounds(nothing, nothing)
     found = interval_of_moments(low, high, layer.query, layer.key, layer.value, max(abs(smallest), abs(largest)))
     one = np.ones(state.moments.low.shape)
-    return Bounds(max(found.lower, 0.0) * one, found.upper * one)
+    return Bounds(max(0.0, found.low) * one, found.high * one)
+
+
+def interval_of_moments(low: float, high: float, query: Array, key: Array, value: Array, largest: float) -> Bounds:
+    """R_l / E <= E[A(X)_ij A(Y)_i'j'] <= R_r E, Lemma 12, with log E = 4 d^2 B^2 |W_K| |W_Q|.
+
+    low, high: bounds on every E[X_kl Y_k'l']. largest: B, at least the size of every entry of X and Y. The norm is the
+    largest row sum of |W|: with the largest entry, as the same sign may mean, the lemma fails. Ends that leave float64
+    are inf and 0; R_l <= 0 gives a lower bound that is not positive.
+
+    As printed the lemma is false: its proof multiplies an interval by (X W_V)_kj (Y W_V)_k'j', which may change sign.
+    It holds where that product is never negative, as `one_sign` tells. docs/errata.md, entry 20.
+    """
+    plus, minus = np.maximum(value, 0).sum(0), np.maximum(-value, 0).sum(0)
+    outer = np.multiply.outer
+    positive, negative = outer(plus, plus) + outer(minus, minus), -outer(plus, minus) - outer(minus, plus)
+    least, most = (low * positive + high * negative).min(), high * positive.max()
+    norms = np.abs(query).sum(1).max() * np.abs(key).sum(1).max()
+    # In logarithms: E alone may overflow where its product with a small R_r does not.
+    with np.errstate(over="ignore", under="ignore"):
+        log_expansion = 4 * len(value) ** 2 * largest**2 * norms
+        lower = np.exp(np.log(least) - log_expansion) if least > 0 else least
+        return Bounds(lower, np.exp(np.log(most) + log_expansion) if most > 0 else np.float64(0.0))
+
+
+def one_sign(value: Array, smallest: float, largest: float) -> bool:
+    """Whether the columns of X W_V are all of one sign for entries in [smallest, largest]."""
+    low, high = bounds.linear(Bounds(np.full(len(value), smallest), np.full(len(value), largest)), value)
+    return bool((low >= 0).all() or (high <= 0).all())
+
+
+def _square_weights(**weights: ArrayLike) -> list[Array]:
+    """Weights as (d, d) arrays, all of one size."""
+    arrays = {name: real(name, matrix) for name, matrix in weights.items()}
+    size = next(iter(arrays.values())).shape
+    for name, matrix in arrays.items():
+        if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1] or not matrix.size or matrix.shape != size:
+            raise ValueError(f"{name} has shape {matrix.shape}; allowed: square, the same for all weights")
+    return list(arrays.values())

@@ -29,21 +29,17 @@ SECOND_MOMENT = 0.5
 """E[ReLU(X)^2], X ~ N(0, 1)."""
 
 
-def _linear(rho: Array) -> Array:
-    return MEAN_SQUARED + rho / 4
-
-
 # Rounding must not take a correlation out of [-1, 1], where the next layer starts: hence the clips.
 FFN_KINDS: dict[str, Callable[[Array], Array]] = {
     "published": relu_stability,
-    "linear": _linear,
+    "linear": lambda rho: MEAN_SQUARED + rho / 4,
     "cosine": lambda rho: np.clip(relu_stability(rho) / SECOND_MOMENT, -1.0, 1.0),
     "pearson": lambda rho: np.clip((relu_stability(rho) - MEAN_SQUARED) / (SECOND_MOMENT - MEAN_SQUARED), -1.0, 1.0),
 }
 GAINS = {"lecun": 1.0, "he": 2.0}
 """Width times the variance of a weight."""
 WEIGHTS = ("identity", *GAINS, "layer_norm")
-TRANSFORMER_KINDS = ("published", "linear", "corrected", "identity", "random")
+TRANSFORMER_KINDS = ("published", "corrected", "identity", "random")
 _FFN_KIND = functools.partial(one_of, allowed=FFN_KINDS)
 
 
@@ -111,13 +107,12 @@ def transformer_recurrence(rho: ArrayLike, depth: int, value_norm: ArrayLike, ki
 
     kind:
         published: rho -> s(gamma^2 rho), Equation 8.
-        linear: rho -> 1/(2 pi) + gamma^2 rho/4, whose fixed point is 2 / (pi (4 - gamma^2)).
         corrected: rho -> gamma^2 s(rho), Equation 8 with gamma in its right place.
         identity: W_V = gamma I. gamma^(2 l) s(rho) after layer l: the limit of large d.
         random: W_V ~ N(0, gamma^2/d), or gamma times a random rotation, in the limit of large d: the
             second moment of a unit, as `ffn_second_moment` with gain gamma^2.
 
-    value_norm: at least 0, broadcast with rho. Entries beyond float64 are inf. Where the first three kinds would ask
+    value_norm: at least 0, broadcast with rho. Entries beyond float64 are inf. Where the first two kinds would ask
     for s outside [-1, 1], which no value_norm up to 1 does, the ValueError names value_norm.
     """
     if kind == "identity":
@@ -127,8 +122,7 @@ def transformer_recurrence(rho: ArrayLike, depth: int, value_norm: ArrayLike, ki
         return _wide_second_moment(rho, depth, value_norm / np.sqrt(2))
     if kind == "corrected":
         return _trajectory(rho, depth, lambda state: _times_square(value_norm, relu_stability(_correlation(state))))
-    step = relu_stability if kind == "published" else _linear
-    return _trajectory(rho, depth, lambda state: step(_correlation(_times_square(value_norm, state))))
+    return _trajectory(rho, depth, lambda state: relu_stability(_correlation(_times_square(value_norm, state))))
 
 
 def _trajectory(rho: Array, depth: int, step: Callable[[Array], Array]) -> Array:

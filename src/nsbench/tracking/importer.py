@@ -42,8 +42,6 @@ ROUNDS, WAITS = 5, 14
 CHANGED_UNDER_US = {"RESOURCE_DOES_NOT_EXIST", "RESOURCE_ALREADY_EXISTS", "INVALID_STATE", "INVALID_PARAMETER_VALUE"}
 """What MLflow says of a run that somebody else deleted in the middle, or of an experiment that somebody else made."""
 NOTE_TAG = "mlflow.note.content"
-OLDER = "Imported by `nsbench stage track`"
-"""How an experiment's description by older code begins; its name was `nsbench/<task>`."""
 
 
 @dataclass(frozen=True)
@@ -198,12 +196,11 @@ def _experiment(client: MlflowClient, task: str, local: bool) -> str:
     """The experiment of a task, which a user may have renamed or deleted; made where there is none."""
     from mlflow.entities import ViewType
 
-    older = f"nsbench/{task}"
     tagged = client.search_experiments(view_type=ViewType.ALL, filter_string=f"tags.`{TASK_TAG}` = '{task}'")
     same = client.get_experiment_by_name(title(task))
     if same is not None and same.tags.get(TASK_TAG) == task:
         tagged.append(same)
-    experiment = min(tagged, key=lambda one: one.lifecycle_stage, default=None) or client.get_experiment_by_name(older)
+    experiment = min(tagged, key=lambda one: one.lifecycle_stage, default=None)
     # One of that name without the tag is somebody else's.
     name = title(task) if same is None else f"{title(task)} (nsbench)"
     tags = {TASK_TAG: task, NOTE_TAG: NOTE.format(task=task)}
@@ -214,9 +211,7 @@ def _experiment(client: MlflowClient, task: str, local: bool) -> str:
         return client.create_experiment(name, artifact_location=location, tags=tags)
     if experiment.lifecycle_stage == "deleted":
         client.restore_experiment(experiment.experiment_id)
-    if experiment.name == older:
-        client.rename_experiment(experiment.experiment_id, name)
-    if not experiment.tags.get(NOTE_TAG, OLDER).startswith(OLDER):  # a user's own
+    if NOTE_TAG in experiment.tags:  # perhaps a user's own
         del tags[NOTE_TAG]
     for tag, value in tags.items():
         if experiment.tags.get(tag) != value:

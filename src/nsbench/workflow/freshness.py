@@ -10,7 +10,8 @@ from nsbench.schemas.pretrained import PARTS, TABLES
 from nsbench.storage.atomic import FileError
 from nsbench.storage.parquet import read_stamp
 from nsbench.storage.tensors import read_tensors
-from nsbench.workflow.plan import Plan, digest
+from nsbench.workflow.digests import digest
+from nsbench.workflow.plan import Plan
 
 STAMPED = (".parquet", ".safetensors")
 

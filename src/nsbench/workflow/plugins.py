@@ -12,7 +12,9 @@ import importlib.util
 import sys
 import traceback
 from collections.abc import Callable, Iterable
+from importlib.machinery import SourceFileLoader
 from pathlib import Path
+from types import CodeType
 from typing import Any
 
 from nsbench.config.base import ConfigError
@@ -24,6 +26,13 @@ from nsbench.storage.definitions import definitions_of, elsewhere
 GROUP = "nsbench.plugins"
 _FILES: dict[str, str] = {}
 """Module of a plug-in -> the path that it was first loaded by."""
+
+
+class _Afresh(SourceFileLoader):
+    """Compiles a file each time: the cache of compiled code misses an edit within a second that keeps its length."""
+
+    def get_code(self, fullname: str) -> CodeType:
+        return self.source_to_code(self.get_data(self.path), self.path)
 
 
 def load(paths: Iterable[Path | str] = ()) -> None:
@@ -75,7 +84,7 @@ def _load_file(path: Path) -> None:
     if "nsbench_plugin_" in text:
         # A stage gets the files that it uses one by one.
         raise ConfigError(f"{where} imports another plug-in; one file for both, or an installed package, is allowed")
-    spec = importlib.util.spec_from_file_location(name, path.resolve())
+    spec = importlib.util.spec_from_file_location(name, path.resolve(), loader=_Afresh(name, str(path.resolve())))
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     try:

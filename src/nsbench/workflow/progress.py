@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from nsbench.schemas.run_states import FINISHED, RUN_STATE
+from nsbench.schemas.training import FINISHED, RUN_STATE
 from nsbench.storage.atomic import lack_of_room
 from nsbench.storage.parquet import read_table
 from nsbench.workflow.pace import Pace, duration

@@ -10,22 +10,24 @@ import hashlib
 import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 
 from nsbench.config.canonical import canonical_json
 from nsbench.data.tasks import TASKS
-from nsbench.schemas.run_states import FINISHED, RUN_STATE, STALE, STATES, UNFINISHED
-from nsbench.schemas.training import EVALUATION, FLOORS, HISTORY, RUNS
+from nsbench.schemas.training import EVALUATION, FINISHED, FLOORS, HISTORY, RUN_STATE, RUNS, STALE, STATES, UNFINISHED
 from nsbench.storage.atomic import FileError
 from nsbench.storage.parquet import RecordError, read_arrow, read_stamp, read_table, write_csv, write_table
 from nsbench.storage.provenance import stamp
 from nsbench.storage.run_folder import RunFolder, evaluation_key, order_key
+from nsbench.workflow.digests import USES, digest
 from nsbench.workflow.freshness import is_fresh, is_newer
-from nsbench.workflow.plan import USES, Plan, digest
+from nsbench.workflow.plan import Plan
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Pack = tuple[str, str, str, str]
 """(task, variant, arm, pack)."""
@@ -40,9 +42,10 @@ def write_states(
 
     Both are written where no run is finished too; `read_states` refuses these then.
     """
+    import pandas as pd
+
     rows = states(plan, results, text_spec)
-    left = pd.DataFrame([row for row in rows if row["state"] != FINISHED], columns=RUN_STATE.names)
-    write_csv(missing, left)
+    write_csv(missing, pd.DataFrame([row for row in rows if row["state"] != FINISHED], columns=RUN_STATE.names))
     write_table(out, rows, RUN_STATE, stamp(spec, digest))
 
 

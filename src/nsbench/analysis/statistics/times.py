@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
+from nsbench.config.cells import by_variant
 from nsbench.config.target import first_held, reaches
 from nsbench.schemas.metrics import METRICS
 from nsbench.schemas.statistics import CELL_SUMMARY, COPIED
@@ -29,14 +30,6 @@ COSTS = ["step", "flops", "seconds"]
 """What is spent on the way to a target."""
 RunKey = tuple[str, str, str, int]
 """(task, variant, arm, seed)."""
-
-
-def by_variant(cells: list[dict[str, Any]]) -> dict[tuple[str, str], list[dict[str, Any]]]:
-    """The cells of every (task, variant), in grid order."""
-    groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
-    for cell in cells:
-        groups.setdefault((cell["task"], cell["variant"]), []).append(cell)
-    return groups
 
 
 def run_name(task: str, variant: str, arm: str, seed: int) -> str:

@@ -87,12 +87,19 @@ class Pass:
         self.attention_sizes = heads, d // heads, length
 
     def begin(self, weights: Named, tokens_BT: Tensor, masks: list[Masks]) -> None:
-        """masks: three a layer, as they are drawn: of the attention weights, its output, the hidden layer."""
+        """tokens: ids (B, T) or patches (B, T, P).
+
+        masks: three a layer, as they are drawn: of the attention weights, its output, the hidden layer.
+        """
         self.weights, self.arrays = weights, {name: weight.numpy() for name, weight in weights.items()}
         self.arrays[""] = np.zeros(self.sums[0].array.shape[1], np.float32)
-        self.tokens_BT, self.masks = tokens_BT.contiguous().numpy(), masks
-        if self.tokens_BT.max() >= len(weights["embedding"]):
-            raise IndexError(f"token {self.tokens_BT.max()} is none of {len(weights['embedding'])}")
+        self.masks, self.patches_XP = masks, None
+        if tokens_BT.is_floating_point():
+            self.patches_XP = tokens_BT.transpose(0, 1).flatten(0, 1).contiguous()
+        else:
+            self.tokens_BT = tokens_BT.contiguous().numpy()
+            if self.tokens_BT.max() >= len(weights["embedding"]):
+                raise IndexError(f"token {self.tokens_BT.max()} is none of {len(weights['embedding'])}")
         # A graph that still has the buffer from before must not take it for its own.
         torch.autograd.graph.increment_version(self.outs[-1].tensor)
 
@@ -120,19 +127,20 @@ class FusedTransformer:
     def hidden(self, weights: Named, tokens_BT: Tensor, dropout: DropoutMasks | None, with_gradient: bool) -> Tensor:
         """The last hidden layer (B, T, D). With a gradient it is a buffer: valid until its gradient was taken.
 
-        weights: of `TransformerStack.weights` by their plain names, (1, ...). Raises IndexError for an unknown token.
+        tokens: ids (B, T), or patches (B, T, P), which get no gradient. weights: of `TransformerStack.weights` by their
+        plain names, (1, ...). Raises IndexError for an unknown token.
         """
         if with_gradient:
             return _Hidden.apply(self, tokens_BT, dropout, tuple(weights), *weights.values())
         with torch.inference_mode(False):  # Later passes write into the same buffers.
             own = {name: weight.detach()[0] for name, weight in weights.items()}
             here = self.forward(own, tokens_BT, dropout, kept=False)
-            self.idle[*tokens_BT.shape, False].append(here)
-            return here.outs[-1].tensor.view(*tokens_BT.shape, -1).clone()
+            self.idle[*tokens_BT.shape[:2], False].append(here)
+            return here.outs[-1].tensor.view(*tokens_BT.shape[:2], -1).clone()
 
     def forward(self, weights: Named, tokens_BT: Tensor, dropout: DropoutMasks | None, kept: bool) -> Pass:
         """A pass; its result is the last of `outs`, with the positions of an example together."""
-        shape, layers = tuple(tokens_BT.shape), range(self.settings.n_layers)
+        shape, layers = tuple(tokens_BT.shape[:2]), range(self.settings.n_layers)
         sort = (*shape, kept)
         if sort not in self.scratch:
             if len(self.scratch) == SHAPES:
@@ -142,7 +150,7 @@ class FusedTransformer:
         scratch, idle = self.scratch[sort], self.idle[sort]
         here = idle.pop() if idle else Pass(self.settings, *sort, scratch)
         here.begin(weights, tokens_BT, [self._masks(dropout, *shape, place) for _ in layers for place in range(3)])
-        kernels.embed(here.tokens_BT, here.arrays["embedding"], self.embedding_scale, scratch.y.array)
+        self._embed(here)
         if self.pre:
             self._norm(0, here)
         else:
@@ -157,7 +165,6 @@ class FusedTransformer:
     def backward(self, here: Pass, grad_BTD: Tensor) -> Named:
         """The gradients of all weights, by those of the result."""
         grads = {name: torch.empty_like(weight) for name, weight in here.weights.items()}
-        grads["embedding"].zero_()
         grads[""] = torch.empty(self.settings.d_model)
         # `grad` is of what flows along the residual sums, `grad_out` of what goes through the norm at hand.
         grad, grad_out = here.scratch.grad, grad_BTD.contiguous().view(here.scratch.grad.array.shape)
@@ -174,8 +181,8 @@ class FusedTransformer:
                 back = self._attention_backward if norm % 2 else self._feed_forward_backward
                 back((norm - 1) // 2, here, grad_y, grads)
                 grad_out = here.scratch.grad_out.tensor
-        kernels.embed_backward(here.tokens_BT, grad.array, self.embedding_scale, grads["embedding"].numpy())
-        self.idle[*here.tokens_BT.shape, True].append(here)
+        self._embed_backward(here, grads)
+        self.idle[here.batch, here.attention_sizes[2], True].append(here)
         del grads[""]
         return grads
 
@@ -186,6 +193,27 @@ class FusedTransformer:
         columns = (settings.n_heads * length * length, settings.d_model, settings.hidden_width)[place]
         bits = dropout.next_bits(torch.Size((1, rows, columns)))[0].numpy()
         return Masks(bits, np.int16(dropout.threshold), np.float32(dropout.factor))
+
+    def _embed(self, here: Pass) -> None:
+        """Write the scaled embeddings to `scratch.y`."""
+        y = here.scratch.y
+        if here.patches_XP is None:
+            kernels.embed(here.tokens_BT, here.arrays["embedding"], self.embedding_scale, y.array)
+        else:
+            torch.addmm(here.weights["patch.bias"], here.patches_XP, here.weights["patch.weight"], out=y.tensor)
+            y.tensor.mul_(float(self.embedding_scale))
+
+    def _embed_backward(self, here: Pass, grads: Named) -> None:
+        """Write the gradients of what embeds, by that of the scaled embeddings in `scratch.grad`."""
+        grad = here.scratch.grad
+        if here.patches_XP is None:
+            grads["embedding"].zero_()
+            kernels.embed_backward(here.tokens_BT, grad.array, self.embedding_scale, grads["embedding"].numpy())
+        else:
+            torch.mm(here.patches_XP.t(), grad.tensor, out=grads["patch.weight"])
+            torch.sum(grad.tensor, 0, out=grads["patch.bias"])
+            for name in ("patch.weight", "patch.bias"):
+                grads[name].mul_(float(self.embedding_scale))
 
     def _norm(self, norm: int, here: Pass) -> None:
         """Add `scratch.y`, which a sublayer gave without its bias, to the residual sum, and norm that."""
@@ -266,7 +294,7 @@ class _Hidden(torch.autograd.Function):
     ) -> Tensor:
         own = {name: weight.detach()[0] for name, weight in zip(names, weights, strict=True)}
         ctx.fused, ctx.done = fused, fused.forward(own, tokens_BT, dropout, kept=True)
-        return ctx.done.outs[-1].tensor.view(*tokens_BT.shape, -1)
+        return ctx.done.outs[-1].tensor.view(*tokens_BT.shape[:2], -1)
 
     @staticmethod
     @torch.autograd.function.once_differentiable

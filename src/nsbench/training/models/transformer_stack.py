@@ -127,8 +127,8 @@ class TransformerStack(Stack):
         return weight
 
     def forward(self, tokens_RBT: Tensor, dropout: DropoutMasks | None = None) -> Tensor:
-        of_ids = not tokens_RBT.is_floating_point()
-        if of_ids and self.gradient_path == "fused" and not torch.is_autocast_enabled("cpu"):
+        given = tokens_RBT.is_floating_point() and ("embedding" in self.weights or tokens_RBT.requires_grad)
+        if not given and self.gradient_path == "fused" and not torch.is_autocast_enabled("cpu"):
             weights = {name: self.weights[key] for key, name in self._names.items() if not name.startswith("head.")}
             wanted = {torch.is_grad_enabled() and weight.requires_grad for weight in weights.values()}
             if len(wanted) == 1:
@@ -137,8 +137,8 @@ class TransformerStack(Stack):
 
     @property
     def gradient_path(self) -> str:
-        weight, ids = self.weight("head.weight"), "embedding" in self.weights
-        fits = self.n_runs == 1 and ids and weight.device.type == "cpu" and weight.dtype == torch.float32
+        weight = self.weight("head.weight")
+        fits = self.n_runs == 1 and weight.device.type == "cpu" and weight.dtype == torch.float32
         return "fused" if fits and has_numba() else "autograd"
 
     @functools.cached_property
