@@ -252,9 +252,11 @@ def test_a_specification_without_a_row_is_named() -> None:
         specification_curve.draw(table.iloc[:2], *pooled, cells, "paper")
 
 
-def test_nothing_overlaps() -> None:
-    figure, _ = draw(make_curve_cells(40, leaks=("training and validation windows overlap",)), scale="demo")
+@pytest.mark.parametrize("n", [40, 270])
+def test_nothing_overlaps_and_a_page_holds_it(n: int) -> None:
+    figure, _ = draw(make_curve_cells(n, leaks=("training and validation windows overlap",)), scale="demo")
     check_layout(figure, shown(figure))
+    assert figure.get_figwidth() < 14
 
 
 def test_choices_and_levels_have_plain_names() -> None:

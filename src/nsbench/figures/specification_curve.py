@@ -24,8 +24,8 @@ MEANINGS = ["fewer steps", "open", "more steps", "not counted"]
 BASE = {"marker": "o", "ms": 9.5, "mfc": "none", "color": "black", "mew": 0.9}
 ROW, COLUMN, UPPER, FOREST = 0.15, 0.13, 2.1, 2.3
 """Inches: a level's row, a specification's column, the panel above, the panel of the levels' ratios."""
-NARROWEST, BESIDE = 4.7, 2.6
-"""Inches: of the panels, at least, and of the text on both sides."""
+NARROWEST, WIDEST, BESIDE = 4.7, 9.0, 2.6
+"""Inches: of the panels, at least and at most, and of the text on both sides."""
 
 
 def has_curve(group: Cells) -> bool:
@@ -68,7 +68,9 @@ def draw(specifications: Table, pooled: Table, choices: Table, cells: Cells, sca
     drawn = [cell for group in groups.values() for cell in group]
     levels = {key: panels.levels_of(group) for key, group in groups.items()}
     heights = [height for found in levels.values() for height in (UPPER, ROW * sum(map(len, found.values())))]
-    matrix = max(COLUMN * (max(map(len, groups.values())) + 2), NARROWEST)
+    most = max(map(len, groups.values())) + 2
+    matrix = min(max(COLUMN * most, NARROWEST), WIDEST)
+    size = min(1.0, max(matrix / (COLUMN * most), panels.SMALLEST))
     figure = style.new(matrix + FOREST + BESIDE, sum(heights) + 1.25 * len(groups) + 1.5)
     grid = figure.subplots(2 * len(groups), 2, height_ratios=heights, width_ratios=[matrix, FOREST])
     paper, tables, confidence = PAPER.get(cells[0]["task"]), [], footers.interval_text(pooled["confidence"])
@@ -78,9 +80,9 @@ def draw(specifications: Table, pooled: Table, choices: Table, cells: Cells, sca
         (whole,) = _of(pooled, group[0]["task"], curve, arm)
         answers = _of(choices, group[0]["task"], curve, arm)
         places = _places(rows, upper, lower)
-        _effects(upper, rows, places, whole, paper)
+        _effects(upper, rows, places, whole, paper, size)
         beside.set_axis_off()
-        panels.matrix(lower, group, rows, places, levels[curve, arm])
+        panels.matrix(lower, group, rows, places, levels[curve, arm], size)
         panels.forest(forest, answers, levels[curve, arm], whole, paper)
         text = [describe(group[0]["arm_settings"]), *_summary(rows, whole, answers)]
         entries = [style.sign(line, ls="") for line in text if line]
@@ -151,8 +153,10 @@ def _places(rows: Table, upper: Axes, lower: Axes) -> np.ndarray:
     return places
 
 
-def _effects(axes: Axes, rows: Table, places: np.ndarray, whole: dict[str, Any], paper: float | None) -> None:
-    """Each specification's ratio, or its bound, and interval, before the bands of the pooled ratio."""
+def _effects(
+    axes: Axes, rows: Table, places: np.ndarray, whole: dict[str, Any], paper: float | None, size: float
+) -> None:
+    """Each specification's ratio, or its bound, and interval, before the bands of the pooled ratio. size: of marks."""
     axes.set_yscale("log")
     axes.axhline(1, zorder=1, gid="none", **panels.NO_EFFECT)
     if paper is not None:
@@ -171,10 +175,9 @@ def _effects(axes: Axes, rows: Table, places: np.ndarray, whole: dict[str, Any],
     for row, place in zip(rows.to_dict("records"), places, strict=True):
         look = panels.LOOKS[row["effect"]]
         if math.isfinite(row["at"]):
-            style.interval(
-                axes, place, *(row[name] for name in panels.ENDS[1:]), limits, True, color=look["color"], lw=1.2
-            )
-            axes.plot(place, row["at"], ls="", ms=5, mew=1.1, zorder=3, gid=row["effect"], **look)
+            line = {"color": look["color"], "lw": 1.2 * size}
+            style.interval(axes, place, *(row[name] for name in panels.ENDS[1:]), limits, True, **line)
+            axes.plot(place, row["at"], ls="", ms=5 * size, mew=1.1 * size, zorder=3, gid=row["effect"], **look)
             if row["base"]:
                 axes.plot(place, row["at"], ls="", zorder=4, gid="base", **BASE)
     style.ratio_axis(axes.yaxis, low, high)

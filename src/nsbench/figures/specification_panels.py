@@ -23,6 +23,8 @@ OF_PAPER = {"color": "#8A6100", "lw": 1.1, "ls": (0, (5, 2))}
 POOLED = "#5B3F8C"
 BANDS = {"new": 0.1, "pooled": 0.24}
 """The interval of a new setting, and that of the pooled ratio -> how dark."""
+SMALLEST = 0.4
+"""What marks shrink to where many specifications stand side by side."""
 ROOM = 2.0
 """How far a pooled interval may stretch the axis beyond all else, as a factor."""
 ENDS = ["steps_ratio", "steps_ratio_low", "steps_ratio_high"]
@@ -55,15 +57,15 @@ def limits(seen: np.ndarray, paper: float | None, pooled: list[float]) -> tuple[
     return min([low, *ends]) / 1.1, max([high, *ends]) * 1.1
 
 
-def matrix(axes: Axes, group: Cells, rows: Table, places: np.ndarray, levels: Levels) -> None:
-    """A row for each level, grouped by choice, with a dot where a specification has it."""
+def matrix(axes: Axes, group: Cells, rows: Table, places: np.ndarray, levels: Levels, size: float) -> None:
+    """A row for each level, grouped by choice, with a dot where a specification has it. size: of dots."""
     choices = [group[place]["choices"] for place in rows["place"]]
     for y, (choice, level) in enumerate(_lines(levels)):
         has = np.array([given[choice] == level for given in choices])
         for effect, look in LOOKS.items():
             at = places[has & (rows["effect"] == effect).to_numpy()]
             if len(at):
-                dots = {"ls": "", "marker": "o", "ms": 4.2, "mew": 0, "color": look["color"], "gid": "has"}
+                dots = {"ls": "", "marker": "o", "ms": 4.2 * size, "mew": 0, "color": look["color"], "gid": "has"}
                 axes.plot(at, [y] * len(at), **dots)
     _stripes(axes, levels)
     labels = [level_text(level) for _, level in _lines(levels)]
