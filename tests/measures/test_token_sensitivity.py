@@ -94,6 +94,19 @@ def test_it_is_what_enumeration_gives(fixed: bool) -> None:
             assert found[named].value == pytest.approx(by_place[place], abs=2 * error)
 
 
+def test_by_position_the_longer_half_of_the_inputs_counts() -> None:
+    """And each position is of the same inputs."""
+    data = words()
+    tokens, short_N = data["train_tokens"].clone(), torch.arange(SYMBOLS**LENGTH) % 3 == 0
+    tokens[:, 0] = tokens[short_N, :3] = SYMBOLS  # padding in front
+    data = Dataset({**data.tensors, "train_tokens": tokens}, SYMBOLS + 1, 2, "words")
+    found = run("token_sensitivity", Named(lambda x: x[:, -1]), data, sensitivity={"n_inputs": 1000, "n_draws": 300})
+    by_place = [found.get(f"resample-train-position{place}") for place in range(LENGTH)]
+    assert by_place[0] is None
+    assert [of_place.value for of_place in by_place[1:]] == [0, 0, pytest.approx(2 / 3, abs=0.02)]
+    assert {of_place.n_inputs for of_place in by_place[1:]} == {int((~short_N).sum())}
+
+
 def test_where_each_token_changes_flips_are_those_of_enumeration_and_its_slope_is_s() -> None:
     """Pr[flip] = (1 - kappa) T S + O((1 - kappa)^2)."""
     data, kept = words(), [0.9, 0.5, 0.0]

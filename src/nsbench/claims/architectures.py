@@ -154,13 +154,13 @@ def _position_slope(evidence: Evidence, of: OfTasks) -> list[Finding]:
     """By how much more sensitivity rises with the position in an LSTM than in the transformer, for each readout.
 
     A run's slope is that of the straight line through its sensitivity by position, over its mean, from the first
-    position (0) to the last (1); typical pair of seeds.
+    position (0) to the last (1) that all seeds have; typical pair of seeds.
     """
 
     def slopes(cell: dict[str, Any]) -> pd.Series:
         rows = _at_end(evidence, cell, "token_sensitivity", r".*-train-position\d+")
         rows = rows.assign(position=rows["reduction"].str.extract(r"(\d+)$")[0].astype(float))
-        wide = rows.pivot_table(index="seed", columns="position", values="value")
+        wide = rows.pivot_table(index="seed", columns="position", values="value").dropna(axis=1)
         wide = wide[wide.mean(axis=1) > 0] if len(wide) else wide
         if wide.shape[1] < 3:
             return pd.Series(dtype=float)

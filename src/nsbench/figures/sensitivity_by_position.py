@@ -19,7 +19,8 @@ from nsbench.figures.registry import figure
     title="Token sensitivity by position at the end of training, by architecture",
     caption="How often the answer changes where the token of one position is changed, over the mean of all positions, "
     "on training inputs under the first law. Bold: the median over seeds; thin: single runs. Positions of images are "
-    "patches, row by row; of text only those that hold a word in every input are shown.",
+    "patches, row by row; of text, which ends at the last position, it is the longer half of the inputs, at positions "
+    "where each of them has a word.",
 )
 def draw(evaluation: Table, matched: Table, cells: Cells, scale: str) -> Figure:
     """A panel for each task with sensitivity by position: S of a position over the run's mean, at the last step."""
@@ -37,6 +38,7 @@ def draw(evaluation: Table, matched: Table, cells: Cells, scale: str) -> Figure:
             wide = own[own["step"] == cell["budget_steps"]].pivot_table(
                 index="position", columns="seed", values="value"
             )
+            wide = wide.dropna()  # positions that every seed has
             wide = wide / wide.mean()
             look = found[task, cell["variant"]]
             for seed in wide:

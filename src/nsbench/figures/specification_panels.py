@@ -57,7 +57,7 @@ def limits(seen: np.ndarray, paper: float | None, pooled: list[float]) -> tuple[
     return min([low, *ends]) / 1.1, max([high, *ends]) * 1.1
 
 
-def matrix(axes: Axes, group: Cells, rows: Table, places: np.ndarray, levels: Levels, size: float) -> None:
+def matrix(axes: Axes, group: Cells, rows: Table, places: np.ndarray, levels: Levels, size: float = 1) -> None:
     """A row for each level, grouped by choice, with a dot where a specification has it. size: of dots."""
     choices = [group[place]["choices"] for place in rows["place"]]
     for y, (choice, level) in enumerate(_lines(levels)):

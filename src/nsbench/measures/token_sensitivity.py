@@ -32,7 +32,8 @@ def token_sensitivity(model: Any, data: Dataset, chosen: Sensitivity, generator:
 
     model: from tokens (N, T), or (N, T, P), to logits (N, C), with `stack` and `device`. Reductions are
     <law>-<sigma>-<split>, with -normalised for S / Pr[two decisions differ], -kept<kappa> where each token changes on
-    its own, and -position<i> for one position of the first law.
+    its own, and -position<i> for one position of the first law: of the longer half of the inputs, since a token of a
+    long one counts for less, where each of them has a token that may change.
     """
     images = bool(data.shape.token_width)
     laws = [one for one in chosen.perturbations if (one.law in ("resample", "embedding_gaussian")) != images]
@@ -54,10 +55,14 @@ def token_sensitivity(model: Any, data: Dataset, chosen: Sensitivity, generator:
             flips_DN, flips_DNT = one_token(decisions, change, movable_NT, chosen.n_draws)
             yield from decisions.estimates(flips_DN)
             if one is laws[0]:
-                for position, of_position_N in enumerate(flips_DNT.mean(0).T):
-                    if not of_position_N.isnan().any():
-                        named = f"{decisions.name}-position{position}"
-                        yield estimate("token_sensitivity", named, math.nan, of_position_N, chosen.n_draws)
+                lengths_N = movable_NT.sum(1)
+                longer_N = lengths_N >= lengths_N.median()
+                for position in movable_NT[longer_N].all(0).nonzero().squeeze(1).tolist():
+                    named, of_position_N = (
+                        f"{decisions.name}-position{position}",
+                        flips_DNT[:, longer_N, position].mean(0),
+                    )
+                    yield estimate("token_sensitivity", named, math.nan, of_position_N, chosen.n_draws)
             for kept in chosen.kept:
                 flips_DN = each_token(decisions, change, movable_NT, kept, chosen.n_draws, generator)
                 yield from decisions.estimates(flips_DN, f"kept{kept:g}")
