@@ -35,7 +35,7 @@ SETTINGS = (
     "at 8, 12, 16 and 20 pairs", "30% of the pairs", "on a tenth of the batch", "in every tenth step", "10,000 steps",
     "every 10 steps", "reaches 95%", "From 95% on training data to 95%", "reaches 70%", "judged at eight",
     "(0.003 and 0.003)", "3,000-step runs", "by more than 10%", "of six probed",
-    "ne comparison", "one branch", "of the first 42", "WikiText-2", "SmolLM2", "beyond 10%", "200 specifications",
+    "ne comparison", "one branch", "of the first 42", "WikiText-2", "SmolLM2", "beyond 10%", "270 specifications",
     "below 1 and", "(95%; next tokens 70%)", "sigma = 1", "training accuracy 0.95", "over 0.9",
     "checkpoints lie 40 apart", "CIFAR-10, SVHN", "at 98.2%", "ranks at 95%", "(Six pairs.)",
     "9 of 12 frequent", "11 of 20 all", "30% of the examples", "none beyond 10%", "beyond 10%",
@@ -280,6 +280,13 @@ def moves(claim: str, over: str) -> list[str]:
     return [f"{row.ours:g}", f"{row.ours_low:,.0f} to {row.ours_high:,.0f}"]
 
 
+def slope(setting: str, of: str = "LSTM") -> str:
+    """How far sensitivity by position rises from the first to the last, as a share of its mean."""
+    row = asked("sensitivity_by_position", setting)
+    assert (row.n, math.isnan(row.ours_low)) == (6, True)
+    return re.search(rf"{of}: (\S+?)[,;]?(?: |$)", row.note)[1]
+
+
 def one_less_all() -> list[str]:
     """What noising one token loses of clean accuracy beside noising all, and the ends of its interval."""
     row = asked("better_regulariser", f"{IMAGES} / one token less all / test_accuracy")
@@ -299,6 +306,11 @@ LOW_SENSITIVITY = [
     ),
     "the LSTM has {} times the transformer's S ({}".format(*numbers("sensitivity_text", LSTM).split(" (")),
     "and {} times ({}".format(*numbers("sensitivity_text", f"{LSTM} / embedding_gaussian-1").split(" (")),
+    f"rises, from the first position to the last, by {slope(f'{SNIPPETS} / lstm_last, reads last')} times its mean, "
+    f"the transformer's by {slope(f'{SNIPPETS} / lstm, reads mean', 'transformer')}.",
+    f"it falls, by {slope(f'{SNIPPETS} / lstm, reads mean')[1:]}; "
+    f"by {slope(f'{IMAGES} / lstm, reads mean')[1:]} on Fashion-MNIST",
+    "(Typical of six pairs, which have no interval here.)",
     f"Token mixture, {word(asked('frequent_tokens', 'token_mixture / mlp').n)} pairs: {verdict('frequent_tokens')}",
     f"in {follows_frequent('mlp', 'transformer')} of the swapped examples",
     f"the MLP in {follows_frequent('mlp', 'mlp')}, the LSTM in {follows_frequent('lstm', 'lstm')}",
