@@ -35,7 +35,7 @@ SETTINGS = (
     "at 8, 12, 16 and 20 pairs", "30% of the pairs", "on a tenth of the batch", "in every tenth step", "10,000 steps",
     "every 10 steps", "reaches 95%", "From 95% on training data to 95%", "reaches 70%", "judged at eight",
     "(0.003 and 0.003)", "3,000-step runs", "by more than 10%", "of six probed",
-    "ne comparison", "one branch", "of the first 42", "WikiText-2", "SmolLM2", "beyond 10%", "270 specifications",
+    "ne comparison", "one branch", "of the first 42", "WikiText-2", "SmolLM2", "beyond 10%", "200 specifications",
     "below 1 and", "(95%; next tokens 70%)", "sigma = 1", "training accuracy 0.95", "over 0.9",
     "checkpoints lie 40 apart", "CIFAR-10, SVHN", "at 98.2%", "ranks at 95%", "(Six pairs.)",
     "9 of 12 frequent", "11 of 20 all", "30% of the examples", "none beyond 10%", "beyond 10%",
