@@ -294,8 +294,36 @@ def one_less_all() -> list[str]:
     return [f"{-row.ours:.3f}", f"{-row.ours_low:.3f} less to {row.ours_high:.3f} more"]
 
 
+CONTROLS = pd.read_csv(PUBLISHED / "low_sensitivity/controls/matched_effect.csv")
+CONTROLS = CONTROLS[(CONTROLS["quantity"] == "sensitivity") & (CONTROLS["split"] == "train") & CONTROLS["kept"].isna()]
+
+
+def control(variant: str, law: str = "resample") -> str:
+    """S over the plain transformer's at training accuracy 0.95, with its interval."""
+    found = CONTROLS[(CONTROLS["variant"] == variant) & (CONTROLS["law"] == law)]
+    (row,) = found[found["matching"] == "train_accuracy"].itertuples()
+    assert row.n_compared == 6
+    return f"{row.effect:.2f} ({row.effect_low:.2f} to {row.effect_high:.2f})"
+
+
+def every_lstm_has_more() -> str:
+    fitted = ("lstm", "lstm_wide", "lstm_deep")
+    assert all(float(control(name, "embedding_gaussian-1").split()[1][1:]) > 1 for name in fitted)
+    at_end = CONTROLS[(CONTROLS["variant"] == "lstm_permuted") & (CONTROLS["matching"] == "end")]
+    assert (at_end.loc[at_end["law"] == "embedding_gaussian-1", "effect_low"] > 1).all()
+    return "with noise on the vectors every LSTM has more than it"
+
+
 LOW_SENSITIVITY = [
-    f"{SECOND.sum()} runs, in",
+    f"{SECOND.sum()} runs, and {6 * (CONTROLS['variant'].nunique() - 1)} of controls, in",
+    "it has {} times ({} where words are redrawn".format(
+        *numbers("sensitivity_text", f"{LSTM} / equal_test_accuracy").split(" (")
+    ),
+    "controls], six pairs)",
+    f"twice the width has {control('transformer_wide')}, twice the depth {control('transformer_deep')}; an LSTM of "
+    f"twice the width {control('lstm_wide')}, of twice the depth {control('lstm_deep')}. Without positions a "
+    f"transformer has {control('transformer_no_positions')}, trained on permuted labels {control('transformer_permuted')}",
+    every_lstm_has_more(),
     f"the MLP's S over the transformer's: {numbers('sensitivity_fashion_mnist', MLP)}, "
     f"{verdict('sensitivity_fashion_mnist')}",
     f"at sigma = 2 it is {numbers('sensitivity_fashion_mnist', f'{MLP} / patch_gaussian-2')}",

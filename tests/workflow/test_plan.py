@@ -386,9 +386,18 @@ def test_packs_are_planned_as_one_stack_where_their_runs_may_share_one(tmp_path:
         assert (plan.train(*other) in found[one]) == share
 
 
-@pytest.mark.parametrize("overlay", ["published", "low_sensitivity", "low_sensitivity_grokking"])
-def test_a_published_grid_has_a_record_of_each_run(overlay: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "overlays",
+    [
+        ["published"],
+        ["low_sensitivity"],
+        ["low_sensitivity_grokking"],
+        ["low_sensitivity", "low_sensitivity_controls"],
+        ["effect_size"],
+    ],
+)
+def test_a_published_grid_has_a_record_of_each_run(overlays: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """So the settings that these overlays repeat are the same in each of them."""
     monkeypatch.chdir(ROOT)
-    config = load(overlaid(f"workflow/config/{overlay}.yaml"))
+    config = load(overlaid(*(f"workflow/config/{overlay}.yaml" for overlay in overlays)))
     assert Plan(config, index(config)).packs == []
