@@ -320,9 +320,10 @@ LOW_SENSITIVITY = [
         *numbers("sensitivity_text", f"{LSTM} / equal_test_accuracy").split(" (")
     ),
     "controls], six pairs)",
-    f"twice the width has {control('transformer_wide')}, twice the depth {control('transformer_deep')}; an LSTM of "
-    f"twice the width {control('lstm_wide')}, of twice the depth {control('lstm_deep')}. Without positions a "
-    f"transformer has {control('transformer_no_positions')}, trained on permuted labels {control('transformer_permuted')}",
+    f"twice the width has {control('transformer_wide')}, twice the depth {control('transformer_deep')}; an LSTM",
+    f"of twice the width {control('lstm_wide')}, of twice the depth {control('lstm_deep')}. Without",
+    f"positions a transformer has {control('transformer_no_positions')}, trained",
+    f"on permuted labels {control('transformer_permuted')}",
     every_lstm_has_more(),
     f"the MLP's S over the transformer's: {numbers('sensitivity_fashion_mnist', MLP)}, "
     f"{verdict('sensitivity_fashion_mnist')}",
